@@ -1,0 +1,4 @@
+"""From raw chest CT to trained and scored lung-nodule classifiers, as a Dagster project.
+
+Research use only: nothing here is a medical device.
+"""

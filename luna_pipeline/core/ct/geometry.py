@@ -1,0 +1,109 @@
+"""The one place that turns world millimetres into voxels and back."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=True)
+class VoxelGrid:
+    """Where the voxels of a CT lie in the patient.
+
+    World coordinates are LPS millimetres in the order (x, y, z), as in LUNA16's tables and in ITK. Voxel
+    coordinates are (index, row, col), the axes of every array; an integer is the centre of a voxel.
+
+    Attributes:
+        size_irc: Number of voxels along index, row and col.
+        spacing_mm: Distance of neighbouring voxels along x, y, z (as ITK gives it: col, row, index).
+        origin_xyz: World position of voxel (0, 0, 0).
+        direction: Nine numbers, row by row, of ITK's direction matrix: its columns are the world directions of the
+            col, row and index axes. Oblique and flipped axes are welcome.
+
+    Raises:
+        ValueError: If a size or a spacing is not positive, or the direction is not orthonormal.
+    """
+
+    size_irc: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_xyz: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.size_irc) != 3 or min(self.size_irc) < 1:
+            msg = (
+                f"Size must be three positive numbers of voxels, got {self.size_irc}. Check the CT's header."
+            )
+            raise ValueError(msg)
+        if (
+            len(self.spacing_mm) != 3
+            or not min(self.spacing_mm) > 0
+            or not np.isfinite(self.spacing_mm).all()
+        ):
+            msg = (
+                f"Spacing must be three positive lengths in mm, got {self.spacing_mm}. Check the CT's header."
+            )
+            raise ValueError(msg)
+        if len(self.origin_xyz) != 3 or not np.isfinite(self.origin_xyz).all():
+            msg = f"Origin must be three finite lengths in mm, got {self.origin_xyz}. Check the CT's header."
+            raise ValueError(msg)
+        axes = np.asarray(self.direction, dtype=np.float64)
+        if axes.shape != (9,) or not np.allclose(
+            axes.reshape(3, 3) @ axes.reshape(3, 3).T, np.eye(3), atol=1e-3
+        ):
+            msg = f"Direction must be nine numbers of an orthonormal matrix, got {self.direction}. Check the CT's header."
+            raise ValueError(msg)
+
+    @cached_property
+    def _voxel_to_world(self) -> NDArray[np.float64]:
+        return np.asarray(self.direction, dtype=np.float64).reshape(3, 3) @ np.diag(self.spacing_mm)
+
+    @cached_property
+    def _world_to_voxel(self) -> NDArray[np.float64]:
+        return np.linalg.inv(self._voxel_to_world)
+
+    def world_to_voxel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Turn world positions into continuous voxel coordinates.
+
+        Args:
+            points_xyz: World mm, shape (..., 3) in the order x, y, z.
+
+        Returns:
+            Shape (..., 3) in the order index, row, col; not rounded, and outside the CT where the point is.
+        """
+        offset_xyz = np.asarray(points_xyz, dtype=np.float64) - np.asarray(self.origin_xyz)
+        return np.asarray((offset_xyz @ self._world_to_voxel.T)[..., ::-1])
+
+    def voxel_to_world(self, voxels_irc: ArrayLike) -> NDArray[np.float64]:
+        """Turn voxel coordinates into world positions.
+
+        Args:
+            voxels_irc: Shape (..., 3) in the order index, row, col; fractions are welcome.
+
+        Returns:
+            World mm, shape (..., 3) in the order x, y, z.
+        """
+        voxels_xyz = np.asarray(voxels_irc, dtype=np.float64)[..., ::-1]
+        return np.asarray(voxels_xyz @ self._voxel_to_world.T + np.asarray(self.origin_xyz))
+
+    def nearest_voxel(self, points_xyz: ArrayLike) -> NDArray[np.int32]:
+        """Return the voxel (index, row, col) nearest to each world position, ties upwards.
+
+        Args:
+            points_xyz: World mm, shape (..., 3) in the order x, y, z; must be finite.
+
+        Source:
+            The rounding is that of ITK's TransformPhysicalPointToIndex.
+        """
+        return np.floor(self.world_to_voxel(points_xyz) + 0.5).astype(np.int32)
+
+    def contains(self, voxels_irc: ArrayLike) -> NDArray[np.bool_]:
+        """Tell for each voxel (shape (..., 3), index, row, col) whether it lies in the CT."""
+        voxels = np.asarray(voxels_irc)
+        return np.asarray(((voxels >= 0) & (voxels < np.asarray(self.size_irc))).all(axis=-1))
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether an axis of the CT is not parallel to a world axis."""
+        return bool((np.abs(self.direction) > 1e-6).sum() > 3)

@@ -1,0 +1,1 @@
+"""Cutting boxes around candidates and keeping them, one file a series."""

@@ -1,0 +1,1 @@
+"""Cutouts as torch data sets, sampled for training, plain for evaluation."""

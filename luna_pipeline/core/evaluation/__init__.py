@@ -1,0 +1,1 @@
+"""Reports and plots of scored candidates."""

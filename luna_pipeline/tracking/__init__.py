@@ -1,0 +1,1 @@
+"""Message handlers: console, MLflow, TensorBoard."""
