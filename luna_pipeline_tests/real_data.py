@@ -1,7 +1,8 @@
-"""Lay out the two LIDC-IDRI scans with LUNA16's tables as a data root: ``python -m luna_pipeline_tests.real_data``.
+"""Lay out two LIDC-IDRI scans with LUNA16's tables as a data root.
 
-The source folder holds ``lidc/*.tar.xz`` (DICOM) and ``luna16/*.csv``; the scans are published by The Cancer Imaging
-Archive under CC BY 3.0, the tables by LUNA16.
+Run it as ``python -m luna_pipeline_tests.real_data SOURCE ROOT``. The source folder holds ``lidc/*.tar.xz``
+(DICOM) and ``luna16/*.csv``; the scans are published by The Cancer Imaging Archive under CC BY 3.0, the tables
+by LUNA16.
 """
 
 import gzip

@@ -26,8 +26,8 @@ class Message:
     """Something that happened in a training run.
 
     Attributes:
-        must_succeed: A handler that fails on such a message fails the run; for the others training goes on and the
-            message is handed over again later.
+        must_succeed: A handler that fails on such a message fails the run; for the others training goes on and
+            the message is handed over again later.
     """
 
     must_succeed: ClassVar[bool] = False
@@ -149,11 +149,11 @@ Handler = Callable[[Any], None]
 class MessageHandler:
     """Hands each message to the handlers of its type, in order, and forgets none.
 
-    A handler that fails is reported and the message waits; it is handed over again before that handler's next message
-    and at the end, so that a tracker that was away for a minute misses no number.
+    A handler that fails is reported and the message waits; it is handed over again before that handler's next
+    message and at the end, so that a tracker that was away for a minute misses no number.
 
     Attributes:
-        handlers: Handlers by type of message; a type without an entry is nobody's business and passes silently.
+        handlers: Handlers by type of message; a type without an entry is nobody's business.
     """
 
     handlers: Mapping[type[Message], Sequence[Handler]]

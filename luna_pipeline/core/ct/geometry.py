@@ -18,8 +18,8 @@ class VoxelGrid:
         size_irc: Number of voxels along index, row and col.
         spacing_mm: Distance of neighbouring voxels along x, y, z (as ITK gives it: col, row, index).
         origin_xyz: World position of voxel (0, 0, 0).
-        direction: Nine numbers, row by row, of ITK's direction matrix: its columns are the world directions of the
-            col, row and index axes. Oblique and flipped axes are welcome.
+        direction: Nine numbers, row by row, of ITK's direction matrix: its columns are the world directions of
+            the col, row and index axes. Oblique and flipped axes are welcome.
 
     Raises:
         ValueError: If a size or a spacing is not positive, or the direction is not orthonormal.
@@ -52,7 +52,8 @@ class VoxelGrid:
         if axes.shape != (9,) or not np.allclose(
             axes.reshape(3, 3) @ axes.reshape(3, 3).T, np.eye(3), atol=1e-3
         ):
-            msg = f"Direction must be nine numbers of an orthonormal matrix, got {self.direction}. Check the CT's header."
+            rule = "Direction must be nine numbers of an orthonormal matrix"
+            msg = f"{rule}, got {self.direction}. Check the CT's header."
             raise ValueError(msg)
 
     @cached_property
@@ -61,7 +62,7 @@ class VoxelGrid:
 
     @cached_property
     def _world_to_voxel(self) -> NDArray[np.float64]:
-        return np.linalg.inv(self._voxel_to_world)
+        return np.asarray(np.linalg.inv(self._voxel_to_world), dtype=np.float64)
 
     def world_to_voxel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
         """Turn world positions into continuous voxel coordinates.
