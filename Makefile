@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Everything else is listed by `make help`.
+# Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real ui check test test-slow format mlflow-migrate mlflow-server \
@@ -6,23 +6,28 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-# Where a target works: .luna (your data), .luna/demo (the phantom) or .luna/real (the LIDC-IDRI scans).
-ROOT ?= .luna
-HERE := $(CURDIR)
+BIN := $(abspath $(VENV))/bin
 
-# Dagster, MLflow and torch read these; nothing is phoned home.
+# Where a target works: .luna (your data), .luna/demo (the synthetic phantom) or .luna/real (two LIDC-IDRI scans).
+ROOT ?= .luna
+export LUNA_DATA_DIR ?= $(abspath $(ROOT))/data
+export LUNA_HOME ?= $(abspath $(ROOT))/home
 export DAGSTER_HOME ?= $(abspath $(ROOT))/dagster
+MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LUNA_HOME)/mlflow.db)
+
+# Nothing is phoned home, superseded spellings of Dagster's CLI are used knowingly.
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
-# Big pages for torch's buffers: a training step on a CPU takes a third less time (docs/performance.md).
+export PYTHONWARNINGS ?= ignore
+# Huge pages for torch's buffers: on a CPU a training step takes about a third less time.
 export THP_MEM_ALLOC_ENABLE ?= 1
-export PATH := $(abspath $(BIN)):$(PATH)
+export PATH := $(BIN):$(PATH)
+EXECUTE = dagster job execute -m luna_pipeline.definitions -j
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42
 
-# The stamp holds the lock's digest: a second run installs nothing, a changed lock installs again.
+# The stamp is newer than the lock: a second run installs nothing, a changed lock installs again.
 setup: $(VENV)/.installed ## the virtual environment from the lock
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,3 +35,71 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# DAGSTER_HOME holds a copy of dagster.yaml and everything that Dagster remembers.
+define dagster_home
+@mkdir -p "$(DAGSTER_HOME)" "$(LUNA_DATA_DIR)" "$(LUNA_HOME)"
+@cmp -s dagster.yaml "$(DAGSTER_HOME)/dagster.yaml" || cp dagster.yaml "$(DAGSTER_HOME)/dagster.yaml"
+endef
+
+demo: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
+demo: export LUNA_HOME = $(CURDIR)/.luna/demo/home
+demo: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
+demo: setup ## everything on a synthetic phantom: raw CT to a scored test fold, in about four minutes
+	$(dagster_home)
+	@$(EXECUTE) demo
+
+real: export LUNA_DATA_DIR = $(CURDIR)/.luna/real/data
+real: export LUNA_HOME = $(CURDIR)/.luna/real/home
+real: export DAGSTER_HOME = $(CURDIR)/.luna/real/dagster
+real: setup ## the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA names the folder that holds them)
+	@test -n "$(LUNA_TEST_DATA)" || { echo "Real scans must be named, got no LUNA_TEST_DATA (a folder with lidc/, luna16/ and book/). Set it and try again." >&2; exit 2; }
+	$(dagster_home)
+	@python -m luna_pipeline_tests.real_data "$(LUNA_TEST_DATA)" "$(LUNA_DATA_DIR)"
+	@luna import_book_weights "$(LUNA_TEST_DATA)"/book/cls_*.state
+	@$(EXECUTE) ingest
+	@$(EXECUTE) cut
+	@$(EXECUTE) train_nodule_classifier -c config/real_training.yaml
+	@$(EXECUTE) evaluate -c config/real_evaluation.yaml
+	@python -m luna_pipeline.summary
+
+ui: setup ## Dagster's webserver and daemon on this project: http://127.0.0.1:3000 (ROOT=.luna/demo for the demo)
+	$(dagster_home)
+	@exec dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+check: setup ## ruff, mypy, import-linter, definitions validate
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@lint-imports
+	@DAGSTER_HOME= dagster definitions validate -m luna_pipeline.definitions
+
+test: setup ## the test suite without the slow tests, and the coverage of core
+	@coverage erase
+	@pytest -m "not slow" --cov --cov-report=
+	@coverage report --include='luna_pipeline/core/*' --fail-under=95
+
+test-slow: setup ## random kills, daemons, servers, browsers
+	@pytest -m slow
+
+format: setup ## format the code and sort its imports
+	@ruff format .
+	@ruff check --fix .
+
+mlflow-migrate: setup ## bring MLflow's database to the installed version
+	@mkdir -p "$(LUNA_HOME)"
+	@mlflow db upgrade "$(MLFLOW_URI)"
+
+mlflow-server: setup ## MLflow at http://127.0.0.1:8080 (ROOT=.luna/demo for the demo)
+	@mkdir -p "$(LUNA_HOME)"
+	@exec mlflow server --host 127.0.0.1 --port 8080 --backend-store-uri "$(MLFLOW_URI)" \
+	  --artifacts-destination "$(LUNA_HOME)/mlartifacts" --workers 1
+
+tensorboard-classification: setup ## TensorBoard of the nodule classifiers at http://127.0.0.1:6006
+	@exec tensorboard --host 127.0.0.1 --logdir "$(LUNA_HOME)/tensorboard/nodule_classifier"
+
+tensorboard-malignant-classification: setup ## TensorBoard of the malignancy classifiers at http://127.0.0.1:6006
+	@exec tensorboard --host 127.0.0.1 --logdir "$(LUNA_HOME)/tensorboard/malignancy_classifier"
+
+clean: ## remove what the demo and the real scans produced; your own data under .luna stay
+	@rm -rf .luna/demo .luna/real

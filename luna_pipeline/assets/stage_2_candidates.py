@@ -1,0 +1,127 @@
+"""Stage 2: LUNA16's tables as one candidate table, and the folds."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.resources import LunaPaths
+
+GROUP = "stage_2_candidates"
+
+# Asset name, file names in the data root (the first that is there counts), what it holds.
+SOURCE_TABLES = {
+    "annotations": (("annotations.csv",), "LUNA16's nodules: position in LPS mm and diameter in mm."),
+    "candidates_v2": (
+        ("candidates_V2.csv", "candidates.csv"),
+        "LUNA16's candidates: positions in LPS mm proposed by detectors, class 1 = nodule.",
+    ),
+    "malignancy_ratings": (
+        ("annotations_with_malignancy.csv",),
+        "Nodules with the readers' malignancy ratings, 1 to 5.",
+    ),
+}
+
+
+source_tables = [
+    dg.AssetSpec(name, group_name=GROUP, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
+    for name, (files, description) in SOURCE_TABLES.items()
+]
+
+
+@dg.multi_asset(
+    group_name=GROUP,
+    outs={
+        "candidates": dg.AssetOut(
+            io_manager_key="tables",
+            owners=OWNERS,
+            kinds={"python", "parquet"},
+            code_version="1",
+            description="""Candidates and annotations of all readable series, a row each, told apart by `source`.
+
+            Form: candidate id, series uid, x_mm, y_mm, z_mm (LPS), class as in the file, diameter_mm and malignancy of
+            the nearest annotation within whose radius the candidate lies. Size: 756,161 rows for LUNA16.""",
+        ),
+        "rejected": dg.AssetOut(
+            io_manager_key="tables",
+            owners=OWNERS,
+            kinds={"python", "parquet"},
+            code_version="1",
+            description="Rows of the source tables that cannot be used, as written, with file, line and reason.",
+        ),
+    },
+    deps=[*SOURCE_TABLES],
+)
+def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Any:
+    """Join LUNA16's tables in world millimetres."""
+    from luna_pipeline.core.candidates.tables import build_candidates
+    from luna_pipeline.core.files import folder_digest
+
+    started = time.perf_counter()
+    # Before reading: an edit in between is then seen as a change, not lost.
+    inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
+    for observation in _observations(paths.settings.data_dir):
+        context.log_event(observation)
+    tables = build_candidates(paths.settings.data_dir, ct_series)
+    for line in _messages(tables.counts, tables.rejected):
+        context.log.info(line)
+    metadata = {
+        **{f"num_{name}" if not name.startswith("num_") else name: n for name, n in tables.counts.items()},
+        "seconds": round(time.perf_counter() - started, 2),
+        "inputs_digest": inputs,
+        "preview": dg.MetadataValue.md(tables.candidates.head(5).to_html(index=False)),
+    }
+    reasons = tables.rejected["reason"].value_counts().to_dict()
+    yield dg.Output(tables.candidates, output_name="candidates", metadata=metadata)
+    yield dg.Output(tables.rejected, output_name="rejected", metadata={"reasons": dg.MetadataValue.json(reasons)})
+
+
+def _observations(data_root: Path) -> Iterator[dg.AssetObservation]:
+    """The version of each external table: its content."""
+    from luna_pipeline.core.files import sha256_of
+
+    for name, (files, _) in SOURCE_TABLES.items():
+        path = next((data_root / file for file in files if (data_root / file).exists()), None)
+        version = sha256_of(path) if path else "absent"
+        yield dg.AssetObservation(
+            name, tags={"dagster/data_version": version}, metadata={"file": path.name if path else "absent"}
+        )
+
+
+def _messages(counts: dict[str, int], rejected: Any) -> list[str]:
+    lines = [f"{counts['rows_without_ct']} rows belong to series without a CT below the data root."]
+    lines += [f"Rejected {row.file} line {row.line}: {row.reason}" for row in rejected.head(20).itertuples()]
+    if len(rejected) > 20:
+        lines.append(f"... and {len(rejected) - 20} more rows are in rejected.parquet.")
+    return lines
+
+
+class FoldsConfig(dg.Config):
+    """How folds are made where the data set brings none."""
+
+    num_folds: int = 10
+    seed: int = 0
+
+
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables")
+def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> Any:
+    """One fold a series: the only place where data are split.
+
+    Source: subset folders, else the table `luna16_subsets.csv`, else seeded groups by patient, else by series. Form:
+    series uid, fold, keyed hash of the patient, the rule that decided.
+    """
+    from luna_pipeline.core.candidates.folds import assign_folds
+
+    started = time.perf_counter()
+    table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
+    per_fold = table["fold"].value_counts().sort_index()
+    metadata = {
+        "num_folds": len(per_fold),
+        "series_per_fold": dg.MetadataValue.json({str(fold): int(n) for fold, n in per_fold.items()}),
+        "rule": ", ".join(sorted(set(table["rule"]))),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    return dg.Output(table, metadata=metadata)

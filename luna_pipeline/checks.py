@@ -1,0 +1,60 @@
+"""Checks that stop a run before bad data go further."""
+
+from typing import Any
+
+import dagster as dg
+
+from luna_pipeline.resources import CutoutCutting, LunaPaths
+
+MAX_REJECTED_SHARE = 0.01
+
+
+@dg.asset_check(asset="candidates", blocking=True, additional_ins={"rejected": dg.AssetIn("rejected")})
+def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult:
+    """Fewer than 1 % of the rows of known series were rejected."""
+    total = len(candidates) + len(rejected)
+    share = len(rejected) / total if total else 0.0
+    return dg.AssetCheckResult(
+        passed=share < MAX_REJECTED_SHARE,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"num_rejected": len(rejected), "share": share},
+        description=f"Rejected rows must stay below {MAX_REJECTED_SHARE:.0%}, got {len(rejected)} of {total}. "
+        "Their reasons are in rejected.parquet.",
+    )
+
+
+@dg.asset_check(asset="folds", blocking=True)
+def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
+    """No series and no patient lies in two folds."""
+    from luna_pipeline.core.candidates.folds import check_folds
+
+    violations = check_folds(folds)
+    return dg.AssetCheckResult(
+        passed=not violations,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"num_violations": len(violations), "violations": dg.MetadataValue.json(violations[:50])},
+        description="; ".join(violations[:3]) or "One fold a series, one fold a patient.",
+    )
+
+
+@dg.asset_check(asset="cutout_index", blocking=True)
+def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPaths) -> dg.AssetCheckResult:
+    """Every candidate of the table has its cutout, with the declared shape."""
+    store = cutting.store
+    shape = tuple(cutting.chunk_shape_irc)
+    wrong = []
+    for uid in sorted(cutout_index["series_instance_uid"].unique()):
+        found = store.read(uid).ct_chunks.shape[1:]
+        if found != shape:
+            wrong.append(f"{uid}: {found}")
+    missing = len(paths.read_table("candidates")) - len(cutout_index)
+    return dg.AssetCheckResult(
+        passed=not wrong and missing == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"num_missing": missing, "wrong_shape": dg.MetadataValue.json(wrong[:50])},
+        description=f"Each candidate must have a cutout of {shape}, got {missing} without one, {len(wrong)} files of "
+        "another shape. Run `cut` again.",
+    )
+
+
+CHECKS = [rejected_rows_are_few, folds_hold_series_and_patients_apart, cutouts_are_whole]

@@ -1,0 +1,97 @@
+"""The command line: thin, one function a command; heavy modules are imported where they are used."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from luna_pipeline.settings import Settings
+
+RESEARCH_USE = "Research use only; not a medical device."
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
+    if value is None:
+        return None
+    parts = value.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        rule = "Size must be three positive numbers of voxels D,H,W"
+        raise click.BadParameter(f"{rule}, got {value}. Example: 64,128,128")
+    return tuple(int(part) for part in parts)  # type: ignore[return-value]  # three, checked above
+
+
+@click.group(epilog=RESEARCH_USE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, *, debug: bool) -> None:
+    """Lung nodules in chest CT: from raw series to scored classifiers."""
+    context.obj = {"debug": debug}
+
+
+@cli.command("make_phantom")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--series", "num_series", default=30, show_default=True, type=click.IntRange(1), help="Number of CTs.")
+@click.option("--subsets", "num_subsets", default=5, show_default=True, type=click.IntRange(1), help="Subset folders.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides everything.")
+@click.option("--size", callback=_size, metavar="D,H,W", help="Voxels of each CT; default: varied, LUNA16's size.")
+@click.option("--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage")
+def make_phantom_command(**options: Any) -> None:
+    """Write a synthetic data set in the form of LUNA16 below OUT."""
+    from luna_pipeline.core.ct.phantom_files import make_phantom
+
+    def on_series(uid: str, done: int, total: int) -> None:
+        click.echo(f"{done}/{total} {uid}")
+
+    size_irc = options.pop("size")
+    make_phantom(options.pop("out"), size_irc=size_irc, on_series=on_series, **options)
+
+
+@cli.command("import_book_weights")
+@click.argument("state_file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--no-mlflow", is_flag=True, help="Keep the checkpoint only, register no model.")
+def import_book_weights_command(state_file: Path, *, no_mlflow: bool) -> None:
+    """Take over the published classifier of 'Deep Learning with PyTorch' as a checkpoint and registered model."""
+    from luna_pipeline.launchers import import_book_classifier
+
+    settings = Settings.from_environment()
+    trained = import_book_classifier(state_file, settings=settings, register=not no_mlflow)
+    click.echo(f"Wrote {trained.path} ({trained.checkpoint.name} {trained.version}). {RESEARCH_USE}")
+
+
+@cli.command("get_recommended_num_workers")
+def get_recommended_num_workers() -> None:
+    """Print how many worker processes this machine bears."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    click.echo(f"Recommended number of workers: {min(32, usable)}")
+
+
+def _terminate(_signal: int, _frame: Any) -> None:
+    """SIGTERM ends a command as Ctrl-C does, so that runs are closed and files stay whole."""
+    raise KeyboardInterrupt
+
+
+def main(run: Callable[..., Any] = cli) -> None:
+    """Run the command line: exit code 0 done, 1 the work failed, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, _terminate)
+    debug = "--debug" in sys.argv
+    try:
+        run(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; what was finished is kept.", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"{' '.join(str(error).split()) or type(error).__name__}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What Dagster loads: assets, checks, jobs and automation, put together."""
+
+import dagster as dg
+
+from luna_pipeline import automation, checks, jobs
+from luna_pipeline.assets import (
+    stage_1_ct,
+    stage_2_candidates,
+    stage_3_cutouts,
+    stage_4_training,
+    stage_5_evaluation,
+)
+from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
+from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
+
+STAGES = [stage_1_ct, stage_2_candidates, stage_3_cutouts, stage_4_training, stage_5_evaluation]
+PATHS = LunaPaths()
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules(STAGES),
+    asset_checks=checks.CHECKS,
+    jobs=jobs.JOBS,
+    schedules=[automation.recut_nightly],
+    sensors=[automation.inputs_changed],
+    executor=dg.in_process_executor,
+    resources={
+        "paths": PATHS,
+        "cutting": CutoutCutting(paths=PATHS),
+        "mlflow_runs": MlflowRuns(paths=PATHS),
+        "tables": TablesIOManager(),
+        "checkpoints": CheckpointIOManager(),
+    },
+)

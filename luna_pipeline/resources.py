@@ -1,0 +1,135 @@
+"""What assets need from outside: folders, the cutting parameters, an MLflow run with its true status."""
+
+import contextlib
+import os
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from luna_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.cutouts.service import CtCutoutService
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.tracking.mlflow_tracking import MlflowRun
+
+
+class LunaPaths(dg.ConfigurableResource):
+    """The folders of LUNA_DATA_DIR and LUNA_HOME, looked up when a run starts."""
+
+    @property
+    def settings(self) -> Settings:
+        """Folders and addresses as the environment has them now."""
+        return Settings.from_environment()
+
+    def read_table(self, name: str) -> "pd.DataFrame":
+        """Read a table that an earlier asset made.
+
+        Raises:
+            FileNotFoundError: If that asset was never materialised.
+        """
+        import pandas as pd
+
+        path = self.settings.tables_dir / f"{name}.parquet"
+        if not path.exists():
+            msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
+            raise FileNotFoundError(msg + f"Materialize `{name}` first.")
+        return pd.read_parquet(path)
+
+
+class CutoutCutting(dg.ConfigurableResource):
+    """How cutouts are cut, and where they are kept."""
+
+    paths: LunaPaths
+    chunk_shape_irc: list[int] = Field(default=[32, 48, 48], description="Voxels along index, row, col.")
+    hu_window: list[int] = Field(default=[-1000, 1000], description="HU are clipped to this range.")
+    edge_rule: str = Field(default="pad", description="`pad` keeps the candidate in the middle; `shift` is the book's.")
+
+    @property
+    def parameters(self) -> "CuttingParameters":
+        """The parameters as the one value that is part of the fingerprint."""
+        from luna_pipeline.core.cutouts.cutting import CuttingParameters
+
+        return CuttingParameters(
+            chunk_shape_irc=tuple(self.chunk_shape_irc),  # type: ignore[arg-type]  # its length is checked there
+            hu_window=tuple(self.hu_window),  # type: ignore[arg-type]
+            edge_rule=self.edge_rule,  # type: ignore[arg-type]
+        )
+
+    @property
+    def store(self) -> "CutoutStore":
+        """The files, one a series."""
+        from luna_pipeline.core.cutouts.store import CutoutStore
+
+        return CutoutStore(self.paths.settings.cutouts_dir)
+
+    def service(self) -> "CtCutoutService":
+        """Bring catalogue, candidate table, store and parameters together."""
+        from luna_pipeline.core.cutouts.service import CtCutoutService
+
+        return CtCutoutService(
+            data_root=self.paths.settings.data_dir,
+            catalogue=self.paths.read_table("ct_series"),
+            candidates=self.paths.read_table("candidates"),
+            store=self.store,
+            parameters=self.parameters,
+        )
+
+
+class MlflowRuns(dg.ConfigurableResource):
+    """MLflow runs of Dagster runs, through dagster-mlflow, ended with the status that is true."""
+
+    paths: LunaPaths
+    experiment: str = "luna_pipeline"
+
+    @contextlib.contextmanager
+    def run(self, context: dg.AssetExecutionContext, *, name: str) -> Iterator["MlflowRun"]:
+        """Open the MLflow run of this Dagster run; a retry of the Dagster run goes on in the same MLflow run.
+
+        Args:
+            context: Of the asset that trains.
+            name: What the MLflow run is called.
+
+        Yields:
+            The run: FINISHED afterwards, FAILED after an error, KILLED when the run was interrupted.
+        """
+        import mlflow
+        from dagster_mlflow.resources import MlFlow
+        from mlflow.tracking import MlflowClient
+
+        from luna_pipeline.tracking.mlflow_tracking import MlflowRun, ensure_experiment, truthful_end
+
+        settings = self.paths.settings
+        os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
+        mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+        ensure_experiment(settings.mlflow_tracking_uri, self.experiment, settings.artifact_location)
+        # The constructor stands inside as well: it opens the run before it can fail.
+        with truthful_end():
+            MlFlow(self._shim(context, settings))
+            active = mlflow.active_run()
+            mlflow.set_tag("mlflow.runName", name)
+            yield MlflowRun(
+                client=MlflowClient(settings.mlflow_tracking_uri),
+                run_id=active.info.run_id,
+                tracking_uri=settings.mlflow_tracking_uri,
+            )
+
+    def _shim(self, context: dg.AssetExecutionContext, settings: Settings) -> Any:
+        """The four attributes that dagster-mlflow's class reads, so that a run starts only where one is wanted."""
+        return types.SimpleNamespace(
+            log=context.log,
+            dagster_run=context.run,
+            run_id=context.run.root_run_id or context.run_id,
+            resource_config={
+                "mlflow_tracking_uri": settings.mlflow_tracking_uri,
+                "experiment_name": self.experiment,
+                "env": {},
+                "extra_tags": {"dagster_job": context.run.job_name},
+            },
+        )
