@@ -1,0 +1,59 @@
+"""Checks of numbers at the door: what a configuration may hold, said in one line where it does not."""
+
+import math
+
+
+def check_integer(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
+    """Refuse what is not a whole number of the range.
+
+    Args:
+        name: What the number is called, for the message.
+        value: The number.
+        at_least: Smallest value allowed.
+        at_most: Largest value allowed; None for no end.
+
+    Raises:
+        TypeError: If ``value`` is not an ``int`` (``True`` is none).
+        ValueError: If it lies outside.
+    """
+    bounds = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{name} must be a whole number {bounds}, got {value!r}. Give an int."
+        raise TypeError(msg)
+    if value < at_least or (at_most is not None and value > at_most):
+        msg = f"{name} must be {bounds}, got {value}. Change {name}."
+        raise ValueError(msg)
+
+
+def check_number(name: str, value: object, interval: str) -> None:
+    """Refuse what is not a finite number of the interval.
+
+    Args:
+        name: What the number is called, for the message.
+        value: The number.
+        interval: As on paper, ``"[0, 1)"`` or ``"(0, inf)"``: a square bracket includes its end.
+
+    Raises:
+        TypeError: If ``value`` is not a number.
+        ValueError: If it is not finite or lies outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name} must be a number in {interval}, got {value!r}. Give a float."
+        raise TypeError(msg)
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    is_above = value >= low if interval[0] == "[" else value > low
+    is_below = value <= high if interval[-1] == "]" else value < high
+    if not (math.isfinite(value) and is_above and is_below):
+        msg = f"{name} must be in {interval}, got {value}. Change {name}."
+        raise ValueError(msg)
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is not one of the words.
+
+    Raises:
+        ValueError: If ``value`` is none of ``choices``.
+    """
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(choices)}, got {value!r}. Choose one of them."
+        raise ValueError(msg)

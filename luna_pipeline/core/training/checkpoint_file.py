@@ -1,0 +1,167 @@
+"""A checkpoint: all that a run needs to be used, judged and continued, in one file that carries no code.
+
+Form: ``torch.save`` of plain values and tensors only (``weights_only=True`` reads it), with ``format`` and
+``format_version`` first; see `Checkpoint` for the entries.
+"""
+
+import pickle
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luna_pipeline.core.files import written_atomically
+from luna_pipeline.core.training.config import TrainingConfig
+
+FORMAT = "luna_pipeline checkpoint"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable checkpoint, or one that does not fit."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """A run at the end of an epoch.
+
+    Attributes:
+        name: What was trained: ``classification``.
+        version: Version of the run, its folder's name.
+        config: Complete configuration of the run.
+        model_state: Weights and running statistics of the network, on the CPU, names without any wrapper's
+            prefix.
+        optimizer_state: State of the optimizer.
+        scheduler_state: State of the learning rate scheduler.
+        epoch: Last finished epoch, from 1.
+        num_samples_seen: Training samples seen until then.
+        best_score: Best validation AUC until then, nan where there is none yet.
+        threshold: Score from which a candidate counts as a nodule.
+        rng_state: State of torch's random numbers, by device.
+        training_series: Series that the weights have learned from, sorted.
+        validation_series: Series by which weights and threshold were chosen, sorted.
+        training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
+        data_fingerprint: Identity of the training and validation data.
+        mlflow_run_id: The run in MLflow, where there is one.
+        notes: What a user of the weights should know, a sentence each.
+    """
+
+    name: str
+    version: str
+    config: TrainingConfig
+    model_state: dict[str, torch.Tensor]
+    optimizer_state: dict[str, Any]
+    scheduler_state: dict[str, Any]
+    epoch: int
+    num_samples_seen: int
+    best_score: float
+    threshold: float
+    rng_state: dict[str, torch.Tensor]
+    training_series: list[str]
+    validation_series: list[str]
+    training_candidate_ids: torch.Tensor
+    data_fingerprint: str
+    mlflow_run_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
+    entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
+    entries["config"] = checkpoint.config.to_dict()
+    entries["notes"] = list(checkpoint.notes)
+    with written_atomically(path) as file:
+        torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; all tensors come to the CPU and no code in the file is run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not a checkpoint, not whole, of another format version or has other entries.
+    """
+    _check_is_whole(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise _not_a_checkpoint(path, "a file that torch cannot read without running its code") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _not_a_checkpoint(path, "a file of another kind")
+    version = content.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        msg = f"The checkpoint's format version must be {FORMAT_VERSION}, got {version} ({path})."
+        raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
+    del content["format"]
+    return _from_entries(path, content)
+
+
+def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], *, origin: str) -> None:
+    """Put weights into a network, all of them and nothing else.
+
+    Args:
+        module: The network; it stays as it is when the weights do not fit.
+        model_state: Weights by name, without a wrapper's prefix.
+        origin: Where the weights come from, for the message.
+
+    Raises:
+        CheckpointError: If a name is missing or unknown or a shape differs.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in model_state.items()}
+    differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
+    if differing:
+        name = differing[0]
+        msg = (
+            f"Weights must fit the network, got {got.get(name, 'none')} for {name} of shape "
+            f"{expected.get(name, 'none')}, and {len(differing) - 1} other differences ({origin}). "
+            "Build the network from the checkpoint's own configuration, or choose another checkpoint."
+        )
+        raise CheckpointError(msg)
+    module.load_state_dict(model_state, strict=True)
+
+
+def _check_is_whole(path: Path) -> None:
+    if not path.is_file():
+        msg = f"The checkpoint must exist, got no file {path.name} (folder {path.parent}). Train, or check the path."
+        raise FileNotFoundError(msg)
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    is_zip = zipfile.is_zipfile(path)
+    if not is_zip and beginning not in (b"", b"PK\x03\x04"):
+        raise _not_a_checkpoint(path, "a file of another kind")
+    damaged = _first_damaged_member(path) if is_zip else "the end"
+    if damaged:
+        size = path.stat().st_size
+        msg = f"The checkpoint must be whole, got {size} bytes with {damaged} missing or damaged ({path})."
+        raise CheckpointError(f"{msg} Copy it again, or use another checkpoint of the run.")
+
+
+def _first_damaged_member(path: Path) -> str | None:
+    """Compare the checksums that torch writes but does not compare itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except zipfile.BadZipFile:
+        return "a part"
+
+
+def _not_a_checkpoint(path: Path, got: str) -> CheckpointError:
+    msg = f"The file must be a checkpoint of luna_pipeline, got {got} ({path})."
+    return CheckpointError(f"{msg} The book's weights are read by `luna import_book_weights`.")
+
+
+def _from_entries(path: Path, entries: dict[str, Any]) -> Checkpoint:
+    expected = {entry.name for entry in fields(Checkpoint)}
+    if set(entries) != expected:
+        differing = sorted(expected ^ set(entries))
+        msg = f"A checkpoint must hold the entries of its format, got other {', '.join(differing)} ({path})."
+        raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
+    try:
+        config = TrainingConfig.from_dict(entries["config"])
+    except (ValueError, TypeError) as error:
+        msg = f"The checkpoint's configuration must be readable, got: {error} ({path})."
+        raise CheckpointError(msg) from error
+    return Checkpoint(**{**entries, "config": config, "notes": tuple(entries["notes"])})
