@@ -130,7 +130,7 @@ def _check_is_whole(path: Path) -> None:
     with path.open("rb") as file:
         beginning = file.read(4)
     is_zip = zipfile.is_zipfile(path)
-    if not is_zip and beginning not in (b"", b"PK\x03\x04"):
+    if not is_zip and not b"PK\x03\x04".startswith(beginning):
         raise _not_a_checkpoint(path, "a file of another kind")
     damaged = _first_damaged_member(path) if is_zip else "the end"
     if damaged:

@@ -97,7 +97,7 @@ def test_a_rate_that_is_no_number_is_refused():
 
 def test_from_dict_refuses_unknown_and_missing_entries():
     values = nodule_baseline().to_dict()
-    with pytest.raises(ValueError, match="configuration must hold .* got .*colour"):
+    with pytest.raises(ValueError, match=r"configuration must hold .* got .*colour"):
         TrainingConfig.from_dict({**values, "colour": 1})
     del values["network"]["block"]
     with pytest.raises(ValueError, match="configuration's network must hold"):

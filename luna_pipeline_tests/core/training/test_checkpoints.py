@@ -1,0 +1,238 @@
+import math
+import multiprocessing
+import os
+import zipfile
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION
+from luna_pipeline.core.training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointStore,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from luna_pipeline.core.training.recipes import demo, nodule_baseline
+
+
+def make_checkpoint(**changes) -> Checkpoint:
+    linear = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(linear.parameters(), betas=(0.8, 0.9))
+    linear(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    values = {
+        "name": "classification", "version": "0.0.1", "config": demo(), "model_state": linear.state_dict(),
+        "optimizer_state": optimizer.state_dict(), "scheduler_state": {"last_epoch": 2, "_last_lr": [0.1]},
+        "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "threshold": 0.25,
+        "rng_state": {"cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
+        "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]), "data_fingerprint": "ab" * 32,
+        "mlflow_run_id": None, "notes": ("Trained without validation.",),
+    }  # fmt: skip
+    return Checkpoint(**{**values, **changes})
+
+
+def save(path, **changes):
+    save_checkpoint(path, make_checkpoint(**changes))
+    return path
+
+
+def rewrite(path, change):
+    """Load the raw content, change it, and write it back as torch does."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def equal(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return left == right and type(left) is type(right)
+
+
+def test_every_entry_comes_back_as_it_was(tmp_path):
+    written = make_checkpoint()
+    save_checkpoint(tmp_path / "best.pt", written)
+    read = load_checkpoint(tmp_path / "best.pt")
+    assert [f.name for f in fields(read) if not equal(getattr(read, f.name), getattr(written, f.name))] == []
+
+
+def test_a_score_that_is_nan_stays_nan(tmp_path):
+    assert math.isnan(load_checkpoint(save(tmp_path / "last.pt", best_score=math.nan)).best_score)
+
+
+def test_saving_replaces_the_older_file_and_leaves_no_other(tmp_path):
+    save(tmp_path / "last.pt", epoch=1)
+    assert load_checkpoint(save(tmp_path / "last.pt", epoch=2)).epoch == 2
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_failed_save_leaves_the_older_file(tmp_path):
+    path = save(tmp_path / "last.pt", epoch=1)
+    with pytest.raises(AttributeError):
+        save(path, epoch=2, notes=(lambda: None,))  # no plain value: torch.save fails in the middle
+    assert load_checkpoint(path).epoch == 1
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_missing_file_is_said_with_its_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"got no file best.pt \\(folder {tmp_path}\\)"):
+        load_checkpoint(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.99])
+def test_a_truncated_file_is_said_to_be_damaged(tmp_path, share):
+    path = save(tmp_path / "best.pt")
+    content = path.read_bytes()
+    path.write_bytes(content[: math.ceil(share * len(content))])
+    with pytest.raises(CheckpointError, match="The checkpoint must be whole, got") as refusal:
+        load_checkpoint(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_overwritten_byte_of_a_weight_is_said_to_be_damaged(tmp_path):
+    path = save(tmp_path / "best.pt", model_state={"weight": torch.full((500,), 7.0)})
+    content = path.read_bytes()
+    weights = torch.full((500,), 7.0).numpy().tobytes()
+    path.write_bytes(content.replace(weights, weights[:-1] + b"\x00"))
+    with pytest.raises(CheckpointError, match="data/0 missing or damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["text", "numpy", "state dict", "pickled class", "legacy pickle"])
+def test_a_file_of_another_kind_is_said_to_be_none(tmp_path, kind):
+    path = tmp_path / "other.pt"
+    if kind == "text":
+        path.write_text("name,version\n")
+    elif kind == "numpy":
+        np.savez(path.with_suffix(".npz"), a=np.zeros(3))
+        path = path.with_suffix(".npz")
+    elif kind == "state dict":
+        torch.save({"weight": torch.zeros(2)}, path)
+    else:
+        torch.save({"format": zipfile.ZipInfo}, path, _use_new_zipfile_serialization=kind == "pickled class")
+    with pytest.raises(CheckpointError, match="must be a checkpoint of luna_pipeline, got") as refusal:
+        load_checkpoint(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_format_version_is_named(tmp_path):
+    path = save(tmp_path / "best.pt")
+    rewrite(path, lambda content: content.update(format_version=FORMAT_VERSION + 1))
+    with pytest.raises(CheckpointError, match="format version must be 1, got 2"):
+        load_checkpoint(path)
+
+
+def test_other_entries_and_another_configuration_are_named(tmp_path):
+    path = save(tmp_path / "best.pt")
+    rewrite(path, lambda content: content.pop("threshold"))
+    with pytest.raises(CheckpointError, match="entries of its format, got other threshold"):
+        load_checkpoint(path)
+    path = save(tmp_path / "best.pt")
+    rewrite(path, lambda content: content["config"]["network"].update(block="resnet"))
+    with pytest.raises(CheckpointError, match=r"configuration must be readable, got: network.block must be"):
+        load_checkpoint(path)
+
+
+@pytest.mark.seed_defect(53, 54, 57)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("bias"),
+        lambda state: state.update(gain=torch.zeros(2)),
+        lambda state: state.update(weight=torch.zeros(2, 4)),
+        lambda state: [state.update({f"module.{name}": state.pop(name)}) for name in list(state)],
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_and_change_nothing(change):
+    module, state = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2).state_dict()
+    before = module.weight.clone()
+    change(state)
+    with pytest.raises(CheckpointError, match=r"Weights must fit the network, got .* \(classification 0.0.1\)"):
+        load_weights(module, state, origin="classification 0.0.1")
+    assert torch.equal(module.weight, before)
+
+
+def test_weights_that_fit_are_loaded():
+    module, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    load_weights(module, other.state_dict(), origin="here")
+    assert torch.equal(module.weight, other.weight)
+
+
+@pytest.mark.seed_defect(55)
+def test_files_are_named_once(tmp_path):
+    assert CheckpointStore(tmp_path).path("classification", "0.0.1") == tmp_path / "classification/0.0.1/best.pt"
+
+
+@pytest.mark.seed_defect(67)
+def test_a_claimed_version_is_never_given_again(tmp_path):
+    store = CheckpointStore(tmp_path)
+    claims = [store.claim("classification", version) for version in ("0.0.1", "0.0.1", "0.0.2", "0.0.1")]
+    assert claims == ["0.0.1", "0.0.1+1", "0.0.2", "0.0.1+2"]
+    assert store.claim("malignant classification", "0.0.1") == "0.0.1"
+
+
+def test_claims_at_the_same_moment_differ(tmp_path):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        claims = pool.starmap(CheckpointStore(tmp_path).claim, [("classification", "1")] * 12, chunksize=1)
+    assert len(set(claims)) == 12
+
+
+@pytest.mark.parametrize("version", ["", "../0.0.1", "a/b", ".hidden", "0\n1"])
+def test_a_version_that_is_no_folder_name_is_refused(tmp_path, version):
+    with pytest.raises(ValueError, match="A checkpoint's version must be letters"):
+        CheckpointStore(tmp_path).claim("classification", version)
+
+
+def test_versions_are_in_the_order_of_their_numbers(tmp_path):
+    store = CheckpointStore(tmp_path)
+    assert store.versions("classification") == []
+    for version in ("0.0.10", "0.0.9", "0.0.9", "0.0.10"):
+        store.claim("classification", version)
+    assert store.versions("classification") == ["0.0.9", "0.0.9+1", "0.0.10", "0.0.10+1"]
+
+
+def test_latest_is_the_run_that_was_completed_last(tmp_path):
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(FileNotFoundError, match="A run of 'classification' must be complete, got none"):
+        store.latest("classification")
+    for seconds, (version, kind) in enumerate([("0.0.2", "best"), ("0.0.1", "best"), ("0.0.3", "last")]):
+        path = save(store.path("classification", version, kind))
+        os.utime(path, (seconds, seconds))
+    assert store.latest("classification") == "0.0.1"
+
+
+def test_unfinished_is_a_last_without_a_best_of_the_same_configuration_and_data(tmp_path):
+    store, data = CheckpointStore(tmp_path), "ab" * 32
+    store.claim("classification", "0.0.0")
+    save(store.path("classification", "0.0.1", "last"), version="0.0.1")
+    save(store.path("classification", "0.0.2", "last"), version="0.0.2")
+    save(store.path("classification", "0.0.2", "best"), version="0.0.2")
+    store.path("classification", "0.0.3", "last").parent.mkdir()
+    store.path("classification", "0.0.3", "last").write_bytes(b"")
+    assert store.unfinished("classification", demo().digest, data).version == "0.0.1"
+    assert store.unfinished("classification", replace(demo(), seed=1).digest, data) is None
+    assert store.unfinished("classification", nodule_baseline().digest, data) is None
+    assert store.unfinished("classification", demo().digest, "cd" * 32) is None
+    assert store.unfinished("other", demo().digest, data) is None
+
+
+def test_a_version_in_training_is_neither_unfinished_nor_to_be_had(tmp_path):
+    store, data = CheckpointStore(tmp_path), "ab" * 32
+    save(store.path("classification", "0.0.1", "last"))
+    with store.locked("classification", "0.0.1"):
+        assert store.unfinished("classification", demo().digest, data) is None
+        with (
+            pytest.raises(BlockingIOError, match="got another that trains it"),
+            store.locked("classification", "0.0.1"),
+        ):
+            pass
+    assert store.unfinished("classification", demo().digest, data) is not None
