@@ -1,0 +1,146 @@
+"""Boxes of voxels around candidates, in HU, clipped to a window."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+EdgeRule = Literal["pad", "shift"]
+EDGE_RULES: tuple[EdgeRule, ...] = ("pad", "shift")
+
+
+@dataclass(frozen=True)
+class CuttingParameters:
+    """All that decides, besides the CT and the candidates, what a cutout holds.
+
+    Attributes:
+        chunk_shape_irc: Voxels along index, row and col. Boxes are cut in voxels, nothing is resampled: how
+            many mm a box spans follows the CT's spacing, which is kept beside the cutouts.
+        hu_window: Lowest and highest HU; everything outside is clipped. Below -1000 lies what scanners write
+            outside their field of view, above 1000 metal and dense bone: neither says anything about a
+            nodule.
+        edge_rule: What happens where a box leaves the CT. ``pad``: the candidate stays in the middle, outside
+            the CT lies the window's lower end. ``shift``: the box is moved into the CT, the candidate leaves
+            the middle.
+
+    Raises:
+        ValueError: If a size is not positive, the window is empty or does not fit int16, or the rule is
+            unknown.
+
+    Source:
+        Box, window and ``shift`` are those of "Deep Learning with PyTorch" (Stevens, Antiga, Viehmann),
+        chapter 10.
+    """
+
+    chunk_shape_irc: tuple[int, int, int] = (32, 48, 48)
+    hu_window: tuple[int, int] = (-1000, 1000)
+    edge_rule: EdgeRule = "pad"
+
+    def __post_init__(self) -> None:
+        shape, window = tuple(map(int, self.chunk_shape_irc)), tuple(map(int, self.hu_window))
+        if len(shape) != 3 or min(shape) < 1:
+            msg = f"A chunk's shape must be three positive numbers of voxels, got {self.chunk_shape_irc}."
+            raise ValueError(f"{msg} Give index, row, col, such as (32, 48, 48).")
+        limits = np.iinfo(np.int16)
+        if len(window) != 2 or not limits.min <= window[0] < window[1] <= limits.max:
+            msg = f"A HU window must be two rising int16 numbers, got {self.hu_window}."
+            raise ValueError(f"{msg} Give the lowest and the highest HU, such as (-1000, 1000).")
+        if self.edge_rule not in EDGE_RULES:
+            msg = f"The edge rule must be one of {EDGE_RULES}, got {self.edge_rule!r}. Choose one of them."
+            raise ValueError(msg)
+        # Lists (from JSON or a run's configuration) become tuples: equal parameters are equal and hashable.
+        object.__setattr__(self, "chunk_shape_irc", shape)
+        object.__setattr__(self, "hu_window", window)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parameters as JSON knows them."""
+        return {
+            "chunk_shape_irc": list(self.chunk_shape_irc),
+            "hu_window": list(self.hu_window),
+            "edge_rule": self.edge_rule,
+        }
+
+
+def cut_chunks(
+    hounsfield: NDArray[np.int16],
+    centers_irc: NDArray[np.integer[Any]],
+    parameters: CuttingParameters,
+    out: NDArray[np.int16] | None = None,
+) -> NDArray[np.int16]:
+    """Cut a box around each centre; along an axis of ``size`` voxels it starts at ``center - size // 2``.
+
+    Args:
+        hounsfield: CT values in HU, shape (I, R, C); never changed.
+        centers_irc: Voxels of the candidates, shape (N, 3), inside the CT.
+        parameters: Shape, HU window and edge rule.
+        out: Where to put the result, shape (N, *chunk_shape_irc); made where it is not given.
+
+    Returns:
+        Values in HU within the window, shape (N, *chunk_shape_irc).
+
+    Raises:
+        TypeError: If the CT or ``out`` is not int16, or the centres are not whole numbers.
+        ValueError: If a shape is wrong, a centre lies outside the CT, or ``shift`` meets a CT thinner than
+            the chunk.
+    """
+    centers = _checked_centers(hounsfield, centers_irc)
+    shape = np.asarray(parameters.chunk_shape_irc)
+    out = _checked_out(out, (len(centers), *parameters.chunk_shape_irc))
+    starts = centers - shape // 2
+    if parameters.edge_rule == "shift":
+        starts = _shifted(starts, hounsfield.shape, parameters)
+    lower_hu, upper_hu = (np.int16(hu) for hu in parameters.hu_window)
+    first = np.maximum(starts, 0)
+    last = np.minimum(starts + shape, hounsfield.shape)
+    is_inside = (last - first == shape).all(axis=1)
+    for chunk, is_whole, start, a, b in zip(out, is_inside, starts, first, last, strict=True):
+        target = chunk
+        if not is_whole:
+            chunk.fill(lower_hu)
+            target = chunk[tuple(map(slice, a - start, b - start))]
+        np.clip(hounsfield[a[0] : b[0], a[1] : b[1], a[2] : b[2]], lower_hu, upper_hu, out=target)
+    return out
+
+
+def _checked_centers(hounsfield: NDArray[np.int16], centers_irc: NDArray[Any]) -> NDArray[np.int64]:
+    if hounsfield.dtype != np.int16 or not np.issubdtype(centers_irc.dtype, np.integer):
+        msg = f"CT and centres must be int16 and whole numbers, got {hounsfield.dtype}, {centers_irc.dtype}."
+        raise TypeError(f"{msg} Read the CT with read_ct and round with VoxelGrid.nearest_voxel.")
+    if hounsfield.ndim != 3 or centers_irc.ndim != 2 or centers_irc.shape[1] != 3:
+        msg = f"CT and centres must be (I, R, C) and (N, 3), got {hounsfield.shape} and {centers_irc.shape}."
+        raise ValueError(f"{msg} Hand over one CT and its candidates' voxels.")
+    is_outside = ((centers_irc < 0) | (centers_irc >= hounsfield.shape)).any(axis=1)
+    if is_outside.any():
+        row, count = int(is_outside.argmax()), int(is_outside.sum())
+        center_irc = tuple(centers_irc[row].tolist())
+        msg = (
+            f"Each centre must lie in the CT of shape {hounsfield.shape}, got {center_irc} "
+            f"(row {row} of {len(centers_irc)}, {count} such). Reject such candidates first."
+        )
+        raise ValueError(msg)
+    return centers_irc.astype(np.int64)
+
+
+def _checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    if out is None:
+        return np.empty(shape, dtype=np.int16)
+    if out.dtype != np.int16:
+        msg = f"The array for the result must be int16, got {out.dtype}. Hand over none or a fitting one."
+        raise TypeError(msg)
+    if out.shape != shape:
+        msg = f"The array for the result must be {shape}, got {out.shape}. Hand over none or a fitting one."
+        raise ValueError(msg)
+    return out
+
+
+def _shifted(starts: NDArray[np.int64], ct_shape: tuple[int, ...], parameters: CuttingParameters) -> NDArray[np.int64]:
+    """Move boxes into the CT; the book's rule, for weights that were trained under it."""
+    room = np.asarray(ct_shape) - parameters.chunk_shape_irc
+    if (room < 0).any():
+        msg = (
+            f"Under the edge rule 'shift' a CT must be at least {parameters.chunk_shape_irc} voxels, "
+            f"got {tuple(ct_shape)}. Cut it under 'pad'."
+        )
+        raise ValueError(msg)
+    return np.clip(starts, 0, room)
