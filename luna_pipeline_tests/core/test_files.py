@@ -26,6 +26,12 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def fail_while_writing(path, error):
+    with written_atomically(path) as file:
+        file.write(b"half of the new")
+        raise error
+
+
 def kill_writer_of(path):
     """Start a process that writes `path`, and kill it when it is half through."""
     command = [sys.executable, "-c", WRITER, str(path)]
@@ -45,9 +51,8 @@ def test_the_content_is_there_and_nothing_else(tmp_path):
 @pytest.mark.seed_defect(32)
 @pytest.mark.parametrize("error", [RuntimeError("torn"), KeyboardInterrupt()])
 def test_a_failure_leaves_nothing(tmp_path, error):
-    with pytest.raises(type(error)), written_atomically(tmp_path / "new") as file:
-        file.write(b"half of")
-        raise error
+    with pytest.raises(type(error)):
+        fail_while_writing(tmp_path / "new", error)
     assert names_in(tmp_path) == []
 
 
@@ -55,9 +60,8 @@ def test_a_failure_leaves_nothing(tmp_path, error):
 def test_a_failure_keeps_what_was_there(tmp_path):
     path = tmp_path / "table"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError, match="torn"), written_atomically(path) as file:
-        file.write(b"half of the new")
-        raise RuntimeError("torn")
+    with pytest.raises(RuntimeError, match="torn"):
+        fail_while_writing(path, RuntimeError("torn"))
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["table"]
 

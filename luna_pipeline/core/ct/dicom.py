@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.damaged_dicom import owner_of
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.quiet import quiet_itk
@@ -59,11 +60,17 @@ class DicomSeries:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file says that it is DICOM, by its suffix or by the four letters after its preamble."""
+    """Whether a file says that it is DICOM, by its suffix or by the four letters after its preamble; no DICOMDIR."""
+    if path.name.upper() == "DICOMDIR":
+        return False
     if path.suffix.lower() == ".dcm":
         return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    # A dangling link or a file of another user says nothing.
+    except OSError:
+        return False
 
 
 def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
@@ -73,7 +80,7 @@ def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
         paths: DICOM files of one folder.
 
     Returns:
-        Series by SeriesInstanceUID; files whose series cannot be told are one under the folder's name.
+        Series by SeriesInstanceUID; a file whose series cannot be told is one under its own name.
     """
     found: dict[str, DicomSeries] = {}
     broken: list[Path] = []
@@ -87,9 +94,9 @@ def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
             else:
                 uid = item.series_instance_uid
                 found.setdefault(uid, DicomSeries(uid)).slices.append(item)
-        owners = _owners_of(broken)
+    uids = tuple(found)
     for path in broken:
-        uid = owners.get(path, path.parent.name)
+        uid = owner_of(path, uids)
         found.setdefault(uid, DicomSeries(uid)).broken.append(path)
     return found
 
@@ -108,15 +115,12 @@ def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
     first = series.slices[0]
     axes = np.asarray(first.direction, dtype=np.float64).reshape(3, 3)
     normal = np.cross(axes[:, 0], axes[:, 1])
-    num_in_file = first.size_xyz[2] if len(first.size_xyz) > 2 else 1
-    if len(series.slices) == 1 and num_in_file > 1:
-        return series.slices, _grid(first, first.spacing_mm[2], axes[:, 2], num_in_file)
     heights_mm = np.array([np.dot(item.position_xyz, normal) for item in series.slices])
     order = np.argsort(heights_mm, kind="stable")
     slices = [series.slices[place] for place in order]
     gap_mm = _even_gap(slices, heights_mm[order], uid=series.series_instance_uid)
     _check_drift(slices, normal, uid=series.series_instance_uid)
-    return slices, _grid(slices[0], gap_mm, normal, len(slices))
+    return slices, _grid(slices[0], normal, gap_mm, len(slices))
 
 
 def _read_slice(reader: sitk.ImageFileReader, path: Path) -> DicomSlice | None:
@@ -140,18 +144,8 @@ def _read_slice(reader: sitk.ImageFileReader, path: Path) -> DicomSlice | None:
         position_xyz=tuple(reader.GetOrigin()),
         direction=tuple(reader.GetDirection()),
         # Without the tag ITK takes 1 mm.
-        has_spacing=bool(tag("0028|0030")) or reader.GetSize()[2:] not in {(), (1,)},
+        has_spacing=bool(tag("0028|0030")),
     )
-
-
-def _owners_of(broken: Sequence[Path]) -> dict[Path, str]:
-    """Tell the series of files without readable image by GDCM's own scan of their folder."""
-    owners: dict[Path, str] = {}
-    for folder in sorted({path.parent for path in broken}):
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-            owners.update({Path(name): uid for name in names})
-    return owners
 
 
 def _check_alike(series: DicomSeries) -> None:
@@ -166,6 +160,13 @@ def _check_alike(series: DicomSeries) -> None:
     first = series.slices[0]
     if first.modality not in {"CT", ""}:
         msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
+        raise UnreadableCtError(msg)
+    if first.size_xyz[2:] not in {(), (1,)}:
+        # Where frames are uneven ITK takes 1 mm for every spacing and says nothing.
+        msg = (
+            f"A DICOM file must hold one slice, got {first.size_xyz[2]} frames ({first.path.name}, series {uid}). "
+            "Convert the series to one file a slice."
+        )
         raise UnreadableCtError(msg)
     if not first.has_spacing:
         msg = (
@@ -222,9 +223,9 @@ def _check_drift(slices: Sequence[DicomSlice], normal: NDArray[np.float64], *, u
         raise UnreadableCtError(msg)
 
 
-def _grid(first: DicomSlice, gap_mm: float, slice_axis: NDArray[np.float64], num_slices: int) -> VoxelGrid:
+def _grid(first: DicomSlice, normal: NDArray[np.float64], gap_mm: float, num_slices: int) -> VoxelGrid:
     axes = np.asarray(first.direction, dtype=np.float64).reshape(3, 3).copy()
-    axes[:, 2] = slice_axis
+    axes[:, 2] = normal
     num_cols, num_rows = first.size_xyz[:2]
     x_mm, y_mm, z_mm = first.position_xyz
     return VoxelGrid(

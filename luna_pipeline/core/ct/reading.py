@@ -93,7 +93,7 @@ def read_grid(path: Path, *, series_instance_uid: str) -> VoxelGrid:
     """
     if format_of(path) is None or not path.is_file():
         msg = (
-            f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path} "
+            f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path.name} "
             f"(series {series_instance_uid}). Check the data folder."
         )
         raise UnreadableCtError(msg)
@@ -158,11 +158,10 @@ def _read_dicom(folder: Path, *, uid: str) -> Ct:
     reader.SetFileNames([str(item.path) for item in slices])
     try:
         with quiet_itk():
-            image = sitk.ReadImage(str(slices[0].path)) if len(slices) == 1 else reader.Execute()
+            image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(folder, uid, error) from error
-    hounsfield = _hounsfield_of(image, uid=uid)
-    return Ct(uid, hounsfield.reshape(grid.size_irc), grid)
+    return Ct(uid, _hounsfield_of(image, uid=uid), grid)
 
 
 def _check_kind(num_channels: int, pixel_id: int, *, uid: str) -> None:
