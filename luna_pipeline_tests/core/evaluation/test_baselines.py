@@ -1,0 +1,51 @@
+"""Baselines against answers by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
+
+
+class Store:
+    """Two series; the reads are counted."""
+
+    def __init__(self, chunks: dict[str, np.ndarray]) -> None:
+        self.chunks = chunks
+        self.reads: list[str] = []
+
+    def read(self, uid: str) -> SimpleNamespace:
+        self.reads.append(uid)
+        return SimpleNamespace(ct_chunks=self.chunks[uid])
+
+
+def test_zero_rule_is_the_share_of_nodules_in_training():
+    assert zero_rule(pd.DataFrame({"class": np.array([1, 0, 0, 0], dtype=np.int8)})) == 0.25
+
+
+def test_zero_rule_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one training candidate, got none"):
+        zero_rule(pd.DataFrame({"class": []}))
+
+
+def test_middle_hu_maps_the_window_to_scores_in_the_order_of_the_index():
+    a = np.full((2, 32, 48, 48), -1000, dtype=np.int16)
+    a[1] = 0
+    b = np.full((1, 32, 48, 48), 1000, dtype=np.int16)
+    store = Store({"a": a, "b": b})
+    index = pd.DataFrame({"series_instance_uid": ["a", "b", "a"], "row": [1, 0, 0]})
+
+    assert middle_hu(index, store).tolist() == [0.5, 1.0, 0.0]
+    assert store.reads == ["a", "b"]
+
+
+def test_middle_hu_looks_at_the_five_voxels_around_the_candidate_only():
+    chunk = np.full((1, 32, 48, 48), 1000, dtype=np.int16)
+    # The candidate's voxel is (16, 24, 24); a layer of air around the middle 5x5x5 must not count.
+    chunk[0, 14:19, 22:27, 22:27] = -1000
+    chunk[0, 16, 24, 24] = 1000
+    index = pd.DataFrame({"series_instance_uid": ["a"], "row": [0]})
+
+    assert middle_hu(index, Store({"a": chunk}))[0] == pytest.approx(1 / 125)
