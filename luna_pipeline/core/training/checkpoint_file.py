@@ -28,7 +28,7 @@ class Checkpoint:
     """A run at the end of an epoch.
 
     Attributes:
-        name: What was trained: ``classification``.
+        name: What was trained: ``nodule_classifier``.
         version: Version of the run, its folder's name.
         config: Complete configuration of the run.
         model_state: Weights and running statistics of the network, on the CPU, names without any wrapper's
@@ -45,7 +45,7 @@ class Checkpoint:
         training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
         data_fingerprint: Identity of the training and validation data.
         mlflow_run_id: The run in MLflow, where there is one.
-        notes: What a user of the weights should know, a sentence each.
+        notes: What a user of the weights should know, in sentences; empty where there is nothing.
     """
 
     name: str
@@ -64,14 +64,13 @@ class Checkpoint:
     training_candidate_ids: torch.Tensor
     data_fingerprint: str
     mlflow_run_id: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: str = ""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
-    entries["notes"] = list(checkpoint.notes)
     with written_atomically(path) as file:
         torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
 
@@ -164,4 +163,4 @@ def _from_entries(path: Path, entries: dict[str, Any]) -> Checkpoint:
     except (ValueError, TypeError) as error:
         msg = f"The checkpoint's configuration must be readable, got: {error} ({path})."
         raise CheckpointError(msg) from error
-    return Checkpoint(**{**entries, "config": config, "notes": tuple(entries["notes"])})
+    return Checkpoint(**{**entries, "config": config})

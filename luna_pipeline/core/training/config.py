@@ -73,6 +73,8 @@ class TrainingConfig:
     """All that decides what a run on given data comes to. What only decides how fast is not in here.
 
     Attributes:
+        name: What is trained, the name of its checkpoints.
+        version: Version asked for; where it exists, the run gets the next build of it.
         network: Parts and sizes of the network.
         optimizer: How weights follow their gradients.
         scheduler: How the learning rate falls.
@@ -85,6 +87,8 @@ class TrainingConfig:
         use_annotations: Whether the annotated centres serve as extra training nodules besides the candidates.
     """
 
+    name: str = "nodule_classifier"
+    version: str = "0.0.1"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)

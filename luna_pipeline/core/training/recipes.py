@@ -1,7 +1,9 @@
 """Complete configurations of runs that are known to work; a variant is ``replace(recipe(), ...)``."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from luna_pipeline.core.ranges import check_choice
 from luna_pipeline.core.training.config import (
     NetworkConfig,
     NoduleRatio,
@@ -35,3 +37,16 @@ def demo() -> TrainingConfig:
     often.
     """
     return replace(nodule_baseline(), ratio=NoduleRatio(nodule=1, non_nodule=2), num_epochs=4, batch_size=16)
+
+
+RECIPES: dict[str, Callable[[], TrainingConfig]] = {recipe.__name__: recipe for recipe in (nodule_baseline, demo)}
+
+
+def recipe_by_name(name: str) -> TrainingConfig:
+    """Return the configuration that a recipe stands for.
+
+    Raises:
+        ValueError: If there is no recipe of that name.
+    """
+    check_choice("recipe", name, tuple(RECIPES))
+    return RECIPES[name]()

@@ -31,7 +31,7 @@ def make_checkpoint(**changes) -> Checkpoint:
         "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "threshold": 0.25,
         "rng_state": {"cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
         "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]), "data_fingerprint": "ab" * 32,
-        "mlflow_run_id": None, "notes": ("Trained without validation.",),
+        "mlflow_run_id": None, "notes": "Trained without validation.",
     }  # fmt: skip
     return Checkpoint(**{**values, **changes})
 
@@ -78,7 +78,7 @@ def test_saving_replaces_the_older_file_and_leaves_no_other(tmp_path):
 def test_a_failed_save_leaves_the_older_file(tmp_path):
     path = save(tmp_path / "last.pt", epoch=1)
     with pytest.raises(AttributeError):
-        save(path, epoch=2, notes=(lambda: None,))  # no plain value: torch.save fails in the middle
+        save(path, epoch=2, notes=lambda: None)  # no plain value: torch.save fails in the middle
     assert load_checkpoint(path).epoch == 1
     assert os.listdir(tmp_path) == ["last.pt"]
 

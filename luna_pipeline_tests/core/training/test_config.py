@@ -13,7 +13,7 @@ from luna_pipeline.core.training.config import (
     SchedulerConfig,
     TrainingConfig,
 )
-from luna_pipeline.core.training.recipes import demo, nodule_baseline
+from luna_pipeline.core.training.recipes import demo, nodule_baseline, recipe_by_name
 
 
 @pytest.mark.parametrize("recipe", [nodule_baseline, demo])
@@ -118,3 +118,9 @@ def test_nothing_is_configured_that_training_does_not_read():
 def test_configuration_is_read_without_torch():
     code = "import luna_pipeline.core.training.recipes, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_recipe_is_found_by_its_name():
+    assert recipe_by_name("demo") == demo()
+    with pytest.raises(ValueError, match="recipe must be one of nodule_baseline, demo, got 'dmeo'"):
+        recipe_by_name("dmeo")

@@ -1,0 +1,124 @@
+"""Which candidates train, choose and judge a model; the series is the unit, its fold decides."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSplit:
+    """The folds that are kept out of training.
+
+    Attributes:
+        test_fold: Judges the finished model; nothing is chosen by it.
+        validation_fold: Chooses the epoch and the threshold; None for none.
+    """
+
+    test_fold: int
+    validation_fold: int | None
+
+    def __post_init__(self) -> None:
+        if self.test_fold == self.validation_fold:
+            msg = f"Test and validation must be two folds, got {self.test_fold} for both. Choose another fold for one."
+            raise ValueError(msg)
+
+
+def default_split(
+    index: pd.DataFrame, *, test_fold: int | None = None, validation_fold: int | None = None
+) -> TrainingSplit:
+    """Fill in the folds that were not chosen.
+
+    Args:
+        index: Rows of the cutout index, with the column ``fold``.
+        test_fold: None for the first fold.
+        validation_fold: None for the fold after the test fold (the first one after the last), or for no
+            validation where there are only two folds.
+
+    Raises:
+        ValueError: If there is only one fold.
+    """
+    folds = sorted({int(fold) for fold in index["fold"]})
+    if len(folds) < 2:
+        msg = f"Training and test need at least two folds, got {folds}. Add CTs, or folds for the ones there are."
+        raise ValueError(msg)
+    test = folds[0] if test_fold is None else test_fold
+    if validation_fold is None and len(folds) > 2:
+        validation_fold = next((fold for fold in folds if fold > test), folds[0])
+    return TrainingSplit(test_fold=test, validation_fold=validation_fold)
+
+
+def split_index(
+    index: pd.DataFrame, split: TrainingSplit, *, use_annotations: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame]:
+    """Part the cutout index by fold.
+
+    Validation and test hold the detector's candidates only, as they are found in an unseen CT: annotated
+    centres would show their label by being in the middle.
+
+    Args:
+        index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``class``, ``fold``,
+            ``source``.
+        split: The folds kept out of training.
+        use_annotations: Whether training also takes the annotated centres.
+
+    Returns:
+        Rows for training, validation (None without a validation fold) and test.
+
+    Raises:
+        ValueError: If a series lies in two folds, a held-out fold does not exist, or training lacks a class.
+    """
+    _check_one_fold_per_series(index)
+    folds = index["fold"].to_numpy(dtype=np.int64)
+    is_candidate = (index["source"] == "candidate").to_numpy(dtype=bool)
+    held_out = [fold for fold in (split.test_fold, split.validation_fold) if fold is not None]
+    if missing := sorted(set(held_out) - set(folds.tolist())):
+        msg = f"A held-out fold must exist, got {missing[0]} of folds {sorted(set(folds.tolist()))}."
+        raise ValueError(f"{msg} Choose one of them.")
+    training = index[~np.isin(folds, held_out) & (is_candidate | use_annotations)]
+    test = index[(folds == split.test_fold) & is_candidate]
+    validation = None
+    if split.validation_fold is not None:
+        validation = index[(folds == split.validation_fold) & is_candidate]
+    _check_both_classes(training)
+    return training, validation, test
+
+
+def index_fingerprint(index: pd.DataFrame) -> str:
+    """Return the identity of rows of the index: candidates, classes, folds and cutouts, whatever their order.
+
+    Args:
+        index: Rows with ``candidate_id``, ``class``, ``fold`` and ``fingerprint`` (of their series' cutouts).
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    ordered = index.sort_values(["candidate_id", "fingerprint"], kind="stable")
+    digest = hashlib.sha256(str(len(ordered)).encode())
+    for column in ("candidate_id", "class", "fold"):
+        digest.update(ordered[column].to_numpy(dtype="<i8").tobytes())
+    digest.update("\n".join(ordered["fingerprint"]).encode())
+    return digest.hexdigest()
+
+
+def _check_one_fold_per_series(index: pd.DataFrame) -> None:
+    num_folds = index.groupby("series_instance_uid")["fold"].nunique(dropna=False)
+    if (several := num_folds[num_folds > 1]).size:
+        uid = several.index[0]
+        folds = sorted(index.loc[index["series_instance_uid"] == uid, "fold"].unique())
+        msg = (
+            f"Fold must be one per series, got {[int(fold) for fold in folds]} (series {uid}, and {several.size - 1} "
+            "more). Materialize `folds` and `cutout_index` again."
+        )
+        raise ValueError(msg)
+
+
+def _check_both_classes(training: pd.DataFrame) -> None:
+    num_nodules = int((training["class"] == 1).sum())
+    if num_nodules == 0 or num_nodules == len(training):
+        msg = (
+            f"Training must hold candidates of both classes, got {num_nodules} nodules and "
+            f"{len(training) - num_nodules} others. Choose other folds or add CTs."
+        )
+        raise ValueError(msg)
