@@ -17,7 +17,7 @@ STAGES = [stage_1_ct, stage_2_candidates, stage_3_cutouts, stage_4_training, sta
 PATHS = LunaPaths()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(STAGES),
+    assets=dg.load_assets_from_modules(STAGES, include_specs=True),
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly],

@@ -1,12 +1,13 @@
 """How assets are kept: tables as parquet, models as checkpoints; each file whole or not there."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.files import sha256_of, write_bytes, written_atomically
+from luna_pipeline.core.files import sha256_of, write_bytes
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ class ParquetIOManager(dg.UPathIOManager):
     extension = ".parquet"
 
     def dump_to_path(self, context: dg.OutputContext, obj: "pd.DataFrame", path: UPath) -> None:
-        """Write the table beside its final name, then rename."""
-        from pathlib import Path
+        """Check the table, write it beside its final name, then rename."""
+        from luna_pipeline.core.schemas import write_table
 
-        with written_atomically(Path(path)) as file:
-            obj.to_parquet(file, index=False)
+        write_table(Path(path), obj)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
         """Read the table whole."""

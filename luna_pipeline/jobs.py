@@ -20,14 +20,20 @@ ingest = dg.define_asset_job(
 )
 cut = dg.define_asset_job(
     "cut",
-    selection=["cutouts", "cutout_index"],
+    selection=["cutouts"],
     description="Cut what is missing, damaged or changed: all registered series, or those of the partition tag.",
+    executor_def=IN_PROCESS,
+)
+index = dg.define_asset_job(
+    "index",
+    selection=["cutout_index"],
+    description="Make the table that finds each candidate's cutout.",
     executor_def=IN_PROCESS,
 )
 train_nodule_classifier = dg.define_asset_job(
     "train_nodule_classifier",
-    selection=["nodule_classifier", "zero_rule_baseline"],
-    description="Train on all folds but the held-out ones.",
+    selection=["cutout_index", "nodule_classifier", "zero_rule_baseline"],
+    description="Index the cutouts, train on all folds but the held-out ones.",
     executor_def=IN_PROCESS,
 )
 evaluate = dg.define_asset_job(
@@ -36,7 +42,7 @@ evaluate = dg.define_asset_job(
     description="Score the test fold and report.",
     executor_def=IN_PROCESS,
 )
-ASSET_JOBS = [ingest, cut, train_nodule_classifier, evaluate]
+ASSET_JOBS = [ingest, cut, index, train_nodule_classifier, evaluate]
 
 
 def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mapping[str, Any] | None = None) -> None:
@@ -160,6 +166,7 @@ def refresh_tables(context: dg.OpExecutionContext) -> dict[str, Any]:
 def recut(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
     """Cut the series whose CT, candidate ids or centres changed; the others' files are adopted as they are."""
     run_in_turn(context, "cut")
+    run_in_turn(context, "index")
 
 
 @dg.job(

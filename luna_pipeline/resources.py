@@ -1,7 +1,6 @@
 """What assets need from outside: folders, the cutting parameters, an MLflow run with its true status."""
 
 import contextlib
-import os
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.cutting import CuttingParameters
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
-    from luna_pipeline.tracking.mlflow_tracking import MlflowRun
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 
 class LunaPaths(dg.ConfigurableResource):
@@ -101,24 +100,27 @@ class MlflowRuns(dg.ConfigurableResource):
         """
         import mlflow
         from dagster_mlflow.resources import MlFlow
-        from mlflow.tracking import MlflowClient
 
-        from luna_pipeline.tracking.mlflow_tracking import MlflowRun, ensure_experiment, truthful_end
+        from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, status_after
 
         settings = self.paths.settings
-        os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
+        settings.home.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
-        ensure_experiment(settings.mlflow_tracking_uri, self.experiment, settings.artifact_location)
-        # The constructor stands inside as well: it opens the run before it can fail.
-        with truthful_end():
+        experiment_id_of(mlflow.MlflowClient(), self.experiment, artifact_location=settings.artifact_location)
+        mlflow.enable_system_metrics_logging()
+        error: BaseException | None = None
+        try:
+            # The constructor stands inside as well: it opens the run before it can fail.
             MlFlow(self._shim(context, settings))
-            active = mlflow.active_run()
             mlflow.set_tag("mlflow.runName", name)
-            yield MlflowRun(
-                client=MlflowClient(settings.mlflow_tracking_uri),
-                run_id=active.info.run_id,
-                tracking_uri=settings.mlflow_tracking_uri,
-            )
+            active = mlflow.active_run()
+            yield MlflowRun.at(settings.mlflow_tracking_uri, active.info.run_id)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            while mlflow.active_run():
+                mlflow.end_run(status_after(error))
 
     def _shim(self, context: dg.AssetExecutionContext, settings: Settings) -> Any:
         """The four attributes that dagster-mlflow's class reads, so that a run starts only where one is wanted."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,61 @@ def lidc_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
     make_lidc_root(real_data, root)
     yield root
     shutil.rmtree(root, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """One installation for processes of its own: data root, home, Dagster home, and a log of what they print."""
+
+    root: Path
+    num_series: int
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "LUNA_DATA_DIR": str(self.data),
+            "LUNA_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.dagster),
+            "MLFLOW_TRACKING_URI": "",
+            "HOME": str(self.root),
+        }
+
+    def write_config(self, text: str) -> str:
+        path = self.root / "config.yaml"
+        path.write_text(text)
+        return str(path)
+
+
+@pytest.fixture(scope="session")
+def phantom_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom of six series in three subsets; copied by whoever changes it."""
+    from luna_pipeline.core.ct.phantom_files import make_phantom
+
+    root = tmp_path_factory.mktemp("phantom")
+    make_phantom(root, num_series=6, num_subsets=3, seed=3, size_irc=(48, 64, 64))
+    return root
+
+
+@pytest.fixture
+def folders(phantom_source: Path, tmp_path: Path) -> Folders:
+    """A data root of one's own with the small phantom, an empty home and an empty Dagster home."""
+    shutil.copytree(phantom_source, tmp_path / "data")
+    (tmp_path / "dagster").mkdir()
+    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", tmp_path / "dagster/dagster.yaml")
+    return Folders(tmp_path, num_series=6)

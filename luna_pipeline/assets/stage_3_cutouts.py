@@ -9,7 +9,7 @@ import dagster as dg
 from luna_pipeline.assets.pictures import as_markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.partitions import CT_SERIES, versions_by_series
-from luna_pipeline.resources import CutoutCutting, LunaPaths
+from luna_pipeline.resources import CutoutCutting
 
 if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.service import CutOutcome, CutSummary
@@ -19,13 +19,13 @@ CUTOUTS = dg.AssetKey("cutouts")
 
 
 @dg.multi_asset(
-    can_subset=True,
     # A ranged run of 100 series pays one process start, not a hundred.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=100),
     specs=[
         dg.AssetSpec(
             CUTOUTS,
             partitions_def=CT_SERIES,
+            # Events are logged one a series, so that a broken series fails alone.
             skippable=True,
             group_name=GROUP,
             owners=OWNERS,
@@ -37,24 +37,40 @@ CUTOUTS = dg.AssetKey("cutouts")
             Cut again only where the CT, the candidates' ids or centres, the cutting parameters or the cutting code
             changed; a file that is there and right is adopted. Without a partition all registered series are visited.
             """,
-        ),
-        dg.AssetSpec(
-            "cutout_index",
-            group_name=GROUP,
-            owners=OWNERS,
-            kinds={"python", "parquet"},
-            code_version="1",
-            deps=[CUTOUTS, "candidates", "folds"],
-            description="Which row of which file holds which candidate, with class, fold and fingerprint.",
-        ),
+        )
     ],
 )
-def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting, paths: LunaPaths) -> Iterator[Any]:
-    """Cut the series asked for, one event a series; then index all of them, if that is asked for too."""
-    if CUTOUTS in context.selected_asset_keys:
-        _cut(context, cutting)
-    if dg.AssetKey("cutout_index") in context.selected_asset_keys:
-        yield _index(cutting, paths)
+def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterator[Any]:
+    """Cut the series asked for, or all of them, one event a series."""
+    _cut(context, cutting)
+    yield from ()
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    code_version="1",
+    io_manager_key="tables",
+    deps=[CUTOUTS],
+)
+def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> Any:
+    """Which row of which file holds which candidate.
+
+    Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
+    """
+    from luna_pipeline.core.cutouts.index import build_cutout_index
+
+    started = time.perf_counter()
+    index = build_cutout_index(candidates, folds, cutting.store)
+    counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
+    metadata = {
+        "num_series": int(index["series_instance_uid"].nunique()),
+        "seconds": round(time.perf_counter() - started, 2),
+        "candidates_per_fold_and_class": dg.MetadataValue.md(counted.to_html(index=False)),
+        "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
+    }
+    return dg.Output(index, metadata=metadata)
 
 
 def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
@@ -105,31 +121,6 @@ def _failure(summary: "CutSummary") -> dg.Failure:
         f"{summary.num_current} current. Mend or remove the named series and run `cut` again."
     )
     return dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
-
-
-def _index(cutting: CutoutCutting, paths: LunaPaths) -> dg.MaterializeResult:
-    from pathlib import Path
-
-    from luna_pipeline.core.cutouts.index import build_cutout_index
-    from luna_pipeline.core.files import written_atomically
-
-    started = time.perf_counter()
-    index = build_cutout_index(paths.read_table("candidates"), paths.read_table("folds"), cutting.store)
-    target = Path(paths.settings.tables_dir) / "cutout_index.parquet"
-    with written_atomically(target) as file:
-        index.to_parquet(file, index=False)
-    counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
-    return dg.MaterializeResult(
-        asset_key="cutout_index",
-        metadata={
-            "dagster/row_count": len(index),
-            "num_series": int(index["series_instance_uid"].nunique()),
-            "seconds": round(time.perf_counter() - started, 2),
-            "candidates_per_fold_and_class": dg.MetadataValue.md(counted.to_html(index=False)),
-            "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
-            "path": dg.MetadataValue.path(str(target)),
-        },
-    )
 
 
 def _sheet(cutting: CutoutCutting, index: Any) -> str:

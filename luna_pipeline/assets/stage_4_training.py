@@ -48,7 +48,12 @@ class TrainingRunConfig(HeldOutFolds):
         """Return the complete configuration of the run."""
         from luna_pipeline.core.training.recipes import recipe_by_name
 
-        changes = {name: getattr(self, name) for name in ("epochs", "batch_size", "seed", "version")}
+        changes = {
+            "num_epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "version": self.version,
+        }
         given = {name: value for name, value in changes.items() if value is not None}
         return dataclasses.replace(recipe_by_name(self.recipe), **given)
 

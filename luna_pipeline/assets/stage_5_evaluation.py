@@ -71,15 +71,16 @@ def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: 
     Form: ROC AUC, average precision, sensitivity and specificity at the threshold chosen on the validation fold (0.5
     where there is none), counts. The official FROC is another score and is not here.
     """
-    from luna_pipeline.core.evaluation.plots import roc_pr_png
+    from luna_pipeline.core.evaluation.plots import roc_and_pr_png
     from luna_pipeline.core.evaluation.report import binary_report
     from luna_pipeline.launchers import log_test_metrics
 
     started = time.perf_counter()
-    report = binary_report(nodule_predictions)
+    thresholds = nodule_predictions.groupby("model")["threshold"].first().to_dict()
+    report = binary_report(nodule_predictions, thresholds)
     synthetic = (paths.settings.data_dir / "phantom.json").exists()
     log_test_metrics(nodule_classifier, report, tracking_uri=paths.settings.mlflow_tracking_uri)
-    picture = as_markdown(roc_pr_png(nodule_predictions, synthetic=synthetic), "ROC and PR, research use only")
+    picture = as_markdown(roc_and_pr_png(nodule_predictions, is_synthetic=synthetic), "ROC and PR, research use only")
     own = report[report["model"] == nodule_classifier.name].iloc[0]
     metadata = {
         "auc": float(own["auc"]),

@@ -1,0 +1,67 @@
+"""Real processes in tests: started in a session of their own, waited for on a condition, ended for certain."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def wait_for(condition: Callable[[], object], *, limit_seconds: float, what: str) -> object:
+    """Return the first true value of ``condition``; fail when the limit is reached."""
+    deadline = time.monotonic() + limit_seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    msg = f"{what} did not happen within {limit_seconds} s"
+    raise AssertionError(msg)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(arguments: list[str], *, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of the virtual environment; whatever of it is left at the end is killed."""
+    search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            arguments,
+            cwd=REPOSITORY,
+            env={**os.environ, "PATH": search, "PYTHONWARNINGS": "ignore", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        for left in session_of(process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def session_of(leader: int) -> list[psutil.Process]:
+    """Return the living processes of the session that ``leader`` opened."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

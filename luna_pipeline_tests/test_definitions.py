@@ -1,0 +1,108 @@
+"""What Dagster loads: the graph as a person sees it, and what loading costs and touches."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luna_pipeline.definitions import defs
+
+HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard"]
+
+# Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
+GRAPH = {
+    "ct_series": ("stage_1_ct", set()),
+    "annotations": ("stage_2_candidates", set()),
+    "candidates_v2": ("stage_2_candidates", set()),
+    "malignancy_ratings": ("stage_2_candidates", set()),
+    "candidates": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
+    "rejected": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
+    "folds": ("stage_2_candidates", {"ct_series"}),
+    "cutouts": ("stage_3_cutouts", {"ct_series", "candidates"}),
+    "cutout_index": ("stage_3_cutouts", {"cutouts", "candidates", "folds"}),
+    "nodule_classifier": ("stage_4_training", {"cutout_index"}),
+    "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
+    "nodule_predictions": (
+        "stage_5_evaluation",
+        {"candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline"},
+    ),
+    "nodule_report": ("stage_5_evaluation", {"nodule_predictions", "nodule_classifier"}),
+}
+
+
+def test_asset_graph_is_the_table_above():
+    graph = defs.resolve_asset_graph()
+    found = {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            {parent.to_user_string() for parent in graph.get(key).parent_keys},
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == GRAPH
+
+
+def test_every_made_asset_says_what_it_is_and_who_owns_it():
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.description, key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.code_version, key
+
+
+def test_jobs_and_automation_have_the_names_that_hold():
+    assert {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"} == {
+        "demo",
+        "ingest",
+        "cut",
+        "index",
+        "train_nodule_classifier",
+        "evaluate",
+        "recut_changed",
+    }
+    assert [sensor.job_name for sensor in defs.sensors] == ["recut_changed"]
+    assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed"]
+
+
+def test_checks_that_guard_the_data_are_blocking():
+    checks = [spec for check in defs.asset_checks for spec in check.check_specs]
+    assert {spec.name for spec in checks if spec.blocking} == {
+        "rejected_rows_are_few",
+        "folds_hold_series_and_patients_apart",
+        "cutouts_are_whole",
+    }
+
+
+def _run_python(code: str, folder: Path) -> str:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_loading_definitions_imports_nothing_heavy(tmp_path: Path):
+    code = f"import luna_pipeline.definitions, sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    assert json.loads(_run_python(code, tmp_path)) == []
+
+
+@pytest.mark.seed_defect(66)
+def test_importing_every_module_reads_no_environment_and_leaves_no_trace(tmp_path: Path):
+    code = (
+        "import pkgutil, importlib, os, luna_pipeline\n"
+        "before = dict(os.environ)\n"
+        "for module in pkgutil.walk_packages(luna_pipeline.__path__, 'luna_pipeline.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "assert {k for k in os.environ if k.startswith(('LUNA', 'DAGSTER'))} == set(), os.environ\n"
+        "import logging; print(len([h for h in logging.getLogger('luna_pipeline').handlers]))\n"
+    )
+    assert _run_python(code, tmp_path).strip() == "0"
+    # matplotlib and its kind may keep caches of their own; the project keeps nothing.
+    left = [path.name for path in tmp_path.iterdir() if path.name not in {".cache", ".config"}]
+    assert left == []

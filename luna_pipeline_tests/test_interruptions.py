@@ -1,0 +1,138 @@
+"""Runs that are killed, terminated or interrupted: nothing half-written, true status, and the next run goes on."""
+
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline_tests.processes import session_of, started, wait_for
+
+pytestmark = pytest.mark.slow
+
+LONG = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 200, batch_size: 8}}}\n"
+SHORT = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 2, batch_size: 8}}}\n"
+
+
+def execute(job: str, *options: str) -> list[str]:
+    return ["dagster", "job", "execute", "-m", "luna_pipeline.definitions", "-j", job, *options]
+
+
+def run_to_end(folders, job: str, *options: str, limit_seconds: float = 240) -> int:
+    with started(execute(job, *options), environment=folders.environment, log=folders.log) as process:
+        wait_for(lambda: process.poll() is not None, limit_seconds=limit_seconds, what=f"The end of {job}")
+        return process.returncode
+
+
+def assert_whole(folders) -> None:
+    """Every file under a final name can be read whole."""
+    store = CutoutStore(folders.home / "cutouts")
+    for uid in store.uids():
+        assert store.check(uid) is None
+        with np.load(store.path(uid), allow_pickle=False) as members:
+            assert all(members[name].shape is not None for name in members.files)
+    for path in (folders.home / "checkpoints").rglob("*.pt"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_on(folders, seed: int):
+    assert run_to_end(folders, "ingest") == 0
+    cutouts = folders.home / "cutouts"
+    with started(execute("cut"), environment=folders.environment, log=folders.log) as process:
+        wanted = random.Random(seed).randint(1, 4)
+        wait_for(lambda: len(list(cutouts.glob("*.npz"))) >= wanted, limit_seconds=120, what="Cutting")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert_whole(folders)
+    done = {path.name: path.stat().st_mtime_ns for path in cutouts.glob("*.npz")}
+    assert run_to_end(folders, "cut") == 0
+    assert_whole(folders)
+    assert len(list(cutouts.glob("*.npz"))) == folders.num_series
+    # What was whole was adopted, not cut again.
+    assert {name: (cutouts / name).stat().st_mtime_ns for name in done} == done
+
+
+def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_run_resumes(folders):
+    assert run_to_end(folders, "ingest") == 0
+    assert run_to_end(folders, "cut") == 0
+    config = folders.write_config(SHORT.replace("epochs: 2", "epochs: 3"))
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    with started(
+        execute("train_nodule_classifier", "-c", config), environment=folders.environment, log=folders.log
+    ) as process:
+        wait_for(last.exists, limit_seconds=180, what="The first epoch")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert_whole(folders)
+    assert not last.with_name("best.pt").exists()
+    assert load_checkpoint(last).epoch < 3
+    assert run_to_end(folders, "train_nodule_classifier", "-c", config) == 0
+    assert_whole(folders)
+    assert load_checkpoint(last.with_name("best.pt")).config.num_epochs == 3
+    assert not (last.parent.parent / "0.0.1+1").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_training_is_cancelled_in_dagster_killed_in_mlflow_and_keeps_its_checkpoint(folders, number):
+    import mlflow
+
+    assert run_to_end(folders, "ingest") == 0
+    assert run_to_end(folders, "cut") == 0
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    command = execute("train_nodule_classifier", "-c", folders.write_config(LONG))
+    with started(command, environment=folders.environment, log=folders.log) as process:
+        wait_for(last.exists, limit_seconds=180, what="The first epoch")
+        process.send_signal(number)
+        wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The end after the signal")
+        assert process.returncode != 0
+        assert session_of(process.pid) == []
+    load_checkpoint(last)
+    with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
+        run = instance.get_runs(dg.RunsFilter(job_name="train_nodule_classifier"), limit=1)[0]
+    assert run.status == dg.DagsterRunStatus.CANCELED
+    client = mlflow.MlflowClient(f"sqlite:///{folders.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("luna_pipeline")
+    assert [r.info.status for r in client.search_runs([experiment.experiment_id])] == ["KILLED"]
+
+
+def test_interrupted_demo_cancels_the_run_inside_it_as_well(folders):
+    command = execute("demo", "-c", folders.write_config("ops: {make_phantom_data: {config: {epochs: 200}}}\n"))
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    with started(command, environment=folders.environment, log=folders.log) as process:
+        wait_for(last.exists, limit_seconds=240, what="The first epoch")
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The end after the signal")
+        assert process.returncode != 0
+        assert session_of(process.pid) == []
+    with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
+        status = {run.job_name: run.status for run in instance.get_runs()}
+    assert status["demo"] == dg.DagsterRunStatus.CANCELED
+    assert status["train_nodule_classifier"] == dg.DagsterRunStatus.CANCELED
+    assert status["cut"] == dg.DagsterRunStatus.SUCCESS
+
+
+def test_demo_runs_on_an_empty_dagster_home_and_exits_0(folders):
+    config = folders.write_config("ops: {make_phantom_data: {config: {epochs: 1}}}\n")
+    started_at = time.monotonic()
+    assert run_to_end(folders, "demo", "-c", config) == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", folders.log.read_text())
+    assert "STEP_SKIPPED" not in text
+    for line in ("nodule_classifier", "AUC", "Checkpoint", "MLflow run", "TensorBoard", "make ui ROOT="):
+        assert line in text
+    assert time.monotonic() - started_at < 240
+    with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
+        jobs = {run.job_name for run in instance.get_runs() if run.status == dg.DagsterRunStatus.SUCCESS}
+    assert jobs == {"demo", "ingest", "cut", "train_nodule_classifier", "evaluate"}
+
+
+def test_demo_exits_1_when_an_asset_fails(folders):
+    for raw in sorted(Path(folders.data).rglob("*.raw")):
+        raw.unlink()
+    assert run_to_end(folders, "demo") == 1

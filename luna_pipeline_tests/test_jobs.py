@@ -1,0 +1,254 @@
+"""The chain end to end, in one process, on a small phantom: every job, every asset, the failures too."""
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from luna_pipeline.core.ct.phantom_files import make_phantom
+
+from luna_pipeline.definitions import defs
+from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
+
+SIZE_IRC = (48, 64, 64)
+
+
+@pytest.fixture
+def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A data root of one's own, an empty home, a fresh Dagster instance."""
+    shutil.copytree(phantom_source, tmp_path / "data")
+    monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        yield Luna(tmp_path, instance)
+
+
+class Luna:
+    """One installation: its folders, its instance, and how to run a job of it."""
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+        self.data = root / "data"
+        self.home = root / "home"
+        self.instance = instance
+
+    def run(self, job: str, **options) -> dg.ExecuteInProcessResult:
+        return defs.resolve_job_def(job).execute_in_process(instance=self.instance, raise_on_error=False, **options)
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_parquet(self.home / "tables" / f"{name}.parquet")
+
+    def cut_uids(self, result: dg.ExecuteInProcessResult) -> set[str]:
+        events = [event.materialization for event in result.get_asset_materialization_events()]
+        return {
+            event.partition
+            for event in events
+            if event.asset_key == dg.AssetKey("cutouts") and event.metadata["outcome"].value == "cut"
+        }
+
+    def edit(self, table: str, change) -> None:
+        rows = pd.read_csv(self.data / table, dtype=str)
+        change(rows).to_csv(self.data / table, index=False)
+
+
+TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
+
+
+def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
+    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", TRAINING), ("evaluate", {})]:
+        result = luna.run(job, run_config=config)
+        assert result.success, job
+        assert "STEP_SKIPPED" not in {event.event_type_value for event in result.all_events}, job
+    predictions = luna.table("nodule_predictions")
+    folds = luna.table("folds").set_index("series_instance_uid")["fold"]
+    assert set(folds[predictions["series_instance_uid"]]) == {0}
+    index = luna.table("cutout_index")
+    expected = index[(index["fold"] == 0) & (index["source"] == "candidate")]
+    network = predictions[predictions["model"] == "nodule_classifier"]
+    assert sorted(network["candidate_id"]) == sorted(expected["candidate_id"])
+    assert network["probability"].between(0, 1).all()
+    assert len(list((luna.home / "cutouts").glob("*.npz"))) == 6
+    assert {"zero_rule_baseline", "middle_hu", "nodule_classifier"} == set(luna.table("nodule_report")["model"])
+    checkpoint = json.loads((luna.home / "checkpoints/nodule_classifier/current.json").read_text())
+    assert (luna.home / checkpoint["path"]).exists()
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{luna.home / 'mlflow.db'}")
+    run = client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id])[0]
+    assert run.info.status == "FINISHED"
+    assert "test/auc" in run.data.metrics
+    assert client.search_model_versions("name='nodule_classifier'")[0].run_id == run.info.run_id
+
+
+def test_cut_visits_all_series_or_the_one_of_the_partition_and_records_only_news(luna: Luna):
+    assert luna.run("ingest").success
+    uids = sorted(luna.instance.get_dynamic_partitions(CT_SERIES_NAME))
+    assert len(uids) == 6
+    one = luna.run("cut", tags={"dagster/partition": uids[2]})
+    assert one.success
+    assert luna.cut_uids(one) == {uids[2]}
+    everything = luna.run("cut")
+    assert everything.success
+    assert luna.cut_uids(everything) == set(uids) - {uids[2]}
+    again = luna.run("cut")
+    assert again.success
+    assert not [e for e in again.get_asset_materialization_events() if e.partition]
+    assert set(versions_by_series(luna.instance, "cutouts", uids)) == set(uids)
+
+
+def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna: Luna, tmp_path: Path):
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    (tmp_path / "other").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "other")) as instance:
+        fresh = Luna(tmp_path, instance)
+        assert fresh.run("ingest").success
+        result = fresh.run("cut")
+        assert result.success
+        assert fresh.cut_uids(result) == set()
+        assert len(versions_by_series(instance, "cutouts", instance.get_dynamic_partitions(CT_SERIES_NAME))) == 6
+
+
+def test_unreadable_ct_costs_the_others_nothing(luna: Luna):
+    broken = sorted(luna.data.rglob("*.raw"))[0]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    assert luna.run("ingest").success
+    catalogue = luna.table("ct_series")
+    row = catalogue[~catalogue["is_readable"]].iloc[0]
+    assert row["series_instance_uid"] == broken.stem
+    assert "1000" in row["reason"]
+    assert luna.run("cut").success
+    assert len(list((luna.home / "cutouts").glob("*.npz"))) == 5
+
+
+def test_ct_that_breaks_after_the_catalogue_fails_its_own_partition(luna: Luna):
+    assert luna.run("ingest").success
+    broken = sorted(luna.data.rglob("*.raw"))[0]
+    size = broken.stat().st_size
+    broken.write_bytes(broken.read_bytes()[: size // 2])
+    result = luna.run("cut")
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    failed = failure.step_failure_data.user_failure_data.metadata["failed"].value
+    assert list(failed) == [broken.stem]
+    assert len(luna.cut_uids(result)) == 5
+
+
+def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna: Luna):
+    assert luna.run("recut_changed").success
+    candidates = luna.table("candidates")
+    per_series = candidates[candidates["source"] == "candidate"]["series_instance_uid"].value_counts()
+    moved, grown = sorted(per_series.index)[:2]
+
+    def move_first_row(rows: pd.DataFrame) -> pd.DataFrame:
+        first = rows.index[rows["seriesuid"] == moved][0]
+        rows.loc[first, "coordX"] = str(float(rows.loc[first, "coordX"]) + 0.25)
+        return rows
+
+    luna.edit("candidates_V2.csv", move_first_row)
+    recut = _last_cut(luna, luna.run("recut_changed"))
+    assert recut == {moved}
+
+    def grow(rows: pd.DataFrame) -> pd.DataFrame:
+        rows.loc[rows["seriesuid"] == grown, "diameter_mm"] = "29.5"
+        return rows
+
+    annotated = set(pd.read_csv(luna.data / "annotations.csv")["seriesuid"])
+    grown = grown if grown in annotated else sorted(annotated)[0]
+    luna.edit("annotations.csv", grow)
+    before = luna.table("candidates")
+    assert _last_cut(luna, luna.run("recut_changed")) == set()
+    assert not luna.table("candidates").equals(before)
+    assert (luna.table("cutout_index")["diameter_mm"] == 29.5).any()
+
+
+def _last_cut(luna: Luna, result: dg.ExecuteInProcessResult) -> set[str]:
+    """The series that the newest run of `cut` below a run of `recut_changed` cut."""
+    assert result.success
+    run = luna.instance.get_runs(dg.RunsFilter(job_name="cut"), limit=1)[0]
+    events = [record.event_log_entry for record in luna.instance.get_records_for_run(run.run_id).records]
+    made = [entry.asset_materialization for entry in events if entry.asset_materialization]
+    return {m.partition for m in made if m.partition and m.metadata["outcome"].value == "cut"}
+
+
+def test_deleted_and_damaged_files_are_cut_again(luna: Luna):
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    first, second, *_ = sorted((luna.home / "cutouts").glob("*.npz"))
+    whole = first.read_bytes()
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-100])
+    result = luna.run("cut")
+    assert result.success
+    assert luna.cut_uids(result) == {first.stem, second.stem}
+    assert first.read_bytes() == whole
+
+
+def test_changed_parameter_recuts_all_and_shift_refuses_thin_cts(luna: Luna):
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    config = {"resources": {"cutting": {"config": {"edge_rule": "shift"}}}}
+    result = luna.run("cut", run_config=config)
+    assert result.success
+    assert len(luna.cut_uids(result)) == 6
+    thick = {"resources": {"cutting": {"config": {"edge_rule": "shift", "chunk_shape_irc": [64, 48, 48]}}}}
+    refused = luna.run("cut", run_config=thick)
+    assert not refused.success
+
+
+@pytest.mark.seed_defect(34)
+def test_demo_fails_when_a_stage_fails(luna: Luna):
+    for raw in luna.data.rglob("*.raw"):
+        raw.unlink()
+    result = luna.run("demo")
+    assert not result.success
+    failures = [event.step_key for event in result.all_events if event.is_step_failure]
+    assert failures
+    assert "train_on_phantom" not in [event.step_key for event in result.all_events if event.is_step_success]
+
+
+def test_demo_leaves_the_data_of_others_alone(luna: Luna):
+    (luna.data / "phantom.json").unlink()
+    before = sorted(path.name for path in luna.data.iterdir())
+    result = luna.run("demo")
+    assert not result.success
+    assert sorted(path.name for path in luna.data.iterdir()) == before
+
+
+def test_blocking_check_stops_a_patient_in_two_folds(luna: Luna, tmp_path: Path):
+    shutil.rmtree(luna.data)
+    make_phantom(luna.data, num_series=6, num_subsets=3, seed=1, size_irc=SIZE_IRC, file_format="dicom")
+    assert luna.run("ingest").success
+    folds = luna.table("folds")
+    shared = folds["patient_hash"].value_counts()
+    assert shared.max() >= 2
+    pair = folds[folds["patient_hash"] == shared.index[0]]["series_instance_uid"].tolist()
+    uids = sorted(folds["series_instance_uid"])
+    table = pd.DataFrame({"seriesuid": uids, "subset": [int(uid == pair[0]) for uid in uids]})
+    table.to_csv(luna.data / "luna16_subsets.csv", index=False)
+    result = luna.run("ingest")
+    assert not result.success
+    evaluations = [
+        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
+    assert failed == {"folds_hold_series_and_patients_apart"}
+
+
+def test_chunks_in_the_file_have_the_declared_form(luna: Luna):
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    assert luna.run("index").success
+    index = luna.table("cutout_index")
+    for path in (luna.home / "cutouts").glob("*.npz"):
+        with np.load(path, allow_pickle=False) as members:
+            rows = index[index["series_instance_uid"] == path.stem]
+            assert members["ct_chunks"].shape == (len(rows), 32, 48, 48)
+            assert members["ct_chunks"].dtype == np.int16
+            assert members["ct_chunks"].min() >= -1000
+            assert members["ct_chunks"].max() <= 1000
+            assert set(members["candidate_id"]) == set(rows["candidate_id"])
