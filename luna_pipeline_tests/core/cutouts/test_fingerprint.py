@@ -1,0 +1,140 @@
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.cutouts import fingerprint as module
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.fingerprint import (
+    Fingerprint,
+    fingerprints_of,
+    rows_fingerprint,
+    series_fingerprint,
+)
+
+PARAMETERS = CuttingParameters()
+
+
+@pytest.fixture
+def catalogue() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "series_instance_uid": ["1.1", "1.2", "1.3", "1.4"],
+            "fingerprint": ["a", "b", "c", "d"],
+            "is_readable": [True, True, True, False],
+        }
+    )
+
+
+@pytest.fixture
+def candidates() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "candidate_id": np.array([5, -3, 7, 1, 9], dtype=np.int64),
+            "series_instance_uid": ["1.1", "1.1", "1.2", "1.2", "9.9"],
+            "x_mm": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "y_mm": [0.0, -1.5, 2.25, 1e-3, 5.0],
+            "z_mm": [-300.5, 1.0, 2.0, 3.0, 5.0],
+            "class": np.array([0, 1, 0, 0, 0], dtype=np.int8),
+            "diameter_mm": [np.nan, 5.0, np.nan, np.nan, np.nan],
+            "malignancy": [np.nan, 3.5, np.nan, np.nan, np.nan],
+        }
+    )
+
+
+def changed_series(catalogue, before, after, parameters=PARAMETERS) -> list[str]:
+    old, new = (fingerprints_of(catalogue, rows, parameters) for rows in (before, after))
+    return [uid for uid in old if old[uid].digest != new[uid].digest]
+
+
+def test_every_readable_series_has_a_fingerprint_also_without_rows(catalogue, candidates):
+    assert list(fingerprints_of(catalogue, candidates, PARAMETERS)) == ["1.1", "1.2", "1.3"]
+    assert list(fingerprints_of(catalogue, candidates.head(0), PARAMETERS)) == ["1.1", "1.2", "1.3"]
+
+
+def test_all_series_at_once_agree_with_one_by_one(catalogue, candidates):
+    shuffled = candidates.sample(frac=1, random_state=0)
+    at_once = fingerprints_of(catalogue, shuffled, PARAMETERS)
+    for row in catalogue[catalogue["is_readable"]].itertuples():
+        rows = candidates[candidates["series_instance_uid"] == row.series_instance_uid]
+        assert at_once[row.series_instance_uid] == series_fingerprint(row, rows, PARAMETERS)
+
+
+def test_categorical_uids_give_the_same(catalogue, candidates):
+    as_category = candidates.astype({"series_instance_uid": "category"})
+    assert changed_series(catalogue, candidates, as_category) == []
+
+
+@pytest.mark.parametrize("label", ["class", "diameter_mm", "malignancy"])
+def test_a_changed_label_changes_nothing(catalogue, candidates, label):
+    assert changed_series(catalogue, candidates, candidates.assign(**{label: 1})) == []
+
+
+def test_reordered_rows_change_nothing(catalogue, candidates):
+    assert changed_series(catalogue, candidates, candidates.iloc[::-1]) == []
+
+
+@pytest.mark.parametrize("column", ["candidate_id", "x_mm", "y_mm", "z_mm"])
+def test_an_edited_row_changes_its_series_alone(catalogue, candidates, column):
+    edited = candidates.copy()
+    edited.loc[2, column] += 1
+    assert changed_series(catalogue, candidates, edited) == ["1.2"]
+
+
+def test_coordinates_that_change_places_are_a_change(candidates):
+    rows = candidates.head(2)
+    swapped = rows.rename(columns={"x_mm": "y_mm", "y_mm": "x_mm"})
+    assert rows_fingerprint(rows) != rows_fingerprint(swapped)
+
+
+def test_added_and_removed_rows_change_their_series_alone(catalogue, candidates):
+    added = pd.concat([candidates, candidates.head(1).assign(series_instance_uid="1.3")])
+    assert changed_series(catalogue, candidates, added) == ["1.3"]
+    assert changed_series(catalogue, candidates, candidates.drop(index=0)) == ["1.1"]
+
+
+def test_a_changed_ct_changes_its_series_alone(catalogue, candidates):
+    other = catalogue.assign(fingerprint=["a", "B", "c", "d"])
+    old, new = (fingerprints_of(frame, candidates, PARAMETERS) for frame in (catalogue, other))
+    assert [uid for uid in old if old[uid] != new[uid]] == ["1.2"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        CuttingParameters(chunk_shape_irc=(32, 48, 32)),
+        CuttingParameters(hu_window=(-1000, 999)),
+        CuttingParameters(edge_rule="shift"),
+    ],
+)
+def test_each_parameter_changes_every_series(catalogue, candidates, parameters):
+    old = fingerprints_of(catalogue, candidates, PARAMETERS)
+    new = fingerprints_of(catalogue, candidates, parameters)
+    assert all(old[uid].digest != new[uid].digest for uid in old)
+
+
+def test_another_code_version_changes_every_series(catalogue, candidates, monkeypatch):
+    old = fingerprints_of(catalogue, candidates, PARAMETERS)
+    monkeypatch.setattr(module, "CUTTING_CODE_VERSION", "2")
+    new = fingerprints_of(catalogue, candidates, PARAMETERS)
+    assert all(old[uid].digest != new[uid].digest and new[uid].code == "2" for uid in old)
+
+
+def test_parts_cannot_be_mixed_up():
+    assert Fingerprint("ab", "c", "d", "1").digest != Fingerprint("a", "bc", "d", "1").digest
+    assert Fingerprint("a", "b", "c", "1").as_dict()["digest"] == Fingerprint("a", "b", "c", "1").digest
+    assert len(Fingerprint("a", "b", "c", "1").digest) == 64
+
+
+def test_a_table_of_luna16s_size_takes_two_seconds_at_most():
+    num_series, num_rows = 888, 755_000
+    uids = np.array([f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{10**30 + k}" for k in range(num_series)], dtype=object)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(num_rows, 3)), columns=["x_mm", "y_mm", "z_mm"])
+    table["candidate_id"] = rng.integers(-(2**63), 2**63 - 1, size=num_rows)
+    table["series_instance_uid"] = uids[rng.integers(num_series, size=num_rows)]
+    catalogue = pd.DataFrame({"series_instance_uid": uids, "fingerprint": "x", "is_readable": True})
+    start = time.perf_counter()
+    assert len(fingerprints_of(catalogue, table, PARAMETERS)) == num_series
+    assert time.perf_counter() - start < 2
