@@ -1,0 +1,150 @@
+"""An MLflow run as a value, and a run that always ends with its true status.
+
+Nothing here relies on MLflow's global active run: every call goes through a client bound to one address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+SYSTEM_METRICS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """One run of one tracking server.
+
+    Attributes:
+        client: Client of that server.
+        run_id: The run's id.
+        tracking_uri: The server's address or ``sqlite:///…``.
+    """
+
+    client: MlflowClient
+    run_id: str
+    tracking_uri: str
+
+    @classmethod
+    def at(cls, tracking_uri: str, run_id: str) -> MlflowRun:
+        """Return the run ``run_id`` of the server at ``tracking_uri``, without asking the server."""
+        from mlflow import MlflowClient
+
+        return cls(client=MlflowClient(tracking_uri), run_id=run_id, tracking_uri=tracking_uri)
+
+
+@contextlib.contextmanager
+def mlflow_run(
+    tracking_uri: str,
+    *,
+    experiment: str,
+    artifact_location: str | Path | None,
+    run_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    system_metrics_seconds: float | None = SYSTEM_METRICS_SECONDS,
+) -> Iterator[MlflowRun]:
+    """Start a run and end it truthfully: FINISHED, FAILED after an exception, KILLED after an interrupt.
+
+    Args:
+        tracking_uri: A server's address or ``sqlite:///…`` (its folder is made where it is missing).
+        experiment: Name of the experiment; made where it is missing.
+        artifact_location: Folder or URI for the artifacts of a new experiment; None leaves it to the server,
+            which is right for ``http`` and puts ``mlruns`` into the current folder otherwise.
+        run_name: Name shown in the list of runs; MLflow invents one without it.
+        tags: Tags of the run.
+        system_metrics_seconds: How often CPU, memory, disk and network are recorded; None switches that off.
+
+    Yields:
+        The run, open for logging.
+    """
+    from mlflow import MlflowClient
+
+    _make_database_folder(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    experiment_id = experiment_id_of(client, experiment, artifact_location=artifact_location)
+    created = client.create_run(experiment_id, run_name=run_name, tags=dict(tags or {}))
+    run = MlflowRun(client=client, run_id=created.info.run_id, tracking_uri=tracking_uri)
+    with _true_status(run), _system_metrics(run, system_metrics_seconds):
+        yield run
+
+
+def experiment_id_of(client: MlflowClient, name: str, *, artifact_location: str | Path | None) -> str:
+    """Return the id of the experiment ``name``, which is made where it is missing.
+
+    Args:
+        client: Client of the server.
+        name: Name of the experiment.
+        artifact_location: Folder or URI for the artifacts of a new experiment.
+
+    Raises:
+        ValueError: If the experiment was deleted in MLflow.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=_as_uri(artifact_location))
+        except MlflowException as error:
+            # Another process made it between the question and the answer.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage == "deleted":
+        msg = f"An experiment must be there to log into, got a deleted one ({name}). Restore it in MLflow."
+        raise ValueError(msg)
+    return str(found.experiment_id)
+
+
+def status_after(error: BaseException | None) -> str:
+    """Return the status of a run that ended with ``error``; an interrupt is no failure of the work."""
+    if error is None:
+        return FINISHED
+    return FAILED if isinstance(error, Exception) else KILLED
+
+
+@contextlib.contextmanager
+def _true_status(run: MlflowRun) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        try:
+            run.client.set_terminated(run.run_id, status_after(error))
+        except Exception as second:
+            # What went wrong first is what somebody has to read.
+            error.add_note(f"MLflow run {run.run_id} could not be ended and still looks running: {second}")
+        raise
+    run.client.set_terminated(run.run_id, FINISHED)
+
+
+@contextlib.contextmanager
+def _system_metrics(run: MlflowRun, seconds: float | None) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    # MLflow gives this class no types.
+    monitor_class: Any = SystemMetricsMonitor
+    monitor = monitor_class(run.run_id, sampling_interval=seconds, resume_logging=True, tracking_uri=run.tracking_uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+def _as_uri(location: str | Path | None) -> str | None:
+    return location.absolute().as_uri() if isinstance(location, Path) else location
+
+
+def _make_database_folder(tracking_uri: str) -> None:
+    if tracking_uri.startswith("sqlite:///"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,79 @@
+"""What TensorBoard shows of a training run: scalars, precision-recall curves, histograms of the scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luna_pipeline.core.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
+from luna_pipeline.tracking.handlers import BATCH_LOSS_KEY, is_kept
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass
+class TensorBoardHandlers:
+    """Writes a training run into one folder; the step is always the number of training samples seen.
+
+    Attributes:
+        folder: The run's own folder, ``<home>/tensorboard/<name>/<version>``.
+        first_step: Where a continued run goes on; what an earlier attempt wrote from there on is not shown.
+        every_nth_batch: The first and then each n-th training batch of an epoch is written.
+    """
+
+    folder: Path
+    first_step: int | None = None
+    every_nth_batch: int = 10
+    _writer: SummaryWriter | None = field(default=None, init=False, repr=False)
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return who takes which type of message."""
+        return {
+            LogParams: self.log_params,
+            LogMetrics: self.log_metrics,
+            LogBatch: self.log_batch,
+            LogResult: self.log_result,
+        }
+
+    def log_params(self, message: LogParams) -> None:
+        """Write the configuration as a table."""
+        rows = [f"| {name} | {value} |" for name, value in message.params.items()]
+        self.writer.add_text("configuration", "\n".join(["| parameter | value |", "|---|---|", *rows]))
+
+    def log_metrics(self, message: LogMetrics) -> None:
+        """Write the values of an epoch as ``<mode>/<name>``."""
+        for name, value in message.values.items():
+            self.writer.add_scalar(f"{message.mode}/{name}", value, message.num_samples_seen)
+        # An epoch is what somebody waits for; it should not sit in a buffer.
+        self.writer.flush()
+
+    def log_batch(self, message: LogBatch) -> None:
+        """Write the loss of a training batch now and then."""
+        if is_kept(message, every_nth_batch=self.every_nth_batch):
+            self.writer.add_scalar(BATCH_LOSS_KEY, message.loss, message.num_samples_seen)
+
+    def log_result(self, message: LogResult) -> None:
+        """Write the precision-recall curve and, per class, the histogram of the scores."""
+        step = message.num_samples_seen
+        self.writer.add_pr_curve(f"{message.mode}/precision_recall", message.labels, message.scores, step)
+        for label, word in enumerate(("non_nodule", "nodule")):
+            scores = message.scores[message.labels == label]
+            if scores.size:
+                self.writer.add_histogram(f"{message.mode}/scores_of_{word}", scores, step)
+
+    def close(self) -> None:
+        """Write what still sits in buffers."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """The writer, opened on first use: a run that says nothing leaves no folder."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder), purge_step=self.first_step)
+        return self._writer

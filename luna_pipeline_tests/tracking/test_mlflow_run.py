@@ -1,0 +1,98 @@
+"""An MLflow run ends with the status that is true."""
+
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run
+
+
+def open_run(tracking_uri: str, tmp_path, **options):
+    options = {"system_metrics_seconds": None, **options}
+    return mlflow_run(
+        tracking_uri, experiment="nodules", artifact_location=tmp_path / "artifacts", run_name="a", **options
+    )
+
+
+def test_a_run_is_running_while_it_is_open_and_finished_afterwards(tracking_uri, tmp_path):
+    with open_run(tracking_uri, tmp_path, tags={"data": "abc"}) as run:
+        assert run.client.get_run(run.run_id).info.status == "RUNNING"
+
+    after = MlflowClient(tracking_uri).get_run(run.run_id)
+    assert (after.info.status, after.info.run_name, after.data.tags["data"]) == ("FINISHED", "a", "abc")
+
+
+class Interrupted(BaseException):
+    """Orchestrators interrupt with exceptions of their own that are no ``Exception``."""
+
+
+@pytest.mark.seed_defect(65)
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("loss is nan"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(143), "KILLED"),
+        (Interrupted(), "KILLED"),
+    ],
+)
+def test_the_status_tells_failures_from_interrupts(tracking_uri, tmp_path, error, status):
+    with pytest.raises(type(error)), open_run(tracking_uri, tmp_path) as run:
+        raise error
+    assert run.client.get_run(run.run_id).info.status == status
+
+
+def test_the_first_error_is_the_one_that_is_raised_when_mlflow_is_away_too(tracking_uri, tmp_path, monkeypatch):
+    def away(self, *_arguments):
+        raise ConnectionError("server is away")
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", away)
+    with pytest.raises(ValueError, match="loss is nan") as caught, open_run(tracking_uri, tmp_path):
+        raise ValueError("loss is nan")
+    assert "still looks running: server is away" in caught.value.__notes__[0]
+
+
+def test_artifacts_lie_where_the_caller_wants_them(tracking_uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_run(tracking_uri, tmp_path) as run:
+        run.client.log_text(run.run_id, "hello", "note.txt")
+
+    assert [path.read_text() for path in (tmp_path / "artifacts").rglob("note.txt")] == ["hello"]
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_the_folder_of_the_database_is_made(tmp_path):
+    uri = f"sqlite:///{tmp_path}/home/mlflow.db"
+    with mlflow_run(uri, experiment="a", artifact_location=tmp_path / "b", system_metrics_seconds=None) as run:
+        assert MlflowRun.at(uri, run.run_id).client.get_run(run.run_id).info.run_id == run.run_id
+    assert (tmp_path / "home" / "mlflow.db").is_file()
+
+
+def test_two_processes_may_make_the_experiment_at_the_same_moment(tracking_uri, tmp_path, monkeypatch):
+    client = MlflowClient(tracking_uri)
+    made = experiment_id_of(client, "nodules", artifact_location=tmp_path)
+    found = client.get_experiment_by_name("nodules")
+    answers = iter([None, found])
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda _name: next(answers))
+
+    assert experiment_id_of(client, "nodules", artifact_location=tmp_path) == made
+
+
+def test_a_deleted_experiment_is_named(tracking_uri, tmp_path):
+    client = MlflowClient(tracking_uri)
+    client.delete_experiment(experiment_id_of(client, "nodules", artifact_location=tmp_path))
+
+    with pytest.raises(ValueError, match=r"got a deleted one \(nodules\). Restore it"):
+        experiment_id_of(client, "nodules", artifact_location=tmp_path)
+
+
+def test_system_metrics_are_recorded_while_the_run_is_open(tracking_uri, tmp_path):
+    with open_run(tracking_uri, tmp_path, system_metrics_seconds=0.05) as run:
+        deadline = time.monotonic() + 20
+        names: set[str] = set()
+        while "system/cpu_utilization_percentage" not in names and time.monotonic() < deadline:
+            names = set(run.client.get_run(run.run_id).data.metrics)
+
+    assert "system/cpu_utilization_percentage" in names
+    assert run.client.get_run(run.run_id).info.status == "FINISHED"

@@ -1,0 +1,92 @@
+"""What TensorBoard reads back is what was said."""
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from luna_pipeline.core.messages import LogBatch, LogMetrics, LogParams, LogResult, MessageHandler, Mode
+from luna_pipeline.tracking.handlers import handlers_by_message
+from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
+
+
+def metrics(mode: Mode, step: int, **values: float) -> LogMetrics:
+    return LogMetrics(epoch=1, mode=mode, num_samples_seen=step, values=values)
+
+
+def batch(index: int, mode: Mode = Mode.TRAINING) -> LogBatch:
+    return LogBatch(
+        epoch=1, mode=mode, batch_index=index, num_batches=9, num_samples_seen=4 * (index + 1), loss=index / 8
+    )
+
+
+def result(labels: list[int], scores: list[float]) -> LogResult:
+    return LogResult(
+        epoch=1, mode=Mode.VALIDATION, num_samples_seen=40, labels=np.array(labels), scores=np.array(scores)
+    )
+
+
+def written(folder, messages, **options) -> EventAccumulator:
+    handlers = TensorBoardHandlers(folder, **options)
+    message_handler = MessageHandler(handlers_by_message([handlers.handlers()]))
+    for message in messages:
+        message_handler.handle_message(message)
+    message_handler.close()
+    handlers.close()
+    return EventAccumulator(str(folder)).Reload()
+
+
+def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+@pytest.mark.seed_defect(43, 44)
+def test_both_modes_share_the_axis_and_batches_have_a_key_of_their_own(tmp_path):
+    said = [batch(index) for index in range(9)]
+    said += [batch(0, Mode.VALIDATION)]
+    said += [metrics(Mode.TRAINING, 40, loss=0.5), metrics(Mode.VALIDATION, 40, loss=0.25, auc=0.75)]
+    events = written(tmp_path / "run", said, every_nth_batch=4)
+
+    assert points(events, "training_batch/loss") == [(4, 0.0), (20, 0.5), (36, 1.0)]
+    assert points(events, "training/loss") == [(40, 0.5)]
+    assert points(events, "validation/loss") == [(40, 0.25)]
+    assert points(events, "validation/auc") == [(40, 0.75)]
+
+
+def test_scores_become_a_curve_and_a_histogram_a_class(tmp_path):
+    events = written(tmp_path / "run", [result([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9])])
+
+    counts = {tag: events.Histograms(tag)[0].histogram_value.num for tag in events.Tags()["histograms"]}
+    assert counts == {"validation/scores_of_non_nodule": 3, "validation/scores_of_nodule": 1}
+    assert events.Tensors("validation/precision_recall")[0].step == 40
+
+
+def test_a_split_with_one_class_alone_is_written_too(tmp_path):
+    events = written(tmp_path / "run", [result([0, 0], [0.1, 0.2])])
+    assert events.Tags()["histograms"] == ["validation/scores_of_non_nodule"]
+
+
+def test_the_configuration_is_a_table(tmp_path):
+    events = written(tmp_path / "run", [LogParams(params={"network.dropout_rate": 0.2})])
+    text = events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| network.dropout_rate | 0.2 |" in text
+
+
+def test_a_continued_run_takes_the_place_of_what_was_lost(tmp_path):
+    written(tmp_path / "run", [metrics(Mode.TRAINING, 40, loss=0.5), metrics(Mode.TRAINING, 80, loss=9.0)])
+    events = written(tmp_path / "run", [metrics(Mode.TRAINING, 80, loss=0.25)], first_step=41)
+
+    assert points(events, "training/loss") == [(40, 0.5), (80, 0.25)]
+
+
+def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path):
+    handlers = TensorBoardHandlers(tmp_path / "run")
+    handlers.log_metrics(metrics(Mode.TRAINING, 40, loss=0.5))
+    try:
+        assert points(EventAccumulator(str(tmp_path / "run")).Reload(), "training/loss") == [(40, 0.5)]
+    finally:
+        handlers.close()
+
+
+def test_a_run_that_says_nothing_leaves_no_folder(tmp_path):
+    TensorBoardHandlers(tmp_path / "run").close()
+    assert not (tmp_path / "run").exists()
