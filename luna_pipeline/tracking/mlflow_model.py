@@ -1,0 +1,159 @@
+"""A trained network as a registered MLflow model: HU in, probability of a nodule out.
+
+The format is MLflow's default, ``pt2`` (``torch.export``): loading it runs no foreign code and needs no class
+of this project, and the number of cutouts stays free, because the program is exported with two of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from torch import nn
+
+    from luna_pipeline.core.models.base import Signature, TensorSpec
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
+
+# Two, because torch.export takes a dimension of one for a constant.
+NUM_EXAMPLE_CUTOUTS = 2
+
+
+def register_model(
+    run: MlflowRun, module: nn.Module, *, name: str, signature: Signature, tags: Mapping[str, str]
+) -> str:
+    """Log a model of ``run`` and register it as the next version of ``name``.
+
+    Args:
+        run: The run that the model belongs to.
+        module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
+        name: Name of the registered model, made where it is missing.
+        signature: Names, dtypes and shapes of the registered model's input and output; -1 is free.
+        tags: Tags of the registered version.
+
+    Returns:
+        The URI under which MLflow loads it, ``models:/<name>/<version>``.
+    """
+    experiment_id = run.client.get_run(run.run_id).info.experiment_id
+    logged = run.client.create_logged_model(experiment_id, name=name, source_run_id=run.run_id)
+    try:
+        with tempfile.TemporaryDirectory(prefix="luna-model-") as folder:
+            save_model(module, Path(folder) / "model", signature=signature, logged_model=logged)
+            run.client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+    except BaseException:
+        run.client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    run.client.finalize_logged_model(logged.model_id, "READY")
+    return _register(run, logged, name=name, tags=tags)
+
+
+def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_model: Any = None) -> None:
+    """Write a model in MLflow's format.
+
+    Args:
+        module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
+        folder: Where to; must not exist.
+        signature: Names, dtypes and shapes of input and output of the written model; -1 is free.
+        logged_model: MLflow's record of the model, if there is one.
+    """
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import Model
+
+    record = Model()
+    if logged_model is not None:
+        record = Model(
+            artifact_path=logged_model.artifact_location, run_id=logged_model.source_run_id,
+            model_uuid=logged_model.model_id, model_id=logged_model.model_id,
+        )  # fmt: skip
+    mlflow.pytorch.save_model(
+        probability_module(module), str(folder), mlflow_model=record,
+        signature=mlflow_signature(signature), input_example=_example(signature),
+        # Given, because MLflow would otherwise start a second process to find them out.
+        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        serialization_format="pt2",
+    )  # fmt: skip
+    _drop_example(record, folder)
+
+
+def mlflow_signature(signature: Signature) -> ModelSignature:
+    """Return MLflow's form of names, dtypes and shapes."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema
+    from mlflow.types import TensorSpec as MlflowTensorSpec
+
+    def schema(specs: tuple[TensorSpec, ...]) -> Schema:
+        # MLflow feeds an unnamed tensor to the network as it comes; a named one would arrive in a dictionary.
+        return Schema([MlflowTensorSpec(np.dtype(spec.dtype), tuple(spec.shape)) for spec in specs])
+
+    return ModelSignature(inputs=schema(signature.inputs), outputs=schema(signature.outputs))
+
+
+def probability_module(module: nn.Module) -> nn.Module:
+    """Return ``module`` in evaluation mode, followed by the softmax: logits (N, 2) to probabilities (N,)."""
+    from torch import Tensor, nn
+
+    class _ProbabilityOfNodule(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, chunks_hu: Tensor) -> Tensor:
+            logits: Tensor = self.network(chunks_hu)
+            return logits.softmax(dim=1)[:, 1]
+
+    return _ProbabilityOfNodule(module).eval()
+
+
+def model_summary(module: nn.Module) -> str:
+    """Describe the layers of a network and the size of their parameters; nothing is computed with it."""
+    rows = [
+        (name or "(whole)", type(layer).__name__, sum(p.numel() for p in layer.parameters()))
+        for name, layer in module.named_modules()
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    kind_width = max(len(kind) for _, kind, _ in rows)
+    lines = [f"{name:<{width}}  {kind:<{kind_width}}  {count:>10,}" for name, kind, count in rows]
+    head = f"{'layer':<{width}}  {'kind':<{kind_width}}  {'parameters':>10}"
+    return "\n".join([head, *lines, ""])
+
+
+def _example(signature: Signature) -> Any:
+    import numpy as np
+
+    (spec,) = signature.inputs
+    shape = [NUM_EXAMPLE_CUTOUTS if size == -1 else size for size in spec.shape]
+    return np.zeros(shape, dtype=spec.dtype)
+
+
+def _drop_example(record: Any, folder: Path) -> None:
+    # The export needed it; as JSON it is three times the size of the weights and tells nobody anything.
+    for name in ("input_example.json", "serving_input_example.json"):
+        (folder / name).unlink(missing_ok=True)
+    record.saved_input_example_info = None
+    record.save(str(folder / "MLmodel"))
+
+
+def _register(run: MlflowRun, logged_model: Any, *, name: str, tags: Mapping[str, str]) -> str:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = run.client.create_model_version(
+        name,
+        # Not `models:/<id>`: a store without a server would look that up at MLflow's global address.
+        source=logged_model.artifact_location,
+        run_id=run.run_id,
+        model_id=logged_model.model_id,
+        tags=dict(tags),
+    )
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged_model.model_id, step=0)])
+    return f"models:/{name}/{version.version}"
