@@ -19,7 +19,7 @@ OWNERS = ["team:pipeline"]
     code_version="1",
     io_manager_key="tables",
 )
-def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> Any:
+def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[Any]:
     """Catalogue of the CT series below the data root, a row a series.
 
     Source: MetaImage files and DICOM folders; headers alone are read. Form: uid, format, path relative to the data

@@ -55,7 +55,7 @@ source_tables = [
     },
     deps=[*SOURCE_TABLES],
 )
-def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Any:
+def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Iterator[dg.Output[Any]]:
     """Join LUNA16's tables in world millimetres."""
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.files import folder_digest
@@ -107,7 +107,7 @@ class FoldsConfig(dg.Config):
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables")
-def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> Any:
+def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
     """One fold a series: the only place where data are split.
 
     Source: subset folders, else the table `luna16_subsets.csv`, else seeded groups by patient, else by series. Form:

@@ -54,7 +54,7 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
     io_manager_key="tables",
     deps=[CUTOUTS],
 )
-def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> Any:
+def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Output[Any]:
     """Which row of which file holds which candidate.
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.

@@ -73,7 +73,7 @@ def nodule_classifier(
     mlflow_runs: MlflowRuns,
     paths: LunaPaths,
     cutout_index: Any,
-) -> Any:
+) -> dg.Output[Any]:
     """Network that tells nodules from other candidates, trained on all folds but the held-out ones.
 
     Source: cutouts as HU. Form: `checkpoints/nodule_classifier/<version>/best.pt` (weights, optimizer, epoch,
@@ -91,7 +91,7 @@ def nodule_classifier(
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python"}, code_version="1", io_manager_key="tables")
-def zero_rule_baseline(config: HeldOutFolds, cutout_index: Any) -> Any:
+def zero_rule_baseline(config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any]:
     """The share of nodules in the training folds, given to every candidate: what a model must beat.
 
     Form: one row with the probability, the number of training candidates and the held-out folds.

@@ -31,7 +31,7 @@ def nodule_predictions(
     cutout_index: Any,
     nodule_classifier: Any,
     zero_rule_baseline: Any,
-) -> Any:
+) -> dg.Output[Any]:
     """Scores of every candidate of the test fold, by the network and by what it has to beat.
 
     Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability and the model's threshold; a row
@@ -65,7 +65,7 @@ def nodule_predictions(
     code_version="1",
     io_manager_key="tables",
 )
-def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: Any) -> Any:
+def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: Any) -> dg.Output[Any]:
     """Binary report of the untouched test fold, a row a model. Research use only.
 
     Form: ROC AUC, average precision, sensitivity and specificity at the threshold chosen on the validation fold (0.5
