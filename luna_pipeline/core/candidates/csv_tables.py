@@ -1,0 +1,127 @@
+"""LUNA16's CSV files as text, under one spelling of their columns."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# File names that count, the first that is there.
+CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
+ANNOTATION_FILES = ("annotations.csv",)
+MALIGNANCY_FILES = ("annotations_with_malignancy.csv",)
+SUBSET_FILES = ("luna16_subsets.csv",)
+
+# Our name -> the spellings of LUNA16, of the book and of the tutorial; the first is said where none is there.
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "series_instance_uid": ("seriesuid", "series_instance_uid"),
+    "x": ("coordX", "coord_x"),
+    "y": ("coordY", "coord_y"),
+    "z": ("coordZ", "coord_z"),
+    "class": ("class",),
+    "diameter_mm": ("diameter_mm",),
+    "is_malignant": ("is_malignant", "mal_bool"),
+    "ratings": ("malignant_details", "malignancies"),
+    "subset": ("subset",),
+}
+
+
+def find_table(data_root: Path, names: Sequence[str]) -> Path | None:
+    """Return the first of the files that is there."""
+    return next((data_root / name for name in names if (data_root / name).is_file()), None)
+
+
+def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a CSV file as text.
+
+    Args:
+        path: The file; its first line names the columns.
+        columns: Wanted columns by our names (keys of ``SPELLINGS``).
+        optional: Columns that are taken where they are there.
+
+    Returns:
+        The columns under our names, as written but for spaces around a uid, and ``line`` (int64, the header is 1).
+        What a short line lacks is empty text; blank lines are left out.
+
+    Raises:
+        ValueError: If a column is missing (names the file, the column and those found), or a line has too many values.
+    """
+    raw = _read_text(path)
+    found = {name.strip(): name for name in raw.columns}
+    chosen = {column: _spelling_of(column, found) for column in (*columns, *optional)}
+    missing = [SPELLINGS[column][0] for column in columns if chosen[column] is None]
+    if missing:
+        msg = (
+            f"Column {', '.join(missing)} must be in the table, got {', '.join(found)} ({path.name}). "
+            "Rename or add it in the first line."
+        )
+        raise ValueError(msg)
+    table = raw[[name for name in chosen.values() if name is not None]].fillna("")
+    table.columns = pd.Index([column for column, name in chosen.items() if name is not None])
+    table["line"] = np.arange(2, len(table) + 2, dtype=np.int64)
+    if "series_instance_uid" in table:
+        # A series has hundreds of rows: each uid is looked at once.
+        uids = {uid: uid.strip() for uid in table["series_instance_uid"].unique()}
+        table["series_instance_uid"] = table["series_instance_uid"].map(uids)
+    is_blank = (raw == "").all(axis=1) if len(raw) and "" in set(raw.iloc[:, 0]) else None
+    return table if is_blank is None else table[~is_blank].reset_index(drop=True)
+
+
+def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Turn text into numbers.
+
+    Returns:
+        Values (N,), NaN where the text is none, to the last bit what is written; and whether it is a number (N,):
+        "NaN" and "inf" are, "abc" and "" are not.
+    """
+    words = text.to_numpy(dtype=object)
+    # Python takes 1_0 for 10, a table does not.
+    if "_" not in "".join(words):
+        try:
+            # pandas' own parser is off in the last digit of every fifth number; numpy asks Python, which is not.
+            return words.astype(np.float64), np.ones(len(words), dtype=bool)
+        except ValueError:
+            pass
+    numbers = [_number_of(word) for word in words]
+    values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
+    return values, np.array([number is not None for number in numbers], dtype=bool)
+
+
+def _number_of(word: str) -> float | None:
+    try:
+        return None if "_" in word else float(word)
+    except ValueError:
+        return None
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Read all cells as text, blank lines too."""
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns where it drops what a long line has too much.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without NA values: "NaN" is to be told from an empty cell, and both from a number.
+            return pd.read_csv(
+                path,
+                dtype=str,
+                na_filter=False,
+                skip_blank_lines=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                encoding_errors="replace",
+                index_col=False,
+            )
+    except pd.errors.EmptyDataError as error:
+        msg = f"A table must have a header line, got an empty file ({path.name}). Copy it again."
+        raise ValueError(msg) from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        reason = str(error).strip().splitlines()[-1]
+        msg = f"Each line must have as many values as the header, got: {reason} ({path.name}). Mend that line."
+        raise ValueError(msg) from error
+
+
+def _spelling_of(column: str, found: Mapping[str, str]) -> str | None:
+    """Return the file's own name of a column."""
+    return next((found[name] for name in SPELLINGS[column] if name in found), None)

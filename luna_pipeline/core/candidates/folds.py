@@ -1,0 +1,118 @@
+"""One fold a series: the only place where data are split.
+
+LUNA16's own subsets are the folds. Where a data set brings none, series are dealt out by patient, so that no patient is
+in two folds.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from luna_pipeline.core.candidates.csv_tables import SUBSET_FILES, find_table, parse_numbers, read_table
+
+FOLD_COLUMNS = ("series_instance_uid", "fold", "patient_hash", "rule")
+
+
+def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 10, seed: int = 0) -> pd.DataFrame:
+    """Give each readable series its fold.
+
+    A series' fold is, the first that is known: the subset folder above it; its row in ``luna16_subsets.csv``; the fold
+    of another series of its patient; else its group (its patient's series, or itself where the patient is not known)
+    is dealt to the fold with the fewest series, groups in seeded order. Dealt are the folds that are in use already;
+    where fewer than two are, ``num_folds``, but no more than there are groups.
+
+    Args:
+        catalogue: As from ``catalogue_series``.
+        data_root: Folder that may hold ``luna16_subsets.csv``.
+        num_folds: Folds to be made where the data set brings none.
+        seed: Of the order in which groups are dealt. Neither the patient key nor the order of rows matters.
+
+    Returns:
+        A row a readable series, sorted: series_instance_uid, fold (int64), patient_hash, rule.
+
+    Raises:
+        ValueError: If ``num_folds`` is below 1, or the table has no numbers or two of them for a series.
+    """
+    if num_folds < 1:
+        msg = f"There must be one fold or more, got {num_folds} (num_folds). Ask for 2 to 10."
+        raise ValueError(msg)
+    readable = catalogue[catalogue["is_readable"].astype(bool)].sort_values("series_instance_uid")
+    folds = readable[["series_instance_uid", "patient_hash"]].reset_index(drop=True)
+    folders = readable["subset"].astype("Int64").reset_index(drop=True)
+    table = folds["series_instance_uid"].map(_read_subsets(data_root)).astype("Int64")
+    folds["fold"] = folders.fillna(table)
+    has_patient = folds["patient_hash"].notna()
+    folds["rule"] = np.select(
+        [folders.notna(), table.notna(), has_patient], ["subset folder", "subset table", "patient group"], "series"
+    )
+    _follow_patients(folds)
+    _deal(folds, num_folds=num_folds, seed=seed)
+    return folds.astype({"fold": "int64"})[list(FOLD_COLUMNS)]
+
+
+def check_folds(folds: pd.DataFrame) -> list[str]:
+    """Look for what must not be: a series or a patient in two folds.
+
+    Args:
+        folds: Columns series_instance_uid, fold, patient_hash.
+
+    Returns:
+        A line for each violation, none where all is well; patients by the first 12 digits of their hash.
+    """
+    lines = []
+    for kind, column, num_digits in (("Series", "series_instance_uid", None), ("Patient", "patient_hash", 12)):
+        in_folds = folds[folds[column].notna()].groupby(column)["fold"].unique()
+        for name, numbers in in_folds[in_folds.map(len) > 1].items():
+            places = sorted(int(number) for number in numbers)
+            lines.append(f"{kind} {str(name)[:num_digits]} must be in one fold, got {places}.")
+    return lines
+
+
+def _read_subsets(data_root: Path) -> dict[str, int]:
+    """Read the table of subsets, if there is one."""
+    path = find_table(data_root, SUBSET_FILES)
+    if path is None:
+        return {}
+    table = read_table(path, ("series_instance_uid", "subset"))
+    numbers, _ = parse_numbers(table["subset"])
+    is_wrong = ~((numbers >= 0) & (numbers % 1 == 0))
+    if is_wrong.any():
+        row = table[is_wrong].iloc[0]
+        msg = (
+            f"A subset must be a whole number from 0, got {row['subset']!r} ({path.name} line {row['line']}). Mend it."
+        )
+        raise ValueError(msg)
+    subsets = pd.DataFrame({"uid": table["series_instance_uid"], "subset": numbers.astype(np.int64)}).drop_duplicates()
+    twice = subsets.loc[subsets["uid"].duplicated(), "uid"]
+    if len(twice):
+        numbers_of = sorted(subsets.loc[subsets["uid"] == twice.iloc[0], "subset"].tolist())
+        msg = f"A series must be in one subset, got {numbers_of} (series {twice.iloc[0]} in {path.name}). Keep one row."
+        raise ValueError(msg)
+    return dict(zip(subsets["uid"], subsets["subset"].tolist(), strict=True))
+
+
+def _follow_patients(folds: pd.DataFrame) -> None:
+    """Put series without a fold where their patient already is."""
+    placed = folds.dropna(subset=["fold", "patient_hash"]).drop_duplicates("patient_hash")
+    of_patient = placed.set_index("patient_hash")["fold"]
+    folds["fold"] = folds["fold"].fillna(folds["patient_hash"].map(of_patient).astype("Int64"))
+
+
+def _deal(folds: pd.DataFrame, *, num_folds: int, seed: int) -> None:
+    """Deal the series that are left to the folds with the fewest series."""
+    left = folds[folds["fold"].isna()]
+    groups = left.groupby(left["patient_hash"].fillna(left["series_instance_uid"])).indices
+    # By their smallest uid, for the rows are sorted by uid: another patient key changes no fold.
+    members = sorted(groups.values(), key=lambda rows: int(min(rows)))
+    sizes = folds["fold"].value_counts()
+    in_use: Iterable[int] = (int(fold) for fold in sizes.index)
+    num_series = {fold: int(sizes[fold]) for fold in in_use}
+    if len(num_series) < 2:
+        num_series |= {fold: num_series.get(fold, 0) for fold in range(min(num_folds, len(members)))}
+    for place in np.random.default_rng(seed).permutation(len(members)):
+        rows = left.index[members[place]]
+        fold = min(num_series, key=lambda number: (num_series[number], number))
+        num_series[fold] += len(rows)
+        folds.loc[rows, "fold"] = fold

@@ -1,0 +1,96 @@
+"""LUNA16's own tables on two whole LIDC-IDRI scans, and the malignancy labels on all of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
+from luna_pipeline.core.candidates.folds import assign_folds, check_folds
+from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers, parse_ratings
+from luna_pipeline.core.candidates.tables import build_candidates
+from luna_pipeline.core.ct.catalogue import catalogue_series
+
+pytestmark = pytest.mark.real
+
+WORLD = ("series_instance_uid", "x", "y", "z", "diameter_mm")
+
+
+@pytest.fixture(scope="module")
+def catalogue(lidc_root):
+    return catalogue_series(lidc_root, patient_key=b"key")
+
+
+@pytest.fixture(scope="module")
+def tables(lidc_root, catalogue):
+    return build_candidates(lidc_root, catalogue)
+
+
+def test_all_detections_and_the_four_nodules_are_kept(tables):
+    assert tables.candidates.source.value_counts().to_dict() == {"candidate": 171, "annotation": 4}
+    assert len(tables.rejected) == 0
+    per_series = tables.candidates[tables.candidates.source == "candidate"].groupby("series_instance_uid").size()
+    assert sorted(per_series) == [48, 123]
+
+
+def test_class_1_is_what_lies_inside_an_annotation(tables):
+    detected = tables.candidates[tables.candidates.source == "candidate"]
+    assert (detected["class"] == 1).sum() == 5
+    assert ((detected["class"] == 1) == detected.diameter_mm.notna()).all()
+    assert tables.counts["class_1_outside_annotations"] == 0
+    assert tables.counts["class_0_inside_annotations"] == 0
+
+
+def test_rows_of_the_599_other_series_are_counted(tables, lidc_root):
+    assert tables.counts["rows_annotations"] == 1186
+    assert tables.counts["rows_without_ct"] == 1182
+    uids = read_table(lidc_root / "annotations.csv", WORLD[:1]).series_instance_uid
+    assert uids.nunique() - tables.candidates.series_instance_uid.nunique() == 599
+
+
+def test_the_nodules_have_their_diameters_and_ratings(tables):
+    nodules = tables.candidates[tables.candidates.source == "annotation"].sort_values("diameter_mm")
+    np.testing.assert_allclose(nodules.diameter_mm, [8.79, 12.82, 21.45, 23.35], atol=0.006)
+    np.testing.assert_allclose(nodules.malignancy, [3.25, 3.5, 4.25, 4.75])
+    assert nodules.is_malignant.all()
+
+
+def test_the_scans_are_in_subsets_1_and_9(lidc_root, catalogue):
+    folds = assign_folds(catalogue, data_root=lidc_root)
+    endings = folds.series_instance_uid.str[-6:]
+    assert dict(zip(endings, folds.fold, strict=True)) == {"003264": 9, "603192": 1}
+    assert set(folds.rule) == {"subset table"}
+    assert check_folds(folds) == []
+
+
+@pytest.fixture(scope="module")
+def all_series(real_data):
+    """A catalogue as if all 888 scans were there, each with room for any nodule."""
+    uids = (real_data / "luna16" / "seriesuids.csv").read_text().split()
+    grid = {"size_irc": [4000] * 3, "spacing_mm": [1.0] * 3, "origin_xyz": [-2000.0] * 3}
+    rows = [{"series_instance_uid": uid, **grid, "direction": list(np.eye(3).ravel())} for uid in uids]
+    return pd.DataFrame(rows).assign(is_readable=True, reason=None)
+
+
+@pytest.mark.seed_defect("o")
+def test_every_malignancy_row_finds_its_annotation(real_data, all_series):
+    tables = build_candidates(real_data / "luna16", all_series)
+    assert tables.counts["rows_malignancy"] == 1182
+    assert tables.counts["kept_annotations"] == 1186
+    # Four annotations have no row in the book's table.
+    assert tables.counts["annotations_rated"] == 1182
+    assert tables.candidates.is_malignant.value_counts().to_dict() == {False: 804, True: 378}
+    assert len(tables.rejected) == 0
+
+
+def test_the_policy_gives_the_labels_of_the_file(real_data):
+    path = real_data / "luna16" / "annotations_with_malignancy.csv"
+    table = read_table(path, WORLD, optional=("is_malignant", "ratings"))
+    labels = [str(is_malignant_by_readers(parse_ratings(text))) for text in table.ratings]
+    assert labels == table.is_malignant.tolist()
+    assert parse_numbers(table.diameter_mm)[1].all()
+
+
+def test_all_888_series_have_their_subset(real_data, all_series):
+    catalogue = all_series.assign(subset=pd.array([None] * 888, dtype="Int64"), patient_hash=None)
+    folds = assign_folds(catalogue, data_root=real_data / "luna16")
+    assert folds.fold.value_counts().sort_index().tolist() == [89, 89, 89, 89, 89, 89, 89, 89, 88, 88]
