@@ -1,0 +1,183 @@
+"""Dagster's own webserver and daemon on this project, used with a browser as a person does."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+import requests
+
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.partitions import versions_by_series
+from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.processes import free_port, started, wait_for
+from luna_pipeline_tests.test_interruptions import run_to_end
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+
+class Site:
+    """A running webserver: its pages and its GraphQL."""
+
+    def __init__(self, address: str, folders: Folders) -> None:
+        self.address = address
+        self.folders = folders
+
+    def ask(self, query: str, **variables) -> dict:
+        answer = requests.post(
+            f"{self.address}/graphql", json={"query": query, "variables": variables}, timeout=30
+        ).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def runs(self, job: str) -> list[dict]:
+        query = "query($f: RunsFilter){runsOrError(filter:$f){... on Runs{results{runId status}}}}"
+        return self.ask(query, f={"pipelineName": job})["runsOrError"]["results"]
+
+
+@pytest.fixture(scope="module")
+def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """`dagster dev` on a phantom that is catalogued but not cut."""
+    root = tmp_path_factory.mktemp("ui")
+    shutil.copytree(phantom_source, root / "data")
+    (root / "dagster").mkdir()
+    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", root / "dagster/dagster.yaml")
+    folders = Folders(root, num_series=6)
+    assert run_to_end(folders, "ingest") == 0
+    port = free_port()
+    command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    with started(command, environment=folders.environment, log=folders.log) as process:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _answers(f"{address}/server_info"), limit_seconds=120, what="The webserver's answer")
+        yield Site(address, folders)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The webserver's end")
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=2).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture
+def page(site: Site):
+    """A browser's page, as wide as a desk's screen."""
+    from playwright.sync_api import sync_playwright
+
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": 1600, "height": 1000})
+            page.set_default_timeout(60_000)
+            yield page
+        finally:
+            browser.close()
+
+
+def _materialized(site: Site) -> set[str]:
+    with dg.DagsterInstance.from_config(str(site.folders.dagster)) as instance:
+        uids = instance.get_dynamic_partitions("series_instance_uid")
+        return set(versions_by_series(instance, "cutouts", uids))
+
+
+def test_cutouts_of_one_series_alone_and_then_of_all_are_made_from_the_page(site: Site, page):
+    uids = sorted(path.stem for path in site.folders.data.rglob("*.mhd"))
+    page.goto(f"{site.address}/assets/cutouts?view=partitions")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Select a partition or create one").click()
+    page.keyboard.type(uids[1])
+    page.get_by_role("menuitem").filter(has_text=uids[1][:12]).first.click()
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch").last.click()
+    wait_for(lambda: _materialized(site), limit_seconds=120, what="Cutting one series")
+    assert _materialized(site) == {uids[1]}
+    assert CutoutStore(site.folders.home / "cutouts").uids() == [uids[1]]
+
+    page.goto(f"{site.address}/assets/cutouts?view=partitions")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    dialog.get_by_role("button", name="Launch").last.click()
+    wait_for(lambda: _materialized(site) == set(uids), limit_seconds=180, what="Cutting all series")
+    assert sorted(CutoutStore(site.folders.home / "cutouts").uids()) == uids
+
+
+def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Site, page):
+    import mlflow
+
+    assert run_to_end(site.folders, "cut") == 0
+    query = """mutation($p: ExecutionParams!){launchPipelineExecution(executionParams:$p){
+        __typename ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 200, "batch_size": 8}}}}
+    selector = {
+        "repositoryLocationName": "luna_pipeline",
+        "repositoryName": "__repository__",
+        "pipelineName": "train_nodule_classifier",
+    }
+    launched = site.ask(query, p={"selector": selector, "runConfigData": config, "mode": "default"})
+    run_id = launched["launchPipelineExecution"]["run"]["runId"]
+    last = site.folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    wait_for(last.exists, limit_seconds=180, what="The first epoch")
+    page.goto(f"{site.address}/runs/{run_id}")
+    page.get_by_role("button", name="Terminate").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
+    ended = {"CANCELED", "FAILURE", "SUCCESS"}
+    runs = wait_for(
+        lambda: [run for run in site.runs("train_nodule_classifier") if run["status"] in ended],
+        limit_seconds=120,
+        what="The end of the run",
+    )
+    assert [run["status"] for run in runs] == ["CANCELED"]
+    load_checkpoint(last)
+    client = mlflow.MlflowClient(f"sqlite:///{site.folders.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("luna_pipeline")
+    statuses = [run.info.status for run in client.search_runs([experiment.experiment_id])]
+    assert statuses == ["KILLED"]
+
+
+def test_running_daemon_recuts_exactly_the_edited_series(site: Site):
+    assert run_to_end(site.folders, "recut_changed") == 0
+    before = len(site.runs("recut_changed"))
+    selector = {
+        "repositoryLocationName": "luna_pipeline",
+        "repositoryName": "__repository__",
+        "sensorName": "inputs_changed",
+    }
+    site.ask("mutation($s: SensorSelector!){startSensor(sensorSelector:$s){__typename}}", s=selector)
+    cutouts = site.folders.home / "cutouts"
+    times = {path.stem: path.stat().st_mtime_ns for path in cutouts.glob("*.npz")}
+    table = site.folders.data / "candidates_V2.csv"
+    rows = pd.read_csv(table, dtype=str)
+    edited = rows.loc[0, "seriesuid"]
+    rows.loc[0, "coordY"] = str(float(rows.loc[0, "coordY"]) + 0.5)
+    rows.to_csv(table.with_suffix(".new"), index=False)
+    table.with_suffix(".new").replace(table)
+
+    def recut_is_done() -> bool:
+        runs = site.runs("recut_changed")
+        return len(runs) > before and all(run["status"] == "SUCCESS" for run in runs)
+
+    wait_for(recut_is_done, limit_seconds=240, what="Re-cutting by the sensor")
+    changed = {path.stem for path in cutouts.glob("*.npz") if path.stat().st_mtime_ns != times[path.stem]}
+    assert changed == {edited}
