@@ -8,12 +8,26 @@ import sys
 import pytest
 
 from luna_pipeline.core import files
-from luna_pipeline.core.files import sha256_of, sweep_temporary_files, write_bytes, written_atomically
+from luna_pipeline.core.files import (
+    folder_digest,
+    folder_glance,
+    sha256_of,
+    sweep_temporary_files,
+    write_bytes,
+    written_atomically,
+)
 
 WRITER = """
 import sys
 from pathlib import Path
-from luna_pipeline.core.files import written_atomically
+from luna_pipeline.core.files import (
+    folder_digest,
+    folder_glance,
+    sha256_of,
+    sweep_temporary_files,
+    write_bytes,
+    written_atomically,
+)
 with written_atomically(Path(sys.argv[1])) as file:
     file.write(b"half of")
     file.flush()
@@ -119,3 +133,32 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(content)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    for name in ("table.csv", "note.txt", "deep/table.csv", "deep/scan.raw"):
+        write_bytes(tmp_path / name, b"content")
+        os.utime(tmp_path / name, (1, 1))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "is_seen"), [("table.csv", False), ("note.txt", True), ("deep/table.csv", True), ("deep/scan.raw", True)]
+)
+def test_touching_a_table_at_the_top_is_no_change_of_the_folder(data_folder, name, is_seen):
+    before, glance = folder_digest(data_folder, by_content=".csv"), folder_glance(data_folder)
+    os.utime(data_folder / name, (2, 2))
+    assert (folder_digest(data_folder, by_content=".csv") != before) == is_seen
+    assert folder_glance(data_folder) != glance
+
+
+def test_content_names_and_links_into_nowhere_of_a_folder(data_folder):
+    before = folder_digest(data_folder, by_content=".csv")
+    (data_folder / "nowhere.raw").symlink_to(data_folder / "gone")
+    assert folder_digest(data_folder, by_content=".csv") == before
+    (data_folder / "table.csv").write_bytes(b"changed")
+    changed = folder_digest(data_folder, by_content=".csv")
+    assert changed != before
+    (data_folder / "deep" / "scan.raw").rename(data_folder / "deep" / "other.raw")
+    assert folder_digest(data_folder, by_content=".csv") != changed

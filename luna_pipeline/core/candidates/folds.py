@@ -110,7 +110,8 @@ def _deal(folds: pd.DataFrame, *, num_folds: int, seed: int) -> None:
     in_use: Iterable[int] = (int(fold) for fold in sizes.index)
     num_series = {fold: int(sizes[fold]) for fold in in_use}
     if len(num_series) < 2:
-        num_series |= {fold: num_series.get(fold, 0) for fold in range(min(num_folds, len(members)))}
+        # Where there are fewer groups than folds, the last folds stay empty and so do not exist.
+        num_series |= {fold: num_series.get(fold, 0) for fold in range(num_folds)}
     for place in np.random.default_rng(seed).permutation(len(members)):
         rows = left.index[members[place]]
         fold = min(num_series, key=lambda number: (num_series[number], number))

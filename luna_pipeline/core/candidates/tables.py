@@ -151,11 +151,11 @@ def _match(points: pd.DataFrame, spheres: pd.DataFrame, *, radii_mm: np.ndarray)
 
 def _disagreements(rows: pd.DataFrame) -> dict[str, int]:
     """Count candidates whose class in the file is not what their place says."""
-    is_candidate = rows["source"] == "candidate"
+    # Annotations themselves are of class 1 and inside: they agree.
     is_inside = rows["diameter_mm"].notna()
     return {
-        "class_1_outside_annotations": int((is_candidate & (rows["class"] == 1) & ~is_inside).sum()),
-        "class_0_inside_annotations": int((is_candidate & (rows["class"] == 0) & is_inside).sum()),
+        "class_1_outside_annotations": int(((rows["class"] == 1) & ~is_inside).sum()),
+        "class_0_inside_annotations": int(((rows["class"] == 0) & is_inside).sum()),
     }
 
 

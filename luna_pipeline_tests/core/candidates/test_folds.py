@@ -49,10 +49,10 @@ def test_no_patient_is_in_two_folds(tmp_path, seed):
 
 
 def test_a_series_follows_its_patient_into_a_fold_that_is_known(tmp_path):
-    rows = [("1.1", 0, "smith"), ("1.2", 1, None), ("1.3", 2, None), ("1.4", None, "smith")]
+    rows = [("1.1", 2, "smith"), ("1.2", 0, None), ("1.3", 1, None), ("1.4", None, "smith")]
     for seed in range(5):
         folds = folds_of(rows, tmp_path, seed=seed)
-        assert folds.loc["1.4", ["fold", "rule"]].tolist() == [0, "patient group"]
+        assert folds.loc["1.4", ["fold", "rule"]].tolist() == [2, "patient group"]
 
 
 def test_series_without_a_subset_are_dealt_to_the_folds_in_use(tmp_path):

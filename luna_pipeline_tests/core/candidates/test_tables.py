@@ -90,6 +90,17 @@ def test_ratings_of_the_nearest_nodule_count(build):
     assert tables.candidates.malignancy.tolist() == [5.0]
 
 
+def test_each_series_has_its_own_nodules(build):
+    tables = build(
+        candidates=[(B, 1, 0, 0, 0), (A, 1, 0, 0, 0), (B, 9, 9, 9, 0)],
+        annotations=[(B, 9, 9, 9, 5), (A, 0, 0, 0, 6), (B, 0, 0, 0, 7)],
+        malignancy=[(A, 0, 0, 0, 6, "", "[2]"), (B, 0, 0, 0, 7, "", "[3]"), (B, 9, 9, 9, 5, "", "[4]")],
+    )
+    found = tables.candidates.set_index(["series_instance_uid", "x_mm"]).query("source == 'candidate'")
+    assert found.diameter_mm.to_dict() == {(A, 1.0): 6.0, (B, 1.0): 7.0, (B, 9.0): 5.0}
+    assert found.malignancy.to_dict() == {(A, 1.0): 2.0, (B, 1.0): 3.0, (B, 9.0): 4.0}
+
+
 @pytest.mark.seed_defect("o")
 def test_matching_stays_within_the_series(build):
     tables = build(candidates=[(B, 0, 0, 0, 0)], annotations=[(A, 0, 0, 0, 30)])
@@ -171,7 +182,7 @@ def test_outside_is_told_on_an_oblique_grid(tmp_path):
 
 @pytest.mark.seed_defect(3, 30)
 def test_ids_do_not_depend_on_other_rows_or_their_order(build):
-    rows = [(A, 1, 2, 3, 0), (A, 1, 2, 3, 1), (A, 1, 2, 3, 0), (B, 1, 2, 3, 0), (A, "1.0", 2, 3, 0)]
+    rows = [(A, 1, 2, 3, 0), (A, 1, 2, 3, 1), (A, 1, 2, 3, 1), (B, 1, 2, 3, 0), (A, "1.0", 2, 3, 0)]
     first = build(candidates=rows, annotations=[(A, 1, 2, 3, 5)]).candidates
     assert first.candidate_id.is_unique
     changed = build(candidates=[(A, 4, 4, 4, 1), *reversed(rows)], annotations=[(A, 1, 2, 3, 5)]).candidates
