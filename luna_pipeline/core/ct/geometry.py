@@ -32,26 +32,16 @@ class VoxelGrid:
 
     def __post_init__(self) -> None:
         if len(self.size_irc) != 3 or min(self.size_irc) < 1:
-            msg = (
-                f"Size must be three positive numbers of voxels, got {self.size_irc}. Check the CT's header."
-            )
+            msg = f"Size must be three positive numbers of voxels, got {self.size_irc}. Check the CT's header."
             raise ValueError(msg)
-        if (
-            len(self.spacing_mm) != 3
-            or not min(self.spacing_mm) > 0
-            or not np.isfinite(self.spacing_mm).all()
-        ):
-            msg = (
-                f"Spacing must be three positive lengths in mm, got {self.spacing_mm}. Check the CT's header."
-            )
+        if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0 or not np.isfinite(self.spacing_mm).all():
+            msg = f"Spacing must be three positive lengths in mm, got {self.spacing_mm}. Check the CT's header."
             raise ValueError(msg)
         if len(self.origin_xyz) != 3 or not np.isfinite(self.origin_xyz).all():
             msg = f"Origin must be three finite lengths in mm, got {self.origin_xyz}. Check the CT's header."
             raise ValueError(msg)
         axes = np.asarray(self.direction, dtype=np.float64)
-        if axes.shape != (9,) or not np.allclose(
-            axes.reshape(3, 3) @ axes.reshape(3, 3).T, np.eye(3), atol=1e-3
-        ):
+        if axes.shape != (9,) or not np.allclose(axes.reshape(3, 3) @ axes.reshape(3, 3).T, np.eye(3), atol=1e-3):
             rule = "Direction must be nine numbers of an orthonormal matrix"
             msg = f"{rule}, got {self.direction}. Check the CT's header."
             raise ValueError(msg)
