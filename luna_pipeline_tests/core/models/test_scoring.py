@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.models.config import NetworkConfig
+from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.models.scoring import evaluating, logits_of, predict
+
+CONFIG = NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.5, chunk_shape_irc=(4, 4, 4))
+
+
+def make_batches(sizes):
+    generator = torch.Generator().manual_seed(0)
+    chunks = torch.randn(sum(sizes), 1, 4, 4, 4, generator=generator)
+    ids = torch.arange(sum(sizes)) * -7
+    labels = torch.zeros(sum(sizes), dtype=torch.int64)
+    return [CutoutBatch(*parts) for parts in zip(*(t.split(sizes) for t in (chunks, labels, ids)), strict=True)]
+
+
+def make_network():
+    torch.manual_seed(0)
+    return build_network(CONFIG)
+
+
+def test_every_cutout_is_scored_in_order_and_alike_in_whatever_batches():
+    ids, scores = predict(make_network(), make_batches([20]))
+    other_ids, other_scores = predict(make_network(), make_batches([3, 1, 16]))
+    assert ids.tolist() == other_ids.tolist() == (torch.arange(20) * -7).tolist()
+    assert scores.tolist() == pytest.approx(other_scores.tolist(), abs=1e-6)
+    assert len(set(scores.tolist())) == 20
+
+
+@pytest.mark.seed_defect(45)
+@pytest.mark.parametrize("is_training", [True, False])
+def test_scoring_moves_nothing_in_the_network(is_training):
+    network = make_network().train(is_training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first, second = (predict(network, make_batches([9]))[1] for _ in range(2))
+    assert first.tolist() == second.tolist()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(module.training == is_training for module in network.modules())
+
+
+def test_nothing_to_score_gives_nothing():
+    ids, scores = predict(make_network(), [])
+    assert (len(ids), len(scores)) == (0, 0)
+
+
+def test_the_mode_comes_back_after_a_failure_too():
+    network = make_network().train()
+    modes = []
+
+    def fail():
+        with evaluating(network):
+            modes.append((network.training, torch.is_grad_enabled()))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert modes == [(False, False)]
+    assert network.training
+    assert torch.is_grad_enabled()
+
+
+def test_a_part_of_the_batch_is_computed_at_a_time():
+    sizes = []
+
+    class Recorder(nn.Module):
+        def forward(self, chunks_hu):
+            sizes.append(len(chunks_hu))
+            return chunks_hu.flatten(1)[:, :2]
+
+    assert torch.equal(logits_of(Recorder(), torch.arange(40.0).view(20, 1, 1, 1, 2))[:, 0], torch.arange(0, 40.0, 2))
+    assert sizes == [8, 8, 4]

@@ -1,0 +1,50 @@
+import contextlib
+import multiprocessing
+
+import pytest
+from torch.utils.data import DataLoader
+
+from luna_pipeline.core.messages import LogBatchEnd, LogBatchStart, Mode
+from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
+from luna_pipeline_tests.core.recorder import Recorder
+
+
+def as_list(batch):
+    return list(batch)
+
+
+def enumerate_seven(recorder, *, num_workers=0):
+    loader = DataLoader(range(7), batch_size=3, num_workers=num_workers, collate_fn=as_list)
+    return BatchIteratorProvider(recorder).enumerate_batches(loader, epoch=2, mode=Mode.VALIDATION)
+
+
+@pytest.mark.seed_defect(42)
+def test_every_batch_is_handed_out_with_its_number():
+    assert list(enumerate_seven(Recorder())) == [(0, [0, 1, 2]), (1, [3, 4, 5]), (2, [6])]
+
+
+def test_a_pass_is_reported_at_both_ends():
+    recorder = Recorder()
+    batches = enumerate_seven(recorder)
+    assert next(batches)[0] == 0
+    assert recorder.messages == [LogBatchStart(epoch=2, mode=Mode.VALIDATION, num_batches=3)]
+    list(batches)
+    (end,) = recorder.of(LogBatchEnd)
+    assert (end.epoch, end.mode, end.num_batches) == (2, Mode.VALIDATION, 3)
+    assert 0 < end.seconds < 60
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_workers_are_gone_when_an_interrupt_arrives(error):
+    recorder = Recorder()
+
+    def interrupt():
+        with contextlib.closing(enumerate_seven(recorder, num_workers=2)) as batches:
+            for _ in batches:
+                assert len(multiprocessing.active_children()) == 2
+                raise error
+
+    with pytest.raises(error):
+        interrupt()
+    assert multiprocessing.active_children() == []
+    assert recorder.of(LogBatchEnd) == []

@@ -1,0 +1,386 @@
+import math
+import multiprocessing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.messages import (
+    LogBatch,
+    LogBatchEnd,
+    LogBatchStart,
+    LogEpoch,
+    LogMetrics,
+    LogModel,
+    LogParams,
+    LogResult,
+    LogStart,
+    Mode,
+)
+from luna_pipeline.core.metrics import youden_threshold
+from luna_pipeline.core.models.base import EpochResult, SplitResult
+from luna_pipeline.core.models.scoring import predict
+from luna_pipeline.core.training.building import build_data_module, build_model, network_of
+from luna_pipeline.core.training.checkpoints import CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.config import (
+    NetworkConfig,
+    NoduleRatio,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from luna_pipeline.core.training.trainer import Trainer, is_better, validation_score
+from luna_pipeline_tests.core.cutout_examples import write_examples
+from luna_pipeline_tests.core.recorder import Recorder
+
+CONFIG = TrainingConfig(
+    name="classification",
+    network=NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.2, chunk_shape_irc=(8, 8, 8)),
+    optimizer=OptimizerConfig(learning_rate=1e-2),
+    ratio=NoduleRatio(nodule=1, non_nodule=1), num_epochs=4, batch_size=5,
+)  # fmt: skip
+UNBROKEN_EPOCHS = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    return write_examples(tmp_path_factory.mktemp("cutouts"))
+
+
+class Run:
+    """A run on the examples: folds 2 train, 1 validates, 0 tests."""
+
+    def __init__(self, examples, root, config=CONFIG, *, validation_fold=1, num_workers=0, **recorder):
+        index, store = examples
+        training, validation, _ = split_index(index, TrainingSplit(test_fold=0, validation_fold=validation_fold))
+        self.recorder = Recorder(**recorder)
+        self.store = CheckpointStore(root)
+        self.config = config
+        self.data_module = build_data_module(
+            config, training_index=training, validation_index=validation, store=store, num_workers=num_workers
+        )
+        self.model = build_model(config, handler=self.recorder)
+
+    def fit(self, *, version="0.0.1", **arguments):
+        trainer = Trainer(self.config, handler=self.recorder, store=self.store)
+        return trainer.fit(self.model, self.data_module, version=version, **arguments)
+
+    def read(self, kind, version="0.0.1"):
+        return load_checkpoint(self.store.path("classification", version, kind))
+
+    def unfinished(self):
+        return self.store.unfinished("classification", self.config.digest, self.data_module.fingerprint)
+
+
+def weights(checkpoint):
+    return {name: value.numpy() for name, value in checkpoint.model_state.items()}
+
+
+def assert_equal_weights(one, other):
+    assert one.model_state.keys() == other.model_state.keys()
+    for name, value in weights(one).items():
+        np.testing.assert_array_equal(value, weights(other)[name], err_msg=name)
+
+
+def interrupt_at(run, epoch, error=KeyboardInterrupt):
+    """Fail in the middle of an epoch, as a kill would."""
+    handle = run.recorder.handle_message
+
+    def handle_and_fail(message):
+        handle(message)
+        if isinstance(message, LogBatch) and (message.epoch, message.batch_index) == (epoch, 1):
+            raise error
+
+    run.recorder.handle_message = handle_and_fail
+    with pytest.raises(error):
+        run.fit()
+
+
+def test_messages_tell_the_run_from_its_beginning_to_its_model(examples, tmp_path):
+    run = Run(examples, tmp_path, replace(CONFIG, num_epochs=2))
+    run.fit()
+    kinds = [type(message) for message in run.recorder.messages if not isinstance(message, LogBatch)]
+    one_pass = [LogBatchStart, LogBatchEnd, LogMetrics, LogResult]
+    assert kinds == [LogStart, LogParams, *[LogEpoch, *one_pass, *one_pass] * 2, LogModel]
+    (epoch, _) = run.recorder.of(LogEpoch)
+    assert (epoch.epoch, epoch.num_epochs, epoch.batch_size) == (1, 2, 5)
+    assert (epoch.num_training_samples, epoch.num_validation_samples) == (12, 6)
+
+
+@pytest.mark.seed_defect(69)
+def test_the_whole_configuration_is_logged(examples, tmp_path):
+    run = Run(examples, tmp_path, replace(CONFIG, num_epochs=1))
+    run.fit()
+    (params,) = run.recorder.of(LogParams)
+    assert params.params == run.config.flat()
+    assert (params.params["num_epochs"], params.params["batch_size"]) == (1, 5)
+
+
+@pytest.mark.seed_defect(38, 39)
+@pytest.mark.parametrize(("cadence", "expected"), [(1, [1, 2, 3, 4]), (3, [1, 3, 4]), (9, [1, 4])])
+def test_validation_follows_its_cadence(examples, tmp_path, cadence, expected):
+    run = Run(examples, tmp_path, replace(CONFIG, validation_cadence=cadence))
+    run.fit()
+    logged = [message.epoch for message in run.recorder.of(LogMetrics) if message.mode == Mode.VALIDATION]
+    assert logged == expected
+
+
+@pytest.mark.seed_defect(46)
+def test_the_epoch_with_the_highest_validation_auc_is_kept_and_not_the_last(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    scripted = iter([0.6, 0.9, 0.9, 0.7])
+    fit_epoch = run.model.fit_epoch
+
+    def fit_with_scripted_auc(epoch, **loaders):
+        result = fit_epoch(epoch, **loaders)
+        return EpochResult(result.training, result_of_auc(next(scripted)))
+
+    run.model.fit_epoch = fit_with_scripted_auc
+    chosen = run.fit()
+    assert (chosen.epoch, chosen.best_score) == (2, pytest.approx(0.9))
+    assert (run.read("last").epoch, run.read("last").best_score) == (4, pytest.approx(0.9))
+    assert_equal_weights(run.read("best"), chosen)
+    assert chosen.num_samples_seen == 24
+    assert chosen.notes == ""
+
+
+def result_of_auc(auc) -> SplitResult:
+    """Ten nodules and one other, which so many tenths of the nodules outscore; without a nodule for nan."""
+    num_above = 0 if math.isnan(auc) else round(10 * auc)
+    labels = np.full(11, 0 if math.isnan(auc) else 1)
+    labels[0] = 0
+    scores = np.array([0.5, *[0.9] * num_above, *[0.1] * (10 - num_above)])
+    return SplitResult(np.arange(11), labels, scores, np.zeros(11))
+
+
+@pytest.mark.seed_defect("n")
+def test_an_auc_that_is_nan_never_wins_and_never_stays(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    scripted = iter([math.nan, 0.6, math.nan, 0.5])
+    fit_epoch = run.model.fit_epoch
+    run.model.fit_epoch = lambda epoch, **loaders: EpochResult(
+        fit_epoch(epoch, **loaders).training, result_of_auc(next(scripted))
+    )
+    assert run.fit().epoch == 2
+
+
+@pytest.mark.seed_defect("n")
+@pytest.mark.parametrize(
+    ("score", "best_score", "expected"),
+    [
+        (0.6, 0.5, True), (0.5, 0.5, False), (0.4, 0.5, False), (0.0, math.nan, True),
+        (math.nan, 0.5, False), (math.nan, math.nan, False),
+    ],
+)  # fmt: skip
+def test_a_score_is_better_when_it_is_higher_or_the_first(score, best_score, expected):
+    assert is_better(score, best_score) is expected
+
+
+@pytest.mark.seed_defect(49)
+def test_the_threshold_is_chosen_on_the_validation_of_the_chosen_epoch(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    chosen = run.fit()
+    results = [message for message in run.recorder.of(LogResult) if message.mode == Mode.VALIDATION]
+    (result,) = [message for message in results if message.epoch == chosen.epoch]
+    assert chosen.threshold == youden_threshold(result.labels, result.scores)
+
+
+def test_threshold_and_score_without_validation_are_one_half_and_nan():
+    training = result_of_auc(0.8)
+    score, threshold = validation_score(EpochResult(training, None))
+    assert math.isnan(score)
+    assert threshold == 0.5
+    score, threshold = validation_score(EpochResult(training, result_of_auc(math.nan)))
+    assert math.isnan(score)
+    assert threshold == 0.5
+
+
+@pytest.mark.seed_defect(39)
+def test_without_validation_the_last_epoch_is_kept_and_says_so(examples, tmp_path):
+    run = Run(examples, tmp_path, validation_fold=None)
+    chosen = run.fit()
+    assert (chosen.epoch, chosen.threshold, chosen.validation_series) == (4, 0.5, [])
+    assert math.isnan(chosen.best_score)
+    assert chosen.notes.startswith("Trained without validation: ")
+    assert run.read("best").notes == chosen.notes
+    assert {message.mode for message in run.recorder.of(LogMetrics)} == {Mode.TRAINING}
+
+
+def test_validation_of_one_class_keeps_the_last_epoch_and_says_so(examples, tmp_path):
+    index, store = examples
+    only_others = index[(index["fold"] != 1) | (index["class"] == 0)]
+    chosen = Run((only_others, store), tmp_path).fit()
+    assert chosen.epoch == 4
+    assert chosen.notes.startswith("Validation held one class only: ")
+
+
+@pytest.mark.seed_defect(45, 46)
+def test_the_model_handed_over_is_the_chosen_one_ready_for_use(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    chosen = run.fit(mlflow_run_id="run-1")
+    (message,) = run.recorder.of(LogModel)
+    assert (message.name, message.version) == ("classification", "0.0.1")
+    assert message.checkpoint is chosen
+    assert chosen.mlflow_run_id == "run-1"
+    assert not message.module.training
+    scores = predict(message.module, run.data_module.get_validation_dataloader())[1]
+    (result,) = [r for r in run.recorder.of(LogResult) if (r.mode, r.epoch) == (Mode.VALIDATION, chosen.epoch)]
+    np.testing.assert_array_equal(scores, result.scores)
+    assert_equal_weights(chosen, run.read("best"))
+
+
+def test_a_checkpoint_says_what_it_has_learned_from(examples, tmp_path):
+    run = Run(examples, tmp_path, replace(CONFIG, num_epochs=1))
+    chosen = run.fit()
+    assert chosen.training_series == ["1.12", "1.13"]
+    assert chosen.validation_series == ["1.11"]
+    assert sorted(chosen.training_candidate_ids.tolist()) == [*range(2000, 2006), *range(3000, 3006)]
+    assert chosen.data_fingerprint == run.data_module.fingerprint
+    assert chosen.config == run.config
+
+
+@pytest.mark.seed_defect(14)
+def test_the_same_seed_gives_equal_weights_and_another_does_not(examples, tmp_path):
+    chosen = [
+        Run(examples, tmp_path / str(number), replace(CONFIG, seed=seed, num_epochs=2)).fit()
+        for number, seed in enumerate((3, 3, 4))
+    ]
+    assert_equal_weights(chosen[0], chosen[1])
+    name = "luna_head.head_linear.weight"
+    assert not torch.equal(chosen[0].model_state[name], chosen[2].model_state[name])
+
+
+def test_workers_change_no_weight(examples, tmp_path):
+    alone = Run(examples, tmp_path / "0", replace(CONFIG, num_epochs=2)).fit()
+    helped = Run(examples, tmp_path / "2", replace(CONFIG, num_epochs=2), num_workers=2).fit()
+    assert_equal_weights(alone, helped)
+
+
+def test_training_leaves_the_random_numbers_of_its_caller_alone(examples, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Run(examples, tmp_path, replace(CONFIG, num_epochs=1)).fit()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.seed_defect(46)
+@pytest.mark.parametrize("epoch", [2, 4])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_run_that_was_ended_in_mid_epoch_comes_to_what_it_would_have_come_to(examples, tmp_path, epoch, optimizer):
+    config = replace(CONFIG, optimizer=OptimizerConfig(name=optimizer, learning_rate=1e-2))
+    unbroken = Run(examples, tmp_path / "unbroken", config)
+    expected = unbroken.fit()
+    interrupt_at(Run(examples, tmp_path / "broken", config), epoch)
+    resumed = Run(examples, tmp_path / "broken", config)
+    checkpoint = resumed.unfinished()
+    assert checkpoint.epoch == epoch - 1
+    got = resumed.fit(resume_from=checkpoint)
+    assert_equal_weights(got, expected)
+    assert_equal_weights(resumed.read("last"), unbroken.read("last"))
+    assert (got.epoch, got.best_score, got.threshold) == (expected.epoch, expected.best_score, expected.threshold)
+    assert got.num_samples_seen == expected.num_samples_seen
+    assert [message.epoch for message in resumed.recorder.of(LogEpoch)] == list(UNBROKEN_EPOCHS[epoch - 1 :])
+    assert resumed.unfinished() is None
+
+
+def test_a_run_that_ended_before_its_model_was_kept_is_only_completed(examples, tmp_path):
+    failing = Run(examples, tmp_path, raise_at=LogModel, error=ConnectionError("no tracker"))
+    with pytest.raises(ConnectionError, match="no tracker"):
+        failing.fit()
+    resumed = Run(examples, tmp_path)
+    chosen = resumed.fit(resume_from=resumed.unfinished(), mlflow_run_id="second")
+    assert resumed.recorder.of(LogEpoch) == []
+    assert chosen.mlflow_run_id == "second"
+    assert_equal_weights(chosen, Run(examples, tmp_path / "unbroken").fit())
+
+
+@pytest.mark.seed_defect(63)
+def test_a_model_that_was_not_kept_makes_no_complete_run(examples, tmp_path):
+    run = Run(examples, tmp_path, raise_at=LogModel, error=ConnectionError("no tracker"))
+    with pytest.raises(ConnectionError):
+        run.fit()
+    assert not run.store.path("classification", "0.0.1").exists()
+    assert run.read("last").epoch == 4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_an_interrupt_passes_leaves_no_worker_and_the_last_checkpoint(examples, tmp_path, error):
+    run = Run(examples, tmp_path, num_workers=2)
+    interrupt_at(run, 2, error)
+    assert multiprocessing.active_children() == []
+    assert run.read("last").epoch == 1
+    assert run.unfinished().epoch == 1
+
+
+def test_a_complete_run_leaves_its_best_and_its_last_checkpoint(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    run.fit()
+    names = {path.name for path in run.store.path("classification", "0.0.1").parent.iterdir()}
+    assert names == {"best.pt", "last.pt", ".lock"}
+
+
+@pytest.mark.parametrize("change", ["configuration", "data", "version"])
+def test_a_run_is_not_continued_with_anything_else(examples, tmp_path, change):
+    first = Run(examples, tmp_path)
+    interrupt_at(first, 3)
+    config = replace(CONFIG, batch_size=6) if change == "configuration" else CONFIG
+    other = Run(examples, tmp_path, config, validation_fold=None if change == "data" else 1)
+    with pytest.raises(ValueError, match="must be continued with its own configuration, data and version"):
+        other.fit(resume_from=first.read("last"), version="0.0.2" if change == "version" else "0.0.1")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_epoch_before(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    fit_epoch = run.model.fit_epoch
+
+    def fit_and_diverge(epoch, **loaders):
+        result = fit_epoch(epoch, **loaders)
+        if epoch == 2:
+            result.training.losses[3] = math.nan
+        return result
+
+    run.model.fit_epoch = fit_and_diverge
+    with pytest.raises(FloatingPointError, match=r"training loss must be finite, got nan \(epoch 2\)"):
+        run.fit()
+    assert run.read("last").epoch == 1
+
+
+def test_cutouts_of_another_shape_are_refused(examples, tmp_path):
+    network = NetworkConfig(n_blocks=2, conv_channels=2, chunk_shape_irc=(8, 8, 12))
+    run = Run(examples, tmp_path, replace(CONFIG, network=network))
+    with pytest.raises(ValueError, match=r"shape of the network's input \(8, 8, 12\), got \(8, 8, 8\)"):
+        run.fit()
+
+
+def test_a_version_in_training_is_not_trained_twice(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    with run.store.locked("classification", "0.0.1"), pytest.raises(BlockingIOError):
+        run.fit()
+
+
+@pytest.mark.seed_defect(52, 56, 59)
+def test_a_run_may_start_from_the_weights_of_another(examples, tmp_path):
+    chosen = Run(examples, tmp_path).fit()
+    model = build_model(CONFIG, handler=Recorder(), start_from=chosen)
+    assert torch.equal(
+        model.get_module().tail_batchnorm.running_mean, chosen.model_state["tail_batchnorm.running_mean"]
+    )
+    assert all(parameter.requires_grad for parameter in model.get_module().parameters())
+    assert model.num_samples_seen == 0
+
+
+@pytest.mark.seed_defect(53)
+def test_a_checkpoint_with_the_weights_of_another_network_is_refused(examples, tmp_path):
+    chosen = Run(examples, tmp_path).fit()
+    other = replace(chosen, config=replace(CONFIG, network=replace(CONFIG.network, conv_channels=3)))
+    with pytest.raises(ValueError, match=r"Weights must fit the network, got .* \(classification 0.0.1\)"):
+        network_of(other)
+
+
+@pytest.mark.seed_defect(67, 70)
+def test_a_run_writes_nothing_outside_its_folder(examples, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Run(examples, tmp_path / "checkpoints", replace(CONFIG, num_epochs=1)).fit()
+    assert list((tmp_path / "here").iterdir()) == []
