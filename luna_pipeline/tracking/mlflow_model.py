@@ -94,8 +94,10 @@ def mlflow_signature(signature: Signature) -> ModelSignature:
 
 
 def probability_module(module: nn.Module) -> nn.Module:
-    """Return ``module`` in evaluation mode, followed by the softmax: logits (N, 2) to probabilities (N,)."""
-    from torch import Tensor, nn
+    """Return a copy of ``module`` in evaluation mode, followed by the softmax: (N, 2) to probabilities (N,)."""
+    import copy
+
+    from torch import Tensor, contiguous_format, nn
 
     class _ProbabilityOfNodule(nn.Module):
         def __init__(self, network: nn.Module) -> None:
@@ -106,7 +108,8 @@ def probability_module(module: nn.Module) -> nn.Module:
             logits: Tensor = self.network(chunks_hu)
             return logits.softmax(dim=1)[:, 1]
 
-    return _ProbabilityOfNodule(module).eval()
+    # Channels last is for training; torch.export keeps weights whole in the plain memory format only.
+    return _ProbabilityOfNodule(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def model_summary(module: nn.Module) -> str:
