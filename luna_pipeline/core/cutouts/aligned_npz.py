@@ -13,8 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,24 +63,22 @@ def write_aligned_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> No
                     member.write(content[start : start + _BLOCK_BYTES].data)
 
 
-def locate_members(path: Path, names: Sequence[str]) -> dict[str, Member]:
+def locate_members(file: BinaryIO, names: Sequence[str]) -> dict[str, Member]:
     """Find the arrays of a file by its central directory.
 
     Args:
-        path: A file of ``write_aligned_npz``.
+        file: A file of ``write_aligned_npz``, open for reading.
         names: The arrays it must hold, in their order.
 
     Raises:
-        FileNotFoundError: If there is none.
         DamagedCutoutsError: If the file is truncated, no such file, or its members do not lie where they
             must.
     """
-    with path.open("rb") as file:
-        infos, directory_offset = _central_directory(file, path)
+    infos, directory_offset = _central_directory(file)
     found = [info.filename for info in infos]
     expected = [f"{name}.npy" for name in names]
     if found != expected:
-        raise DamagedCutoutsError(_damaged(path, f"members {', '.join(expected)}", f"{', '.join(found)}"))
+        raise DamagedCutoutsError(_damaged(file, f"members {', '.join(expected)}", f"{', '.join(found)}"))
     members, offset = {}, 0
     for name, info in zip(names, infos, strict=True):
         start = offset + _LOCAL_HEADER_BYTES + len(info.filename) + len(_padding(offset, info.filename))
@@ -89,63 +86,60 @@ def locate_members(path: Path, names: Sequence[str]) -> dict[str, Member]:
         is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
         if info.header_offset != offset or not is_stored:
             got = f"{name} at byte {info.header_offset} in a file of another writer or with missing bytes"
-            raise DamagedCutoutsError(_damaged(path, f"{name} stored at byte {offset}", got))
+            raise DamagedCutoutsError(_damaged(file, f"{name} stored at byte {offset}", got))
         members[name] = Member(name, start, info.file_size, info.CRC)
         offset = start + info.file_size
     if directory_offset != offset:
-        raise DamagedCutoutsError(_damaged(path, f"{offset} bytes of members", f"{directory_offset}"))
+        raise DamagedCutoutsError(_damaged(file, f"{offset} bytes of members", f"{directory_offset}"))
     return members
 
 
-def read_json(path: Path, member: Member) -> dict[str, Any]:
+def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
     """Read a uint8 array that holds JSON, checked by its CRC.
 
     Raises:
         DamagedCutoutsError: If the bytes are not those that were written, or no JSON object.
     """
-    with path.open("rb") as file:
-        file.seek(member.offset)
-        content = file.read(member.num_bytes)
+    file.seek(member.offset)
+    content = file.read(member.num_bytes)
     if zlib.crc32(content) != member.crc:
-        raise DamagedCutoutsError(_damaged(path, f"member {member.name} as written", "another CRC"))
+        raise DamagedCutoutsError(_damaged(file, f"member {member.name} as written", "another CRC"))
     try:
         value = json.loads(content[_NPY_HEADER_BYTES:])
     except ValueError as error:
-        raise DamagedCutoutsError(_damaged(path, f"JSON in {member.name}", str(error))) from error
+        raise DamagedCutoutsError(_damaged(file, f"JSON in {member.name}", str(error))) from error
     if not isinstance(value, dict):
-        raise DamagedCutoutsError(_damaged(path, f"a JSON object in {member.name}", type(value).__name__))
+        raise DamagedCutoutsError(_damaged(file, f"a JSON object in {member.name}", type(value).__name__))
     return value
 
 
 def map_members(
-    path: Path, members: Mapping[str, Member], rows: Mapping[str, np.dtype[Any]]
+    file: BinaryIO, members: Mapping[str, Member], rows: Mapping[str, np.dtype[Any]]
 ) -> dict[str, NDArray[Any]]:
     """Map the file into memory and return its arrays, read-only, without a copy.
 
     Args:
-        path: The file.
+        file: The file, open for reading; it may be closed afterwards.
         members: Where its arrays lie.
         rows: Dtype and shape of an array's row, by name, such as ``np.dtype((np.int16, (32, 48, 48)))``.
 
     Raises:
         DamagedCutoutsError: If an array is another one.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return {name: _viewed(mapped, members[name], row, path) for name, row in rows.items()}
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return {name: _viewed(file, mapped, members[name], row) for name, row in rows.items()}
 
 
-def first_overwritten(path: Path, members: Mapping[str, Member]) -> str | None:
+def first_overwritten(file: BinaryIO, members: Mapping[str, Member]) -> str | None:
     """Read the whole file and return the first member whose bytes differ from its CRC-32, if any."""
-    with path.open("rb") as file:
-        for member in members.values():
-            file.seek(member.offset)
-            crc, left = 0, member.num_bytes
-            while left and (block := file.read(min(left, _BLOCK_BYTES))):
-                crc = zlib.crc32(block, crc)
-                left -= len(block)
-            if left or crc != member.crc:
-                return member.name
+    for member in members.values():
+        file.seek(member.offset)
+        crc, left = 0, member.num_bytes
+        while left and (block := file.read(min(left, _BLOCK_BYTES))):
+            crc = zlib.crc32(block, crc)
+            left -= len(block)
+        if left or crc != member.crc:
+            return member.name
     return None
 
 
@@ -163,7 +157,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return struct.pack("<6sBBH", b"\x93NUMPY", 1, 0, room) + text.ljust(room - 1).encode() + b"\n"
 
 
-def _central_directory(file: IO[bytes], path: Path) -> tuple[list[zipfile.ZipInfo], int]:
+def _central_directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
     try:
         file.seek(-_END_RECORD_BYTES, io.SEEK_END)
         # zipfile itself would accept anything behind the archive as a comment.
@@ -178,20 +172,20 @@ def _central_directory(file: IO[bytes], path: Path) -> tuple[list[zipfile.ZipInf
         num_bytes = file.seek(0, io.SEEK_END)
         kind = "truncated" if begins == b"PK\x03\x04" else "foreign"
         got = f"a {kind} file of {num_bytes} bytes: {error}"
-        raise DamagedCutoutsError(_damaged(path, "the directory at the end of the file", got)) from error
+        raise DamagedCutoutsError(_damaged(file, "the directory at the end of the file", got)) from error
 
 
-def _viewed(buffer: bytes | mmap.mmap, member: Member, row: np.dtype[Any], path: Path) -> NDArray[Any]:
-    """Return the array whose header lies at the member's offset of the buffer, if it is the one expected."""
+def _viewed(file: BinaryIO, mapped: mmap.mmap, member: Member, row: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array whose header lies at the member's offset, if it is the one expected."""
     count = (member.num_bytes - _NPY_HEADER_BYTES) // row.itemsize
     shape = (count, *row.shape)
     values = member.offset + _NPY_HEADER_BYTES
     is_whole = _NPY_HEADER_BYTES + count * row.itemsize == member.num_bytes
-    if not is_whole or buffer[member.offset : values] != _npy_header(row.base, shape):
+    if not is_whole or mapped[member.offset : values] != _npy_header(row.base, shape):
         got = f"{member.num_bytes} bytes with another header"
-        raise DamagedCutoutsError(_damaged(path, f"{member.name} as {row.base} (N, {row.shape})", got))
-    return np.ndarray(shape, row.base, buffer=buffer, offset=values)
+        raise DamagedCutoutsError(_damaged(file, f"{member.name} as {row.base} (N, {row.shape})", got))
+    return np.ndarray(shape, row.base, buffer=mapped, offset=values)
 
 
-def _damaged(path: Path, rule: str, got: str) -> str:
-    return f"A file of cutouts must have {rule}, got {got} ({path}). Cut the series again."
+def _damaged(file: BinaryIO, rule: str, got: str) -> str:
+    return f"A file of cutouts must have {rule}, got {got} ({file.name}). Cut the series again."

@@ -288,7 +288,7 @@ def _refuse_outside(ct: Ct, rows: pd.DataFrame, center_irc: NDArray[np.int32]) -
 def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,16 +148,8 @@ class CutoutStore:
             FileNotFoundError: If the series was not cut.
             DamagedCutoutsError: If the file is not whole, or not of this series.
         """
-        members, header = self._open(series_instance_uid)
-        path = self.path(series_instance_uid)
-        row_shapes = {"ct_chunks": tuple(header["chunk_shape_irc"]), "candidate_id": ()}
-        rows = {name: np.dtype((dtype, row_shapes.get(name, (3,)))) for name, dtype in _ARRAYS.items()}
-        mapped = map_members(path, members, rows)
-        small = {name: mapped[name].copy() for name in _ARRAYS if name != "ct_chunks"}
-        try:
-            return SeriesCutouts(ct_chunks=mapped["ct_chunks"], header=header, **small)
-        except ValueError as error:
-            raise DamagedCutoutsError(f"{error} ({path})") from error
+        with self._opened(series_instance_uid) as file:
+            return _read(file, *self._described(file, series_instance_uid))
 
     def header(self, series_instance_uid: str) -> dict[str, Any]:
         """Return what the file says about itself; the chunks are not read.
@@ -166,7 +158,8 @@ class CutoutStore:
             FileNotFoundError: If the series was not cut.
             DamagedCutoutsError: If the file is not whole, or not of this series.
         """
-        return self._open(series_instance_uid)[1]
+        with self._opened(series_instance_uid) as file:
+            return self._described(file, series_instance_uid)[1]
 
     def digest(self, series_instance_uid: str) -> str | None:
         """Return the fingerprint's digest of a series, None where its file is absent or damaged."""
@@ -178,15 +171,17 @@ class CutoutStore:
     def check(self, series_instance_uid: str) -> str | None:
         """Read the whole file and say in one line why it is damaged or missing; None where it is right."""
         try:
-            members, _ = self._open(series_instance_uid)
-            self.read(series_instance_uid)
+            with self._opened(series_instance_uid) as file:
+                members, header = self._described(file, series_instance_uid)
+                _read(file, members, header)
+                name = first_overwritten(file, members)
         except (FileNotFoundError, DamagedCutoutsError) as error:
             return str(error)
+        if name is None:
+            return None
         path = self.path(series_instance_uid)
-        if (name := first_overwritten(path, members)) is not None:
-            msg = f"A file of cutouts must be as written, got another CRC of {name} ({path})."
-            return f"{msg} Cut the series again."
-        return None
+        msg = f"A file of cutouts must be as written, got another CRC of {name} ({path})."
+        return f"{msg} Cut the series again."
 
     def uids(self) -> list[str]:
         """Return the series that have a file, sorted."""
@@ -196,19 +191,33 @@ class CutoutStore:
         """Remove what killed writers left behind; see ``sweep_temporary_files``."""
         return sweep_temporary_files(self.root, older_than_seconds=older_than_seconds)
 
-    def _open(self, series_instance_uid: str) -> tuple[dict[str, Member], dict[str, Any]]:
-        path = self.path(series_instance_uid)
+    def _opened(self, series_instance_uid: str) -> BinaryIO:
+        """Open a file once for all that is read of it: another process may put a new one in its place."""
         try:
-            members = locate_members(path, _MEMBERS)
-        except FileNotFoundError as error:
+            return self.path(series_instance_uid).open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
             msg = f"A series must be cut before it is read, got no file (series {series_instance_uid},"
             raise FileNotFoundError(f"{msg} folder {self.root}). Run the job `cut`.") from error
-        header = read_json(path, members["header"])
+
+    def _described(self, file: BinaryIO, series_instance_uid: str) -> tuple[dict[str, Member], dict[str, Any]]:
+        members = locate_members(file, _MEMBERS)
+        header = read_json(file, members["header"])
         expected = {"format_version": FORMAT_VERSION, "series_instance_uid": series_instance_uid}
         found = {name: header.get(name) for name in expected}
         is_complete = "digest" in header.get("fingerprints", ()) and "chunk_shape_irc" in header
         if found != expected or not is_complete:
             missing = "" if is_complete else " without fingerprint or chunk shape"
-            msg = f"A file of cutouts must be of {expected}, got {found}{missing} ({path})."
+            msg = f"A file of cutouts must be of {expected}, got {found}{missing} ({file.name})."
             raise DamagedCutoutsError(f"{msg} Cut the series again.")
         return members, header
+
+
+def _read(file: BinaryIO, members: dict[str, Member], header: dict[str, Any]) -> SeriesCutouts:
+    row_shapes = {"ct_chunks": tuple(header["chunk_shape_irc"]), "candidate_id": ()}
+    rows = {name: np.dtype((dtype, row_shapes.get(name, (3,)))) for name, dtype in _ARRAYS.items()}
+    mapped = map_members(file, members, rows)
+    small = {name: mapped[name].copy() for name in _ARRAYS if name != "ct_chunks"}
+    try:
+        return SeriesCutouts(ct_chunks=mapped["ct_chunks"], header=header, **small)
+    except ValueError as error:
+        raise DamagedCutoutsError(f"{error} ({file.name})") from error

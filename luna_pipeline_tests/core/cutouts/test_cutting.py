@@ -13,11 +13,16 @@ SMALL = CuttingParameters(chunk_shape_irc=(8, 10, 12))
 WIDE = CuttingParameters(chunk_shape_irc=(64, 10, 12), hu_window=(-3000, 3000))
 
 
-def extracted_by_itk(image: sitk.Image, point_xyz, parameters: CuttingParameters) -> np.ndarray:
-    """The box around a physical point, by ITK's own padding, indexing and extraction."""
+def padded_by_itk(image: sitk.Image, parameters: CuttingParameters) -> sitk.Image:
+    """The image with enough of the window's lower end around it for a box at any corner."""
+    size = [int(n) for n in reversed(parameters.chunk_shape_irc)]
+    return sitk.ConstantPad(image, size, size, parameters.hu_window[0])
+
+
+def extracted_by_itk(padded: sitk.Image, point_xyz, parameters: CuttingParameters) -> np.ndarray:
+    """The box around a physical point, by ITK's own indexing and extraction."""
     size = [int(n) for n in reversed(parameters.chunk_shape_irc)]
     lower, upper = parameters.hu_window
-    padded = sitk.ConstantPad(image, size, size, lower)
     index = padded.TransformPhysicalPointToIndex([float(value) for value in point_xyz])
     start = [i - n // 2 for i, n in zip(index, size, strict=True)]
     box = sitk.Extract(padded, size, start)
@@ -60,8 +65,9 @@ def test_pad_agrees_with_simpleitk_at_the_physical_point(seed, parameters):
     voxels = corners_and(60) + rng.uniform(-0.45, 0.45, size=(68, 3))
     points_xyz = grid.voxel_to_world(voxels)
     chunks = cut_chunks(sitk.GetArrayFromImage(image), grid.nearest_voxel(points_xyz), parameters)
+    padded = padded_by_itk(image, parameters)
     for chunk, point_xyz in zip(chunks, points_xyz, strict=True):
-        np.testing.assert_array_equal(chunk, extracted_by_itk(image, point_xyz, parameters))
+        np.testing.assert_array_equal(chunk, extracted_by_itk(padded, point_xyz, parameters))
 
 
 @pytest.mark.seed_defect(27)

@@ -1,0 +1,119 @@
+"""Killed and competing writers leave whole files only."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
+
+NUM_ROWS = 300
+# A process that says when it is ready, waits for a line, and then cuts all series.
+WORKER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import pandas as pd
+    from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline_tests.core.cutouts.data_root import make_service
+    root, target = Path(sys.argv[1]), Path(sys.argv[2])
+    catalogue, candidates = (pd.read_pickle(root / name) for name in ("catalogue.pkl", "candidates.pkl"))
+    store = CutoutStore(target)
+    service = make_service(root, catalogue, candidates, store=store, parameters=CuttingParameters())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    summary = service.cut_many(on_outcome=lambda outcome: print(outcome.outcome, flush=True))
+    sys.exit(bool(summary.failed))
+    """
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    catalogue, candidates = write_data_root(folder, num_rows=NUM_ROWS)
+    catalogue.to_pickle(folder / "catalogue.pkl")
+    candidates.to_pickle(folder / "candidates.pkl")
+    return folder
+
+
+@contextlib.contextmanager
+def started(root: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
+    """A worker that waits for ``go``; it does not outlive the block."""
+    command = [sys.executable, "-c", WORKER, str(root), str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+            yield worker
+        finally:
+            worker.kill()
+
+
+def go(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+
+
+def seconds_of_a_whole_run(root: Path, target: Path) -> float:
+    with started(root, target) as worker:
+        start = time.perf_counter()
+        go(worker)
+        assert worker.wait(timeout=120) == 0
+        return time.perf_counter() - start
+
+
+@pytest.mark.slow
+def test_twenty_random_kills_leave_whole_files_and_the_next_run_finishes(root, tmp_path):
+    reference = CutoutStore(tmp_path / "reference")
+    duration = seconds_of_a_whole_run(root, reference.root)
+    rng, store, whole_after = random.Random(0), CutoutStore(tmp_path / "cutouts"), []
+    for _ in range(20):
+        with started(root, store.root) as worker:
+            go(worker)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=rng.uniform(0.05, 0.95) * duration)
+            worker.send_signal(signal.SIGKILL)
+        whole_after.append(len(store.uids()))
+        assert [store.check(uid) for uid in store.uids()] == [None] * whole_after[-1]
+        if whole_after[-1] == len(UIDS):
+            for uid in UIDS:
+                store.path(uid).unlink()
+        elif whole_after[-1] and rng.random() < 0.5:
+            store.path(store.uids()[0]).unlink()
+    assert len(set(whole_after)) > 1, "the kills came at one moment only"
+    before = store.uids()
+    catalogue, candidates = (pd.read_pickle(root / f"{name}.pkl") for name in ("catalogue", "candidates"))
+    summary = make_service(root, catalogue, candidates, store=store, parameters=CuttingParameters()).cut_many()
+    assert summary.current == before
+    assert sorted(summary.cut + summary.current) == UIDS
+    for uid in UIDS:
+        assert store.path(uid).read_bytes() == reference.path(uid).read_bytes()
+    store.sweep(older_than_seconds=0)
+    assert sorted(os.listdir(store.root)) == [f"{uid}.npz" for uid in UIDS]
+
+
+@pytest.mark.slow
+def test_two_processes_that_cut_the_same_series_leave_whole_files(root, tmp_path):
+    store = CutoutStore(tmp_path / "cutouts")
+    with started(root, store.root) as first, started(root, store.root) as second:
+        go(first)
+        go(second)
+        outcomes = [worker.communicate(timeout=120)[0].split() for worker in (first, second)]
+        assert [worker.returncode for worker in (first, second)] == [0, 0]
+    assert [len(outcome) for outcome in outcomes] == [3, 3]
+    assert sorted(os.listdir(store.root)) == [f"{uid}.npz" for uid in UIDS]
+    assert [store.check(uid) for uid in UIDS] == [None, None, None]

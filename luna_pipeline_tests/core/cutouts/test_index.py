@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index
+from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
+from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
+
+FOLDS = pd.DataFrame({"series_instance_uid": [*UIDS, "9.9"], "fold": pd.array([2, 0, 1, 3], dtype="Int64")})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Candidates and the store in which they were cut."""
+    root = tmp_path_factory.mktemp("data")
+    catalogue, candidates = write_data_root(root)
+    candidates["diameter_mm"] = np.arange(len(candidates), dtype=float)
+    store = CutoutStore(root / "cutouts")
+    make_service(root, catalogue, candidates, store=store).cut_many()
+    return candidates, store
+
+
+def test_each_row_leads_to_its_own_cutout(made):
+    candidates, store = made
+    index = build_cutout_index(candidates.sample(frac=1, random_state=1), FOLDS, store)
+    points = candidates.set_index("candidate_id")[["x_mm", "y_mm", "z_mm"]]
+    assert len(index) == 12
+    for row in index.itertuples():
+        cutouts = store.read(row.series_instance_uid)
+        assert cutouts.candidate_id[row.row] == row.candidate_id
+        np.testing.assert_array_equal(cutouts.center_xyz[row.row], points.loc[row.candidate_id])
+
+
+def test_labels_folds_and_fingerprints_are_joined(made):
+    candidates, store = made
+    index = build_cutout_index(candidates, FOLDS, store)
+    assert {name: str(dtype) for name, dtype in index.dtypes.items()} == INDEX_DTYPES
+    labels = ["class", "diameter_mm", "source"]
+    expected = candidates.set_index("candidate_id").loc[index["candidate_id"], labels]
+    pd.testing.assert_frame_equal(index.set_index("candidate_id")[labels], expected)
+    fold_of = dict(zip(index["series_instance_uid"], index["fold"], strict=True))
+    assert fold_of == {UIDS[0]: 2, UIDS[1]: 0, UIDS[2]: 1}
+    assert index["fingerprint"].tolist() == [store.digest(uid) for uid in index["series_instance_uid"]]
+
+
+def test_the_index_is_sorted_whatever_the_tables_order(made):
+    candidates, store = made
+    index = build_cutout_index(candidates.iloc[::-1], FOLDS, store)
+    pd.testing.assert_frame_equal(index, build_cutout_index(candidates, FOLDS, store))
+    assert index["series_instance_uid"].is_monotonic_increasing
+    assert index["row"].tolist() == [0, 1, 2, 3] * 3
+
+
+@pytest.mark.seed_defect(18)
+def test_no_path_stands_in_the_index(made):
+    index = build_cutout_index(*made[:1], FOLDS, made[1])
+    assert not any("/" in str(value) for value in index.to_numpy().ravel())
+
+
+def test_no_candidates_give_an_empty_index_of_the_same_types(made):
+    candidates, store = made
+    index = build_cutout_index(candidates.head(0), FOLDS, store)
+    assert len(index) == 0
+    assert {name: str(dtype) for name, dtype in index.dtypes.items()} == INDEX_DTYPES
+
+
+@pytest.mark.seed_defect(17)
+def test_a_series_that_was_not_cut_is_refused(made):
+    candidates, store = made
+    strays = candidates.head(1).assign(series_instance_uid="9.9")
+    with pytest.raises(FileNotFoundError, match=r"got no file \(series 9\.9"):
+        build_cutout_index(strays, FOLDS, store)
+
+
+def test_other_candidates_than_the_files_are_refused(made):
+    candidates, store = made
+    fewer = candidates.drop(index=0)
+    with pytest.raises(ValueError, match=r"table's 3 candidates, got 4, 3 of them shared \(series 1\.2\.1\)"):
+        build_cutout_index(fewer, FOLDS, store)
+    other = candidates.copy()
+    other.loc[5, "candidate_id"] += 1
+    with pytest.raises(ValueError, match=r"4 candidates, got 4, 3 of them shared \(series 1\.2\.2\)"):
+        build_cutout_index(other, FOLDS, store)
+
+
+def test_a_damaged_file_is_refused(made, tmp_path):
+    candidates, store = made
+    damaged = CutoutStore(tmp_path)
+    for uid in UIDS:
+        damaged.path(uid).write_bytes(store.path(uid).read_bytes()[:-1])
+    with pytest.raises(DamagedCutoutsError, match="truncated"):
+        build_cutout_index(candidates, FOLDS, damaged)
+
+
+def test_a_series_without_a_fold_is_refused(made):
+    candidates, store = made
+    with pytest.raises(ValueError, match=r"got none for 1 \(first: series 1\.2\.3\)"):
+        build_cutout_index(candidates, FOLDS[FOLDS["series_instance_uid"] != UIDS[2]], store)
