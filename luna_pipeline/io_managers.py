@@ -26,7 +26,7 @@ class ParquetIOManager(dg.UPathIOManager):
         """Check the table, write it beside its final name, then rename."""
         from luna_pipeline.core.schemas import write_table
 
-        write_table(Path(path), obj)
+        write_table(Path(str(path)), obj)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
         """Read the table whole."""
@@ -36,14 +36,14 @@ class ParquetIOManager(dg.UPathIOManager):
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
         """Rows and schema, as Dagster's catalogue shows them."""
-        columns = [dg.TableColumn(name, str(dtype)) for name, dtype in obj.dtypes.items()]
+        columns = [dg.TableColumn(str(name), str(dtype)) for name, dtype in obj.dtypes.items()]
         return {
             "dagster/row_count": len(obj),
             "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
         }
 
 
-class TablesIOManager(dg.ConfigurableIOManagerFactory):
+class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
     """Makes the table IO manager for the LUNA_HOME of the moment."""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:

@@ -111,7 +111,7 @@ def make_phantom_data(context: dg.OpExecutionContext, config: DemoConfig) -> dic
             num_series=config.num_series,
             num_subsets=config.num_subsets,
             seed=config.seed,
-            size_irc=tuple(config.size_irc),
+            size_irc=(config.size_irc[0], config.size_irc[1], config.size_irc[2]),
             report=context.log.info,
         )
     return {"epochs": config.epochs} if config.epochs else {}
@@ -178,4 +178,4 @@ def recut_changed() -> None:
     recut(refresh_tables())
 
 
-JOBS = [*ASSET_JOBS, demo, recut_changed]
+JOBS: list[Any] = [*ASSET_JOBS, demo, recut_changed]

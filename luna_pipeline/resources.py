@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 
-class LunaPaths(dg.ConfigurableResource):
+class LunaPaths(dg.ConfigurableResource[None]):
     """The folders of LUNA_DATA_DIR and LUNA_HOME, looked up when a run starts."""
 
     @property
@@ -42,7 +42,7 @@ class LunaPaths(dg.ConfigurableResource):
         return pd.read_parquet(path)
 
 
-class CutoutCutting(dg.ConfigurableResource):
+class CutoutCutting(dg.ConfigurableResource[None]):
     """How cutouts are cut, and where they are kept."""
 
     paths: LunaPaths
@@ -81,7 +81,7 @@ class CutoutCutting(dg.ConfigurableResource):
         )
 
 
-class MlflowRuns(dg.ConfigurableResource):
+class MlflowRuns(dg.ConfigurableResource[None]):
     """MLflow runs of Dagster runs, through dagster-mlflow, ended with the status that is true."""
 
     paths: LunaPaths
@@ -107,13 +107,13 @@ class MlflowRuns(dg.ConfigurableResource):
         settings.home.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
         experiment_id_of(mlflow.MlflowClient(), self.experiment, artifact_location=settings.artifact_location)
-        mlflow.enable_system_metrics_logging()
+        mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
         error: BaseException | None = None
         try:
             # The constructor stands inside as well: it opens the run before it can fail.
-            MlFlow(self._shim(context, settings))
+            MlFlow(self._shim(context, settings))  # type: ignore[no-untyped-call]
+            active: Any = mlflow.active_run()
             mlflow.set_tag("mlflow.runName", name)
-            active = mlflow.active_run()
             yield MlflowRun.at(settings.mlflow_tracking_uri, active.info.run_id)
         except BaseException as raised:
             error = raised

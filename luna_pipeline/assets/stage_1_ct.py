@@ -40,7 +40,7 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
         context.log.warning("Left out %s: %s", row.path, row.reason)
     if gone:
         context.log.warning("%d series were there before and are gone: %s", len(gone), ", ".join(gone[:5]))
-    metadata = {
+    metadata: dict[str, Any] = {
         "num_series": len(uids),
         "num_unreadable": len(catalogue) - len(uids),
         "num_gone": len(gone),

@@ -68,13 +68,13 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     tables = build_candidates(paths.settings.data_dir, ct_series)
     for line in _messages(tables.counts, tables.rejected):
         context.log.info(line)
-    metadata = {
-        **{f"num_{name}" if not name.startswith("num_") else name: n for name, n in tables.counts.items()},
+    metadata: dict[str, Any] = {
+        **tables.counts,
         "seconds": round(time.perf_counter() - started, 2),
         "inputs_digest": inputs,
         "preview": dg.MetadataValue.md(tables.candidates.head(5).to_html(index=False)),
     }
-    reasons = tables.rejected["reason"].value_counts().to_dict()
+    reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
     yield dg.Output(tables.candidates, output_name="candidates", metadata=metadata)
     yield dg.Output(tables.rejected, output_name="rejected", metadata={"reasons": dg.MetadataValue.json(reasons)})
 
@@ -118,7 +118,7 @@ def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[An
     started = time.perf_counter()
     table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
     per_fold = table["fold"].value_counts().sort_index()
-    metadata = {
+    metadata: dict[str, Any] = {
         "num_folds": len(per_fold),
         "series_per_fold": dg.MetadataValue.json({str(fold): int(n) for fold, n in per_fold.items()}),
         "rule": ", ".join(sorted(set(table["rule"]))),

@@ -64,7 +64,7 @@ def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Outp
     started = time.perf_counter()
     index = build_cutout_index(candidates, folds, cutting.store)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
-    metadata = {
+    metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
         "seconds": round(time.perf_counter() - started, 2),
         "candidates_per_fold_and_class": dg.MetadataValue.md(counted.to_html(index=False)),

@@ -48,7 +48,7 @@ class TrainingRunConfig(HeldOutFolds):
         """Return the complete configuration of the run."""
         from luna_pipeline.core.training.recipes import recipe_by_name
 
-        changes = {
+        changes: dict[str, Any] = {
             "num_epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -84,7 +84,7 @@ def nodule_classifier(
     settings = paths.settings
     training = config.training_config()
     with mlflow_runs.run(context, name=f"{training.name} {training.version}") as run:
-        trained = LunaClassificationLauncher(settings.home, mlflow_run=run).fit(
+        trained = LunaClassificationLauncher(settings.home, mlflow_run=run, show_progress=context.log.info).fit(
             training, index=cutout_index, store=cutting.store, split=config.split_of(cutout_index)
         )
     return dg.Output(trained, metadata=_training_metadata(trained, settings.mlflow_ui_url, run))

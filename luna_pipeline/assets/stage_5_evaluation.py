@@ -49,7 +49,7 @@ def nodule_predictions(
         checkpoints=[nodule_classifier, *(launcher.load(name) for name in config.also)],
         zero_rule=float(zero_rule_baseline["probability"].iloc[0]),
     )
-    metadata = {
+    metadata: dict[str, Any] = {
         "models": ", ".join(sorted(set(predictions["model"]))),
         "num_candidates": int(predictions["candidate_id"].nunique()),
         "num_series": int(predictions["series_instance_uid"].nunique()),
@@ -82,11 +82,11 @@ def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: 
     log_test_metrics(nodule_classifier, report, tracking_uri=paths.settings.mlflow_tracking_uri)
     picture = as_markdown(roc_and_pr_png(nodule_predictions, is_synthetic=synthetic), "ROC and PR, research use only")
     own = report[report["model"] == nodule_classifier.name].iloc[0]
-    metadata = {
+    metadata: dict[str, Any] = {
         "auc": float(own["auc"]),
         "average_precision": float(own["average_precision"]),
         "data": "synthetic phantom" if synthetic else "CT",
-        "report": dg.MetadataValue.md(report.to_html(index=False, float_format="%.4f")),
+        "report": dg.MetadataValue.md(report.round(4).to_html(index=False)),
         "curves": dg.MetadataValue.md(picture),
         "notes": f"{nodule_classifier.notes or ''} Research use only.".strip(),
         "seconds": round(time.perf_counter() - started, 2),
