@@ -1,5 +1,6 @@
 """Training and scoring as the command line and the assets call them."""
 
+import threading
 from dataclasses import replace
 
 import mlflow
@@ -85,11 +86,13 @@ def test_an_interrupted_run_is_continued_and_ends_as_if_nothing_had_happened(hom
 
 @pytest.mark.seed_defect(65)
 def test_trackers_are_closed_when_a_run_is_interrupted(home, small_config):
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         launcher(home, show_progress=interrupting("epoch 2/2 training")).fit(small_config, **home.data)
 
+    # An open TensorBoard writer is a thread.
+    assert set(threading.enumerate()) <= before
     events = EventAccumulator(str(home.path / "tensorboard" / "nodule_classifier" / "0.0.1")).Reload()
-    # Batch losses are written without a flush: they are there because the writer was closed.
     assert 28 in [event.step for event in events.Scalars("training_batch/loss")]
 
 

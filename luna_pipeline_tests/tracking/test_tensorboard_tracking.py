@@ -1,8 +1,12 @@
 """What TensorBoard reads back is what was said."""
 
+import threading
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import SummaryWriter
 
 from luna_pipeline.core.messages import LogBatch, LogMetrics, LogParams, LogResult, MessageHandler, Mode
 from luna_pipeline.tracking.handlers import handlers_by_message
@@ -78,12 +82,18 @@ def test_a_continued_run_takes_the_place_of_what_was_lost(tmp_path):
     assert points(events, "training/loss") == [(40, 0.5), (80, 0.25)]
 
 
-def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path):
+def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path, monkeypatch):
+    # The writer's thread is as slow as it gets: it writes when somebody waits for it, not before.
+    is_waited_for, write, flush = threading.Event(), RecordWriter.write, SummaryWriter.flush
+    monkeypatch.setattr(RecordWriter, "write", lambda self, data: is_waited_for.wait(20) and write(self, data))
+    monkeypatch.setattr(SummaryWriter, "flush", lambda self: (is_waited_for.set(), flush(self)))
     handlers = TensorBoardHandlers(tmp_path / "run")
     handlers.log_metrics(metrics(Mode.TRAINING, 40, loss=0.5))
     try:
+        assert is_waited_for.is_set()
         assert points(EventAccumulator(str(tmp_path / "run")).Reload(), "training/loss") == [(40, 0.5)]
     finally:
+        is_waited_for.set()
         handlers.close()
 
 
