@@ -82,6 +82,13 @@ def test_an_edited_row_changes_its_series_alone(catalogue, candidates, column):
     assert changed_series(catalogue, candidates, edited) == ["1.2"]
 
 
+@pytest.mark.parametrize("column", ["x_mm", "y_mm", "z_mm"])
+def test_the_smallest_move_is_a_change(candidates, column):
+    rows = candidates.head(2)
+    moved = rows.assign(**{column: np.nextafter(rows[column], np.inf)})
+    assert rows_fingerprint(rows) != rows_fingerprint(moved)
+
+
 def test_coordinates_that_change_places_are_a_change(candidates):
     rows = candidates.head(2)
     swapped = rows.rename(columns={"x_mm": "y_mm", "y_mm": "x_mm"})

@@ -331,7 +331,9 @@ def test_one_ct_and_its_chunks_are_in_memory_at_a_time(shared, store, monkeypatc
 
     monkeypatch.setattr(service, "read_ct", read_big_ct)
     parameters = CuttingParameters((16, 64, 64))
-    cutting = make_service(*shared, store=store, parameters=parameters)
+    root, catalogue, candidates = shared
+    rising = candidates.iloc[[0, 1, 4, 5, 6, 8, 9, 10, 11]]  # 2, 3 and 4 of the three series
+    cutting = make_service(root, catalogue, rising, store=store, parameters=parameters)
     cutting.plan()
     tracemalloc.start()
     assert cutting.cut_many().cut == UIDS

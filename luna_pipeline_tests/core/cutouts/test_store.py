@@ -212,6 +212,18 @@ def test_bytes_missing_in_the_middle_or_added_are_seen(store, path):
         assert store.digest(UID) is None
 
 
+def test_bytes_between_the_members_and_the_directory_are_seen(store, path):
+    content = path.read_bytes()
+    # The end record says where the directory begins (APPNOTE.TXT 4.3.16): moved by eight bytes, and said so.
+    directory = int.from_bytes(content[-6:-2], "little")
+    end = content[directory:-6] + (directory + 8).to_bytes(4, "little") + content[-2:]
+    path.write_bytes(content[:directory] + b"x" * 8 + end)
+    with np.load(path) as loaded:
+        assert loaded["ct_chunks"].shape == (3, 4, 6, 6)
+    assert store.digest(UID) is None
+    assert "bytes of members" in str(store.check(UID))
+
+
 def test_every_overwritten_byte_of_the_values_is_named_by_check(store, path):
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
