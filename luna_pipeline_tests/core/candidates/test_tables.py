@@ -244,7 +244,7 @@ def test_importing_candidates_loads_nothing_heavy():
 
 
 @pytest.mark.slow
-def test_the_size_of_luna16_takes_seconds(tmp_path, catalogue):
+def test_a_table_of_luna16s_size_is_kept_whole(tmp_path, catalogue):
     uids = catalogue.series_instance_uid[catalogue.is_readable].tolist()
     points = np.random.default_rng(0).uniform(-19, 19, (754_975, 3)).tolist()
     write_tables(tmp_path, candidates=[(uids[row % 2], *point, 0) for row, point in enumerate(points)])

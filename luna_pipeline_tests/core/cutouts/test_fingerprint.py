@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,16 +130,3 @@ def test_parts_cannot_be_mixed_up():
     assert Fingerprint("ab", "c", "d", "1").digest != Fingerprint("a", "bc", "d", "1").digest
     assert Fingerprint("a", "b", "c", "1").as_dict()["digest"] == Fingerprint("a", "b", "c", "1").digest
     assert len(Fingerprint("a", "b", "c", "1").digest) == 64
-
-
-def test_a_table_of_luna16s_size_takes_two_seconds_at_most():
-    num_series, num_rows = 888, 755_000
-    uids = np.array([f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{10**30 + k}" for k in range(num_series)], dtype=object)
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.normal(size=(num_rows, 3)), columns=["x_mm", "y_mm", "z_mm"])
-    table["candidate_id"] = rng.integers(-(2**63), 2**63 - 1, size=num_rows)
-    table["series_instance_uid"] = uids[rng.integers(num_series, size=num_rows)]
-    catalogue = pd.DataFrame({"series_instance_uid": uids, "fingerprint": "x", "is_readable": True})
-    start = time.perf_counter()
-    assert len(fingerprints_of(catalogue, table, PARAMETERS)) == num_series
-    assert time.perf_counter() - start < 2
