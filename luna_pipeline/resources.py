@@ -127,7 +127,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
         return types.SimpleNamespace(
             log=context.log,
             dagster_run=context.run,
-            run_id=context.run.root_run_id or context.run_id,
+            run_id=context.run.root_run_id or context.run.run_id,
             resource_config={
                 "mlflow_tracking_uri": settings.mlflow_tracking_uri,
                 "experiment_name": self.experiment,

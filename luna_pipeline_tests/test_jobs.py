@@ -43,16 +43,18 @@ class Luna:
         return pd.read_parquet(self.home / "tables" / f"{name}.parquet")
 
     def cut_uids(self, result: dg.ExecuteInProcessResult) -> set[str]:
-        events = [event.materialization for event in result.get_asset_materialization_events()]
-        return {
-            event.partition
-            for event in events
-            if event.asset_key == dg.AssetKey("cutouts") and event.metadata["outcome"].value == "cut"
-        }
+        return cut_in_run(self.instance, result.run_id)
 
     def edit(self, table: str, change) -> None:
         rows = pd.read_csv(self.data / table, dtype=str)
         change(rows).to_csv(self.data / table, index=False)
+
+
+def cut_in_run(instance: dg.DagsterInstance, run_id: str) -> set[str]:
+    """The series whose cutouts a run cut, by its events; adopted ones do not count."""
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
+    made = [entry.asset_materialization for entry in entries if entry.asset_materialization]
+    return {event.partition for event in made if event.partition and event.metadata["outcome"].value == "cut"}
 
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
@@ -170,9 +172,7 @@ def _last_cut(luna: Luna, result: dg.ExecuteInProcessResult) -> set[str]:
     """The series that the newest run of `cut` below a run of `recut_changed` cut."""
     assert result.success
     run = luna.instance.get_runs(dg.RunsFilter(job_name="cut"), limit=1)[0]
-    events = [record.event_log_entry for record in luna.instance.get_records_for_run(run.run_id).records]
-    made = [entry.asset_materialization for entry in events if entry.asset_materialization]
-    return {m.partition for m in made if m.partition and m.metadata["outcome"].value == "cut"}
+    return cut_in_run(luna.instance, run.run_id)
 
 
 def test_deleted_and_damaged_files_are_cut_again(luna: Luna):

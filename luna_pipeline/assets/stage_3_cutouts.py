@@ -85,8 +85,8 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     versions = versions_by_series(context.instance, "cutouts", uids) if asked is None else {}
 
     def on_outcome(outcome: "CutOutcome") -> None:
-        # Visited without being asked for and already known as it is: nothing happened, nothing is recorded.
-        if versions.get(outcome.series_instance_uid) != outcome.fingerprint:
+        # Visited without being asked for, and known as it is: nothing happened, nothing is recorded.
+        if outcome.outcome == "cut" or versions.get(outcome.series_instance_uid) != outcome.fingerprint:
             context.log_event(_materialization(outcome))
         context.log.info(
             "%s %s: %d candidates in %.2f s", outcome.outcome, outcome.series_instance_uid,
