@@ -16,7 +16,7 @@ from luna_pipeline.core.ct.phantom_shapes import Canvas, Floats, Point
 from luna_pipeline.core.ct.phantom_thorax import draw_thorax, paint_thorax
 from luna_pipeline.core.ct.phantom_vessels import draw_trees, paint_trees
 
-SLICE_DISTANCES_MM = (0.6, 0.7, 1.0, 1.25, 1.25, 1.8, 2.0, 2.5)
+SLICE_DISTANCES_MM = (0.6, 0.75, 1.0, 1.0, 1.25, 1.25, 1.5, 1.8, 2.0, 2.5)
 FULL_SIZE_RC = 512
 # Every so many-th series has the property; the remainder shifts them against one another.
 FLIPPED_EVERY, OBLIQUE_EVERY, EMPTY_EVERY, PADDED_EVERY = 5, 9, 6, 4

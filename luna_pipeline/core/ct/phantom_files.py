@@ -95,8 +95,12 @@ def is_whole_phantom(
 
 
 def subset_of(number: int, num_subsets: int) -> int:
-    """Return the subset of a series; the turn moves on by one each round, so that no property falls into one subset."""
-    return (number + number // num_subsets) % num_subsets
+    """Return the subset of a series; each round over the subsets has an order of its own.
+
+    Otherwise every property that comes back regularly (flipped axes, no nodules) could fall into one subset.
+    """
+    turn, place = divmod(number, num_subsets)
+    return int(np.random.default_rng(turn).permutation(num_subsets)[place])
 
 
 def write_metaimage(folder: Path, series: PhantomSeries) -> None:

@@ -14,6 +14,7 @@ from luna_pipeline.core.ct.phantom_vessels import Tree, draw_lung_points
 
 SMALL_FIELD_MM = 80.0
 TRIES = 40
+WIDE_GAP_MM = 24.0
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,15 @@ def draw_findings(
         has_nodules: False for a scan without annotations.
     """
     floor = _Floor(grid)
-    num_nodules = 1 + int(rng.poisson(2.2)) if has_nodules else 0
+    num_nodules = 1 + int(rng.poisson(2.4)) if has_nodules else 0
     nodules = _place_nodules(rng, thorax, vessels, floor, num_nodules)
     minor = _place_minor_nodules(rng, thorax, floor)
     # A larger field holds more vessels that mislead a detector.
     field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
-    num_lookalikes = int(rng.poisson(11 * max(1.0, field_mm / SMALL_FIELD_MM)))
-    lookalikes = _place_lookalikes(rng, thorax, vessels, floor, num_lookalikes)
+    num_lookalikes = int(rng.poisson(9.5 * max(1.0, field_mm / SMALL_FIELD_MM)))
+    lookalikes = _place_lookalikes(
+        rng, thorax, vessels=vessels, floor=floor, nodules=nodules, num_lookalikes=num_lookalikes
+    )
     candidates = _detect(rng, nodules, lookalikes, grid)
     return Findings(
         nodules=tuple(nodules),
@@ -137,7 +140,7 @@ class _Floor:
 def _place_nodules(
     rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], floor: _Floor, num_nodules: int
 ) -> list[Nodule]:
-    largest_mm = float(np.clip(0.45 * min(thorax.cavity_mm), 5.0, 30.0))
+    largest_mm = float(np.clip(0.55 * min(thorax.cavity_mm), 5.0, 30.0))
     placed = []
     for _ in range(num_nodules):
         nodule = draw_nodule(rng, largest_mm=largest_mm)
@@ -162,11 +165,11 @@ def _draw_place(rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], r
     if not len(points):
         return None
     depth_mm = -float(thorax.lung_distance(points[0]))
-    if where < 0.5:
+    if where < 0.4:
         wanted_mm = radius_mm * rng.uniform(0.35, 0.9)
         point = points[0] + thorax.lung_normal(points[0]) * (depth_mm - wanted_mm)
         return _point(point) if -thorax.lung_distance(point) > 0.25 * radius_mm else None
-    return _point(points[0]) if depth_mm > radius_mm else None
+    return _point(points[0]) if depth_mm > radius_mm + 1 else None
 
 
 def _place_minor_nodules(rng: np.random.Generator, thorax: Thorax, floor: _Floor) -> list[Nodule]:
@@ -182,21 +185,35 @@ def _place_minor_nodules(rng: np.random.Generator, thorax: Thorax, floor: _Floor
 
 
 def _place_lookalikes(
-    rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], floor: _Floor, num_lookalikes: int
+    rng: np.random.Generator,
+    thorax: Thorax,
+    *,
+    vessels: list[Tree],
+    floor: _Floor,
+    nodules: list[Nodule],
+    num_lookalikes: int,
 ) -> list[LookAlike]:
     placed = []
     for _ in range(num_lookalikes):
-        for _ in range(TRIES):
+        # In a small chest a cutout shows half a lung: nodules should rarely stand in a look-alike's picture.
+        for gap_mm in np.linspace(WIDE_GAP_MM, 2.0, TRIES):
             points = draw_lung_points(rng, thorax, 1, depth_mm=1.0)
             if not len(points):
                 break
             item = draw_lookalike(rng, thorax, vessels=vessels, lung_xyz=_point(points[0]))
-            is_in_lung = thorax.lung_distance(item.center_xyz) < -0.5
-            if is_in_lung and floor.is_free(item.center_xyz, item.radius_mm):
+            is_in_lung = thorax.lung_distance(item.center_xyz) < -1.0
+            is_apart = floor.is_free(item.center_xyz, item.radius_mm)
+            if is_in_lung and is_apart and _gap_mm(item.center_xyz, nodules) > gap_mm:
                 floor.take(item.center_xyz, item.radius_mm)
                 placed.append(item)
                 break
     return placed
+
+
+def _gap_mm(center_xyz: Point, nodules: list[Nodule]) -> float:
+    """Distance to the nearest nodule's surface."""
+    gaps = [float(np.linalg.norm(np.subtract(center_xyz, n.center_xyz))) - n.radius_mm for n in nodules]
+    return min(gaps, default=np.inf)
 
 
 def _detect(

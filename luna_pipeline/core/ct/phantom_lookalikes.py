@@ -13,7 +13,7 @@ from luna_pipeline.core.ct.phantom_vessels import Tree
 
 Kind: TypeAlias = Literal["branching", "crossing", "scar", "rib end"]
 KINDS: tuple[Kind, ...] = ("branching", "crossing", "scar", "rib end")
-KIND_SHARES = (0.38, 0.27, 0.2, 0.15)
+KIND_SHARES = (0.4, 0.3, 0.2, 0.1)
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,25 @@ def _draw_on_vessel(rng: np.random.Generator, thorax: Thorax, kind: Kind, vessel
     rows = tree.branchings() if kind == "branching" else np.arange(1, len(tree.parents))
     row = int(rng.choice(rows)) if len(rows) else len(tree.parents) - 1
     center = tree.points_xyz[row]
-    radius = float(np.clip(tree.radii_mm[row] * rng.uniform(1.1, 1.5), 1.0, 3.5))
+    radius = float(np.clip(tree.radii_mm[row] * rng.uniform(1.0, 1.4), 1.3, 2.1))
     num_rods = int(rng.integers(2, 4)) if kind == "branching" else int(rng.integers(1, 3))
     rods = []
     for _ in range(num_rods):
-        direction = rng.normal(size=3)
-        direction *= rng.uniform(7, 14) / np.linalg.norm(direction)
+        # Half of the vessels run across the slices, where they look round.
+        direction = rng.normal(size=3) * (1, 1, 4 if rng.random() < 0.5 else 1)
+        direction *= rng.uniform(5, 9) / np.linalg.norm(direction)
         back = 0.0 if kind == "branching" else -rng.uniform(0.6, 1.0)
         bend = center + rng.normal(0, 0.4 * radius, size=3)
-        rods.append(Capsule(_point(bend + back * direction), _point(bend), radius * 0.6, radius))
-        rods.append(Capsule(_point(bend), _point(bend + direction), radius, radius * 0.6))
+        rods.append(Capsule(_point(bend + back * direction), _point(bend), radius * 0.4, radius))
+        rods.append(Capsule(_point(bend), _point(bend + direction), radius, radius * 0.4))
     hounsfield = min(thorax.blood_hu, 120.0) - rng.uniform(0, 60)
-    return LookAlike(kind, _point(center), max(1.5, 1.5 * radius), tuple((rod, hounsfield) for rod in rods))
+    return LookAlike(kind, _point(center), max(1.5, 1.2 * radius), tuple((rod, hounsfield) for rod in rods))
 
 
 def _draw_scar(rng: np.random.Generator, center_xyz: Point) -> LookAlike:
     """A thin plate with strands that run out of it."""
     radius = float(rng.uniform(2.5, 6.0))
-    plate = Ellipsoid(center_xyz, (radius, radius * rng.uniform(0.5, 0.9), radius * 0.28), random_axes(rng))
+    plate = Ellipsoid(center_xyz, (radius, radius * rng.uniform(0.5, 0.9), max(0.5, radius * 0.2)), random_axes(rng))
     hounsfield = float(rng.uniform(-350, 40))
     parts: list[tuple[Shape, float]] = [(plate, hounsfield)]
     long_axis = np.asarray(plate.axes[:3])
@@ -95,7 +96,7 @@ def _draw_rib_end(rng: np.random.Generator, thorax: Thorax, lung_xyz: Point) -> 
     for _ in range(4):
         surface = surface - thorax.lung_normal(surface) * float(thorax.lung_distance(surface))
     inward = -thorax.lung_normal(surface)
-    height = float(rng.uniform(1.5, 3.5))
+    height = float(rng.uniform(1.2, 2.8))
     width = height * rng.uniform(1.8, 3.0)
     across = np.linalg.svd(inward[None])[2][1:]
     axes = tuple(float(value) for value in np.concatenate([inward[None], across]).ravel())

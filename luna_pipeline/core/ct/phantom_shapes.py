@@ -55,7 +55,7 @@ class Ellipsoid:
         u, v, w = u * u, v * v, w * w
         first, second = u + v + w, u * ru + v * rv + w * rw
         norm = np.sqrt(first)
-        return np.asarray(norm * (norm - 1) / np.sqrt(np.maximum(second, np.float32(1e-12))), np.float32)
+        return _to_surface(norm, first, second, min(self.radii_mm))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Barrel:
         norm = np.sqrt(np.sqrt(flat * flat + upright * upright))
         slope = flat * flat * (u * u / np.float32(rx**2) + v * v / np.float32(ry**2))
         slope = slope + upright**3 / np.float32(rz**2)
-        return np.asarray(norm**3 * (norm - 1) / np.sqrt(np.maximum(slope, np.float32(1e-20))), np.float32)
+        return _to_surface(norm, norm**6, slope, min(self.radii_mm))
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,13 @@ class Canvas:
         thickness = max(1, VOXELS_PER_SLAB // int((stop[1] - start[1]) * (stop[2] - start[2])))
         for first in range(start[0], stop[0], thickness):
             yield slice(first, min(first + thickness, stop[0])), rows, cols
+
+
+def _to_surface(norm: Floats, numerator: Floats, denominator: Floats, radius_mm: float) -> Floats:
+    """Turn a norm that is 1 on the surface into mm by its slope; in the middle, where both vanish, by the radius."""
+    tiny = np.float32(1e-9)
+    scale = np.sqrt((numerator + tiny * np.float32(radius_mm**2)) / (denominator + tiny))
+    return np.asarray((norm - 1) * scale, np.float32)
 
 
 def _dot(axis: Floats, x_mm: Floats, y_mm: Floats, z_mm: Floats) -> Floats:

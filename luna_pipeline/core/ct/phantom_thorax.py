@@ -103,8 +103,12 @@ def draw_thorax(rng: np.random.Generator, half_mm: Point) -> Thorax:
     """Draw a chest that fills a field of view of half-lengths ``half_mm`` (x, y, z)."""
     hx, hy, hz = half_mm
     body_x = hx * rng.uniform(0.90, 0.98)
-    body_y = min(hy * 0.95, body_x * rng.uniform(0.70, 0.86))
-    cavity = body_x * rng.uniform(0.80, 0.85), body_y * rng.uniform(0.78, 0.84), hz * rng.uniform(0.92, 1.05)
+    body_y = min(hy * 0.95, body_x * rng.uniform(0.74, 0.90))
+    # A low field of view shows the middle of the chest only.
+    cavity_z = max(hz * rng.uniform(0.92, 1.05), 0.7 * body_y)
+    # A child-size chest would be all wall: the smaller the field of view, the thinner the wall.
+    wall = float(np.interp(hx, (60, 160), (0.10, 0.18)))
+    cavity = body_x * (1 - wall * rng.uniform(0.85, 1.1)), body_y * (1 - wall * rng.uniform(1.1, 1.35)), cavity_z
     right_dome = rng.uniform(0.28, 0.42)
     with_contrast = rng.random() < 0.4
     return Thorax(
@@ -112,8 +116,8 @@ def draw_thorax(rng: np.random.Generator, half_mm: Point) -> Thorax:
         body_mm=(body_x, body_y),
         cavity_mm=cavity,
         cavity_y_mm=-rng.uniform(0.02, 0.06) * body_y,
-        fat_mm=body_x * rng.uniform(0.03, 0.08),
-        mediastinum_mm=(cavity[0] * rng.uniform(0.16, 0.22), cavity[1] * 1.25),
+        fat_mm=body_x * wall * rng.uniform(0.2, 0.45),
+        mediastinum_mm=(cavity[0] * rng.uniform(0.7, 1.0) * (0.09 + 0.6 * wall), cavity[1] * 1.25),
         heart_part=rng.uniform(0.36, 0.42),
         dome_part=(right_dome, right_dome * rng.uniform(0.75, 0.95)),
         lung_hu=rng.uniform(-890, -800),

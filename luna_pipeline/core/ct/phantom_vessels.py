@@ -51,13 +51,14 @@ class Tree:
 def draw_trees(rng: np.random.Generator, thorax: Thorax) -> tuple[list[Tree], list[Tree]]:
     """Draw the vessels (artery and vein of each lung) and the airways (one tree a lung)."""
     vessels, airways = [], []
-    ends = int(np.clip(0.28 * np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3), 24, 160))
+    field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
+    ends = int(np.clip(18 * (field_mm / 80) ** 1.6, 12, 240))
     for side in (-1, 1):
         root = thorax.hilum_xyz(side)
         for shift in (-0.12, 0.12):
             start = (root[0], root[1] + shift * thorax.cavity_mm[1], root[2] - 0.5 * shift * thorax.cavity_mm[2])
-            vessels.append(_grow(rng, thorax, start, ends=ends, end_radius_mm=rng.uniform(0.4, 0.6)))
-        airways.append(_grow(rng, thorax, root, ends=max(5, ends // 8), end_radius_mm=0.6))
+            vessels.append(_grow(rng, thorax, start, ends=ends, end_radius_mm=rng.uniform(0.3, 0.5)))
+        airways.append(_grow(rng, thorax, root, ends=max(3, ends // 10), end_radius_mm=0.5))
     return vessels, airways
 
 
