@@ -13,8 +13,12 @@ def as_list(batch):
     return list(batch)
 
 
-def enumerate_seven(recorder, *, num_workers=0):
-    loader = DataLoader(range(7), batch_size=3, num_workers=num_workers, collate_fn=as_list)
+def fail(batch):
+    raise OSError("no disk")
+
+
+def enumerate_seven(recorder, *, num_workers=0, collate_fn=as_list):
+    loader = DataLoader(range(7), batch_size=3, num_workers=num_workers, collate_fn=collate_fn)
     return BatchIteratorProvider(recorder).enumerate_batches(loader, epoch=2, mode=Mode.VALIDATION)
 
 
@@ -48,3 +52,10 @@ def test_workers_are_gone_when_an_interrupt_arrives(error):
         interrupt()
     assert multiprocessing.active_children() == []
     assert recorder.of(LogBatchEnd) == []
+
+
+def test_workers_are_gone_though_a_traceback_knows_the_loader():
+    with pytest.raises(OSError, match="no disk") as failure:
+        list(enumerate_seven(Recorder(), num_workers=2, collate_fn=fail))
+    assert multiprocessing.active_children() == []
+    del failure

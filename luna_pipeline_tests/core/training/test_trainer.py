@@ -251,6 +251,15 @@ def test_the_same_seed_gives_equal_weights_and_another_does_not(examples, tmp_pa
     assert not torch.equal(chosen[0].model_state[name], chosen[2].model_state[name])
 
 
+@pytest.mark.seed_defect(14)
+def test_random_numbers_of_training_begin_at_the_seed(examples, tmp_path):
+    run, seeds = Run(examples, tmp_path, replace(CONFIG, seed=7, num_epochs=1)), []
+    fit_epoch = run.model.fit_epoch
+    run.model.fit_epoch = lambda epoch, **loaders: seeds.append(torch.initial_seed()) or fit_epoch(epoch, **loaders)
+    run.fit()
+    assert seeds == [7]
+
+
 def test_workers_change_no_weight(examples, tmp_path):
     alone = Run(examples, tmp_path / "0", replace(CONFIG, num_epochs=2)).fit()
     helped = Run(examples, tmp_path / "2", replace(CONFIG, num_epochs=2), num_workers=2).fit()
