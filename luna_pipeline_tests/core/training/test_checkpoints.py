@@ -236,3 +236,10 @@ def test_a_version_in_training_is_neither_unfinished_nor_to_be_had(tmp_path):
         ):
             pass
     assert store.unfinished("classification", demo().digest, data) is not None
+
+
+def test_of_several_unfinished_runs_the_newest_version_is_continued(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for version in ("0.0.9", "0.0.10", "0.0.2"):
+        save(store.path("classification", version, "last"), version=version)
+    assert store.unfinished("classification", demo().digest, "ab" * 32).version == "0.0.10"
