@@ -87,12 +87,12 @@ def draw_findings(
         has_nodules: False for a scan without annotations.
     """
     floor = _Floor(grid)
-    num_nodules = 1 + int(rng.poisson(2.4)) if has_nodules else 0
+    num_nodules = 1 + int(rng.poisson(2.8)) if has_nodules else 0
     nodules = _place_nodules(rng, thorax, vessels, floor, num_nodules)
     minor = _place_minor_nodules(rng, thorax, floor)
     # A larger field holds more vessels that mislead a detector.
     field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
-    num_lookalikes = int(rng.poisson(9.5 * max(1.0, field_mm / SMALL_FIELD_MM)))
+    num_lookalikes = int(rng.poisson(9 * max(1.0, field_mm / SMALL_FIELD_MM)))
     lookalikes = _place_lookalikes(
         rng, thorax, vessels=vessels, floor=floor, nodules=nodules, num_lookalikes=num_lookalikes
     )

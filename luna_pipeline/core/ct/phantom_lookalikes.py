@@ -73,7 +73,7 @@ def _draw_on_vessel(rng: np.random.Generator, thorax: Thorax, kind: Kind, vessel
         bend = center + rng.normal(0, 0.4 * radius, size=3)
         rods.append(Capsule(_point(bend + back * direction), _point(bend), radius * 0.4, radius))
         rods.append(Capsule(_point(bend), _point(bend + direction), radius, radius * 0.4))
-    hounsfield = min(thorax.blood_hu, 120.0) - rng.uniform(0, 60)
+    hounsfield = min(thorax.blood_hu, 220.0) - rng.uniform(0, 60)
     return LookAlike(kind, _point(center), max(1.5, 1.2 * radius), tuple((rod, hounsfield) for rod in rods))
 
 

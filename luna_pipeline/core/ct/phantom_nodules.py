@@ -10,7 +10,7 @@ from luna_pipeline.core.ct.phantom_shapes import Canvas, Capsule, Ellipsoid, Flo
 
 Texture: TypeAlias = Literal["solid", "part-solid", "ground-glass", "calcified"]
 TEXTURES: tuple[Texture, ...] = ("solid", "part-solid", "ground-glass", "calcified")
-TEXTURE_SHARES = (0.36, 0.22, 0.4, 0.02)
+TEXTURE_SHARES = (0.38, 0.24, 0.36, 0.02)
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def draw_nodule(rng: np.random.Generator, *, diameter_mm: float | None = None, l
     """Draw a nodule at (0, 0, 0); without a diameter one from 3 mm to ``largest_mm``, most of them small."""
     if diameter_mm is None:
         # A little larger than LUNA16's, whose median is 6.4 mm: a demo has minutes to learn, not days.
-        diameter_mm = float(3.0 + rng.lognormal(np.log(7.0), 0.5))
+        diameter_mm = float(3.0 + rng.lognormal(np.log(7.5), 0.45))
         diameter_mm = diameter_mm if diameter_mm <= largest_mm else float(rng.uniform(3.0, largest_mm))
     texture = TEXTURES[int(rng.choice(len(TEXTURES), p=TEXTURE_SHARES))]
     spiculation = float(rng.beta(0.7, 1.6)) if texture != "calcified" else 0.0
     ratio = rng.uniform(0.8, 1.2, size=3)
     radii = diameter_mm / 2 * ratio / np.prod(ratio) ** (1 / 3)
     lobes = tuple((_unit(rng), float(rng.uniform(0.05, 0.3))) for _ in range(int(rng.integers(0, 4))))
-    spikes = tuple((_unit(rng), float(rng.uniform(1.3, 1.6 + spiculation))) for _ in range(round(14 * spiculation)))
+    spikes = tuple((_unit(rng), float(rng.uniform(1.4, 1.7 + spiculation))) for _ in range(round(14 * spiculation)))
     return Nodule(
         body=LobedBall((0.0, 0.0, 0.0), _as_point(radii), random_axes(rng), lobes),
         diameter_mm=diameter_mm,
@@ -112,7 +112,7 @@ def paint_nodule(canvas: Canvas, nodule: Nodule) -> None:
     center, radius = np.asarray(nodule.center_xyz), nodule.radius_mm
     for direction, length in nodule.spikes:
         tip = center + np.asarray(direction) * radius * length
-        spike = Capsule(nodule.center_xyz, _as_point(tip), min(0.9, 0.35 * radius), 0.2)
+        spike = Capsule(nodule.center_xyz, _as_point(tip), min(1.2, 0.4 * radius), 0.2)
         canvas.paint(spike, min(nodule.hounsfield, -150.0), rule="brightest", opacity=0.8)
     canvas.paint(nodule.body, nodule.hounsfield, rule="brightest")
     if nodule.core_part:
@@ -141,8 +141,8 @@ def random_axes(rng: np.random.Generator) -> tuple[float, ...]:
 def _draw_hounsfield(rng: np.random.Generator, texture: Texture) -> float:
     low, high = {
         "solid": (-60.0, 70.0),
-        "part-solid": (-640.0, -450.0),
-        "ground-glass": (-680.0, -450.0),
+        "part-solid": (-600.0, -430.0),
+        "ground-glass": (-640.0, -430.0),
         "calcified": (150.0, 500.0),
     }[texture]
     return float(rng.uniform(low, high))

@@ -110,7 +110,7 @@ def draw_thorax(rng: np.random.Generator, half_mm: Point) -> Thorax:
     wall = float(np.interp(hx, (60, 160), (0.10, 0.18)))
     cavity = body_x * (1 - wall * rng.uniform(0.85, 1.1)), body_y * (1 - wall * rng.uniform(1.1, 1.35)), cavity_z
     right_dome = rng.uniform(0.28, 0.42)
-    with_contrast = rng.random() < 0.4
+    with_contrast = rng.random() < 0.5
     return Thorax(
         half_mm=half_mm,
         body_mm=(body_x, body_y),

@@ -262,8 +262,8 @@ def test_progress_is_reported_after_each_series(tmp_path):
 
 def test_subsets_are_equally_full_and_no_property_falls_into_one_subset():
     for num_subsets in (2, 3, 4, 5, 6, 10):
-        subsets = [subset_of(number, num_subsets) for number in range(12 * num_subsets)]
-        assert set(Counter(subsets).values()) == {12}
+        subsets = [subset_of(number, num_subsets) for number in range(60 * num_subsets)]
+        assert set(Counter(subsets).values()) == {60}
         for every in (4, 5, 6, 9):
             assert len({subset for number, subset in enumerate(subsets) if number % every == 1}) > 1
 
