@@ -10,6 +10,7 @@ from luna_pipeline.assets import (
     stage_4_training,
     stage_5_evaluation,
 )
+from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
@@ -22,7 +23,7 @@ defs = dg.Definitions(
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly],
     sensors=[automation.inputs_changed],
-    executor=dg.in_process_executor,
+    executor=interruptible_executor,
     resources={
         "paths": PATHS,
         "cutting": CutoutCutting(paths=PATHS),

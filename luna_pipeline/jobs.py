@@ -8,9 +8,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings, demo_environment
 
-IN_PROCESS = dg.in_process_executor
+IN_PROCESS = interruptible_executor
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -45,6 +46,13 @@ evaluate = dg.define_asset_job(
 ASSET_JOBS = [ingest, cut, index, train_nodule_classifier, evaluate]
 
 
+def job_named(name: str) -> dg.JobDefinition:
+    """Look a job up where the parts are put together."""
+    from luna_pipeline.definitions import defs
+
+    return defs.resolve_job_def(name)
+
+
 def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mapping[str, Any] | None = None) -> None:
     """Run a job of this code location to its end, as a run of its own on the same instance.
 
@@ -54,10 +62,8 @@ def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mappi
     Raises:
         dg.Failure: If the run failed, or if it skipped an asset that it should have made.
     """
-    from luna_pipeline.definitions import defs
-
-    job = defs.resolve_job_def(job_name)
-    result = job.execute_in_process(
+    result = dg.execute_job(
+        dg.build_reconstructable_job(__name__, job_named.__name__, (job_name,)),
         instance=context.instance,
         run_config=dict(run_config or {}),
         tags={"luna/parent_run_id": context.run_id},
