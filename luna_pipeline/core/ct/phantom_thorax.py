@@ -202,8 +202,10 @@ def _paint_spine(canvas: Canvas, thorax: Thorax) -> None:
         for radius, hounsfield in ((1.0, 420.0), (0.88, 180.0)):
             size = (radius * wide * 1.1, radius * wide * 0.9, radius * 0.44 * step)
             canvas.paint(Barrel((x, y, z), size), hounsfield)
-        back = y + 2.6 * wide
-        canvas.paint(Capsule((x, y + 1.5 * wide, z), (x, back, z - 0.3 * step), 0.22 * wide, 0.3 * wide), 320.0)
+        # The process ends below the skin, however thin the wall.
+        tip = min(y + 2.6 * wide, thorax.body_mm[1] - thorax.fat_mm - 0.3 * wide)
+        start = (x, min(y + 1.5 * wide, tip), z)
+        canvas.paint(Capsule(start, (x, tip, z - 0.3 * step), 0.22 * wide, 0.3 * wide), 320.0)
         for side in (-1, 1):
             wing = (side * 1.5 * wide, y + 1.5 * wide, z)
             canvas.paint(Capsule((side * 0.6 * wide, y + wide, z), wing, 0.3 * wide, 0.25 * wide), 330.0)
