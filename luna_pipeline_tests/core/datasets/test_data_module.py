@@ -54,6 +54,18 @@ def test_epochs_differ_and_repeat_by_their_number(examples):
     assert not torch.equal(first[2], second[2])
 
 
+@pytest.mark.seed_defect(14)
+def test_a_candidate_is_changed_otherwise_in_another_epoch(examples):
+    data_module = make_data_module(examples)
+    chunks = {}
+    for epoch in (1, 2):
+        chunks_hu, _, ids = collect(data_module.get_training_dataloader(epoch=epoch))
+        chunks[epoch] = dict(zip(ids.tolist(), chunks_hu, strict=True))
+    shared = chunks[1].keys() & chunks[2].keys()
+    assert len(shared) > 4
+    assert not all(torch.equal(chunks[1][candidate], chunks[2][candidate]) for candidate in shared)
+
+
 def test_workers_change_nothing(examples):
     alone, helped = (
         collect(make_data_module(examples, num_workers=count).get_training_dataloader(epoch=2)) for count in (0, 2)

@@ -54,6 +54,16 @@ def test_the_order_is_shuffled_anew_each_epoch_and_by_the_seed():
     assert not any(list(order) == sorted(order) for order in orders)
 
 
+@pytest.mark.seed_defect(6, 7)
+def test_neither_passes_nor_places_of_the_classes_repeat():
+    drawn = np.concatenate([draw(epoch) for epoch in range(1, 11)])
+    others = drawn[LABELS[drawn] == 0]
+    assert len({tuple(others[start : start + 10]) for start in range(0, 90, 10)}) == 9
+    labels = np.arange(400) % 4 == 0
+    places = np.flatnonzero(labels[draw(1, labels)]) % 4
+    assert set(places.tolist()) == {0, 1, 2, 3}
+
+
 def test_an_epoch_is_drawn_alike_with_and_without_the_ones_before():
     sampler = RatioSampler(LABELS, ratio=RATIO, seed=0)
     for epoch in (1, 2, 3):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,14 @@ from luna_pipeline.core.models.classification import NoduleClassificationModel
 from luna_pipeline.core.models.config import NetworkConfig
 from luna_pipeline.core.models.networks import build_network
 from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
-from luna_pipeline.core.training.building import build_data_module
-from luna_pipeline.core.training.config import AugmentationConfig, NoduleRatio, TrainingConfig
+from luna_pipeline.core.training.building import build_data_module, build_model
+from luna_pipeline.core.training.config import (
+    AugmentationConfig,
+    NoduleRatio,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainingConfig,
+)
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.recorder import Recorder
 
@@ -196,18 +203,36 @@ def test_the_loss_weighs_a_nodule_as_class_1(examples):
     assert part.losses == pytest.approx([-math.log(0.75), -math.log(0.25)])
 
 
-def test_eight_cutouts_are_learned_by_heart(examples):
-    index, store = examples
-    eight = CutoutsDataset(index.iloc[:8], store).__getitems__(range(8))
-    torch.manual_seed(0)
-    network = build_network(NetworkConfig(n_blocks=2, conv_channels=4, dropout_rate=0.0, chunk_shape_irc=(8, 8, 8)))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    for _ in range(50):
+def test_training_is_the_plain_loop(examples):
+    model, data_module = make_model(Recorder()), make_data_module(examples)
+    expected = build_network(CONFIG.network)
+    expected.load_state_dict(model.get_state().model_state)
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=1e-3)
+    torch.manual_seed(1)
+    for batch in data_module.get_training_dataloader(epoch=1):
+        loss = nn.functional.cross_entropy(expected(batch.chunks_hu), batch.labels)
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(eight.chunks_hu), eight.labels)
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.01
+    model.module.eval()  # whatever came before, training is in training mode
+    torch.manual_seed(1)
+    model.do_training(1, data_module.get_training_dataloader(epoch=1))
+    got = model.get_state().model_state
+    assert all(torch.allclose(got[name], value, rtol=1e-4, atol=1e-6) for name, value in expected.state_dict().items())
+
+
+def test_eight_cutouts_are_learned_by_heart(examples):
+    index, store = examples
+    config = replace(
+        CONFIG, batch_size=8, augmentation=AugmentationConfig(flip_probability=0.0),
+        network=replace(CONFIG.network, conv_channels=4, dropout_rate=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-2), scheduler=SchedulerConfig(gamma=1.0),
+    )  # fmt: skip
+    data_module = build_data_module(config, training_index=index.iloc[:8], validation_index=None, store=store)
+    model = build_model(config, handler=Recorder())
+    losses = [model.do_training(epoch, data_module.get_training_dataloader(epoch=epoch)).loss for epoch in range(1, 51)]
+    assert losses[0] == pytest.approx(math.log(2), abs=0.05)
+    assert losses[-1] < 0.01
 
 
 def test_augmentation_is_part_of_the_training_data_only(examples):

@@ -287,6 +287,7 @@ def test_a_run_that_was_ended_in_mid_epoch_comes_to_what_it_would_have_come_to(e
     got = resumed.fit(resume_from=checkpoint)
     assert_equal_weights(got, expected)
     assert_equal_weights(resumed.read("last"), unbroken.read("last"))
+    assert resumed.read("last").scheduler_state == unbroken.read("last").scheduler_state
     assert (got.epoch, got.best_score, got.threshold) == (expected.epoch, expected.best_score, expected.threshold)
     assert got.num_samples_seen == expected.num_samples_seen
     assert [message.epoch for message in resumed.recorder.of(LogEpoch)] == list(UNBROKEN_EPOCHS[epoch - 1 :])
