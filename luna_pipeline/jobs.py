@@ -99,10 +99,10 @@ def _demo_folders() -> Any:
 class DemoConfig(dg.Config):
     """Size of the demo; the defaults fit four minutes on two cores."""
 
-    num_series: int = 30
+    num_series: int = 36
     num_subsets: int = 5
     seed: int = 0
-    size_irc: list[int] = Field(default=[64, 128, 128], description="Voxels of each CT.")
+    size_irc: list[int] = Field(default=[64, 160, 160], description="Voxels of each CT.")
     epochs: int | None = None
 
 

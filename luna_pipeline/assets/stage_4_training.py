@@ -64,7 +64,6 @@ class TrainingRunConfig(HeldOutFolds):
     kinds={"python", "pytorch", "mlflow"},
     code_version="1",
     io_manager_key="checkpoints",
-    pool="gpu",
 )
 def nodule_classifier(
     context: dg.AssetExecutionContext,

@@ -1,4 +1,4 @@
-"""The phantom as a data root: made where there is nothing, used where it is, refused where other data lie."""
+"""The phantom as a data root: used where it is whole, made where it is not, refused where other data lie."""
 
 import json
 from collections.abc import Callable
@@ -29,26 +29,17 @@ def ensure_phantom(
         report: Takes a line of progress a series.
 
     Raises:
-        ValueError: If ``root`` holds data that are no phantom; they are left alone.
+        FileExistsError: If ``root`` holds data that are no phantom; they are left alone.
     """
     marker = root / MARKER
     if marker.exists():
         made = json.loads(marker.read_text())
         report(f"The synthetic phantom is there: {made['num_series']} series, seed {made['seed']}.")
         return
-    strangers = sorted(path.name for path in root.iterdir() if not _is_of_phantom(path.name)) if root.exists() else []
-    if strangers:
-        msg = f"Phantom needs a folder of its own, got {strangers[:5]} (in {root}). "
-        raise ValueError(msg + "Unset LUNA_DATA_DIR or name an empty folder.")
 
     def on_series(uid: str, done: int, total: int) -> None:
-        report(f"Phantom series {done} of {total}: {uid}")
+        report(f"Synthetic series {done} of {total}: {uid}")
 
     make_phantom(
         root, num_series=num_series, num_subsets=num_subsets, seed=seed, size_irc=size_irc, on_series=on_series
     )
-
-
-def _is_of_phantom(name: str) -> bool:
-    """Whether an interrupted phantom may have left a file or folder of this name."""
-    return name.startswith("subset")
