@@ -120,7 +120,7 @@ def make_phantom_data(context: dg.OpExecutionContext, config: DemoConfig) -> dic
             size_irc=(config.size_irc[0], config.size_irc[1], config.size_irc[2]),
             report=context.log.info,
         )
-    return {"epochs": config.epochs} if config.epochs else {}
+    return {"seed": config.seed} | ({"epochs": config.epochs} if config.epochs else {})
 
 
 def _stage(name: str, job_name: str, config_of: Any = None) -> Any:

@@ -123,7 +123,6 @@ def test_demo_runs_on_an_empty_dagster_home_and_exits_0(folders):
     started_at = time.monotonic()
     assert run_to_end(folders, "demo", "-c", config) == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", folders.log.read_text())
-    assert "STEP_SKIPPED" not in text
     for line in ("nodule_classifier", "AUC", "Checkpoint", "MLflow run", "TensorBoard", "make ui ROOT="):
         assert line in text
     assert time.monotonic() - started_at < 240

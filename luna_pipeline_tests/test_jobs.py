@@ -8,8 +8,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
-from luna_pipeline.core.ct.phantom_files import make_phantom
 
+from luna_pipeline.core.ct.phantom_files import make_phantom
 from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
 

@@ -119,10 +119,11 @@ def _training_metadata(trained: "TrainedClassifier", ui_url: str, run: Any) -> d
     experiment_id = run.client.get_run(run.run_id).info.experiment_id
     return {
         "version": trained.version,
-        "epochs": checkpoint.epoch,
+        "epochs": checkpoint.config.num_epochs,
+        "chosen_epoch": checkpoint.epoch,
         "num_training_series": len(checkpoint.training_series),
         "num_validation_series": len(checkpoint.validation_series),
-        "best_validation_auc": checkpoint.best_score if checkpoint.best_score is not None else float("nan"),
+        "best_validation_auc": checkpoint.best_score,
         "threshold": checkpoint.threshold,
         "seconds": round(trained.seconds, 1),
         "mlflow_run": dg.MetadataValue.url(f"{ui_url}/#/experiments/{experiment_id}/runs/{run.run_id}"),
