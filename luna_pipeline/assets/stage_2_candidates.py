@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.resources import LunaPaths
 
@@ -72,7 +73,7 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
         **tables.counts,
         "seconds": round(time.perf_counter() - started, 2),
         "inputs_digest": inputs,
-        "preview": dg.MetadataValue.md(tables.candidates.head(5).to_html(index=False)),
+        "preview": dg.MetadataValue.md(markdown.table(tables.candidates.head(5))),
     }
     reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
     yield dg.Output(tables.candidates, output_name="candidates", metadata=metadata)

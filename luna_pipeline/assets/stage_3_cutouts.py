@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from luna_pipeline.assets.pictures import as_markdown
+from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.partitions import CT_SERIES, versions_by_series
 from luna_pipeline.resources import CutoutCutting
@@ -67,7 +67,7 @@ def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Outp
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
         "seconds": round(time.perf_counter() - started, 2),
-        "candidates_per_fold_and_class": dg.MetadataValue.md(counted.to_html(index=False)),
+        "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
         "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
     }
     return dg.Output(index, metadata=metadata)
@@ -134,4 +134,4 @@ def _sheet(cutting: CutoutCutting, index: Any) -> str:
         return "no candidates"
     chunks = np.stack([cutting.store.read(row.series_instance_uid).ct_chunks[row.row] for row in rows.itertuples()])
     captions = [f"class {kind}, fold {fold}" for kind, fold in zip(rows["class"], rows["fold"], strict=True)]
-    return as_markdown(cutout_sheet(chunks, captions), "three cutouts, research use only")
+    return markdown.picture(cutout_sheet(chunks, captions), "three cutouts, research use only")

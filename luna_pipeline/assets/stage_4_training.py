@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.assets.pictures import as_markdown
+from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
@@ -137,4 +137,4 @@ def _training_metadata(trained: "TrainedClassifier", ui_url: str, run: Any) -> d
 def _curves(trained: "TrainedClassifier") -> str:
     from luna_pipeline.core.evaluation.plots import training_curves_png
 
-    return as_markdown(training_curves_png(trained.history), "training curves, research use only")
+    return markdown.picture(training_curves_png(trained.history), "training curves, research use only")

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.assets.pictures import as_markdown
+from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
@@ -80,14 +80,16 @@ def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: 
     report = binary_report(nodule_predictions, thresholds)
     synthetic = (paths.settings.data_dir / "phantom.json").exists()
     log_test_metrics(nodule_classifier, report, tracking_uri=paths.settings.mlflow_tracking_uri)
-    picture = as_markdown(roc_and_pr_png(nodule_predictions, is_synthetic=synthetic), "ROC and PR, research use only")
+    curves = markdown.picture(
+        roc_and_pr_png(nodule_predictions, is_synthetic=synthetic), "ROC and PR, research use only"
+    )
     own = report[report["model"] == nodule_classifier.name].iloc[0]
     metadata: dict[str, Any] = {
         "auc": float(own["auc"]),
         "average_precision": float(own["average_precision"]),
         "data": "synthetic phantom" if synthetic else "CT",
-        "report": dg.MetadataValue.md(report.round(4).to_html(index=False)),
-        "curves": dg.MetadataValue.md(picture),
+        "report": dg.MetadataValue.md(markdown.table(report)),
+        "curves": dg.MetadataValue.md(markdown.picture(png, "ROC and PR, research use only")),
         "notes": f"{nodule_classifier.notes or ''} Research use only.".strip(),
         "seconds": round(time.perf_counter() - started, 2),
     }
