@@ -80,9 +80,7 @@ def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: 
     report = binary_report(nodule_predictions, thresholds)
     synthetic = (paths.settings.data_dir / "phantom.json").exists()
     log_test_metrics(nodule_classifier, report, tracking_uri=paths.settings.mlflow_tracking_uri)
-    curves = markdown.picture(
-        roc_and_pr_png(nodule_predictions, is_synthetic=synthetic), "ROC and PR, research use only"
-    )
+    png = roc_and_pr_png(nodule_predictions, is_synthetic=synthetic)
     own = report[report["model"] == nodule_classifier.name].iloc[0]
     metadata: dict[str, Any] = {
         "auc": float(own["auc"]),
