@@ -1,0 +1,51 @@
+"""The README keeps its word: each command in it exists, each file it shows is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from luna_pipeline.cli import cli
+from luna_pipeline.definitions import defs
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+TARGETS = sorted(set(re.findall(r"\bmake ([a-z][a-z-]+)", README)))
+JOBS = sorted(set(re.findall(r"-j ([a-z_]+)", README)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_targets_of_the_readme_exist(target: str):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.seed_defect(70)
+def test_jobs_commands_assets_and_functions_of_the_readme_exist():
+    assert {"demo", "test", "ui", "real"} <= set(TARGETS)
+    assert set(JOBS) == {"ingest", "cut", "train_nodule_classifier", "evaluate"}
+    assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
+    assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
+    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    table = README.split("| stage | asset |")[1].split("\n\n")[0]
+    assert set(re.findall(r"\| `([a-z_]+)`", table)) <= known
+
+
+def test_functions_of_the_stage_table_can_be_imported():
+    import importlib
+
+    table = README.split("| stage | asset |")[1].split("\n\n")[0]
+    names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
+    assert len(names) == 9
+    for name in names:
+        parts = name.split(".")
+        split = next(i for i, part in enumerate(parts) if part in {"LunaClassificationLauncher"} or i == len(parts) - 1)
+        found = importlib.import_module(".".join(["luna_pipeline", *parts[:split]]))
+        for part in parts[split:]:
+            found = getattr(found, part)
+
+
+def test_pictures_of_the_readme_are_there():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
