@@ -11,7 +11,7 @@ from luna_pipeline.definitions import defs
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-TARGETS = sorted(set(re.findall(r"\bmake ([a-z][a-z-]+)", README)))
+TARGETS = sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)))
 JOBS = sorted(set(re.findall(r"-j ([a-z_]+)", README)))
 
 
