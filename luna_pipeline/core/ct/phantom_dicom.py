@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.phantom import PhantomSeries
+from luna_pipeline.core.ct.quiet import quiet_itk
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 # As most scanners do; ITK takes it off when it writes and adds it when it reads.
@@ -33,7 +34,8 @@ def write_dicom(folder: Path, series: PhantomSeries) -> None:
         for tag, value in (common | _slice_tags(series, index)).items():
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{index + 1:04d}.dcm"))
-        writer.Execute(image)
+        with quiet_itk():
+            writer.Execute(image)
 
 
 def _series_tags(series: PhantomSeries) -> dict[str, str]:
