@@ -21,6 +21,8 @@ export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export PYTHONWARNINGS ?= ignore
 # Huge pages for torch's buffers: on a CPU a training step takes about a third less time.
 export THP_MEM_ALLOC_ENABLE ?= 1
+# matplotlib's font cache stays in the repository as well.
+export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
 EXECUTE = dagster job execute -m luna_pipeline.definitions -j
 

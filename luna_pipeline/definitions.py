@@ -24,8 +24,7 @@ defs = dg.Definitions(
     schedules=[automation.recut_nightly],
     sensors=[automation.inputs_changed],
     executor=interruptible_executor,
-    # A line an event is for the page; a terminal shows what people said.
-    loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"})},
+    loggers=jobs.CONSOLE,
     resources={
         "paths": PATHS,
         "cutting": CutoutCutting(paths=PATHS),

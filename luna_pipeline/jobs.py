@@ -12,6 +12,8 @@ from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings, demo_environment
 
 IN_PROCESS = interruptible_executor
+# A line an event is for the page; a terminal shows what people said.
+CONSOLE = {"console": dg.colored_console_logger.configured({"log_level": "INFO"})}
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -154,6 +156,7 @@ def summarize(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
 
 @dg.job(
     executor_def=IN_PROCESS,
+    logger_defs=CONSOLE,
     description="Everything on the synthetic phantom, from raw CT to the scored test fold.",
 )
 def demo() -> None:
@@ -177,6 +180,7 @@ def recut(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
 
 @dg.job(
     executor_def=IN_PROCESS,
+    logger_defs=CONSOLE,
     description="After an edit of tables or CTs: new tables, and exactly the changed cutouts.",
 )
 def recut_changed() -> None:
