@@ -1,0 +1,82 @@
+"""Tables keep their form, or are not written."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.schemas import check_table, write_table
+
+
+def folds(**changes) -> pd.DataFrame:
+    columns = {"series_instance_uid": ["1.2", "1.3"], "fold": [0, 1], "rule": ["series", "series"]}
+    return pd.DataFrame(columns | changes)
+
+
+def predictions(**changes) -> pd.DataFrame:
+    columns = {
+        "candidate_id": [1, 2],
+        "series_instance_uid": ["1.2", "1.2"],
+        "x_mm": [0.0, 1.0],
+        "y_mm": [0.0, 1.0],
+        "z_mm": [0.0, 1.0],
+        "class": pd.array([0, 1], dtype="int8").to_numpy(),
+        "fold": [0, 0],
+        "model": ["a", "a"],
+        "probability": [0.1, 0.9],
+        "threshold": [0.5, 0.5],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_a_right_table_is_written_and_comes_back(tmp_path: Path):
+    path = tmp_path / "tables" / "folds.parquet"
+    write_table(path, folds())
+    pd.testing.assert_frame_equal(pd.read_parquet(path), folds())
+
+
+def test_a_wrong_table_leaves_the_one_before(tmp_path: Path):
+    path = tmp_path / "folds.parquet"
+    write_table(path, folds())
+    with pytest.raises(ValueError, match="Table must keep its form, got .*fold.*table folds"):
+        write_table(path, folds(fold=[0, -1]))
+    assert list(pd.read_parquet(path)["fold"]) == [0, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["folds.parquet"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probability": [0.1, 1.1]},
+        {"probability": [0.1, float("nan")]},
+        {"class": pd.array([0, 2], dtype="int8").to_numpy()},
+        {"candidate_id": [1, 1]},
+        {"x_mm": [0.0, float("inf")]},
+        {"fold": ["0", "1"]},
+    ],
+)
+def test_each_rule_of_the_predictions_is_held(changes):
+    check_table("nodule_predictions", predictions())
+    with pytest.raises(ValueError, match="nodule_predictions"):
+        check_table("nodule_predictions", predictions(**changes))
+
+
+@pytest.mark.seed_defect(18)
+def test_paths_in_the_catalogue_are_relative_and_readable_series_come_once():
+    rows = {
+        "series_instance_uid": ["1.2", "1.2"],
+        "format": ["metaimage", "metaimage"],
+        "path": ["a/1.2.mhd", "b/1.2.mhd"],
+        "is_readable": [True, False],
+        "fingerprint": ["x", "y"],
+        "reason": [None, "Duplicate series"],
+    }
+    check_table("ct_series", pd.DataFrame(rows))
+    with pytest.raises(ValueError, match="one readable row a series"):
+        check_table("ct_series", pd.DataFrame(rows | {"is_readable": [True, True]}))
+    with pytest.raises(ValueError, match="relative to the data root"):
+        check_table("ct_series", pd.DataFrame(rows | {"path": ["/a/1.2.mhd", "b/1.2.mhd"]}))
+
+
+def test_a_table_without_rules_passes():
+    check_table("anything", pd.DataFrame({"a": [1]}))
