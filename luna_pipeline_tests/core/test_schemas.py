@@ -38,7 +38,7 @@ def test_a_right_table_is_written_and_comes_back(tmp_path: Path):
 def test_a_wrong_table_leaves_the_one_before(tmp_path: Path):
     path = tmp_path / "folds.parquet"
     write_table(path, folds())
-    with pytest.raises(ValueError, match="Table must keep its form, got .*fold.*table folds"):
+    with pytest.raises(ValueError, match=r"Table must keep its form, got .*fold.*table folds"):
         write_table(path, folds(fold=[0, -1]))
     assert list(pd.read_parquet(path)["fold"]) == [0, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["folds.parquet"]
