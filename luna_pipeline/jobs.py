@@ -62,6 +62,7 @@ def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mappi
     one after the other can.
 
     Raises:
+        dg.DagsterExecutionInterruptedError: If the run was interrupted.
         dg.Failure: If the run failed, or if it skipped an asset that it should have made.
     """
     result = dg.execute_job(
@@ -71,6 +72,10 @@ def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mappi
         tags={"luna/parent_run_id": context.run_id},
         raise_on_error=False,
     )
+    run = context.instance.get_run_by_id(result.run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+        # The interrupt that ended the inner run was meant for all.
+        raise dg.DagsterExecutionInterruptedError
     if not result.success:
         reasons = [_reason(event) for event in result.all_events if event.is_step_failure]
         raise dg.Failure(f"Run {result.run_id} of `{job_name}` failed: {'; '.join(reasons) or 'see its log'}")
