@@ -24,7 +24,6 @@ defs = dg.Definitions(
     schedules=[automation.recut_nightly],
     sensors=[automation.inputs_changed],
     executor=interruptible_executor,
-    loggers=jobs.CONSOLE,
     resources={
         "paths": PATHS,
         "cutting": CutoutCutting(paths=PATHS),

@@ -12,8 +12,6 @@ from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings, demo_environment
 
 IN_PROCESS = interruptible_executor
-# A line an event is for the page; a terminal shows what people said.
-CONSOLE = {"console": dg.colored_console_logger.configured({"log_level": "INFO"})}
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -161,7 +159,6 @@ def summarize(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
 
 @dg.job(
     executor_def=IN_PROCESS,
-    logger_defs=CONSOLE,
     description="Everything on the synthetic phantom, from raw CT to the scored test fold.",
 )
 def demo() -> None:
@@ -185,7 +182,6 @@ def recut(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
 
 @dg.job(
     executor_def=IN_PROCESS,
-    logger_defs=CONSOLE,
     description="After an edit of tables or CTs: new tables, and exactly the changed cutouts.",
 )
 def recut_changed() -> None:
