@@ -2,12 +2,21 @@
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from luna_pipeline_tests.real_data import make_lidc_root
+
+
+@pytest.fixture(autouse=True)
+def _no_global_mlflow_address():
+    """MLflow keeps its address for the whole process; no test may inherit another's."""
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")
