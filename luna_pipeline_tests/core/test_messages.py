@@ -43,7 +43,11 @@ def test_a_message_goes_to_every_handler_of_its_type_in_order_and_to_no_other():
 
 
 def test_a_type_without_handlers_passes():
-    MessageHandler({}).handle_message(start())
+    other = Listener()
+    handler = MessageHandler({LogMetrics: [other]})
+    handler.handle_message(start())
+    handler.close()
+    assert other.taken == []
 
 
 def test_what_a_handler_missed_is_handed_over_later_in_its_order():

@@ -79,4 +79,6 @@ def test_paths_in_the_catalogue_are_relative_and_readable_series_come_once():
 
 
 def test_a_table_without_rules_passes():
-    check_table("anything", pd.DataFrame({"a": [1]}))
+    table = pd.DataFrame({"a": [1]})
+    check_table("anything", table)
+    assert list(table["a"]) == [1]

@@ -228,10 +228,13 @@ def test_a_missing_column_names_the_file(tmp_path, catalogue):
 @pytest.mark.seed_defect(35)
 @pytest.mark.filterwarnings("error")
 def test_no_warning_whatever_is_empty(build):
-    build(candidates=[], annotations=[(A, 0, 0, 0, 6)], malignancy=[])
-    build(candidates=[(A, 0, 0, 0, 0)], annotations=[], malignancy=[])
-    build(candidates=[("9.9", 0, 0, 0, 0)], annotations=[("9.9", 0, 0, 0, 6)], malignancy=[])
-    build(candidates=[(A, "x", 0, 0, 0)], annotations=[(A, "x", 0, 0, 6)], malignancy=[(A, "x", 0, 0, 6, "", "")])
+    tables = [
+        build(candidates=[], annotations=[(A, 0, 0, 0, 6)], malignancy=[]),
+        build(candidates=[(A, 0, 0, 0, 0)], annotations=[], malignancy=[]),
+        build(candidates=[("9.9", 0, 0, 0, 0)], annotations=[("9.9", 0, 0, 0, 6)], malignancy=[]),
+        build(candidates=[(A, "x", 0, 0, 0)], annotations=[(A, "x", 0, 0, 6)], malignancy=[(A, "x", 0, 0, 6, "", "")]),
+    ]
+    assert [len(table.candidates) for table in tables] == [1, 1, 0, 0]
 
 
 def test_importing_candidates_loads_nothing_heavy():
