@@ -1,0 +1,56 @@
+"""What the machine allows: the same bytes read and written, and nothing done to them."""
+
+import os
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+
+class ByteMover:
+    """Reads a voxel file whole and writes as many bytes as its cutouts have; both buffers are used again.
+
+    Args:
+        source: The voxel file.
+        target: The file that is written.
+        num_bytes: Number of bytes written.
+    """
+
+    def __init__(self, source: Path, *, target: Path, num_bytes: int) -> None:
+        self.source, self.target, self.num_bytes = source, target, num_bytes
+        self._read_into = bytearray(source.stat().st_size)
+        self._content = np.random.default_rng(0).bytes(num_bytes)
+
+    def read_write(self, *, is_reserved: bool, is_synced: bool) -> None:
+        """Read all, write all.
+
+        Args:
+            is_reserved: Whether the file's blocks are reserved at once, before they are written.
+            is_synced: Whether to wait until the disk has them.
+        """
+        with self.source.open("rb", buffering=0) as file:
+            file.readinto(self._read_into)
+        with self._opened(is_reserved=is_reserved) as target:
+            left = memoryview(self._content)
+            while left:
+                left = left[os.write(target.fileno(), left) :]
+            if is_synced:
+                os.fsync(target.fileno())
+
+    def send(self, *, is_reserved: bool) -> None:
+        """Have the kernel copy the voxel file, up to the number of bytes, without showing them to the process."""
+        with self.source.open("rb", buffering=0) as source, self._opened(is_reserved=is_reserved) as target:
+            offset = 0
+            while sent := os.sendfile(target.fileno(), source.fileno(), offset, self.num_bytes - offset):
+                offset += sent
+
+    def remove(self) -> None:
+        """Remove what was written."""
+        self.target.unlink(missing_ok=True)
+
+    def _opened(self, *, is_reserved: bool) -> FileIO:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        file = self.target.open("wb", buffering=0)
+        if is_reserved:
+            os.posix_fallocate(file.fileno(), 0, self.num_bytes)
+        return file

@@ -1,0 +1,70 @@
+"""Cutting several series: two workers against the tutorial on two threads, and cutouts a second in the long run."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data import Site
+from benchmarks.one_series import tutorial_cutter
+from benchmarks.project import ProjectCutter, can_skip_sync, can_use_workers
+from benchmarks.timing import OnRun, Timing, Way, measure
+from benchmarks.tutorial import TutorialCutter
+from benchmarks.workload import Workload
+
+TUTORIAL_THREADS = 2
+
+
+def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
+    """Measure cutting all series that were made.
+
+    Returns:
+        Milliseconds by the way's name.
+    """
+    tutorial = tutorial_cutter(site, workload, out=folder / "tutorial", has_csv=False)
+    remove = partial(shutil.rmtree, tutorial.out, ignore_errors=True)
+    ways = [
+        Way("tutorial_two_threads_without_csv", partial(_cut_on_threads, tutorial, site.uids), remove),
+        *_project_ways(site, workload, folder, uids=site.uids),
+    ]
+    timings = measure(ways, repeats=workload.repeats, on_run=on_run)
+    return {name: timing.as_dict() for name, timing in timings.items()}
+
+
+def rates(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
+    """Measure cutouts a second over more series, so that starting the workers counts as little as it does for 888.
+
+    Returns:
+        Median cutouts a second, and their spread, by the way's name.
+    """
+    ways = _project_ways(site, workload, folder, uids=site.rate_uids)
+    repeats = max(1, workload.repeats // 2)
+    timings = measure(ways, repeats=repeats, on_run=on_run)
+    counts = site.candidates["series_instance_uid"].isin(site.rate_uids).sum()
+    return {name: _rate(timing, int(counts)) for name, timing in timings.items()}
+
+
+def _project_ways(site: Site, workload: Workload, folder: Path, *, uids: list[str]) -> list[Way]:
+    ways = []
+    for suffix, is_synced in (("", False), ("_synced", True)):
+        for workers in (1, 2):
+            if (is_synced or can_skip_sync()) and (workers == 1 or can_use_workers()):
+                name = f"project_{workers}_worker{'s' * (workers > 1)}{suffix}"
+                shape = workload.chunk_shape_irc
+                cutter = ProjectCutter(site, out=folder / name, chunk_shape_irc=shape, is_synced=is_synced)
+                ways.append(Way(name, partial(cutter.cut_many, uids, workers=workers), cutter.remove))
+    return ways
+
+
+def _cut_on_threads(cutter: TutorialCutter, uids: list[str]) -> None:
+    with ThreadPoolExecutor(TUTORIAL_THREADS) as threads:
+        list(threads.map(cutter.cut_series, uids))
+
+
+def _rate(timing: Timing, num_cutouts: int) -> dict[str, float]:
+    return {
+        "median": round(num_cutouts / timing.median),
+        "min": round(num_cutouts / max(timing.seconds)),
+        "max": round(num_cutouts / min(timing.seconds)),
+    }

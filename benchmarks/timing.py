@@ -1,0 +1,91 @@
+"""Measure ways of doing the same in turn, A B C A B C, so that a moody machine is moody to all of them."""
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OnRun = Callable[[str], object]
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing something.
+
+    Attributes:
+        name: Word in the results.
+        run: What is timed.
+        reset: Removes what the run wrote; before and after each run, not timed.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    reset: Callable[[], Any] = nothing
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each run of a way, in the order in which they were made."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median in seconds."""
+        return statistics.median(self.seconds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return median, spread and all runs in milliseconds."""
+        milliseconds = [round(1000 * value, 3) for value in self.seconds]
+        return {
+            "median_ms": statistics.median(milliseconds),
+            "min_ms": min(milliseconds),
+            "max_ms": max(milliseconds),
+            "runs_ms": milliseconds,
+        }
+
+
+def measure(ways: Sequence[Way], *, repeats: int, on_run: OnRun | None = None) -> dict[str, Timing]:
+    """Run each way once to warm up, then all of them in turn.
+
+    Args:
+        ways: The ways, in their order.
+        repeats: Number of timed runs of each.
+        on_run: Called with a way's name before each of its runs.
+
+    Returns:
+        The timings by name.
+    """
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    for turn in range(repeats + 1):
+        for way in ways:
+            if on_run is not None:
+                on_run(way.name)
+            taken = time_once(way)
+            if turn:
+                seconds[way.name].append(taken)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def time_once(way: Way) -> float:
+    """Return the seconds of one run; what it wrote is removed."""
+    way.reset()
+    settle()
+    started = time.perf_counter()
+    way.run()
+    taken = time.perf_counter() - started
+    way.reset()
+    return taken
+
+
+def settle() -> None:
+    """Let the kernel finish what earlier runs left it to write, and Python what they left to collect."""
+    gc.collect()
+    os.sync()
