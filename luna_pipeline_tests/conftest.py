@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from luna_pipeline_tests.real_data import make_lidc_root
+from luna_pipeline_tests.s3_server import s3_home, s3_server
+
+__all__ = ["s3_home", "s3_server"]
 
 
 @pytest.fixture(autouse=True)

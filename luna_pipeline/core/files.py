@@ -1,26 +1,57 @@
-"""Files that are either whole or not there: write beside, fsync, rename."""
+"""Files that are either whole or not there, on a disk or in S3.
+
+On a disk: write beside, fsync, rename. In S3: write a temporary file, then upload it at once.
+"""
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeAlias
+
+from luna_pipeline.core import remote_files
+from luna_pipeline.core.remote_files import FileStatus
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+AnyPath: TypeAlias = "Path | UPath"
+"""A path on a disk, or the address of objects in S3 (``remote_files.remote_path``)."""
 
 TEMPORARY_SUFFIX = ".part"
 
 
+def is_remote(path: AnyPath) -> bool:
+    """Say whether a path is an address in S3, so that nobody can map it."""
+    return not isinstance(path, Path)
+
+
 @contextlib.contextmanager
-def written_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside ``path`` for writing; on success it takes the final name, on failure nothing stays.
+def written_atomically(path: AnyPath, *, is_synced: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for writing; on success it takes the final name, on failure nothing stays.
 
     Args:
         path: Final name. Its folder is made where it is missing.
+        is_synced: Whether to wait until the disk has it; without, a power cut (no killed process) may damage it.
 
     Yields:
-        A binary file, open for reading and writing.
+        A binary file, open for reading and writing; beside ``path``, or in the temporary folder if that is remote.
     """
+    if isinstance(path, Path):
+        with _written_beside(path, is_synced=is_synced) as file:
+            yield file
+        return
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX) as temporary:
+        yield temporary
+        temporary.flush()
+        remote_files.upload(Path(temporary.name), path)
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
     try:
@@ -29,23 +60,115 @@ def written_atomically(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             # mkstemp makes files for one user; a produced file follows the umask like any other.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
+            if is_synced:
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-    _fsync_folder(path.parent)
+    if is_synced:
+        _fsync_folder(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: AnyPath, content: bytes) -> None:
     """Write ``content`` under ``path``, whole or not at all."""
     with written_atomically(path) as file:
         file.write(content)
 
 
-def sweep_temporary_files(folder: Path, *, older_than_seconds: float = 3600.0) -> list[Path]:
-    """Remove what killed writers left beside the final names.
+def read_bytes(path: AnyPath) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    return path.read_bytes() if isinstance(path, Path) else remote_files.read_whole(path)
+
+
+def content_of(path: AnyPath) -> Path | io.BytesIO:
+    """Return what readers of tables take: the path itself, or the content of an object."""
+    return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+
+
+def opened(path: AnyPath) -> BinaryIO:
+    """Open a file of which little will be read; an object is read in ranges, its end first.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    return path.open("rb") if isinstance(path, Path) else remote_files.open_in_ranges(path)
+
+
+def exists(path: AnyPath) -> bool:
+    """Say whether there is such a file; a server that does not answer is an error, not a no."""
+    try:
+        status_of(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def status_of(path: AnyPath) -> FileStatus:
+    """Return size, version and time of a file without reading it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    return _status(path.stat()) if isinstance(path, Path) else remote_files.status(path)
+
+
+def listing(folder: AnyPath) -> dict[str, FileStatus]:
+    """Return all files below a folder, by their names relative to it; none where there is no folder.
+
+    Files whose names begin with a dot are left out: locks, and what is just being written.
+    """
+    if isinstance(folder, Path):
+        found = {path.relative_to(folder).as_posix(): _status(status) for path, status in _files_below(folder)}
+    else:
+        found = remote_files.objects_below(folder)
+    return {name: status for name, status in found.items() if not name.rpartition("/")[2].startswith(".")}
+
+
+def make_new_folder(folder: AnyPath) -> None:
+    """Make a folder; of several who make it at once one succeeds.
+
+    Raises:
+        FileExistsError: If it is there.
+    """
+    if isinstance(folder, Path):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    else:
+        remote_files.make_folder(folder)
+
+
+def remove_empty_folder(folder: AnyPath) -> None:
+    """Remove a folder of ``make_new_folder``, unless there is something in it."""
+    if isinstance(folder, Path):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    else:
+        remote_files.remove_empty_folder(folder)
+
+
+def subfolders(folder: AnyPath) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where it is not there."""
+    if isinstance(folder, Path):
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return sorted({name.partition("/")[0] for name in remote_files.objects_below(folder) if "/" in name})
+
+
+def remove(path: AnyPath) -> None:
+    """Remove a file, if it is there."""
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
+    else:
+        remote_files.delete(path)
+
+
+def sweep_temporary_files(folder: AnyPath, *, older_than_seconds: float = 3600.0) -> list[Path]:
+    """Remove what killed writers left beside the final names; in S3 there is no such thing.
 
     Args:
         folder: Folder whose own files are looked at (no sub-folders).
@@ -56,7 +179,9 @@ def sweep_temporary_files(folder: Path, *, older_than_seconds: float = 3600.0) -
     """
     import time
 
-    removed = []
+    removed: list[Path] = []
+    if not isinstance(folder, Path):
+        return removed
     for path in sorted(folder.glob(f".*{TEMPORARY_SUFFIX}")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= older_than_seconds:
@@ -65,8 +190,10 @@ def sweep_temporary_files(folder: Path, *, older_than_seconds: float = 3600.0) -
     return removed
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: AnyPath) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    if not isinstance(path, Path):
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -92,6 +219,10 @@ def folder_digest(root: Path, *, by_content: str) -> str:
 def folder_glance(root: Path) -> str:
     """Return a digest of names, sizes and times alone: where it is unchanged nothing needs to be read."""
     return folder_digest(root, by_content="")
+
+
+def _status(status: os.stat_result) -> FileStatus:
+    return FileStatus(status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)
 
 
 def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
