@@ -1,8 +1,23 @@
 """What goes wrong with a CT's files."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UnreadableCtError(ValueError):
     """A CT cannot be used; the message is one line: the rule, the value got, which series, what to do."""
+
+
+@contextlib.contextmanager
+def naming_series(series_instance_uid: str) -> Iterator[None]:
+    """Turn a refused grid or value into a refused CT that is named."""
+    try:
+        yield
+    except UnreadableCtError:
+        raise
+    except ValueError as error:
+        msg = f"{error} (series {series_instance_uid})"
+        raise UnreadableCtError(msg) from error
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:

@@ -8,30 +8,31 @@ Source:
 """
 
 import math
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luna_pipeline.core.ct.errors import UnreadableCtError
+import numpy as np
 
-ELEMENT_BYTES = {
-    "MET_CHAR": 1,
-    "MET_UCHAR": 1,
-    "MET_SHORT": 2,
-    "MET_USHORT": 2,
-    "MET_INT": 4,
-    "MET_UINT": 4,
-    "MET_LONG": 4,
-    "MET_ULONG": 4,
-    "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
+from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.hounsfield import check_voxel_kind
+
+# Element type -> numpy's type, byte order aside.
+ELEMENT_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
 }
 # A header is a few hundred bytes; what is longer is no header.
 _MAX_HEADER_BYTES = 65536
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,34 @@ class MetaImageHeader:
     """What a MetaImage header says about its voxel file.
 
     Attributes:
+        fields: All keys with their text.
         data_path: File with the voxels; the header's own file for ``ElementDataFile = LOCAL``.
         offset: Bytes before the first voxel, -1 where the voxels are the file's end.
-        num_voxel_bytes: Bytes of all voxels, uncompressed.
+        sizes: Voxels along col, row, index.
+        dtype: Numpy's word for a voxel as it is stored, with its byte order.
+        num_channels: Numbers a voxel.
         is_compressed: Whether the voxels are zlib-compressed.
         num_compressed_bytes: Their compressed length, None where the header does not say.
-        description: Sizes and type in words, for messages.
     """
 
+    fields: dict[str, str]
     data_path: Path
     offset: int
-    num_voxel_bytes: int
+    sizes: tuple[int, ...]
+    dtype: str
+    num_channels: int
     is_compressed: bool
     num_compressed_bytes: int | None
-    description: str
+
+    @property
+    def num_voxel_bytes(self) -> int:
+        """Bytes of all voxels, uncompressed."""
+        return math.prod(self.sizes) * np.dtype(self.dtype).itemsize * self.num_channels
+
+    @property
+    def description(self) -> str:
+        """Sizes and type in words, for messages."""
+        return f"{' x '.join(map(str, self.sizes))} {self.fields['ElementType']}"
 
 
 def read_metaimage_header(path: Path) -> MetaImageHeader:
@@ -63,13 +78,18 @@ def read_metaimage_header(path: Path) -> MetaImageHeader:
     """
     fields, num_header_bytes = _read_fields(path)
     try:
-        sizes = [int(text) for text in fields["DimSize"].split()]
-        element = fields["ElementType"]
-        num_channels = int(fields.get("ElementNumberOfChannels", "1"))
         data_file = fields["ElementDataFile"]
-        offset = int(fields.get("HeaderSize", "0"))
-        num_compressed = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
-        num_voxel_bytes = math.prod(sizes) * ELEMENT_BYTES[element] * num_channels
+        is_local = data_file.upper() == "LOCAL"
+        header = MetaImageHeader(
+            fields=fields,
+            data_path=path if is_local else path.parent / data_file,
+            offset=num_header_bytes if is_local else int(fields.get("HeaderSize", "0")),
+            sizes=tuple(int(text) for text in fields["DimSize"].split()),
+            dtype=(">" if _is_big_endian(fields) else "<") + ELEMENT_TYPES[fields["ElementType"]],
+            num_channels=int(fields.get("ElementNumberOfChannels", "1")),
+            is_compressed=is_true(fields.get("CompressedData", "False")),
+            num_compressed_bytes=int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None,
+        )
     except (KeyError, ValueError) as error:
         msg = f"A MetaImage header must have valid sizes, type and data file, got {error} ({path.name}). Copy it again."
         raise UnreadableCtError(msg) from error
@@ -79,14 +99,20 @@ def read_metaimage_header(path: Path) -> MetaImageHeader:
             "Write the CT with a single .raw file."
         )
         raise UnreadableCtError(msg)
-    is_local = data_file.upper() == "LOCAL"
-    return MetaImageHeader(
-        data_path=path if is_local else path.parent / data_file,
-        offset=num_header_bytes if is_local else offset,
-        num_voxel_bytes=num_voxel_bytes,
-        is_compressed=fields.get("CompressedData", "False").lower() == "true",
-        num_compressed_bytes=num_compressed,
-        description=f"{' x '.join(map(str, sizes))} {element}",
+    return header
+
+
+def check_metaimage_kind(header: MetaImageHeader, *, series_instance_uid: str) -> None:
+    """Refuse label maps and pictures.
+
+    Raises:
+        UnreadableCtError: If a voxel holds several numbers or a single byte.
+    """
+    check_voxel_kind(
+        header.fields["ElementType"],
+        num_channels=header.num_channels,
+        num_bytes=np.dtype(header.dtype).itemsize,
+        series_instance_uid=series_instance_uid,
     )
 
 
@@ -111,34 +137,13 @@ def check_metaimage_size(header: MetaImageHeader, *, series_instance_uid: str) -
         raise UnreadableCtError(msg)
 
 
-def check_compressed_voxels(header: MetaImageHeader, *, series_instance_uid: str) -> None:
-    """Unpack a compressed voxel file, keeping nothing, and compare the length with the header.
-
-    Raises:
-        UnreadableCtError: If it does not unpack to exactly the voxels that the header announces.
-    """
-    where = f"{header.data_path.name} of series {series_instance_uid}"
-    try:
-        got = sum(_unpacked_lengths(header))
-    except zlib.error as error:
-        msg = f"Compressed voxels must unpack, got {error} ({where}). Copy header and voxels again."
-        raise UnreadableCtError(msg) from error
-    if got != header.num_voxel_bytes:
-        msg = (
-            f"The voxels ({header.description}) must fill {header.num_voxel_bytes} bytes unpacked, got {got} "
-            f"({where}). Copy header and voxels again."
-        )
-        raise UnreadableCtError(msg)
+def is_true(text: str) -> bool:
+    """Whether MetaIO takes a word for yes: by its first letter."""
+    return text[:1] in {"T", "t", "1"}
 
 
-def _unpacked_lengths(header: MetaImageHeader) -> Iterator[int]:
-    # 32 more than the largest window: a gzip or a zlib head, as ITK's own inflate takes both.
-    unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
-    with header.data_path.open("rb") as file:
-        file.seek(max(header.offset, 0))
-        while packed := file.read(_CHUNK_BYTES):
-            yield len(unpacker.decompress(packed))
-    yield len(unpacker.flush())
+def _is_big_endian(fields: dict[str, str]) -> bool:
+    return is_true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))
 
 
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:

@@ -4,17 +4,14 @@ Source:
     https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 """
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
-from typing import IO
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.unpacking import unpacked_head, unpacked_length
 
 _HEADER_BYTES = 348
-_CHUNK_BYTES = 1 << 20
 
 
 def check_nifti_size(path: Path, *, series_instance_uid: str) -> None:
@@ -25,12 +22,9 @@ def check_nifti_size(path: Path, *, series_instance_uid: str) -> None:
     """
     where = f"{path.name} of series {series_instance_uid}"
     try:
-        with _open(path) as file:
-            expected = _expected_bytes(file.read(_HEADER_BYTES))
-            got = _HEADER_BYTES
-            while chunk := file.read(_CHUNK_BYTES):
-                got += len(chunk)
-    except (struct.error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        expected = _expected_bytes(_head(path))
+        got = unpacked_length(path) if is_packed_nifti(path) else path.stat().st_size
+    except (struct.error, ValueError) as error:
         msg = f"A NIfTI file must be whole, got {error} ({where}). Copy it again."
         raise UnreadableCtError(msg) from error
     if got < expected:
@@ -38,8 +32,16 @@ def check_nifti_size(path: Path, *, series_instance_uid: str) -> None:
         raise UnreadableCtError(msg)
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
+def is_packed_nifti(path: Path) -> bool:
+    """Whether a file's length is known only when it is unpacked."""
+    return path.name.lower().endswith(".gz")
+
+
+def _head(path: Path) -> bytes:
+    if is_packed_nifti(path):
+        return unpacked_head(path, _HEADER_BYTES)
+    with path.open("rb") as file:
+        return file.read(_HEADER_BYTES)
 
 
 def _expected_bytes(head: bytes) -> int:

@@ -1,43 +1,26 @@
 """A CT as an array of HU with its grid, from a MetaImage, NRRD or NIfTI file or a DICOM folder."""
 
-# SimpleITK types half of its wrappers.
-# mypy: allow-untyped-calls
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.dicom import is_dicom_file, ordered_slices, scan_dicom_files
-from luna_pipeline.core.ct.errors import UnreadableCtError, one_line
+from luna_pipeline.core.ct.dicom import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
+from luna_pipeline.core.ct.dicom_voxels import read_slice_voxels
+from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.metaimage import (
-    check_compressed_voxels,
-    check_metaimage_size,
-    read_metaimage_header,
-)
-from luna_pipeline.core.ct.nifti import check_nifti_size
-from luna_pipeline.core.ct.quiet import quiet_itk
+from luna_pipeline.core.ct.itk import read_itk_grid, read_itk_voxels
+from luna_pipeline.core.ct.metaimage import check_metaimage_kind, check_metaimage_size, read_metaimage_header
+from luna_pipeline.core.ct.metaimage_grid import grid_of_header
+from luna_pipeline.core.ct.metaimage_voxels import read_voxels, unpacked_voxels
+from luna_pipeline.core.ct.nifti import check_nifti_size, is_packed_nifti
+from luna_pipeline.core.ct.nrrd import check_nrrd_size, read_nrrd_header
 
-__all__ = [
-    "FORMATS",
-    "Ct",
-    "UnreadableCtError",
-    "format_of",
-    "grid_of",
-    "read_ct",
-    "read_grid",
-    "series_stem",
-]
+__all__ = ["FORMATS", "Ct", "UnreadableCtError", "files_of_series", "format_of", "read_ct", "read_grid", "series_stem"]
 
 # Suffix -> word in the catalogue.
 FORMATS = {".mhd": "metaimage", ".mha": "metaimage", ".nrrd": "nrrd", ".nii.gz": "nifti", ".nii": "nifti"}
-# Label maps and pictures; HU need 12 bits.
-_NARROW_TYPES = {sitk.sitkUInt8, sitk.sitkInt8}
-_INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
@@ -46,13 +29,16 @@ class Ct:
 
     Attributes:
         series_instance_uid: DICOM (0020,000E).
-        hounsfield: HU as in the file, shape (I, R, C); padding below -1000 stays.
+        hounsfield: HU as in the file, shape (I, R, C), read only; padding below -1000 stays. A raw MetaImage is
+            mapped from its file, which must not be shortened while the array is in use.
         grid: Where the voxels lie.
+        files: All files that it was read from: header and voxel file, or all slices, sorted.
     """
 
     series_instance_uid: str
     hounsfield: NDArray[np.int16]
     grid: VoxelGrid
+    files: tuple[Path, ...]
 
 
 def read_ct(path: Path, *, series_instance_uid: str) -> Ct:
@@ -69,70 +55,54 @@ def read_ct(path: Path, *, series_instance_uid: str) -> Ct:
         UnreadableCtError: If the files are not there, not whole, no three-dimensional CT, or not for ITK to read.
     """
     if path.is_dir():
-        return _read_dicom(path, uid=series_instance_uid)
-    grid = read_grid(path, series_instance_uid=series_instance_uid)
-    if format_of(path) == "metaimage":
-        header = read_metaimage_header(path)
-        if header.is_compressed:
-            check_compressed_voxels(header, series_instance_uid=series_instance_uid)
-    elif format_of(path) == "nifti":
-        check_nifti_size(path, series_instance_uid=series_instance_uid)
-    try:
-        with quiet_itk():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise _unreadable(path, series_instance_uid, error) from error
-    return Ct(series_instance_uid, _hounsfield_of(image, uid=series_instance_uid), grid)
+        series = _dicom_series(path, uid=series_instance_uid)
+        slices, grid = ordered_slices(series)
+        voxels, files = read_slice_voxels(slices, series_instance_uid=series_instance_uid), tuple(series.paths)
+    else:
+        grid = read_grid(path, series_instance_uid=series_instance_uid)
+        voxels = _file_voxels(path, uid=series_instance_uid)
+        files = files_of_series(path, series_instance_uid=series_instance_uid)
+    # A map cannot be written to; no format shall behave otherwise.
+    voxels.flags.writeable = False
+    return Ct(series_instance_uid, voxels, grid, files)
 
 
 def read_grid(path: Path, *, series_instance_uid: str) -> VoxelGrid:
-    """Read the grid of a CT in one file from its header alone; the voxel file's length is checked.
+    """Read the grid of a CT in one file from its header alone; the voxels' length is checked without unpacking them.
 
     Raises:
         UnreadableCtError: As ``read_ct``.
     """
-    if format_of(path) is None or not path.is_file():
-        msg = (
-            f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path.name} "
-            f"(series {series_instance_uid}). Check the data folder."
-        )
-        raise UnreadableCtError(msg)
+    _check_is_there(path, uid=series_instance_uid)
     if format_of(path) == "metaimage":
-        check_metaimage_size(read_metaimage_header(path), series_instance_uid=series_instance_uid)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-        _check_kind(reader.GetNumberOfComponents(), reader.GetPixelIDValue(), uid=series_instance_uid)
-        return grid_of(reader)
-    except RuntimeError as error:
-        raise _unreadable(path, series_instance_uid, error) from error
-    except UnreadableCtError:
-        raise
-    except ValueError as error:
-        msg = f"{error} (series {series_instance_uid})"
-        raise UnreadableCtError(msg) from error
+        header = read_metaimage_header(path)
+        check_metaimage_size(header, series_instance_uid=series_instance_uid)
+        with naming_series(series_instance_uid):
+            grid = grid_of_header(header)
+        if grid is not None:
+            check_metaimage_kind(header, series_instance_uid=series_instance_uid)
+            return grid
+    elif format_of(path) == "nifti" and not is_packed_nifti(path):
+        check_nifti_size(path, series_instance_uid=series_instance_uid)
+    elif format_of(path) == "nrrd" and not (nrrd := read_nrrd_header(path)).is_packed:
+        check_nrrd_size(nrrd, series_instance_uid=series_instance_uid)
+    return read_itk_grid(path, series_instance_uid=series_instance_uid)
 
 
-def grid_of(image: sitk.Image | sitk.ImageFileReader) -> VoxelGrid:
-    """Return where the voxels of an ITK image, or of a header that was read, lie.
+def files_of_series(path: Path, *, series_instance_uid: str) -> tuple[Path, ...]:
+    """Return all files that a CT is read from, sorted, without reading a voxel.
 
     Raises:
-        ValueError: If it is not three-dimensional, or a spacing or the direction makes no sense.
+        UnreadableCtError: If they are not there, or the header that names them cannot be read.
     """
-    if image.GetDimension() != 3:
-        msg = f"A CT must have three dimensions, got {image.GetDimension()}. Check the CT's header."
-        raise ValueError(msg)
-    num_cols, num_rows, num_slices = (int(value) for value in image.GetSize())
-    x_mm, y_mm, z_mm = (float(value) for value in image.GetOrigin())
-    col_mm, row_mm, index_mm = (float(value) for value in image.GetSpacing())
-    return VoxelGrid(
-        size_irc=(num_slices, num_rows, num_cols),
-        spacing_mm=(col_mm, row_mm, index_mm),
-        origin_xyz=(x_mm, y_mm, z_mm),
-        direction=tuple(float(value) for value in image.GetDirection()),
-    )
+    if path.is_dir():
+        return tuple(_dicom_series(path, uid=series_instance_uid).paths)
+    _check_is_there(path, uid=series_instance_uid)
+    if format_of(path) == "metaimage":
+        return tuple(sorted({path, read_metaimage_header(path).data_path}))
+    if format_of(path) == "nrrd":
+        return tuple(sorted({path, read_nrrd_header(path).data_path}))
+    return (path,)
 
 
 def format_of(path: Path) -> str | None:
@@ -146,49 +116,35 @@ def series_stem(path: Path) -> str:
     return path.name[: -len(suffix)]
 
 
-def _read_dicom(folder: Path, *, uid: str) -> Ct:
+def _file_voxels(path: Path, *, uid: str) -> NDArray[np.int16]:
+    """Read the voxels of a file whose header has been read; what ITK would not notice is checked before."""
+    if format_of(path) == "metaimage":
+        header = read_metaimage_header(path)
+        if grid_of_header(header) is not None:
+            return read_voxels(header, series_instance_uid=uid)
+        if header.is_compressed:
+            unpacked_voxels(header, series_instance_uid=uid)
+    elif format_of(path) == "nifti" and is_packed_nifti(path):
+        check_nifti_size(path, series_instance_uid=uid)
+    elif format_of(path) == "nrrd" and (nrrd := read_nrrd_header(path)).is_packed:
+        check_nrrd_size(nrrd, series_instance_uid=uid)
+    return read_itk_voxels(path, series_instance_uid=uid)
+
+
+def _check_is_there(path: Path, *, uid: str) -> None:
+    if format_of(path) is None or not path.is_file():
+        msg = (
+            f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path.name} "
+            f"(series {uid}). Check the data folder."
+        )
+        raise UnreadableCtError(msg)
+
+
+def _dicom_series(folder: Path, *, uid: str) -> DicomSeries:
     found = scan_dicom_files(path for path in folder.iterdir() if path.is_file() and is_dicom_file(path))
     if uid not in found:
         msg = (
             f"The DICOM folder must hold series {uid}, got {sorted(found) or 'none'} ({folder}). Check the data folder."
         )
         raise UnreadableCtError(msg)
-    slices, grid = ordered_slices(found[uid])
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(item.path) for item in slices])
-    try:
-        with quiet_itk():
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise _unreadable(folder, uid, error) from error
-    return Ct(uid, _hounsfield_of(image, uid=uid), grid)
-
-
-def _check_kind(num_channels: int, pixel_id: int, *, uid: str) -> None:
-    if num_channels != 1 or pixel_id in _NARROW_TYPES:
-        kind = sitk.GetPixelIDValueAsString(pixel_id)
-        msg = (
-            f"A CT must hold one number of 16 bits or more per voxel, got {num_channels} of {kind} (series {uid}). "
-            "Leave label maps and pictures out of the data folder."
-        )
-        raise UnreadableCtError(msg)
-
-
-def _hounsfield_of(image: sitk.Image, *, uid: str) -> NDArray[np.int16]:
-    _check_kind(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDValue(), uid=uid)
-    values: NDArray[Any] = sitk.GetArrayViewFromImage(image)
-    if values.dtype == np.int16:
-        return np.array(values)
-    if np.issubdtype(values.dtype, np.floating):
-        if not np.isfinite(values).all():
-            num_bad = int(np.sum(~np.isfinite(values)))
-            msg = f"HU must be finite, got {num_bad} voxels that are not (series {uid}). Write the CT again."
-            raise UnreadableCtError(msg)
-        values = np.rint(values)
-    return np.asarray(np.clip(values, _INT16.min, _INT16.max).astype(np.int16))
-
-
-def _unreadable(path: Path, uid: str, error: RuntimeError) -> UnreadableCtError:
-    return UnreadableCtError(
-        f"A CT must be readable by ITK, got: {one_line(error)} ({path.name}, series {uid}). Copy it again."
-    )
+    return found[uid]

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.reading import grid_of
+from luna_pipeline.core.ct.itk import grid_of
 from luna_pipeline_tests.phantoms import IDENTITY, random_direction
 
 NUM_POINTS = 10_000

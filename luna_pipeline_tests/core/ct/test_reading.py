@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from luna_pipeline.core.ct.itk import grid_of
 from luna_pipeline.core.ct.nifti import check_nifti_size
-from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, grid_of, read_ct, read_grid
+from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, read_ct, read_grid
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
 
 UID = "1.2.3"

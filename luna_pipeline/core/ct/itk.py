@@ -1,0 +1,125 @@
+"""What ITK reads for us: every format and header that is not read here; imported when it is needed, not before."""
+
+# SimpleITK types half of its wrappers.
+# mypy: allow-untyped-calls
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series, one_line
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.ct.hounsfield import check_voxel_kind, to_hounsfield
+from luna_pipeline.core.ct.quiet import quiet_itk
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+def grid_of(image: "sitk.Image | sitk.ImageFileReader") -> VoxelGrid:
+    """Return where the voxels of an ITK image, or of a header that was read, lie.
+
+    Raises:
+        ValueError: If it is not three-dimensional, or a spacing or the direction makes no sense.
+    """
+    if image.GetDimension() != 3:
+        msg = f"A CT must have three dimensions, got {image.GetDimension()}. Check the CT's header."
+        raise ValueError(msg)
+    num_cols, num_rows, num_slices = (int(value) for value in image.GetSize())
+    x_mm, y_mm, z_mm = (float(value) for value in image.GetOrigin())
+    col_mm, row_mm, index_mm = (float(value) for value in image.GetSpacing())
+    return VoxelGrid(
+        size_irc=(num_slices, num_rows, num_cols),
+        spacing_mm=(col_mm, row_mm, index_mm),
+        origin_xyz=(x_mm, y_mm, z_mm),
+        direction=tuple(float(value) for value in image.GetDirection()),
+    )
+
+
+def read_itk_grid(path: Path, *, series_instance_uid: str) -> VoxelGrid:
+    """Read the header of a file of any format that ITK knows.
+
+    Raises:
+        UnreadableCtError: If ITK cannot read it, it is no CT, or its grid makes no sense.
+    """
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet_itk():
+            reader.ReadImageInformation()
+        _check_kind(reader.GetNumberOfComponents(), reader.GetPixelIDValue(), uid=series_instance_uid)
+    except RuntimeError as error:
+        raise _unreadable(path, series_instance_uid, error) from error
+    with naming_series(series_instance_uid):
+        return grid_of(reader)
+
+
+def read_itk_voxels(path: Path, *, series_instance_uid: str) -> NDArray[np.int16]:
+    """Read the HU of a file, shape (I, R, C).
+
+    Raises:
+        UnreadableCtError: If ITK cannot read it or it is no CT.
+    """
+    import SimpleITK as sitk
+
+    try:
+        with quiet_itk():
+            image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _unreadable(path, series_instance_uid, error) from error
+    return _hounsfield_of(image, uid=series_instance_uid)
+
+
+def read_itk_slices(paths: Sequence[Path], *, series_instance_uid: str, is_mixed: bool) -> NDArray[np.int16]:
+    """Read DICOM slices in the order given into one array of HU, shape (I, R, C).
+
+    Args:
+        paths: One file a slice.
+        series_instance_uid: For messages.
+        is_mixed: Whether the slices turn stored numbers into HU by different rules. ITK takes the number type of
+            the first slice for all: only a wide one then keeps every value.
+
+    Raises:
+        UnreadableCtError: If ITK cannot read one of them.
+    """
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in paths])
+    if is_mixed:
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+    try:
+        with quiet_itk():
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(paths[0].parent, series_instance_uid, error) from error
+    return _hounsfield_of(image, uid=series_instance_uid)
+
+
+def _check_kind(num_channels: int, pixel_id: int, *, uid: str) -> None:
+    import SimpleITK as sitk
+
+    is_narrow = pixel_id in {sitk.sitkUInt8, sitk.sitkInt8}
+    kind = sitk.GetPixelIDValueAsString(pixel_id)
+    check_voxel_kind(kind, num_channels=num_channels, num_bytes=1 if is_narrow else 2, series_instance_uid=uid)
+
+
+def _hounsfield_of(image: "sitk.Image", *, uid: str) -> NDArray[np.int16]:
+    import SimpleITK as sitk
+
+    _check_kind(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDValue(), uid=uid)
+    view = sitk.GetArrayViewFromImage(image)
+    values = to_hounsfield(view, series_instance_uid=uid)
+    # The view's memory goes with the image.
+    return values.copy() if values is view else values
+
+
+def _unreadable(path: Path, uid: str, error: RuntimeError) -> UnreadableCtError:
+    return UnreadableCtError(
+        f"A CT must be readable by ITK, got: {one_line(error)} ({path.name}, series {uid}). Copy it again."
+    )
