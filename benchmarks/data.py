@@ -22,7 +22,7 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 
 SPACING_MM = (0.703125, 0.703125, 1.25)
 ORIGIN_XYZ = (-180.0, -180.0, -300.0)
-NOISE_HU = 130.0
+NOISE_HU = 145.0
 AIR_HU, LUNG_HU, TISSUE_HU = -1000, -850, 40
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -99,13 +99,13 @@ def make_image(workload: Workload, *, number: int) -> sitk.Image:
 
 
 def make_hounsfield(size_irc: tuple[int, int, int], *, seed: tuple[int, ...]) -> NDArray[np.int16]:
-    """Return HU, int16 (I, R, C): body and lungs, blurred by nothing, under noise."""
+    """Return HU, int16 (I, R, C): body and lungs under noise."""
     rng = np.random.default_rng(seed)
     chest = _outline(size_irc[1], size_irc[2])
     hounsfield = np.empty(size_irc, dtype=np.int16)
     for target in hounsfield:
         noise = np.float32(NOISE_HU) * rng.standard_normal(chest.shape, dtype=np.float32)
-        target[:] = np.clip(np.rint(chest + noise), -1024, 3071)
+        target[:] = np.rint(chest + noise)
     return hounsfield
 
 
@@ -132,7 +132,7 @@ def points_in(size_irc: tuple[int, int, int], count: int, *, seed: tuple[int, ..
     grid = VoxelGrid(size_irc, SPACING_MM, ORIGIN_XYZ, IDENTITY)
     last = np.asarray(size_irc) - 1
     voxels = rng.uniform(last * (0.0, 0.1, 0.1), last * (1.0, 0.9, 0.9), size=(count, 3))
-    return np.asarray(np.round(grid.voxel_to_world(voxels), 6))
+    return np.asarray(np.round(grid.voxel_to_world(voxels), 7))
 
 
 def table_of(uids: NDArray[np.object_], points_xyz: NDArray[np.float64]) -> pd.DataFrame:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Site, points_in, table_of
-from benchmarks.project import ProjectCutter, can_skip_sync
+from benchmarks.project import ProjectCutter
 from benchmarks.timing import OnRun, Way, measure
 from benchmarks.workload import Workload
 
 
 def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure one series with more and more candidates, not waiting for the disk where the store knows how.
+    """Measure one series with more and more candidates, not waiting for the disk.
 
     Returns:
         Milliseconds by number of candidates, and the line through the medians.
@@ -43,6 +43,5 @@ def _way(site: Site, workload: Workload, folder: Path, *, count: int) -> Way:
     uid, shape = site.uids[0], workload.chunk_shape_irc
     points_xyz = points_in(workload.size_irc, count, seed=(workload.seed, 2, count))
     candidates = table_of(np.repeat(np.asarray([uid], dtype=object), count), points_xyz)
-    out, is_synced = folder / str(count), not can_skip_sync()
-    cutter = ProjectCutter(site, out=out, chunk_shape_irc=shape, is_synced=is_synced, candidates=candidates)
+    cutter = ProjectCutter(site, out=folder / str(count), chunk_shape_irc=shape, candidates=candidates)
     return Way(str(count), partial(cutter.cut_series, uid), cutter.remove)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Site, points_in, table_of
-from benchmarks.project import ProjectCutter, can_skip_sync
+from benchmarks.project import ProjectCutter
 from benchmarks.workload import Workload
 from luna_pipeline.core.ct.catalogue import catalogue_series
 
@@ -48,8 +48,7 @@ def _cut_and_tell(work: dict[str, Any]) -> dict[str, float]:
     points_xyz = points_in(tuple(work["size_irc"]), count, seed=(0, count))
     candidates = table_of(np.repeat(np.asarray([uid], dtype=object), count), points_xyz)
     site = Site(data_root, [uid], "", [uid], catalogue_series(data_root, patient_key=b"benchmark"), candidates)
-    shape = tuple(work["chunk_shape_irc"])
-    cutter = ProjectCutter(site, out=Path(work["out"]), chunk_shape_irc=shape, is_synced=not can_skip_sync())
+    cutter = ProjectCutter(site, out=Path(work["out"]), chunk_shape_irc=tuple(work["chunk_shape_irc"]))
     before = _peak_mib()
     cutter.cut_series(uid)
     peak = _peak_mib()

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.data import Site
 from benchmarks.limits import ByteMover
-from benchmarks.project import ProjectCutter, can_skip_sync
+from benchmarks.project import ProjectCutter
 from benchmarks.timing import OnRun, Way, measure
 from benchmarks.tutorial import TutorialCutter, time_parts, tutorial_table
 from benchmarks.workload import Workload
@@ -64,11 +64,9 @@ def _project_ways(site: Site, workload: Workload, folder: Path) -> list[Way]:
     ways = []
     for suffix, is_synced in (("", False), ("_synced", True)):
         for kind, uid in (("", site.uids[0]), ("_zraw", site.compressed_uid)):
-            if is_synced or can_skip_sync():
-                name = f"project{kind}{suffix}"
-                shape = workload.chunk_shape_irc
-                cutter = ProjectCutter(site, out=folder / name, chunk_shape_irc=shape, is_synced=is_synced)
-                ways.append(Way(name, partial(cutter.cut_series, uid), cutter.remove))
+            name, shape = f"project{kind}{suffix}", workload.chunk_shape_irc
+            cutter = ProjectCutter(site, out=folder / name, chunk_shape_irc=shape, is_synced=is_synced)
+            ways.append(Way(name, partial(cutter.cut_series, uid), cutter.remove))
     return ways
 
 

@@ -1,11 +1,8 @@
 """This project's way of cutting, by its public interface."""
 
-import dataclasses
-import inspect
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,16 +10,6 @@ from benchmarks.data import Site
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.service import CtCutoutService
 from luna_pipeline.core.cutouts.store import CutoutStore, SeriesCutouts
-
-
-def can_skip_sync() -> bool:
-    """Tell whether the store can be told not to wait for the disk."""
-    return any(field.name == "is_synced" for field in dataclasses.fields(CutoutStore))
-
-
-def can_use_workers() -> bool:
-    """Tell whether several series can be cut at once."""
-    return "workers" in inspect.signature(CtCutoutService.cut_many).parameters
 
 
 class ProjectCutter:
@@ -42,11 +29,11 @@ class ProjectCutter:
         *,
         out: Path,
         chunk_shape_irc: tuple[int, int, int],
-        is_synced: bool = True,
+        is_synced: bool = False,
         candidates: pd.DataFrame | None = None,
     ) -> None:
-        options: dict[str, Any] = {"is_synced": is_synced} if can_skip_sync() else {}
-        self.store = CutoutStore(out, **options)
+        self._out = out
+        self.store = CutoutStore(out, is_synced=is_synced)
         self.service = CtCutoutService(
             data_root=site.data_root,
             catalogue=site.catalogue,
@@ -64,8 +51,7 @@ class ProjectCutter:
 
     def cut_many(self, uids: Sequence[str], *, workers: int = 1) -> None:
         """Cut several series, some at once."""
-        options: dict[str, Any] = {"workers": workers} if can_use_workers() else {}
-        summary = self.service.cut_many(uids, **options)
+        summary = self.service.cut_many(uids, workers=workers)
         if summary.num_cut != len(uids):
             msg = f"All timed series must be cut, got {summary.num_cut} of {len(uids)} ({summary.failed})."
             raise RuntimeError(f"{msg} Remove their files first.")
@@ -76,4 +62,4 @@ class ProjectCutter:
 
     def remove(self) -> None:
         """Remove what was written."""
-        shutil.rmtree(self.store.root, ignore_errors=True)
+        shutil.rmtree(self._out, ignore_errors=True)
