@@ -8,17 +8,18 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.core.ct.dicom import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.metaimage import read_metaimage_header
-from luna_pipeline.core.ct.reading import FORMATS, format_of, read_grid, series_stem
+from luna_pipeline.core.ct.kept_catalogue import IDLE_SUFFIXES, glance_of, kept_rows, shows_at_a_glance
+from luna_pipeline.core.ct.reading import FORMATS, files_of_series, format_of, read_grid, series_stem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CATALOGUE_COLUMNS = (
     "series_instance_uid",
@@ -31,6 +32,7 @@ CATALOGUE_COLUMNS = (
     "subset",
     "patient_hash",
     "fingerprint",
+    "glance",
     "num_bytes",
     "is_readable",
     "reason",
@@ -38,30 +40,41 @@ CATALOGUE_COLUMNS = (
 _SUBSET_FOLDER = re.compile(r"subset(\d+)", re.IGNORECASE)
 _GRID_COLUMNS = ("size_irc", "spacing_mm", "origin_xyz", "direction")
 # Files that are no DICOM, so that they need not be opened to see it.
-_OTHER_SUFFIXES = {".raw", ".zraw", ".csv", ".xml", ".txt", ".json", ".npz", ".png", ".pdf", ".md", ".zip", ".xz"}
+_OTHER_SUFFIXES = IDLE_SUFFIXES | {".raw", ".zraw"}
 
 
-def catalogue_series(data_root: Path, *, patient_key: bytes) -> pd.DataFrame:
+def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame | None" = None) -> "pd.DataFrame":
     """List every series below a folder.
 
     Args:
         data_root: Folder with MetaImage, NRRD or NIfTI files and DICOM folders, at any depth.
         patient_key: Key of the patients' hashes; the ids themselves are not kept.
+        kept: An earlier catalogue of it. Rows of folders whose files have the names, sizes and times of then are
+            taken over, and none of these files is opened.
 
     Returns:
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
         the data root; size, spacing, origin and direction as in ``VoxelGrid``; subset (Int64, null where unknown);
-        patient_hash (DICOM only); fingerprint of header, names, sizes and times of the files; num_bytes of the data
-        files; is_readable, and the reason where it is not. A series that lies there twice is readable at the first
-        of its paths alone, so that a uid is unique among the readable rows.
+        patient_hash (DICOM only); fingerprint of header, names, sizes and times of the files; glance of the folder
+        (null where the next catalogue must look again); num_bytes of the data files; is_readable, and the reason
+        where it is not. A series that lies there twice is readable at the first of its paths alone, so that a uid is
+        unique among the readable rows.
 
     Raises:
         FileNotFoundError: If there is no such folder or no CT in it.
     """
+    import pandas as pd
+
     if not data_root.is_dir():
         msg = f"The data folder must be there, got {data_root} (no such folder). Make it and put CTs into it."
         raise FileNotFoundError(msg)
-    rows = [row for files in _files_below(data_root) for row in _rows_of(files, data_root, patient_key)]
+    known = kept_rows(kept, columns=CATALOGUE_COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for folder, files in _files_below(data_root):
+        glance = glance_of(folder, files, data_root=data_root, patient_key=patient_key)
+        rows += known.get(glance) or _rows_of(
+            folder, files, data_root=data_root, patient_key=patient_key, glance=glance
+        )
     if not rows:
         msg = (
             f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {data_root}). "
@@ -94,8 +107,8 @@ def grid_of_row(row: Any) -> VoxelGrid:
     )
 
 
-def _files_below(root: Path) -> Iterator[list[Path]]:
-    """Yield each folder's files, sorted, walking through links but into no folder twice."""
+def _files_below(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield each folder with its files, sorted, walking through links but into no folder twice."""
     seen: set[str] = set()
     for name, folders, files in os.walk(root, followlinks=True):
         if os.path.realpath(name) in seen:
@@ -103,30 +116,35 @@ def _files_below(root: Path) -> Iterator[list[Path]]:
             continue
         seen.add(os.path.realpath(name))
         folders[:] = sorted(folder for folder in folders if not folder.startswith((".", "seg-lungs")))
-        yield [Path(name, file) for file in sorted(files) if not file.startswith(".")]
+        yield Path(name), [Path(name, file) for file in sorted(files) if not file.startswith(".")]
 
 
-def _rows_of(files: list[Path], data_root: Path, patient_key: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one folder."""
-    for path in files:
-        if format_of(path) is not None:
-            yield _file_row(path, data_root)
+def _rows_of(
+    folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes, glance: str
+) -> list[dict[str, Any]]:
+    """Return the rows of one folder by the headers of its files."""
+    rows = [_file_row(path, data_root) for path in files if format_of(path) is not None]
     others = (path for path in files if format_of(path) is None and path.suffix.lower() not in _OTHER_SUFFIXES)
-    for series in scan_dicom_files(path for path in others if is_dicom_file(path)).values():
-        yield _dicom_row(series, data_root, patient_key)
+    found = scan_dicom_files(path for path in others if is_dicom_file(path))
+    rows += [_dicom_row(series, data_root, patient_key) for series in found.values()]
+    # Voxels that lie elsewhere change without the folder showing it.
+    is_all_seen = all(shows_at_a_glance(path, folder) for row in rows for path in row.pop("data_files"))
+    return [row | {"glance": glance if is_all_seen else None} for row in rows]
 
 
 def _file_row(path: Path, data_root: Path) -> dict[str, Any]:
     uid = series_stem(path)
     row = _new_row(uid, path, data_root) | {"format": format_of(path)}
-    header, data_files = b"", [path]
+    header, data_files = b"", {path}
     try:
-        if path.suffix.lower() == ".mhd" and path.is_file():
-            header, data_files = path.read_bytes(), [read_metaimage_header(path).data_path]
+        data_files = set(files_of_series(path, series_instance_uid=uid))
+        if path.suffix.lower() == ".mhd":
+            # Its text counts, not its time: a header that is written again changes nothing.
+            header, data_files = path.read_bytes(), data_files - {path}
         _fill_grid(row, read_grid(path, series_instance_uid=uid))
     except (ValueError, OSError) as error:
         row["reason"] = str(error)
-    _fill_files(row, header, [file for file in data_files if file.is_file()])
+    _fill_files(row, header, data_files)
     return row
 
 
@@ -140,7 +158,7 @@ def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> dict
         _fill_grid(row, grid)
     except ValueError as error:
         row["reason"] = str(error)
-    _fill_files(row, b"", series.paths)
+    _fill_files(row, b"", set(series.paths))
     return row
 
 
@@ -160,14 +178,14 @@ def _fill_grid(row: dict[str, Any], grid: VoxelGrid) -> None:
     row.update({column: list(getattr(grid, column)) for column in _GRID_COLUMNS}, is_readable=True)
 
 
-def _fill_files(row: dict[str, Any], header: bytes, data_files: list[Path]) -> None:
+def _fill_files(row: dict[str, Any], header: bytes, data_files: set[Path]) -> None:
     digest = hashlib.sha256(header)
     num_bytes = 0
-    for file in sorted(data_files):
+    for file in sorted(file for file in data_files if file.is_file()):
         status = file.stat()
         digest.update(f"\n{file.name}\0{status.st_size}\0{status.st_mtime_ns}".encode())
         num_bytes += status.st_size
-    row.update(fingerprint=digest.hexdigest(), num_bytes=num_bytes)
+    row.update(fingerprint=digest.hexdigest(), num_bytes=num_bytes, data_files=data_files)
 
 
 def _mark_duplicates(rows: list[dict[str, Any]]) -> None:
@@ -184,4 +202,3 @@ def _mark_duplicates(rows: list[dict[str, Any]]) -> None:
                 f"Duplicate series: a series must lie in one place, got {row['path']} besides {first_path} "
                 f"(series {uid}). Keep one of them."
             )
-            row.update(dict.fromkeys(_GRID_COLUMNS))
