@@ -1,6 +1,6 @@
 """The one place that turns world millimetres into voxels and back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -93,6 +93,21 @@ class VoxelGrid:
         """Tell for each voxel (shape (..., 3), index, row, col) whether it lies in the CT."""
         voxels = np.asarray(voxels_irc)
         return np.asarray(((voxels >= 0) & (voxels < np.asarray(self.size_irc))).all(axis=-1))
+
+    @property
+    def spacing_irc(self) -> NDArray[np.float64]:
+        """Spacing in mm along index, row, col: ``spacing_mm`` in the order of an array's axes."""
+        return np.asarray(self.spacing_mm[::-1], dtype=np.float64)
+
+    def resampled(self, spacing_mm: tuple[float, float, float]) -> "VoxelGrid":
+        """Return the grid of the same CT with another spacing (x, y, z): same first voxel, same axes.
+
+        It holds every voxel whose centre lies in the CT, half a voxel around its outermost centres included.
+        """
+        last_irc = (np.asarray(self.size_irc) - 0.5) * self.spacing_irc / np.asarray(spacing_mm[::-1])
+        # A centre that lies on the CT's very border counts as outside, as in ITK.
+        num_slices, num_rows, num_cols = (int(size) for size in np.ceil(last_irc - 1e-9))
+        return replace(self, size_irc=(num_slices, num_rows, num_cols), spacing_mm=spacing_mm)
 
     @property
     def is_oblique(self) -> bool:

@@ -7,60 +7,111 @@ somebody else.
 
 import io
 import json
+import math
 import mmap
+import os
 import struct
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-ALIGNMENT = 64
+from luna_pipeline.core.cutouts.stored_zip import END_RECORD_BYTES, Member, central_directory, local_header, placed
+
 _BLOCK_BYTES = 1 << 20
-_LOCAL_HEADER_BYTES = 30
-_ZIP64_EXTRA_BYTES = 20
-_END_RECORD_BYTES = 22
 _NPY_HEADER_BYTES = 128
-_PADDING_TAG = 0xD935
-"""Tag of the zip field that Android's zipalign registered for alignment; others skip it."""
 
 
 class DamagedCutoutsError(ValueError):
     """A file that is there but is not a whole file of cutouts of its series."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """Where an array's ``.npy`` lies in the file: offset and number of bytes, and its CRC-32."""
+class Blocks(Protocol):
+    """An array that is not there as a whole, but comes piece by piece."""
 
-    name: str
-    offset: int
-    num_bytes: int
-    crc: int
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of its values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape when all pieces lie one after the other."""
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the pieces; one stays as it is until two more have been asked for."""
 
 
-def write_aligned_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_aligned_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any] | Blocks]) -> int:
     """Write arrays one after the other; equal arrays give equal bytes, and no array is copied.
+
+    While one piece is written, the next one is made.
 
     Args:
         file: An empty file, open for writing and seeking.
-        arrays: C-contiguous arrays by name, in the order in which they are to lie in the file.
+        arrays: C-contiguous arrays, or such that come piece by piece, by name, in the order in which they are to
+            lie in the file.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        OSError: If the disk has no room for them; it is claimed before the first piece is made.
     """
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    writer = _Writer(file, {name: (np.dtype(array.dtype), array.shape) for name, array in arrays.items()})
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
         for name, array in arrays.items():
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            info.extra = _padding(file.tell(), info.filename)
-            # Always with 64-bit sizes: chunks may exceed 4 GB, and the local header's length is known
-            # beforehand.
-            with archive.open(info, "w", force_zip64=True) as member:
-                member.write(_npy_header(array.dtype, array.shape))
-                content = array.reshape(-1).view(np.uint8)
-                for start in range(0, content.size, _BLOCK_BYTES):
-                    member.write(content[start : start + _BLOCK_BYTES].data)
+            for piece in _pieces(array) if isinstance(array, np.ndarray) else array.blocks():
+                if pending is not None:
+                    pending.result()
+                pending = pool.submit(writer.append, name, piece)
+        if pending is not None:
+            pending.result()
+    return writer.finish()
+
+
+def _pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    content = array.reshape(-1).view(np.uint8)
+    for start in range(0, content.size, _BLOCK_BYTES):
+        yield content[start : start + _BLOCK_BYTES]
+
+
+class _Writer:
+    """A file whose layout is settled before its contents are known."""
+
+    def __init__(self, file: IO[bytes], arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+        self._file = file
+        self._headers = {name: _npy_header(dtype, shape) for name, (dtype, shape) in arrays.items()}
+        self._left = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in arrays.items()}
+        self._members = _layout({name: _NPY_HEADER_BYTES + num_bytes for name, num_bytes in self._left.items()})
+        self._crc = {name: crc32(header) for name, header in self._headers.items()}
+        if hasattr(os, "posix_fallocate"):
+            # A full disk shows now, and pages that are allocated in one go are written several times as fast.
+            os.posix_fallocate(file.fileno(), 0, list(self._members.values())[-1].end)
+
+    def append(self, name: str, piece: NDArray[Any]) -> None:
+        content = piece.reshape(-1).view(np.uint8)
+        self._file.seek(self._members[name].end - self._left[name])
+        self._file.write(content.data)
+        self._crc[name] = crc32(content, self._crc[name])
+        self._left[name] -= content.size
+
+    def finish(self) -> int:
+        """Write what stands around the arrays."""
+        if wrong := [name for name, left in self._left.items() if left]:
+            msg = f"Every array must be written as announced, got another length of {', '.join(wrong)}."
+            raise ValueError(f"{msg} State the shape that is written.")
+        members = [member._replace(crc=self._crc[name]) for name, member in self._members.items()]
+        for member, npy_header in zip(members, self._headers.values(), strict=True):
+            self._file.seek(member.start)
+            self._file.write(local_header(member) + npy_header)
+        self._file.seek(members[-1].end)
+        self._file.write(central_directory(members))
+        return self._file.tell()
 
 
 def locate_members(file: BinaryIO, names: Sequence[str]) -> dict[str, Member]:
@@ -79,19 +130,16 @@ def locate_members(file: BinaryIO, names: Sequence[str]) -> dict[str, Member]:
     expected = [f"{name}.npy" for name in names]
     if found != expected:
         raise DamagedCutoutsError(_damaged(file, f"members {', '.join(expected)}", f"{', '.join(found)}"))
-    members, offset = {}, 0
-    for name, info in zip(names, infos, strict=True):
-        start = offset + _LOCAL_HEADER_BYTES + len(info.filename) + len(_padding(offset, info.filename))
-        start += _ZIP64_EXTRA_BYTES
+    members = _layout({name: info.file_size for name, info in zip(names, infos, strict=True)})
+    for (name, member), info in zip(members.items(), infos, strict=True):
         is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        if info.header_offset != offset or not is_stored:
+        if info.header_offset != member.start or not is_stored:
             got = f"{name} at byte {info.header_offset} in a file of another writer or with missing bytes"
-            raise DamagedCutoutsError(_damaged(file, f"{name} stored at byte {offset}", got))
-        members[name] = Member(name, start, info.file_size, info.CRC)
-        offset = start + info.file_size
-    if directory_offset != offset:
-        raise DamagedCutoutsError(_damaged(file, f"{offset} bytes of members", f"{directory_offset}"))
-    return members
+            raise DamagedCutoutsError(_damaged(file, f"{name} stored at byte {member.start}", got))
+    end = members[names[-1]].end
+    if directory_offset != end:
+        raise DamagedCutoutsError(_damaged(file, f"{end} bytes of members", f"{directory_offset}"))
+    return {name: members[name]._replace(crc=info.CRC) for name, info in zip(names, infos, strict=True)}
 
 
 def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
@@ -102,7 +150,7 @@ def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
     """
     file.seek(member.offset)
     content = file.read(member.num_bytes)
-    if zlib.crc32(content) != member.crc:
+    if crc32(content) != member.crc:
         raise DamagedCutoutsError(_damaged(file, f"member {member.name} as written", "another CRC"))
     try:
         value = json.loads(content[_NPY_HEADER_BYTES:])
@@ -132,22 +180,25 @@ def map_members(
 
 def first_overwritten(file: BinaryIO, members: Mapping[str, Member]) -> str | None:
     """Read the whole file and return the first member whose bytes differ from its CRC-32, if any."""
-    for member in members.values():
+    for name, member in members.items():
         file.seek(member.offset)
         crc, left = 0, member.num_bytes
         while left and (block := file.read(min(left, _BLOCK_BYTES))):
-            crc = zlib.crc32(block, crc)
+            crc = crc32(block, crc)
             left -= len(block)
         if left or crc != member.crc:
-            return member.name
+            return name
     return None
 
 
-def _padding(offset: int, filename: str) -> bytes:
-    """Return the zip field after which the data of a member, whose header is at ``offset``, is aligned."""
-    unpadded = offset + _LOCAL_HEADER_BYTES + len(filename) + _ZIP64_EXTRA_BYTES + 6
-    num_zeros = -unpadded % ALIGNMENT
-    return struct.pack("<HHH", _PADDING_TAG, 2 + num_zeros, ALIGNMENT) + bytes(num_zeros)
+def _layout(num_bytes: Mapping[str, int]) -> dict[str, Member]:
+    """Return where the ``.npy`` of each array lies: it follows from their sizes."""
+    members: dict[str, Member] = {}
+    start = 0
+    for name, size in num_bytes.items():
+        members[name] = placed(f"{name}.npy", start, size)
+        start = members[name].end
+    return members
 
 
 def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -159,7 +210,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 def _central_directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
     try:
-        file.seek(-_END_RECORD_BYTES, io.SEEK_END)
+        file.seek(-END_RECORD_BYTES, io.SEEK_END)
         # zipfile itself would accept anything behind the archive as a comment.
         if file.read(4) != b"PK\x05\x06":
             msg = "it does not end where a zip file ends"

@@ -6,6 +6,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    from luna_pipeline.core.cutouts._gather import copy_clipped
+except ImportError:  # No compiler when the package was installed: NumPy does the same, see _fill.
+    copy_clipped = None  # type: ignore[assignment]
+
+CUTTING_CODE_VERSION = "1"
+"""Raised by hand when the code cuts other voxels for the same CT, candidates and parameters."""
+
+AIR_HU = -1000
+# Twelve bits with the usual intercept of -1024 hold nothing lower: what is lower is padding (-2000, -2048, -3024).
+LOWEST_MEASURED_HU = -1024
+
 EdgeRule = Literal["pad", "shift"]
 EDGE_RULES: tuple[EdgeRule, ...] = ("pad", "shift")
 
@@ -15,17 +27,19 @@ class CuttingParameters:
     """All that decides, besides the CT and the candidates, what a cutout holds.
 
     Attributes:
-        chunk_shape_irc: Voxels along index, row and col. Boxes are cut in voxels, nothing is resampled: how
-            many mm a box spans follows the CT's spacing, which is kept beside the cutouts.
+        chunk_shape_irc: Voxels along index, row and col.
         hu_window: Lowest and highest HU; everything outside is clipped. Below -1000 lies what scanners write
             outside their field of view, above 1000 metal and dense bone: neither says anything about a
             nodule.
         edge_rule: What happens where a box leaves the CT. ``pad``: the candidate stays in the middle, outside
             the CT lies the window's lower end. ``shift``: the box is moved into the CT, the candidate leaves
             the middle.
+        resampled_spacing_mm: Distance of neighbouring voxels of a cutout along x, y, z, as ``VoxelGrid.spacing_mm``
+            has them; the CT is interpolated trilinearly. None: boxes are cut in the CT's own voxels, and how many
+            mm one spans follows the CT's spacing, which is kept beside the cutouts.
 
     Raises:
-        ValueError: If a size is not positive, the window is empty or does not fit int16, or the rule is
+        ValueError: If a size or spacing is not positive, the window is empty or does not fit int16, or the rule is
             unknown.
 
     Source:
@@ -36,6 +50,7 @@ class CuttingParameters:
     chunk_shape_irc: tuple[int, int, int] = (32, 48, 48)
     hu_window: tuple[int, int] = (-1000, 1000)
     edge_rule: EdgeRule = "pad"
+    resampled_spacing_mm: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         shape, window = tuple(map(int, self.chunk_shape_irc)), tuple(map(int, self.hu_window))
@@ -49,17 +64,30 @@ class CuttingParameters:
         if self.edge_rule not in EDGE_RULES:
             msg = f"The edge rule must be one of {EDGE_RULES}, got {self.edge_rule!r}. Choose one of them."
             raise ValueError(msg)
+        if self.resampled_spacing_mm is not None:
+            spacing_mm = tuple(map(float, self.resampled_spacing_mm))
+            if len(spacing_mm) != 3 or not (min(spacing_mm) > 0 and np.isfinite(spacing_mm).all()):
+                msg = f"Resampled spacing must be three positive lengths in mm, got {self.resampled_spacing_mm}."
+                raise ValueError(f"{msg} Give x, y, z, such as (0.7, 0.7, 1.25), or nothing.")
+            object.__setattr__(self, "resampled_spacing_mm", spacing_mm)
         # Lists (from JSON or a run's configuration) become tuples: equal parameters are equal and hashable.
         object.__setattr__(self, "chunk_shape_irc", shape)
         object.__setattr__(self, "hu_window", window)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON knows them."""
+        spacing_mm = self.resampled_spacing_mm
         return {
             "chunk_shape_irc": list(self.chunk_shape_irc),
             "hu_window": list(self.hu_window),
             "edge_rule": self.edge_rule,
+            "resampling": spacing_mm and {"spacing_mm": list(spacing_mm), "interpolation": "trilinear"},
         }
+
+    @property
+    def num_chunk_bytes(self) -> int:
+        """Bytes of one chunk."""
+        return 2 * int(np.prod(self.chunk_shape_irc))
 
 
 def cut_chunks(
@@ -73,7 +101,7 @@ def cut_chunks(
     Args:
         hounsfield: CT values in HU, shape (I, R, C); never changed.
         centers_irc: Voxels of the candidates, shape (N, 3), inside the CT.
-        parameters: Shape, HU window and edge rule.
+        parameters: Shape, HU window and edge rule; the boxes are cut in the array's own voxels.
         out: Where to put the result, shape (N, *chunk_shape_irc); made where it is not given.
 
     Returns:
@@ -84,45 +112,89 @@ def cut_chunks(
         ValueError: If a shape is wrong, a centre lies outside the CT, or ``shift`` meets a CT thinner than
             the chunk.
     """
-    centers = _checked_centers(hounsfield, centers_irc)
+    _check_voxels(hounsfield)
+    centers = checked_centers(hounsfield.shape, centers_irc)
     shape = np.asarray(parameters.chunk_shape_irc)
-    out = _checked_out(out, (len(centers), *parameters.chunk_shape_irc))
-    starts = centers - shape // 2
-    if parameters.edge_rule == "shift":
-        starts = _shifted(starts, hounsfield.shape, parameters)
-    lower_hu, upper_hu = (np.int16(hu) for hu in parameters.hu_window)
+    out = checked_out(out, (len(centers), *parameters.chunk_shape_irc))
+    starts = box_starts(centers, hounsfield.shape, parameters)
     first = np.maximum(starts, 0)
     last = np.minimum(starts + shape, hounsfield.shape)
     is_inside = (last - first == shape).all(axis=1)
     for chunk, is_whole, start, a, b in zip(out, is_inside, starts, first, last, strict=True):
         target = chunk
         if not is_whole:
-            chunk.fill(lower_hu)
+            chunk.fill(parameters.hu_window[0])
             target = chunk[tuple(map(slice, a - start, b - start))]
-        np.clip(hounsfield[a[0] : b[0], a[1] : b[1], a[2] : b[2]], lower_hu, upper_hu, out=target)
+        _fill(target, hounsfield, a, b, parameters.hu_window)
     return out
 
 
-def _checked_centers(hounsfield: NDArray[np.int16], centers_irc: NDArray[Any]) -> NDArray[np.int64]:
-    if hounsfield.dtype != np.int16 or not np.issubdtype(centers_irc.dtype, np.integer):
-        msg = f"CT and centres must be int16 and whole numbers, got {hounsfield.dtype}, {centers_irc.dtype}."
-        raise TypeError(f"{msg} Read the CT with read_ct and round with VoxelGrid.nearest_voxel.")
-    if hounsfield.ndim != 3 or centers_irc.ndim != 2 or centers_irc.shape[1] != 3:
-        msg = f"CT and centres must be (I, R, C) and (N, 3), got {hounsfield.shape} and {centers_irc.shape}."
-        raise ValueError(f"{msg} Hand over one CT and its candidates' voxels.")
-    is_outside = ((centers_irc < 0) | (centers_irc >= hounsfield.shape)).any(axis=1)
+def box_starts(
+    centers_irc: NDArray[np.int64], ct_shape: tuple[int, ...], parameters: CuttingParameters
+) -> NDArray[np.int64]:
+    """Return the first voxel of the box around each centre (N, 3); under ``shift`` the boxes lie in the CT.
+
+    Raises:
+        ValueError: If ``shift`` meets a CT thinner than the chunk.
+    """
+    starts = centers_irc - np.asarray(parameters.chunk_shape_irc) // 2
+    return _shifted(starts, ct_shape, parameters) if parameters.edge_rule == "shift" else starts
+
+
+def _fill(
+    target: NDArray[np.int16],
+    hounsfield: NDArray[np.int16],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    hu_window: tuple[int, int],
+) -> None:
+    """Copy the voxels from ``first`` to ``last``, clipped; padding becomes air."""
+    if copy_clipped is not None and target.flags.c_contiguous and hounsfield.flags.c_contiguous:
+        copy_clipped(hounsfield, hounsfield.shape, first, target.shape, *hu_window, target)
+    else:
+        box = hounsfield[tuple(map(slice, first, last))]
+        np.clip(box, np.int16(hu_window[0]), np.int16(hu_window[1]), out=target)
+    # In a window that ends at -1000, as usual, clipping has done it.
+    if hu_window[0] < LOWEST_MEASURED_HU:
+        target[target < LOWEST_MEASURED_HU] = AIR_HU
+
+
+def _check_voxels(hounsfield: NDArray[np.int16]) -> None:
+    if hounsfield.dtype != np.int16:
+        msg = f"A CT must be int16, got {hounsfield.dtype}. Read the CT with read_ct."
+        raise TypeError(msg)
+    if hounsfield.ndim != 3:
+        msg = f"A CT must be (I, R, C), got {hounsfield.shape}. Hand over one CT."
+        raise ValueError(msg)
+
+
+def checked_centers(ct_shape: tuple[int, ...], centers_irc: NDArray[Any]) -> NDArray[np.int64]:
+    """Return centres (N, 3) as int64.
+
+    Raises:
+        TypeError: If they are not whole numbers.
+        ValueError: If their shape is wrong or one lies outside the CT.
+    """
+    if not np.issubdtype(centers_irc.dtype, np.integer):
+        msg = f"Centres must be whole numbers, got {centers_irc.dtype}. Round with VoxelGrid.nearest_voxel."
+        raise TypeError(msg)
+    if centers_irc.ndim != 2 or centers_irc.shape[1] != 3:
+        msg = f"Centres must be (N, 3), got {centers_irc.shape}. Hand over the candidates' voxels."
+        raise ValueError(msg)
+    is_outside = ((centers_irc < 0) | (centers_irc >= ct_shape)).any(axis=1)
     if is_outside.any():
         row, count = int(is_outside.argmax()), int(is_outside.sum())
         center_irc = tuple(centers_irc[row].tolist())
         msg = (
-            f"Each centre must lie in the CT of shape {hounsfield.shape}, got {center_irc} "
+            f"Each centre must lie in the CT of shape {ct_shape}, got {center_irc} "
             f"(row {row} of {len(centers_irc)}, {count} such). Reject such candidates first."
         )
         raise ValueError(msg)
     return centers_irc.astype(np.int64)
 
 
-def _checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
+def checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """Return room for the result: ``out`` if it fits, new room where there is none."""
     if out is None:
         return np.empty(shape, dtype=np.int16)
     if out.dtype != np.int16:

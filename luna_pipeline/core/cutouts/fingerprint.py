@@ -5,6 +5,7 @@ Labels are not among them: a changed diameter, class or rating changes tables an
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.cutouts.cutting import CuttingParameters
-
-CUTTING_CODE_VERSION = "1"
-"""Raised by hand when the code cuts other voxels for the same CT, candidates and parameters."""
+from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
 
 _ROW = np.dtype([("candidate_id", "<i8"), ("x_mm", "<f8"), ("y_mm", "<f8"), ("z_mm", "<f8")])
 
@@ -25,26 +23,34 @@ class Fingerprint:
     """Four digests, one for each thing a file of cutouts depends on.
 
     Attributes:
-        ct: Fingerprint of the CT's files, from the catalogue.
+        ct: How the CT's files look from outside (header, names, sizes, times), from the catalogue.
         rows: Digest of the candidates' ids and places.
         parameters: Digest of the cutting parameters.
         code: Version of the cutting code.
+        ct_content: Digest of the bytes of the CT's files, known once they were read. It counts, where it is known,
+            instead of ``ct``: files that were only copied or touched are the same CT.
     """
 
     ct: str
     rows: str
     parameters: str
     code: str
+    ct_content: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the four, 64 hexadecimal digits."""
-        return _sha256(json.dumps([self.ct, self.rows, self.parameters, self.code]).encode())
+        return _sha256(json.dumps([self.ct_content or self.ct, self.rows, self.parameters, self.code]).encode())
+
+    def differences(self, recorded: Mapping[str, str]) -> list[str]:
+        """Return which of ``ct``, ``rows``, ``parameters``, ``code`` are not as a file's header recorded them."""
+        return [part for part in ("ct", "rows", "parameters", "code") if getattr(self, part) != recorded.get(part)]
 
     def as_dict(self) -> dict[str, str]:
-        """Return the four and their common digest by name, as they stand in a file's header."""
+        """Return the digests and their common one by name, as they stand in a file's header."""
         return {
             "ct": self.ct,
+            "ct_content": self.ct_content,
             "rows": self.rows,
             "parameters": self.parameters,
             "code": self.code,
@@ -60,7 +66,9 @@ def rows_fingerprint(rows: pd.DataFrame) -> str:
 
 def parameters_fingerprint(parameters: CuttingParameters) -> str:
     """Digest the cutting parameters."""
-    return _sha256(json.dumps(parameters.as_dict(), sort_keys=True).encode())
+    # What is not set does not count: a parameter that is added later leaves the digests of before as they are.
+    values = {name: value for name, value in parameters.as_dict().items() if value is not None}
+    return _sha256(json.dumps(values, sort_keys=True).encode())
 
 
 def series_fingerprint(catalogue_row: Any, rows: pd.DataFrame, parameters: CuttingParameters) -> Fingerprint:

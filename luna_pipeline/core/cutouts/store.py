@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +17,37 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.aligned_npz import (
     DamagedCutoutsError,
-    Member,
     first_overwritten,
     locate_members,
     map_members,
     read_json,
     write_aligned_npz,
 )
+from luna_pipeline.core.cutouts.chunks import Chunks, CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
-from luna_pipeline.core.files import sweep_temporary_files, written_atomically
+from luna_pipeline.core.cutouts.stored_zip import Member
+from luna_pipeline.core.files import (
+    AnyPath,
+    listing,
+    opened,
+    read_bytes,
+    remove,
+    status_of,
+    sweep_temporary_files,
+    write_bytes,
+    written_atomically,
+)
+from luna_pipeline.core.local_copies import LocalCopies
+from luna_pipeline.core.remote_files import FileStatus
 
 __all__ = ["CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 lacks ct_content among the fingerprints and has its rows in the order of their ids.
+READABLE_VERSIONS = (1, 2)
 _ARRAYS = {"ct_chunks": np.int16, "center_irc": np.int32, "center_xyz": np.float64, "candidate_id": np.int64}
+_KNOWN_FOLDER = ".ct_contents"
 _MEMBERS = (*_ARRAYS, "header")
 
 
@@ -44,7 +60,8 @@ class SeriesCutouts:
     """The cutouts of one series.
 
     Attributes:
-        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col.
+        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col; from a file it is a view
+            of the mapped file, from a CT it is cut when it is asked for.
         center_irc: Voxel of each candidate in the CT, int32 (N, 3).
         center_xyz: World mm of each candidate, float64 (N, 3).
         candidate_id: int64 (N,).
@@ -54,7 +71,7 @@ class SeriesCutouts:
         ValueError: If dtypes differ, or the arrays are not of one length.
     """
 
-    ct_chunks: NDArray[np.int16]
+    ct_chunks: Chunks
     center_irc: NDArray[np.int32]
     center_xyz: NDArray[np.float64]
     candidate_id: NDArray[np.int64]
@@ -87,10 +104,16 @@ def build_header(
         "origin_xyz": [float(value) for value in grid.origin_xyz],
         "direction": [float(value) for value in grid.direction],
         **parameters.as_dict(),
-        "resampling": None,
         "fingerprints": fingerprint.as_dict(),
         "note": "research use only",
     }
+
+
+class CutoutSource(Protocol):
+    """Whatever has the cutouts of each series: a store, or the CTs themselves."""
+
+    def read(self, series_instance_uid: str, /) -> SeriesCutouts:
+        """Return the cutouts of a series."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +121,17 @@ class CutoutStore:
     """A folder of cutouts, one file a series; several processes may write to it at once.
 
     Attributes:
-        root: The folder; it is made by the first write.
+        root: The folder, on a disk or in S3; it is made by the first write.
+        copies: Where files in S3 are copied to before they are mapped; not needed for a folder on a disk.
+        is_synced: Whether a file takes its name only when the disk has it. Without, writing is as fast as memory,
+            and a power cut (not a killed process) may lose files; those that it damaged are seen by ``check``.
     """
 
-    root: Path
+    root: AnyPath
+    copies: LocalCopies | None = None
+    is_synced: bool = True
 
-    def path(self, series_instance_uid: str) -> Path:
+    def path(self, series_instance_uid: str) -> AnyPath:
         """Return where the file of a series is or will be.
 
         Raises:
@@ -126,11 +154,10 @@ class CutoutStore:
             msg = f"Cutouts must be of their file's series, got {cutouts.header.get('series_instance_uid')!r}"
             raise ValueError(f"{msg} (series {series_instance_uid}). Build the header for this series.")
         header = json.dumps(cutouts.header, allow_nan=False).encode()
-        arrays = {name: np.ascontiguousarray(getattr(cutouts, name)) for name in _ARRAYS}
+        arrays = {name: _contiguous(getattr(cutouts, name)) for name in _ARRAYS}
         try:
-            with written_atomically(path) as file:
-                write_aligned_npz(file, {**arrays, "header": np.frombuffer(header, dtype=np.uint8)})
-                return file.tell()
+            with written_atomically(path, is_synced=self.is_synced) as file:
+                return write_aligned_npz(file, {**arrays, "header": np.frombuffer(header, dtype=np.uint8)})
         except OSError as error:
             msg = (
                 f"Cutouts must be written whole, got {error.strerror or error} (series "
@@ -148,7 +175,7 @@ class CutoutStore:
             FileNotFoundError: If the series was not cut.
             DamagedCutoutsError: If the file is not whole, or not of this series.
         """
-        with self._opened(series_instance_uid) as file:
+        with self._opened(series_instance_uid, is_mapped=True) as file:
             return _read(file, *self._described(file, series_instance_uid))
 
     def header(self, series_instance_uid: str) -> dict[str, Any]:
@@ -168,10 +195,34 @@ class CutoutStore:
         except (FileNotFoundError, DamagedCutoutsError):
             return None
 
+    def keep_ct_content(self, series_instance_uid: str, fingerprint: Fingerprint) -> None:
+        """Note that the CT's files, as they look now, hold the same bytes as when the series was cut.
+
+        The file of the series need not be written again for that, and the CT need not be read at each look.
+        """
+        known = {"ct": fingerprint.ct, "ct_content": fingerprint.ct_content}
+        write_bytes(self._known_path(series_instance_uid), json.dumps(known).encode())
+
+    def kept_ct_content(self, series_instance_uid: str, ct: str) -> str | None:
+        """Return the content of CT files that look like ``ct``, where it was noted."""
+        try:
+            known = json.loads(read_bytes(self._known_path(series_instance_uid)))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return known.get("ct_content") if isinstance(known, dict) and known.get("ct") == ct else None
+
+    def _known_path(self, series_instance_uid: str) -> AnyPath:
+        return self.root / _KNOWN_FOLDER / f"{self.path(series_instance_uid).stem}.json"
+
+    def remove(self, series_instance_uid: str) -> None:
+        """Remove the file of a series; one that is not there is no error."""
+        for path in (self.path(series_instance_uid), self._known_path(series_instance_uid)):
+            remove(path)
+
     def check(self, series_instance_uid: str) -> str | None:
         """Read the whole file and say in one line why it is damaged or missing; None where it is right."""
         try:
-            with self._opened(series_instance_uid) as file:
+            with self._opened(series_instance_uid, is_mapped=True) as file:
                 members, header = self._described(file, series_instance_uid)
                 _read(file, members, header)
                 name = first_overwritten(file, members)
@@ -183,18 +234,30 @@ class CutoutStore:
         msg = f"A file of cutouts must be as written, got another CRC of {name} ({path})."
         return f"{msg} Cut the series again."
 
+    def num_bytes(self, series_instance_uid: str) -> int:
+        """Return the size of a series' file, 0 where there is none."""
+        try:
+            return status_of(self.path(series_instance_uid)).num_bytes
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+
     def uids(self) -> list[str]:
         """Return the series that have a file, sorted."""
-        return sorted(path.name.removesuffix(".npz") for path in self.root.glob("[!.]*.npz"))
+        return sorted(name.removesuffix(".npz") for name in self.listing())
+
+    def listing(self) -> dict[str, FileStatus]:
+        """Return size, version and time of each file of cutouts by its name, without opening one."""
+        return {name: status for name, status in listing(self.root).items() if name.endswith(".npz")}
 
     def sweep(self, *, older_than_seconds: float = 3600.0) -> list[Path]:
         """Remove what killed writers left behind; see ``sweep_temporary_files``."""
         return sweep_temporary_files(self.root, older_than_seconds=older_than_seconds)
 
-    def _opened(self, series_instance_uid: str) -> BinaryIO:
+    def _opened(self, series_instance_uid: str, *, is_mapped: bool = False) -> BinaryIO:
         """Open a file once for all that is read of it: another process may put a new one in its place."""
+        path = self.path(series_instance_uid)
         try:
-            return self.path(series_instance_uid).open("rb")
+            return self.copies.opened(path) if is_mapped and self.copies is not None else opened(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             msg = f"A series must be cut before it is read, got no file (series {series_instance_uid},"
             raise FileNotFoundError(f"{msg} folder {self.root}). Run the job `cut`.") from error
@@ -202,14 +265,20 @@ class CutoutStore:
     def _described(self, file: BinaryIO, series_instance_uid: str) -> tuple[dict[str, Member], dict[str, Any]]:
         members = locate_members(file, _MEMBERS)
         header = read_json(file, members["header"])
-        expected = {"format_version": FORMAT_VERSION, "series_instance_uid": series_instance_uid}
-        found = {name: header.get(name) for name in expected}
+        version, uid = header.get("format_version"), header.get("series_instance_uid")
         is_complete = "digest" in header.get("fingerprints", ()) and "chunk_shape_irc" in header
-        if found != expected or not is_complete:
+        if version not in READABLE_VERSIONS or uid != series_instance_uid or not is_complete:
             missing = "" if is_complete else " without fingerprint or chunk shape"
-            msg = f"A file of cutouts must be of {expected}, got {found}{missing} ({file.name})."
-            raise DamagedCutoutsError(f"{msg} Cut the series again.")
+            msg = (
+                f"A file of cutouts must be of series {series_instance_uid} in format {READABLE_VERSIONS}, got series "
+                f"{uid} in format {version}{missing} ({file.name}). Cut the series again."
+            )
+            raise DamagedCutoutsError(msg)
         return members, header
+
+
+def _contiguous(array: NDArray[Any] | CtChunks) -> NDArray[Any] | CtChunks:
+    return array if isinstance(array, CtChunks) else np.ascontiguousarray(array)
 
 
 def _read(file: BinaryIO, members: dict[str, Member], header: dict[str, Any]) -> SeriesCutouts:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.cutouts.job import SeriesJob
+from luna_pipeline.core.cutouts.store import SeriesCutouts, build_header
+from luna_pipeline.core.files import written_atomically
+
 _INT16 = np.iinfo(np.int16)
+_SHAPE_IRC = (32, 48, 48)
 
 
 class TutorialCutout(NamedTuple):
@@ -49,12 +55,65 @@ def read_tutorial_cutout(path: Path) -> TutorialCutout:
     except (KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(_refusal(path, "hold ct_chunk and center_irc", str(error))) from error
     expected = [int(named[group]) for group in (2, 3, 4)]
-    if chunk.shape != (32, 48, 48) or center.shape != (3,) or center.tolist() != expected:
+    if chunk.shape != _SHAPE_IRC or center.shape != (3,) or center.tolist() != expected:
         got = f"{chunk.shape} around {center.tolist()}"
-        raise ValueError(_refusal(path, f"hold (32, 48, 48) voxels around {expected}", got))
+        raise ValueError(_refusal(path, f"hold {_SHAPE_IRC} voxels around {expected}", got))
     if not (np.isfinite(chunk).all() and chunk.min() >= _INT16.min and chunk.max() <= _INT16.max):
         raise ValueError(_refusal(path, "hold HU", f"values {chunk.min()} to {chunk.max()}"))
     return TutorialCutout(np.rint(chunk).astype(np.int16), center.astype(np.int32), named["uid"])
+
+
+def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
+    """Write the cutouts of a series as the tutorial keeps them.
+
+    Args:
+        folder: Where the files go; made where it is missing.
+        cutouts: Chunks of 32 x 48 x 48 voxels; under the edge rule ``shift`` they are the tutorial's own.
+
+    Returns:
+        Number of files: candidates at one voxel share one.
+
+    Raises:
+        ValueError: If the chunks have another shape.
+    """
+    uid, shape = cutouts.header["series_instance_uid"], cutouts.ct_chunks.shape[1:]
+    if shape != _SHAPE_IRC:
+        msg = f"The tutorial's cutouts must be {_SHAPE_IRC} voxels, got {shape} (series {uid})."
+        raise ValueError(f"{msg} Cut with its chunk shape first.")
+    voxels, rows = np.unique(cutouts.center_irc, axis=0, return_index=True)
+    for (index, row, col), number in zip(voxels.tolist(), rows.tolist(), strict=True):
+        with written_atomically(folder / f"{uid}_{index}:{row}:{col}.npz", is_synced=False) as file:
+            chunk = cutouts.ct_chunks[number].astype(np.float32)
+            np.savez(file, ct_chunk=chunk, center_irc=np.array([index, row, col], dtype=np.int16))
+    return len(voxels)
+
+
+def read_tutorial_series(folder: Path, job: SeriesJob, grid: VoxelGrid) -> SeriesCutouts | None:
+    """Gather the cutouts of a series from the tutorial's cache.
+
+    Args:
+        folder: The cache.
+        job: The series' candidates; its parameters must be the tutorial's (edge rule ``shift``).
+        grid: Where its voxels lie.
+
+    Returns:
+        The cutouts as this project would keep them, or None where the cache lacks one of the candidates.
+    """
+    center_irc = grid.nearest_voxel(job.center_xyz)
+    names = [f"{job.series_instance_uid}_{index}:{row}:{col}.npz" for index, row, col in center_irc.tolist()]
+    if not all((folder / name).is_file() for name in names):
+        return None
+    ct_chunks = np.empty((len(names), *_SHAPE_IRC), dtype=np.int16)
+    lower_hu, upper_hu = job.parameters.hu_window
+    for chunk, name in zip(ct_chunks, names, strict=True):
+        np.clip(read_tutorial_cutout(folder / name).ct_chunk, np.int16(lower_hu), np.int16(upper_hu), out=chunk)
+    return SeriesCutouts(
+        ct_chunks=ct_chunks,
+        center_irc=center_irc,
+        center_xyz=job.center_xyz,
+        candidate_id=job.candidate_id,
+        header=build_header(job.series_instance_uid, grid=grid, parameters=job.parameters, fingerprint=job.wanted),
+    )
 
 
 def _refusal(path: Path, rule: str, got: str) -> str:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.chunks import Chunks
+from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig, draw_flips, flipped
 from luna_pipeline.core.datasets.batch import CutoutBatch
 
@@ -27,13 +28,13 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         chunk_shape_irc: Voxels of each cutout.
     """
 
-    def __init__(self, index: pd.DataFrame, store: CutoutStore) -> None:
+    def __init__(self, index: pd.DataFrame, store: CutoutSource) -> None:
         """Take rows of the cutout index.
 
         Args:
             index: ``candidate_id``, ``series_instance_uid``, ``row``, ``class``, ``fingerprint``; at least
                 one row.
-            store: Where the cutouts lie.
+            store: Where the cutouts lie; or the CTs that they are cut from on the fly (``UncutSeries``).
 
         Raises:
             ValueError: If there is no row, a value is missing, a class is neither 0 nor 1, or a file of
@@ -49,7 +50,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
         self.series: list[str] = [str(uid) for uid in uids]
         self._store = store
-        self._chunks_of_series: list[NDArray[np.int16]] = []
+        self._chunks_of_series: list[Chunks] = []
         self.chunk_shape_irc = self._check_files()
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return {**self.__dict__, "_chunks_of_series": []}
 
     def _gather(self, positions: Sequence[int]) -> list[NDArray[np.int16]]:
-        """Views (I, R, C) into the mapped files."""
+        """Views (I, R, C) into the mapped files, or chunks that are cut on the fly."""
         if not self._chunks_of_series:
             self._chunks_of_series = [self._store.read(uid).ct_chunks for uid in self.series]
         return [self._chunks_of_series[self._series_of_row[position]][self._rows[position]] for position in positions]
@@ -110,7 +111,7 @@ class TrainingCutoutsDataset(CutoutsDataset):
         epoch: The epoch whose changes are drawn, from 1.
     """
 
-    def __init__(self, index: pd.DataFrame, store: CutoutStore, *, augmentation: AugmentationConfig, seed: int) -> None:
+    def __init__(self, index: pd.DataFrame, store: CutoutSource, *, augmentation: AugmentationConfig, seed: int) -> None:
         """Take rows of the cutout index, see `CutoutsDataset`.
 
         Args:

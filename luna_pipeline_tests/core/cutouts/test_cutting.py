@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.cutouts import cutting
 from luna_pipeline.core.cutouts.cutting import CuttingParameters, cut_chunks
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield
 
@@ -59,12 +60,14 @@ def corners_and(count: int, size_irc=SIZE_IRC) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("parameters", [SMALL, WIDE])
 def test_pad_agrees_with_simpleitk_at_the_physical_point(seed, parameters):
-    image = make_image(random_hounsfield(SIZE_IRC, seed=seed) * 2, direction=random_direction(seed))
+    hounsfield = random_hounsfield(SIZE_IRC, seed=seed) * 2
+    # Values that no scanner measures are padding: air.
+    image = make_image(np.where(hounsfield < -1024, np.int16(-1000), hounsfield), direction=random_direction(seed))
     grid = grid_of(image)
     rng = np.random.default_rng(seed)
     voxels = corners_and(60) + rng.uniform(-0.45, 0.45, size=(68, 3))
     points_xyz = grid.voxel_to_world(voxels)
-    chunks = cut_chunks(sitk.GetArrayFromImage(image), grid.nearest_voxel(points_xyz), parameters)
+    chunks = cut_chunks(hounsfield, grid.nearest_voxel(points_xyz), parameters)
     padded = padded_by_itk(image, parameters)
     for chunk, point_xyz in zip(chunks, points_xyz, strict=True):
         np.testing.assert_array_equal(chunk, extracted_by_itk(padded, point_xyz, parameters))
@@ -134,6 +137,39 @@ def test_a_read_only_ct_can_be_cut():
     assert cut_chunks(hounsfield, np.array([[3, 3, 3]]), SMALL).shape == (1, 8, 10, 12)
 
 
+def test_without_the_compiled_helper_the_chunks_are_the_same(monkeypatch):
+    hounsfield, centers = random_hounsfield(SIZE_IRC), corners_and(40)
+    for parameters in (SMALL, WIDE, CuttingParameters((8, 10, 12), hu_window=(-300, 200), edge_rule="shift")):
+        with monkeypatch.context() as patch:
+            expected = cut_chunks(hounsfield, centers, parameters)
+            patch.setattr(cutting, "copy_clipped", None)
+            np.testing.assert_array_equal(cut_chunks(hounsfield, centers, parameters), expected)
+
+
+def test_a_ct_with_turned_axes_in_memory_is_cut_the_same():
+    hounsfield, centers = random_hounsfield(SIZE_IRC), corners_and(10)
+    turned = np.asfortranarray(hounsfield)
+    np.testing.assert_array_equal(cut_chunks(turned, centers, SMALL), cut_chunks(hounsfield, centers, SMALL))
+
+
+@pytest.mark.skipif(cutting.copy_clipped is None, reason="installed without a compiler")
+@pytest.mark.parametrize("start", [(-1, 0, 0), (0, 0, 3), (3, 0, 0)])
+def test_the_compiled_helper_reads_nothing_outside_the_ct(start):
+    hounsfield, out = np.zeros((4, 5, 6), dtype=np.int16), np.zeros((2, 3, 4), dtype=np.int16)
+    with pytest.raises(ValueError, match="must lie in the CT"):
+        cutting.copy_clipped(hounsfield, (4, 5, 6), np.array(start), (2, 3, 4), -1000, 1000, out)
+    with pytest.raises(ValueError, match="must lie in the CT"):
+        cutting.copy_clipped(hounsfield, (4, 5, 7), np.array([0, 0, 0]), (2, 3, 4), -1000, 1000, out)
+
+
+@pytest.mark.parametrize("padding_hu", [-2000, -2048, -3024, -1025])
+def test_padding_becomes_air_in_every_window(padding_hu):
+    hounsfield = np.array([padding_hu, -1024, -1000, 40], dtype=np.int16).reshape(1, 2, 2)
+    for lower_hu, expected in ((-1000, [-1000, -1000, -1000, 40]), (-3024, [-1000, -1024, -1000, 40])):
+        chunk = cut_chunks(hounsfield, np.array([[0, 1, 1]]), CuttingParameters((1, 2, 2), (lower_hu, 1000)))
+        assert chunk.ravel().tolist() == expected
+
+
 def test_the_window_fills_what_is_outside():
     parameters = CuttingParameters((3, 3, 3), hu_window=(-900, 100))
     chunk = cut_chunks(np.zeros((1, 1, 1), dtype=np.int16), np.array([[0, 0, 0]]), parameters)[0]
@@ -167,10 +203,12 @@ def test_wrong_kinds_of_arrays_are_refused():
     hounsfield, centers = random_hounsfield(SIZE_IRC), np.array([[1, 1, 1]])
     with pytest.raises(TypeError, match="got float32"):
         cut_chunks(hounsfield.astype(np.float32), centers, SMALL)
-    with pytest.raises(TypeError, match="int16, float64"):
+    with pytest.raises(TypeError, match="whole numbers, got float64"):
         cut_chunks(hounsfield, centers + 0.5, SMALL)
-    with pytest.raises(ValueError, match=r"\(I, R, C\) and \(N, 3\)"):
+    with pytest.raises(ValueError, match=r"Centres must be \(N, 3\), got \(3,\)"):
         cut_chunks(hounsfield, centers[0], SMALL)
+    with pytest.raises(ValueError, match=r"A CT must be \(I, R, C\), got \(30, 40\)"):
+        cut_chunks(hounsfield[0], centers, SMALL)
     with pytest.raises(TypeError, match="must be int16, got float64"):
         cut_chunks(hounsfield, centers, SMALL, out=np.zeros((1, 8, 10, 12)))
     with pytest.raises(ValueError, match=r"must be \(1, 8, 10, 12\), got"):
@@ -193,6 +231,12 @@ def test_wrong_parameters_are_refused(wrong, rule):
         CuttingParameters(**wrong)
 
 
+@pytest.mark.parametrize("spacing_mm", [(0.7, 0.7), (0.7, 0.7, 0.0), (0.7, 0.7, float("inf")), (1, 1, -1)])
+def test_a_wrong_spacing_is_refused(spacing_mm):
+    with pytest.raises(ValueError, match="must be three positive lengths in mm"):
+        CuttingParameters(resampled_spacing_mm=spacing_mm)
+
+
 def test_parameters_from_json_equal_those_from_code():
     parameters = CuttingParameters([32, 48, 48], [-1000, 1000])
     assert parameters == CuttingParameters()
@@ -201,4 +245,5 @@ def test_parameters_from_json_equal_those_from_code():
         "chunk_shape_irc": [32, 48, 48],
         "hu_window": [-1000, 1000],
         "edge_rule": "pad",
+        "resampling": None,
     }

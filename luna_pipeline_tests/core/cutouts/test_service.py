@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.reading import UnreadableCtError
-from luna_pipeline.core.cutouts import fingerprint, service
+from luna_pipeline.core.cutouts import fingerprint, job, service
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.service import NotEnoughDiskError
 from luna_pipeline.core.cutouts.store import CutoutStore, CutoutWriteError
@@ -208,10 +208,10 @@ def test_a_candidate_outside_its_ct_is_named(shared, store):
     root, catalogue, candidates = shared
     stray = candidates.copy()
     stray.loc[0, "x_mm"] += 10_000
-    stray.loc[0, "candidate_id"] = 42
     summary = make_service(root, catalogue, stray, store=store).cut_many()
     assert "CT of shape (12, 20, 24), got voxel" in summary.failed[UIDS[0]]
-    assert "candidate 42, 1 such, series 1.2.1" in summary.failed[UIDS[0]]
+    x_mm, y_mm, z_mm = stray.loc[0, ["x_mm", "y_mm", "z_mm"]]
+    assert f"of ({x_mm}, {y_mm}, {z_mm}) mm (1 such, series 1.2.1)" in summary.failed[UIDS[0]]
     assert summary.cut == UIDS[1:]
 
 
@@ -322,24 +322,24 @@ def test_a_file_in_place_of_the_folder_is_one_clear_line(shared, tmp_path):
     assert "written whole, got File exists" in summary.failed[UIDS[0]]
 
 
-def test_one_ct_and_its_chunks_are_in_memory_at_a_time(shared, store, monkeypatch):
-    big, read_ct = np.zeros((40, 128, 128), dtype=np.int16), service.read_ct
+def test_one_ct_and_a_few_chunks_are_in_memory_at_a_time_however_many_candidates(shared, store, monkeypatch):
+    big, read_ct = np.zeros((64, 256, 512), dtype=np.int16), job.read_ct
 
     def read_big_ct(path, *, series_instance_uid):
         ct = read_ct(path, series_instance_uid=series_instance_uid)
         return dataclasses.replace(ct, hounsfield=big.copy())
 
-    monkeypatch.setattr(service, "read_ct", read_big_ct)
-    parameters = CuttingParameters((16, 64, 64))
+    monkeypatch.setattr(job, "read_ct", read_big_ct)
     root, catalogue, candidates = shared
-    rising = candidates.iloc[[0, 1, 4, 5, 6, 8, 9, 10, 11]]  # 2, 3 and 4 of the three series
-    cutting = make_service(root, catalogue, rising, store=store, parameters=parameters)
-    cutting.plan()
+    many = pd.concat([candidates.assign(candidate_id=candidates["candidate_id"] // 64 + n) for n in range(64)])
+    parameters = CuttingParameters((16, 64, 64))
+    cutting = make_service(root, catalogue, many.reset_index(drop=True), store=store, parameters=parameters)
+    assert cutting.plan()["num_bytes"].min() > 1.9 * big.nbytes, "the chunks of one series are far more than the room"
     tracemalloc.start()
     assert cutting.cut_many().cut == UIDS
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < big.nbytes + 4 * 2 * 16 * 64 * 64 + 200_000
+    assert peak < big.nbytes + 2 * (2 << 20) + 500_000
 
 
 def test_an_asked_for_order_is_kept(shared, store):

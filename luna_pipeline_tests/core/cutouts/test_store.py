@@ -72,7 +72,7 @@ def test_read_returns_what_was_written(store, count):
 @pytest.mark.seed_defect(29)
 def test_header_states_geometry_parameters_and_fingerprints(path, store):
     assert store.header(UID) == {
-        "format_version": 1,
+        "format_version": 2,
         "series_instance_uid": UID,
         "spacing_mm": [0.7, 0.7, 2.5],
         "origin_xyz": [-10.0, -20.0, 5.0],
@@ -148,7 +148,7 @@ def test_arrays_of_unequal_length_or_other_headers_are_damaged(store, path):
         with path.open("wb") as file:
             write_aligned_npz(file, {**members, "header": header})
         assert store.digest(UID) == FINGERPRINT.digest
-        with pytest.raises(DamagedCutoutsError, match=r"one length|center_xyz as float64"):
+        with pytest.raises(DamagedCutoutsError, match=r"one length|center_xyz.npy as float64"):
             store.read(UID)
         assert store.check(UID) is not None
 
@@ -213,10 +213,15 @@ def test_bytes_missing_in_the_middle_or_added_are_seen(store, path):
 
 def test_bytes_between_the_members_and_the_directory_are_seen(store, path):
     content = path.read_bytes()
-    # The end record says where the directory begins (APPNOTE.TXT 4.3.16): moved by eight bytes, and said so.
+    # The end records say where the directory and they themselves begin (APPNOTE.TXT 4.3.14 to 4.3.16): all moved by
+    # eight bytes, and said so.
     directory = int.from_bytes(content[-6:-2], "little")
-    end = content[directory:-6] + (directory + 8).to_bytes(4, "little") + content[-2:]
-    path.write_bytes(content[:directory] + b"x" * 8 + end)
+    end64 = len(content) - 22 - 20 - 56
+    moved = bytearray(content[:directory] + b"x" * 8 + content[directory:])
+    moved[end64 + 8 + 48 : end64 + 8 + 56] = (directory + 8).to_bytes(8, "little")
+    moved[end64 + 8 + 56 + 8 : end64 + 8 + 56 + 16] = (end64 + 8).to_bytes(8, "little")
+    moved[-6:-2] = (directory + 8).to_bytes(4, "little")
+    path.write_bytes(moved)
     with np.load(path) as loaded:
         assert loaded["ct_chunks"].shape == (3, 4, 6, 6)
     assert store.digest(UID) is None
@@ -231,7 +236,7 @@ def test_every_overwritten_byte_of_the_values_is_named_by_check(store, path):
     assert "another CRC of ct_chunks" in str(store.check(UID))
     assert store.digest(UID) == FINGERPRINT.digest  # the cheap look does not read the chunks
     path.write_bytes(_flipped(content, header.header_offset + 400))
-    assert "header as written" in str(store.check(UID))
+    assert "header.npy as written" in str(store.check(UID))
     assert store.digest(UID) is None
     assert chunks.header_offset == 0
 
@@ -266,7 +271,7 @@ def test_a_file_under_another_series_name_is_damaged(store, path):
         store.read("1.2.3")
 
 
-@pytest.mark.parametrize("change", [{"format_version": 2}, {"fingerprints": {}}])
+@pytest.mark.parametrize("change", [{"format_version": 3}, {"fingerprints": {}}])
 def test_a_header_of_another_format_is_damaged(store, change):
     cutouts = make_cutouts()
     cutouts.header.update(change)

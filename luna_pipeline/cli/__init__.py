@@ -9,19 +9,11 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.cutouts import COMMANDS
+from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.settings import Settings
 
 RESEARCH_USE = "Research use only; not a medical device."
-
-
-def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int, int] | None:
-    if value is None:
-        return None
-    parts = value.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        rule = "Size must be three positive numbers of voxels D,H,W"
-        raise click.BadParameter(f"{rule}, got {value}. Example: 64,128,128")
-    return tuple(int(part) for part in parts)  # type: ignore[return-value]  # three, checked above
 
 
 @click.group(epilog=RESEARCH_USE, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,12 +24,16 @@ def cli(context: click.Context, *, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
+for command in COMMANDS:
+    cli.add_command(command)
+
+
 @cli.command("make_phantom")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--series", "num_series", default=30, show_default=True, type=click.IntRange(1), help="Number of CTs.")
 @click.option("--subsets", "num_subsets", default=5, show_default=True, type=click.IntRange(1), help="Subset folders.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides everything.")
-@click.option("--size", callback=_size, metavar="D,H,W", help="Voxels of each CT; default: varied, LUNA16's size.")
+@click.option("--size", callback=voxel_numbers, metavar="D,H,W", help="Default: varied, LUNA16's.")
 @click.option("--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage")
 def make_phantom_command(**options: Any) -> None:
     """Write a synthetic data set in the form of LUNA16 below OUT."""
@@ -91,7 +87,3 @@ def main(run: Callable[..., Any] = cli) -> None:
             raise
         click.echo(f"{' '.join(str(error).split()) or type(error).__name__}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,6 @@
+"""``python -m luna_pipeline.cli COMMAND``."""
+
+from luna_pipeline.cli import main
+
+if __name__ == "__main__":
+    main()

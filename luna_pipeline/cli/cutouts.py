@@ -1,0 +1,164 @@
+"""Commands that cut, look after and hand over cutouts."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from luna_pipeline.cli.options import spacing_mm, voxel_numbers
+from luna_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.job import CutOutcome
+
+
+@click.command("create_cutouts")
+@click.option(
+    "--training-length",
+    type=click.IntRange(1),
+    metavar="N",
+    help="A sample: at most N candidates of each series, classes in proportion.",
+)
+@click.option(
+    "--max-negatives-per-series",
+    type=click.IntRange(0),
+    metavar="N",
+    help="At most N candidates of class 0 of each series; all nodules stay.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides the sample.")
+@click.option("--chunk-shape", callback=voxel_numbers, metavar="D,H,W", help="Voxels of a cutout; default: 32,48,48.")
+@click.option(
+    "--edge-rule",
+    type=click.Choice(["pad", "shift"]),
+    default="pad",
+    show_default=True,
+    help="Where a box leaves the CT: air around it, or the tutorial's shifted box.",
+)
+@click.option(
+    "--spacing", callback=spacing_mm, metavar="X,Y,Z", help="Resample to this spacing in mm; default: the CT's own."
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that cut.")
+@click.option(
+    "--no-sync",
+    is_flag=True,
+    help="Do not wait for the disk: faster, but a power cut may lose files (verify_cutouts finds them).",
+)
+def create_cutouts_command(**options: Any) -> None:
+    """Cut a box around each candidate of each CT below LUNA_DATA_DIR, unless it is there and right."""
+    from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.cutouts.selection import CandidateSelection
+    from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
+
+    settings = Settings.from_environment()
+    shape = {"chunk_shape_irc": options["chunk_shape"]} if options["chunk_shape"] else {}
+    parameters = CuttingParameters(edge_rule=options["edge_rule"], resampled_spacing_mm=options["spacing"], **shape)
+    selection = CandidateSelection(
+        training_length=options["training_length"],
+        max_negatives_per_series=options["max_negatives_per_series"],
+        seed=options["seed"],
+    )
+    with _Terminal() as terminal:
+        summary = create_cutouts(
+            settings,
+            CuttingRequest(parameters, selection),
+            terminal,
+            workers=options["workers"],
+            is_synced=not options["no_sync"],
+        )
+    if summary is None:
+        click.echo(f"Nothing to do: the cutouts in {settings.cutouts_dir} are those of {settings.data_dir}.")
+        return
+    click.echo(
+        f"{summary.num_cut} series cut, {summary.num_current} were there and right, {len(summary.failed)} failed "
+        f"({settings.cutouts_dir})."
+    )
+    if summary.failed:
+        msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Mend or remove them."
+        raise click.ClickException(msg)
+
+
+class _Terminal:
+    """Tells how cutting goes: lines, and a bar while there is work."""
+
+    def __enter__(self) -> "_Terminal":
+        self._bar: Any = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def report(self, line: str) -> None:
+        click.echo(line)
+
+    def on_plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        states = ", ".join(f"{count} {state}" for state, count in plan["state"].value_counts().items())
+        free = f"{free_bytes / 1e9:.2f} GB free"
+        click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed, {free}.")
+        self._bar = Progress(
+            TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TextColumn("series"), TimeRemainingColumn()
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("cutting", total=len(plan))
+
+    def on_outcome(self, outcome: "CutOutcome") -> None:
+        self._bar.advance(self._task)
+
+    def on_failure(self, series_instance_uid: str, reason: str) -> None:
+        self._bar.advance(self._task)
+        self._bar.console.print(f"Series {series_instance_uid} failed: {reason}", markup=False, highlight=False)
+
+
+@click.command("verify_cutouts")
+@click.option("--repair", is_flag=True, help="Remove damaged files, so that the next cutting makes them again.")
+def verify_cutouts_command(*, repair: bool) -> None:
+    """Read every file of cutouts whole and compare it with its checksums."""
+    from luna_pipeline.launchers.upkeep import verify_cutouts
+
+    damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=click.echo)
+    if damaged and not repair:
+        msg = f"Every file of cutouts must be whole, got {len(damaged)} that are not. Add --repair or cut again."
+        raise click.ClickException(msg)
+
+
+@click.command("prune")
+@click.option("--yes", is_flag=True, help="Remove them; without, they are only listed.")
+def prune_command(*, yes: bool) -> None:
+    """List or remove cutouts of series that are no longer below LUNA_DATA_DIR, and leftovers of killed writers."""
+    from luna_pipeline.launchers.upkeep import prune
+
+    prune(Settings.from_environment(), is_removed=yes, report=click.echo)
+
+
+@click.command("import_tutorial_cutouts")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def import_tutorial_cutouts_command(folder: Path) -> None:
+    """Take over the tutorial's cache, one .npz a candidate, for the candidates and CTs below LUNA_DATA_DIR."""
+    from luna_pipeline.launchers.upkeep import import_tutorial_cutouts
+
+    import_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
+
+
+@click.command("export_tutorial_cutouts")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def export_tutorial_cutouts_command(folder: Path) -> None:
+    """Write all cutouts as the tutorial keeps them, one float32 .npz a candidate, into FOLDER."""
+    from luna_pipeline.launchers.upkeep import export_tutorial_cutouts
+
+    export_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
+
+
+COMMANDS = [
+    create_cutouts_command,
+    verify_cutouts_command,
+    prune_command,
+    import_tutorial_cutouts_command,
+    export_tutorial_cutouts_command,
+]

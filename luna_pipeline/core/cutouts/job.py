@@ -1,0 +1,147 @@
+"""Cutting one series: all that it needs in one value, small enough to be sent to another process."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.contents import content_fingerprint
+from luna_pipeline.core.ct.reading import Ct, files_of_series, read_ct
+from luna_pipeline.core.cutouts.chunks import CtChunks
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.fingerprint import Fingerprint
+from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError, SeriesCutouts, build_header
+
+State = Literal["missing", "damaged", "changed", "touched", "current"]
+
+
+@dataclass(frozen=True)
+class CutOutcome:
+    """What happened to one series.
+
+    Attributes:
+        series_instance_uid: The series.
+        outcome: ``cut``, or ``current`` where the file was there and right.
+        num_candidates: Cutouts in the file.
+        num_bytes: Size of the file.
+        seconds: Wall time.
+        fingerprint: Digest of what the cutouts depend on.
+    """
+
+    series_instance_uid: str
+    outcome: Literal["cut", "current"]
+    num_candidates: int
+    num_bytes: int
+    seconds: float
+    fingerprint: str
+
+
+def state_of(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> tuple[State, str]:
+    """Compare the file that is there with what is wanted; no CT and no chunk is read.
+
+    Returns:
+        The state, and why it is so. ``touched``: the CT's files look otherwise than when the series was cut; whether
+        they are, reading them tells.
+    """
+    try:
+        recorded = store.header(series_instance_uid)["fingerprints"]
+    except FileNotFoundError:
+        return "missing", ""
+    except DamagedCutoutsError as error:
+        return "damaged", str(error)
+    differences = wanted.differences(recorded)
+    if differences != ["ct"]:
+        return ("changed", ", ".join(differences)) if differences else ("current", "")
+    content = recorded.get("ct_content")
+    if not content:
+        return "changed", "ct"
+    is_kept = store.kept_ct_content(series_instance_uid, wanted.ct) == content
+    return ("current", "") if is_kept else ("touched", "ct")
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesJob:
+    """What one series needs to be cut.
+
+    Attributes:
+        series_instance_uid: The series.
+        path: Its file or DICOM folder.
+        candidate_id: int64 (N,).
+        center_xyz: World mm of the candidates, float64 (N, 3).
+        parameters: How they are cut.
+        wanted: What the file should depend on; the CT's content is known only once it was read.
+        store: Where the file is kept.
+    """
+
+    series_instance_uid: str
+    path: Path
+    candidate_id: NDArray[np.int64]
+    center_xyz: NDArray[np.float64]
+    parameters: CuttingParameters
+    wanted: Fingerprint
+    store: CutoutStore
+
+    def run(self) -> CutOutcome:
+        """Cut the series, unless its file is there and right.
+
+        Raises:
+            UnreadableCtError: If the CT cannot be read.
+            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
+            OSError: If the disk is full or read-only.
+        """
+        started = time.perf_counter()
+        state, _ = state_of(self.store, self.series_instance_uid, self.wanted)
+        if state == "current" or (state == "touched" and self._holds_the_same_ct()):
+            num_bytes, is_cut = self.store.num_bytes(self.series_instance_uid), False
+        else:
+            num_bytes, is_cut = self.store.write(self.series_instance_uid, self.cutouts()), True
+        return CutOutcome(
+            series_instance_uid=self.series_instance_uid,
+            outcome="cut" if is_cut else "current",
+            num_candidates=len(self.candidate_id),
+            num_bytes=num_bytes,
+            seconds=time.perf_counter() - started,
+            fingerprint=str(self.store.digest(self.series_instance_uid)),
+        )
+
+    def cutouts(self, *, with_content: bool = True) -> SeriesCutouts:
+        """Return the cutouts, cut when they are asked for.
+
+        Args:
+            with_content: Whether the CT's bytes are read for their fingerprint.
+
+        Raises:
+            UnreadableCtError: If the CT cannot be read.
+            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
+        """
+        ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
+        content = content_fingerprint(ct.files) if with_content else ""
+        chunks = CtChunks(ct, self.center_xyz, self.parameters)
+        return SeriesCutouts(
+            ct_chunks=chunks,
+            center_irc=chunks.center_irc,
+            center_xyz=self.center_xyz,
+            candidate_id=self.candidate_id,
+            header=self._header(ct, content),
+        )
+
+    def _header(self, ct: Ct, content: str) -> dict[str, object]:
+        return build_header(
+            self.series_instance_uid,
+            grid=ct.grid,
+            parameters=self.parameters,
+            fingerprint=replace(self.wanted, ct_content=content),
+        )
+
+    def _holds_the_same_ct(self) -> bool:
+        """Read the CT's files, and note it where they hold what they held when the series was cut."""
+        recorded = self.store.header(self.series_instance_uid)["fingerprints"]
+        files = files_of_series(self.path, series_instance_uid=self.series_instance_uid)
+        known = replace(self.wanted, ct_content=content_fingerprint(files))
+        if known.ct_content != recorded.get("ct_content"):
+            return False
+        self.store.keep_ct_content(self.series_instance_uid, known)
+        return True

@@ -1,0 +1,144 @@
+"""From a data root to cutouts and their index, without Dagster: what its jobs ingest, cut and index do one by one."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
+from luna_pipeline.core.cutouts.receipt import Receipt
+from luna_pipeline.core.cutouts.selection import CandidateSelection
+from luna_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.job import CutOutcome
+    from luna_pipeline.core.cutouts.service import CtCutoutService, CutSummary
+    from luna_pipeline.core.cutouts.store import CutoutStore
+
+_TABLES = ("ct_series", "candidates", "folds", "cutout_index")
+
+
+@dataclass(frozen=True)
+class CuttingRequest:
+    """What is to be cut and how; equal requests on equal data give equal files.
+
+    Attributes:
+        parameters: How the chunks are cut.
+        selection: Which candidates.
+    """
+
+    parameters: CuttingParameters
+    selection: CandidateSelection
+
+    def receipt(self, settings: Settings) -> Receipt:
+        """Return the note by which the next look is fast."""
+        return Receipt(
+            data_root=settings.data_dir,
+            cutouts=settings.cutouts_dir,
+            tables=[settings.tables_dir / f"{name}.parquet" for name in _TABLES],
+            request={
+                "parameters": self.parameters.as_dict(),
+                "selection": asdict(self.selection),
+                "code": CUTTING_CODE_VERSION,
+            },
+        )
+
+
+def cutout_store(settings: Settings, *, is_synced: bool = True) -> "CutoutStore":
+    """Return the store of an installation."""
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.local_copies import LocalCopies
+
+    return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
+
+
+class CuttingListener(Protocol):
+    """Who is told how the work goes."""
+
+    def report(self, line: str) -> None:
+        """Tell a line for people."""
+
+    def on_plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
+        """Tell what will be done, before it is done."""
+
+    def on_outcome(self, outcome: "CutOutcome") -> None:
+        """Tell that a series is done."""
+
+    def on_failure(self, series_instance_uid: str, reason: str) -> None:
+        """Tell that a series failed."""
+
+
+def create_cutouts(
+    settings: Settings,
+    request: CuttingRequest,
+    listener: CuttingListener,
+    *,
+    workers: int = 1,
+    is_synced: bool = True,
+) -> "CutSummary | None":
+    """Catalogue the CTs, join the tables, cut what is not there or changed, and index it.
+
+    Args:
+        settings: Where the data lie and where everything that is made goes.
+        request: What is cut and how.
+        listener: Who is told how it goes.
+        workers: Processes that cut.
+        is_synced: Whether each file waits for the disk.
+
+    Returns:
+        What was cut and what failed; None where everything was as it should be and nothing was read.
+
+    Raises:
+        FileNotFoundError: If there are no CTs or tables.
+        NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
+    """
+    from luna_pipeline.core.cutouts.service import CtCutoutService
+
+    receipt = request.receipt(settings)
+    if receipt.holds():
+        return None
+    glance = receipt.glance()
+    receipt.discard()
+    catalogue, candidates, folds = make_tables(settings, listener.report)
+    service = CtCutoutService(
+        data_root=settings.data_dir,
+        catalogue=catalogue,
+        candidates=request.selection.of(candidates),
+        store=cutout_store(settings, is_synced=is_synced),
+        parameters=request.parameters,
+    )
+    summary = service.cut_many(
+        workers=workers, on_plan=listener.on_plan, on_outcome=listener.on_outcome, on_failure=listener.on_failure
+    )
+    if not summary.failed:
+        _write_index(settings, service, folds)
+        receipt.write(glance)
+    return summary
+
+
+def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
+    """Make catalogue, candidate table and folds of the data root, keep them, and return them."""
+    from luna_pipeline.core.candidates.folds import assign_folds
+    from luna_pipeline.core.candidates.tables import build_candidates
+    from luna_pipeline.core.ct.catalogue import catalogue_series
+    from luna_pipeline.core.schemas import write_table
+
+    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key())
+    for row in catalogue[~catalogue["is_readable"]].itertuples():
+        report(f"Left out {row.path}: {row.reason}")
+    tables = build_candidates(settings.data_dir, catalogue)
+    report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
+    folds = assign_folds(catalogue, data_root=settings.data_dir)
+    made = {"ct_series": catalogue, "candidates": tables.candidates, "rejected": tables.rejected, "folds": folds}
+    for name, table in made.items():
+        write_table(settings.tables_dir / f"{name}.parquet", table)
+    return catalogue, tables.candidates, folds
+
+
+def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> None:
+    from luna_pipeline.core.cutouts.index import build_cutout_index
+    from luna_pipeline.core.schemas import write_table
+
+    index = build_cutout_index(service.candidates, folds, service.store)
+    write_table(settings.tables_dir / "cutout_index.parquet", index)
