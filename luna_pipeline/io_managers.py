@@ -1,13 +1,12 @@
 """How assets are kept: tables as parquet, models as checkpoints; each file whole or not there."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.files import sha256_of, write_bytes
+from luna_pipeline.core.files import content_of, exists, read_bytes, sha256_of, write_bytes
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,17 +21,20 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
+    def make_directory(self, path: UPath) -> None:
+        """Do nothing: whoever writes a file makes its folder, and S3 has none."""
+
     def dump_to_path(self, context: dg.OutputContext, obj: "pd.DataFrame", path: UPath) -> None:
-        """Check the table, write it beside its final name, then rename."""
+        """Check the table and write it, whole or not at all."""
         from luna_pipeline.core.schemas import write_table
 
-        write_table(Path(str(path)), obj)
+        write_table(path, obj)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
         """Read the table whole."""
         import pandas as pd
 
-        return pd.read_parquet(str(path))
+        return pd.read_parquet(content_of(path))
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
         """Rows and schema, as Dagster's catalogue shows them."""
@@ -66,7 +68,7 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         load_checkpoint(obj.path)
         record = {
             "version": obj.version,
-            "path": str(obj.path.relative_to(settings.home)),
+            "path": str(obj.path).removeprefix(f"{settings.home}/"),
             "sha256": sha256_of(obj.path),
             "data_fingerprint": obj.checkpoint.data_fingerprint,
             "dagster_run_id": context.run_id,
@@ -96,10 +98,10 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         settings = Settings.from_environment()
         name = context.asset_key.path[-1]
         pointer = settings.checkpoints_dir / name / "current.json"
-        if not pointer.exists():
+        if not exists(pointer):
             msg = f"Classifier must be trained before it is used, got no {pointer.name} (in {pointer.parent}). "
             raise FileNotFoundError(msg + f"Materialize `{name}` first.")
-        record = json.loads(pointer.read_text())
+        record = json.loads(read_bytes(pointer))
         path = settings.home / record["path"]
         checkpoint = load_checkpoint(path)
         if (digest := sha256_of(path)) != record["sha256"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.core.files import content_of, exists
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ class LunaPaths(dg.ConfigurableResource[None]):
         import pandas as pd
 
         path = self.settings.tables_dir / f"{name}.parquet"
-        if not path.exists():
+        if not exists(path):
             msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
             raise FileNotFoundError(msg + f"Materialize `{name}` first.")
-        return pd.read_parquet(path)
+        return pd.read_parquet(content_of(path))
 
 
 class CutoutCutting(dg.ConfigurableResource[None]):
@@ -104,7 +105,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
         from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, status_after
 
         settings = self.paths.settings
-        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.local_home.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
         experiment_id_of(mlflow.MlflowClient(), self.experiment, artifact_location=settings.artifact_location)
         mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]

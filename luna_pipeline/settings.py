@@ -1,9 +1,13 @@
 """Where things lie: the LUNA_* environment as paths and addresses, read when asked for, never at import."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from luna_pipeline.core.files import AnyPath
+from luna_pipeline.core.remote_files import remote_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
@@ -13,49 +17,67 @@ DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
 class Settings:
     """Folders and addresses of one installation.
 
+    Tables, cutouts and checkpoints may lie in S3 (``LUNA_HOME=s3://bucket/prefix``); credentials and server are those
+    of AWS's environment, see ``core.remote_files``. Everything else stays on this machine.
+
     Attributes:
         data_dir: Raw CT series and LUNA16's tables (``LUNA_DATA_DIR``); only read.
-        home: Everything that is produced (``LUNA_HOME``).
-        mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``; by default an SQLite file under ``home``.
+        home: Everything that is produced (``LUNA_HOME``), a folder or an address in S3.
+        mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``; by default an SQLite file under ``local_home``.
+        cache_dir: Local copies of what lies in S3 (``LUNA_CACHE``); may be removed at any time.
     """
 
     data_dir: Path
-    home: Path
+    home: AnyPath
     mlflow_tracking_uri: str
+    cache_dir: Path = REPOSITORY / ".luna/cache"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Read ``LUNA_DATA_DIR``, ``LUNA_HOME`` and ``MLFLOW_TRACKING_URI``.
+        """Read ``LUNA_DATA_DIR``, ``LUNA_HOME``, ``LUNA_CACHE`` and ``MLFLOW_TRACKING_URI``.
 
         Without them everything lies in ``.luna`` in the root of the repository, whatever the current folder.
+
+        Raises:
+            ValueError: If LUNA_HOME is an address other than S3's, or another of the folders is an address.
         """
         values = os.environ if environment is None else environment
-        home = _absolute(values.get("LUNA_HOME"), default=".luna/home")
+        home, cache_dir = _home(values), _folder(values, "LUNA_CACHE", default=".luna/cache")
+        database = _local_home(home, cache_dir) / "mlflow.db"
         return cls(
-            data_dir=_absolute(values.get("LUNA_DATA_DIR"), default=".luna/data"),
+            data_dir=_folder(values, "LUNA_DATA_DIR", default=".luna/data"),
             home=home,
-            mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}",
+            cache_dir=cache_dir,
         )
 
     @property
-    def tables_dir(self) -> Path:
+    def local_home(self) -> Path:
+        """Folder of what cannot lie in S3: MLflow's SQLite and artifacts, TensorBoard's logs, the key, locks.
+
+        It is ``home`` itself, or the folder ``local`` beside ``cache_dir`` where ``home`` is in S3.
+        """
+        return _local_home(self.home, self.cache_dir)
+
+    @property
+    def tables_dir(self) -> AnyPath:
         """Folder of the parquet tables."""
         return self.home / "tables"
 
     @property
-    def cutouts_dir(self) -> Path:
+    def cutouts_dir(self) -> AnyPath:
         """Folder of the cutout files, one a series."""
         return self.home / "cutouts"
 
     @property
-    def checkpoints_dir(self) -> Path:
+    def checkpoints_dir(self) -> AnyPath:
         """Folder of the trained models: NAME/VERSION/best.pt."""
         return self.home / "checkpoints"
 
     @property
     def artifact_location(self) -> str | None:
         """Where MLflow keeps artifacts: beside its SQLite file, or as its server decides."""
-        return None if self.mlflow_tracking_uri.startswith("http") else (self.home / "mlartifacts").as_uri()
+        return None if self.mlflow_tracking_uri.startswith("http") else (self.local_home / "mlartifacts").as_uri()
 
     @property
     def mlflow_ui_url(self) -> str:
@@ -65,8 +87,8 @@ class Settings:
 
     def patient_key(self) -> bytes:
         """Return the secret under which patient ids are hashed; made at first use, readable by its owner only."""
-        path = self.home / "patient_key"
-        self.home.mkdir(parents=True, exist_ok=True)
+        path = self.local_home / "patient_key"
+        self.local_home.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -86,5 +108,22 @@ def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in folders.items() if not environment.get(name)}
 
 
-def _absolute(value: str | None, *, default: str) -> Path:
+def _home(values: Mapping[str, str]) -> AnyPath:
+    value = values.get("LUNA_HOME")
+    return remote_path(value) if value and _is_address(value) else _folder(values, "LUNA_HOME", default=".luna/home")
+
+
+def _local_home(home: AnyPath, cache_dir: Path) -> Path:
+    return home if isinstance(home, Path) else cache_dir.with_name("local")
+
+
+def _folder(values: Mapping[str, str], name: str, *, default: str) -> Path:
+    value = values.get(name)
+    if value and _is_address(value):
+        msg = f"{name} must be a folder of this machine, got {value}. Copy or mount it; only LUNA_HOME may lie in S3."
+        raise ValueError(msg)
     return Path(value).expanduser().absolute() if value else REPOSITORY / default
+
+
+def _is_address(value: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", value) is not None

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from luna_pipeline.core.files import content_of
 from luna_pipeline.settings import REPOSITORY, Settings
 
 # Stage, asset, the metadata that count it, what is counted.
@@ -44,7 +45,7 @@ def _count_and_seconds(instance: dg.DagsterInstance, asset: str, counter: str) -
 def _scores(settings: Settings) -> list[str]:
     import pandas as pd
 
-    report = pd.read_parquet(settings.tables_dir / "nodule_report.parquet")
+    report = pd.read_parquet(content_of(settings.tables_dir / "nodule_report.parquet"))
     synthetic = (settings.data_dir / "phantom.json").exists()
     data = "a synthetic phantom" if synthetic else "CT"
     lines = [f"Untouched test fold ({data}; research use only):"]
@@ -60,7 +61,7 @@ def _places(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
     event = instance.get_latest_materialization_event(dg.AssetKey("nodule_classifier"))
     metadata = event.asset_materialization.metadata if event and event.asset_materialization else {}
     values = {name: entry.value for name, entry in metadata.items()}
-    root = settings.home.parent
+    root = settings.local_home.parent
     shown = root.relative_to(REPOSITORY) if root.is_relative_to(REPOSITORY) else root
     return [
         f"Checkpoint   {values.get('path', 'none')}",

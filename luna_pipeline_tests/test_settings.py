@@ -26,6 +26,38 @@ def test_environment_wins_and_relative_paths_become_absolute(tmp_path: Path, mon
     assert settings.checkpoints_dir == tmp_path / "out/checkpoints"
 
 
+def test_home_in_s3_keeps_the_rest_on_this_machine(tmp_path: Path):
+    settings = Settings.from_environment({"LUNA_HOME": "s3://bucket/luna", "LUNA_CACHE": str(tmp_path / "cache")})
+    assert [str(folder) for folder in (settings.tables_dir, settings.cutouts_dir, settings.checkpoints_dir)] == [
+        "s3://bucket/luna/tables", "s3://bucket/luna/cutouts", "s3://bucket/luna/checkpoints",
+    ]  # fmt: skip
+    assert settings.cache_dir == tmp_path / "cache"
+    assert settings.local_home == tmp_path / "local"
+    assert settings.mlflow_tracking_uri == f"sqlite:///{tmp_path}/local/mlflow.db"
+    assert settings.artifact_location == (tmp_path / "local/mlartifacts").as_uri()
+    assert len(settings.patient_key()) == 32
+    assert [path.name for path in tmp_path.rglob("*")] == ["local", "patient_key"]
+    default = Settings.from_environment({"LUNA_HOME": "s3://bucket"})
+    assert (default.cache_dir, default.local_home) == (REPOSITORY / ".luna/cache", REPOSITORY / ".luna/local")
+
+
+def test_home_on_this_machine_is_the_local_home(tmp_path: Path):
+    settings = Settings.from_environment({"LUNA_HOME": str(tmp_path), "LUNA_CACHE": str(tmp_path / "cache")})
+    assert settings.local_home == settings.home == tmp_path
+
+
+@pytest.mark.parametrize("name", ["LUNA_DATA_DIR", "LUNA_CACHE"])
+def test_only_home_may_lie_in_s3(name: str):
+    with pytest.raises(ValueError, match=f"{name} must be a folder of this machine, got s3://bucket/ct"):
+        Settings.from_environment({name: "s3://bucket/ct"})
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/luna", "s3:/bucket", "https://host/bucket", "file:///tmp"])
+def test_home_at_another_kind_of_address_is_refused(address: str):
+    with pytest.raises(ValueError, match=f"must be s3://BUCKET/PREFIX, got {address}"):
+        Settings.from_environment({"LUNA_HOME": address})
+
+
 def test_mlflow_server_keeps_its_own_artifacts_and_is_its_own_page(tmp_path: Path):
     local = Settings.from_environment({"LUNA_HOME": str(tmp_path)})
     assert local.artifact_location == (tmp_path / "mlartifacts").as_uri()

@@ -83,9 +83,11 @@ def nodule_classifier(
     settings = paths.settings
     training = config.training_config()
     with mlflow_runs.run(context, name=f"{training.name} {training.version}") as run:
-        trained = LunaClassificationLauncher(settings.home, mlflow_run=run, show_progress=context.log.info).fit(
-            training, index=cutout_index, store=cutting.store, split=config.split_of(cutout_index)
+        launcher = LunaClassificationLauncher(
+            settings.home, mlflow_run=run, local_home=settings.local_home, show_progress=context.log.info
         )
+        split = config.split_of(cutout_index)
+        trained = launcher.fit(training, index=cutout_index, store=cutting.store, split=split)
     return dg.Output(trained, metadata=_training_metadata(trained, settings.mlflow_ui_url, run))
 
 

@@ -40,7 +40,8 @@ def nodule_predictions(
     from luna_pipeline.launchers import LunaClassificationLauncher, predict_test_fold
 
     started = time.perf_counter()
-    launcher = LunaClassificationLauncher(paths.settings.home, mlflow_run=None)
+    settings = paths.settings
+    launcher = LunaClassificationLauncher(settings.home, mlflow_run=None, local_home=settings.local_home)
     predictions = predict_test_fold(
         launcher,
         index=cutout_index,

@@ -47,7 +47,7 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
     """
     started = time.perf_counter()
     checkpoint = _book_checkpoint(state_file)
-    store, model_uri = CheckpointStore(settings.checkpoints_dir), None
+    store, model_uri = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints"), None
     with _claimed(store) as version:
         checkpoint = replace(checkpoint, version=version)
         if register:
@@ -56,7 +56,7 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
         save_checkpoint(path, checkpoint)
     return TrainedClassifier(
         checkpoint=checkpoint, path=path, version=version, history=pd.DataFrame(),
-        tensorboard_dir=settings.home / "tensorboard" / BOOK_NAME / version,
+        tensorboard_dir=settings.local_home / "tensorboard" / BOOK_NAME / version,
         seconds=time.perf_counter() - started, model_uri=model_uri,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def _claimed(store: CheckpointStore) -> Iterator[str]:
     except BaseException:
         # A version that came to nothing is free again.
         with contextlib.suppress(OSError):
-            store.path(BOOK_NAME, version).parent.rmdir()
+            store.release(BOOK_NAME, version)
         raise
 
 

@@ -16,6 +16,7 @@ from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
 from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
+from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.messages import Handler, LogMetrics, Message, MessageHandler
 from luna_pipeline.core.models.scoring import predict
 from luna_pipeline.core.training.building import build_data_module, build_model, default_device, network_of
@@ -48,7 +49,7 @@ class TrainedClassifier:
     """
 
     checkpoint: Checkpoint
-    path: Path
+    path: AnyPath
     version: str
     history: pd.DataFrame
     tensorboard_dir: Path
@@ -81,28 +82,30 @@ class LunaClassificationLauncher:
     """Trains classifiers and scores candidates with them.
 
     Attributes:
-        home: Folder of everything that is produced.
+        local_home: Folder of this machine for what cannot lie in S3: TensorBoard's logs.
         checkpoints: Where checkpoints lie, ``<home>/checkpoints/<name>/<version>``.
     """
 
     def __init__(
         self,
-        home: Path,
+        home: AnyPath,
         *,
         mlflow_run: MlflowRun | None,
+        local_home: Path | None = None,
         show_progress: bool | Callable[[str], None] = True,
         num_workers: int = 0,
     ) -> None:
         """Prepare runs.
 
         Args:
-            home: Folder of everything that is produced.
+            home: Folder of everything that is produced, on a disk or in S3.
             mlflow_run: Where the run is kept; None keeps it in TensorBoard and checkpoints only.
+            local_home: Folder of this machine for locks and TensorBoard's logs, needed where ``home`` is in S3.
             show_progress: True says on standard error what happens, a function is handed each line instead.
             num_workers: Processes that load cutouts; 0 loads in this one.
         """
-        self.home = home
-        self.checkpoints = CheckpointStore(home / "checkpoints")
+        self.local_home = _on_this_machine(local_home or home)
+        self.checkpoints = CheckpointStore(home / "checkpoints", locks=self.local_home / "checkpoints")
         self._mlflow_run = mlflow_run
         self._show_progress = show_progress
         self._num_workers = num_workers
@@ -217,7 +220,7 @@ class LunaClassificationLauncher:
         return prediction_rows(index, candidates, scores, model=checkpoint.name, threshold=checkpoint.threshold)
 
     def _tensorboard_dir(self, name: str, version: str) -> Path:
-        return self.home / "tensorboard" / name / version
+        return self.local_home / "tensorboard" / name / version
 
     def _register_services(
         self, services: ServiceContainer, config: TrainingConfig, data: DataModule,
@@ -276,6 +279,13 @@ def prediction_rows(
     rows = index[["candidate_id", "series_instance_uid", "class", "fold"]].reset_index(drop=True)
     rows = rows.join(positions, on="candidate_id").assign(model=model, probability=probability, threshold=threshold)
     return rows[[*PREDICTION_COLUMNS, "threshold"]]
+
+
+def _on_this_machine(folder: AnyPath) -> Path:
+    if not isinstance(folder, Path):
+        msg = f"Locks and TensorBoard's logs must lie on this machine, got no folder for them (home {folder})."
+        raise ValueError(f"{msg} Set `local_home`.")
+    return folder
 
 
 def _reported(

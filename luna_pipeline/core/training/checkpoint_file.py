@@ -4,15 +4,15 @@ Form: ``torch.save`` of plain values and tensors only (``weights_only=True`` rea
 ``format_version`` first; see `Checkpoint` for the entries.
 """
 
+import io
 import pickle
 import zipfile
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from luna_pipeline.core.files import written_atomically
+from luna_pipeline.core.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"
@@ -67,7 +67,7 @@ class Checkpoint:
     notes: str = ""
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
@@ -75,16 +75,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: AnyPath) -> Checkpoint:
     """Read a checkpoint; all tensors come to the CPU and no code in the file is run.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint, not whole, of another format version or has other entries.
     """
-    _check_is_whole(path)
+    # Read once: what is checked is what is loaded, whoever puts another file in its place meanwhile.
+    file = io.BytesIO(_content(path))
+    _check_is_whole(file, path)
+    file.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise _not_a_checkpoint(path, "a file that torch cannot read without running its code") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -122,37 +125,40 @@ def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], 
     module.load_state_dict(model_state, strict=True)
 
 
-def _check_is_whole(path: Path) -> None:
-    if not path.is_file():
+def _content(path: AnyPath) -> bytes:
+    try:
+        return read_bytes(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         msg = f"The checkpoint must exist, got no file {path.name} (folder {path.parent}). Train, or check the path."
-        raise FileNotFoundError(msg)
-    with path.open("rb") as file:
-        beginning = file.read(4)
-    is_zip = zipfile.is_zipfile(path)
-    if not is_zip and not b"PK\x03\x04".startswith(beginning):
+        raise FileNotFoundError(msg) from error
+
+
+def _check_is_whole(file: io.BytesIO, path: AnyPath) -> None:
+    is_zip = zipfile.is_zipfile(file)
+    if not is_zip and not b"PK\x03\x04".startswith(file.getbuffer()[:4].tobytes()):
         raise _not_a_checkpoint(path, "a file of another kind")
-    damaged = _first_damaged_member(path) if is_zip else "the end"
+    damaged = _first_damaged_member(file) if is_zip else "the end"
     if damaged:
-        size = path.stat().st_size
+        size = file.getbuffer().nbytes
         msg = f"The checkpoint must be whole, got {size} bytes with {damaged} missing or damaged ({path})."
         raise CheckpointError(f"{msg} Copy it again, or use another checkpoint of the run.")
 
 
-def _first_damaged_member(path: Path) -> str | None:
+def _first_damaged_member(file: io.BytesIO) -> str | None:
     """Compare the checksums that torch writes but does not compare itself."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             return archive.testzip()
     except zipfile.BadZipFile:
         return "a part"
 
 
-def _not_a_checkpoint(path: Path, got: str) -> CheckpointError:
+def _not_a_checkpoint(path: AnyPath, got: str) -> CheckpointError:
     msg = f"The file must be a checkpoint of luna_pipeline, got {got} ({path})."
     return CheckpointError(f"{msg} The book's weights are read by `luna import_book_weights`.")
 
 
-def _from_entries(path: Path, entries: dict[str, Any]) -> Checkpoint:
+def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
     expected = {entry.name for entry in fields(Checkpoint)}
     if set(entries) != expected:
         differing = sorted(expected ^ set(entries))

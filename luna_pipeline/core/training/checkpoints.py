@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from luna_pipeline.core.files import AnyPath, listing, make_new_folder, remove_empty_folder, subfolders
 from luna_pipeline.core.training.checkpoint_file import (
     Checkpoint,
     CheckpointError,
@@ -38,10 +39,13 @@ class CheckpointStore:
     now, and ``best.pt`` the chosen ones: it comes last and says that the run is complete.
 
     Attributes:
-        root: The folder; made where it is missing.
+        root: The folder, on a disk or in S3; made where it is missing.
+        locks: Folder of this machine for the locks, needed where ``root`` is in S3. There a lock keeps away the
+            processes of this machine only.
     """
 
-    root: Path
+    root: AnyPath
+    locks: Path | None = None
 
     def claim(self, name: str, version: str) -> str:
         """Take a version for a new run.
@@ -51,15 +55,17 @@ class CheckpointStore:
         """
         for build in itertools.count():
             claimed = version if build == 0 else f"{version}+{build}"
-            folder = self.path(name, claimed).parent
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            # mkdir fails where the folder is: of two runs at the same moment one gets the next build.
+            # Of two runs at the same moment one makes the folder, the other gets the next build.
             with contextlib.suppress(FileExistsError):
-                folder.mkdir()
+                make_new_folder(self.path(name, claimed).parent)
                 return claimed
         raise AssertionError
 
-    def path(self, name: str, version: str, kind: Kind = "best") -> Path:
+    def release(self, name: str, version: str) -> None:
+        """Give back a claimed version that came to nothing; one that holds a file stays."""
+        remove_empty_folder(self.path(name, version).parent)
+
+    def path(self, name: str, version: str, kind: Kind = "best") -> AnyPath:
         """Return where a checkpoint is or will be.
 
         Raises:
@@ -73,9 +79,7 @@ class CheckpointStore:
 
     def versions(self, name: str) -> list[str]:
         """Return all claimed versions, complete or not, in their order (``0.0.9`` before ``0.0.10``)."""
-        folder = self.path(name, "0").parent.parent
-        found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        return sorted(found, key=_version_order)
+        return sorted(subfolders(self.path(name, "0").parent.parent), key=_version_order)
 
     def latest(self, name: str) -> str:
         """Return the version whose run was completed last.
@@ -83,11 +87,13 @@ class CheckpointStore:
         Raises:
             FileNotFoundError: If no run of this name was completed.
         """
-        complete = [version for version in self.versions(name) if self.path(name, version).is_file()]
+        files = listing(self.path(name, "0").parent.parent)
+        complete = [version for version in self.versions(name) if f"{version}/best.pt" in files]
         if not complete:
             msg = f"A run of {name!r} must be complete, got none (folder {self.root}). Train one first."
             raise FileNotFoundError(msg)
-        return max(complete, key=lambda version: self.path(name, version).stat().st_mtime_ns)
+        # S3 tells whole seconds: of two runs in the same one the newer version counts.
+        return max(reversed(complete), key=lambda version: files[f"{version}/best.pt"].modified_seconds)
 
     def unfinished(self, name: str, config_digest: str, data_fingerprint: str) -> Checkpoint | None:
         """Return the last checkpoint of a run that was ended before its time and can be continued.
@@ -101,12 +107,12 @@ class CheckpointStore:
             Its last checkpoint, of the newest version; None where there is none, or where it is being trained
             now.
         """
+        files = listing(self.path(name, "0").parent.parent)
         for version in reversed(self.versions(name)):
-            path = self.path(name, version, "last")
-            if not path.is_file() or self.path(name, version).is_file() or self._is_locked(name, version):
+            if f"{version}/last.pt" not in files or f"{version}/best.pt" in files or self._is_locked(name, version):
                 continue
             with contextlib.suppress(CheckpointError):
-                checkpoint = load_checkpoint(path)
+                checkpoint = load_checkpoint(self.path(name, version, "last"))
                 wanted = (config_digest, data_fingerprint)
                 if (checkpoint.config.digest, checkpoint.data_fingerprint) == wanted:
                     return checkpoint
@@ -119,7 +125,7 @@ class CheckpointStore:
         Raises:
             BlockingIOError: If another process trains it.
         """
-        folder = self.path(name, version).parent
+        folder = self._locks_of(name, version)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as file:
             try:
@@ -131,6 +137,13 @@ class CheckpointStore:
                 )
                 raise BlockingIOError(msg) from error
             yield
+
+    def _locks_of(self, name: str, version: str) -> Path:
+        folder = self.path(name, version).parent if self.locks is None else self.locks / name / version
+        if not isinstance(folder, Path):
+            msg = f"Locks must lie on this machine, got no folder for them (checkpoints {self.root}). Set `locks`."
+            raise ValueError(msg)
+        return folder
 
     def _is_locked(self, name: str, version: str) -> bool:
         try:

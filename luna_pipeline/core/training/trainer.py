@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.files import remove
 from luna_pipeline.core.messages import BaseMessageHandler, LogEpoch, LogModel, LogParams, LogStart
 from luna_pipeline.core.metrics import youden_threshold
 from luna_pipeline.core.models.base import BaseModel, EpochResult, ModelState
@@ -186,7 +187,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         )
         self._handler.handle_message(message)
         save_checkpoint(self._store.path(chosen.name, chosen.version), chosen)
-        best_so_far.unlink(missing_ok=True)
+        remove(best_so_far)
         return chosen
 
     def _check_fits(self, data_module: DataModule) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from luna_pipeline.core.files import read_bytes, write_bytes
+from luna_pipeline.core.remote_files import RemoteStoreError, remote_path
 from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION
 from luna_pipeline.core.training.checkpoints import (
     Checkpoint,
@@ -18,6 +20,7 @@ from luna_pipeline.core.training.checkpoints import (
     save_checkpoint,
 )
 from luna_pipeline.core.training.recipes import demo, nodule_baseline
+from luna_pipeline_tests.s3_server import forget_connections
 
 
 def make_checkpoint(**changes) -> Checkpoint:
@@ -167,22 +170,29 @@ def test_weights_that_fit_are_loaded():
     assert torch.equal(module.weight, other.weight)
 
 
+@pytest.fixture(params=["local", "remote"])
+def store(request, tmp_path) -> CheckpointStore:
+    """A store of either kind, so that both are held to the same."""
+    if request.param == "local":
+        return CheckpointStore(tmp_path)
+    return CheckpointStore(remote_path(request.getfixturevalue("s3_home")), locks=tmp_path / "locks")
+
+
 @pytest.mark.seed_defect(55)
 def test_files_are_named_once(tmp_path):
     assert CheckpointStore(tmp_path).path("classification", "0.0.1") == tmp_path / "classification/0.0.1/best.pt"
 
 
 @pytest.mark.seed_defect(67)
-def test_a_claimed_version_is_never_given_again(tmp_path):
-    store = CheckpointStore(tmp_path)
+def test_a_claimed_version_is_never_given_again(store):
     claims = [store.claim("classification", version) for version in ("0.0.1", "0.0.1", "0.0.2", "0.0.1")]
     assert claims == ["0.0.1", "0.0.1+1", "0.0.2", "0.0.1+2"]
     assert store.claim("malignant classification", "0.0.1") == "0.0.1"
 
 
-def test_claims_at_the_same_moment_differ(tmp_path):
+def test_claims_at_the_same_moment_differ(store):
     with multiprocessing.get_context("fork").Pool(4) as pool:
-        claims = pool.starmap(CheckpointStore(tmp_path).claim, [("classification", "1")] * 12, chunksize=1)
+        claims = pool.starmap(store.claim, [("classification", "1")] * 12, chunksize=1)
     assert len(set(claims)) == 12
 
 
@@ -192,8 +202,7 @@ def test_a_version_that_is_no_folder_name_is_refused(tmp_path, version):
         CheckpointStore(tmp_path).claim("classification", version)
 
 
-def test_versions_are_in_the_order_of_their_numbers(tmp_path):
-    store = CheckpointStore(tmp_path)
+def test_versions_are_in_the_order_of_their_numbers(store):
     assert store.versions("classification") == []
     for version in ("0.0.10", "0.0.9", "0.0.9", "0.0.10"):
         store.claim("classification", version)
@@ -210,14 +219,29 @@ def test_latest_is_the_run_that_was_completed_last(tmp_path):
     assert store.latest("classification") == "0.0.1"
 
 
-def test_unfinished_is_a_last_without_a_best_of_the_same_configuration_and_data(tmp_path):
-    store, data = CheckpointStore(tmp_path), "ab" * 32
+def test_latest_of_two_in_the_same_second_is_the_newer_version(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for version in ("0.0.10", "0.0.9"):
+        os.utime(save(store.path("classification", version)), (7, 7))
+    assert store.latest("classification") == "0.0.10"
+
+
+def test_a_version_that_came_to_nothing_is_free_again_and_one_with_a_file_is_not(store):
+    assert store.claim("classification", "1") == "1"
+    store.release("classification", "1")
+    assert store.claim("classification", "1") == "1"
+    save(store.path("classification", "1", "last"))
+    store.release("classification", "1")
+    assert store.claim("classification", "1") == "1+1"
+
+
+def test_unfinished_is_a_last_without_a_best_of_the_same_configuration_and_data(store):
+    data = "ab" * 32
     store.claim("classification", "0.0.0")
     save(store.path("classification", "0.0.1", "last"), version="0.0.1")
     save(store.path("classification", "0.0.2", "last"), version="0.0.2")
     save(store.path("classification", "0.0.2", "best"), version="0.0.2")
-    store.path("classification", "0.0.3", "last").parent.mkdir()
-    store.path("classification", "0.0.3", "last").write_bytes(b"")
+    write_bytes(store.path("classification", "0.0.3", "last"), b"")
     assert store.unfinished("classification", demo().digest, data).version == "0.0.1"
     assert store.unfinished("classification", replace(demo(), seed=1).digest, data) is None
     assert store.unfinished("classification", nodule_baseline().digest, data) is None
@@ -225,8 +249,8 @@ def test_unfinished_is_a_last_without_a_best_of_the_same_configuration_and_data(
     assert store.unfinished("other", demo().digest, data) is None
 
 
-def test_a_version_in_training_is_neither_unfinished_nor_to_be_had(tmp_path):
-    store, data = CheckpointStore(tmp_path), "ab" * 32
+def test_a_version_in_training_is_neither_unfinished_nor_to_be_had(store):
+    data = "ab" * 32
     save(store.path("classification", "0.0.1", "last"))
     with store.locked("classification", "0.0.1"):
         assert store.unfinished("classification", demo().digest, data) is None
@@ -238,8 +262,41 @@ def test_a_version_in_training_is_neither_unfinished_nor_to_be_had(tmp_path):
     assert store.unfinished("classification", demo().digest, data) is not None
 
 
-def test_of_several_unfinished_runs_the_newest_version_is_continued(tmp_path):
-    store = CheckpointStore(tmp_path)
+def test_of_several_unfinished_runs_the_newest_version_is_continued(store):
     for version in ("0.0.9", "0.0.10", "0.0.2"):
         save(store.path("classification", version, "last"), version=version)
     assert store.unfinished("classification", demo().digest, "ab" * 32).version == "0.0.10"
+
+
+def test_a_checkpoint_in_s3_is_whole_or_said_to_be_damaged_or_missing(s3_home):
+    path = remote_path(s3_home) / "classification/0.0.1/best.pt"
+    with pytest.raises(FileNotFoundError, match=r"must exist, got no file best\.pt"):
+        load_checkpoint(path)
+    save(path, epoch=3)
+    assert load_checkpoint(path).epoch == 3
+    write_bytes(path, read_bytes(path)[:-100])
+    with pytest.raises(CheckpointError, match="The checkpoint must be whole, got"):
+        load_checkpoint(path)
+
+
+def test_latest_in_s3_is_the_run_that_was_completed_last(s3_home, tmp_path):
+    store = CheckpointStore(remote_path(s3_home), locks=tmp_path)
+    for version in ("0.0.1", "0.0.2"):
+        save(store.path("classification", version))
+    save(store.path("classification", "0.0.3", "last"))
+    assert store.latest("classification") == "0.0.2"
+
+
+def test_locks_in_s3_are_refused():
+    store = CheckpointStore(remote_path("s3://bucket/home"))
+    with pytest.raises(ValueError, match="Locks must lie on this machine"), store.locked("classification", "1"):
+        pass
+
+
+def test_a_store_that_cannot_be_reached_is_no_store_without_runs(s3_home, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    forget_connections()
+    store = CheckpointStore(remote_path(s3_home))
+    for ask in (store.latest, store.versions, lambda name: store.claim(name, "1")):
+        with pytest.raises(RemoteStoreError):
+            ask("classification")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.files import listing
 from luna_pipeline.core.messages import (
     LogBatch,
     LogBatchEnd,
@@ -22,6 +23,7 @@ from luna_pipeline.core.messages import (
 from luna_pipeline.core.metrics import youden_threshold
 from luna_pipeline.core.models.base import EpochResult, SplitResult
 from luna_pipeline.core.models.scoring import predict
+from luna_pipeline.core.remote_files import remote_path
 from luna_pipeline.core.training.building import build_data_module, build_model, network_of
 from luna_pipeline.core.training.checkpoints import CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import (
@@ -292,6 +294,16 @@ def test_a_run_that_was_ended_in_mid_epoch_comes_to_what_it_would_have_come_to(e
     assert got.num_samples_seen == expected.num_samples_seen
     assert [message.epoch for message in resumed.recorder.of(LogEpoch)] == list(UNBROKEN_EPOCHS[epoch - 1 :])
     assert resumed.unfinished() is None
+
+
+def test_a_run_in_s3_is_continued_from_there(examples, tmp_path, s3_home):
+    home, runs = remote_path(s3_home), [Run(examples, tmp_path) for _ in range(2)]
+    for run in runs:
+        run.store = CheckpointStore(home, locks=tmp_path / "locks")
+    interrupt_at(runs[0], 3)
+    got = runs[1].fit(resume_from=runs[1].unfinished())
+    assert_equal_weights(got, Run(examples, tmp_path / "unbroken").fit())
+    assert sorted(listing(home)) == ["classification/0.0.1/best.pt", "classification/0.0.1/last.pt"]
 
 
 def test_a_run_that_ended_before_its_model_was_kept_is_only_completed(examples, tmp_path):
