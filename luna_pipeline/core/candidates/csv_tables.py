@@ -1,12 +1,16 @@
 """LUNA16's CSV files as text, under one spelling of their columns."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
+from luna_pipeline.core.candidates.clean_csv import read_clean_csv
 
 # File names that count, the first that is there.
 CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
@@ -27,6 +31,10 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "subset": ("subset",),
 }
 
+# Columns with few different values; the others are Arrow's strings, from which numbers are made without Python's.
+REPEATING = ("series_instance_uid", "class", "subset")
+TEXT = pd.ArrowDtype(pa.string())
+
 
 def find_table(data_root: Path, names: Sequence[str]) -> Path | None:
     """Return the first of the files that is there."""
@@ -38,35 +46,32 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 
     Args:
         path: The file; its first line names the columns.
-        columns: Wanted columns by our names (keys of ``SPELLINGS``).
+        columns: Wanted columns by our names (keys of ``SPELLINGS``), ``series_instance_uid`` among them.
         optional: Columns that are taken where they are there.
 
     Returns:
-        The columns under our names, as written but for spaces around a uid, and ``line`` (int64, the header is 1).
-        What a short line lacks is empty text; blank lines are left out.
+        The columns under our names, as written but for spaces around a uid (Arrow's strings, ``category`` for those of
+        ``REPEATING``), and ``line`` (int64, the header is 1). What a short line lacks is empty text; blank lines are
+        left out.
 
     Raises:
         ValueError: If a column is missing (names the file, the column and those found), or a line has too many values.
     """
-    raw = _read_text(path)
-    found = {name.strip(): name for name in raw.columns}
-    chosen = {column: _spelling_of(column, found) for column in (*columns, *optional)}
-    missing = [SPELLINGS[column][0] for column in columns if chosen[column] is None]
-    if missing:
-        msg = (
-            f"Column {', '.join(missing)} must be in the table, got {', '.join(found)} ({path.name}). "
-            "Rename or add it in the first line."
-        )
-        raise ValueError(msg)
-    table = raw[[name for name in chosen.values() if name is not None]].fillna("")
-    table.columns = pd.Index([column for column, name in chosen.items() if name is not None])
-    table["line"] = np.arange(2, len(table) + 2, dtype=np.int64)
-    if "series_instance_uid" in table:
-        # A series has hundreds of rows: each uid is looked at once.
-        uids = {uid: uid.strip() for uid in table["series_instance_uid"].unique()}
-        table["series_instance_uid"] = table["series_instance_uid"].map(uids)
-    is_blank = (raw == "").all(axis=1) if len(raw) and "" in set(raw.iloc[:, 0]) else None
-    return table if is_blank is None else table[~is_blank].reset_index(drop=True)
+
+    def choose(header: Sequence[str]) -> dict[str, str]:
+        return _chosen(header, columns, optional, file=path.name)
+
+    table = read_clean_csv(path, choose, repeating=REPEATING)
+    # A line without a uid may be blank.
+    if table is None or any(uid.strip() != uid or not uid for uid in table["series_instance_uid"].cat.categories):
+        return _read_carefully(path, choose)
+    return table.assign(line=np.arange(2, len(table) + 2, dtype=np.int64))
+
+
+def as_arrow(text: pd.Series) -> pa.StringArray:
+    """Return text as one Arrow array."""
+    cells = pa.array(text, type=pa.string())
+    return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
 
 def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -76,15 +81,18 @@ def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool
         Values (N,), NaN where the text is none, to the last bit what is written; and whether it is a number (N,):
         "NaN" and "inf" are, "abc" and "" are not.
     """
-    words = text.to_numpy(dtype=object)
-    # Python takes 1_0 for 10, a table does not.
-    if "_" not in "".join(words):
-        try:
-            # pandas' own parser is off in the last digit of every fifth number; numpy asks Python, which is not.
-            return words.astype(np.float64), np.ones(len(words), dtype=bool)
-        except ValueError:
-            pass
-    numbers = [_number_of(word) for word in words]
+    if isinstance(text.dtype, pd.CategoricalDtype):
+        codes = text.cat.codes.to_numpy()
+        values, is_number = parse_numbers(pd.Series(text.cat.categories, dtype=object))
+        return values[codes], is_number[codes]
+    try:
+        values = np.asarray(pc.cast(as_arrow(text), pa.float64()))
+        # Arrow takes some words for NaN that Python does not.
+        if np.isfinite(values).all():
+            return values, np.ones(len(values), dtype=bool)
+    except pa.ArrowInvalid:
+        pass
+    numbers = [_number_of(word) for word in text]
     values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
     return values, np.array([number is not None for number in numbers], dtype=bool)
 
@@ -94,6 +102,18 @@ def _number_of(word: str) -> float | None:
         return None if "_" in word else float(word)
     except ValueError:
         return None
+
+
+def _read_carefully(path: Path, choose: Callable[[Sequence[str]], Mapping[str, str]]) -> pd.DataFrame:
+    """Read any file that is a table, with its quotes, spaces and blank lines."""
+    raw = _read_text(path)
+    found = {name.strip(): name for name in raw.columns}
+    table = pd.DataFrame({column: raw[found[name]].fillna("") for column, name in choose(list(found)).items()})
+    table["series_instance_uid"] = table["series_instance_uid"].str.strip()
+    table = table.astype({column: "category" if column in REPEATING else TEXT for column in table})
+    table["line"] = np.arange(2, len(table) + 2, dtype=np.int64)
+    is_blank = (raw == "").all(axis=1) if len(raw) and "" in set(raw.iloc[:, 0]) else None
+    return table if is_blank is None else table[~is_blank].reset_index(drop=True)
 
 
 def _read_text(path: Path) -> pd.DataFrame:
@@ -122,6 +142,19 @@ def _read_text(path: Path) -> pd.DataFrame:
         raise ValueError(msg) from error
 
 
-def _spelling_of(column: str, found: Mapping[str, str]) -> str | None:
+def _chosen(header: Sequence[str], columns: Sequence[str], optional: Sequence[str], *, file: str) -> dict[str, str]:
+    """Return the file's own names of the columns, by ours."""
+    chosen = {column: _spelling_of(column, header) for column in (*columns, *optional)}
+    missing = [SPELLINGS[column][0] for column in columns if chosen[column] is None]
+    if missing:
+        msg = (
+            f"Column {', '.join(missing)} must be in the table, got {', '.join(header)} ({file}). "
+            "Rename or add it in the first line."
+        )
+        raise ValueError(msg)
+    return {column: name for column, name in chosen.items() if name is not None}
+
+
+def _spelling_of(column: str, header: Sequence[str]) -> str | None:
     """Return the file's own name of a column."""
-    return next((found[name] for name in SPELLINGS[column] if name in found), None)
+    return next((name for name in SPELLINGS[column] if name in header), None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
 from luna_pipeline.core.candidates.csv_tables import (
@@ -21,14 +22,15 @@ from luna_pipeline.core.candidates.csv_tables import (
     read_table,
 )
 from luna_pipeline.core.candidates.malignancy import label_malignancy
-from luna_pipeline.core.candidates.matching import nearest_within_radius
+from luna_pipeline.core.candidates.matching import nearest_in_series
+from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS, SeriesGrids, UsableRows, sort_out
 
 __all__ = ["CANDIDATE_COLUMNS", "REJECTED_COLUMNS", "CandidateTables", "build_candidates", "read_table"]
 
 CANDIDATE_COLUMNS = {
     "candidate_id": "int64",
-    "series_instance_uid": "object",
+    "series_instance_uid": "category",
     "x_mm": "float64",
     "y_mm": "float64",
     "z_mm": "float64",
@@ -36,8 +38,9 @@ CANDIDATE_COLUMNS = {
     "diameter_mm": "float64",
     "malignancy": "float64",
     "is_malignant": "boolean",
-    "source": "object",
+    "source": "category",
 }
+SOURCES = pd.Index(["annotation", "candidate"])
 _POINT = ["x_mm", "y_mm", "z_mm"]
 _ROW = ("series_instance_uid", "x", "y", "z")
 
@@ -84,24 +87,21 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
     annotations = _read(annotations_path, "diameter_mm", series)
     candidates = _read(candidates_path, "class", series)
     nodules = _rated_nodules(annotations.kept, ratings.kept)
-    rows = pd.concat(
-        [_located(candidates.kept, nodules), nodules.assign(source="annotation", **{"class": 1})], ignore_index=True
-    )
-    rejected = pd.concat([part.rejected for part in (candidates, annotations, ratings)], ignore_index=True)
+    detections = _located(candidates.kept, nodules)
     return CandidateTables(
-        candidates=_finish(rows),
-        rejected=rejected.astype({"line": "int64"}),
+        candidates=_finish(detections, nodules),
+        rejected=_all_rejected((candidates, annotations, ratings)),
         counts={
             "rows_candidates": candidates.num_rows,
             "rows_annotations": annotations.num_rows,
             "rows_malignancy": ratings.num_rows,
-            "kept": len(rows),
+            "kept": len(detections) + len(nodules),
             "kept_candidates": len(candidates.kept),
             "kept_annotations": len(annotations.kept),
-            "rejected": len(rejected),
+            "rejected": sum(len(part.rejected) for part in (candidates, annotations, ratings)),
             "rows_without_ct": candidates.num_without_ct + annotations.num_without_ct,
             "annotations_rated": int(nodules["is_malignant"].notna().sum()),
-            **(_disagreements(rows) if annotations_path else _disagreements(rows.iloc[:0])),
+            **_disagreements(detections if annotations_path else detections.iloc[:0]),
         },
     )
 
@@ -109,8 +109,8 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
 def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence[str] = ()) -> UsableRows:
     """Read a table and sort it out; one that is not there has no rows."""
     if path is None:
-        empty = pd.DataFrame(columns=[*_ROW, value, "line"], dtype=object)
-        return sort_out(empty, file="", value=value, series=series)
+        no_rows = pd.DataFrame(columns=[*_ROW, value, "line"], dtype=object).astype({"series_instance_uid": "category"})
+        return sort_out(no_rows, file="", value=value, series=series)
     table = read_table(path, (*_ROW, value), optional=optional)
     return sort_out(table, file=path.name, value=value, series=series)
 
@@ -118,54 +118,73 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
 def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     """Add diameter, mean rating and label to annotations; the ratings' centres are not written to the last digit."""
     labels = label_malignancy(ratings)
-    places = _match(annotations, ratings, radii_mm=ratings["number"].to_numpy() / 2)
+    places = _match(annotations, ratings)
     matched = labels.reindex(places).reset_index(drop=True)
     return annotations.assign(
         diameter_mm=annotations["number"],
         malignancy=matched["malignancy"].astype("float64"),
         is_malignant=matched["is_malignant"].astype("boolean"),
+        candidate_id=_ids(annotations, source="annotation"),
+        source=_repeated("annotation", len(annotations)),
+        **{"class": 1},
     )
 
 
 def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
     """Give each candidate diameter and malignancy of the annotation that it lies in."""
-    places = _match(candidates, nodules, radii_mm=nodules["diameter_mm"].to_numpy() / 2)
     columns = ["diameter_mm", "malignancy", "is_malignant"]
-    matched = nodules[columns].reindex(places).reset_index(drop=True)
-    return candidates.assign(**{column: matched[column] for column in columns}, source="candidate").assign(
-        **{"class": candidates["number"]}
+    # Shallow: what is not changed need not be copied.
+    located = candidates.copy(deep=False)
+    located[columns] = nodules[columns].reindex(_match(candidates, nodules)).set_axis(candidates.index)
+    located["class"] = candidates["number"]
+    located["candidate_id"] = _ids(candidates, source="candidate")
+    located["source"] = _repeated("candidate", len(candidates))
+    return located
+
+
+def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
+    """Return for each point the row of the nodule of its series that it lies in, -1 where none."""
+    return nearest_in_series(
+        points["series_instance_uid"],
+        points[_POINT],
+        center_series=nodules["series_instance_uid"],
+        centers_xyz=nodules[_POINT],
+        radii_mm=nodules["number"] / 2,
     )
 
 
-def _match(points: pd.DataFrame, spheres: pd.DataFrame, *, radii_mm: np.ndarray) -> np.ndarray:
-    """Return for each point the row of the sphere of its series that it lies in, -1 where none."""
-    nearest = np.full(len(points), -1, dtype=np.int64)
-    points_xyz, centers_xyz = points[_POINT].to_numpy(), spheres[_POINT].to_numpy()
-    rows_of_points = points.groupby("series_instance_uid").indices
-    for uid, rows_of_spheres in spheres.groupby("series_instance_uid").indices.items():
-        rows = rows_of_points.get(uid, np.empty(0, dtype=np.int64))
-        places = nearest_within_radius(points_xyz[rows], centers_xyz[rows_of_spheres], radii_mm[rows_of_spheres])
-        nearest[rows] = np.where(places >= 0, rows_of_spheres[places], -1)
-    return nearest
+def _ids(rows: pd.DataFrame, *, source: str) -> NDArray[np.int64]:
+    # Among equal rows the one with the lower class or diameter comes first, whatever their order in the file.
+    texts = [rows[axis] for axis in ("x", "y", "z")]
+    return candidate_ids(rows["series_instance_uid"], texts, source=source, precedence=rows["number"].to_numpy())
 
 
-def _disagreements(rows: pd.DataFrame) -> dict[str, int]:
+def _repeated(source: str, num_rows: int) -> "pd.Categorical[str]":
+    return pd.Categorical.from_codes(np.full(num_rows, SOURCES.get_loc(source)), categories=SOURCES)
+
+
+def _disagreements(detections: pd.DataFrame) -> dict[str, int]:
     """Count candidates whose class in the file is not what their place says."""
-    # Annotations themselves are of class 1 and inside: they agree.
-    is_inside = rows["diameter_mm"].notna()
+    is_inside = detections["diameter_mm"].notna()
     return {
-        "class_1_outside_annotations": int(((rows["class"] == 1) & ~is_inside).sum()),
-        "class_0_inside_annotations": int(((rows["class"] == 0) & is_inside).sum()),
+        "class_1_outside_annotations": int(((detections["class"] == 1) & ~is_inside).sum()),
+        "class_0_inside_annotations": int(((detections["class"] == 0) & is_inside).sum()),
     }
 
 
-def _finish(rows: pd.DataFrame) -> pd.DataFrame:
-    """Name the rows, order them and fix the types."""
-    # Among equal rows the one with the lower class or diameter comes first, whatever their order in the file.
-    rows = rows.sort_values("number", kind="stable")
-    columns = [rows[column].tolist() for column in ("series_instance_uid", "source", "x", "y", "z")]
-    rows["candidate_id"] = candidate_ids(zip(*columns, strict=True))
-    # Codes of the sorted uids: sorting 750,000 long texts takes seconds.
-    codes, _ = pd.factorize(rows["series_instance_uid"], sort=True)
-    order = np.lexsort((rows["candidate_id"].to_numpy(), codes))
-    return rows.iloc[order][list(CANDIDATE_COLUMNS)].astype(CANDIDATE_COLUMNS).reset_index(drop=True)
+def _finish(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Bring the rows together, order them and fix the types."""
+    rows = pd.concat([part[list(CANDIDATE_COLUMNS)] for part in parts], ignore_index=True)
+    rows = rows.astype(CANDIDATE_COLUMNS)
+    codes, uids = series_codes(rows["series_instance_uid"])
+    rows["series_instance_uid"] = rows["series_instance_uid"].cat.set_categories(uids)
+    rows = rows.take(order_by_series(codes, rows["candidate_id"].to_numpy()))
+    rows.index = pd.RangeIndex(len(rows))
+    return rows
+
+
+def _all_rejected(parts: Sequence[UsableRows]) -> pd.DataFrame:
+    """Bring the rejected rows together."""
+    rejected = pd.concat([part.rejected for part in parts], ignore_index=True)
+    rejected["series_instance_uid"] = rejected["series_instance_uid"].cat.remove_unused_categories()
+    return rejected.astype({"line": "int64", "file": "category", "reason": "category"})

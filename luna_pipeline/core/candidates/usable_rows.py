@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.malignancy import are_ratings
+from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.geometry import VoxelGrid
 
 REJECTED_COLUMNS = ("file", "line", "series_instance_uid", "x", "y", "z", "value", "reason")
@@ -35,6 +36,11 @@ class SeriesGrids:
     readable: Mapping[str, VoxelGrid]
     unreadable: Collection[str]
 
+    @property
+    def uids(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted({*self.readable, *self.unreadable})
+
     @classmethod
     def of_catalogue(cls, catalogue: pd.DataFrame) -> "SeriesGrids":
         """Take the grids from a catalogue's rows."""
@@ -50,7 +56,8 @@ class UsableRows:
     """A table, sorted out.
 
     Attributes:
-        kept: Its columns and ``x_mm``, ``y_mm``, ``z_mm``, ``number`` (class or diameter), all float64.
+        kept: Its columns and ``x_mm``, ``y_mm``, ``z_mm``, ``number`` (class or diameter), all float64; the uids'
+            categories are the series of the catalogue.
         rejected: ``REJECTED_COLUMNS``.
         num_rows: Rows in the file.
         num_without_ct: Rows of series that are not in the catalogue; neither kept nor rejected.
@@ -66,52 +73,56 @@ def sort_out(table: pd.DataFrame, *, file: str, value: str, series: SeriesGrids)
     """Tell the rows that can be used from those that cannot.
 
     Args:
-        table: Text columns series_instance_uid, x, y, z and the value, with ``line``.
+        table: Text columns series_instance_uid, x, y, z and the value, with ``line``, as from ``read_table``.
         file: Its name, for the rejected rows.
         value: ``class`` or ``diameter_mm``.
         series: The series there are.
     """
-    has_ct = table["series_instance_uid"].isin([*series.readable, *series.unreadable])
-    known = table[has_ct].reset_index(drop=True)
-    numbers = [parse_numbers(known[axis]) for axis in ("x", "y", "z")]
-    for column, (values, _) in zip(_POINT, numbers, strict=True):
+    has_ct = table["series_instance_uid"].isin(series.uids).to_numpy(dtype=bool)
+    known = _rows(table, has_ct)
+    known["series_instance_uid"] = known["series_instance_uid"].cat.set_categories(series.uids)
+    coordinates = [parse_numbers(known[axis]) for axis in ("x", "y", "z")]
+    for column, (values, _) in zip(_POINT, coordinates, strict=True):
         known[column] = values
     known["number"] = parse_numbers(known[value])[0]
-    is_number = np.all([is_number for _, is_number in numbers], axis=0)
-    is_finite = np.isfinite(known[_POINT].to_numpy()).all(axis=1)
-    has_readable_ct = known["series_instance_uid"].isin(list(series.readable)).to_numpy(dtype=bool)
-    reasons = np.select(
-        [
-            ~is_number,
-            ~is_finite,
-            ~_is_value_right(known, value),
-            ~_has_right_ratings(known),
-            ~has_readable_ct,
-            ~_is_inside(known, is_finite & has_readable_ct, series.readable),
-        ],
-        [
-            NOT_A_NUMBER,
-            NOT_FINITE,
-            UNKNOWN_CLASS if value == "class" else NO_DIAMETER,
-            NO_RATINGS,
-            UNREADABLE_CT,
-            OUTSIDE_CT,
-        ],
-        default="",
-    )
-    is_kept = reasons == ""
-    rejected = known[~is_kept].assign(file=file, reason=reasons[~is_kept], value=known.loc[~is_kept, value])
+    is_number = np.all([is_number for _, is_number in coordinates], axis=0)
+    is_right = {NOT_A_NUMBER: is_number} | _rules(known, value, series.readable)
+    is_kept = np.all(list(is_right.values()), axis=0)
     return UsableRows(
-        kept=known[is_kept].reset_index(drop=True),
-        rejected=rejected[list(REJECTED_COLUMNS)].reset_index(drop=True),
+        kept=_rows(known, is_kept),
+        rejected=_rejected(
+            known[~is_kept], {reason: keeps[~is_kept] for reason, keeps in is_right.items()}, file, value
+        ),
         num_rows=len(table),
         num_without_ct=int((~has_ct).sum()),
     )
 
 
-def _is_value_right(known: pd.DataFrame, value: str) -> NDArray[np.bool_]:
-    number = known["number"].to_numpy()
-    return np.isin(number, (0.0, 1.0)) if value == "class" else (number > 0) & np.isfinite(number)
+def _rows(table: pd.DataFrame, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
+    return table.copy(deep=False) if is_wanted.all() else table[is_wanted].reset_index(drop=True)
+
+
+def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> dict[str, NDArray[np.bool_]]:
+    """Return which rows keep a rule, by what is said of the others; the first that is broken counts."""
+    points_xyz, number = known[_POINT].to_numpy(), known["number"].to_numpy()
+    is_finite = np.isfinite(points_xyz).all(axis=1)
+    is_class = value == "class"
+    return {
+        NOT_FINITE: is_finite,
+        (UNKNOWN_CLASS if is_class else NO_DIAMETER): (
+            (number == 0) | (number == 1) if is_class else (number > 0) & np.isfinite(number)
+        ),
+        NO_RATINGS: _has_right_ratings(known),
+        UNREADABLE_CT: known["series_instance_uid"].isin(list(grids)).to_numpy(dtype=bool),
+        OUTSIDE_CT: _is_inside(known["series_instance_uid"], points_xyz, is_finite, grids),
+    }
+
+
+def _rejected(rows: pd.DataFrame, is_right: Mapping[str, NDArray[np.bool_]], file: str, value: str) -> pd.DataFrame:
+    reasons = np.select([~keeps for keeps in is_right.values()], list(is_right), default="")
+    text = rows[["x", "y", "z"]].astype(object).assign(value=rows[value].astype(object))
+    rejected = rows[["line", "series_instance_uid"]].join(text).assign(file=file, reason=reasons)
+    return rejected[list(REJECTED_COLUMNS)].reset_index(drop=True)
 
 
 def _has_right_ratings(known: pd.DataFrame) -> NDArray[np.bool_]:
@@ -120,14 +131,14 @@ def _has_right_ratings(known: pd.DataFrame) -> NDArray[np.bool_]:
     return np.array([are_ratings(text) for text in known["ratings"]], dtype=bool)
 
 
-def _is_inside(known: pd.DataFrame, is_asked: NDArray[np.bool_], grids: Mapping[str, VoxelGrid]) -> NDArray[np.bool_]:
-    """Whether a row's nearest voxel lies in its CT; False where not asked."""
-    is_inside = np.zeros(len(known), dtype=bool)
-    points_xyz = known[_POINT].to_numpy()
-    places = np.flatnonzero(is_asked)
-    for uid, within in known["series_instance_uid"].iloc[places].groupby(known["series_instance_uid"]).indices.items():
-        rows = places[within]
-        grid = grids[str(uid)]
-        # Rounded as nearest_voxel does, but as floats: a point kilometres away does not fit int32.
-        is_inside[rows] = grid.contains(np.floor(grid.world_to_voxel(points_xyz[rows]) + 0.5))
+def _is_inside(
+    series: pd.Series, points_xyz: NDArray[np.float64], is_finite: NDArray[np.bool_], grids: Mapping[str, VoxelGrid]
+) -> NDArray[np.bool_]:
+    """Whether a row's nearest voxel lies in its CT; False where the point is not finite or the CT not readable."""
+    is_inside = np.zeros(len(series), dtype=bool)
+    for uid, places in rows_by_series(series).items():
+        if uid in grids:
+            rows = places[is_finite[places]]
+            # Rounded as nearest_voxel does, but as floats: a point kilometres away does not fit int32.
+            is_inside[rows] = grids[uid].contains(np.floor(grids[uid].world_to_voxel(points_xyz[rows]) + 0.5))
     return is_inside

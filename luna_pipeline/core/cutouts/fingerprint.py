@@ -7,12 +7,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
 
 _ROW = np.dtype([("candidate_id", "<i8"), ("x_mm", "<f8"), ("y_mm", "<f8"), ("z_mm", "<f8")])
@@ -60,8 +62,7 @@ class Fingerprint:
 
 def rows_fingerprint(rows: pd.DataFrame) -> str:
     """Digest ids and places (x_mm, y_mm, z_mm) of the candidates of one series, whatever their order."""
-    packed = _packed(rows)
-    return _sha256(packed[np.argsort(packed["candidate_id"])].tobytes())
+    return _sha256(_packed(rows, np.argsort(rows["candidate_id"].to_numpy())).tobytes())
 
 
 def parameters_fingerprint(parameters: CuttingParameters) -> str:
@@ -107,22 +108,20 @@ def fingerprints_of(
 
 
 def _rows_digests(candidates: pd.DataFrame) -> dict[str, str]:
-    """Do what rows_fingerprint does for all series at once: LUNA16's table takes half a second."""
-    codes, uids = pd.factorize(candidates["series_instance_uid"])
-    packed = _packed(candidates)
-    order = np.lexsort((packed["candidate_id"], codes))
-    packed = packed[order]
-    bounds = np.searchsorted(codes[order], np.arange(len(uids) + 1))
+    """Do what rows_fingerprint does for all series at once: LUNA16's table takes a tenth of a second."""
+    codes, uids = series_codes(candidates["series_instance_uid"])
+    order = order_by_series(codes, candidates["candidate_id"].to_numpy())
+    packed = _packed(candidates, order)
+    bounds = np.cumsum([0, *np.bincount(codes, minlength=len(uids))])
     return {
-        uid: _sha256(packed[start:stop].tobytes())
-        for uid, start, stop in zip(uids, bounds[:-1], bounds[1:], strict=True)
+        uid: _sha256(packed[start:stop].tobytes()) for uid, (start, stop) in zip(uids, pairwise(bounds), strict=True)
     }
 
 
-def _packed(rows: pd.DataFrame) -> NDArray[np.void]:
+def _packed(rows: pd.DataFrame, order: NDArray[np.intp]) -> NDArray[np.void]:
     packed = np.empty(len(rows), dtype=_ROW)
     for name in _ROW.names or ():
-        packed[name] = rows[name].to_numpy()
+        packed[name] = rows[name].to_numpy()[order]
     return packed
 
 

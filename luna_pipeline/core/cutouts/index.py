@@ -51,16 +51,10 @@ def build_cutout_index(candidates: pd.DataFrame, folds: pd.DataFrame, store: Cut
     for series, (start, stop) in enumerate(pairwise(bounds)):
         rows[start:stop], digests[series] = _rows_in_file(store, uids[series], candidate_id[start:stop])
     folds_by_series = fold_of.reindex(uids).to_numpy(dtype=np.int64)
-    index = (
-        candidates.iloc[order]
-        .reset_index(drop=True)
-        .assign(
-            series_instance_uid=pd.Categorical.from_codes(codes, categories=pd.Index(uids, dtype=object)),
-            row=rows,
-            fold=folds_by_series[codes],
-            fingerprint=pd.Categorical(digests).take(codes),
-        )
-    )
+    index = candidates.iloc[order].reset_index(drop=True)
+    index["series_instance_uid"] = pd.Categorical.from_codes(codes, categories=pd.Index(uids, dtype=object))
+    index["fingerprint"] = pd.Categorical(digests).take(codes)
+    index["row"], index["fold"] = rows, folds_by_series[codes]
     return index[list(INDEX_DTYPES)].astype(INDEX_DTYPES)
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from luna_pipeline.core.candidates.series_codes import rows_by_series, series_codes
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig, draw_flips, flipped
@@ -46,9 +47,8 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         self.labels = self.index["class"].to_numpy(dtype=np.int64)
         self.candidate_id = self.index["candidate_id"].to_numpy(dtype=np.int64)
         self._rows = self.index["row"].to_numpy(dtype=np.int64)
-        codes, uids = pd.factorize(self.index["series_instance_uid"], sort=True)
+        codes, self.series = series_codes(self.index["series_instance_uid"])
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
-        self.series: list[str] = [str(uid) for uid in uids]
         self._store = store
         self._chunks_of_series: list[Chunks] = []
         self.chunk_shape_irc = self._check_files()
@@ -85,13 +85,14 @@ class CutoutsDataset(Dataset[CutoutBatch]):
     def _check_files(self) -> tuple[int, int, int]:
         """Map each file and compare it with the index: an unfit file must not show in mid-epoch."""
         shapes = {}
-        for uid, places in self.index.groupby("series_instance_uid", sort=True).indices.items():
-            cutouts, rows = self._store.read(str(uid)), self._rows[places]
+        fingerprints = pd.Categorical(self.index["fingerprint"])
+        for uid, places in rows_by_series(self.index["series_instance_uid"]).items():
+            cutouts, rows = self._store.read(uid), self._rows[places]
             is_same = rows.max() < len(cutouts.candidate_id) and np.array_equal(
                 cutouts.candidate_id[rows], self.candidate_id[places]
             )
             digest = str(cutouts.header["fingerprints"]["digest"])
-            if not is_same or set(self.index["fingerprint"].to_numpy()[places]) != {digest}:
+            if not is_same or set(fingerprints[places]) != {digest}:
                 msg = f"The index must be made of the cutouts that are there, got others (series {uid})."
                 raise ValueError(f"{msg} Run the job `cut` and materialize `cutout_index` again.")
             shapes[cutouts.ct_chunks.shape[1:]] = uid
@@ -111,7 +112,9 @@ class TrainingCutoutsDataset(CutoutsDataset):
         epoch: The epoch whose changes are drawn, from 1.
     """
 
-    def __init__(self, index: pd.DataFrame, store: CutoutSource, *, augmentation: AugmentationConfig, seed: int) -> None:
+    def __init__(
+        self, index: pd.DataFrame, store: CutoutSource, *, augmentation: AugmentationConfig, seed: int
+    ) -> None:
         """Take rows of the cutout index, see `CutoutsDataset`.
 
         Args:

@@ -103,7 +103,7 @@ def index_fingerprint(index: pd.DataFrame) -> str:
 
 
 def _check_one_fold_per_series(index: pd.DataFrame) -> None:
-    num_folds = index.groupby("series_instance_uid")["fold"].nunique(dropna=False)
+    num_folds = index.groupby("series_instance_uid", observed=True)["fold"].nunique(dropna=False)
     if (several := num_folds[num_folds > 1]).size:
         uid = several.index[0]
         folds = sorted(index.loc[index["series_instance_uid"] == uid, "fold"].unique())

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 
@@ -38,9 +39,9 @@ def middle_hu(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.float64]:
         lower and 1 at the upper end of the HU window.
     """
     scores = np.full(len(index), np.nan)
-    for uid, places in index.groupby("series_instance_uid", sort=False).indices.items():
+    for uid, places in rows_by_series(index["series_instance_uid"]).items():
         rows = index["row"].to_numpy()[places]
-        scores[places] = _middle_density(store.read(str(uid)).ct_chunks, rows)
+        scores[places] = _middle_density(store.read(uid).ct_chunks, rows)
     return scores
 
 

@@ -37,7 +37,7 @@ def test_labels_folds_and_fingerprints_are_joined(made):
     assert {name: str(dtype) for name, dtype in index.dtypes.items()} == INDEX_DTYPES
     labels = ["class", "diameter_mm", "source"]
     expected = candidates.set_index("candidate_id").loc[index["candidate_id"], labels]
-    pd.testing.assert_frame_equal(index.set_index("candidate_id")[labels], expected)
+    pd.testing.assert_frame_equal(index.set_index("candidate_id")[labels], expected.astype({"source": "category"}))
     fold_of = dict(zip(index["series_instance_uid"], index["fold"], strict=True))
     assert fold_of == {UIDS[0]: 2, UIDS[1]: 0, UIDS[2]: 1}
     assert index["fingerprint"].tolist() == [store.digest(uid) for uid in index["series_instance_uid"]]
@@ -50,6 +50,17 @@ def test_the_index_is_sorted_whatever_the_tables_order(made):
     assert index["series_instance_uid"].is_monotonic_increasing
     for row in index.itertuples():
         assert store.read(row.series_instance_uid).candidate_id[row.row] == row.candidate_id
+
+
+def test_uids_may_be_text_or_categories_in_any_order(made):
+    candidates, store = made
+    # Tables of before hold text; others may have categories that do not occur, unsorted.
+    uids = pd.Categorical(candidates["series_instance_uid"], categories=["9.9", *UIDS[::-1], "0.0"])
+    sources = pd.Categorical(candidates["source"], categories=["other", "candidate"])
+    index = build_cutout_index(candidates.assign(series_instance_uid=uids, source=sources), FOLDS, store)
+    expected = build_cutout_index(candidates, FOLDS, store)
+    pd.testing.assert_frame_equal(index, expected, check_categorical=False)
+    assert list(index["series_instance_uid"].cat.categories) == sorted(UIDS)
 
 
 @pytest.mark.seed_defect(18)
