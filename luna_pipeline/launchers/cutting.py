@@ -93,11 +93,12 @@ def create_cutouts(
         FileNotFoundError: If there are no CTs or tables.
         NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
     """
-    from luna_pipeline.core.cutouts.service import CtCutoutService
-
     receipt = request.receipt(settings)
     if receipt.holds():
         return None
+    # pandas and SimpleITK would take longer to load than the look that was enough.
+    from luna_pipeline.core.cutouts.service import CtCutoutService
+
     glance = receipt.glance()
     receipt.discard()
     catalogue, candidates, folds = make_tables(settings, listener.report)

@@ -9,10 +9,12 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from typing import TypeAlias
 
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_Jobs: TypeAlias = list[SeriesJob]
 
 
 def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[str, CutOutcome | str]]:
@@ -33,32 +35,31 @@ def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[s
             yield job.series_instance_uid, _attempt(job)
         return
     waiting = iter(jobs)
-    while True:
-        # A worker that was killed breaks its pool; the series that are still waiting get a new one.
-        is_broken = yield from _run_in_pool(waiting, workers)
-        if not is_broken:
-            return
+    # A worker that is killed breaks its pool. Which series killed it shows when each of those in work is cut alone.
+    while suspects := (yield from _run_in_pool(waiting, workers)):
+        for job in suspects:
+            if (yield from _run_in_pool(iter([job]), 1)):
+                uid = job.series_instance_uid
+                yield uid, f"A worker must live until its series is cut, got one that was killed (series {uid})."
 
 
-def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str, CutOutcome | str], None, bool]:
-    """Cut until all is done or the pool breaks, and return whether it broke."""
+def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str, CutOutcome | str], None, _Jobs]:
+    """Cut until all is done or the pool breaks, and return the jobs that were then in work."""
     # A fresh interpreter each: a fork would inherit the locks of Dagster's threads.
     context = multiprocessing.get_context("spawn")
+    running: dict[Future[CutOutcome | str], SeriesJob] = {}
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        running: dict[Future[CutOutcome | str], str] = {}
         try:
             while True:
                 for job in islice(jobs, workers + 1 - len(running)):
-                    running[pool.submit(_attempt, job)] = job.series_instance_uid
+                    running[pool.submit(_attempt, job)] = job
                 if not running:
-                    return False
+                    return []
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
-                    yield running.pop(future), result
+                    yield running.pop(future).series_instance_uid, result
         except BrokenProcessPool:
-            for uid in running.values():
-                yield uid, f"A worker must live until its series is cut, got one that was killed (series {uid})."
-            return True
+            return list(running.values())
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,0 +1,68 @@
+import os
+
+import pytest
+
+from luna_pipeline.core.cutouts.receipt import Receipt
+
+
+@pytest.fixture
+def receipt(tmp_path) -> Receipt:
+    for folder in ("data", "cutouts", "tables"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data" / "annotations.csv").write_text("seriesuid\n")
+    (tmp_path / "data" / "1.mhd").write_text("NDims = 3\n")
+    (tmp_path / "tables" / "candidates.parquet").write_text("table")
+    (tmp_path / "cutouts" / "1.npz").write_text("cutouts")
+    made = Receipt(
+        data_root=tmp_path / "data",
+        cutouts=tmp_path / "cutouts",
+        tables=[tmp_path / "tables" / "candidates.parquet", tmp_path / "tables" / "never_made.parquet"],
+        request={"edge_rule": "pad", "shape": (1, 2)},
+    )
+    made.write(made.glance())
+    return made
+
+
+def test_it_holds_while_nothing_changes(receipt):
+    assert receipt.holds()
+    assert receipt.holds()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: os.utime(root / "data" / "annotations.csv", (0, 0)),
+        lambda root: (root / "data" / "2.mhd").write_text("new"),
+        lambda root: (root / "data" / "1.mhd").unlink(),
+        lambda root: (root / "cutouts" / "1.npz").unlink(),
+        lambda root: (root / "cutouts" / "1.npz").write_text("damaged"),
+        lambda root: (root / "cutouts" / "2.npz").write_text("one more"),
+        lambda root: (root / "tables" / "candidates.parquet").unlink(),
+        lambda root: (root / "tables" / "never_made.parquet").write_text("made"),
+        lambda root: (root / "cutouts" / ".receipt.json").write_text("{torn"),
+        lambda root: (root / "cutouts" / ".receipt.json").unlink(),
+    ],
+)
+def test_whatever_changes_it_does_not_hold(receipt, tmp_path, change):
+    change(tmp_path)
+    assert not receipt.holds()
+
+
+def test_another_request_is_another_matter(receipt):
+    other = Receipt(receipt.data_root, receipt.cutouts, receipt.tables, {"edge_rule": "shift", "shape": (1, 2)})
+    assert not other.holds()
+
+
+def test_an_edit_while_cutting_is_seen_afterwards(receipt, tmp_path):
+    before = receipt.glance()
+    (tmp_path / "data" / "annotations.csv").write_text("seriesuid,coordX\n")
+    receipt.write(before)
+    assert not receipt.holds()
+    receipt.write(receipt.glance())
+    assert receipt.holds()
+
+
+def test_a_discarded_one_does_not_hold(receipt):
+    receipt.discard()
+    receipt.discard()
+    assert not receipt.holds()

@@ -1,0 +1,99 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.workers import run_jobs
+from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return (root, *write_data_root(root))
+
+
+def test_two_workers_write_the_files_that_one_writes(shared, tmp_path):
+    stores = [CutoutStore(tmp_path / name) for name in ("one", "two")]
+    for workers, store in enumerate(stores, start=1):
+        seen = []
+        summary = make_service(*shared, store=store).cut_many(
+            workers=workers, on_outcome=lambda outcome: seen.append(outcome.series_instance_uid)
+        )
+        assert sorted(summary.cut) == sorted(seen) == UIDS
+    for uid in UIDS:
+        assert stores[0].path(uid).read_bytes() == stores[1].path(uid).read_bytes()
+
+
+def test_a_broken_series_fails_alone_in_a_worker_too(shared, tmp_path):
+    root, catalogue, candidates = shared
+    stray = candidates.copy()
+    stray.loc[0, "x_mm"] += 10_000
+    service = make_service(root, catalogue, stray, store=CutoutStore(tmp_path))
+    told = {}
+    summary = service.cut_many(workers=2, on_failure=lambda uid, reason: told.update({uid: reason}))
+    assert list(summary.failed) == [UIDS[0]]
+    assert "must lie in its CT" in summary.failed[UIDS[0]]
+    assert told == summary.failed
+    assert sorted(summary.cut) == UIDS[1:]
+
+
+class KillerStore(CutoutStore):
+    """A store whose writer is killed at one series, as the system does when memory is short."""
+
+    def write(self, series_instance_uid, cutouts):
+        if series_instance_uid == UIDS[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().write(series_instance_uid, cutouts)
+
+
+def test_a_killed_worker_is_said_and_the_other_series_are_cut(shared, tmp_path):
+    service = make_service(*shared, store=CutoutStore(tmp_path))
+    jobs = [replace(service.job(uid), store=KillerStore(tmp_path)) for uid in (UIDS[0], UIDS[1])]
+    jobs += [service.job(UIDS[2])] * 4
+    results = list(run_jobs(jobs, workers=2))
+    by_uid = dict(results)
+    assert len(results) == 6
+    assert "got one that was killed" in by_uid[UIDS[0]]
+    assert by_uid[UIDS[1]].outcome == "cut", "it was in work beside the one that was killed"
+    assert by_uid[UIDS[2]].num_candidates == 4
+    assert CutoutStore(tmp_path).check(UIDS[2]) is None
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(workers):
+    with pytest.raises(ValueError, match="whole number of workers from 1"):
+        list(run_jobs([], workers=workers))
+
+
+PARENT = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing, os
+from luna_pipeline.core.cutouts.workers import _end_with
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _end_with, (os.getpid(),))
+    pids = [pool.submit(os.getpid).result() for _ in range(2)]
+    print(*sorted(pool._processes), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert workers
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
