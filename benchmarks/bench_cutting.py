@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import equality, growth, machine, many_series, memory, one_series, startup, unchanged
 from benchmarks.data import Site, make_site
-from benchmarks.derived import baseline, goals, ratios
+from benchmarks.derived import baseline, goals, ratios, steady_rates
 from benchmarks.plot import draw
 from benchmarks.report import text_of
 from benchmarks.workload import Workload, quick
@@ -87,10 +87,11 @@ def _one_series(bench: Bench) -> Results:
 
 def _many_series(bench: Bench) -> Results:
     folder = bench.folder / "many_series"
-    return {
+    found = {
         "many_series": many_series.run(bench.site, bench.workload, folder=folder, on_run=tell),
         "rates": many_series.rates(bench.site, bench.workload, folder=folder, on_run=tell),
     }
+    return found | {"steady_rates": steady_rates(found | {"workload": asdict(bench.workload)})}
 
 
 def _equality(bench: Bench) -> Results:

@@ -30,12 +30,11 @@ class ByteMover:
         """
         with self.source.open("rb", buffering=0) as file:
             file.readinto(self._read_into)
-        with self._opened(is_reserved=is_reserved) as target:
-            left = memoryview(self._content)
-            while left:
-                left = left[os.write(target.fileno(), left) :]
-            if is_synced:
-                os.fsync(target.fileno())
+        self._write(self._content, is_reserved=is_reserved, is_synced=is_synced)
+
+    def read_write_fresh(self) -> None:
+        """Read all into new memory and write it, as a plain script would."""
+        self._write(self.source.read_bytes(), is_reserved=False, is_synced=False)
 
     def send(self, *, is_reserved: bool) -> None:
         """Have the kernel copy the voxel file, up to the number of bytes, without showing them to the process."""
@@ -47,6 +46,14 @@ class ByteMover:
     def remove(self) -> None:
         """Remove what was written."""
         self.target.unlink(missing_ok=True)
+
+    def _write(self, content: bytes, *, is_reserved: bool, is_synced: bool) -> None:
+        left = memoryview(content)[: self.num_bytes]
+        with self._opened(is_reserved=is_reserved) as target:
+            while left:
+                left = left[os.write(target.fileno(), left) :]
+            if is_synced:
+                os.fsync(target.fileno())
 
     def _opened(self, *, is_reserved: bool) -> FileIO:
         self.target.parent.mkdir(parents=True, exist_ok=True)

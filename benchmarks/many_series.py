@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.data import Site
 from benchmarks.one_series import tutorial_cutter
 from benchmarks.project import ProjectCutter
-from benchmarks.timing import OnRun, Timing, Way, measure
+from benchmarks.timing import OnRun, Way, measure
 from benchmarks.tutorial import TutorialCutter
 from benchmarks.workload import Workload
 
@@ -37,13 +37,15 @@ def rates(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None 
     """Measure cutouts a second over more series, not waiting for the disk.
 
     Returns:
-        Median cutouts a second, and their spread, by the way's name: what starting the workers takes is in it, and
-        counts the less the more series there are.
+        Milliseconds and median cutouts a second by the way's name; the start of the workers is in both.
     """
     ways = _project_ways(site, workload, folder, uids=site.rate_uids, is_synced=False)
     timings = measure(ways, repeats=max(1, workload.repeats // 2), on_run=on_run)
     num_cutouts = int(site.candidates["series_instance_uid"].isin(site.rate_uids).sum())
-    return {name: _rate(timing, num_cutouts) for name, timing in timings.items()}
+    return {
+        name: timing.as_dict() | {"cutouts_a_second": round(num_cutouts / timing.median)}
+        for name, timing in timings.items()
+    }
 
 
 def _project_ways(site: Site, workload: Workload, folder: Path, *, uids: list[str], is_synced: bool) -> list[Way]:
@@ -58,11 +60,3 @@ def _project_ways(site: Site, workload: Workload, folder: Path, *, uids: list[st
 def _cut_on_threads(cutter: TutorialCutter, uids: list[str]) -> None:
     with ThreadPoolExecutor(TUTORIAL_THREADS) as threads:
         list(threads.map(cutter.cut_series, uids))
-
-
-def _rate(timing: Timing, num_cutouts: int) -> dict[str, float]:
-    return {
-        "median": round(num_cutouts / timing.median),
-        "min": round(num_cutouts / max(timing.seconds)),
-        "max": round(num_cutouts / min(timing.seconds)),
-    }

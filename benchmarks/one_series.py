@@ -72,7 +72,7 @@ def _project_ways(site: Site, workload: Workload, folder: Path) -> list[Way]:
 
 def _limit_ways(site: Site, workload: Workload, folder: Path) -> list[Way]:
     mover = ByteMover(site.raw_path(site.uids[0]), target=folder / "limit", num_bytes=workload.num_chunk_bytes)
-    ways = []
+    ways = [Way("read_write_fresh", mover.read_write_fresh, mover.remove)]
     for reserved, is_reserved in (("", False), ("_reserved", True)):
         for synced, is_synced in (("", False), ("_synced", True)):
             run = partial(mover.read_write, is_reserved=is_reserved, is_synced=is_synced)

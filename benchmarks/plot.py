@@ -48,7 +48,8 @@ def _draw_ways(axes: Axes, section: Results) -> None:
     limit = limit_ms(section, is_synced=False)
     axes.axvline(limit, color=RED, linestyle="--", label=f"limit: read + write the bytes, {limit:,.0f} ms")
     axes.set_xscale("log")
-    axes.set_xlim(right=2.5 * max(medians))
+    axes.set_xlim(0.3 * min(limit, *medians), 2.5 * max(medians))
+    axes.xaxis.set_major_formatter("{x:,g}")
     axes.invert_yaxis()
     axes.set_xlabel("ms a series (logarithmic)")
     axes.set_title("Cutting one series")
@@ -76,14 +77,17 @@ def _draw_unchanged(axes: Axes, section: Results) -> None:
         timings = [both[name] for both in section["by_series"].values()]
         _draw_spread(axes, counts, timings, scale=1000, color=colour, label=words)
         label = f"{words}, {luna16['num_rows']:,} rows"
-        axes.plot(luna16["num_series"], luna16[name]["median_ms"] / 1000, "D", color=colour, label=label)
-    axes.axhline(1, color=RED, linestyle="--", label="1 second")
+        axes.plot(luna16["num_series"], luna16[name]["median_ms"] / 1000, "D", color=colour, mec="black", label=label)
+    axes.axhline(1, color=RED, linestyle="--")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("series")
     axes.set_ylabel("seconds")
     axes.set_title("Finding that nothing changed")
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
 
 
 def _draw_spread(axes: Axes, counts: NDArray[np.int64], timings: list[Results], *, scale: float, **style: Any) -> None:

@@ -16,6 +16,7 @@ def text_of(results: Results) -> str:
         "tutorial_parts": _tutorial_parts,
         "many_series": _many_series,
         "rates": _rates,
+        "steady_rates": _pairs,
         "equality": _pairs,
         "memory": _memory,
         "growth": _growth,
@@ -48,7 +49,7 @@ def _one_series(section: Results) -> Iterator[str]:
 def _baseline_line(section: Results) -> str:
     found = baseline(section)
     parts = [
-        f"{name} {found[name]['ratio']:.1f} x the read + write limit, the tutorial's own code {recorded:.1f} "
+        f"{name} {found[name]['ratio']:.1f} x read_write_fresh, the tutorial's own code {recorded:.1f} "
         f"({found[name]['deviation']:+.0%})"
         for name, recorded in RECORDED_RATIOS.items()
     ]
@@ -67,8 +68,8 @@ def _many_series(section: Results) -> Iterator[str]:
 
 
 def _rates(section: Results) -> Iterator[str]:
-    for name, rate in section.items():
-        yield f"{name:<36}{rate['median']:>10,.0f} cutouts a second ({rate['min']:,.0f} to {rate['max']:,.0f})"
+    for name, timing in section.items():
+        yield f"{name:<36}{_spread(timing)}{timing['cutouts_a_second']:>10,} cutouts a second"
 
 
 def _memory(section: Results) -> Iterator[str]:

@@ -93,8 +93,8 @@ def tutorial_table(candidates: pd.DataFrame) -> pd.DataFrame:
     """
     columns = {"series_instance_uid": "seriesuid", "x_mm": "coord_x", "y_mm": "coord_y", "z_mm": "coord_z"}
     table = candidates.rename(columns=columns)
-    table = table[[*columns.values(), "class", "diameter_mm"]].fillna({"diameter_mm": 0.0})
-    return table.assign(file_path=pd.array([pd.NA] * len(table), dtype="string"))
+    table = table[[*columns.values(), "class", "diameter_mm"]].fillna({"diameter_mm": 0.0}).astype({"class": "int64"})
+    return table.assign(file_path=np.full(len(table), pd.NA, dtype=object))
 
 
 def read_ct(path: Path) -> TutorialCt:

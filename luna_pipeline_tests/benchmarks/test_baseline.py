@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -99,8 +101,10 @@ def test_the_limits_move_all_bytes(tmp_path, is_reserved, is_synced):
     assert mover.target.stat().st_size == 4096
     assert any(mover.target.read_bytes())
     mover.remove()
-    mover.send(is_reserved=is_reserved)
-    assert mover.target.read_bytes() == content[:4096]
+    for move in (mover.read_write_fresh, partial(mover.send, is_reserved=is_reserved)):
+        move()
+        assert mover.target.read_bytes() == content[:4096]
+        mover.remove()
 
 
 def test_a_line_is_found_in_points_on_a_line():

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.derived import baseline, goals, limit_ms, ratios
+from benchmarks.derived import baseline, goals, limit_ms, ratios, steady_rates
 
 
 def section(**medians_ms: float) -> dict[str, dict[str, float]]:
@@ -38,7 +38,7 @@ def test_each_way_is_held_to_the_tutorial_and_the_limit_of_its_kind():
 
 @pytest.mark.parametrize(("tutorial_ms", "is_right"), [(5478, True), (6800, True), (6900, False), (4000, False)])
 def test_the_baseline_is_the_tutorials_within_a_quarter(tutorial_ms, is_right):
-    found = baseline(section(tutorial=tutorial_ms, tutorial_without_csv=1853, read_write=100))
+    found = baseline(section(tutorial=tutorial_ms, tutorial_without_csv=1853, read_write_fresh=100))
     assert found["is_within_tolerance"] is is_right
     assert found["tutorial"]["ratio"] == pytest.approx(tutorial_ms / 100)
 
@@ -63,3 +63,17 @@ def test_the_bound_of_memory_is_two_cts_and_300_mib():
 def test_one_way_that_cuts_other_voxels_misses_the_goal():
     equality = {"num_unequal": 0, "is_zraw_equal": True, "are_workers_equal": False}
     assert [goal["is_met"] for goal in goals({"equality": equality})] == [True, False]
+
+
+def test_the_steady_rate_is_that_of_the_series_beyond_the_first_few():
+    workload = {"num_rate_series": 12, "num_series": 4, "num_candidates": 850}
+    few = section(project_1_worker=600, project_2_workers=2400)
+    more = section(project_1_worker=1600, project_2_workers=2900)
+    found = steady_rates({"many_series": few, "rates": more, "workload": workload})
+    assert found == {"project_1_worker": 6800, "project_2_workers": 13600}
+
+
+def test_no_steady_rate_without_further_series():
+    sizes = {"num_rate_series": 4, "num_series": 4, "num_candidates": 850}
+    same = section(project_1_worker=600)
+    assert steady_rates({"many_series": same, "rates": same, "workload": sizes}) == {}
