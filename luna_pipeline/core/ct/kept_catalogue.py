@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luna_pipeline.core.files import AnyPath, content_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -47,6 +49,17 @@ def num_rows_kept(catalogue: "pd.DataFrame", kept: "pd.DataFrame | None") -> int
     if kept is None or "glance" not in kept:
         return 0
     return int(catalogue["glance"].dropna().isin(kept["glance"]).sum())
+
+
+def read_kept_catalogue(path: AnyPath) -> "pd.DataFrame | None":
+    """Return the catalogue that was kept as a parquet file, None where there is none that can be read."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(content_of(path))
+    # It only saves time: whatever is wrong with it, the folder itself is looked at.
+    except (OSError, ValueError):
+        return None
 
 
 def kept_rows(kept: "pd.DataFrame | None", *, columns: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

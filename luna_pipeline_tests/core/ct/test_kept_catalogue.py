@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
-from luna_pipeline.core.ct.kept_catalogue import num_rows_kept
+from luna_pipeline.core.ct.kept_catalogue import num_rows_kept, read_kept_catalogue
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct, write_dicom_series
 
 KEY = b"secret"
@@ -160,3 +160,16 @@ def test_rows_with_a_foreign_glance_are_passed_over(root):
     kept = kept_of(root)
     kept["glance"] = [1, None, "", "x", float("nan")]
     assert num_kept(root, kept) == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no parquet", b"PAR1 cut off"])
+def test_a_table_that_is_not_there_or_damaged_is_none(tmp_path, content):
+    path = tmp_path / "ct_series.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_kept_catalogue(path) is None
+
+
+def test_the_table_of_an_earlier_run_is_taken_over(root):
+    catalogue_of(root).to_parquet(root.parent / "ct_series.parquet", index=False)
+    assert num_kept(root, read_kept_catalogue(root.parent / "ct_series.parquet")) == 5

@@ -1,9 +1,12 @@
+import gzip
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.itk import grid_of
 from luna_pipeline.core.ct.nifti import check_nifti_size
+from luna_pipeline.core.ct.nrrd import read_nrrd_header
 from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, read_ct, read_grid
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
 
@@ -180,6 +183,50 @@ def test_nifti_2_is_refused_for_its_length_is_not_known(tmp_path):
     path.write_bytes(b"\x1c\x02\0\0" + path.read_bytes()[4:])
     with pytest.raises(UnreadableCtError, match="no NIfTI-1 header"):
         check_nifti_size(path, series_instance_uid=UID)
+
+
+@pytest.mark.parametrize("difference", [-2, -200, 2, 100])
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_a_nrrd_of_another_length_is_refused_with_both_lengths(tmp_path, is_apart, difference):
+    path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nrrd")
+    head, _, voxels = path.read_bytes().partition(b"\n\n")
+    voxels = voxels[:difference] if difference < 0 else voxels + bytes(difference)
+    path.write_bytes(head + (b"\ndata file: apart.raw\n" if is_apart else b"\n\n" + voxels))
+    if is_apart:
+        (tmp_path / "apart.raw").write_bytes(voxels)
+    reason = reason_of(path)
+    assert f"must fill {NUM_BYTES} bytes, got {NUM_BYTES + difference} (" in reason
+    with pytest.raises(UnreadableCtError):
+        read_grid(path, series_instance_uid=UID)
+
+
+@pytest.mark.parametrize("num_bytes", [NUM_BYTES - 2, NUM_BYTES + 2])
+def test_a_packed_nrrd_of_another_length_is_refused_with_both_lengths(tmp_path, num_bytes):
+    path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nrrd", is_compressed=True)
+    head, _, _ = path.read_bytes().partition(b"\n\n")
+    path.write_bytes(head + b"\n\n" + gzip.compress(bytes(num_bytes)))
+    assert f"must fill {NUM_BYTES} bytes, got {num_bytes} (" in reason_of(path)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii"])
+def test_a_length_that_can_be_seen_is_refused_before_voxels_are_read(tmp_path, suffix):
+    path = write_ct(tmp_path, UID, random_hounsfield(), suffix=suffix)
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UnreadableCtError):
+        read_grid(path, series_instance_uid=UID)
+
+
+@pytest.mark.parametrize(
+    "type_name", ["short", "signed short int", "int16_t", "unsigned short", "uint16", "int", "float"]
+)
+def test_nrrd_types_are_known_by_each_of_their_names(tmp_path, type_name):
+    path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nrrd")
+    head, _, _ = path.read_bytes().partition(b"\n\n")
+    head = b"\n".join(line for line in head.splitlines() if not line.startswith(b"type:"))
+    num_bytes = 4 if type_name in {"int", "float"} else 2
+    path.write_bytes(head + f"\ntype: {type_name}\n\n".encode() + bytes(6 * 8 * 10 * num_bytes))
+    assert read_nrrd_header(path).num_voxel_bytes == 6 * 8 * 10 * num_bytes
+    assert not read_ct(path, series_instance_uid=UID).hounsfield.any()
 
 
 def test_anything_but_three_axes_is_refused(tmp_path):
