@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.tracking.mlflow_run import MlflowRun
@@ -50,6 +51,11 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     chunk_shape_irc: list[int] = Field(default=[32, 48, 48], description="Voxels along index, row, col.")
     hu_window: list[int] = Field(default=[-1000, 1000], description="HU are clipped to this range.")
     edge_rule: str = Field(default="pad", description="`pad` keeps the candidate in the middle; `shift` is the book's.")
+    resampled_spacing_mm: list[float] | None = Field(default=None, description="x, y, z; nothing: the CT's own.")
+    training_length: int | None = Field(default=None, description="A sample: at most so many candidates a series.")
+    max_negatives_per_series: int | None = Field(default=None, description="At most so many of class 0 a series.")
+    sample_seed: int = Field(default=0, description="Decides the sample.")
+    workers: int = Field(default=1, description="Processes that cut in one run.")
 
     @property
     def parameters(self) -> "CuttingParameters":
@@ -60,14 +66,26 @@ class CutoutCutting(dg.ConfigurableResource[None]):
             chunk_shape_irc=tuple(self.chunk_shape_irc),  # type: ignore[arg-type]  # its length is checked there
             hu_window=tuple(self.hu_window),  # type: ignore[arg-type]
             edge_rule=self.edge_rule,  # type: ignore[arg-type]
+            resampled_spacing_mm=self.resampled_spacing_mm and tuple(self.resampled_spacing_mm),  # type: ignore[arg-type]
+        )
+
+    @property
+    def selection(self) -> "CandidateSelection":
+        """Which candidates are cut."""
+        from luna_pipeline.core.cutouts.selection import CandidateSelection
+
+        return CandidateSelection(
+            training_length=self.training_length,
+            max_negatives_per_series=self.max_negatives_per_series,
+            seed=self.sample_seed,
         )
 
     @property
     def store(self) -> "CutoutStore":
         """The files, one a series."""
-        from luna_pipeline.core.cutouts.store import CutoutStore
+        from luna_pipeline.launchers.cutting import cutout_store
 
-        return CutoutStore(self.paths.settings.cutouts_dir)
+        return cutout_store(self.paths.settings)
 
     def service(self) -> "CtCutoutService":
         """Bring catalogue, candidate table, store and parameters together."""
@@ -76,7 +94,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         return CtCutoutService(
             data_root=self.paths.settings.data_dir,
             catalogue=self.paths.read_table("ct_series"),
-            candidates=self.paths.read_table("candidates"),
+            candidates=self.selection.of(self.paths.read_table("candidates")),
             store=self.store,
             parameters=self.parameters,
         )

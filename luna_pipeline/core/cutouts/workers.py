@@ -47,19 +47,22 @@ def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str
     """Cut until all is done or the pool breaks, and return the jobs that were then in work."""
     # A fresh interpreter each: a fork would inherit the locks of Dagster's threads.
     context = multiprocessing.get_context("spawn")
+    taken: _Jobs = []
     running: dict[Future[CutOutcome | str], SeriesJob] = {}
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             while True:
                 for job in islice(jobs, workers + 1 - len(running)):
+                    taken.append(job)
                     running[pool.submit(_attempt, job)] = job
                 if not running:
                     return []
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result = future.result()
-                    yield running.pop(future).series_instance_uid, result
+                    result, job = future.result(), running.pop(future)
+                    taken.remove(job)
+                    yield job.series_instance_uid, result
         except BrokenProcessPool:
-            return list(running.values())
+            return taken
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.service import CtCutoutService, NotEnoughDiskError
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
@@ -117,3 +119,60 @@ def test_two_processes_that_cut_the_same_series_leave_whole_files(root, tmp_path
     assert [len(outcome) for outcome in outcomes] == [3, 3]
     assert sorted(os.listdir(store.root)) == [f"{uid}.npz" for uid in UIDS]
     assert [store.check(uid) for uid in UIDS] == [None, None, None]
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of 8 MB, in memory; mounting needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def service_on(root: Path, target: Path, num_rows: int) -> CtCutoutService:
+    """A service that would write ``num_rows`` cutouts of 147 kB of each series to the target."""
+    catalogue, candidates = (pd.read_pickle(root / f"{name}.pkl") for name in ("catalogue", "candidates"))
+    few = candidates.groupby("series_instance_uid").head(num_rows)
+    return make_service(root, catalogue, few, store=CutoutStore(target), parameters=CuttingParameters())
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_written(root, small_disk):
+    with pytest.raises(NotEnoughDiskError, match=r"must fit on the disk, got \d+ bytes needed and \d+ bytes free"):
+        service_on(root, small_disk / "cutouts", 20).cut_many()
+    assert os.listdir(small_disk) == []
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_whole_files_and_the_next_run_finishes(root, small_disk):
+    service = service_on(root, small_disk / "cutouts", 15)
+
+    def somebody_else_fills_the_disk(outcome) -> None:
+        free = shutil.disk_usage(small_disk).free
+        (small_disk / "other").write_bytes(bytes(free - 100_000))
+
+    summary = service.cut_many(on_outcome=somebody_else_fills_the_disk)
+    assert summary.cut == UIDS[:1]
+    assert list(summary.failed) == UIDS[1:]
+    assert all("bytes free" in reason or "No space left" in reason for reason in summary.failed.values())
+    assert os.listdir(small_disk / "cutouts") == [f"{UIDS[0]}.npz"]
+    assert service.store.check(UIDS[0]) is None
+    (small_disk / "other").unlink()
+    again = service.cut_many()
+    assert (again.current, again.cut) == (UIDS[:1], UIDS[1:])
+
+
+def test_a_disk_that_is_read_only_is_said_and_what_is_there_stays(root, small_disk):
+    service = service_on(root, small_disk / "cutouts", 5)
+    assert service.cut_many([UIDS[0]]).num_cut == 1
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    summary = service.cut_many()
+    assert summary.current == [UIDS[0]]
+    assert all("Read-only file system" in summary.failed[uid] for uid in UIDS[1:])
+    assert service.store.check(UIDS[0]) is None
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert service.cut_many().cut == UIDS[1:]

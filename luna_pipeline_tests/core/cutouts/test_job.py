@@ -59,7 +59,7 @@ def test_a_ct_with_other_voxels_of_the_same_size_is_cut_again(made):
 
 
 def test_a_ct_that_changed_and_changed_back_is_not_cut(made):
-    root, _, store = made
+    root = made[0]
     path = root / f"{UIDS[0]}.raw"
     content = path.read_bytes()
     path.write_bytes(content[::-1])

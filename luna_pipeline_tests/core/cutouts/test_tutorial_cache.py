@@ -1,9 +1,22 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from luna_pipeline.core.cutouts.tutorial_cache import read_tutorial_cutout
+from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.job import state_of
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.tutorial_cache import (
+    read_tutorial_cutout,
+    read_tutorial_series,
+    write_tutorial_cutouts,
+)
+from luna_pipeline_tests.core.cutouts.data_root import candidates_in, make_service
+from luna_pipeline_tests.core.cutouts.examples import make_cutouts
+from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
 
 UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.197987940182806628828566429132"
 
@@ -71,3 +84,67 @@ def test_all_real_cutouts_of_the_tutorial_are_read_as_they_are(real_data):
             np.testing.assert_array_equal(cutout.ct_chunk, members["ct_chunk"])
         voxel = ":".join(map(str, cutout.center_irc.tolist()))
         assert path.name == f"{cutout.series_instance_uid}_{voxel}.npz"
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """Series cut by the tutorial's rule: the service and its catalogue."""
+    root = tmp_path_factory.mktemp("data")
+    parts = []
+    for number, uid in enumerate(["1.2.1", "1.2.2"]):
+        write_ct(root, uid, random_hounsfield((40, 60, 70), seed=number))
+        grid = VoxelGrid((40, 60, 70), (0.7, 0.8, 2.5), (-50.0, -40.0, -300.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        parts.append(candidates_in(uid, grid, num_rows=6, seed=number))
+    # Two candidates at one voxel, as the tables have them.
+    twin = parts[0].iloc[[3]].assign(candidate_id=7)
+    candidates = pd.concat([*parts, twin], ignore_index=True)
+    catalogue = catalogue_series(root, patient_key=b"key")
+    service = make_service(
+        root,
+        catalogue,
+        candidates,
+        store=CutoutStore(root / "cutouts"),
+        parameters=CuttingParameters(edge_rule="shift"),
+    )
+    assert service.cut_many().num_cut == 2
+    return service, catalogue
+
+
+def test_what_is_exported_is_what_the_tutorial_writes(cut, tmp_path):
+    service, _ = cut
+    cutouts = service.store.read("1.2.1")
+    assert write_tutorial_cutouts(tmp_path, cutouts) == 6
+    assert len(list(tmp_path.iterdir())) == 6
+    for row, center_irc in enumerate(cutouts.center_irc.tolist()):
+        path = tmp_path / "1.2.1_{}:{}:{}.npz".format(*center_irc)
+        with np.load(path) as members:
+            assert sorted(members) == ["center_irc", "ct_chunk"]
+            assert members["ct_chunk"].dtype == np.float32
+            assert members["center_irc"].dtype == np.int16
+            np.testing.assert_array_equal(members["ct_chunk"], cutouts.ct_chunks[row])
+
+
+def test_what_was_exported_comes_back_as_it_was(cut, tmp_path):
+    service, catalogue = cut
+    for row in catalogue.to_dict("records"):
+        uid = row["series_instance_uid"]
+        expected = service.store.read(uid)
+        write_tutorial_cutouts(tmp_path, expected)
+        taken = read_tutorial_series(tmp_path, service.job(uid), grid_of_row(row))
+        for name in ("ct_chunks", "center_irc", "center_xyz", "candidate_id"):
+            np.testing.assert_array_equal(np.asarray(getattr(taken, name)), np.asarray(getattr(expected, name)))
+        store = CutoutStore(tmp_path / "taken")
+        store.write(uid, taken)
+        assert state_of(store, uid, service.job(uid).wanted) == ("current", "")
+
+
+def test_a_cache_that_lacks_a_candidate_is_no_series(cut, tmp_path):
+    service, catalogue = cut
+    write_tutorial_cutouts(tmp_path, service.store.read("1.2.1"))
+    next(tmp_path.iterdir()).unlink()
+    assert read_tutorial_series(tmp_path, service.job("1.2.1"), grid_of_row(catalogue.iloc[0])) is None
+
+
+def test_cutouts_of_another_shape_are_no_tutorials(tmp_path):
+    with pytest.raises(ValueError, match=r"must be \(32, 48, 48\) voxels, got \(4, 6, 6\)"):
+        write_tutorial_cutouts(tmp_path, make_cutouts())

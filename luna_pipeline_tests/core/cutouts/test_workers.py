@@ -22,11 +22,9 @@ def shared(tmp_path_factory):
 def test_two_workers_write_the_files_that_one_writes(shared, tmp_path):
     stores = [CutoutStore(tmp_path / name) for name in ("one", "two")]
     for workers, store in enumerate(stores, start=1):
-        seen = []
-        summary = make_service(*shared, store=store).cut_many(
-            workers=workers, on_outcome=lambda outcome: seen.append(outcome.series_instance_uid)
-        )
-        assert sorted(summary.cut) == sorted(seen) == UIDS
+        outcomes = []
+        summary = make_service(*shared, store=store).cut_many(workers=workers, on_outcome=outcomes.append)
+        assert sorted(summary.cut) == sorted(outcome.series_instance_uid for outcome in outcomes) == UIDS
     for uid in UIDS:
         assert stores[0].path(uid).read_bytes() == stores[1].path(uid).read_bytes()
 

@@ -1,0 +1,178 @@
+"""From a data root to cutouts and their index, and looking after them, without Dagster."""
+
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.ct.phantom_files import make_phantom
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.selection import CandidateSelection
+from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts, cutout_store
+from luna_pipeline.launchers.upkeep import export_tutorial_cutouts, import_tutorial_cutouts, prune, verify_cutouts
+from luna_pipeline.settings import Settings
+
+ALL = CuttingRequest(CuttingParameters(), CandidateSelection())
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines, self.states, self.outcomes, self.failures = [], {}, [], {}
+
+    def report(self, line):
+        self.lines.append(line)
+
+    def on_plan(self, plan, needed_bytes, free_bytes):
+        self.states = dict(zip(plan["series_instance_uid"], plan["state"], strict=True))
+
+    def on_outcome(self, outcome):
+        self.outcomes.append(outcome)
+
+    def on_failure(self, uid, reason):
+        self.failures[uid] = reason
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    make_phantom(folder, num_series=4, num_subsets=2, seed=1, size_irc=(40, 64, 64))
+    return folder
+
+
+@pytest.fixture
+def settings(source, tmp_path) -> Settings:
+    shutil.copytree(source, tmp_path / "data")
+    return Settings(
+        data_dir=tmp_path / "data", home=tmp_path / "home", mlflow_tracking_uri="", cache_dir=tmp_path / "c"
+    )
+
+
+def run(settings, request=ALL, **options):
+    listener = Listener()
+    return create_cutouts(settings, request, listener, **options), listener
+
+
+def test_everything_is_made_and_the_next_look_does_nothing(settings):
+    summary, listener = run(settings)
+    assert (summary.num_cut, summary.failed) == (4, {})
+    assert set(listener.states.values()) == {"missing"}
+    index = pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
+    candidates = pd.read_parquet(settings.tables_dir / "candidates.parquet")
+    assert sorted(index["candidate_id"]) == sorted(candidates["candidate_id"])
+    assert run(settings)[0] is None
+
+
+def test_an_edited_row_cuts_its_series_alone(settings):
+    run(settings)
+    path = settings.data_dir / "candidates_V2.csv"
+    lines = path.read_text().splitlines()
+    uid = lines[1].split(",")[0]
+    path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    summary, listener = run(settings)
+    assert summary.cut == [uid]
+    assert summary.num_current == 3
+    assert sorted(listener.states.values()) == ["changed", "current", "current", "current"]
+
+
+def test_a_new_class_cuts_nothing_and_shows_in_the_index(settings):
+    run(settings)
+    path = settings.data_dir / "candidates_V2.csv"
+    lines = path.read_text().splitlines()
+    flipped = "1" if lines[1].endswith("0") else "0"
+    path.write_text("\n".join([lines[0], lines[1][:-1] + flipped, *lines[2:]]) + "\n")
+    before = pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
+    assert run(settings)[0].num_current == 4
+    after = pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
+    assert (before["class"] != after["class"]).sum() == 1
+
+
+def test_a_deleted_and_a_damaged_file_are_cut_again(settings):
+    run(settings)
+    store = cutout_store(settings)
+    first, second, *_ = store.uids()
+    store.path(first).unlink()
+    store.path(second).write_bytes(store.path(second).read_bytes()[:-100])
+    summary, listener = run(settings)
+    assert sorted(summary.cut) == [first, second]
+    assert (listener.states[first], listener.states[second]) == ("missing", "damaged")
+
+
+def test_a_sample_keeps_to_itself_when_a_series_is_added(settings, source):
+    request = CuttingRequest(CuttingParameters((8, 8, 8)), CandidateSelection(training_length=6))
+    hidden = sorted(settings.data_dir.glob("subset1/*"))[:2]
+    for path in hidden:
+        path.unlink()
+    assert run(settings, request)[0].num_cut == 3
+    counts = (
+        pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
+        .groupby("series_instance_uid", observed=True)
+        .size()
+    )
+    assert (counts == 6).all()
+    for path in hidden:
+        shutil.copy2(source / path.relative_to(settings.data_dir), path)
+    summary, _ = run(settings, request)
+    assert (summary.num_cut, summary.num_current) == (1, 3)
+
+
+def test_a_broken_ct_fails_alone_and_is_tried_again(settings):
+    path = next(settings.data_dir.rglob("*.raw"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-2])
+    summary, listener = run(settings)
+    assert summary.num_cut == 3
+    assert any(path.name in line for line in listener.lines)
+    path.write_bytes(content)
+    assert run(settings)[0].num_cut == 1
+
+
+def test_damaged_files_are_found_and_removed_on_request(settings):
+    run(settings)
+    store = cutout_store(settings)
+    uid = store.uids()[0]
+    content = bytearray(store.path(uid).read_bytes())
+    content[5000] ^= 1
+    store.path(uid).write_bytes(content)
+    lines: list[str] = []
+    assert list(verify_cutouts(settings, repair=False, report=lines.append)) == [uid]
+    assert "another CRC of ct_chunks" in lines[0]
+    assert list(verify_cutouts(settings, repair=True, report=lines.append)) == [uid]
+    assert verify_cutouts(settings, repair=False, report=lines.append) == {}
+    assert run(settings)[0].cut == [uid]
+
+
+def test_cutouts_of_a_ct_that_is_gone_stay_until_they_are_pruned(settings):
+    run(settings)
+    gone = next(settings.data_dir.rglob("*.mhd"))
+    for path in gone.parent.glob(f"{gone.stem}.*"):
+        path.unlink()
+    summary, _ = run(settings)
+    store = cutout_store(settings)
+    assert (summary.num_current, len(store.uids())) == (3, 4)
+    lines: list[str] = []
+    assert prune(settings, is_removed=False, report=lines.append) == [gone.stem]
+    assert len(store.uids()) == 4
+    assert prune(settings, is_removed=True, report=lines.append) == [gone.stem]
+    assert gone.stem not in store.uids()
+    assert len(store.uids()) == 3
+
+
+def test_the_tutorials_cache_goes_out_and_comes_back(settings, tmp_path):
+    request = CuttingRequest(CuttingParameters(edge_rule="shift"), CandidateSelection())
+    run(settings, request)
+    store = cutout_store(settings)
+    before = {uid: np.array(store.read(uid).ct_chunks) for uid in store.uids()}
+    lines: list[str] = []
+    assert export_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append) > 0
+    for uid in before:
+        store.remove(uid)
+    assert sorted(import_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append)) == sorted(before)
+    for uid, chunks in before.items():
+        np.testing.assert_array_equal(np.asarray(store.read(uid).ct_chunks), chunks)
+    assert run(settings, request)[0].num_current == 4
+    os.unlink(next((tmp_path / "cache").iterdir()))
+    assert len(import_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append)) == 3
