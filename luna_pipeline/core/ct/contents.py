@@ -1,6 +1,7 @@
 """The content of a CT's files as one number: who copies, moves or touches a CT does not change it."""
 
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def content_fingerprint(files: Sequence[Path]) -> str:
     for path in sorted(files, key=lambda path: (path.name, path)):
         with path.open("rb") as file:
             # The length tells ("ab", "c") from ("a", "bc"); an empty file cannot be mapped.
-            num_bytes = path.stat().st_size
+            num_bytes = os.fstat(file.fileno()).st_size
             digest.update(num_bytes.to_bytes(8, "little"))
             if num_bytes:
                 with mmap.mmap(file.fileno(), num_bytes, access=mmap.ACCESS_READ) as content:

@@ -91,13 +91,16 @@ def read_slices(path: Path) -> list[DicomSlice]:
 
 def _slices_of(dataset: "FileDataset", path: Path) -> Iterator[DicomSlice]:
     frames = dataset.get(_PER_FRAME)
+    num_frames = int(dataset.get("NumberOfFrames") or 1)
     if frames is None:
-        num_frames = int(dataset.get("NumberOfFrames") or 1)
         # Without functional groups nothing says where a frame lies; each is refused by what it has not.
         yield from (_slice(dataset, path, frame if num_frames > 1 else None, ()) for frame in range(num_frames))
     else:
         shared = dataset.get(_SHARED) or []
-        yield from (_slice(dataset, path, number, (frame, *shared)) for number, frame in enumerate(frames))
+        yield from (
+            _slice(dataset, path, number, (frame, *shared))
+            for number, frame in zip(range(num_frames), frames, strict=True)
+        )
 
 
 def _slice(dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...]) -> DicomSlice:

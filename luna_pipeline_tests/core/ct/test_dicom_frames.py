@@ -129,6 +129,14 @@ def test_frames_without_functional_groups_are_refused(tmp_path):
     assert "must be in the header, got none (frame 1 of a.dcm" in reason_of(tmp_path)
 
 
+def test_a_file_with_fewer_groups_than_frames_is_refused(tmp_path):
+    path = write_enhanced_ct(tmp_path / "a.dcm", UID, stored_numbers(), order=SHUFFLED)
+    dataset = pydicom.dcmread(path)
+    del dataset.PerFrameFunctionalGroupsSequence[-1]
+    dataset.save_as(path)
+    assert "got 1 that do not: a.dcm" in reason_of(tmp_path)
+
+
 def test_one_series_may_lie_in_several_files(tmp_path):
     write_enhanced_ct(tmp_path / "upper.dcm", UID, stored_numbers(), order=(5, 3, 4))
     write_enhanced_ct(tmp_path / "lower.dcm", UID, stored_numbers(), order=(1, 0, 2))

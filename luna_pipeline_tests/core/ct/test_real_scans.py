@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
+from luna_pipeline.core.ct.itk import grid_of
 from luna_pipeline.core.ct.reading import read_ct
 
 pytestmark = pytest.mark.real
@@ -68,6 +70,15 @@ def test_the_hounsfield_range_is_the_known_one(scans):
     assert (scans[SCAN_0001].hounsfield.min(), scans[SCAN_0001].hounsfield.max()) == (-2048, 3071)
 
 
+def test_the_slices_of_a_whole_scan_are_those_of_itk(lidc_root, scans, catalogue):
+    folder = str(lidc_root / catalogue.loc[SCAN_0003, "path"])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, SCAN_0003))
+    image = reader.Execute()
+    np.testing.assert_array_equal(scans[SCAN_0003].hounsfield, sitk.GetArrayFromImage(image))
+    np.testing.assert_allclose(scans[SCAN_0003].grid.voxel_to_world([139, 1, 2]), image[2:3, 1:2, 139:].GetOrigin())
+
+
 @pytest.mark.seed_defect(21, 22)
 @pytest.mark.parametrize(("uid", "diameter_mm", "voxel_cri", "mean_hu"), NODULES)
 def test_each_annotated_nodule_is_where_it_was_seen(lidc_root, scans, uid, diameter_mm, voxel_cri, mean_hu):
@@ -91,7 +102,10 @@ def test_dicom_and_nrrd_of_one_scan_agree(real_data):
 
 
 def test_a_flipped_scan_keeps_its_axes(real_data):
-    ct = read_ct(real_data / "fixtures" / "PartSolidLesionCropped.mha", series_instance_uid="part-solid")
+    path = real_data / "fixtures" / "PartSolidLesionCropped.mha"
+    ct, image = read_ct(path, series_instance_uid="part-solid"), sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(ct.hounsfield, sitk.GetArrayFromImage(image))
+    assert ct.grid == grid_of(image)
     assert ct.hounsfield.shape == ct.grid.size_irc == (59, 101, 97)
     assert ct.grid.direction == pytest.approx((-1, 0, 0, 0, -1, 0, 0, 0, 1))
     np.testing.assert_allclose(
