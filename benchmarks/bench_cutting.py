@@ -124,6 +124,7 @@ def _tables(bench: Bench) -> Results:
 
 
 PARTS: dict[str, Callable[[Bench], Results]] = {
+    "tables": _tables,
     "one_series": _one_series,
     "many_series": _many_series,
     "equality": _equality,
@@ -131,7 +132,6 @@ PARTS: dict[str, Callable[[Bench], Results]] = {
     "growth": _growth,
     "unchanged": _unchanged,
     "startup": _startup,
-    "tables": _tables,
 }
 
 
