@@ -1,0 +1,153 @@
+"""The chain with its home in S3, by Dagster's own command, against a real server."""
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.files import AnyPath, content_of, listing, read_bytes, write_bytes
+from luna_pipeline.core.local_copies import LocalCopies
+from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.processes import started, wait_for
+
+pytestmark = pytest.mark.slow
+
+TRAINING = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 2, batch_size: 8}}}\n"
+TABLES = ["candidates", "folds", "cutout_index", "zero_rule_baseline", "nodule_predictions", "nodule_report"]
+
+UPLOADER = """
+import os, sys
+from luna_pipeline.core.files import written_atomically
+from luna_pipeline.core.remote_files import remote_path
+with written_atomically(remote_path(sys.argv[1])) as file:
+    file.write(sys.argv[2].encode() * (80 << 20))
+    print("uploading", flush=True)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFolders(Folders):
+    """An installation whose home is in S3; what cannot lie there goes to ``root``."""
+
+    address: str = ""
+
+    @property
+    def home(self) -> AnyPath:
+        return remote_path(self.address)
+
+    @property
+    def store(self) -> CutoutStore:
+        return CutoutStore(self.home / "cutouts", copies=LocalCopies(self.root / "test_copies"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {"LUNA_CACHE": str(self.root / "cache")}
+
+
+@pytest.fixture
+def remote(folders: Folders, s3_home: str) -> RemoteFolders:
+    return RemoteFolders(folders.root, folders.num_series, address=s3_home)
+
+
+def execute(job: str, *options: str) -> list[str]:
+    return ["dagster", "job", "execute", "-m", "luna_pipeline.definitions", "-j", job, *options]
+
+
+def run_to_end(folders: Folders, job: str, *options: str) -> int:
+    with started(execute(job, *options), environment=folders.environment, log=folders.log) as process:
+        wait_for(lambda: process.poll() is not None, limit_seconds=300, what=f"The end of {job}")
+        return process.returncode
+
+
+def kill_when(folders: Folders, condition: Callable[[], object], job: str, *options: str) -> None:
+    """Start a job and kill it without warning at the first moment at which the condition holds."""
+    with started(execute(job, *options), environment=folders.environment, log=folders.log) as process:
+        wait_for(lambda: condition() or process.poll() is not None, limit_seconds=240, what="The moment to kill")
+        assert process.poll() is None, folders.log.read_text()[-5000:]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def run_chain(folders: Folders) -> None:
+    training = ("-c", folders.write_config(TRAINING))
+    for job, *options in [("ingest",), ("cut",), ("train_nodule_classifier", *training), ("evaluate",)]:
+        assert run_to_end(folders, job, *options) == 0, folders.log.read_text()[-5000:]
+
+
+def table(folders: Folders, name: str) -> pd.DataFrame:
+    return pd.read_parquet(content_of(folders.home / f"tables/{name}.parquet"))
+
+
+def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: RemoteFolders, tmp_path: Path):
+    run_chain(remote)
+    (tmp_path / "dagster").rename(tmp_path / "dagster_of_s3")
+    (tmp_path / "dagster").mkdir()
+    run_chain(folders)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(table(remote, name), table(folders, name))
+    cutouts = listing(remote.home / "cutouts")
+    assert len(cutouts) == 6
+    for name in cutouts:
+        assert read_bytes(remote.home / "cutouts" / name) == read_bytes(folders.home / "cutouts" / name)
+    places = {name.rpartition("/")[0] for name in listing(remote.home)}
+    assert places == {"tables", "cutouts", "checkpoints/nodule_classifier", "checkpoints/nodule_classifier/0.0.1"}
+    assert {path.name for path in (tmp_path / "local").iterdir()} == {
+        "mlflow.db", "mlartifacts", "tensorboard", "checkpoints", "patient_key",
+    }  # fmt: skip
+    assert run_to_end(remote, "cut") == 0
+    assert listing(remote.home / "cutouts") == cutouts
+
+
+def test_a_job_killed_while_it_cuts_leaves_whole_files_and_the_next_goes_on(remote: RemoteFolders):
+    assert run_to_end(remote, "ingest") == 0
+    kill_when(remote, remote.store.uids, "cut")
+    done = remote.store.listing()
+    assert [remote.store.check(uid) for uid in remote.store.uids()] == [None] * len(done)
+    assert run_to_end(remote, "cut") == 0
+    assert len(remote.store.uids()) == remote.num_series
+    assert {name: status for name, status in remote.store.listing().items() if name in done} == done
+
+
+def test_a_job_killed_while_it_trains_is_continued(remote: RemoteFolders):
+    for job in ("ingest", "cut"):
+        assert run_to_end(remote, job) == 0
+    config = ("-c", remote.write_config(TRAINING.replace("epochs: 2", "epochs: 3")))
+    folder = remote.home / "checkpoints/nodule_classifier/0.0.1"
+    kill_when(remote, lambda: "last.pt" in listing(folder), "train_nodule_classifier", *config)
+    assert "best.pt" not in listing(folder)
+    assert run_to_end(remote, "train_nodule_classifier", *config) == 0
+    assert load_checkpoint(folder / "best.pt").config.num_epochs == 3
+    assert sorted(listing(folder.parent)) == ["0.0.1/best.pt", "0.0.1/last.pt", "current.json"]
+
+
+def test_a_wrong_secret_fails_the_job_and_says_so(remote: RemoteFolders, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "quite-another-secret")
+    assert run_to_end(remote, "ingest") != 0
+    log = remote.log.read_text()
+    assert "S3 must do what is asked of it, got PermissionError" in log
+    assert "AWS_SECRET_ACCESS_KEY" in log
+    assert "quite-another-secret" not in log
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_upload_killed_at_any_moment_leaves_the_older_object_or_the_new_one(s3_home: str, seed: int):
+    path = remote_path(s3_home) / "large"
+    write_bytes(path, b"old")
+    with subprocess.Popen([sys.executable, "-c", UPLOADER, str(path), "n"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"uploading\n"
+        # A random moment is what is tested, nothing is waited for.
+        time.sleep(random.Random(seed).uniform(0, 1.0))
+        process.kill()
+    content = read_bytes(path)
+    assert content in (b"old", b"n" * (80 << 20))
+    assert list(listing(path.parent)) == ["large"]
