@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from benchmarks.data import Site
 from benchmarks.one_series import tutorial_cutter
 from benchmarks.project import ProjectCutter
-from benchmarks.tutorial import TutorialCutter, read_ct
+from benchmarks.tutorial import TutorialCutter, nearest_voxel, read_ct
 from benchmarks.workload import Workload
+from luna_pipeline.core.ct.reading import read_grid
 from luna_pipeline.core.cutouts.store import SeriesCutouts
 
 
@@ -19,9 +20,9 @@ def compare(site: Site, workload: Workload, *, folder: Path) -> dict[str, Any]:
     """Cut the same series in all ways and compare voxel by voxel.
 
     Returns:
-        num_rows; num_equal of them to the tutorial's files; num_rounded_otherwise, whose voxel the tutorial's float32
-        arithmetic takes from the neighbour; num_unequal at the same voxel; and whether the project's other ways
-        (compressed CT; two workers, waiting for the disk) cut the same.
+        num_rows; num_equal of them to the tutorial's files; num_rounded_otherwise, where the tutorial's float32
+        arithmetic takes the neighbouring voxel; num_unequal at the same voxel; how many the whole table has of the
+        former; and whether the project's other ways (compressed CT; two workers, waiting for the disk) cut the same.
     """
     uid, both = site.uids[0], [site.uids[0], site.compressed_uid]
     project = ProjectCutter(site, out=folder / "project", chunk_shape_irc=workload.chunk_shape_irc)
@@ -32,6 +33,8 @@ def compare(site: Site, workload: Workload, *, folder: Path) -> dict[str, Any]:
     workers.cut_many(both, workers=2)
     cutouts = project.read(uid)
     result = _against_tutorial(tutorial, uid, cutouts) | {
+        "num_table_rows": len(site.candidates),
+        "num_table_rounded_otherwise": _rounded_otherwise(site, uid),
         "is_zraw_equal": _is_equal(cutouts, project.read(site.compressed_uid)),
         "are_workers_equal": all(_is_equal(cutouts, workers.read(other)) for other in both),
     }
@@ -54,6 +57,15 @@ def _against_tutorial(tutorial: TutorialCutter, uid: str, cutouts: SeriesCutouts
         else:
             counts["num_unequal"] += 1
     return counts
+
+
+def _rounded_otherwise(site: Site, uid: str) -> int:
+    """Return in how many rows of the whole table the tutorial takes another voxel; all CTs have one grid here."""
+    path = site.header_path(uid)
+    points_xyz = site.candidates[["x_mm", "y_mm", "z_mm"]].to_numpy()
+    nearest = read_grid(path, series_instance_uid=uid).nearest_voxel(points_xyz)
+    of_tutorial = nearest_voxel(read_ct(path), points_xyz.astype(np.float32))
+    return int((of_tutorial != nearest).any(axis=1).sum())
 
 
 def _chunk_of(tutorial: TutorialCutter, row: Any) -> NDArray[np.float32]:

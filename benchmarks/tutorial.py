@@ -107,9 +107,9 @@ def read_ct(path: Path) -> TutorialCt:
 
 
 def nearest_voxel(ct: TutorialCt, point_xyz: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return the voxel, in float32 all the way: in a few of 100,000 points it is a neighbour of the nearest."""
+    """Return the voxel of a point, or of each of (N, 3), in float32: a few of 100,000 get the nearest's neighbour."""
     voxel_cri = (point_xyz - ct.origin_xyz) @ np.linalg.inv(ct.direction) / ct.spacing_mm
-    return np.round(voxel_cri)[::-1].astype(np.int16)
+    return np.round(voxel_cri)[..., ::-1].astype(np.int16)
 
 
 def box_around(center_irc: NDArray[np.int16], chunk_shape_irc: tuple[int, int, int], ct_shape: tuple[int, ...]) -> Box:

@@ -59,7 +59,9 @@ def test_the_tutorials_box_moves_into_the_ct():
 def test_the_tutorials_voxel_is_rounded_and_ordered_index_row_col():
     spacing_mm, origin_xyz = np.array([0.5, 1.0, 2.0], np.float32), np.array([10.0, 20.0, 30.0], np.float32)
     ct = TutorialCt(np.zeros((9, 9, 9), np.float32), origin_xyz, spacing_mm, np.eye(3, dtype=np.float32))
-    assert nearest_voxel(ct, np.array([11.6, 24.4, 33.0], np.float32)).tolist() == [2, 4, 3]
+    points_xyz = np.array([[11.6, 24.4, 33.0], [10.0, 20.0, 46.9]], np.float32)
+    assert nearest_voxel(ct, points_xyz[0]).tolist() == [2, 4, 3]
+    assert nearest_voxel(ct, points_xyz).tolist() == [[2, 4, 3], [8, 0, 0]]
 
 
 def test_the_tutorials_way_writes_the_tutorials_files(site, tmp_path):

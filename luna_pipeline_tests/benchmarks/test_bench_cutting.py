@@ -56,6 +56,7 @@ def test_all_ways_cut_the_same_voxels(results):
     equality = results["equality"]
     assert equality["num_rows"] == TINY.num_candidates
     assert equality["num_unequal"] == 0
+    assert (equality["num_table_rows"], equality["num_table_rounded_otherwise"]) == (120, 0)
     assert equality["num_equal"] >= TINY.num_candidates - 1
     others = [value for name, value in equality.items() if name.startswith(("is_", "are_"))]
     assert others == [True] * 2
