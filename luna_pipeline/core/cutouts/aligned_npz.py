@@ -66,9 +66,10 @@ def write_aligned_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any] | Block
         pending = None
         for name, array in arrays.items():
             for piece in _pieces(array) if isinstance(array, np.ndarray) else array.blocks():
+                content = writer.counted(name, piece)
                 if pending is not None:
                     pending.result()
-                pending = pool.submit(writer.append, name, piece)
+                pending = pool.submit(writer.append, name, content)
         if pending is not None:
             pending.result()
     return writer.finish()
@@ -93,11 +94,16 @@ class _Writer:
             # A full disk shows now, and pages that are allocated in one go are written several times as fast.
             os.posix_fallocate(file.fileno(), 0, list(self._members.values())[-1].end)
 
-    def append(self, name: str, piece: NDArray[Any]) -> None:
-        content = piece.reshape(-1).view(np.uint8)
+    def counted(self, name: str, piece: NDArray[Any]) -> NDArray[np.uint8]:
+        """Add a piece to its array's CRC, while it is still in the processor's cache, and return its bytes."""
+        content: NDArray[np.uint8] = piece.reshape(-1).view(np.uint8)
+        self._crc[name] = crc32(content, self._crc[name])
+        return content
+
+    def append(self, name: str, content: NDArray[np.uint8]) -> None:
+        """Write the next bytes of an array."""
         self._file.seek(self._members[name].end - self._left[name])
         self._file.write(content.data)
-        self._crc[name] = crc32(content, self._crc[name])
         self._left[name] -= content.size
 
     def finish(self) -> int:

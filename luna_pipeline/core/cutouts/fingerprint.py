@@ -8,14 +8,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROW = np.dtype([("candidate_id", "<i8"), ("x_mm", "<f8"), ("y_mm", "<f8"), ("z_mm", "<f8")])
 
@@ -60,7 +61,7 @@ class Fingerprint:
         }
 
 
-def rows_fingerprint(rows: pd.DataFrame) -> str:
+def rows_fingerprint(rows: "pd.DataFrame") -> str:
     """Digest ids and places (x_mm, y_mm, z_mm) of the candidates of one series, whatever their order."""
     return _sha256(_packed(rows, np.argsort(rows["candidate_id"].to_numpy())).tobytes())
 
@@ -72,7 +73,7 @@ def parameters_fingerprint(parameters: CuttingParameters) -> str:
     return _sha256(json.dumps(values, sort_keys=True).encode())
 
 
-def series_fingerprint(catalogue_row: Any, rows: pd.DataFrame, parameters: CuttingParameters) -> Fingerprint:
+def series_fingerprint(catalogue_row: Any, rows: "pd.DataFrame", parameters: CuttingParameters) -> Fingerprint:
     """Return the fingerprint of one series.
 
     Args:
@@ -89,7 +90,7 @@ def series_fingerprint(catalogue_row: Any, rows: pd.DataFrame, parameters: Cutti
 
 
 def fingerprints_of(
-    catalogue: pd.DataFrame, candidates: pd.DataFrame, parameters: CuttingParameters
+    catalogue: "pd.DataFrame", candidates: "pd.DataFrame", parameters: CuttingParameters
 ) -> dict[str, Fingerprint]:
     """Return the fingerprint of each readable series by uid, also of those without candidates.
 
@@ -107,8 +108,11 @@ def fingerprints_of(
     }
 
 
-def _rows_digests(candidates: pd.DataFrame) -> dict[str, str]:
+def _rows_digests(candidates: "pd.DataFrame") -> dict[str, str]:
     """Do what rows_fingerprint does for all series at once: LUNA16's table takes a tenth of a second."""
+    # Here alone a table is needed: a process that cuts one series need not load pandas.
+    from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
+
     codes, uids = series_codes(candidates["series_instance_uid"])
     order = order_by_series(codes, candidates["candidate_id"].to_numpy())
     packed = _packed(candidates, order)
@@ -118,7 +122,7 @@ def _rows_digests(candidates: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _packed(rows: pd.DataFrame, order: NDArray[np.intp]) -> NDArray[np.void]:
+def _packed(rows: "pd.DataFrame", order: NDArray[np.intp]) -> NDArray[np.void]:
     packed = np.empty(len(rows), dtype=_ROW)
     for name in _ROW.names or ():
         packed[name] = rows[name].to_numpy()[order]
