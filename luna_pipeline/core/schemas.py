@@ -10,7 +10,7 @@ from luna_pipeline.core.files import AnyPath, written_atomically
 def _are_uids(column: pd.Series) -> bool:
     """Look at each uid once: 755,000 texts would take a second."""
     uids = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else pd.Index(column.unique())
-    return len(uids) == 0 or bool(uids.str.fullmatch(r"\S{1,64}").all())
+    return len(uids) == 0 or bool(uids.str.fullmatch(r"\S{1,64}", na=False).all())
 
 
 def _are_unique(column: pd.Series) -> bool:

@@ -61,6 +61,60 @@ def test_each_rule_of_the_predictions_is_held(changes):
         check_table("nodule_predictions", predictions(**changes))
 
 
+def candidates(**changes) -> pd.DataFrame:
+    columns = {
+        "candidate_id": [1, 2],
+        "series_instance_uid": pd.Categorical(["1.2", "1.3"]),
+        "x_mm": [0.0, 1.0],
+        "y_mm": [0.0, 1.0],
+        "z_mm": [0.0, 1.0],
+        "class": pd.array([0, 1], dtype="int8").to_numpy(),
+        "diameter_mm": [float("nan"), 4.0],
+        "malignancy": [float("nan"), 3.5],
+        "source": pd.Categorical(["candidate", "annotation"]),
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_categories_are_kept_in_the_file(tmp_path: Path):
+    path = tmp_path / "candidates.parquet"
+    write_table(path, candidates())
+    pd.testing.assert_frame_equal(pd.read_parquet(path), candidates())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidate_id": [2, 2]},
+        {"candidate_id": [1.0, 2.0]},
+        {"series_instance_uid": pd.Categorical(["1.2", "1 3"])},
+        {"series_instance_uid": pd.Categorical(["1.2", "1" * 65])},
+        {"series_instance_uid": pd.Categorical(["1.2", None])},
+        {"series_instance_uid": ["1.2", "1.3"]},
+        {"source": pd.Categorical(["candidate", "detector"])},
+        {"source": ["candidate", "annotation"]},
+        {"diameter_mm": [0.0, 4.0]},
+        {"malignancy": [float("nan"), 5.5]},
+    ],
+)
+def test_each_rule_of_the_candidates_is_held(changes):
+    check_table("candidates", candidates())
+    check_table("candidates", candidates().iloc[:0])
+    with pytest.raises(ValueError, match="table candidates"):
+        check_table("candidates", candidates(**changes))
+
+
+@pytest.mark.parametrize("uids", [["1.2", "1.2"], pd.Categorical(["1.2", "1.2"])])
+def test_predictions_name_their_series_as_text_or_categories(uids):
+    check_table("nodule_predictions", predictions(series_instance_uid=uids))
+    with pytest.raises(ValueError, match="1 to 64 characters"):
+        check_table("nodule_predictions", predictions(series_instance_uid=["1.2", "1. 2"]))
+    with pytest.raises(ValueError, match="nodule_predictions"):
+        check_table("nodule_predictions", predictions(series_instance_uid=["1.2", 12]))
+    with pytest.raises(ValueError, match="nodule_predictions"):
+        check_table("nodule_predictions", predictions(series_instance_uid=[12, 13]))
+
+
 @pytest.mark.seed_defect(18)
 def test_paths_in_the_catalogue_are_relative_and_readable_series_come_once():
     rows = {
