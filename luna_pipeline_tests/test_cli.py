@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors, help."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,16 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
     top = luna("--help", home=tmp_path)
     assert top.returncode == 0
     assert "Research use only" in top.stdout
-    for command in ("make_phantom", "import_book_weights", "get_recommended_num_workers"):
+    for command in (
+        "make_phantom",
+        "create_cutouts",
+        "verify_cutouts",
+        "prune",
+        "import_tutorial_cutouts",
+        "export_tutorial_cutouts",
+        "import_book_weights",
+        "get_recommended_num_workers",
+    ):
         assert command in top.stdout
         assert luna(command, "--help", home=tmp_path).returncode == 0
 
@@ -37,6 +47,68 @@ def test_help_starts_without_heavy_imports(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data root that was made by hand, and its cutouts."""
+    home = tmp_path_factory.mktemp("home")
+    done = luna("make_phantom", "data", "--series", "3", "--subsets", "3", "--size", "40,64,64", home=home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_cutting_says_what_it_needs_and_the_second_time_that_there_is_nothing_to_do(phantom: Path):
+    where = {"home": phantom, "LUNA_DATA_DIR": str(phantom / "data")}
+    first = luna("create_cutouts", "--workers", "2", **where)
+    assert first.returncode == 0, first.stderr
+    assert "3 series: 3 missing; 0.01 GB needed" in first.stdout
+    assert "3 series cut, 0 were there and right, 0 failed" in first.stdout
+    again = luna("create_cutouts", **where)
+    assert again.stdout.startswith("Nothing to do")
+    assert luna("verify_cutouts", **where).returncode == 0
+    assert "0 series without a CT" in luna("prune", **where).stdout
+    sample = luna("create_cutouts", "--training-length", "4", "--spacing", "1,1,2", **where)
+    assert "3 series: 3 changed" in sample.stdout
+    assert luna("create_cutouts", **where).returncode == 0
+
+
+def test_an_up_to_date_cutting_loads_neither_pandas_nor_itk(phantom: Path):
+    where = {"home": phantom, "LUNA_DATA_DIR": str(phantom / "data")}
+    assert luna("create_cutouts", **where).returncode == 0
+    code = (
+        "import sys; sys.argv = ['luna', 'create_cutouts']\n"
+        "from luna_pipeline.cli import main\n"
+        "main()\n"
+        "heavy = ('torch', 'mlflow', 'dagster', 'pandas', 'pyarrow', 'SimpleITK', 'rich', 'fsspec', 'upath', 'scipy')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    environment = {"LUNA_DATA_DIR": str(phantom / "data"), "LUNA_HOME": str(phantom / "luna"), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Nothing to do" in done.stdout
+
+
+def test_a_series_that_cannot_be_cut_makes_the_command_fail_by_name(phantom: Path, tmp_path: Path):
+    shutil.copytree(phantom / "data", tmp_path / "data")
+    where = {"home": tmp_path, "LUNA_DATA_DIR": str(tmp_path / "data")}
+    done = luna("create_cutouts", "--edge-rule", "shift", "--chunk-shape", "64,8,8", **where)
+    assert done.returncode == 1
+    assert "at least (64, 8, 8) voxels" in done.stdout
+    assert "Every series must be cut, got 3 failures" in done.stderr
+
+
+def test_damaged_cutouts_make_verifying_fail_until_they_are_repaired(phantom: Path):
+    where = {"home": phantom, "LUNA_DATA_DIR": str(phantom / "data")}
+    assert luna("create_cutouts", **where).returncode == 0
+    path = next((phantom / "luna/cutouts").glob("*.npz"))
+    path.write_bytes(path.read_bytes()[:1000])
+    failed = luna("verify_cutouts", **where)
+    assert failed.returncode == 1
+    assert path.name in failed.stdout
+    assert luna("verify_cutouts", "--repair", **where).returncode == 0
+    assert not path.exists()
+    assert "1 series cut, 2 were there and right" in luna("create_cutouts", **where).stdout
 
 
 def test_phantom_is_written_and_said(tmp_path: Path):
@@ -55,6 +127,9 @@ def test_phantom_is_written_and_said(tmp_path: Path):
         (["make_phantom", "out", "--size", "64,64"], "three positive numbers"),
         (["make_phantom", "out", "--series", "0"], "--series"),
         (["nothing"], "No such command"),
+        (["create_cutouts", "--spacing", "1,2"], "three lengths in mm"),
+        (["create_cutouts", "--chunk-shape", "1,2"], "three positive numbers"),
+        (["create_cutouts", "--training-length", "0"], "--training-length"),
         (["import_book_weights", "missing.state"], "does not exist"),
     ],
 )
