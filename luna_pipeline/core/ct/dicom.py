@@ -137,9 +137,11 @@ def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
         msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
         raise UnreadableCtError(msg)
     for item in slices:
-        num_channels, num_bits, _, _ = item.storage
         check_voxel_kind(
-            f"{num_bits} bits", num_channels=num_channels, num_bytes=num_bits // 8, series_instance_uid=uid
+            f"{item.storage.num_bits} bits",
+            num_channels=item.storage.num_channels,
+            num_bytes=item.storage.num_bits // 8,
+            series_instance_uid=uid,
         )
         if item.missing:
             msg = (

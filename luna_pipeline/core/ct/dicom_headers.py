@@ -6,12 +6,13 @@ Source:
 """
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from luna_pipeline.core.ct.quiet import quiet_pydicom
 
@@ -22,7 +23,8 @@ _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroup
 _KEYWORDS = (
     "ImageType", "SOPClassUID", "Modality", "PatientID", "SeriesInstanceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
-    "BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", _SHARED, _PER_FRAME,
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
+    _SHARED, _PER_FRAME,
 )  # fmt: skip
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PIXEL_GROUP, _UNDEFINED_LENGTH = 0x7FE0, 0xFFFFFFFF
@@ -31,6 +33,15 @@ _MALFORMED = (
     ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError, EOFError, OSError, struct.error,
     zlib.error,
 )  # fmt: skip
+
+
+class PixelStorage(NamedTuple):
+    """How the numbers of an image are stored: ``num_bits`` each, of which the lower ``num_used_bits`` count."""
+
+    num_channels: int
+    num_bits: int
+    num_used_bits: int
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class DicomSlice:
         spacing_rc_mm: Distance of neighbouring rows and of neighbouring columns.
         position_xyz: World position (LPS mm) of the first voxel.
         orientation: World directions along a row and down a column, six numbers.
-        storage: Channels, bits allocated, bits stored, and whether stored numbers have a sign.
+        storage: How its numbers are stored.
+        first_byte: Where in the file they begin, None where they are compressed or stored in an unusual way.
         rescale: Slope and intercept that turn a stored number into HU.
     """
 
@@ -64,7 +76,8 @@ class DicomSlice:
     spacing_rc_mm: tuple[float, ...]
     position_xyz: tuple[float, ...]
     orientation: tuple[float, ...]
-    storage: tuple[int, int, int, int]
+    storage: PixelStorage
+    first_byte: int | None
     rescale: tuple[float, float]
 
     @property
@@ -84,26 +97,28 @@ def read_slices(path: Path) -> list[DicomSlice]:
     try:
         with quiet_pydicom(), path.open("rb") as file:
             dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS))
-            return list(_slices_of(dataset, path)) if _has_whole_pixels(file, dataset) else []
+            return list(_slices_of(dataset, path, first_byte=_first_pixel_byte(file, dataset)))
     except _MALFORMED:
         return []
 
 
-def _slices_of(dataset: "FileDataset", path: Path) -> Iterator[DicomSlice]:
+def _slices_of(dataset: "FileDataset", path: Path, *, first_byte: int | None) -> Iterator[DicomSlice]:
+    from pydicom import Dataset
+
     frames = dataset.get(_PER_FRAME)
     num_frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames is None:
-        # Without functional groups nothing says where a frame lies; each is refused by what it has not.
-        yield from (_slice(dataset, path, frame if num_frames > 1 else None, ()) for frame in range(num_frames))
-    else:
-        shared = dataset.get(_SHARED) or []
-        yield from (
-            _slice(dataset, path, number, (frame, *shared))
-            for number, frame in zip(range(num_frames), frames, strict=True)
-        )
+    if frames is None and num_frames == 1:
+        yield _slice(dataset, path, None, (), first_byte=first_byte)
+        return
+    # Without functional groups nothing says where a frame lies; each is refused by what it has not.
+    for number, frame in zip(range(num_frames), frames or [Dataset()] * num_frames, strict=True):
+        place = None if first_byte is None else first_byte + number * _num_image_bytes(dataset)
+        yield _slice(dataset, path, number, (frame, *(dataset.get(_SHARED) or [])), first_byte=place)
 
 
-def _slice(dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...]) -> DicomSlice:
+def _slice(
+    dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...], *, first_byte: int | None
+) -> DicomSlice:
     def value(keyword: str, group: str) -> Any:
         """Look an attribute up where a frame has it, or where a single image has it."""
         if frame is None:
@@ -131,6 +146,7 @@ def _slice(dataset: "FileDataset", path: Path, frame: int | None, groups: tuple[
         position_xyz=position_xyz,
         orientation=orientation,
         storage=_storage(dataset),
+        first_byte=first_byte,
         rescale=(1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)),
     )
 
@@ -147,14 +163,20 @@ def _why_left_out(dataset: "FileDataset", *, has_place: bool) -> str:
     return ""
 
 
-def _storage(dataset: "FileDataset") -> tuple[int, int, int, int]:
+def _storage(dataset: "FileDataset") -> PixelStorage:
     num_bits = int(dataset.BitsAllocated)
-    return (
-        int(dataset.get("SamplesPerPixel") or 1),
-        num_bits,
-        int(dataset.get("BitsStored") or num_bits),
-        int(dataset.get("PixelRepresentation") or 0),
+    order, sign = "<" if dataset.original_encoding[1] else ">", "i" if dataset.get("PixelRepresentation") else "u"
+    return PixelStorage(
+        num_channels=int(dataset.get("SamplesPerPixel") or 1),
+        num_bits=num_bits,
+        num_used_bits=int(dataset.get("BitsStored") or num_bits),
+        dtype=f"{order}{sign}{num_bits // 8}",
     )
+
+
+def _num_image_bytes(dataset: "FileDataset") -> int:
+    storage = _storage(dataset)
+    return int(dataset.Rows) * int(dataset.Columns) * storage.num_channels * storage.num_bits // 8
 
 
 def _numbers(values: Any, num_values: int) -> tuple[float, ...]:
@@ -170,24 +192,29 @@ def _as_list(value: Any) -> list[Any]:
     return list(value)
 
 
-def _has_whole_pixels(file: IO[bytes], dataset: "FileDataset") -> bool:
-    """Whether the pixel data begin where reading stopped and the file holds as many bytes as they need."""
+def _first_pixel_byte(file: IO[bytes], dataset: "FileDataset") -> int | None:
+    """Return where in the file the pixels begin, None where they must be unpacked or put together.
+
+    Raises:
+        ValueError: If there are none where reading stopped, or fewer than they should be.
+    """
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         # Unpacked in memory: a file cut off does not unpack.
-        return True
+        return None
     is_implicit, is_little = dataset.original_encoding
     order = "<" if is_little else ">"
-    head = file.read(12)
-    if len(head) < 12 or struct.unpack_from(f"{order}H", head)[0] != _PIXEL_GROUP:
-        return False
-    (num_bytes,) = struct.unpack_from(f"{order}I", head, 4 if is_implicit else 8)
+    head = file.read(8 if is_implicit else 12)
+    group, num_held = struct.unpack_from(f"{order}H", head)[0], struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
     # Compressed frames say their lengths one by one; they are found wanting when they are unpacked.
-    if num_bytes == _UNDEFINED_LENGTH:
-        return True
-    start = file.tell() - (4 if is_implicit else 0)
-    num_channels, num_bits, _, _ = _storage(dataset)
-    num_voxels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
-    num_held = file.seek(0, 2) - start
-    return num_voxels * num_channels * num_bits // 8 <= int(num_bytes) <= num_held
+    if group == _PIXEL_GROUP and num_held == _UNDEFINED_LENGTH:
+        return None
+    first_byte = file.tell()
+    num_bytes = _num_image_bytes(dataset) * int(dataset.get("NumberOfFrames") or 1)
+    if group != _PIXEL_GROUP or not num_bytes <= num_held <= file.seek(0, os.SEEK_END) - first_byte:
+        msg = "no pixels, or not all of them"
+        raise ValueError(msg)
+    storage = _storage(dataset)
+    is_usual = storage.num_bits == 16 and dataset.get("HighBit", storage.num_used_bits - 1) == storage.num_used_bits - 1
+    return first_byte if is_usual else None

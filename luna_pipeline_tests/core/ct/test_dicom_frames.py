@@ -5,7 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.core.ct.dicom import ordered_slices, scan_dicom_files
@@ -70,10 +70,15 @@ def test_a_file_that_itk_writes_is_read_as_it_was(tmp_path):
     assert ct.grid.origin_xyz == pytest.approx((-50, -40, -300))
 
 
-def test_the_rescale_of_each_frame_counts(tmp_path):
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_rescale_of_each_frame_counts(tmp_path, is_packed):
     rescales = [(1, -1024), (2, -1000), (0.5, 0), (1, 0), (0.25, -100), (3, 7)]
     stored = np.broadcast_to(np.array([0, 3, 1001, 40000], dtype=np.uint16).reshape(1, 2, 2), (6, 2, 2))
-    write_enhanced_ct(tmp_path / "a.dcm", UID, stored, order=SHUFFLED, rescales=rescales)
+    path = write_enhanced_ct(tmp_path / "a.dcm", UID, stored, order=SHUFFLED, rescales=rescales)
+    if is_packed:
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(path)
     assert read_ct(tmp_path, series_instance_uid=UID).hounsfield.reshape(6, 4).tolist() == [
         [-1024, -1021, -23, 32767],
         [-1000, -994, 1002, 32767],

@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import SecondaryCaptureImageStorage
+import SimpleITK as sitk
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.dicom_headers import read_slices
@@ -107,15 +114,25 @@ def test_colours_and_bytes_are_no_slices(tmp_path, tags):
 STORED = (0, 3, 1001, 3000)
 
 
-def write_stored(tmp_path, rescales, *, signs=(0, 0, 0)):
+def pack(path):
+    """Compress the pixels of a file, which sends it another way."""
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(path)
+
+
+def write_stored(tmp_path, rescales, *, signs=(0, 0, 0), is_packed=False):
     """Three slices of four stored numbers, each with a slope and an intercept of its own; lowest slice first."""
-    folder = write_dicom_series(tmp_path, UID, np.zeros((3, 2, 2), dtype=np.int16))
+    folder = write_dicom_series(tmp_path, UID, np.zeros((3, 16, 16), dtype=np.int16))
+    pixels = np.append(np.random.default_rng(0).integers(0, 4000, size=252), STORED)
     for number, (slope, intercept), sign in zip((3, 2, 1), rescales, signs, strict=True):
         edit_dicom(
             folder / f"slice{number:04d}.dcm", RescaleSlope=slope, RescaleIntercept=intercept,
-            PixelRepresentation=sign, PixelData=np.array(STORED, dtype="<u2").tobytes(),
+            PixelRepresentation=sign, PixelData=pixels.astype("<u2").tobytes(),
         )  # fmt: skip
-    return read_ct(folder, series_instance_uid=UID).hounsfield.reshape(3, 4).tolist()
+        if is_packed:
+            pack(folder / f"slice{number:04d}.dcm")
+    return read_ct(folder, series_instance_uid=UID).hounsfield[:, 15, 12:].tolist()
 
 
 @pytest.mark.parametrize(
@@ -130,21 +147,56 @@ def write_stored(tmp_path, rescales, *, signs=(0, 0, 0)):
         ("-1", "0", [0, -3, -1001, -3000]),
     ],
 )
-def test_slope_and_intercept_of_a_series_count(tmp_path, slope, intercept, expected):
-    assert write_stored(tmp_path, [(slope, intercept)] * 3) == [expected] * 3
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_slope_and_intercept_of_a_series_count(tmp_path, slope, intercept, expected, is_packed):
+    assert write_stored(tmp_path, [(slope, intercept)] * 3, is_packed=is_packed) == [expected] * 3
 
 
-def test_slope_and_intercept_of_each_slice_count(tmp_path):
-    assert write_stored(tmp_path, [("1", "-1024"), ("0.5", "0"), ("20", "-1000")]) == [
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_slope_and_intercept_of_each_slice_count(tmp_path, is_packed):
+    assert write_stored(tmp_path, [("1", "-1024"), ("0.5", "0"), ("20", "-1000")], is_packed=is_packed) == [
         [-1024, -1021, -23, 1976],
         [0, 2, 500, 1500],
         [-1000, -940, 19020, 32767],
     ]
 
 
-def test_signed_and_unsigned_slices_may_be_mixed(tmp_path):
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_signed_and_unsigned_slices_may_be_mixed(tmp_path, is_packed):
     expected = [list(STORED), [-2000, -1997, -999, 1000], list(STORED)]
-    assert write_stored(tmp_path, [("1", "0"), ("1", "-2000"), ("1", "0")], signs=(0, 1, 0)) == expected
+    rescales = [("1", "0"), ("1", "-2000"), ("1", "0")]
+    assert write_stored(tmp_path, rescales, signs=(0, 1, 0), is_packed=is_packed) == expected
+
+
+@pytest.mark.parametrize("is_signed", [0, 1])
+@pytest.mark.parametrize("num_bits", [10, 12, 15, 16])
+@pytest.mark.parametrize("intercept", ["0", "-1024"])
+def test_only_the_bits_in_use_count_as_in_itk(tmp_path, is_signed, num_bits, intercept):
+    anything = np.random.default_rng(0).integers(0, 65536, size=80).astype("<u2").tobytes()
+    storage = {"PixelRepresentation": is_signed, "BitsStored": num_bits, "HighBit": num_bits - 1}
+    tags = storage | {"RescaleIntercept": intercept, "PixelData": anything}
+    folder = write_dicom_series(tmp_path, UID, random_hounsfield((3, 8, 10)), tags=tags)
+    ct = read_ct(folder, series_instance_uid=UID)
+    theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "slice0001.dcm")))
+    np.testing.assert_array_equal(ct.hounsfield[2:], theirs.clip(-32768, 32767))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_any_transfer_syntax_gives_the_same(folder, syntax):
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        if syntax == ExplicitVRBigEndian:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, dtype="<u2").astype(">u2").tobytes()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        is_little, is_implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+        pydicom.dcmwrite(path, dataset, little_endian=is_little, implicit_vr=is_implicit)
+    assert_series_is_whole(folder)
+
+
+def test_compressed_slices_give_the_same(folder):
+    for path in sorted(folder.iterdir())[:4]:
+        pack(path)
+    assert_series_is_whole(folder)
 
 
 @pytest.mark.parametrize("slope", [None, "1"])
