@@ -198,6 +198,29 @@ def test_rows_are_sorted_by_series_and_id(build):
     pd.testing.assert_frame_equal(table, expected)
 
 
+def test_categories_are_those_that_occur_sorted(build):
+    candidates = [(B, 0, 0, 0, 0), (A, 0, 0, 0, 0), (A, "x", 0, 0, 0), (A, 0, "x", 0, 0)]
+    tables = build(candidates=candidates)
+    assert list(tables.candidates.series_instance_uid.cat.categories) == [A, B]
+    assert tables.rejected.dtypes.astype(str)[["file", "series_instance_uid", "reason"]].tolist() == ["category"] * 3
+    # As they are counted for people: no series and no reason that does not occur.
+    assert tables.rejected.reason.value_counts().to_dict() == {"coordinate is not a number": 2}
+    assert tables.rejected.series_instance_uid.value_counts().to_dict() == {A: 2}
+    assert list(build(candidates=candidates[:1]).candidates.series_instance_uid.cat.categories) == [B]
+
+
+def test_a_file_with_quotes_gives_the_same_rows_and_ids(build, tmp_path):
+    rows = [(A, "1.50", 2, 3, 0), (B, "-0.25", 1, 1, 1), (A, "1.50", 2, 3, 1), (A, "abc", 0, 0, 0), (B, 1e3, 0, 0, 0)]
+    clean = build(candidates=rows)
+    lines = ['"' + '", "'.join(map(str, row)) + '"' for row in rows]
+    path = tmp_path / "candidates_V2.csv"
+    path.write_text("\r\n".join(["seriesuid,coordX,coordY,coordZ,class", *lines, "", ""]))
+    quoted = build()
+    pd.testing.assert_frame_equal(quoted.candidates, clean.candidates)
+    pd.testing.assert_frame_equal(quoted.rejected, clean.rejected)
+    assert len(clean.rejected) == 2
+
+
 @pytest.mark.seed_defect(16)
 def test_annotations_alone_or_candidates_alone_will_do(build, tmp_path):
     assert build(annotations=[(A, 0, 0, 0, 6)]).candidates.source.tolist() == ["annotation"]
