@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks import equality, growth, machine, many_series, memory, one_series, startup, unchanged
+from benchmarks import bench_tables, equality, growth, machine, many_series, memory, one_series, startup, unchanged
 from benchmarks.data import Site, make_site
 from benchmarks.derived import baseline, goals, ratios, steady_rates
 from benchmarks.plot import draw
@@ -117,10 +117,7 @@ def _startup(bench: Bench) -> Results:
 
 
 def _tables(bench: Bench) -> Results:
-    from benchmarks import bench_tables
-
-    tell("tables")
-    return {"tables": bench_tables.run(bench.workload.repeats)}
+    return {"tables": bench_tables.run(bench.workload.repeats, on_run=tell)}
 
 
 PARTS: dict[str, Callable[[Bench], Results]] = {

@@ -138,6 +138,10 @@ def _equality(results: Results) -> list[dict[str, Any]]:
     ]
 
 
+def _tables(results: Results) -> list[dict[str, Any]]:
+    return list(results["tables"]["goals"])
+
+
 _JUDGES = {
     "one_series": _one_series,
     "many_series": _many_series,
@@ -146,4 +150,5 @@ _JUDGES = {
     "unchanged": _unchanged,
     "startup": _startup,
     "equality": _equality,
+    "tables": _tables,
 }

@@ -22,7 +22,7 @@ def text_of(results: Results) -> str:
         "growth": _growth,
         "unchanged": _unchanged,
         "startup": _startup,
-        "tables": _pairs,
+        "tables": _tables,
     }
     lines = list(_machine(results["machine"]))
     for name, write in sections.items():
@@ -110,13 +110,15 @@ def _startup(section: Results) -> Iterator[str]:
         yield f"{name:<28}{section[name]:>10.2f} beyond the interpreter; the tutorial's imports {tutorial}"
 
 
-def _pairs(section: Results, prefix: str = "") -> Iterator[str]:
-    """Yield nested figures a line each, whatever they are."""
+def _tables(section: Results) -> Iterator[str]:
+    yield section["measured"]
+    for name, times in section["times_book"].items():
+        yield f"{name:<28}{_spread(section[name])}{times:>10.1f} x the book"
+
+
+def _pairs(section: Results) -> Iterator[str]:
     for name, value in section.items():
-        if isinstance(value, dict):
-            yield from _pairs(value, f"{prefix}{name}.")
-        elif not isinstance(value, list):
-            yield f"{prefix}{name}: {value}"
+        yield f"{name}: {value if isinstance(value, bool) else format(value, ',')}"
 
 
 def _goals(results: Results) -> Iterator[str]:

@@ -60,6 +60,11 @@ def test_the_bound_of_memory_is_two_cts_and_300_mib():
     assert goal["is_met"]
 
 
+def test_the_goals_of_the_tables_are_among_them():
+    goal = {"goal": "tables", "value": 70, "bound": ">= 60", "is_met": True}
+    assert goals({"tables": {"goals": [goal]}}) == [goal]
+
+
 def test_one_way_that_cuts_other_voxels_misses_the_goal():
     equality = {"num_unequal": 0, "is_zraw_equal": True, "are_workers_equal": False}
     assert [goal["is_met"] for goal in goals({"equality": equality})] == [True, False]
