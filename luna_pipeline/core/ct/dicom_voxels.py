@@ -17,6 +17,9 @@ from luna_pipeline.core.ct.hounsfield import to_hounsfield
 from luna_pipeline.core.ct.itk import read_itk_slices
 from luna_pipeline.core.ct.quiet import quiet_pydicom
 
+# Far above any intercept; a stored number and it still fit into 32 bits.
+_LARGE = 2**30
+
 
 def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str) -> NDArray[np.int16]:
     """Read slices in the order given; each one's own rescale slope and intercept counts.
@@ -66,7 +69,8 @@ def _hounsfield(stored: NDArray[Any], item: DicomSlice) -> NDArray[np.int16]:
     num_unused_bits = 8 * stored.dtype.itemsize - item.storage.num_used_bits
     values = (stored << num_unused_bits) >> num_unused_bits if num_unused_bits else stored
     slope, intercept = item.rescale
-    if slope == 1 and intercept.is_integer():
+    if slope == 1 and intercept.is_integer() and abs(intercept) < _LARGE:
         # In whole numbers: many times as fast, and the same.
-        return to_hounsfield(values.astype(np.int64) + int(intercept), series_instance_uid=item.series_instance_uid)
+        whole = np.add(values, int(intercept), dtype=np.int32)
+        return to_hounsfield(whole, series_instance_uid=item.series_instance_uid)
     return to_hounsfield(values * slope + intercept, series_instance_uid=item.series_instance_uid)
