@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real ui check test test-slow format mlflow-migrate mlflow-server \
-        tensorboard-classification tensorboard-malignant-classification clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,7 +31,7 @@ help: ## this list
 
 # The stamp is newer than the lock: a second run installs nothing, a changed lock installs again.
 setup: $(VENV)/.installed ## the virtual environment from the lock
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
@@ -83,6 +83,9 @@ test: setup ## the test suite without the slow tests, and the coverage of core
 
 test-slow: setup ## random kills, daemons, servers, browsers
 	@pytest -m slow
+
+bench-cutting: setup ## cutting and tables against the tutorial, the book and the disk; wants an idle machine (~10 minutes)
+	@python -m benchmarks.bench_cutting --out benchmarks/results
 
 format: setup ## format the code and sort its imports
 	@ruff format .

@@ -83,7 +83,11 @@ def test_an_up_to_date_cutting_loads_neither_pandas_nor_itk(phantom: Path):
         "heavy = ('torch', 'mlflow', 'dagster', 'pandas', 'pyarrow', 'SimpleITK', 'rich', 'fsspec', 'upath', 'scipy')\n"
         "print([m for m in heavy if m in sys.modules])"
     )
-    environment = {"LUNA_DATA_DIR": str(phantom / "data"), "LUNA_HOME": str(phantom / "luna"), "PATH": os.environ["PATH"]}
+    environment = {
+        "LUNA_DATA_DIR": str(phantom / "data"),
+        "LUNA_HOME": str(phantom / "luna"),
+        "PATH": os.environ["PATH"],
+    }
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Nothing to do" in done.stdout

@@ -80,7 +80,6 @@ def _stored_voxels(header: MetaImageHeader) -> NDArray[Any]:
     if dtype != np.dtype("<i2") or start % dtype.itemsize:
         return np.fromfile(header.data_path, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)
     with header.data_path.open("rb") as file:
-        # With MAP_POPULATE (Linux) the kernel reads ahead at once, instead of at each page that is touched.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        content = mmap.mmap(file.fileno(), start + num_bytes, flags=flags, prot=mmap.PROT_READ)
+        # Nothing is read yet: who wants one chunk of a CT shall not pay for all of it.
+        content = mmap.mmap(file.fileno(), start + num_bytes, access=mmap.ACCESS_READ)
     return np.frombuffer(content, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)

@@ -1,14 +1,17 @@
 """Series by series, in this process or in several."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from types import ModuleType
 from typing import TypeAlias
 
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
@@ -54,7 +57,8 @@ def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str
             while True:
                 for job in islice(jobs, workers + 1 - len(running)):
                     taken.append(job)
-                    running[pool.submit(_attempt, job)] = job
+                    with _without_main():
+                        running[pool.submit(_attempt, job)] = job
                 if not running:
                     return []
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -65,6 +69,17 @@ def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str
             return taken
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a new worker not import the program that was started, as Python would have it: Dagster takes a second."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _attempt(job: SeriesJob) -> CutOutcome | str:

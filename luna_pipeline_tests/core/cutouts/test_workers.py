@@ -70,6 +70,28 @@ def test_a_number_of_workers_that_makes_no_sense_is_refused(workers):
         list(run_jobs([], workers=workers))
 
 
+MAIN = """
+import sys
+from pathlib import Path
+print("imported", flush=True)
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline_tests.core.cutouts.data_root import make_service, write_data_root
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    service = make_service(root, *write_data_root(root), store=CutoutStore(root / "cutouts"))
+    print(service.cut_many(workers=2).num_cut)
+"""
+
+
+def test_a_worker_does_not_import_the_program_that_was_started(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(MAIN)
+    (tmp_path / "data").mkdir()
+    command = [sys.executable, str(script), str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["imported", "3"]
+
+
 PARENT = """
 import sys, time
 from concurrent.futures import ProcessPoolExecutor
