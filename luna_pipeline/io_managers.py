@@ -68,7 +68,7 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         load_checkpoint(obj.path)
         record = {
             "version": obj.version,
-            "path": str(obj.path).removeprefix(f"{settings.home}/"),
+            "path": "/".join(obj.path.parts[len(settings.home.parts) :]),
             "sha256": sha256_of(obj.path),
             "data_fingerprint": obj.checkpoint.data_fingerprint,
             "dagster_run_id": context.run_id,

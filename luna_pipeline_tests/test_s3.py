@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,10 @@ class RemoteFolders(Folders):
         return remote_path(self.address)
 
     @property
+    def dagster(self) -> Path:
+        return self.root / "dagster_of_s3"
+
+    @property
     def store(self) -> CutoutStore:
         return CutoutStore(self.home / "cutouts", copies=LocalCopies(self.root / "test_copies"))
 
@@ -56,7 +61,9 @@ class RemoteFolders(Folders):
 
 @pytest.fixture
 def remote(folders: Folders, s3_home: str) -> RemoteFolders:
-    return RemoteFolders(folders.root, folders.num_series, address=s3_home)
+    remote = RemoteFolders(folders.root, folders.num_series, address=s3_home)
+    shutil.copytree(folders.dagster, remote.dagster)
+    return remote
 
 
 def execute(job: str, *options: str) -> list[str]:
@@ -88,10 +95,9 @@ def table(folders: Folders, name: str) -> pd.DataFrame:
     return pd.read_parquet(content_of(folders.home / f"tables/{name}.parquet"))
 
 
+@pytest.mark.timeout(1200)
 def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: RemoteFolders, tmp_path: Path):
     run_chain(remote)
-    (tmp_path / "dagster").rename(tmp_path / "dagster_of_s3")
-    (tmp_path / "dagster").mkdir()
     run_chain(folders)
     for name in TABLES:
         pd.testing.assert_frame_equal(table(remote, name), table(folders, name))
