@@ -92,7 +92,7 @@ def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool
             return values, np.ones(len(values), dtype=bool)
     except pa.ArrowInvalid:
         pass
-    numbers = [_number_of(word) for word in text]
+    numbers = [_number_of(word) for word in text.to_numpy(dtype=object)]
     values = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
     return values, np.array([number is not None for number in numbers], dtype=bool)
 

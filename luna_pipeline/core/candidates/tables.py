@@ -126,7 +126,7 @@ def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataF
         is_malignant=matched["is_malignant"].astype("boolean"),
         candidate_id=_ids(annotations, source="annotation"),
         source=_repeated("annotation", len(annotations)),
-        **{"class": 1},
+        **{"class": np.int8(1)},
     )
 
 
@@ -136,7 +136,7 @@ def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
     # Shallow: what is not changed need not be copied.
     located = candidates.copy(deep=False)
     located[columns] = nodules[columns].reindex(_match(candidates, nodules)).set_axis(candidates.index)
-    located["class"] = candidates["number"]
+    located["class"] = candidates["number"].astype("int8")
     located["candidate_id"] = _ids(candidates, source="candidate")
     located["source"] = _repeated("candidate", len(candidates))
     return located
@@ -173,9 +173,8 @@ def _disagreements(detections: pd.DataFrame) -> dict[str, int]:
 
 
 def _finish(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Bring the rows together, order them and fix the types."""
+    """Bring the rows together and order them."""
     rows = pd.concat([part[list(CANDIDATE_COLUMNS)] for part in parts], ignore_index=True)
-    rows = rows.astype(CANDIDATE_COLUMNS)
     codes, uids = series_codes(rows["series_instance_uid"])
     rows["series_instance_uid"] = rows["series_instance_uid"].cat.set_categories(uids)
     rows = rows.take(order_by_series(codes, rows["candidate_id"].to_numpy()))

@@ -1,3 +1,6 @@
+import hashlib
+import struct
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +60,11 @@ def test_all_series_at_once_agree_with_one_by_one(catalogue, candidates):
     for row in catalogue[catalogue["is_readable"]].itertuples():
         rows = candidates[candidates["series_instance_uid"] == row.series_instance_uid]
         assert at_once[row.series_instance_uid] == series_fingerprint(row, rows, PARAMETERS)
+
+
+def test_the_rows_digest_is_that_of_ids_and_places_by_id(catalogue, candidates):
+    packed = struct.pack("<qddd", -3, 2.0, -1.5, 1.0) + struct.pack("<qddd", 5, 1.0, 0.0, -300.5)
+    assert fingerprints_of(catalogue, candidates, PARAMETERS)["1.1"].rows == hashlib.sha256(packed).hexdigest()
 
 
 def test_categorical_uids_give_the_same(catalogue, candidates):
