@@ -1,7 +1,9 @@
 """The README keeps its word: each command in it exists, each file it shows is there."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,22 @@ def test_functions_of_the_stage_table_can_be_imported():
 def test_pictures_of_the_readme_are_there():
     for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: Path):
+    page = (ROOT / "docs/cutting.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    bin_folder = Path(sys.executable).parent
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Took 4 series over" in done.stdout
+    assert set(re.findall(r"luna ([a-z_]+)", "\n".join(blocks))) <= set(cli.commands)
