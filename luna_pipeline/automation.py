@@ -1,47 +1,109 @@
 """Re-cutting when tables or CTs change: a sensor that looks often, a schedule that looks thoroughly."""
 
+import json
+from dataclasses import asdict, dataclass
+
 import dagster as dg
 
-from luna_pipeline.core.files import folder_digest, folder_glance
+from luna_pipeline.core.files import exists, folder_digest, folder_glance
 from luna_pipeline.jobs import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 TABLE_SUFFIX = ".csv"
+MAX_REQUESTS = 3
+"""How often the sensor asks for the same change when the runs fail; the nightly schedule asks again."""
+
+_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
-def _recorded_inputs(instance: dg.DagsterInstance) -> str | None:
-    """The inputs' digest at the last time the candidate table was made."""
-    event = instance.get_latest_materialization_event(dg.AssetKey("candidates"))
-    if event is None or event.asset_materialization is None:
-        return None
-    entry = event.asset_materialization.metadata.get("inputs_digest")
-    return str(entry.value) if entry is not None else None
+@dataclass
+class Seen:
+    """What the sensor remembers from tick to tick.
+
+    Attributes:
+        glance: Names, sizes and times of the files below the data root.
+        digest: Their content, once they rested from one tick to the next; empty before.
+        num_requests: How many runs were asked for because of this content.
+    """
+
+    glance: str = ""
+    digest: str = ""
+    num_requests: int = 0
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> "Seen":
+        """Read what the last tick left; nothing, where there was none of this form."""
+        try:
+            return cls(**json.loads(cursor or "{}"))
+        except (TypeError, ValueError):
+            return cls()
+
+    def as_cursor(self) -> str:
+        """Return the text that the next tick reads."""
+        return json.dumps(asdict(self))
 
 
-def _outdated(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
-    """Why cutouts have to be cut again although no input changed: lost or damaged files, other parameters."""
-    if not (paths.settings.tables_dir / "candidates.parquet").exists():
+def inputs_digest(paths: LunaPaths) -> str:
+    """Return the digest that ``ct_series`` and ``candidates`` record of what they were made from."""
+    return folder_digest(paths.settings.data_dir, by_content=TABLE_SUFFIX)
+
+
+def is_recorded(instance: dg.DagsterInstance, digest: str) -> bool:
+    """Say whether catalogue and candidate table were both made from these inputs."""
+    for name in ("ct_series", "candidates"):
+        event = instance.get_latest_materialization_event(dg.AssetKey(name))
+        made = event.asset_materialization if event is not None else None
+        entry = made.metadata.get("inputs_digest") if made is not None else None
+        if entry is None or entry.value != digest:
+            return False
+    return True
+
+
+def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
+    """Say why cutouts have to be cut although no input changed (lost or damaged files, other parameters); else None."""
+    if not exists(paths.settings.tables_dir / "candidates.parquet"):
         return "the candidate table was never made"
     plan = cutting.service().plan()
     stale = plan[plan["state"] != "current"]
     return None if stale.empty else f"{len(stale)} series are {', '.join(sorted(set(stale['state'])))}"
 
 
-@dg.sensor(job=recut_changed, minimum_interval_seconds=60, description="Re-cuts when a table or a CT was edited.")
+def _not_now(instance: dg.DagsterInstance, paths: LunaPaths) -> dg.SkipReason | None:
+    """Say why nothing is compared at this moment."""
+    if not paths.settings.data_dir.is_dir():
+        return dg.SkipReason(f"There is no data root {paths.settings.data_dir}")
+    run = _newest_run(instance)
+    if run is not None and run.status not in _ENDED:
+        return dg.SkipReason(f"Run {run.run_id} of `{recut_changed.name}` is under way")
+    return None
+
+
+def _newest_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    return next(iter(instance.get_runs(dg.RunsFilter(job_name=recut_changed.name), limit=1)), None)
+
+
+@dg.sensor(job=recut_changed, minimum_interval_seconds=30, description="Re-cuts when a table or a CT was edited.")
 def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.SensorResult | dg.SkipReason:
-    """Compare the inputs with those that the candidate table was made from."""
-    root = paths.settings.data_dir
-    if not root.is_dir():
-        return dg.SkipReason(f"There is no data root {root}")
-    glance = folder_glance(root)
-    if glance == context.cursor:
-        return dg.SkipReason("No file below the data root was touched")
-    digest = folder_digest(root, by_content=TABLE_SUFFIX)
-    if digest == _recorded_inputs(context.instance):
-        context.update_cursor(glance)
-        return dg.SkipReason("Files were touched, their content is the same")
-    # A failed run is not asked for again with the same key; the nightly schedule asks without one.
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=digest)], cursor=glance)
+    """Compare the inputs with those that catalogue and candidate table were made from, once they rest."""
+    if not_now := _not_now(context.instance, paths):
+        return not_now
+    seen, glance = Seen.from_cursor(context.cursor), folder_glance(paths.settings.data_dir)
+    if glance != seen.glance:
+        # A file that is being written is not read: its next look will be another.
+        context.update_cursor(Seen(glance).as_cursor())
+        return dg.SkipReason("Files below the data root are new or touched; they are read when they rest")
+    digest = seen.digest or inputs_digest(paths)
+    run = _newest_run(context.instance)
+    last = run.status if run is not None and seen.num_requests else None
+    if last == dg.DagsterRunStatus.CANCELED:
+        return dg.SkipReason("The run for this change was cancelled; start it by hand when it is wanted")
+    if is_recorded(context.instance, digest) and last != dg.DagsterRunStatus.FAILURE:
+        context.update_cursor(Seen(glance, digest).as_cursor())
+        return dg.SkipReason("Catalogue and tables were made from the files that are there")
+    if seen.num_requests >= MAX_REQUESTS:
+        return dg.SkipReason(f"{MAX_REQUESTS} runs for this change failed; mend what their logs say and run `cut`")
+    cursor = Seen(glance, digest, seen.num_requests + 1).as_cursor()
+    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
 
 
 @dg.schedule(
@@ -53,12 +115,20 @@ def recut_nightly(
     context: dg.ScheduleEvaluationContext, paths: LunaPaths, cutting: CutoutCutting
 ) -> dg.RunRequest | dg.SkipReason:
     """Compare inputs, tables and the cutout files themselves."""
-    root = paths.settings.data_dir
-    if not root.is_dir():
-        return dg.SkipReason(f"There is no data root {root}")
-    if folder_digest(root, by_content=TABLE_SUFFIX) != _recorded_inputs(context.instance):
+    if not_now := _not_now(context.instance, paths):
+        return not_now
+    if not is_recorded(context.instance, inputs_digest(paths)):
         return dg.RunRequest()
-    if reason := _outdated(cutting, paths):
+    if reason := work_left(cutting, paths):
         context.log.info("Cutting again: %s", reason)
         return dg.RunRequest()
+    _confirm(context.instance)
     return dg.SkipReason("Tables and cutouts are as they should be")
+
+
+def _confirm(instance: dg.DagsterInstance) -> None:
+    """Report again what was made: freshness counts from the last time that it was found right."""
+    for name in ("candidates", "cutouts"):
+        event = instance.get_latest_materialization_event(dg.AssetKey(name))
+        if event is not None and event.asset_materialization is not None:
+            instance.report_runless_asset_event(event.asset_materialization)

@@ -1,12 +1,30 @@
-"""Checks that stop a run before bad data go further."""
+"""Checks that stop a run before bad data go further, and one that only tells."""
 
 from typing import Any
 
 import dagster as dg
 
+from luna_pipeline.partitions import gone_series
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 MAX_REJECTED_SHARE = 0.01
+
+
+@dg.asset_check(asset="ct_series")
+def no_ct_is_gone(
+    context: dg.AssetCheckExecutionContext, ct_series: Any, cutting: CutoutCutting
+) -> dg.AssetCheckResult:
+    """Every series that was registered or cut once still has its CT; what is gone is kept until it is pruned."""
+    gone = gone_series(context.instance, ct_series, cutting.store)
+    return dg.AssetCheckResult(
+        passed=not gone,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
+        description=f"Every known series must have its CT, got {len(gone)} without one. Bring the CTs back, or give "
+        "their cutouts up with `luna prune`."
+        if gone
+        else "Every known series has its CT.",
+    )
 
 
 @dg.asset_check(asset="candidates", blocking=True, additional_ins={"rejected": dg.AssetIn("rejected")})
@@ -50,7 +68,7 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
         found = store.read(uid).ct_chunks.shape[1:]
         if found != shape:
             wrong.append(f"{uid}: {found}")
-    missing = len(paths.read_table("candidates")) - len(cutout_index)
+    missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)
     return dg.AssetCheckResult(
         passed=not wrong and missing == 0,
         severity=dg.AssetCheckSeverity.ERROR,
@@ -60,4 +78,4 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     )
 
 
-CHECKS = [rejected_rows_are_few, folds_hold_series_and_patients_apart, cutouts_are_whole]
+CHECKS = [no_ct_is_gone, rejected_rows_are_few, folds_hold_series_and_patients_apart, cutouts_are_whole]

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from luna_pipeline import automation, checks, jobs
+from luna_pipeline import alerts, automation, checks, jobs
 from luna_pipeline.assets import (
     stage_1_ct,
     stage_2_candidates,
@@ -22,7 +22,7 @@ defs = dg.Definitions(
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly],
-    sensors=[automation.inputs_changed],
+    sensors=[automation.inputs_changed, alerts.run_failed],
     executor=interruptible_executor,
     resources={
         "paths": PATHS,

@@ -8,15 +8,17 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.assets.stage_2_candidates import SOURCE_TABLES
 from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings, demo_environment
 
 IN_PROCESS = interruptible_executor
+PARENT_TAG = "luna/parent_run_id"
 
 ingest = dg.define_asset_job(
     "ingest",
-    selection=["ct_series", "candidates", "rejected", "folds"],
-    description="Catalogue the CT series and make the candidate table and the folds.",
+    selection=[*SOURCE_TABLES, "ct_series", "candidates", "rejected", "folds"],
+    description="Catalogue the CT series, look at LUNA16's tables, and make the candidate table and the folds.",
     executor_def=IN_PROCESS,
 )
 cut = dg.define_asset_job(
@@ -67,7 +69,7 @@ def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mappi
         dg.build_reconstructable_job(__name__, job_named.__name__, (job_name,)),
         instance=context.instance,
         run_config=dict(run_config or {}),
-        tags={"luna/parent_run_id": context.run_id},
+        tags={PARENT_TAG: context.run_id},
         raise_on_error=False,
     )
     run = context.instance.get_run_by_id(result.run_id)

@@ -1,11 +1,35 @@
-"""Partitions: one a CT series, registered when the catalogue is made."""
+"""Partitions: one a CT series, registered when the catalogue is made, kept until it is pruned."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.store import CutoutStore
 
 CT_SERIES_NAME = "series_instance_uid"
 CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
+
+
+def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
+    """Register series as partitions, in sorted order and in one go.
+
+    A range of partitions follows the order of registration; a series that comes later stands at the end.
+    """
+    known = set(instance.get_dynamic_partitions(CT_SERIES_NAME))
+    if new := sorted(set(uids) - known):
+        instance.add_dynamic_partitions(CT_SERIES_NAME, new)
+
+
+def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: "CutoutStore") -> list[str]:
+    """Return the series that were registered or cut once and whose CT is no longer there, sorted."""
+    known = {*instance.get_dynamic_partitions(CT_SERIES_NAME), *store.uids()}
+    return sorted(known.difference(catalogue["series_instance_uid"]))
 
 
 def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[str]) -> dict[str, str]:
@@ -22,3 +46,24 @@ def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[
         cursor = page.cursor
         if not page.has_more or len(versions) == len(wanted):
             return versions
+
+
+def failed_series(instance: dg.DagsterInstance, asset: str, uids: Collection[str]) -> set[str]:
+    """Return the series whose partition the page shows as failed."""
+    statuses = instance.get_status_by_partition(dg.AssetKey(asset), sorted(uids), CT_SERIES) or {}
+    return {uid for uid, status in statuses.items() if status == AssetPartitionStatus.FAILED}
+
+
+def record_failed_series(context: dg.AssetExecutionContext, asset: str, uid: str, reason: str) -> None:
+    """Let the page show a series' partition as failed, and why.
+
+    Dagster takes a partition for failed when a run that failed had planned it. A run over all series plans none by
+    name, so the plan is recorded with the failure; a partition's own page shows the reason as its newest observation.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        planned = DagsterEvent.build_asset_materialization_planned_event(
+            context.run.job_name, asset, AssetMaterializationPlannedData(dg.AssetKey(asset), partition=uid)
+        )
+        context.instance.report_dagster_event(planned, context.run.run_id)
+    context.log_event(dg.AssetObservation(asset, partition=uid, metadata={"failed": reason}))
+    context.log.error("Series %s failed: %s", uid, reason)

@@ -96,3 +96,19 @@ def folders(phantom_source: Path, tmp_path: Path) -> Folders:
     (tmp_path / "dagster").mkdir()
     shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", tmp_path / "dagster/dagster.yaml")
     return Folders(tmp_path, num_series=6)
+
+
+@pytest.fixture
+def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A data root of one's own, an empty home, a fresh Dagster instance."""
+    import dagster as dg
+
+    from luna_pipeline_tests.installation import Luna
+
+    shutil.copytree(phantom_source, tmp_path / "data")
+    monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        yield Luna(tmp_path, instance)

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from luna_pipeline.definitions import defs
 
-HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard"]
+HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas", "pyarrow"]
 
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
 GRAPH = {
@@ -65,8 +67,22 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "evaluate",
         "recut_changed",
     }
-    assert [sensor.job_name for sensor in defs.sensors] == ["recut_changed"]
+    assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "run_failed"}
     assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed"]
+
+
+def test_code_version_of_cutouts_is_that_of_the_cutting_code():
+    from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION
+
+    assert defs.resolve_asset_graph().get(dg.AssetKey("cutouts")).code_version == CUTTING_CODE_VERSION
+
+
+def test_candidates_and_cutouts_are_expected_every_night():
+    graph = defs.resolve_asset_graph()
+    for name in ("candidates", "cutouts"):
+        policy = graph.get(dg.AssetKey(name)).freshness_policy_or_from_metadata
+        assert policy.warn_window.to_timedelta() > timedelta(hours=24), name
+        assert policy.fail_window.to_timedelta() > timedelta(hours=48), name
 
 
 def test_checks_that_guard_the_data_are_blocking():

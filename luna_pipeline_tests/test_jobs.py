@@ -10,51 +10,10 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.phantom_files import make_phantom
-from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
+from luna_pipeline_tests.installation import Luna
 
 SIZE_IRC = (48, 64, 64)
-
-
-@pytest.fixture
-def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A data root of one's own, an empty home, a fresh Dagster instance."""
-    shutil.copytree(phantom_source, tmp_path / "data")
-    monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield Luna(tmp_path, instance)
-
-
-class Luna:
-    """One installation: its folders, its instance, and how to run a job of it."""
-
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
-        self.data = root / "data"
-        self.home = root / "home"
-        self.instance = instance
-
-    def run(self, job: str, **options) -> dg.ExecuteInProcessResult:
-        return defs.resolve_job_def(job).execute_in_process(instance=self.instance, raise_on_error=False, **options)
-
-    def table(self, name: str) -> pd.DataFrame:
-        return pd.read_parquet(self.home / "tables" / f"{name}.parquet")
-
-    def cut_uids(self, result: dg.ExecuteInProcessResult) -> set[str]:
-        return cut_in_run(self.instance, result.run_id)
-
-    def edit(self, table: str, change) -> None:
-        rows = pd.read_csv(self.data / table, dtype=str)
-        change(rows).to_csv(self.data / table, index=False)
-
-
-def cut_in_run(instance: dg.DagsterInstance, run_id: str) -> set[str]:
-    """The series whose cutouts a run cut, by its events; adopted ones do not count."""
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
-    made = [entry.asset_materialization for entry in entries if entry.asset_materialization]
-    return {event.partition for event in made if event.partition and event.metadata["outcome"].value == "cut"}
 
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
@@ -125,54 +84,6 @@ def test_unreadable_ct_costs_the_others_nothing(luna: Luna):
     assert "1000" in row["reason"]
     assert luna.run("cut").success
     assert len(list((luna.home / "cutouts").glob("*.npz"))) == 5
-
-
-def test_ct_that_breaks_after_the_catalogue_fails_its_own_partition(luna: Luna):
-    assert luna.run("ingest").success
-    broken = sorted(luna.data.rglob("*.raw"))[0]
-    size = broken.stat().st_size
-    broken.write_bytes(broken.read_bytes()[: size // 2])
-    result = luna.run("cut")
-    assert not result.success
-    failure = next(event for event in result.all_events if event.is_step_failure)
-    failed = failure.step_failure_data.user_failure_data.metadata["failed"].value
-    assert list(failed) == [broken.stem]
-    assert len(luna.cut_uids(result)) == 5
-
-
-def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna: Luna):
-    assert luna.run("recut_changed").success
-    candidates = luna.table("candidates")
-    per_series = candidates[candidates["source"] == "candidate"]["series_instance_uid"].value_counts()
-    moved, grown = sorted(per_series.index)[:2]
-
-    def move_first_row(rows: pd.DataFrame) -> pd.DataFrame:
-        first = rows.index[rows["seriesuid"] == moved][0]
-        rows.loc[first, "coordX"] = str(float(rows.loc[first, "coordX"]) + 0.25)
-        return rows
-
-    luna.edit("candidates_V2.csv", move_first_row)
-    recut = _last_cut(luna, luna.run("recut_changed"))
-    assert recut == {moved}
-
-    def grow(rows: pd.DataFrame) -> pd.DataFrame:
-        rows.loc[rows["seriesuid"] == grown, "diameter_mm"] = "29.5"
-        return rows
-
-    annotated = set(pd.read_csv(luna.data / "annotations.csv")["seriesuid"])
-    grown = grown if grown in annotated else sorted(annotated)[0]
-    luna.edit("annotations.csv", grow)
-    before = luna.table("candidates")
-    assert _last_cut(luna, luna.run("recut_changed")) == set()
-    assert not luna.table("candidates").equals(before)
-    assert (luna.table("cutout_index")["diameter_mm"] == 29.5).any()
-
-
-def _last_cut(luna: Luna, result: dg.ExecuteInProcessResult) -> set[str]:
-    """The series that the newest run of `cut` below a run of `recut_changed` cut."""
-    assert result.success
-    run = luna.instance.get_runs(dg.RunsFilter(job_name="cut"), limit=1)[0]
-    return cut_in_run(luna.instance, run.run_id)
 
 
 def test_deleted_and_damaged_files_are_cut_again(luna: Luna):

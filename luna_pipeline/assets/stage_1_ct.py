@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.partitions import CT_SERIES_NAME
+from luna_pipeline.data_versions import versioned
+from luna_pipeline.partitions import gone_series, register_series
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_1_ct"
@@ -24,31 +25,39 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
 
     Source: MetaImage files and DICOM folders; headers alone are read. Form: uid, format, path relative to the data
     root, size in voxels, spacing in mm, origin and direction (LPS), subset, keyed hash of the patient, fingerprint,
-    whether it is readable and why not. Registers each readable series as a partition. Size: 888 rows for LUNA16.
+    whether it is readable and why not. Registers each readable series as a partition; a series whose CT is gone
+    stays registered until it is pruned. Size: 888 rows for LUNA16.
     """
     from luna_pipeline.core.ct.catalogue import catalogue_series
+    from luna_pipeline.core.ct.kept_catalogue import num_rows_kept, read_kept_catalogue
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.files import folder_digest
 
     started = time.perf_counter()
     settings = paths.settings
-    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key())
+    # Before looking: a CT that arrives in between is then seen as a change, not lost.
+    inputs = folder_digest(settings.data_dir, by_content=".csv")
+    kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
+    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
     readable = catalogue[catalogue["is_readable"]]
-    uids = sorted(readable["series_instance_uid"])
-    known = set(context.instance.get_dynamic_partitions(CT_SERIES_NAME))
-    context.instance.add_dynamic_partitions(CT_SERIES_NAME, [uid for uid in uids if uid not in known])
-    gone = sorted(known.difference(uids))
+    register_series(context.instance, readable["series_instance_uid"])
+    gone = gone_series(context.instance, catalogue, CutoutStore(settings.cutouts_dir))
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         context.log.warning("Left out %s: %s", row.path, row.reason)
-    if gone:
-        context.log.warning("%d series were there before and are gone: %s", len(gone), ", ".join(gone[:5]))
+    for uid in gone:
+        context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
     metadata: dict[str, Any] = {
-        "num_series": len(uids),
-        "num_unreadable": len(catalogue) - len(uids),
+        "num_series": len(readable),
+        "num_unreadable": len(catalogue) - len(readable),
+        "num_kept": num_rows_kept(catalogue, kept),
         "num_gone": len(gone),
+        "gone": dg.MetadataValue.json(gone),
         "num_bytes": int(readable["num_bytes"].sum()),
+        "inputs_digest": inputs,
         "seconds": round(time.perf_counter() - started, 2),
         "unreadable": dg.MetadataValue.md(_as_list(catalogue[~catalogue["is_readable"]])),
     }
-    return dg.Output(catalogue, metadata=metadata)
+    return versioned(catalogue, metadata)
 
 
 def _as_list(rows: Any) -> str:

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.data_versions import versioned
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_2_candidates"
+# Twice the night at which tables and cutouts are made, or found to be as they should be.
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
 # Asset name, file names in the data root (the first that is there counts), what it holds.
 SOURCE_TABLES = {
@@ -27,16 +30,30 @@ SOURCE_TABLES = {
 }
 
 
-source_tables = [
-    dg.AssetSpec(name, group_name=GROUP, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
-    for name, (files, description) in SOURCE_TABLES.items()
-]
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]  # Dagster leaves it so
+    group_name=GROUP,
+    specs=[
+        dg.AssetSpec(name, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
+        for name, (files, description) in SOURCE_TABLES.items()
+    ],
+)
+def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
+    """The version of each external table: its content."""
+    from luna_pipeline.core.files import sha256_of
+
+    for name, (files, _) in SOURCE_TABLES.items():
+        places = (paths.settings.data_dir / file for file in files)
+        path = next((path for path in places if path.exists()), None)
+        version = dg.DataVersion(sha256_of(path) if path else "absent")
+        file = path.name if path else "absent"
+        yield dg.ObserveResult(asset_key=name, data_version=version, metadata={"file": file})
 
 
 @dg.multi_asset(
     group_name=GROUP,
     outs={
         "candidates": dg.AssetOut(
+            freshness_policy=FRESHNESS,
             io_manager_key="tables",
             owners=OWNERS,
             kinds={"python", "parquet"},
@@ -64,8 +81,6 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     started = time.perf_counter()
     # Before reading: an edit in between is then seen as a change, not lost.
     inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
-    for observation in _observations(paths.settings.data_dir):
-        context.log_event(observation)
     tables = build_candidates(paths.settings.data_dir, ct_series)
     for line in _messages(tables.counts, tables.rejected):
         context.log.info(line)
@@ -76,20 +91,8 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
         "preview": dg.MetadataValue.md(markdown.table(tables.candidates.head(5))),
     }
     reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
-    yield dg.Output(tables.candidates, output_name="candidates", metadata=metadata)
-    yield dg.Output(tables.rejected, output_name="rejected", metadata={"reasons": dg.MetadataValue.json(reasons)})
-
-
-def _observations(data_root: Path) -> Iterator[dg.AssetObservation]:
-    """The version of each external table: its content."""
-    from luna_pipeline.core.files import sha256_of
-
-    for name, (files, _) in SOURCE_TABLES.items():
-        path = next((data_root / file for file in files if (data_root / file).exists()), None)
-        version = sha256_of(path) if path else "absent"
-        yield dg.AssetObservation(
-            name, tags={"dagster/data_version": version}, metadata={"file": path.name if path else "absent"}
-        )
+    yield versioned(tables.candidates, metadata, output_name="candidates")
+    yield versioned(tables.rejected, {"reasons": dg.MetadataValue.json(reasons)}, output_name="rejected")
 
 
 def _messages(counts: dict[str, int], rejected: Any) -> list[str]:
@@ -125,4 +128,4 @@ def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[An
         "rule": ", ".join(sorted(set(table["rule"]))),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    return dg.Output(table, metadata=metadata)
+    return versioned(table, metadata)

@@ -8,14 +8,27 @@ import dagster as dg
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.partitions import CT_SERIES, versions_by_series
+from luna_pipeline.assets.stage_2_candidates import FRESHNESS
+from luna_pipeline.data_versions import DATA_VERSION, provenance_tags, versioned
+from luna_pipeline.partitions import (
+    CT_SERIES,
+    failed_series,
+    gone_series,
+    record_failed_series,
+    versions_by_series,
+)
 from luna_pipeline.resources import CutoutCutting
 
 if TYPE_CHECKING:
-    from luna_pipeline.core.cutouts.service import CutOutcome, CutSummary
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.job import CutOutcome
+    from luna_pipeline.core.cutouts.service import CutSummary
 
 GROUP = "stage_3_cutouts"
-CUTOUTS = dg.AssetKey("cutouts")
+CUTOUTS = "cutouts"
+CUTTING_CODE = "1"
+"""As ``CUTTING_CODE_VERSION`` of the core, which must not be imported where definitions are loaded."""
 
 
 @dg.multi_asset(
@@ -30,7 +43,8 @@ CUTOUTS = dg.AssetKey("cutouts")
             group_name=GROUP,
             owners=OWNERS,
             kinds={"python", "simpleitk", "numpy"},
-            code_version="1",
+            code_version=CUTTING_CODE,
+            freshness_policy=FRESHNESS,
             deps=["ct_series", "candidates"],
             description="""Cutouts of one CT series: `cutouts/<series uid>.npz`, int16 HU, (N, 32, 48, 48) in I, R, C.
 
@@ -62,7 +76,7 @@ def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Outp
     from luna_pipeline.core.cutouts.index import build_cutout_index
 
     started = time.perf_counter()
-    index = build_cutout_index(candidates, folds, cutting.store)
+    index = build_cutout_index(cutting.selection.of(candidates), folds, cutting.store)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
@@ -70,49 +84,84 @@ def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Outp
         "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
         "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
     }
-    return dg.Output(index, metadata=metadata)
+    return versioned(index, metadata)
 
 
 def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     service = cutting.service()
     asked = sorted(context.partition_keys) if context.has_partition_key_range or context.has_partition_key else None
-    plan = service.plan(asked)
-    needed, free = service.check_free_space(plan)
-    states = plan["state"].value_counts().to_dict()
-    context.log.info("%d series: %s; %d bytes needed, %d free", len(plan), states, needed, free)
-    # The files' own headers are the truth; what Dagster holds only decides whether there is news to record.
-    uids = list(plan["series_instance_uid"])
-    versions = versions_by_series(context.instance, "cutouts", uids) if asked is None else {}
-
-    def on_outcome(outcome: "CutOutcome") -> None:
-        # Visited without being asked for, and known as it is: nothing happened, nothing is recorded.
-        if outcome.outcome == "cut" or versions.get(outcome.series_instance_uid) != outcome.fingerprint:
-            context.log_event(_materialization(outcome))
-        context.log.info(
-            "%s %s: %d candidates in %.2f s", outcome.outcome, outcome.series_instance_uid,
-            outcome.num_candidates, outcome.seconds,
-        )  # fmt: skip
-
-    def on_failure(uid: str, reason: str) -> None:
-        context.log.error("Series %s failed: %s", uid, reason)
-
-    summary = service.cut_many(asked, on_outcome=on_outcome, on_failure=on_failure)
+    events = SeriesEvents(context, is_news_only=asked is None)
+    gone = gone_series(context.instance, service.catalogue, service.store)
+    kept = events.keep({uid: service.store.digest(uid) for uid in gone}, asked)
+    summary = service.cut_many(
+        None if asked is None else [uid for uid in asked if uid not in kept],
+        workers=cutting.workers,
+        on_plan=events.plan,
+        on_outcome=events.record,
+        on_failure=events.record_failure,
+    )
+    context.log.info("%d series cut, %d current, %d failed", summary.num_cut, summary.num_current, len(summary.failed))
     if summary.failed:
         raise _failure(summary)
 
 
-def _materialization(outcome: "CutOutcome") -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(
-        CUTOUTS,
-        partition=outcome.series_instance_uid,
-        metadata={
-            "outcome": outcome.outcome,
-            "num_candidates": outcome.num_candidates,
-            "num_bytes": outcome.num_bytes,
-            "seconds": round(outcome.seconds, 3),
-        },
-        tags={"dagster/data_version": outcome.fingerprint, "dagster/code_version": "1"},
-    )
+class SeriesEvents:
+    """What happened to each series, as events of its partition.
+
+    The files' own headers are the truth; what Dagster holds only decides whether there is news to record.
+
+    Args:
+        context: Of the asset.
+        is_news_only: Record only what Dagster does not know; a series that was asked for is recorded anyway.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, *, is_news_only: bool) -> None:
+        self._context = context
+        self._is_news_only = is_news_only
+        self._tags = provenance_tags(context.instance, ["ct_series", "candidates"], code_version=CUTTING_CODE)
+        self._known: dict[str, str] = {}
+
+    def keep(self, digests: dict[str, str | None], asked: list[str] | None) -> set[str]:
+        """Say which CTs are gone, and return those whose files are kept as they are, by their digests."""
+        kept = {uid: digest for uid, digest in digests.items() if digest is not None}
+        for uid in kept:
+            self._context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
+        for uid in set(kept).intersection(asked or ()):
+            self._materialized(uid, str(kept[uid]), "kept")
+        return set(kept)
+
+    def plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
+        """Say what will be done, and learn which series Dagster knows as they are."""
+        states = plan["state"].value_counts().to_dict()
+        self._context.log.info("%d series: %s; %d bytes needed, %s free", len(plan), states, needed_bytes, free_bytes)
+        if self._is_news_only:
+            uids = set(plan["series_instance_uid"])
+            failed = failed_series(self._context.instance, CUTOUTS, uids)
+            self._known = versions_by_series(self._context.instance, CUTOUTS, uids - failed)
+
+    def record(self, outcome: "CutOutcome") -> None:
+        """Record a series that was cut, or is current and Dagster does not know it."""
+        uid = outcome.series_instance_uid
+        if outcome.outcome == "cut" or self._known.get(uid) != outcome.fingerprint:
+            counts = {"num_candidates": outcome.num_candidates, "num_bytes": outcome.num_bytes}
+            seconds = round(outcome.seconds, 3)
+            self._materialized(uid, outcome.fingerprint, outcome.outcome, **counts, seconds=seconds)
+        if outcome.outcome == "cut":
+            self._context.log.info("cut %s: %d candidates in %.2f s", uid, outcome.num_candidates, outcome.seconds)
+
+    def record_failure(self, uid: str, reason: str) -> None:
+        """Record a series that could not be cut."""
+        record_failed_series(self._context, CUTOUTS, uid, reason)
+
+    def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: float) -> None:
+        self._context.log_event(
+            dg.AssetMaterialization(
+                CUTOUTS,
+                partition=uid,
+                metadata={"outcome": outcome, **metadata},
+                tags={DATA_VERSION: fingerprint, **self._tags},
+            )
+        )
 
 
 def _failure(summary: "CutSummary") -> dg.Failure:
