@@ -118,14 +118,22 @@ def create_cutouts(
     return summary
 
 
+def catalogue_of(settings: Settings) -> "pd.DataFrame":
+    """Return the catalogue of the data root; headers in folders that have not changed since the last one stay shut."""
+    from luna_pipeline.core.ct.catalogue import catalogue_series
+    from luna_pipeline.core.ct.kept_catalogue import read_kept_catalogue
+
+    kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
+    return catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
+
+
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
     """Make catalogue, candidate table and folds of the data root, keep them, and return them."""
     from luna_pipeline.core.candidates.folds import assign_folds
     from luna_pipeline.core.candidates.tables import build_candidates
-    from luna_pipeline.core.ct.catalogue import catalogue_series
     from luna_pipeline.core.schemas import write_table
 
-    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key())
+    catalogue = catalogue_of(settings)
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         report(f"Left out {row.path}: {row.reason}")
     tables = build_candidates(settings.data_dir, catalogue)

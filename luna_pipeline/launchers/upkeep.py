@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
-from luna_pipeline.launchers.cutting import cutout_store, make_tables
+from luna_pipeline.launchers.cutting import catalogue_of, cutout_store, make_tables
 from luna_pipeline.settings import Settings
 
 Report = Callable[[str], Any]
@@ -45,11 +45,9 @@ def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
     Returns:
         The series.
     """
-    from luna_pipeline.core.ct.catalogue import catalogue_series
-
     store = cutout_store(settings)
     # A series that is there but cannot be read is no reason to throw its cutouts away.
-    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key())
+    catalogue = catalogue_of(settings)
     gone = sorted(set(store.uids()) - set(catalogue["series_instance_uid"]))
     for uid in gone:
         report(f"{'Removed' if is_removed else 'Would remove'} {store.path(uid)} ({store.num_bytes(uid)} bytes)")
