@@ -2,13 +2,13 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from luna_pipeline.core.files import AnyPath, status_of, written_atomically
-from luna_pipeline.core.remote_files import object_in_blocks
+from luna_pipeline.core.remote_files import RemoteStoreError, object_in_blocks
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -61,13 +61,23 @@ def _fetched(path: "UPath", folder: Path) -> Path:
         status, blocks = object_in_blocks(path)
         copy = folder / status.version
         if not copy.exists():
-            with written_atomically(copy) as file:
-                file.writelines(blocks)
+            _fill(copy, blocks)
         # Older versions, and what killed processes left.
         for other in folder.iterdir():
             if other.is_file() and other.name not in {copy.name, _LOCK}:
                 other.unlink()
     return copy
+
+
+def _fill(copy: Path, blocks: Iterable[bytes]) -> None:
+    try:
+        with written_atomically(copy) as file:
+            file.writelines(blocks)
+    except RemoteStoreError:
+        raise
+    except OSError as error:
+        msg = f"A copy must fit on the disk, got {error.strerror} ({copy}). Make room or set LUNA_CACHE."
+        raise OSError(error.errno, msg) from error
 
 
 @contextlib.contextmanager

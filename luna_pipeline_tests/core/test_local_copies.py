@@ -117,6 +117,20 @@ def test_a_killed_process_leaves_no_copy_and_holds_up_nobody(remote, tmp_path):
     assert files_below(tmp_path / "cache") == [copy]
 
 
+def test_a_disk_without_room_is_said_and_gets_no_copy(remote, tmp_path):
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from luna_pipeline.core.local_copies import LocalCopies\n"
+        "from luna_pipeline.core.remote_files import remote_path\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "LocalCopies(Path(sys.argv[1])).of(remote_path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cache"), str(remote)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "A copy must fit on the disk, got File too large" in done.stderr.splitlines()[-1]
+    assert files_below(tmp_path / "cache") == []
+
+
 def _inode(folder: Path, path: AnyPath) -> tuple[int, int]:
     copy = LocalCopies(folder).of(path)
     return copy.stat().st_ino, len(copy.read_bytes())
