@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
@@ -84,8 +85,7 @@ class CtCutoutService:
 
     @cached_property
     def _rows_of(self) -> dict[str, NDArray[np.intp]]:
-        groups = self.candidates.groupby("series_instance_uid", observed=True).indices
-        return {str(uid): np.asarray(rows) for uid, rows in groups.items()}
+        return rows_by_series(self.candidates["series_instance_uid"])
 
     @cached_property
     def _candidate_id(self) -> NDArray[np.int64]:
