@@ -12,8 +12,11 @@ BIN := $(abspath $(VENV))/bin
 ROOT ?= .luna
 export LUNA_DATA_DIR ?= $(abspath $(ROOT))/data
 export LUNA_HOME ?= $(abspath $(ROOT))/home
+export LUNA_CACHE ?= $(abspath $(ROOT))/cache
 export DAGSTER_HOME ?= $(abspath $(ROOT))/dagster
-MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LUNA_HOME)/mlflow.db)
+# What cannot lie in S3 lies beside the cache when LUNA_HOME does.
+LOCAL_HOME = $(if $(findstring ://,$(LUNA_HOME)),$(dir $(LUNA_CACHE))local,$(LUNA_HOME))
+MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 
 # Nothing is phoned home, superseded spellings of Dagster's CLI are used knowingly.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -40,7 +43,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core
 
 # DAGSTER_HOME holds a copy of dagster.yaml and everything that Dagster remembers.
 define dagster_home
-@mkdir -p "$(DAGSTER_HOME)" "$(LUNA_DATA_DIR)" "$(LUNA_HOME)"
+@mkdir -p "$(DAGSTER_HOME)" "$(LUNA_DATA_DIR)" "$(LOCAL_HOME)"
 @cmp -s dagster.yaml "$(DAGSTER_HOME)/dagster.yaml" || cp dagster.yaml "$(DAGSTER_HOME)/dagster.yaml"
 endef
 
@@ -92,19 +95,19 @@ format: setup ## format the code and sort its imports
 	@ruff check --fix .
 
 mlflow-migrate: setup ## bring MLflow's database to the installed version
-	@mkdir -p "$(LUNA_HOME)"
+	@mkdir -p "$(LOCAL_HOME)"
 	@mlflow db upgrade "$(MLFLOW_URI)"
 
 mlflow-server: setup ## MLflow at http://127.0.0.1:8080 (ROOT=.luna/demo for the demo)
-	@mkdir -p "$(LUNA_HOME)"
+	@mkdir -p "$(LOCAL_HOME)"
 	@exec mlflow server --host 127.0.0.1 --port 8080 --backend-store-uri "$(MLFLOW_URI)" \
-	  --artifacts-destination "$(LUNA_HOME)/mlartifacts" --workers 1
+	  --artifacts-destination "$(LOCAL_HOME)/mlartifacts" --workers 1
 
 tensorboard-classification: setup ## TensorBoard of the nodule classifiers at http://127.0.0.1:6006
-	@exec tensorboard --host 127.0.0.1 --logdir "$(LUNA_HOME)/tensorboard/nodule_classifier"
+	@exec tensorboard --host 127.0.0.1 --logdir "$(LOCAL_HOME)/tensorboard/nodule_classifier"
 
 tensorboard-malignant-classification: setup ## TensorBoard of the malignancy classifiers at http://127.0.0.1:6006
-	@exec tensorboard --host 127.0.0.1 --logdir "$(LUNA_HOME)/tensorboard/malignancy_classifier"
+	@exec tensorboard --host 127.0.0.1 --logdir "$(LOCAL_HOME)/tensorboard/malignancy_classifier"
 
 clean: ## remove what the demo and the real scans produced; your own data under .luna stay
 	@rm -rf .luna/demo .luna/real

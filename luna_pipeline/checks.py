@@ -65,7 +65,7 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     shape = tuple(cutting.chunk_shape_irc)
     wrong = []
     for uid in sorted(cutout_index["series_instance_uid"].unique()):
-        found = store.read(uid).ct_chunks.shape[1:]
+        found = tuple(store.header(uid)["chunk_shape_irc"])
         if found != shape:
             wrong.append(f"{uid}: {found}")
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)

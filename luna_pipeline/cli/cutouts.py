@@ -1,5 +1,6 @@
 """Commands that cut, look after and hand over cutouts."""
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,8 @@ class _Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         states = ", ".join(f"{count} {state}" for state, count in plan["state"].value_counts().items())
-        free = f"{free_bytes / 1e9:.2f} GB free"
-        click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed, {free}.")
+        free = f", {free_bytes / 1e9:.2f} GB free" if math.isfinite(free_bytes) else ""
+        click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
         self._bar = Progress(
             TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TextColumn("series"), TimeRemainingColumn()
         )

@@ -154,10 +154,7 @@ def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
     Raises:
         DamagedCutoutsError: If the bytes are not those that were written, or no JSON object.
     """
-    file.seek(member.offset)
-    content = file.read(member.num_bytes)
-    if crc32(content) != member.crc:
-        raise DamagedCutoutsError(_damaged(file, f"member {member.name} as written", "another CRC"))
+    content = _checked_content(file, member)
     try:
         value = json.loads(content[_NPY_HEADER_BYTES:])
     except ValueError as error:
@@ -181,7 +178,16 @@ def map_members(
         DamagedCutoutsError: If an array is another one.
     """
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return {name: _viewed(file, mapped, members[name], row) for name, row in rows.items()}
+    return {name: _viewed(file, mapped, members[name].offset, members[name], row) for name, row in rows.items()}
+
+
+def read_array(file: BinaryIO, member: Member, row: np.dtype[Any]) -> NDArray[Any]:
+    """Read one array, checked by its CRC; the rest of the file, which may lie far away, stays unread.
+
+    Raises:
+        DamagedCutoutsError: If the bytes are not those that were written, or it is another array.
+    """
+    return _viewed(file, _checked_content(file, member), 0, member, row)
 
 
 def first_overwritten(file: BinaryIO, members: Mapping[str, Member]) -> str | None:
@@ -232,16 +238,26 @@ def _central_directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
         raise DamagedCutoutsError(_damaged(file, "the directory at the end of the file", got)) from error
 
 
-def _viewed(file: BinaryIO, mapped: mmap.mmap, member: Member, row: np.dtype[Any]) -> NDArray[Any]:
-    """Return the array whose header lies at the member's offset, if it is the one expected."""
+def _checked_content(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    content = file.read(member.num_bytes)
+    if crc32(content) != member.crc:
+        raise DamagedCutoutsError(_damaged(file, f"member {member.name} as written", "another CRC"))
+    return content
+
+
+def _viewed(
+    file: BinaryIO, content: mmap.mmap | bytes, offset: int, member: Member, row: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return the array whose header lies at ``offset`` of the content, if it is the one expected."""
     count = (member.num_bytes - _NPY_HEADER_BYTES) // row.itemsize
     shape = (count, *row.shape)
-    values = member.offset + _NPY_HEADER_BYTES
+    values = offset + _NPY_HEADER_BYTES
     is_whole = _NPY_HEADER_BYTES + count * row.itemsize == member.num_bytes
-    if not is_whole or mapped[member.offset : values] != _npy_header(row.base, shape):
+    if not is_whole or content[offset:values] != _npy_header(row.base, shape):
         got = f"{member.num_bytes} bytes with another header"
         raise DamagedCutoutsError(_damaged(file, f"{member.name} as {row.base} (N, {row.shape})", got))
-    return np.ndarray(shape, row.base, buffer=mapped, offset=values)
+    return np.ndarray(shape, row.base, buffer=content, offset=values)
 
 
 def _damaged(file: BinaryIO, rule: str, got: str) -> str:

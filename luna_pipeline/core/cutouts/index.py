@@ -62,13 +62,13 @@ def _rows_in_file(
     store: CutoutSource, series_instance_uid: str, candidate_id: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], str]:
     """Return where the candidates, sorted by id, lie in the file of their series, and the file's digest."""
-    cutouts = store.read(series_instance_uid)
-    order = np.argsort(cutouts.candidate_id)
-    if not np.array_equal(cutouts.candidate_id[order], candidate_id):
-        shared = len(np.intersect1d(cutouts.candidate_id, candidate_id))
+    ids_in_file, digest = store.identity(series_instance_uid)
+    order = np.argsort(ids_in_file)
+    if not np.array_equal(ids_in_file[order], candidate_id):
+        shared = len(np.intersect1d(ids_in_file, candidate_id))
         msg = (
             f"A file must hold the table's {len(candidate_id)} candidates, got {len(order)}, {shared} of them "
             f"shared (series {series_instance_uid}). Cut the series again."
         )
         raise ValueError(msg)
-    return order, str(cutouts.header["fingerprints"]["digest"])
+    return order, digest

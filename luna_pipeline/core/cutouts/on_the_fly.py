@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from luna_pipeline.core.ct.metaimage import read_metaimage_header
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.service import CtCutoutService
@@ -36,6 +39,11 @@ class UncutSeries:
             UnreadableCtError: If its CT cannot be read.
         """
         return self._jobs[series_instance_uid].cutouts(with_content=False)
+
+    def identity(self, series_instance_uid: str) -> tuple[NDArray[np.int64], str]:
+        """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""
+        job = self._jobs[series_instance_uid]
+        return job.candidate_id, job.wanted.digest
 
 
 def _mappable(job: SeriesJob) -> SeriesJob:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,11 @@ from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, state_of
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import run_jobs
-from luna_pipeline.core.files import AnyPath
+from luna_pipeline.core.files import AnyPath, is_remote
 
 _PLACE = ["x_mm", "y_mm", "z_mm"]
 _SETTLED_BY = ["series_instance_uid", "state", "why", "num_rows"]
+_REQUESTS_AT_ONCE = 16
 # A candidate's other members: center_irc, center_xyz and candidate_id.
 _BYTES_A_ROW = 3 * 4 + 3 * 8 + 8
 # Zip and npy headers and the JSON, generously.
@@ -112,7 +114,13 @@ class CtCutoutService:
             name, ``unreadable``; why; num_rows; num_bytes to be written. An overwritten chunk is seen by
             ``CutoutStore.check`` only.
         """
-        rows = [self._planned(uid) for uid in (sorted(self._paths) if uids is None else uids)]
+        asked = sorted(self._paths) if uids is None else list(uids)
+        if is_remote(self.store.root):
+            # Each look waits for the server: many wait at once.
+            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+                rows = list(pool.map(self._planned, asked))
+        else:
+            rows = [self._planned(uid) for uid in asked]
         columns = ["series_instance_uid", "state", "why", "num_rows", "num_bytes"]
         return pd.DataFrame(rows, columns=columns).astype({"num_rows": "int64", "num_bytes": "int64"})
 

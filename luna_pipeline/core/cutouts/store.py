@@ -20,6 +20,7 @@ from luna_pipeline.core.cutouts.aligned_npz import (
     first_overwritten,
     locate_members,
     map_members,
+    read_array,
     read_json,
     write_aligned_npz,
 )
@@ -115,6 +116,9 @@ class CutoutSource(Protocol):
     def read(self, series_instance_uid: str, /) -> SeriesCutouts:
         """Return the cutouts of a series."""
 
+    def identity(self, series_instance_uid: str, /) -> tuple[NDArray[np.int64], str]:
+        """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""
+
 
 @dataclass(frozen=True)
 class CutoutStore:
@@ -187,6 +191,20 @@ class CutoutStore:
         """
         with self._opened(series_instance_uid) as file:
             return self._described(file, series_instance_uid)[1]
+
+    def identity(self, series_instance_uid: str) -> tuple[NDArray[np.int64], str]:
+        """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest.
+
+        The chunks are not read; of a file in S3 only the end is fetched.
+
+        Raises:
+            FileNotFoundError: If the series was not cut.
+            DamagedCutoutsError: If the file is not whole, or not of this series.
+        """
+        with self._opened(series_instance_uid) as file:
+            members, header = self._described(file, series_instance_uid)
+            candidate_id = read_array(file, members["candidate_id"], np.dtype(np.int64))
+        return candidate_id, str(header["fingerprints"]["digest"])
 
     def digest(self, series_instance_uid: str) -> str | None:
         """Return the fingerprint's digest of a series, None where its file is absent or damaged."""
