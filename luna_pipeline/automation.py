@@ -1,13 +1,18 @@
 """Re-cutting when tables or CTs change: a sensor that looks often, a schedule that looks thoroughly."""
 
+import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from luna_pipeline.core.files import exists, folder_digest, folder_glance
 from luna_pipeline.jobs import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
+
+if TYPE_CHECKING:
+    from luna_pipeline.core.cutouts.receipt import Receipt
 
 TABLE_SUFFIX = ".csv"
 MAX_REQUESTS = 3
@@ -48,15 +53,15 @@ def inputs_digest(paths: LunaPaths) -> str:
     return folder_digest(paths.settings.data_dir, by_content=TABLE_SUFFIX)
 
 
-def is_recorded(instance: dg.DagsterInstance, digest: str) -> bool:
-    """Say whether catalogue and candidate table were both made from these inputs."""
+def recorded_digests(instance: dg.DagsterInstance) -> set[str | None]:
+    """Return what catalogue and candidate table were made from; one digest, where both are of the same inputs."""
+    digests: set[str | None] = set()
     for name in ("ct_series", "candidates"):
         event = instance.get_latest_materialization_event(dg.AssetKey(name))
         made = event.asset_materialization if event is not None else None
         entry = made.metadata.get("inputs_digest") if made is not None else None
-        if entry is None or entry.value != digest:
-            return False
-    return True
+        digests.add(str(entry.value) if entry is not None else None)
+    return digests
 
 
 def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
@@ -97,7 +102,7 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
     last = run.status if run is not None and seen.num_requests else None
     if last == dg.DagsterRunStatus.CANCELED:
         return dg.SkipReason("The run for this change was cancelled; start it by hand when it is wanted")
-    if is_recorded(context.instance, digest) and last != dg.DagsterRunStatus.FAILURE:
+    if recorded_digests(context.instance) == {digest} and last != dg.DagsterRunStatus.FAILURE:
         context.update_cursor(Seen(glance, digest).as_cursor())
         return dg.SkipReason("Catalogue and tables were made from the files that are there")
     if seen.num_requests >= MAX_REQUESTS:
@@ -117,13 +122,31 @@ def recut_nightly(
     """Compare inputs, tables and the cutout files themselves."""
     if not_now := _not_now(context.instance, paths):
         return not_now
-    if not is_recorded(context.instance, inputs_digest(paths)):
-        return dg.RunRequest()
-    if reason := work_left(cutting, paths):
-        context.log.info("Cutting again: %s", reason)
-        return dg.RunRequest()
+    note = _note(context.instance, cutting, paths)
+    if not note.holds():
+        glance = note.glance()
+        if recorded_digests(context.instance) != {inputs_digest(paths)}:
+            return dg.RunRequest()
+        if reason := work_left(cutting, paths):
+            context.log.info("Cutting again: %s", reason)
+            return dg.RunRequest()
+        # Where cutouts cannot be written, each night looks thoroughly.
+        with contextlib.suppress(OSError):
+            note.write(glance)
     _confirm(context.instance)
     return dg.SkipReason("Tables and cutouts are as they should be")
+
+
+def _note(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "Receipt":
+    """Return the note that all was found right, by which the next look costs a glance.
+
+    It is none of those that cutting by hand leaves: what Dagster has recorded is part of it.
+    """
+    from luna_pipeline.launchers.cutting import CuttingRequest
+
+    receipt = CuttingRequest(cutting.parameters, cutting.selection).receipt(paths.settings)
+    recorded = sorted(str(digest) for digest in recorded_digests(instance))
+    return replace(receipt, request={**receipt.request, "recorded": recorded})
 
 
 def _confirm(instance: dg.DagsterInstance) -> None:

@@ -178,6 +178,23 @@ def test_channel_that_fails_is_named_and_the_other_is_still_used(environment, we
     assert len(webhook.posts) + len(inbox.mails) == 1
 
 
+def test_channel_that_fails_fails_the_tick_and_nothing_is_sent_twice(
+    environment, instance, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LUNA_SMTP_PORT", str(free_port()))
+
+    def tick(cursor: str | None):
+        return run_failed.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+
+    cursor = tick(None).cursor
+    cut_something.execute_in_process(instance=instance, raise_on_error=False)
+    result = tick(cursor)
+    (reaction,) = result.dagster_run_reactions
+    assert "mail: ConnectionRefusedError" in reaction.error.message
+    assert not tick(result.cursor).dagster_run_reactions
+    assert len(webhook.posts) == 1
+
+
 def test_webhook_that_refuses_is_a_failure(environment, inbox):
     refusing = Webhook(status=500)
     try:

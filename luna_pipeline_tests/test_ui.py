@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pandas as pd
 import pytest
 import requests
 
@@ -64,13 +63,13 @@ def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     with started(command, environment=folders.environment, log=folders.log) as process:
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(f"{address}/server_info"), limit_seconds=120, what="The webserver's answer")
+        wait_for(lambda: answers(f"{address}/server_info"), limit_seconds=120, what="The webserver's answer")
         yield Site(address, folders)
         process.send_signal(signal.SIGTERM)
         wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The webserver's end")
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     try:
         return requests.get(address, timeout=2).ok
     except requests.ConnectionError:
@@ -154,30 +153,3 @@ def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Si
     experiment = client.get_experiment_by_name("luna_pipeline")
     statuses = [run.info.status for run in client.search_runs([experiment.experiment_id])]
     assert statuses == ["KILLED"]
-
-
-def test_running_daemon_recuts_exactly_the_edited_series(site: Site):
-    assert run_to_end(site.folders, "recut_changed") == 0
-    before = len(site.runs("recut_changed"))
-    selector = {
-        "repositoryLocationName": "luna_pipeline",
-        "repositoryName": "__repository__",
-        "sensorName": "inputs_changed",
-    }
-    site.ask("mutation($s: SensorSelector!){startSensor(sensorSelector:$s){__typename}}", s=selector)
-    cutouts = site.folders.home / "cutouts"
-    times = {path.stem: path.stat().st_mtime_ns for path in cutouts.glob("*.npz")}
-    table = site.folders.data / "candidates_V2.csv"
-    rows = pd.read_csv(table, dtype=str)
-    edited = rows.loc[0, "seriesuid"]
-    rows.loc[0, "coordY"] = str(float(rows.loc[0, "coordY"]) + 0.5)
-    rows.to_csv(table.with_suffix(".new"), index=False)
-    table.with_suffix(".new").replace(table)
-
-    def recut_is_done() -> bool:
-        runs = site.runs("recut_changed")
-        return len(runs) > before and all(run["status"] == "SUCCESS" for run in runs)
-
-    wait_for(recut_is_done, limit_seconds=240, what="Re-cutting by the sensor")
-    changed = {path.stem for path in cutouts.glob("*.npz") if path.stat().st_mtime_ns != times[path.stem]}
-    assert changed == {edited}

@@ -58,10 +58,9 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
             owners=OWNERS,
             kinds={"python", "parquet"},
             code_version="1",
-            description="""Candidates and annotations of all readable series, a row each, told apart by `source`.
-
-            Form: candidate id, series uid, x_mm, y_mm, z_mm (LPS), class as in the file, diameter_mm and malignancy of
-            the nearest annotation within whose radius the candidate lies. Size: 756,161 rows for LUNA16.""",
+            description="Candidates and annotations of all readable series, a row each, told apart by `source`. "
+            "Form: candidate id, series uid, x_mm, y_mm, z_mm (LPS), class as in the file, diameter_mm and malignancy "
+            "of the nearest annotation within whose radius the candidate lies. Size: 756,161 rows for LUNA16.",
         ),
         "rejected": dg.AssetOut(
             io_manager_key="tables",

@@ -46,11 +46,10 @@ CUTTING_CODE = "1"
             code_version=CUTTING_CODE,
             freshness_policy=FRESHNESS,
             deps=["ct_series", "candidates"],
-            description="""Cutouts of one CT series: `cutouts/<series uid>.npz`, int16 HU, (N, 32, 48, 48) in I, R, C.
-
-            Cut again only where the CT, the candidates' ids or centres, the cutting parameters or the cutting code
-            changed; a file that is there and right is adopted. Without a partition all registered series are visited.
-            """,
+            description="Cutouts of one CT series: `cutouts/<series uid>.npz`, int16 HU, (N, 32, 48, 48) in I, R, C. "
+            "Cut again only where the CT, the candidates' ids or centres, the cutting parameters or the cutting code "
+            "changed; a file that is there and right is adopted. Without a partition all readable series are visited. "
+            "The file of a CT that is gone stays until it is pruned.",
         )
     ],
 )
