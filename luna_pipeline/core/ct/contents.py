@@ -1,9 +1,9 @@
 """The content of a CT's files as one number: who copies, moves or touches a CT does not change it."""
 
-import mmap
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from luna_pipeline.core.ct.file_maps import mapped_file
 
 
 def content_fingerprint(files: Sequence[Path]) -> str:
@@ -25,11 +25,9 @@ def content_fingerprint(files: Sequence[Path]) -> str:
 
     digest = xxhash.xxh3_128()
     for path in sorted(files, key=lambda path: (path.name, path)):
-        with path.open("rb") as file:
-            # The length tells ("ab", "c") from ("a", "bc"); an empty file cannot be mapped.
-            num_bytes = os.fstat(file.fileno()).st_size
-            digest.update(num_bytes.to_bytes(8, "little"))
-            if num_bytes:
-                with mmap.mmap(file.fileno(), num_bytes, access=mmap.ACCESS_READ) as content:
-                    digest.update(content)
+        # An empty file cannot be mapped.
+        content = mapped_file(path) if path.stat().st_size else b""
+        # The length tells ("ab", "c") from ("a", "bc").
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
     return digest.hexdigest()

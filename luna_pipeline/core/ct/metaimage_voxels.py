@@ -1,6 +1,5 @@
 """The voxels of a MetaImage: mapped where they lie as they are used, unpacked once where they are compressed."""
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.file_maps import mapped_file
 from luna_pipeline.core.ct.hounsfield import to_hounsfield
 from luna_pipeline.core.ct.metaimage import MetaImageHeader
 from luna_pipeline.core.ct.unpacking import UnpackingError
@@ -79,7 +79,6 @@ def _stored_voxels(header: MetaImageHeader) -> NDArray[Any]:
     # Behind a header of odd length the numbers lie across machine words, which not all code can take.
     if dtype != np.dtype("<i2") or start % dtype.itemsize:
         return np.fromfile(header.data_path, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)
-    with header.data_path.open("rb") as file:
-        # Nothing is read yet: who wants one chunk of a CT shall not pay for all of it.
-        content = mmap.mmap(file.fileno(), start + num_bytes, access=mmap.ACCESS_READ)
+    # Nothing is read yet: who wants one chunk of a CT shall not pay for all of it.
+    content = mapped_file(header.data_path)
     return np.frombuffer(content, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)
