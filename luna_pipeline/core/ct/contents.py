@@ -5,6 +5,9 @@ from pathlib import Path
 
 from luna_pipeline.core.ct.file_maps import mapped_file
 
+NO_CONTENT = "0" * 32
+"""Stands where a fingerprint will stand; as long as one."""
+
 
 def content_fingerprint(files: Sequence[Path]) -> str:
     """Return the xxh3_128 of each file's length and bytes, the files sorted by name.

@@ -1,7 +1,7 @@
 /* Copy boxes of voxels out of a CT and clip them to a window, in one pass over memory.
  *
- * NumPy does the same in gather.py and is the reference; here each row is read once, clipped on the way, and the
- * row below is asked for beforehand: most of the time goes into waiting for memory.
+ * NumPy does the same in cutting.py and is the reference; here each row is read once, clipped on the way, and the row
+ * of the next slice is asked for beforehand: most of the time goes into waiting for memory.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -13,58 +13,78 @@
 #define ASK_FOR(place) ((void)0)
 #endif
 
-static void copy_boxes(const int16_t *ct, const int64_t size[3], const int64_t *starts, int64_t count,
-                       const int64_t shape[3], int16_t lower, int16_t upper, int16_t *out)
+typedef struct {
+    const int16_t *voxels;
+    int64_t size[3];
+} Ct;
+
+/* The part of an axis that a box shares with the CT, counted from the box's start. */
+static int64_t first_inside(int64_t start) { return start < 0 ? -start : 0; }
+
+static int64_t last_inside(int64_t start, int64_t length, int64_t size)
 {
-    const int64_t row_step = size[2], slice_step = size[1] * size[2];
-    for (int64_t box = 0; box < count; box++) {
-        const int64_t *start = starts + 3 * box;
-        const int16_t *corner = ct + start[0] * slice_step + start[1] * row_step + start[2];
-        for (int64_t i = 0; i < shape[0]; i++) {
-            for (int64_t r = 0; r < shape[1]; r++) {
-                const int16_t *row = corner + i * slice_step + r * row_step;
-                /* An address beyond the CT is asked for without harm and never read. */
-                for (int64_t c = 0; c < shape[2]; c += 32)
-                    ASK_FOR((const char *)row + 2 * (slice_step + c));
-                ASK_FOR((const char *)row + 2 * (slice_step + shape[2] - 1));
-                for (int64_t c = 0; c < shape[2]; c++) {
-                    int16_t value = row[c];
-                    value = value < lower ? lower : value;
-                    out[c] = value > upper ? upper : value;
-                }
-                out += shape[2];
+    const int64_t room = size - start;
+    return room < length ? (room < 0 ? 0 : room) : length;
+}
+
+static void copy_box(const Ct *ct, const int64_t *start, const int64_t *shape, int16_t lower, int16_t upper,
+                     int16_t *out)
+{
+    const int64_t row_step = ct->size[2], slice_step = ct->size[1] * ct->size[2];
+    int64_t first[3], last[3];
+    for (int axis = 0; axis < 3; axis++) {
+        first[axis] = first_inside(start[axis]);
+        last[axis] = last_inside(start[axis], shape[axis], ct->size[axis]);
+    }
+    for (int64_t i = 0; i < shape[0]; i++) {
+        for (int64_t r = 0; r < shape[1]; r++, out += shape[2]) {
+            if (i < first[0] || i >= last[0] || r < first[1] || r >= last[1] || first[2] >= last[2]) {
+                for (int64_t c = 0; c < shape[2]; c++) out[c] = lower;
+                continue;
+            }
+            const int64_t begin = first[2], end = last[2];
+            for (int64_t c = 0; c < begin; c++) out[c] = lower;
+            for (int64_t c = end; c < shape[2]; c++) out[c] = lower;
+            const int16_t *row = ct->voxels + (start[0] + i) * slice_step + (start[1] + r) * row_step + start[2];
+            if (i + 1 < last[0]) {
+                for (int64_t c = begin; c < end; c += 32) ASK_FOR(row + slice_step + c);
+                ASK_FOR(row + slice_step + end - 1);
+            }
+            for (int64_t c = begin; c < end; c++) {
+                int16_t value = row[c];
+                value = value < lower ? lower : value;
+                out[c] = value > upper ? upper : value;
             }
         }
     }
 }
 
-/* copy_clipped(ct, size, starts, shape, lower, upper, out): buffers of int16, int64; see gather.py. */
+/* copy_clipped(ct, size, starts, shape, lower, upper, out): buffers of int16, int64 and int16; see cutting.py. */
 static PyObject *copy_clipped(PyObject *self, PyObject *args)
 {
-    Py_buffer ct, starts, out;
+    Py_buffer ct_buffer, starts, out;
     long long size[3], shape[3];
     short lower, upper;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*(LLL)y*(LLL)hhw*", &ct, &size[0], &size[1], &size[2], &starts, &shape[0],
+    if (!PyArg_ParseTuple(args, "y*(LLL)y*(LLL)hhw*", &ct_buffer, &size[0], &size[1], &size[2], &starts, &shape[0],
                           &shape[1], &shape[2], &lower, &upper, &out))
         return NULL;
-    const int64_t count = starts.len / (3 * (Py_ssize_t)sizeof(int64_t));
-    const int64_t *corners = starts.buf;
-    const int64_t size64[3] = {size[0], size[1], size[2]}, shape64[3] = {shape[0], shape[1], shape[2]};
-    int is_right = ct.len == 2 * size[0] * size[1] * size[2]
-                   && out.len == 2 * count * shape[0] * shape[1] * shape[2];
-    for (int64_t place = 0; is_right && place < 3 * count; place++)
-        is_right = corners[place] >= 0 && corners[place] + shape64[place % 3] <= size64[place % 3];
+    const Ct ct = {ct_buffer.buf, {size[0], size[1], size[2]}};
+    const int64_t shape64[3] = {shape[0], shape[1], shape[2]};
+    const int64_t count = starts.len / (3 * (Py_ssize_t)sizeof(int64_t)), num_voxels = shape[0] * shape[1] * shape[2];
+    const int is_right = ct_buffer.len == 2 * size[0] * size[1] * size[2] && out.len == 2 * count * num_voxels;
     if (is_right) {
         Py_BEGIN_ALLOW_THREADS
-        copy_boxes(ct.buf, size64, corners, count, shape64, lower, upper, out.buf);
+        for (int64_t box = 0; box < count; box++)
+            copy_box(&ct, (const int64_t *)starts.buf + 3 * box, shape64, lower, upper,
+                     (int16_t *)out.buf + box * num_voxels);
         Py_END_ALLOW_THREADS
     }
-    PyBuffer_Release(&ct);
+    PyBuffer_Release(&ct_buffer);
     PyBuffer_Release(&starts);
     PyBuffer_Release(&out);
     if (!is_right) {
-        PyErr_SetString(PyExc_ValueError, "Boxes must lie in the CT and fill the result, got others.");
+        PyErr_SetString(PyExc_ValueError, "CT and result must have the sizes that are stated, got others.");
         return NULL;
     }
     Py_RETURN_NONE;

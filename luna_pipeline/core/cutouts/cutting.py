@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 try:
     from luna_pipeline.core.cutouts._gather import copy_clipped
-except ImportError:  # No compiler when the package was installed: NumPy does the same, see _fill.
+except ImportError:  # No compiler when the package was installed: NumPy does the same, in two to three times the time.
     copy_clipped = None  # type: ignore[assignment]
 
 CUTTING_CODE_VERSION = "1"
@@ -114,18 +114,15 @@ def cut_chunks(
     """
     _check_voxels(hounsfield)
     centers = checked_centers(hounsfield.shape, centers_irc)
-    shape = np.asarray(parameters.chunk_shape_irc)
     out = checked_out(out, (len(centers), *parameters.chunk_shape_irc))
     starts = box_starts(centers, hounsfield.shape, parameters)
-    first = np.maximum(starts, 0)
-    last = np.minimum(starts + shape, hounsfield.shape)
-    is_inside = (last - first == shape).all(axis=1)
-    for chunk, is_whole, start, a, b in zip(out, is_inside, starts, first, last, strict=True):
-        target = chunk
-        if not is_whole:
-            chunk.fill(parameters.hu_window[0])
-            target = chunk[tuple(map(slice, a - start, b - start))]
-        _fill(target, hounsfield, a, b, parameters.hu_window)
+    lower_hu, upper_hu = parameters.hu_window
+    # In a window that ends at -1000, as usual, clipping makes air of padding.
+    is_plain = lower_hu >= LOWEST_MEASURED_HU and hounsfield.flags.c_contiguous and out.flags.c_contiguous
+    if copy_clipped is not None and is_plain:
+        copy_clipped(hounsfield, hounsfield.shape, starts, out.shape[1:], lower_hu, upper_hu, out)
+    else:
+        _copy_by_numpy(hounsfield, starts, parameters.hu_window, out)
     return out
 
 
@@ -141,22 +138,21 @@ def box_starts(
     return _shifted(starts, ct_shape, parameters) if parameters.edge_rule == "shift" else starts
 
 
-def _fill(
-    target: NDArray[np.int16],
-    hounsfield: NDArray[np.int16],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-    hu_window: tuple[int, int],
+def _copy_by_numpy(
+    hounsfield: NDArray[np.int16], starts: NDArray[np.int64], hu_window: tuple[int, int], out: NDArray[np.int16]
 ) -> None:
-    """Copy the voxels from ``first`` to ``last``, clipped; padding becomes air."""
-    if copy_clipped is not None and target.flags.c_contiguous and hounsfield.flags.c_contiguous:
-        copy_clipped(hounsfield, hounsfield.shape, first, target.shape, *hu_window, target)
-    else:
-        box = hounsfield[tuple(map(slice, first, last))]
-        np.clip(box, np.int16(hu_window[0]), np.int16(hu_window[1]), out=target)
-    # In a window that ends at -1000, as usual, clipping has done it.
-    if hu_window[0] < LOWEST_MEASURED_HU:
-        target[target < LOWEST_MEASURED_HU] = AIR_HU
+    lower_hu, upper_hu = (np.int16(hu) for hu in hu_window)
+    first = np.maximum(starts, 0)
+    last = np.minimum(starts + out.shape[1:], hounsfield.shape)
+    is_inside = (last - first == out.shape[1:]).all(axis=1)
+    for chunk, is_whole, start, a, b in zip(out, is_inside, starts, first, last, strict=True):
+        target = chunk
+        if not is_whole:
+            chunk.fill(lower_hu)
+            target = chunk[tuple(map(slice, a - start, b - start))]
+        np.clip(hounsfield[a[0] : b[0], a[1] : b[1], a[2] : b[2]], lower_hu, upper_hu, out=target)
+        if lower_hu < LOWEST_MEASURED_HU:
+            target[target < LOWEST_MEASURED_HU] = AIR_HU
 
 
 def _check_voxels(hounsfield: NDArray[np.int16]) -> None:

@@ -1,14 +1,15 @@
 """Cutting one series: all that it needs in one value, small enough to be sent to another process."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.contents import content_fingerprint
+from luna_pipeline.core.ct.contents import NO_CONTENT, content_fingerprint
 from luna_pipeline.core.ct.reading import Ct, files_of_series, read_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
@@ -97,7 +98,7 @@ class SeriesJob:
         if state == "current" or (state == "touched" and self._holds_the_same_ct()):
             num_bytes, is_cut = self.store.num_bytes(self.series_instance_uid), False
         else:
-            num_bytes, is_cut = self.store.write(self.series_instance_uid, self.cutouts()), True
+            num_bytes, is_cut = self._cut(), True
         return CutOutcome(
             series_instance_uid=self.series_instance_uid,
             outcome="cut" if is_cut else "current",
@@ -107,34 +108,39 @@ class SeriesJob:
             fingerprint=str(self.store.digest(self.series_instance_uid)),
         )
 
-    def cutouts(self, *, with_content: bool = True) -> SeriesCutouts:
-        """Return the cutouts, cut when they are asked for.
-
-        Args:
-            with_content: Whether the CT's bytes are read for their fingerprint.
+    def cutouts(self) -> SeriesCutouts:
+        """Return the cutouts, cut when they are asked for; the CT's content is not in their header.
 
         Raises:
             UnreadableCtError: If the CT cannot be read.
             ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
         """
+        return self._cutouts_of(read_ct(self.path, series_instance_uid=self.series_instance_uid), self.wanted)
+
+    def _cut(self) -> int:
         ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
-        content = content_fingerprint(ct.files) if with_content else ""
+        cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
+        # The CT's bytes are hashed while its chunks are cut and written: the header, where the hash stands, comes last.
+        with ThreadPoolExecutor(1) as pool:
+            content = pool.submit(content_fingerprint, ct.files)
+            return self.store.write(
+                self.series_instance_uid,
+                cutouts,
+                final_header=lambda: self._header(ct, replace(self.wanted, ct_content=content.result())),
+            )
+
+    def _cutouts_of(self, ct: Ct, fingerprint: Fingerprint) -> SeriesCutouts:
         chunks = CtChunks(ct, self.center_xyz, self.parameters)
         return SeriesCutouts(
             ct_chunks=chunks,
             center_irc=chunks.center_irc,
             center_xyz=self.center_xyz,
             candidate_id=self.candidate_id,
-            header=self._header(ct, content),
+            header=self._header(ct, fingerprint),
         )
 
-    def _header(self, ct: Ct, content: str) -> dict[str, object]:
-        return build_header(
-            self.series_instance_uid,
-            grid=ct.grid,
-            parameters=self.parameters,
-            fingerprint=replace(self.wanted, ct_content=content),
-        )
+    def _header(self, ct: Ct, fingerprint: Fingerprint) -> dict[str, Any]:
+        return build_header(self.series_instance_uid, grid=ct.grid, parameters=self.parameters, fingerprint=fingerprint)
 
     def _holds_the_same_ct(self) -> bool:
         """Read the CT's files, and note it where they hold what they held when the series was cut."""

@@ -38,7 +38,7 @@ class UncutSeries:
             KeyError: If it is not one of the series that were named.
             UnreadableCtError: If its CT cannot be read.
         """
-        return self._jobs[series_instance_uid].cutouts(with_content=False)
+        return self._jobs[series_instance_uid].cutouts()
 
     def identity(self, series_instance_uid: str) -> tuple[NDArray[np.int64], str]:
         """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""

@@ -7,6 +7,7 @@ label re-cuts nothing.
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -146,8 +147,20 @@ class CutoutStore:
             raise ValueError(f"{msg} Check the CT's header or the file's name.")
         return self.root / f"{series_instance_uid}.npz"
 
-    def write(self, series_instance_uid: str, cutouts: SeriesCutouts) -> int:
+    def write(
+        self,
+        series_instance_uid: str,
+        cutouts: SeriesCutouts,
+        *,
+        final_header: Callable[[], dict[str, Any]] | None = None,
+    ) -> int:
         """Write the file of a series, whole or not at all, and return its number of bytes.
+
+        Args:
+            series_instance_uid: The series.
+            cutouts: Its cutouts.
+            final_header: Asked for the header when all chunks are written, where it is not known before; its JSON must
+                be as long as that of ``cutouts.header``.
 
         Raises:
             ValueError: If the header is of another series.
@@ -157,11 +170,11 @@ class CutoutStore:
         if cutouts.header.get("series_instance_uid") != series_instance_uid:
             msg = f"Cutouts must be of their file's series, got {cutouts.header.get('series_instance_uid')!r}"
             raise ValueError(f"{msg} (series {series_instance_uid}). Build the header for this series.")
-        header = json.dumps(cutouts.header, allow_nan=False).encode()
+        header = _Header(cutouts.header, final_header or (lambda: cutouts.header))
         arrays = {name: _contiguous(getattr(cutouts, name)) for name in _ARRAYS}
         try:
             with written_atomically(path, is_synced=self.is_synced) as file:
-                return write_aligned_npz(file, {**arrays, "header": np.frombuffer(header, dtype=np.uint8)})
+                return write_aligned_npz(file, {**arrays, "header": header})
         except OSError as error:
             msg = (
                 f"Cutouts must be written whole, got {error.strerror or error} (series "
@@ -293,6 +306,23 @@ class CutoutStore:
             )
             raise DamagedCutoutsError(msg)
         return members, header
+
+
+class _Header:
+    """A header as an array of bytes that is made when its turn comes: it stands behind the chunks."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, first: dict[str, Any], final: Callable[[], dict[str, Any]]) -> None:
+        self._final = final
+        self.shape = (len(_as_bytes(first)),)
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        yield np.frombuffer(_as_bytes(self._final()), dtype=np.uint8)
+
+
+def _as_bytes(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, allow_nan=False).encode()
 
 
 def _contiguous(array: NDArray[Any] | CtChunks) -> NDArray[Any] | CtChunks:

@@ -153,13 +153,21 @@ def test_a_ct_with_turned_axes_in_memory_is_cut_the_same():
 
 
 @pytest.mark.skipif(cutting.copy_clipped is None, reason="installed without a compiler")
-@pytest.mark.parametrize("start", [(-1, 0, 0), (0, 0, 3), (3, 0, 0)])
-def test_the_compiled_helper_reads_nothing_outside_the_ct(start):
-    hounsfield, out = np.zeros((4, 5, 6), dtype=np.int16), np.zeros((2, 3, 4), dtype=np.int16)
-    with pytest.raises(ValueError, match="must lie in the CT"):
-        cutting.copy_clipped(hounsfield, (4, 5, 6), np.array(start), (2, 3, 4), -1000, 1000, out)
-    with pytest.raises(ValueError, match="must lie in the CT"):
-        cutting.copy_clipped(hounsfield, (4, 5, 7), np.array([0, 0, 0]), (2, 3, 4), -1000, 1000, out)
+@pytest.mark.parametrize("start", list(itertools.product((-9, -3, -1, 0, 1, 2, 4, 9), repeat=3))[::7])
+def test_the_compiled_helper_takes_boxes_anywhere(start):
+    hounsfield, out = random_hounsfield((4, 5, 6)), np.full((1, 2, 3, 4), 77, dtype=np.int16)
+    cutting.copy_clipped(hounsfield, (4, 5, 6), np.array(start), (2, 3, 4), -900, 1000, out)
+    padded = np.pad(hounsfield.clip(-900, 1000), 12, constant_values=-900)
+    i, r, c = np.array(start) + 12
+    np.testing.assert_array_equal(out[0], padded[i : i + 2, r : r + 3, c : c + 4])
+
+
+@pytest.mark.skipif(cutting.copy_clipped is None, reason="installed without a compiler")
+def test_the_compiled_helper_refuses_sizes_that_are_not_those_of_the_arrays():
+    hounsfield, out, starts = np.zeros((4, 5, 6), np.int16), np.zeros((1, 2, 3, 4), np.int16), np.array([0, 0, 0])
+    for size, shape in (((4, 5, 7), (2, 3, 4)), ((4, 5, 6), (2, 3, 5))):
+        with pytest.raises(ValueError, match="the sizes that are stated"):
+            cutting.copy_clipped(hounsfield, size, starts, shape, -1000, 1000, out)
 
 
 @pytest.mark.parametrize("padding_hu", [-2000, -2048, -3024, -1025])

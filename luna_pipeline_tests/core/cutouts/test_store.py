@@ -346,3 +346,19 @@ def test_importing_the_store_needs_neither_torch_nor_simpleitk():
 
 def _flipped(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+
+def test_a_header_that_is_known_last_is_the_one_in_the_file(store):
+    cutouts = make_cutouts()
+    final = {**cutouts.header, "note": cutouts.header["note"][::-1]}
+    store.write(UID, cutouts, final_header=lambda: final)
+    assert store.header(UID) == final
+    assert store.check(UID) is None
+
+
+def test_a_last_header_of_another_length_leaves_the_old_file(store, path):
+    before = path.read_bytes()
+    cutouts = make_cutouts(seed=2)
+    with pytest.raises(ValueError, match="another length of header"):
+        store.write(UID, cutouts, final_header=lambda: {**cutouts.header, "more": 1})
+    assert path.read_bytes() == before

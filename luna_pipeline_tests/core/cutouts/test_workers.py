@@ -45,10 +45,10 @@ def test_a_broken_series_fails_alone_in_a_worker_too(shared, tmp_path):
 class KillerStore(CutoutStore):
     """A store whose writer is killed at one series, as the system does when memory is short."""
 
-    def write(self, series_instance_uid, cutouts):
+    def write(self, series_instance_uid, cutouts, **options):
         if series_instance_uid == UIDS[0]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().write(series_instance_uid, cutouts)
+        return super().write(series_instance_uid, cutouts, **options)
 
 
 def test_a_killed_worker_is_said_and_the_other_series_are_cut(shared, tmp_path):
