@@ -26,6 +26,12 @@ def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
         instance.add_dynamic_partitions(CT_SERIES_NAME, new)
 
 
+def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
+    """Take series off the partitions; what was recorded of them stays."""
+    for uid in sorted(set(uids).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME))):
+        instance.delete_dynamic_partition(CT_SERIES_NAME, uid)
+
+
 def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: "CutoutStore") -> list[str]:
     """Return the series that were registered or cut once and whose CT is no longer there, sorted."""
     known = {*instance.get_dynamic_partitions(CT_SERIES_NAME), *store.uids()}

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
+
+from luna_pipeline.partitions import CT_SERIES_NAME
 
 
 def luna(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,6 +116,22 @@ def test_damaged_cutouts_make_verifying_fail_until_they_are_repaired(phantom: Pa
     assert luna("verify_cutouts", "--repair", **where).returncode == 0
     assert not path.exists()
     assert "1 series cut, 2 were there and right" in luna("create_cutouts", **where).stdout
+
+
+def test_pruned_series_leave_dagsters_partitions_too(phantom: Path, tmp_path: Path):
+    shutil.copytree(phantom / "data", tmp_path / "data")
+    where = {"home": tmp_path, "LUNA_DATA_DIR": str(tmp_path / "data"), "DAGSTER_HOME": str(tmp_path / "dagster")}
+    (tmp_path / "dagster").mkdir()
+    assert luna("create_cutouts", **where).returncode == 0
+    uids = sorted(path.stem for path in (tmp_path / "luna/cutouts").glob("*.npz"))
+    with DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
+        instance.add_dynamic_partitions(CT_SERIES_NAME, uids)
+        for path in (tmp_path / "data").rglob(f"{uids[0]}.*"):
+            path.unlink()
+        assert luna("prune", **where).returncode == 0
+        assert sorted(instance.get_dynamic_partitions(CT_SERIES_NAME)) == uids
+        assert luna("prune", "--yes", **where).returncode == 0
+        assert sorted(instance.get_dynamic_partitions(CT_SERIES_NAME)) == uids[1:]
 
 
 def test_phantom_is_written_and_said(tmp_path: Path):

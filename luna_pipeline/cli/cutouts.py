@@ -1,6 +1,7 @@
 """Commands that cut, look after and hand over cutouts."""
 
 import math
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -132,10 +133,20 @@ def verify_cutouts_command(*, repair: bool) -> None:
 @click.command("prune")
 @click.option("--yes", is_flag=True, help="Remove them; without, they are only listed.")
 def prune_command(*, yes: bool) -> None:
-    """List or remove cutouts of series that are no longer below LUNA_DATA_DIR, and leftovers of killed writers."""
+    """List or remove cutouts of series that are no longer below LUNA_DATA_DIR, and leftovers of killed writers.
+
+    With DAGSTER_HOME set, removed series are taken off Dagster's partitions as well.
+    """
     from luna_pipeline.launchers.upkeep import prune
 
-    prune(Settings.from_environment(), is_removed=yes, report=click.echo)
+    gone = prune(Settings.from_environment(), is_removed=yes, report=click.echo)
+    if yes and gone and os.environ.get("DAGSTER_HOME"):
+        from dagster import DagsterInstance
+
+        from luna_pipeline.partitions import forget_series
+
+        with DagsterInstance.get() as instance:
+            forget_series(instance, gone)
 
 
 @click.command("import_tutorial_cutouts")

@@ -225,11 +225,27 @@ def _status(status: os.stat_result) -> FileStatus:
     return FileStatus(status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)
 
 
-def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for folder, folders, names in os.walk(root):
+def folders_below(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk through the folders below ``root``, also through links, but into no folder twice.
+
+    Yields:
+        A folder, the names of its folders (which may be changed, to walk into fewer) and of its files, sorted.
+    """
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
+        yield Path(folder), folders, sorted(names)
+
+
+def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for folder, _, names in folders_below(root):
+        for name in names:
+            path = folder / name
             # A file may vanish between listing and looking; it is then as good as not listed.
             with contextlib.suppress(FileNotFoundError):
                 yield path, path.stat()

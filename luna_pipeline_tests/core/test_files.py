@@ -11,6 +11,7 @@ from luna_pipeline.core import files
 from luna_pipeline.core.files import (
     folder_digest,
     folder_glance,
+    folders_below,
     sha256_of,
     sweep_temporary_files,
     write_bytes,
@@ -162,3 +163,16 @@ def test_content_names_and_links_into_nowhere_of_a_folder(data_folder):
     assert changed != before
     (data_folder / "deep" / "scan.raw").rename(data_folder / "deep" / "other.raw")
     assert folder_digest(data_folder, by_content=".csv") != changed
+
+
+def test_a_change_behind_a_link_is_seen_and_a_loop_is_walked_once(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "subset0").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    before = folder_glance(root)
+    assert folder_glance(root) == before
+    (elsewhere / "1.mhd").write_text("NDims = 3")
+    assert folder_glance(root) != before
+    assert [path.relative_to(root).as_posix() for path, _, _ in folders_below(root)] == [".", "subset0"]

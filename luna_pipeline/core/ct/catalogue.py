@@ -6,7 +6,6 @@ Any folder layout will do. Below a folder ``subset<k>`` lie the series of LUNA16
 
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.kept_catalogue import IDLE_SUFFIXES, glance_of, kept_rows, shows_at_a_glance
 from luna_pipeline.core.ct.reading import FORMATS, files_of_series, format_of, read_grid, series_stem
+from luna_pipeline.core.files import folders_below
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,15 +108,10 @@ def grid_of_row(row: Any) -> VoxelGrid:
 
 
 def _files_below(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield each folder with its files, sorted, walking through links but into no folder twice."""
-    seen: set[str] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        if os.path.realpath(name) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(name))
-        folders[:] = sorted(folder for folder in folders if not folder.startswith((".", "seg-lungs")))
-        yield Path(name), [Path(name, file) for file in sorted(files) if not file.startswith(".")]
+    """Yield each folder that may hold CTs with its files, sorted."""
+    for folder, folders, names in folders_below(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "seg-lungs"))]
+        yield folder, [folder / name for name in names if not name.startswith(".")]
 
 
 def _rows_of(

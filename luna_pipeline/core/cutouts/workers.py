@@ -18,6 +18,7 @@ from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _Jobs: TypeAlias = list[SeriesJob]
+_Result: TypeAlias = CutOutcome | str
 
 
 def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[str, CutOutcome | str]]:
@@ -25,7 +26,7 @@ def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[s
 
     Args:
         jobs: The series.
-        workers: Processes; each has one CT in memory at a time. 1 cuts in this process.
+        workers: Processes, this one among them; each has one CT in memory at a time.
 
     Yields:
         Series uid and outcome, or the reason why it failed, as each is done.
@@ -39,36 +40,69 @@ def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[s
         return
     waiting = iter(jobs)
     # A worker that is killed breaks its pool. Which series killed it shows when each of those in work is cut alone.
-    while suspects := (yield from _run_in_pool(waiting, workers)):
+    while suspects := (yield from _run_with_helpers(waiting, workers - 1)):
         for job in suspects:
-            if (yield from _run_in_pool(iter([job]), 1)):
-                uid = job.series_instance_uid
-                yield uid, f"A worker must live until its series is cut, got one that was killed (series {uid})."
+            yield job.series_instance_uid, _attempt_apart(job)
 
 
-def _run_in_pool(jobs: Iterator[SeriesJob], workers: int) -> Generator[tuple[str, CutOutcome | str], None, _Jobs]:
-    """Cut until all is done or the pool breaks, and return the jobs that were then in work."""
-    # A fresh interpreter each: a fork would inherit the locks of Dagster's threads.
-    context = multiprocessing.get_context("spawn")
-    taken: _Jobs = []
-    running: dict[Future[CutOutcome | str], SeriesJob] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tuple[str, _Result], None, _Jobs]:
+    """Cut here and in other processes until all is done; return what the others had in hand when one was killed.
+
+    While they start, which takes as long as cutting several series, this process is at work already.
+    """
+    handed_out: dict[Future[_Result], SeriesJob] = {}
+    with _pool(helpers) as pool:
+        with _without_main():
+            starts = [pool.submit(os.getpid) for _ in range(helpers)]
         try:
-            while True:
-                for job in islice(jobs, workers + 1 - len(running)):
-                    taken.append(job)
-                    with _without_main():
-                        running[pool.submit(_attempt, job)] = job
-                if not running:
-                    return []
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result, job = future.result(), running.pop(future)
-                    taken.remove(job)
-                    yield job.series_instance_uid, result
+            for mine in jobs:
+                yield mine.series_instance_uid, _attempt(mine)
+                num_ready = sum(start.done() for start in starts)
+                # One in work and one waiting for each: who is slow shall not hold what others could do.
+                for job in islice(jobs, max(0, 2 * num_ready - len(handed_out))):
+                    handed_out[_submitted(pool, job)] = job
+                yield from _done_of(handed_out, timeout=0.0)
+            while handed_out:
+                yield from _done_of(handed_out, timeout=None)
         except BrokenProcessPool:
-            return taken
+            return list(handed_out.values())
         finally:
             pool.shutdown(cancel_futures=True)
+    return []
+
+
+def _done_of(handed_out: dict[Future[_Result], SeriesJob], *, timeout: float | None) -> Iterator[tuple[str, _Result]]:
+    """Yield what is done, and take it out; without a timeout wait until something is."""
+    for future in wait(handed_out, timeout, FIRST_COMPLETED).done:
+        result = future.result()
+        yield handed_out.pop(future).series_instance_uid, result
+
+
+def _attempt_apart(job: SeriesJob) -> _Result:
+    """Run a job in a process of its own, which it may kill."""
+    with _pool(1) as pool:
+        try:
+            return _submitted(pool, job).result()
+        except BrokenProcessPool:
+            uid = job.series_instance_uid
+            return f"A worker must live until its series is cut, got one that was killed (series {uid})."
+
+
+def _pool(num_processes: int) -> ProcessPoolExecutor:
+    # A fresh interpreter each: a fork would inherit the locks of Dagster's threads.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
+    """Hand a job to a pool; to a broken one it is handed in vain, and shows among those that were not done."""
+    try:
+        with _without_main():
+            return pool.submit(_attempt, job)
+    except BrokenProcessPool as error:
+        lost: Future[_Result] = Future()
+        lost.set_exception(error)
+        return lost
 
 
 @contextlib.contextmanager
@@ -82,7 +116,7 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _attempt(job: SeriesJob) -> CutOutcome | str:
+def _attempt(job: SeriesJob) -> _Result:
     """Run a job; what is wrong with a series or a disk is its result, what is wrong with the code is raised."""
     try:
         return job.run()

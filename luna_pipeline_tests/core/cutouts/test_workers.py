@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -42,26 +43,46 @@ def test_a_broken_series_fails_alone_in_a_worker_too(shared, tmp_path):
     assert sorted(summary.cut) == UIDS[1:]
 
 
-class KillerStore(CutoutStore):
-    """A store whose writer is killed at one series, as the system does when memory is short."""
+class SlowStore(CutoutStore):
+    """A store that takes its time, notes who wrote, and forgets what was written: there is always something to do."""
 
     def write(self, series_instance_uid, cutouts, **options):
-        if series_instance_uid == UIDS[0]:
+        time.sleep(0.2)
+        (self.root / f"pid-{os.getpid()}").write_text(str(os.getpid()))
+        size = super().write(series_instance_uid, cutouts, **options)
+        self.remove(series_instance_uid)
+        return size
+
+
+class KillerStore(SlowStore):
+    """A store whose writer is killed, as the system does when memory is short; not the process that started it."""
+
+    def write(self, series_instance_uid, cutouts, **options):
+        if multiprocessing.parent_process() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().write(series_instance_uid, cutouts, **options)
 
 
 def test_a_killed_worker_is_said_and_the_other_series_are_cut(shared, tmp_path):
-    service = make_service(*shared, store=CutoutStore(tmp_path))
-    jobs = [replace(service.job(uid), store=KillerStore(tmp_path)) for uid in (UIDS[0], UIDS[1])]
-    jobs += [service.job(UIDS[2])] * 4
+    service = make_service(*shared, store=SlowStore(tmp_path))
+    killer = replace(service.job(UIDS[0]), store=KillerStore(tmp_path))
+    # Every other one kills whoever takes it, but for this process: one of them is taken by another.
+    jobs = [service.job(UIDS[1]), service.job(UIDS[2]), killer] * 20
     results = list(run_jobs(jobs, workers=2))
-    by_uid = dict(results)
-    assert len(results) == 6
-    assert "got one that was killed" in by_uid[UIDS[0]]
-    assert by_uid[UIDS[1]].outcome == "cut", "it was in work beside the one that was killed"
-    assert by_uid[UIDS[2]].num_candidates == 4
-    assert CutoutStore(tmp_path).check(UIDS[2]) is None
+    assert len(results) == len(jobs)
+    killed = [result for uid, result in results if uid == UIDS[0] and isinstance(result, str)]
+    assert killed
+    assert all("got one that was killed" in reason for reason in killed)
+    assert all(result.outcome == "cut" for uid, result in results if uid != UIDS[0])
+
+
+def test_other_processes_take_part(shared, tmp_path):
+    service = make_service(*shared, store=SlowStore(tmp_path))
+    jobs = [service.job(UIDS[number % 3]) for number in range(60)]
+    assert len(list(run_jobs(jobs, workers=2))) == 60
+    pids = {int(path.read_text()) for path in tmp_path.glob("pid-*")}
+    assert os.getpid() in pids
+    assert len(pids) == 2
 
 
 @pytest.mark.parametrize("workers", [0, -1])
