@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.assets.stage_2_candidates import SOURCE_TABLES
 from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings, demo_environment
 
@@ -17,7 +16,7 @@ PARENT_TAG = "luna/parent_run_id"
 
 ingest = dg.define_asset_job(
     "ingest",
-    selection=[*SOURCE_TABLES, "ct_series", "candidates", "rejected", "folds"],
+    selection=["annotations", "candidates_v2", "malignancy_ratings", "ct_series", "candidates", "rejected", "folds"],
     description="Catalogue the CT series, look at LUNA16's tables, and make the candidate table and the folds.",
     executor_def=IN_PROCESS,
 )
