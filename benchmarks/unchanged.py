@@ -50,7 +50,7 @@ class TinySeries:
             msg = f"Tiny series must be cut, got {next(iter(summary.failed.values()))}"
             raise RuntimeError(f"{msg} ({len(summary.failed)} such). Mend what cuts them.")
         self.site.candidates.to_parquet(self._table)
-        self.receipt.write(self.receipt.glance())
+        self.receipt.write(self.receipt.glance(), self.receipt.files())
 
     def look_at_note(self) -> None:
         """Check as a command does that was run before."""

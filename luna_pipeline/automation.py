@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from luna_pipeline.core.files import exists, folder_digest, folder_glance
+from luna_pipeline.core.files import exists, folder_digest, folder_glance, status_of
 from luna_pipeline.jobs import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
@@ -70,7 +70,12 @@ def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
         return "the candidate table was never made"
     plan = cutting.service().plan()
     stale = plan[plan["state"] != "current"]
-    return None if stale.empty else f"{len(stale)} series are {', '.join(sorted(set(stale['state'])))}"
+    if not stale.empty:
+        return f"{len(stale)} series are {', '.join(sorted(set(stale['state'])))}"
+    newest = max((status.modified_seconds for status in cutting.store.listing().values()), default=0.0)
+    index = paths.settings.tables_dir / "cutout_index.parquet"
+    is_indexed = exists(index) and status_of(index).modified_seconds >= newest
+    return None if is_indexed else "the cutouts are newer than their index"
 
 
 def _not_now(instance: dg.DagsterInstance, paths: LunaPaths) -> dg.SkipReason | None:
@@ -124,7 +129,7 @@ def recut_nightly(
         return not_now
     note = _note(context.instance, cutting, paths)
     if not note.holds():
-        glance = note.glance()
+        glance, files = note.glance(), note.files()
         if recorded_digests(context.instance) != {inputs_digest(paths)}:
             return dg.RunRequest()
         if reason := work_left(cutting, paths):
@@ -132,7 +137,7 @@ def recut_nightly(
             return dg.RunRequest()
         # Where cutouts cannot be written, each night looks thoroughly.
         with contextlib.suppress(OSError):
-            note.write(glance)
+            note.write(glance, files)
     _confirm(context.instance)
     return dg.SkipReason("Tables and cutouts are as they should be")
 

@@ -71,7 +71,8 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)
     return dg.AssetCheckResult(
         passed=not wrong and missing == 0,
-        severity=dg.AssetCheckSeverity.ERROR,
+        # A series that cannot be cut does not keep the others from being trained on; its own partition failed.
+        severity=dg.AssetCheckSeverity.ERROR if wrong or cutout_index.empty else dg.AssetCheckSeverity.WARN,
         metadata={"num_missing": missing, "wrong_shape": dg.MetadataValue.json(wrong[:50])},
         description=f"Each candidate must have a cutout of {shape}, got {missing} without one, {len(wrong)} files of "
         "another shape. Run `cut` again.",

@@ -177,7 +177,12 @@ def refresh_tables(context: dg.OpExecutionContext) -> dict[str, Any]:
 @dg.op
 def recut(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
     """Cut the series whose CT, candidate ids or centres changed; the others' files are adopted as they are."""
-    run_in_turn(context, "cut")
+    try:
+        run_in_turn(context, "cut")
+    except dg.Failure:
+        # One CT that cannot be cut shall not hide what the others have become.
+        run_in_turn(context, "index")
+        raise
     run_in_turn(context, "index")
 
 

@@ -38,6 +38,13 @@ def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: 
     return sorted(known.difference(catalogue["series_instance_uid"]))
 
 
+def broken_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame") -> list[str]:
+    """Return the series that could be read once and cannot be read now, sorted."""
+    is_readable = catalogue["is_readable"].astype(bool)
+    readable, others = (set(catalogue.loc[rows, "series_instance_uid"]) for rows in (is_readable, ~is_readable))
+    return sorted((others - readable).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME)))
+
+
 def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[str]) -> dict[str, str]:
     """Return the data version of the newest materialization of each series' partition, where there is one."""
     wanted = set(uids)

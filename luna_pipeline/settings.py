@@ -1,7 +1,9 @@
 """Where things lie: the LUNA_* environment as paths and addresses, read when asked for, never at import."""
 
+import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.remote_files import remote_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_KEY_BYTES = 32
 DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
 
 
@@ -89,14 +92,27 @@ class Settings:
         """Return the secret under which patient ids are hashed; made at first use, readable by its owner only."""
         path = self.local_home / "patient_key"
         self.local_home.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        with os.fdopen(descriptor, "wb") as file:
-            key = os.urandom(32)
-            file.write(key)
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+        if len(key) != _KEY_BYTES:
+            msg = f"The key of patients' hashes must be {_KEY_BYTES} bytes, got {len(key)} ({path}). Remove the file: a"
+            raise ValueError(f"{msg} new key is made, and patients get new hashes.")
         return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a key beside its name and link it: of several processes one makes it, and nobody sees half of it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".patient_key.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -146,6 +146,8 @@ def test_night_asks_for_what_the_sensor_cannot_see_and_confirms_the_rest(luna: L
     assert _night(luna) is None
     assert luna.run("ingest").success
     assert luna.run("cut").success
+    assert _night(luna) is None, "the cutouts are not indexed yet"
+    assert luna.run("index").success
     made = luna.instance.get_latest_materialization_event(dg.AssetKey("cutouts"))
     assert "as they should be" in str(_night(luna))
     confirmed = luna.instance.get_latest_materialization_event(dg.AssetKey("cutouts"))

@@ -51,6 +51,19 @@ def test_broken_ct_fails_its_own_partition_with_its_reason(luna: Luna, tags, num
     assert reasons[0].asset_event.metadata["failed"].value == failed[broken]
 
 
+def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_and_the_others_are_indexed(luna: Luna):
+    for job in ("ingest", "cut", "index"):
+        assert luna.run(job).success
+    broken = luna.uids[1]
+    _halve_voxels(luna, broken)
+    assert luna.run("ingest").success
+    assert not luna.run("cut").success
+    assert luna.shown()[broken] == "FAILED"
+    assert luna.run("index").success
+    index = pd.read_parquet(luna.home / "tables/cutout_index.parquet")
+    assert set(index["series_instance_uid"]) == set(luna.uids) - {broken}
+
+
 def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna: Luna):
     assert luna.run("ingest").success
     assert luna.run("cut").success

@@ -78,3 +78,15 @@ def test_patient_key_is_made_once_and_for_its_owner_only(tmp_path: Path):
 def test_demo_adds_its_own_folders_only_where_none_are_named():
     assert demo_environment({"LUNA_HOME": "/elsewhere"}) == {"LUNA_DATA_DIR": str(REPOSITORY / ".luna/demo/data")}
     assert set(demo_environment({})) == {"LUNA_DATA_DIR", "LUNA_HOME"}
+
+
+def test_a_key_that_is_not_whole_is_refused(tmp_path):
+    settings = Settings.from_environment({"LUNA_HOME": str(tmp_path)})
+    (tmp_path / "patient_key").write_bytes(b"")
+    with pytest.raises(ValueError, match="must be 32 bytes, got 0"):
+        settings.patient_key()
+    (tmp_path / "patient_key").unlink()
+    key = settings.patient_key()
+    assert len(key) == 32
+    assert settings.patient_key() == key
+    assert [path.name for path in tmp_path.iterdir()] == ["patient_key"]

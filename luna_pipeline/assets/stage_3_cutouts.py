@@ -12,6 +12,7 @@ from luna_pipeline.assets.stage_2_candidates import FRESHNESS
 from luna_pipeline.data_versions import DATA_VERSION, provenance_tags, versioned
 from luna_pipeline.partitions import (
     CT_SERIES,
+    broken_series,
     failed_series,
     gone_series,
     record_failed_series,
@@ -67,18 +68,24 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
     io_manager_key="tables",
     deps=[CUTOUTS],
 )
-def cutout_index(cutting: CutoutCutting, candidates: Any, folds: Any) -> dg.Output[Any]:
-    """Which row of which file holds which candidate.
+def cutout_index(
+    context: dg.AssetExecutionContext, cutting: CutoutCutting, candidates: Any, folds: Any
+) -> dg.Output[Any]:
+    """Which row of which file holds which candidate; a series that could not be cut is left out and named.
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
     """
     from luna_pipeline.core.cutouts.index import build_cutout_index
 
     started = time.perf_counter()
-    index = build_cutout_index(cutting.selection.of(candidates), folds, cutting.store)
+    left_out: dict[str, str] = {}
+    index = build_cutout_index(cutting.selection.of(candidates), folds, cutting.store, left_out=left_out)
+    for reason in left_out.values():
+        context.log.warning("Left out: %s", reason)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
+        "left_out": dg.MetadataValue.json(left_out),
         "seconds": round(time.perf_counter() - started, 2),
         "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
         "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
@@ -92,8 +99,10 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     events = SeriesEvents(context, is_news_only=asked is None)
     gone = gone_series(context.instance, service.catalogue, service.store)
     kept = events.keep({uid: service.store.digest(uid) for uid in gone}, asked)
+    # A CT that was good once and is no longer shall fail, and not only be missing.
+    every = [*service.uids, *broken_series(context.instance, service.catalogue)]
     summary = service.cut_many(
-        None if asked is None else [uid for uid in asked if uid not in kept],
+        every if asked is None else [uid for uid in asked if uid not in kept],
         workers=cutting.workers,
         on_plan=events.plan,
         on_outcome=events.record,

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ AnyPath: TypeAlias = "Path | UPath"
 """A path on a disk, or the address of objects in S3 (``remote_files.remote_path``)."""
 
 TEMPORARY_SUFFIX = ".part"
+_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a file of ours: letters, digits, '.', '-', '_', and no dot in front."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_remote(path: AnyPath) -> bool:
@@ -198,7 +205,7 @@ def sha256_of(path: AnyPath) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(root: Path, *, by_content: str) -> str:
+def folder_digest(root: Path, *, by_content: str | None) -> str:
     """Return a digest of the files below a folder.
 
     Args:
@@ -209,16 +216,17 @@ def folder_digest(root: Path, *, by_content: str) -> str:
     digest = hashlib.sha256()
     for path, status in _files_below(root):
         name = path.relative_to(root).as_posix()
+        # Mode and owner count as well: a file that was shut may be open now.
+        state = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\0{status.st_uid}"
         if path.suffix == by_content and path.parent == root:
-            digest.update(f"{name}\0{sha256_of(path)}\n".encode())
-        else:
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            state = sha256_of(path)
+        digest.update(f"{name}\0{state}\n".encode())
     return digest.hexdigest()
 
 
 def folder_glance(root: Path) -> str:
     """Return a digest of names, sizes and times alone: where it is unchanged nothing needs to be read."""
-    return folder_digest(root, by_content="")
+    return folder_digest(root, by_content=None)
 
 
 def _status(status: os.stat_result) -> FileStatus:

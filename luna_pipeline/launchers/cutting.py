@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
 from luna_pipeline.core.cutouts.receipt import Receipt
 from luna_pipeline.core.cutouts.selection import CandidateSelection
+from luna_pipeline.core.files import content_of, exists
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.service import CtCutoutService, CutSummary
     from luna_pipeline.core.cutouts.store import CutoutStore
 
-_TABLES = ("ct_series", "candidates", "folds", "cutout_index")
+TABLES_CODE_VERSION = "1"
+"""Raised by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
+
+_TABLES = ("ct_series", "candidates", "rejected", "folds", "cutout_index")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class CuttingRequest:
             request={
                 "parameters": self.parameters.as_dict(),
                 "selection": asdict(self.selection),
-                "code": CUTTING_CODE_VERSION,
+                "code": [CUTTING_CODE_VERSION, TABLES_CODE_VERSION],
             },
         )
 
@@ -112,9 +116,13 @@ def create_cutouts(
     summary = service.cut_many(
         workers=workers, on_plan=listener.on_plan, on_outcome=listener.on_outcome, on_failure=listener.on_failure
     )
+    for reason in _write_index(settings, service, folds).values():
+        listener.report(f"Not in the index: {reason}")
     if not summary.failed:
-        _write_index(settings, service, folds)
-        receipt.write(glance)
+        # Another run may have been at work with other parameters: only what is found right is noted.
+        files = receipt.files()
+        if (service.plan()["state"] == "current").all():
+            receipt.write(glance, files)
     return summary
 
 
@@ -129,7 +137,6 @@ def catalogue_of(settings: Settings) -> "pd.DataFrame":
 
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
     """Make catalogue, candidate table and folds of the data root, keep them, and return them."""
-    from luna_pipeline.core.candidates.folds import assign_folds
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.schemas import write_table
 
@@ -138,16 +145,33 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
         report(f"Left out {row.path}: {row.reason}")
     tables = build_candidates(settings.data_dir, catalogue)
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
-    folds = assign_folds(catalogue, data_root=settings.data_dir)
+    folds = _folds_of(settings, catalogue)
     made = {"ct_series": catalogue, "candidates": tables.candidates, "rejected": tables.rejected, "folds": folds}
     for name, table in made.items():
         write_table(settings.tables_dir / f"{name}.parquet", table)
     return catalogue, tables.candidates, folds
 
 
-def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> None:
+def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the folds that were made before, where they hold for all series: a model was trained on them."""
+    import pandas as pd
+
+    from luna_pipeline.core.candidates.folds import assign_folds
+
+    path = settings.tables_dir / "folds.parquet"
+    if exists(path):
+        folds = pd.read_parquet(content_of(path))
+        if set(catalogue.loc[catalogue["is_readable"], "series_instance_uid"]) <= set(folds["series_instance_uid"]):
+            return folds
+    return assign_folds(catalogue, data_root=settings.data_dir)
+
+
+def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> dict[str, str]:
+    """Index the series that have fitting files; return why the others have none."""
     from luna_pipeline.core.cutouts.index import build_cutout_index
     from luna_pipeline.core.schemas import write_table
 
-    index = build_cutout_index(service.candidates, folds, service.store)
+    left_out: dict[str, str] = {}
+    index = build_cutout_index(service.candidates, folds, service.store, left_out=left_out)
     write_table(settings.tables_dir / "cutout_index.parquet", index)
+    return left_out

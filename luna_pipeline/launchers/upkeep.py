@@ -78,22 +78,26 @@ def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report)
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.tutorial_cache import read_tutorial_series
 
+    store = cutout_store(settings)
     catalogue, candidates, _ = make_tables(settings, report)
     service = CtCutoutService(
         data_root=settings.data_dir,
         catalogue=catalogue,
         candidates=candidates,
-        store=cutout_store(settings),
+        store=store,
         parameters=CuttingParameters(edge_rule="shift"),
     )
     taken = []
     for row in catalogue[catalogue["is_readable"]].to_dict("records"):
         uid = row["series_instance_uid"]
+        if store.digest(uid) is not None:
+            report(f"Left out {uid}: it was cut already. Remove its file to take the cache's.")
+            continue
         cutouts = read_tutorial_series(folder, service.job(uid), grid_of_row(row))
         if cutouts is None:
             report(f"Left out {uid}: the cache lacks some of its {len(service.job(uid).candidate_id)} candidates.")
             continue
-        service.store.write(uid, cutouts)
+        store.write(uid, cutouts)
         taken.append(uid)
     report(f"Took {len(taken)} series over. They were cut by the rule `shift`: go on with --edge-rule shift.")
     return taken

@@ -175,4 +175,53 @@ def test_the_tutorials_cache_goes_out_and_comes_back(settings, tmp_path):
         np.testing.assert_array_equal(np.asarray(store.read(uid).ct_chunks), chunks)
     assert run(settings, request)[0].num_current == 4
     os.unlink(next((tmp_path / "cache").iterdir()))
+    for uid in before:
+        store.remove(uid)
     assert len(import_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append)) == 3
+
+
+def test_files_of_another_request_are_not_taken_for_ones_own(settings):
+    """Somebody replaces a file while this run is at its end: the next look finds it."""
+    other = CuttingRequest(CuttingParameters(edge_rule="shift", chunk_shape_irc=(8, 8, 8)), CandidateSelection())
+
+    class Meddling(Listener):
+        def on_outcome(self, outcome):
+            super().on_outcome(outcome)
+            if len(self.outcomes) == 4:
+                run(settings, other)
+
+    listener = Meddling()
+    assert create_cutouts(settings, ALL, listener).num_cut == 4
+    assert run(settings)[0].num_cut == 4
+
+
+def test_folds_that_were_made_before_are_kept(settings):
+    run(settings)
+    path = settings.tables_dir / "folds.parquet"
+    mine = pd.read_parquet(path)
+    mine["fold"] = [3, 1, 0, 2]
+    mine.to_parquet(path)
+    run(settings, CuttingRequest(CuttingParameters((8, 8, 8)), CandidateSelection()))
+    assert pd.read_parquet(path)["fold"].tolist() == [3, 1, 0, 2]
+
+
+def test_one_series_that_fails_leaves_the_others_in_the_index(settings):
+    run(settings)
+    store = cutout_store(settings)
+    first = store.uids()[0]
+    # Nothing can be put in the place of a folder.
+    store.path(first).unlink()
+    store.path(first).mkdir()
+    summary, _ = run(settings)
+    assert list(summary.failed) == [first]
+    index = pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
+    assert set(index["series_instance_uid"]) == set(store.uids()) - {first}
+
+
+def test_the_cache_does_not_replace_what_was_cut(settings, tmp_path):
+    run(settings)
+    lines: list[str] = []
+    export_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append)
+    before = [cutout_store(settings).digest(uid) for uid in cutout_store(settings).uids()]
+    assert import_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append) == []
+    assert [cutout_store(settings).digest(uid) for uid in cutout_store(settings).uids()] == before

@@ -16,7 +16,7 @@ from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.kept_catalogue import IDLE_SUFFIXES, glance_of, kept_rows, shows_at_a_glance
 from luna_pipeline.core.ct.reading import FORMATS, files_of_series, format_of, read_grid, series_stem
-from luna_pipeline.core.files import folders_below
+from luna_pipeline.core.files import folders_below, is_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +82,7 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
         )
         raise FileNotFoundError(msg)
     rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
+    _refuse_odd_names(rows)
     _mark_duplicates(rows)
     frame = pd.DataFrame(rows, columns=list(CATALOGUE_COLUMNS))
     return frame.astype({"subset": "Int64", "num_bytes": "Int64", "is_readable": "bool"})
@@ -181,6 +182,17 @@ def _fill_files(row: dict[str, Any], header: bytes, data_files: set[Path]) -> No
         digest.update(f"\n{file.name}\0{status.st_size}\0{status.st_mtime_ns}".encode())
         num_bytes += status.st_size
     row.update(fingerprint=digest.hexdigest(), num_bytes=num_bytes, data_files=data_files)
+
+
+def _refuse_odd_names(rows: list[dict[str, Any]]) -> None:
+    """Leave out series under whose name no file could be kept."""
+    for row in rows:
+        if row["is_readable"] and not is_name(row["series_instance_uid"]):
+            row["is_readable"] = False
+            row["reason"] = (
+                f"A series must be named by letters, digits, '.', '-', '_', got {row['series_instance_uid']!r} "
+                f"({row['path']}). Rename the file or the folder."
+            )
 
 
 def _mark_duplicates(rows: list[dict[str, Any]]) -> None:

@@ -1,12 +1,21 @@
 """The content of a CT's files as one number: who copies, moves or touches a CT does not change it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from luna_pipeline.core.ct.file_maps import mapped_file
 
 NO_CONTENT = "0" * 32
 """Stands where a fingerprint will stand; as long as one."""
+
+
+def looks_of(files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
+    """Return names, inodes, sizes and times of files, sorted.
+
+    What was read between two equal looks is one CT: a file that is replaced has another inode.
+    """
+    found = ((path.name, path.stat()) for path in files)
+    return sorted((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 def content_fingerprint(files: Sequence[Path]) -> str:

@@ -141,10 +141,13 @@ def _check_is_there(path: Path, *, uid: str) -> None:
 
 
 def _dicom_series(folder: Path, *, uid: str) -> DicomSeries:
-    found = scan_dicom_files(path for path in folder.iterdir() if path.is_file() and is_dicom_file(path))
+    # Hidden files are passed over, as in the catalogue: some systems leave one beside each file.
+    paths = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = scan_dicom_files(path for path in paths if is_dicom_file(path))
     if uid not in found:
         msg = (
-            f"The DICOM folder must hold series {uid}, got {sorted(found) or 'none'} ({folder}). Check the data folder."
+            f"A DICOM folder must hold the series that is asked for, got {sorted(found) or 'none'} ({folder}, series "
+            f"{uid}). Check the data folder."
         )
         raise UnreadableCtError(msg)
     return found[uid]

@@ -118,7 +118,7 @@ def cut_chunks(
     starts = box_starts(centers, hounsfield.shape, parameters)
     lower_hu, upper_hu = parameters.hu_window
     # In a window that ends at -1000, as usual, clipping makes air of padding.
-    is_plain = lower_hu >= LOWEST_MEASURED_HU and hounsfield.flags.c_contiguous and out.flags.c_contiguous
+    is_plain = lower_hu >= AIR_HU and hounsfield.flags.c_contiguous and out.flags.c_contiguous
     if copy_clipped is not None and is_plain:
         copy_clipped(hounsfield, hounsfield.shape, starts, out.shape[1:], lower_hu, upper_hu, out)
     else:
@@ -150,9 +150,10 @@ def _copy_by_numpy(
         if not is_whole:
             chunk.fill(lower_hu)
             target = chunk[tuple(map(slice, a - start, b - start))]
-        np.clip(hounsfield[a[0] : b[0], a[1] : b[1], a[2] : b[2]], lower_hu, upper_hu, out=target)
-        if lower_hu < LOWEST_MEASURED_HU:
-            target[target < LOWEST_MEASURED_HU] = AIR_HU
+        box = hounsfield[a[0] : b[0], a[1] : b[1], a[2] : b[2]]
+        if lower_hu < AIR_HU:
+            box = np.where(box < LOWEST_MEASURED_HU, np.int16(AIR_HU), box)
+        np.clip(box, lower_hu, upper_hu, out=target)
 
 
 def _check_voxels(hounsfield: NDArray[np.int16]) -> None:
@@ -186,7 +187,7 @@ def checked_centers(ct_shape: tuple[int, ...], centers_irc: NDArray[Any]) -> NDA
             f"(row {row} of {len(centers_irc)}, {count} such). Reject such candidates first."
         )
         raise ValueError(msg)
-    return centers_irc.astype(np.int64)
+    return centers_irc.astype(np.int64, order="C")
 
 
 def checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.remote_files import RemoteStoreError
 
 INDEX_DTYPES = {
     "candidate_id": "int64",
@@ -22,21 +23,26 @@ INDEX_DTYPES = {
 }
 
 
-def build_cutout_index(candidates: pd.DataFrame, folds: pd.DataFrame, store: CutoutSource) -> pd.DataFrame:
+def build_cutout_index(
+    candidates: pd.DataFrame, folds: pd.DataFrame, store: CutoutSource, *, left_out: dict[str, str] | None = None
+) -> pd.DataFrame:
     """Join candidates, folds and the files themselves.
 
     Args:
         candidates: Candidates of all series that were cut.
         folds: One fold a series.
         store: The cutouts.
+        left_out: Takes up why a series has no fitting file, by uid; its candidates are then left out. Where it is not
+            given, such a series is an error.
 
     Returns:
         A row a candidate, sorted by series_instance_uid and candidate_id, with the columns of INDEX_DTYPES;
         ``row`` is its place in the file, ``fingerprint`` the file's digest.
 
     Raises:
-        FileNotFoundError: If a series with candidates was not cut.
-        ValueError: If a file is damaged or holds other candidates than the table, or a series has no fold.
+        FileNotFoundError: If a series with candidates was not cut, without ``left_out``.
+        ValueError: If a file is damaged or holds other candidates than the table, without ``left_out``, or if a series
+            has no fold.
     """
     codes, uids = series_codes(candidates["series_instance_uid"])
     fold_of = folds.set_index("series_instance_uid")["fold"]
@@ -48,8 +54,16 @@ def build_cutout_index(candidates: pd.DataFrame, folds: pd.DataFrame, store: Cut
     codes, candidate_id = codes[order], candidate_id[order]
     bounds = np.searchsorted(codes, np.arange(len(uids) + 1))
     rows, digests = np.empty(len(codes), dtype=np.int64), np.empty(len(uids), dtype=object)
+    is_there = np.ones(len(codes), dtype=bool)
     for series, (start, stop) in enumerate(pairwise(bounds)):
-        rows[start:stop], digests[series] = _rows_in_file(store, uids[series], candidate_id[start:stop])
+        try:
+            rows[start:stop], digests[series] = _rows_in_file(store, uids[series], candidate_id[start:stop])
+        except (OSError, ValueError) as error:
+            # A server that does not answer says nothing about a series.
+            if left_out is None or isinstance(error, RemoteStoreError):
+                raise
+            left_out[uids[series]], is_there[start:stop] = str(error), False
+    order, codes, rows = order[is_there], codes[is_there], rows[is_there]
     folds_by_series = fold_of.reindex(uids).to_numpy(dtype=np.int64)
     index = candidates.iloc[order].reset_index(drop=True)
     index["series_instance_uid"] = pd.Categorical.from_codes(codes, categories=pd.Index(uids, dtype=object))

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.contents import NO_CONTENT, content_fingerprint
+from luna_pipeline.core.ct.contents import NO_CONTENT, content_fingerprint, looks_of
+from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.reading import Ct, files_of_series, read_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError, SeriesCutouts, build_header
+from luna_pipeline.core.remote_files import RemoteStoreError
 
 State = Literal["missing", "damaged", "changed", "touched", "current"]
 
@@ -51,7 +53,10 @@ def state_of(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) 
         recorded = store.header(series_instance_uid)["fingerprints"]
     except FileNotFoundError:
         return "missing", ""
-    except DamagedCutoutsError as error:
+    except RemoteStoreError:
+        raise
+    except (OSError, DamagedCutoutsError) as error:
+        # A file that the disk no longer gives back is as good as lost.
         return "damaged", str(error)
     differences = wanted.differences(recorded)
     if differences != ["ct"]:
@@ -118,16 +123,30 @@ class SeriesJob:
         return self._cutouts_of(read_ct(self.path, series_instance_uid=self.series_instance_uid), self.wanted)
 
     def _cut(self) -> int:
+        before = self._looks()
         ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
         # The CT's bytes are hashed while its chunks are cut and written: the header, where the hash stands, comes last.
         with ThreadPoolExecutor(1) as pool:
             content = pool.submit(content_fingerprint, ct.files)
-            return self.store.write(
-                self.series_instance_uid,
-                cutouts,
-                final_header=lambda: self._header(ct, replace(self.wanted, ct_content=content.result())),
-            )
+
+            def final_header() -> dict[str, Any]:
+                known = replace(self.wanted, ct_content=content.result())
+                self._refuse_other_looks(before)
+                return self._header(ct, known)
+
+            return self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
+
+    def _looks(self) -> list[tuple[str, int, int, int]]:
+        if self.path.is_dir():
+            return looks_of(path for path in self.path.iterdir() if path.is_file())
+        return looks_of(files_of_series(self.path, series_instance_uid=self.series_instance_uid))
+
+    def _refuse_other_looks(self, before: list[tuple[str, int, int, int]]) -> None:
+        """Refuse a CT that was replaced in the meantime: its chunks would be of one and its content of another."""
+        if self._looks() != before:
+            msg = f"A CT must stay as it is while it is read, got another in its place ({self.path.name}, series"
+            raise UnreadableCtError(f"{msg} {self.series_instance_uid}). Cut again when it is copied.")
 
     def _cutouts_of(self, ct: Ct, fingerprint: Fingerprint) -> SeriesCutouts:
         chunks = CtChunks(ct, self.center_xyz, self.parameters)
@@ -144,10 +163,11 @@ class SeriesJob:
 
     def _holds_the_same_ct(self) -> bool:
         """Read the CT's files, and note it where they hold what they held when the series was cut."""
-        recorded = self.store.header(self.series_instance_uid)["fingerprints"]
+        recorded, before = self.store.header(self.series_instance_uid)["fingerprints"], self._looks()
         files = files_of_series(self.path, series_instance_uid=self.series_instance_uid)
         known = replace(self.wanted, ct_content=content_fingerprint(files))
         if known.ct_content != recorded.get("ct_content"):
             return False
+        self._refuse_other_looks(before)
         self.store.keep_ct_content(self.series_instance_uid, known)
         return True

@@ -58,4 +58,7 @@ def _mappable(job: SeriesJob) -> SeriesJob:
 
 def is_mappable(path: Path) -> bool:
     """Whether the voxels of a CT can be mapped as they are."""
-    return path.suffix.lower() in {".mhd", ".mha"} and not read_metaimage_header(path).is_compressed
+    if path.suffix.lower() not in {".mhd", ".mha"}:
+        return False
+    header = read_metaimage_header(path)
+    return not header.is_compressed and np.dtype(header.dtype) == np.dtype("<i2")

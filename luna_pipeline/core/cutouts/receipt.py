@@ -36,9 +36,13 @@ class Receipt:
         """Return how the data root looks now; taken before work begins, an edit meanwhile is seen at the next look."""
         return folder_glance(self.data_root)
 
-    def write(self, glance: str) -> None:
-        """Note that all is done for a data root that looked like ``glance``."""
-        write_bytes(self._path, json.dumps(self._state(glance)).encode())
+    def files(self) -> dict[str, str]:
+        """Return the versions of the files of cutouts, to be taken before they are found to be right."""
+        return {name: status.version for name, status in listing(self.cutouts).items()}
+
+    def write(self, glance: str, files: Mapping[str, str]) -> None:
+        """Note that all is right: a data root that looked like ``glance``, and these files of cutouts."""
+        write_bytes(self._path, json.dumps(self._state(glance, files)).encode())
 
     def discard(self) -> None:
         """Forget it: work begins, or something failed."""
@@ -50,19 +54,19 @@ class Receipt:
             noted = json.loads(read_bytes(self._path))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return False
-        return bool(noted == self._state(self.glance()))
+        return bool(noted == self._state(self.glance(), self.files()))
 
     @property
     def _path(self) -> AnyPath:
         return self.cutouts / _NAME
 
-    def _state(self, glance: str) -> dict[str, Any]:
+    def _state(self, glance: str, files: Mapping[str, str]) -> dict[str, Any]:
         return {
             "format_version": FORMAT_VERSION,
             "glance": glance,
             "request": json.loads(json.dumps(self.request)),
             "tables": {path.name: _version(path) for path in self.tables},
-            "cutouts": {name: status.version for name, status in listing(self.cutouts).items()},
+            "cutouts": dict(files),
         }
 
 

@@ -102,6 +102,11 @@ class CtCutoutService:
         readable = self.catalogue[self.catalogue["is_readable"].astype(bool)]
         return dict(zip(readable["series_instance_uid"], readable["path"], strict=True))
 
+    @property
+    def uids(self) -> list[str]:
+        """Readable series, sorted."""
+        return sorted(self._paths)
+
     def plan(self, uids: Sequence[str] | None = None) -> pd.DataFrame:
         """Compare what is there with what should be; no CT and no chunk is read.
 
@@ -114,7 +119,7 @@ class CtCutoutService:
             name, ``unreadable``; why; num_rows; num_bytes to be written. An overwritten chunk is seen by
             ``CutoutStore.check`` only.
         """
-        asked = sorted(self._paths) if uids is None else list(uids)
+        asked = self.uids if uids is None else list(uids)
         if is_remote(self.store.root):
             # Each look waits for the server: many wait at once.
             with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:

@@ -6,7 +6,6 @@ label re-cuts nothing.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from luna_pipeline.core.cutouts.fingerprint import Fingerprint
 from luna_pipeline.core.cutouts.stored_zip import Member
 from luna_pipeline.core.files import (
     AnyPath,
+    is_name,
     listing,
     opened,
     read_bytes,
@@ -41,7 +41,7 @@ from luna_pipeline.core.files import (
     written_atomically,
 )
 from luna_pipeline.core.local_copies import LocalCopies
-from luna_pipeline.core.remote_files import FileStatus
+from luna_pipeline.core.remote_files import FileStatus, RemoteStoreError
 
 __all__ = ["CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
 
@@ -142,7 +142,7 @@ class CutoutStore:
         Raises:
             ValueError: If the uid is not fit to be a file's name.
         """
-        if not re.fullmatch(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}", series_instance_uid):
+        if not is_name(series_instance_uid):
             msg = f"A series_instance_uid must be letters, digits, '.', '-', '_', got {series_instance_uid!r}."
             raise ValueError(f"{msg} Check the CT's header or the file's name.")
         return self.root / f"{series_instance_uid}.npz"
@@ -257,7 +257,9 @@ class CutoutStore:
                 members, header = self._described(file, series_instance_uid)
                 _read(file, members, header)
                 name = first_overwritten(file, members)
-        except (FileNotFoundError, DamagedCutoutsError) as error:
+        except RemoteStoreError:
+            raise
+        except (OSError, DamagedCutoutsError) as error:
             return str(error)
         if name is None:
             return None
@@ -278,7 +280,9 @@ class CutoutStore:
 
     def listing(self) -> dict[str, FileStatus]:
         """Return size, version and time of each file of cutouts by its name, without opening one."""
-        return {name: status for name, status in listing(self.root).items() if name.endswith(".npz")}
+        found = listing(self.root)
+        # What others put into the folder, or below it, is none of ours.
+        return {name: found[name] for name in found if name.endswith(".npz") and is_name(name.removesuffix(".npz"))}
 
     def sweep(self, *, older_than_seconds: float = 3600.0) -> list[Path]:
         """Remove what killed writers left behind; see ``sweep_temporary_files``."""
@@ -301,7 +305,7 @@ class CutoutStore:
         if version not in READABLE_VERSIONS or uid != series_instance_uid or not is_complete:
             missing = "" if is_complete else " without fingerprint or chunk shape"
             msg = (
-                f"A file of cutouts must be of series {series_instance_uid} in format {READABLE_VERSIONS}, got series "
+                f"A file of cutouts must be of its series in format {READABLE_VERSIONS}, got series "
                 f"{uid} in format {version}{missing} ({file.name}). Cut the series again."
             )
             raise DamagedCutoutsError(msg)

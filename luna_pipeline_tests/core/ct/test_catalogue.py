@@ -231,3 +231,11 @@ def test_a_catalogue_survives_parquet(tmp_path):
     stored = pd.read_parquet(tmp_path / "catalogue.parquet")
     assert grid_of_row(stored.iloc[0]) == grid_of_row(catalogue.iloc[0])
     assert np.array_equal(stored.fingerprint, catalogue.fingerprint)
+
+
+def test_a_ct_whose_name_could_not_name_a_file_is_left_out_and_costs_the_others_nothing(tmp_path):
+    for name in ("1.2.1", "scan 1"):
+        write_ct(tmp_path, name, random_hounsfield((4, 5, 6)))
+    catalogue = catalogue_series(tmp_path, patient_key=b"key").set_index("series_instance_uid")
+    assert catalogue["is_readable"].to_dict() == {"1.2.1": True, "scan 1": False}
+    assert "must be named by letters" in catalogue.loc["scan 1", "reason"]

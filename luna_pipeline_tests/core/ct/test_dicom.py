@@ -189,7 +189,14 @@ def test_a_report_on_the_series_spoils_nothing(folder):
 
 @pytest.mark.parametrize("uid", ["1.2", "9.9.9"])
 def test_a_series_that_is_not_there_is_refused_with_those_that_are(folder, uid):
-    assert f"must hold series {uid}, got ['{UID}']" in reason_of(folder, uid)
+    reason = reason_of(folder, uid)
+    assert f"must hold the series that is asked for, got ['{UID}']" in reason
+    assert f"series {uid})" in reason
+
+
+def test_what_a_system_hides_beside_the_slices_is_no_slice(folder):
+    (folder / "._slice0001.dcm").write_bytes(b"finder")
+    assert read_ct(folder, series_instance_uid=UID).hounsfield.ndim == 3
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -173,7 +173,9 @@ def test_the_compiled_helper_refuses_sizes_that_are_not_those_of_the_arrays():
 @pytest.mark.parametrize("padding_hu", [-2000, -2048, -3024, -1025])
 def test_padding_becomes_air_in_every_window(padding_hu):
     hounsfield = np.array([padding_hu, -1024, -1000, 40], dtype=np.int16).reshape(1, 2, 2)
-    for lower_hu, expected in ((-1000, [-1000, -1000, -1000, 40]), (-3024, [-1000, -1024, -1000, 40])):
+    windows = {-1000: -1000, -1001: -1001, -1024: -1024, -3024: -1024}
+    for lower_hu, lowest_measured_hu in windows.items():
+        expected = [-1000, lowest_measured_hu, -1000, 40]
         chunk = cut_chunks(hounsfield, np.array([[0, 1, 1]]), CuttingParameters((1, 2, 2), (lower_hu, 1000)))
         assert chunk.ravel().tolist() == expected
 
@@ -255,3 +257,10 @@ def test_parameters_from_json_equal_those_from_code():
         "edge_rule": "pad",
         "resampling": None,
     }
+
+
+def test_centres_in_another_memory_order_are_cut_the_same():
+    hounsfield, centers = random_hounsfield(SIZE_IRC), corners_and(10)
+    np.testing.assert_array_equal(
+        cut_chunks(hounsfield, np.asfortranarray(centers), SMALL), cut_chunks(hounsfield, centers, SMALL)
+    )

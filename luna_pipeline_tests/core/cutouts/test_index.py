@@ -108,3 +108,22 @@ def test_a_series_without_a_fold_is_refused(made):
     candidates, store = made
     with pytest.raises(ValueError, match=r"got none for 1 \(first: series 1\.2\.3\)"):
         build_cutout_index(candidates, FOLDS[FOLDS["series_instance_uid"] != UIDS[2]], store)
+
+
+def test_a_series_without_a_fitting_file_is_left_out_by_name(made, tmp_path):
+    candidates, store = made
+    few = CutoutStore(tmp_path)
+    for uid in UIDS[:2]:
+        few.write(uid, store.read(uid))
+    whole = build_cutout_index(candidates, FOLDS, store)
+    one_more = pd.concat([candidates, candidates.iloc[[0]].assign(candidate_id=1)], ignore_index=True)
+    left_out: dict[str, str] = {}
+    index = build_cutout_index(one_more, FOLDS, few, left_out=left_out)
+    assert sorted(left_out) == [UIDS[0], UIDS[2]]
+    assert "must hold the table's" in left_out[UIDS[0]]
+    assert "must be cut before" in left_out[UIDS[2]]
+    expected = whole[whole["series_instance_uid"] == UIDS[1]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        index.astype({"series_instance_uid": str, "fingerprint": str}),
+        expected.astype({"series_instance_uid": str, "fingerprint": str}),
+    )

@@ -10,6 +10,7 @@ import pytest
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.contents import content_fingerprint
+from luna_pipeline.core.ct.reading import read_ct
 from luna_pipeline.core.cutouts import job as module
 from luna_pipeline.core.cutouts.job import state_of
 from luna_pipeline.core.cutouts.store import CutoutStore
@@ -117,3 +118,31 @@ def test_what_was_noted_of_another_look_does_not_count(made):
     assert store.kept_ct_content(UIDS[0], "other look") is None
     (store.root / ".ct_contents" / f"{UIDS[0]}.json").write_text("[torn")
     assert store.kept_ct_content(UIDS[0], "look") is None
+
+
+def test_a_ct_that_is_replaced_while_it_is_cut_is_refused_and_leaves_no_file(made, monkeypatch):
+    root, _, store = made
+    store.remove(UIDS[0])
+
+    def replaced_meanwhile(path, *, series_instance_uid):
+        ct = read_ct(path, series_instance_uid=series_instance_uid)
+        other = root / "new.part"
+        other.write_bytes(bytes((root / f"{UIDS[0]}.raw").stat().st_size))
+        other.rename(root / f"{UIDS[0]}.raw")
+        return ct
+
+    monkeypatch.setattr(module, "read_ct", replaced_meanwhile)
+    summary = service_of(made).cut_many()
+    assert "must stay as it is while it is read" in summary.failed[UIDS[0]]
+    assert UIDS[0] not in store.uids()
+    monkeypatch.undo()
+    assert service_of(made).cut_many().cut == [UIDS[0]]
+    assert (np.asarray(store.read(UIDS[0]).ct_chunks) == 0).any()
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_damaged(made):
+    store = made[2]
+    store.path(UIDS[0]).unlink()
+    store.path(UIDS[0]).mkdir()
+    assert service_of(made).plan()["state"].tolist() == ["damaged", "current", "current"]
+    assert "directory" in store.check(UIDS[0])

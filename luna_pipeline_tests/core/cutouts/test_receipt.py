@@ -19,7 +19,7 @@ def receipt(tmp_path) -> Receipt:
         tables=[tmp_path / "tables" / "candidates.parquet", tmp_path / "tables" / "never_made.parquet"],
         request={"edge_rule": "pad", "shape": (1, 2)},
     )
-    made.write(made.glance())
+    made.write(made.glance(), made.files())
     return made
 
 
@@ -56,9 +56,9 @@ def test_another_request_is_another_matter(receipt):
 def test_an_edit_while_cutting_is_seen_afterwards(receipt, tmp_path):
     before = receipt.glance()
     (tmp_path / "data" / "annotations.csv").write_text("seriesuid,coordX\n")
-    receipt.write(before)
+    receipt.write(before, receipt.files())
     assert not receipt.holds()
-    receipt.write(receipt.glance())
+    receipt.write(receipt.glance(), receipt.files())
     assert receipt.holds()
 
 

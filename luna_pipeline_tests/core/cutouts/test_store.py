@@ -362,3 +362,11 @@ def test_a_last_header_of_another_length_leaves_the_old_file(store, path):
     with pytest.raises(ValueError, match="another length of header"):
         store.write(UID, cutouts, final_header=lambda: {**cutouts.header, "more": 1})
     assert path.read_bytes() == before
+
+
+def test_what_others_put_into_the_folder_is_none_of_ours(store, path):
+    (store.root / "old").mkdir()
+    for name in (f"old/{UID}.npz", "a b.npz", "notes.txt"):
+        (store.root / name).write_bytes(b"other")
+    assert store.uids() == [UID]
+    assert path.name in store.listing()
