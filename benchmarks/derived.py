@@ -85,10 +85,12 @@ def at_most(name: str, value: float, bound: float) -> dict[str, Any]:
 def _one_series(results: Results) -> list[dict[str, Any]]:
     section = results["one_series"]
     reached = ratios(section)["project"]
+    plain = median_ms(section, "read_write") / median_ms(section, "project")
     return [
         at_least("one series, times the tutorial", reached["times_tutorial"], 40),
         at_least("one series, times the tutorial without its CSV", reached["times_tutorial_without_csv"], 15),
-        at_least("one series, share of the read + write limit", reached["share_of_limit"], 0.8),
+        at_least("one series, share of plainly reading and writing the bytes", plain, 0.8),
+        at_least("one series, share of the fastest read + write known (room reserved)", reached["share_of_limit"], 0.8),
     ]
 
 
