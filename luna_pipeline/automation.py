@@ -3,6 +3,7 @@
 import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 TABLE_SUFFIX = ".csv"
 MAX_REQUESTS = 3
 """How often the sensor asks for the same change when the runs fail; the nightly schedule asks again."""
+
+LOST_AFTER = timedelta(hours=24)
+"""A run under way keeps others from starting for so long at most."""
 
 _ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
@@ -83,9 +87,16 @@ def _not_now(instance: dg.DagsterInstance, paths: LunaPaths) -> dg.SkipReason | 
     if not paths.settings.data_dir.is_dir():
         return dg.SkipReason(f"There is no data root {paths.settings.data_dir}")
     run = _newest_run(instance)
-    if run is not None and run.status not in _ENDED:
+    if run is not None and run.status not in _ENDED and not _is_lost(instance, run):
         return dg.SkipReason(f"Run {run.run_id} of `{recut_changed.name}` is under way")
     return None
+
+
+def _is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run that never ended is so old that nobody works on it any more: the machine went down with it."""
+    record = instance.get_run_record_by_id(run.run_id)
+    age = datetime.now(UTC) - record.create_timestamp.astimezone(UTC) if record else timedelta(0)
+    return age > LOST_AFTER
 
 
 def _newest_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:

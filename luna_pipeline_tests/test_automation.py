@@ -1,6 +1,7 @@
 """When the sensor and the nightly schedule ask for a run, and when they do not."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -142,7 +143,7 @@ def _night(luna: Luna) -> str | None:
     return result.skip_message
 
 
-def test_night_asks_for_what_the_sensor_cannot_see_and_confirms_the_rest(luna: Luna):
+def test_night_asks_for_what_the_sensor_cannot_see_and_confirms_the_rest(luna: Luna, monkeypatch):
     assert _night(luna) is None
     assert luna.run("ingest").success
     assert luna.run("cut").success
@@ -159,3 +160,5 @@ def test_night_asks_for_what_the_sensor_cannot_see_and_confirms_the_rest(luna: L
     assert _night(luna) is None
     luna.instance.create_run_for_job(defs.resolve_job_def("recut_changed"), status=dg.DagsterRunStatus.STARTED)
     assert "under way" in str(_night(luna))
+    monkeypatch.setattr(automation, "LOST_AFTER", timedelta(seconds=-1))
+    assert _night(luna) is None, "a run that the machine went down with stops nothing for ever"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.errors import UnreadableCtError
 
 _INT16 = np.iinfo(np.int16)
+_PART_VOXELS = 1 << 20
 
 
 def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[np.int16]:
@@ -25,16 +26,22 @@ def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[
     """
     if values.dtype == np.int16:
         return values
-    if np.issubdtype(values.dtype, np.floating):
-        num_bad = int(np.sum(~np.isfinite(values)))
-        if num_bad:
-            msg = (
-                f"HU must be finite, got {num_bad} voxels that are not (series {series_instance_uid}). "
-                "Write the CT again."
-            )
-            raise UnreadableCtError(msg)
-        values = np.rint(values)
-    return np.asarray(np.clip(values, _INT16.min, _INT16.max), dtype=np.int16)
+    flat, hounsfield = values.reshape(-1), np.empty(values.size, dtype=np.int16)
+    num_bad = 0
+    # A part at a time: a whole CT of floats beside the one that is read would be several CTs in memory.
+    for start in range(0, flat.size, _PART_VOXELS):
+        part = flat[start : start + _PART_VOXELS]
+        if np.issubdtype(part.dtype, np.floating):
+            is_finite = np.isfinite(part)
+            num_bad += int(np.count_nonzero(~is_finite))
+            part = np.rint(part, where=is_finite, out=np.zeros_like(part))
+        hounsfield[start : start + len(part)] = np.clip(part, _INT16.min, _INT16.max)
+    if num_bad:
+        msg = (
+            f"HU must be finite, got {num_bad} voxels that are not (series {series_instance_uid}). Write the CT again."
+        )
+        raise UnreadableCtError(msg)
+    return hounsfield.reshape(values.shape)
 
 
 def check_voxel_kind(kind: str, *, num_channels: int, num_bytes: int, series_instance_uid: str) -> None:

@@ -6,8 +6,9 @@ label re-cuts nothing.
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -31,6 +32,7 @@ from luna_pipeline.core.cutouts.stored_zip import Member
 from luna_pipeline.core.files import (
     AnyPath,
     is_name,
+    is_remote,
     listing,
     opened,
     read_bytes,
@@ -251,7 +253,16 @@ class CutoutStore:
             remove(path)
 
     def check(self, series_instance_uid: str) -> str | None:
-        """Read the whole file and say in one line why it is damaged or missing; None where it is right."""
+        """Read the whole file and say in one line why it is damaged or missing; None where it is right.
+
+        Of a file in S3 it is the object that is read, and not the copy that may be there already.
+        """
+        if not is_remote(self.root):
+            return self._damage(series_instance_uid)
+        with tempfile.TemporaryDirectory() as folder:
+            return replace(self, copies=LocalCopies(Path(folder)))._damage(series_instance_uid)
+
+    def _damage(self, series_instance_uid: str) -> str | None:
         try:
             with self._opened(series_instance_uid, is_mapped=True) as file:
                 members, header = self._described(file, series_instance_uid)
