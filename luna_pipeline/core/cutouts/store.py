@@ -10,12 +10,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.aligned_npz import (
     DamagedCutoutsError,
     first_overwritten,
@@ -25,9 +24,9 @@ from luna_pipeline.core.cutouts.aligned_npz import (
     read_json,
     write_aligned_npz,
 )
-from luna_pipeline.core.cutouts.chunks import Chunks, CtChunks
-from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
+from luna_pipeline.core.cutouts.series_cutouts import ARRAYS, CutoutSource, SeriesCutouts, build_header
 from luna_pipeline.core.cutouts.stored_zip import Member
 from luna_pipeline.core.files import (
     AnyPath,
@@ -45,82 +44,16 @@ from luna_pipeline.core.files import (
 from luna_pipeline.core.local_copies import LocalCopies
 from luna_pipeline.core.remote_files import FileStatus, RemoteStoreError
 
-__all__ = ["CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
+__all__ = ["CutoutSource", "CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
 
-FORMAT_VERSION = 2
 # Version 1 lacks ct_content among the fingerprints and has its rows in the order of their ids.
 READABLE_VERSIONS = (1, 2)
-_ARRAYS = {"ct_chunks": np.int16, "center_irc": np.int32, "center_xyz": np.float64, "candidate_id": np.int64}
 _KNOWN_FOLDER = ".ct_contents"
-_MEMBERS = (*_ARRAYS, "header")
+_MEMBERS = (*ARRAYS, "header")
 
 
 class CutoutWriteError(OSError):
     """A file of cutouts that could not be written: full disk, no right, read-only folder."""
-
-
-@dataclass(frozen=True, eq=False)
-class SeriesCutouts:
-    """The cutouts of one series.
-
-    Attributes:
-        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col; from a file it is a view
-            of the mapped file, from a CT it is cut when it is asked for.
-        center_irc: Voxel of each candidate in the CT, int32 (N, 3).
-        center_xyz: World mm of each candidate, float64 (N, 3).
-        candidate_id: int64 (N,).
-        header: Geometry, parameters and fingerprints, as JSON knows them.
-
-    Raises:
-        ValueError: If dtypes differ, or the arrays are not of one length.
-    """
-
-    ct_chunks: Chunks
-    center_irc: NDArray[np.int32]
-    center_xyz: NDArray[np.float64]
-    candidate_id: NDArray[np.int64]
-    header: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        got = {name: getattr(self, name) for name in _ARRAYS}
-        count, chunk_shape = len(self.candidate_id), self.ct_chunks.shape[1:]
-        shapes = {"ct_chunks": (count, *chunk_shape), "candidate_id": (count,)}
-        is_right = all(
-            array.dtype == _ARRAYS[name] and array.shape == shapes.get(name, (count, 3)) for name, array in got.items()
-        )
-        if not is_right or list(chunk_shape) != self.header.get("chunk_shape_irc"):
-            found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in got.items())
-            msg = (
-                "Cutouts must be int16, int32, float64 and int64 arrays of one length with the header's "
-                f"chunk shape {self.header.get('chunk_shape_irc')}, got {found}. Cut with cut_chunks."
-            )
-            raise ValueError(msg)
-
-
-def build_header(
-    series_instance_uid: str, *, grid: VoxelGrid, parameters: CuttingParameters, fingerprint: Fingerprint
-) -> dict[str, Any]:
-    """Return what a file says about itself: enough to use it without the CT and the tables it came from."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "series_instance_uid": series_instance_uid,
-        "spacing_mm": [float(value) for value in grid.spacing_mm],
-        "origin_xyz": [float(value) for value in grid.origin_xyz],
-        "direction": [float(value) for value in grid.direction],
-        **parameters.as_dict(),
-        "fingerprints": fingerprint.as_dict(),
-        "note": "research use only",
-    }
-
-
-class CutoutSource(Protocol):
-    """Whatever has the cutouts of each series: a store, or the CTs themselves."""
-
-    def read(self, series_instance_uid: str, /) -> SeriesCutouts:
-        """Return the cutouts of a series."""
-
-    def identity(self, series_instance_uid: str, /) -> tuple[NDArray[np.int64], str]:
-        """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +106,7 @@ class CutoutStore:
             msg = f"Cutouts must be of their file's series, got {cutouts.header.get('series_instance_uid')!r}"
             raise ValueError(f"{msg} (series {series_instance_uid}). Build the header for this series.")
         header = _Header(cutouts.header, final_header or (lambda: cutouts.header))
-        arrays = {name: _contiguous(getattr(cutouts, name)) for name in _ARRAYS}
+        arrays = {name: _contiguous(getattr(cutouts, name)) for name in ARRAYS}
         try:
             with written_atomically(path, is_synced=self.is_synced) as file:
                 return write_aligned_npz(file, {**arrays, "header": header})
@@ -346,9 +279,9 @@ def _contiguous(array: NDArray[Any] | CtChunks) -> NDArray[Any] | CtChunks:
 
 def _read(file: BinaryIO, members: dict[str, Member], header: dict[str, Any]) -> SeriesCutouts:
     row_shapes = {"ct_chunks": tuple(header["chunk_shape_irc"]), "candidate_id": ()}
-    rows = {name: np.dtype((dtype, row_shapes.get(name, (3,)))) for name, dtype in _ARRAYS.items()}
+    rows = {name: np.dtype((dtype, row_shapes.get(name, (3,)))) for name, dtype in ARRAYS.items()}
     mapped = map_members(file, members, rows)
-    small = {name: mapped[name].copy() for name in _ARRAYS if name != "ct_chunks"}
+    small = {name: mapped[name].copy() for name in ARRAYS if name != "ct_chunks"}
     try:
         return SeriesCutouts(ct_chunks=mapped["ct_chunks"], header=header, **small)
     except ValueError as error:

@@ -1,0 +1,79 @@
+"""The cutouts of one series as a value, whether they come from a file or are cut when they are asked for."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.cutouts.chunks import Chunks
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.fingerprint import Fingerprint
+
+FORMAT_VERSION = 2
+ARRAYS = {"ct_chunks": np.int16, "center_irc": np.int32, "center_xyz": np.float64, "candidate_id": np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesCutouts:
+    """The cutouts of one series.
+
+    Attributes:
+        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col; from a file it is a view
+            of the mapped file, from a CT it is cut when it is asked for.
+        center_irc: Voxel of each candidate in the CT, int32 (N, 3).
+        center_xyz: World mm of each candidate, float64 (N, 3).
+        candidate_id: int64 (N,).
+        header: Geometry, parameters and fingerprints, as JSON knows them.
+
+    Raises:
+        ValueError: If dtypes differ, or the arrays are not of one length.
+    """
+
+    ct_chunks: Chunks
+    center_irc: NDArray[np.int32]
+    center_xyz: NDArray[np.float64]
+    candidate_id: NDArray[np.int64]
+    header: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        got = {name: getattr(self, name) for name in ARRAYS}
+        count, chunk_shape = len(self.candidate_id), self.ct_chunks.shape[1:]
+        shapes = {"ct_chunks": (count, *chunk_shape), "candidate_id": (count,)}
+        is_right = all(
+            array.dtype == ARRAYS[name] and array.shape == shapes.get(name, (count, 3)) for name, array in got.items()
+        )
+        if not is_right or list(chunk_shape) != self.header.get("chunk_shape_irc"):
+            found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in got.items())
+            msg = (
+                "Cutouts must be int16, int32, float64 and int64 arrays of one length with the header's "
+                f"chunk shape {self.header.get('chunk_shape_irc')}, got {found}. Cut with cut_chunks."
+            )
+            raise ValueError(msg)
+
+
+def build_header(
+    series_instance_uid: str, *, grid: VoxelGrid, parameters: CuttingParameters, fingerprint: Fingerprint
+) -> dict[str, Any]:
+    """Return what a file says about itself: enough to use it without the CT and the tables it came from."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "series_instance_uid": series_instance_uid,
+        "spacing_mm": [float(value) for value in grid.spacing_mm],
+        "origin_xyz": [float(value) for value in grid.origin_xyz],
+        "direction": [float(value) for value in grid.direction],
+        **parameters.as_dict(),
+        "fingerprints": fingerprint.as_dict(),
+        "note": "research use only",
+    }
+
+
+class CutoutSource(Protocol):
+    """Whatever has the cutouts of each series: a store, or the CTs themselves."""
+
+    def read(self, series_instance_uid: str, /) -> SeriesCutouts:
+        """Return the cutouts of a series."""
+
+    def identity(self, series_instance_uid: str, /) -> tuple[NDArray[np.int64], str]:
+        """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""
