@@ -89,13 +89,18 @@ def phantom_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def laid_out(phantom_source: Path, root: Path) -> Folders:
+    """Put a data root with the small phantom and a Dagster home with the project's settings below a folder."""
+    shutil.copytree(phantom_source, root / "data")
+    (root / "dagster").mkdir()
+    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", root / "dagster/dagster.yaml")
+    return Folders(root, num_series=6)
+
+
 @pytest.fixture
 def folders(phantom_source: Path, tmp_path: Path) -> Folders:
     """A data root of one's own with the small phantom, an empty home and an empty Dagster home."""
-    shutil.copytree(phantom_source, tmp_path / "data")
-    (tmp_path / "dagster").mkdir()
-    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", tmp_path / "dagster/dagster.yaml")
-    return Folders(tmp_path, num_series=6)
+    return laid_out(phantom_source, tmp_path)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.conftest import Folders, laid_out
 from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.test_alerts import Webhook
 from luna_pipeline_tests.test_interruptions import run_to_end
@@ -83,10 +83,7 @@ class Watched(Site):
 def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """`dagster dev` on a phantom that is cut, without one CT, and a classifier trained on it."""
     root = tmp_path_factory.mktemp("daemon")
-    shutil.copytree(phantom_source, root / "data")
-    (root / "dagster").mkdir()
-    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", root / "dagster/dagster.yaml")
-    folders = Folders(root, num_series=6)
+    folders = laid_out(phantom_source, root)
     for path in (root / "data").rglob(f"{_late(folders)}.*"):
         shutil.move(path, root / path.name)
     assert run_to_end(folders, "recut_changed") == 0

@@ -12,7 +12,7 @@ import requests
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.partitions import versions_by_series
-from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.conftest import Folders, laid_out
 from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.test_interruptions import run_to_end
 
@@ -54,10 +54,7 @@ class Site:
 def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`dagster dev` on a phantom that is catalogued but not cut."""
     root = tmp_path_factory.mktemp("ui")
-    shutil.copytree(phantom_source, root / "data")
-    (root / "dagster").mkdir()
-    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", root / "dagster/dagster.yaml")
-    folders = Folders(root, num_series=6)
+    folders = laid_out(phantom_source, root)
     assert run_to_end(folders, "ingest") == 0
     port = free_port()
     command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]

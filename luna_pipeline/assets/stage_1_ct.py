@@ -28,20 +28,17 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
     whether it is readable and why not. Registers each readable series as a partition; a series whose CT is gone
     stays registered until it is pruned. Size: 888 rows for LUNA16.
     """
-    from luna_pipeline.core.ct.catalogue import catalogue_series
-    from luna_pipeline.core.ct.kept_catalogue import num_rows_kept, read_kept_catalogue
-    from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.files import folder_digest
+    from luna_pipeline.launchers.cutting import catalogue_of, cutout_store
 
     started = time.perf_counter()
     settings = paths.settings
     # Before looking: a CT that arrives in between is then seen as a change, not lost.
     inputs = folder_digest(settings.data_dir, by_content=".csv")
-    kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
-    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
+    catalogue, num_kept = catalogue_of(settings)
     readable = catalogue[catalogue["is_readable"]]
     register_series(context.instance, readable["series_instance_uid"])
-    gone = gone_series(context.instance, catalogue, CutoutStore(settings.cutouts_dir))
+    gone = gone_series(context.instance, catalogue, cutout_store(settings))
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         context.log.warning("Left out %s: %s", row.path, row.reason)
     for uid in gone:
@@ -49,7 +46,7 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
     metadata: dict[str, Any] = {
         "num_series": len(readable),
         "num_unreadable": len(catalogue) - len(readable),
-        "num_kept": num_rows_kept(catalogue, kept),
+        "num_kept": num_kept,
         "num_gone": len(gone),
         "gone": dg.MetadataValue.json(gone),
         "num_bytes": int(readable["num_bytes"].sum()),

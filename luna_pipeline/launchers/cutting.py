@@ -126,13 +126,17 @@ def create_cutouts(
     return summary
 
 
-def catalogue_of(settings: Settings) -> "pd.DataFrame":
-    """Return the catalogue of the data root; headers in folders that have not changed since the last one stay shut."""
+def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
+    """Return the catalogue of the data root, and how many of its rows are those of the last one.
+
+    Headers in folders that have not changed since stay shut.
+    """
     from luna_pipeline.core.ct.catalogue import catalogue_series
-    from luna_pipeline.core.ct.kept_catalogue import read_kept_catalogue
+    from luna_pipeline.core.ct.kept_catalogue import num_rows_kept, read_kept_catalogue
 
     kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
-    return catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
+    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
+    return catalogue, num_rows_kept(catalogue, kept)
 
 
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
@@ -140,7 +144,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.schemas import write_table
 
-    catalogue = catalogue_of(settings)
+    catalogue, _ = catalogue_of(settings)
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         report(f"Left out {row.path}: {row.reason}")
     tables = build_candidates(settings.data_dir, catalogue)

@@ -47,7 +47,7 @@ def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
     """
     store = cutout_store(settings)
     # A series that is there but cannot be read is no reason to throw its cutouts away.
-    catalogue = catalogue_of(settings)
+    catalogue, _ = catalogue_of(settings)
     gone = sorted(set(store.uids()) - set(catalogue["series_instance_uid"]))
     for uid in gone:
         report(f"{'Removed' if is_removed else 'Would remove'} {store.path(uid)} ({store.num_bytes(uid)} bytes)")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,32 +61,11 @@ class Fingerprint:
         }
 
 
-def rows_fingerprint(rows: "pd.DataFrame") -> str:
-    """Digest ids and places (x_mm, y_mm, z_mm) of the candidates of one series, whatever their order."""
-    return _sha256(_packed(rows, np.argsort(rows["candidate_id"].to_numpy())).tobytes())
-
-
 def parameters_fingerprint(parameters: CuttingParameters) -> str:
     """Digest the cutting parameters."""
     # What is not set does not count: a parameter that is added later leaves the digests of before as they are.
     values = {name: value for name, value in parameters.as_dict().items() if value is not None}
     return _sha256(json.dumps(values, sort_keys=True).encode())
-
-
-def series_fingerprint(catalogue_row: Any, rows: "pd.DataFrame", parameters: CuttingParameters) -> Fingerprint:
-    """Return the fingerprint of one series.
-
-    Args:
-        catalogue_row: The series' row of the catalogue (a ``pd.Series`` or a tuple of ``itertuples``).
-        rows: Its candidates; may be empty.
-        parameters: The cutting parameters.
-    """
-    return Fingerprint(
-        ct=str(catalogue_row.fingerprint),
-        rows=rows_fingerprint(rows),
-        parameters=parameters_fingerprint(parameters),
-        code=CUTTING_CODE_VERSION,
-    )
 
 
 def fingerprints_of(
@@ -109,7 +88,7 @@ def fingerprints_of(
 
 
 def _rows_digests(candidates: "pd.DataFrame") -> dict[str, str]:
-    """Do what rows_fingerprint does for all series at once: LUNA16's table takes a tenth of a second."""
+    """Digest ids and places of the candidates of each series, by id: LUNA16's table takes a tenth of a second."""
     # Here alone a table is needed: a process that cuts one series need not load pandas.
     from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 

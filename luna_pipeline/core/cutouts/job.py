@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,30 +42,41 @@ class CutOutcome:
     fingerprint: str
 
 
-def state_of(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> tuple[State, str]:
-    """Compare the file that is there with what is wanted; no CT and no chunk is read.
+class Look(NamedTuple):
+    """How the file of a series compares with what is wanted.
 
-    Returns:
-        The state, and why it is so. ``touched``: the CT's files look otherwise than when the series was cut; whether
-        they are, reading them tells.
+    Attributes:
+        state: ``touched``: the CT's files look otherwise than when the series was cut; whether they are, reading them
+            tells.
+        why: What differs, or how the file is damaged.
+        digest: Of the fingerprint in its header; empty where there is no readable one.
     """
+
+    state: State
+    why: str = ""
+    digest: str = ""
+
+
+def look_at(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> Look:
+    """Compare the file that is there with what is wanted; no CT and no chunk is read."""
     try:
         recorded = store.header(series_instance_uid)["fingerprints"]
     except FileNotFoundError:
-        return "missing", ""
+        return Look("missing")
     except RemoteStoreError:
         raise
     except (OSError, DamagedCutoutsError) as error:
         # A file that the disk no longer gives back is as good as lost.
-        return "damaged", str(error)
-    differences = wanted.differences(recorded)
-    if differences != ["ct"]:
-        return ("changed", ", ".join(differences)) if differences else ("current", "")
+        return Look("damaged", str(error))
+    digest, differences = str(recorded["digest"]), wanted.differences(recorded)
+    if not differences:
+        return Look("current", digest=digest)
     content = recorded.get("ct_content")
-    if not content:
-        return "changed", "ct"
-    is_kept = store.kept_ct_content(series_instance_uid, wanted.ct) == content
-    return ("current", "") if is_kept else ("touched", "ct")
+    if differences != ["ct"] or not content:
+        return Look("changed", ", ".join(differences), digest)
+    if store.kept_ct_content(series_instance_uid, wanted.ct) == content:
+        return Look("current", digest=digest)
+    return Look("touched", "ct", digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +110,19 @@ class SeriesJob:
             OSError: If the disk is full or read-only.
         """
         started = time.perf_counter()
-        state, _ = state_of(self.store, self.series_instance_uid, self.wanted)
-        if state == "current" or (state == "touched" and self._holds_the_same_ct()):
-            num_bytes, is_cut = self.store.num_bytes(self.series_instance_uid), False
+        look = look_at(self.store, self.series_instance_uid, self.wanted)
+        is_current = look.state == "current" or (look.state == "touched" and self._holds_the_same_ct())
+        if is_current:
+            num_bytes, digest = self.store.num_bytes(self.series_instance_uid), look.digest
         else:
-            num_bytes, is_cut = self._cut(), True
+            num_bytes, digest = self._cut()
         return CutOutcome(
             series_instance_uid=self.series_instance_uid,
-            outcome="cut" if is_cut else "current",
+            outcome="current" if is_current else "cut",
             num_candidates=len(self.candidate_id),
             num_bytes=num_bytes,
             seconds=time.perf_counter() - started,
-            fingerprint=str(self.store.digest(self.series_instance_uid)),
+            fingerprint=digest,
         )
 
     def cutouts(self) -> SeriesCutouts:
@@ -122,7 +134,8 @@ class SeriesJob:
         """
         return self._cutouts_of(read_ct(self.path, series_instance_uid=self.series_instance_uid), self.wanted)
 
-    def _cut(self) -> int:
+    def _cut(self) -> tuple[int, str]:
+        """Write the file; return its size and the digest of its fingerprint."""
         before = self._looks()
         ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
@@ -135,7 +148,8 @@ class SeriesJob:
                 self._refuse_other_looks(before)
                 return self._header(ct, known)
 
-            return self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
+            num_bytes = self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
+        return num_bytes, replace(self.wanted, ct_content=content.result()).digest
 
     def _looks(self) -> list[tuple[str, int, int, int]]:
         if self.path.is_dir():

@@ -18,13 +18,13 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
-from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, state_of
+from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, look_at
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import run_jobs
 from luna_pipeline.core.files import AnyPath, is_remote
 
 _PLACE = ["x_mm", "y_mm", "z_mm"]
-_SETTLED_BY = ["series_instance_uid", "state", "why", "num_rows"]
+_PLAN_COLUMNS = ["series_instance_uid", "state", "why", "num_rows", "num_bytes", "digest"]
 _REQUESTS_AT_ONCE = 16
 # A candidate's other members: center_irc, center_xyz and candidate_id.
 _BYTES_A_ROW = 3 * 4 + 3 * 8 + 8
@@ -116,8 +116,8 @@ class CtCutoutService:
         Returns:
             A row a series: series_instance_uid; state ``missing``, ``damaged``, ``changed``, ``touched`` (the CT's
             files look otherwise; reading them tells whether they are), ``current`` or, for a series asked for by
-            name, ``unreadable``; why; num_rows; num_bytes to be written. An overwritten chunk is seen by
-            ``CutoutStore.check`` only.
+            name, ``unreadable``; why; num_rows; num_bytes to be written; digest of the fingerprint of the file that is
+            there. An overwritten chunk is seen by ``CutoutStore.check`` only.
         """
         asked = self.uids if uids is None else list(uids)
         if is_remote(self.store.root):
@@ -126,8 +126,7 @@ class CtCutoutService:
                 rows = list(pool.map(self._planned, asked))
         else:
             rows = [self._planned(uid) for uid in asked]
-        columns = ["series_instance_uid", "state", "why", "num_rows", "num_bytes"]
-        return pd.DataFrame(rows, columns=columns).astype({"num_rows": "int64", "num_bytes": "int64"})
+        return pd.DataFrame(rows, columns=_PLAN_COLUMNS).astype({"num_rows": "int64", "num_bytes": "int64"})
 
     def check_free_space(self, plan: pd.DataFrame) -> tuple[int, float]:
         """Return the bytes needed at the worst moment of carrying out the plan, and the bytes free (inf in S3).
@@ -230,27 +229,27 @@ class CtCutoutService:
         """Yield what is settled without work first, then each series as it is done."""
         listed = self.store.listing()
         open_uids = []
-        for uid, state, why, num_rows in zip(*(plan[name] for name in _SETTLED_BY), strict=True):
+        for uid, state, why, num_rows, _, digest in zip(*(plan[name] for name in _PLAN_COLUMNS), strict=True):
+            status = listed.get(f"{uid}.npz")
             if state == "unreadable":
                 yield uid, why
-            elif state == "current":
-                size = listed[f"{uid}.npz"].num_bytes
-                yield uid, CutOutcome(uid, "current", num_rows, size, 0.0, str(self.store.digest(uid)))
+            elif state == "current" and status is not None:
+                yield uid, CutOutcome(uid, "current", num_rows, status.num_bytes, 0.0, digest)
             else:
                 open_uids.append(uid)
         yield from run_jobs(map(self.job, open_uids), workers=workers)
 
-    def _planned(self, uid: str) -> tuple[str, str, str, int, int]:
+    def _planned(self, uid: str) -> tuple[str, str, str, int, int, str]:
         num_rows = len(self._rows_of.get(uid, ()))
         try:
             self._path_of(uid)
         except UnreadableCtError as error:
-            return uid, "unreadable", str(error), num_rows, 0
-        state, why = state_of(self.store, uid, self._fingerprints[uid])
+            return uid, "unreadable", str(error), num_rows, 0, ""
+        look = look_at(self.store, uid, self._fingerprints[uid])
         num_bytes = 0
-        if state not in {"current", "touched"}:
+        if look.state not in {"current", "touched"}:
             num_bytes = num_rows * (self.parameters.num_chunk_bytes + _BYTES_A_ROW) + _BYTES_A_FILE
-        return uid, state, why, num_rows, num_bytes
+        return uid, look.state, look.why, num_rows, num_bytes, look.digest
 
     def _path_of(self, uid: str) -> Path:
         if uid in self._paths:

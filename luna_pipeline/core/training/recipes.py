@@ -34,13 +34,11 @@ def demo() -> TrainingConfig:
     """The baseline for a few hundred cutouts and two minutes of a small machine.
 
     Small batches make many steps of few samples, one nodule to two others shows the few nodules more often, and
-    dropout, which needs many epochs to pay, is left out. The learning rate falls fast: with few candidates the last of
-    five epochs would otherwise still be in full swing, and which one is kept a matter of luck.
+    dropout, which needs many epochs to pay, is left out.
     """
     return replace(
         nodule_baseline(),
         network=NetworkConfig(block="batch_norm"),
-        scheduler=SchedulerConfig(gamma=0.6),
         ratio=NoduleRatio(nodule=1, non_nodule=2),
         num_epochs=5,
         batch_size=8,

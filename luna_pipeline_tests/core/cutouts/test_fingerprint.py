@@ -7,12 +7,7 @@ import pytest
 
 from luna_pipeline.core.cutouts import fingerprint as module
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
-from luna_pipeline.core.cutouts.fingerprint import (
-    Fingerprint,
-    fingerprints_of,
-    rows_fingerprint,
-    series_fingerprint,
-)
+from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
 
 PARAMETERS = CuttingParameters()
 
@@ -58,8 +53,12 @@ def test_all_series_at_once_agree_with_one_by_one(catalogue, candidates):
     shuffled = candidates.sample(frac=1, random_state=0)
     at_once = fingerprints_of(catalogue, shuffled, PARAMETERS)
     for row in catalogue[catalogue["is_readable"]].itertuples():
-        rows = candidates[candidates["series_instance_uid"] == row.series_instance_uid]
-        assert at_once[row.series_instance_uid] == series_fingerprint(row, rows, PARAMETERS)
+        uid = row.series_instance_uid
+        rows = candidates[candidates["series_instance_uid"] == uid].sort_values("candidate_id")
+        packed = b"".join(struct.pack("<qddd", r.candidate_id, r.x_mm, r.y_mm, r.z_mm) for r in rows.itertuples())
+        parameters = '{"chunk_shape_irc": [32, 48, 48], "edge_rule": "pad", "hu_window": [-1000, 1000]}'
+        digests = (hashlib.sha256(content).hexdigest() for content in (packed, parameters.encode()))
+        assert at_once[uid] == Fingerprint(row.fingerprint, *digests, "1")
 
 
 def test_the_rows_digest_is_that_of_ids_and_places_by_id(catalogue, candidates):
@@ -89,16 +88,16 @@ def test_an_edited_row_changes_its_series_alone(catalogue, candidates, column):
 
 
 @pytest.mark.parametrize("column", ["x_mm", "y_mm", "z_mm"])
-def test_the_smallest_move_is_a_change(candidates, column):
+def test_the_smallest_move_is_a_change(catalogue, candidates, column):
     rows = candidates.head(2)
     moved = rows.assign(**{column: np.nextafter(rows[column], np.inf)})
-    assert rows_fingerprint(rows) != rows_fingerprint(moved)
+    assert changed_series(catalogue, rows, moved) == ["1.1"]
 
 
-def test_coordinates_that_change_places_are_a_change(candidates):
+def test_coordinates_that_change_places_are_a_change(catalogue, candidates):
     rows = candidates.head(2)
     swapped = rows.rename(columns={"x_mm": "y_mm", "y_mm": "x_mm"})
-    assert rows_fingerprint(rows) != rows_fingerprint(swapped)
+    assert changed_series(catalogue, rows, swapped) == ["1.1"]
 
 
 def test_added_and_removed_rows_change_their_series_alone(catalogue, candidates):

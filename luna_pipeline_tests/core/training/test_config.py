@@ -107,7 +107,7 @@ def test_from_dict_refuses_unknown_and_missing_entries():
 @pytest.mark.seed_defect(48)
 def test_learning_rate_is_still_of_use_after_half_of_a_recipe():
     for config in (nodule_baseline(), demo()):
-        assert config.scheduler.gamma ** (config.num_epochs // 2) > 0.25
+        assert config.scheduler.gamma ** (config.num_epochs // 2) > 0.5
 
 
 @pytest.mark.seed_defect(47)
