@@ -21,6 +21,7 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from luna_pipeline.core.cutouts.stored_zip import END_RECORD_BYTES, Member, central_directory, local_header, placed
+from luna_pipeline.core.remote_files import RemoteStoreError
 
 _BLOCK_BYTES = 1 << 20
 _NPY_HEADER_BYTES = 128
@@ -229,6 +230,9 @@ def _central_directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
             raise zipfile.BadZipFile(msg)
         with zipfile.ZipFile(file) as archive:
             return archive.infolist(), archive.start_dir
+    except RemoteStoreError:
+        # A server that does not answer says nothing about the file.
+        raise
     except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OSError) as error:
         file.seek(0)
         begins = file.read(4)

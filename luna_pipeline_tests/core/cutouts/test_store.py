@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import resource
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from luna_pipeline.core.cutouts import store as store_module
-from luna_pipeline.core.cutouts.aligned_npz import write_aligned_npz
+from luna_pipeline.core.cutouts.aligned_npz import locate_members, write_aligned_npz
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.store import (
     CutoutStore,
@@ -20,6 +21,7 @@ from luna_pipeline.core.cutouts.store import (
     SeriesCutouts,
     build_header,
 )
+from luna_pipeline.core.remote_files import RemoteStoreError
 from luna_pipeline_tests.core.cutouts.examples import FINGERPRINT, GRID, UID, make_cutouts
 
 ARRAYS = ("ct_chunks", "center_irc", "center_xyz", "candidate_id")
@@ -370,3 +372,23 @@ def test_what_others_put_into_the_folder_is_none_of_ours(store, path):
         (store.root / name).write_bytes(b"other")
     assert store.uids() == [UID]
     assert path.name in store.listing()
+
+
+class SilentOnce(io.BytesIO):
+    """A file in an object store that does not answer the first time it is read."""
+
+    name = "s3://bucket/1.2.npz"
+    is_silent = True
+
+    def read(self, *size):
+        if self.is_silent:
+            self.is_silent = False
+            raise RemoteStoreError("The server must answer, got silence.")
+        return super().read(*size)
+
+
+def test_a_server_that_does_not_answer_makes_no_file_damaged(path):
+    file = SilentOnce(path.read_bytes())
+    with pytest.raises(RemoteStoreError):
+        locate_members(file, (*ARRAYS, "header"))
+    assert "ct_chunks" in locate_members(file, (*ARRAYS, "header"))
