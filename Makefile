@@ -34,7 +34,7 @@ help: ## this list
 
 # The stamp is newer than the lock: a second run installs nothing, a changed lock installs again.
 setup: $(VENV)/.installed ## the virtual environment from the lock
-$(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock

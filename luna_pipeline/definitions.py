@@ -7,6 +7,7 @@ from luna_pipeline.assets import (
     stage_1_ct,
     stage_2_candidates,
     stage_3_cutouts,
+    stage_4_baselines,
     stage_4_training,
     stage_5_evaluation,
 )
@@ -14,7 +15,14 @@ from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
-STAGES = [stage_1_ct, stage_2_candidates, stage_3_cutouts, stage_4_training, stage_5_evaluation]
+STAGES = [
+    stage_1_ct,
+    stage_2_candidates,
+    stage_3_cutouts,
+    stage_4_training,
+    stage_4_baselines,
+    stage_5_evaluation,
+]
 PATHS = LunaPaths()
 
 defs = dg.Definitions(

@@ -7,6 +7,7 @@ import dagster as dg
 from upath import UPath
 
 from luna_pipeline.core.files import content_of, exists, read_bytes, sha256_of, write_bytes
+from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         """
         from luna_pipeline.core.training.checkpoints import load_checkpoint
 
+        # Its network may be one of a user's own.
+        load_extensions()
         settings = Settings.from_environment()
         name = context.asset_key.path[-1]
         pointer = settings.checkpoints_dir / name / "current.json"

@@ -34,8 +34,14 @@ index = dg.define_asset_job(
 )
 train_nodule_classifier = dg.define_asset_job(
     "train_nodule_classifier",
-    selection=["cutout_index", "nodule_classifier", "zero_rule_baseline"],
+    selection=["cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline"],
     description="Index the cutouts, train on all folds but the held-out ones.",
+    executor_def=IN_PROCESS,
+)
+train_malignancy_classifier = dg.define_asset_job(
+    "train_malignancy_classifier",
+    selection=["cutout_index", "malignancy_classifier", "malignancy_feature_baseline"],
+    description="Index the cutouts, train on the rated nodules of all folds but the held-out ones.",
     executor_def=IN_PROCESS,
 )
 evaluate = dg.define_asset_job(
@@ -44,7 +50,7 @@ evaluate = dg.define_asset_job(
     description="Score the test fold and report.",
     executor_def=IN_PROCESS,
 )
-ASSET_JOBS = [ingest, cut, index, train_nodule_classifier, evaluate]
+ASSET_JOBS = [ingest, cut, index, train_nodule_classifier, train_malignancy_classifier, evaluate]
 
 
 def job_named(name: str) -> dg.JobDefinition:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.launchers.classification import OpenMlflowRun
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 
@@ -106,13 +107,18 @@ class MlflowRuns(dg.ConfigurableResource[None]):
     paths: LunaPaths
     experiment: str = "luna_pipeline"
 
+    def opener(self, context: dg.AssetExecutionContext) -> "OpenMlflowRun":
+        """Return what opens the MLflow run of an asset, by its name and the id of a run that is continued."""
+        return lambda name, run_id: self.run(context, name=name, run_id=run_id)
+
     @contextlib.contextmanager
-    def run(self, context: dg.AssetExecutionContext, *, name: str) -> Iterator["MlflowRun"]:
-        """Open the MLflow run of this Dagster run; a retry of the Dagster run goes on in the same MLflow run.
+    def run(self, context: dg.AssetExecutionContext, *, name: str, run_id: str | None = None) -> Iterator["MlflowRun"]:
+        """Open the MLflow run of this asset in this Dagster run; a retry of the Dagster run goes on in the same one.
 
         Args:
             context: Of the asset that trains.
             name: What the MLflow run is called.
+            run_id: The MLflow run of a training that is continued, if there is one.
 
         Yields:
             The run: FINISHED afterwards, FAILED after an error, KILLED when the run was interrupted.
@@ -125,23 +131,40 @@ class MlflowRuns(dg.ConfigurableResource[None]):
         settings = self.paths.settings
         settings.local_home.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
-        experiment_id_of(mlflow.MlflowClient(), self.experiment, artifact_location=settings.artifact_location)
+        client = mlflow.MlflowClient()
+        experiment_id = experiment_id_of(client, self.experiment, artifact_location=settings.artifact_location)
         mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
+        opened = self._opened(client, context, name=name, run_id=run_id, experiment_id=experiment_id)
         error: BaseException | None = None
         try:
-            # The constructor stands inside as well: it opens the run before it can fail.
-            MlFlow(self._shim(context, settings))  # type: ignore[no-untyped-call]
-            active: Any = mlflow.active_run()
-            mlflow.set_tag("mlflow.runName", name)
-            yield MlflowRun.at(settings.mlflow_tracking_uri, active.info.run_id)
+            MlFlow(self._shim(context, settings, opened))  # type: ignore[no-untyped-call]
+            # That class gives a run the name of the job.
+            client.set_tag(opened, "mlflow.runName", name)
+            yield MlflowRun.at(settings.mlflow_tracking_uri, opened)
         except BaseException as raised:
             error = raised
             raise
         finally:
+            if not mlflow.active_run():
+                # The class failed before: the opened run would look running for ever.
+                client.set_terminated(opened, status_after(error))
             while mlflow.active_run():
                 mlflow.end_run(status_after(error))
 
-    def _shim(self, context: dg.AssetExecutionContext, settings: Settings) -> Any:
+    def _opened(
+        self, client: Any, context: dg.AssetExecutionContext, *, name: str, run_id: str | None, experiment_id: str
+    ) -> str:
+        """A run for each asset, found again by its tags: two classifiers of one Dagster run do not share one."""
+        from luna_pipeline.tracking.mlflow_run import reopened_or_new_run, run_id_by_tags
+
+        tags = {
+            "dagster_run_id": context.run.root_run_id or context.run.run_id,
+            "luna.asset": context.asset_key.to_user_string(),
+        }
+        found = run_id or run_id_by_tags(client, tags, experiment_id=experiment_id)
+        return reopened_or_new_run(client, found, experiment_id=experiment_id, run_name=name, tags=tags)
+
+    def _shim(self, context: dg.AssetExecutionContext, settings: Settings, mlflow_run_id: str) -> Any:
         """The four attributes that dagster-mlflow's class reads, so that a run starts only where one is wanted."""
         return types.SimpleNamespace(
             log=context.log,
@@ -149,6 +172,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
             run_id=context.run.root_run_id or context.run.run_id,
             resource_config={
                 "mlflow_tracking_uri": settings.mlflow_tracking_uri,
+                "mlflow_run_id": mlflow_run_id,
                 "experiment_name": self.experiment,
                 "env": {},
                 "extra_tags": {"dagster_job": context.run.job_name},

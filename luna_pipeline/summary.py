@@ -16,6 +16,7 @@ ROWS = [
     ("3 cutouts", "cutout_index", "dagster/row_count", "rows"),
     ("4 training", "nodule_classifier", "epochs", "epochs"),
     ("4 training", "zero_rule_baseline", "dagster/row_count", "row"),
+    ("4 training", "feature_baseline", "dagster/row_count", "scores"),
     ("5 evaluation", "nodule_predictions", "dagster/row_count", "scores"),
     ("5 evaluation", "nodule_report", "dagster/row_count", "models"),
 ]

@@ -26,10 +26,13 @@ GRAPH = {
     "cutouts": ("stage_3_cutouts", {"ct_series", "candidates"}),
     "cutout_index": ("stage_3_cutouts", {"cutouts", "candidates", "folds"}),
     "nodule_classifier": ("stage_4_training", {"cutout_index"}),
+    "malignancy_classifier": ("stage_4_training", {"cutout_index"}),
     "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
+    "feature_baseline": ("stage_4_training", {"candidates", "cutout_index"}),
+    "malignancy_feature_baseline": ("stage_4_training", {"candidates", "cutout_index"}),
     "nodule_predictions": (
         "stage_5_evaluation",
-        {"candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline"},
+        {"candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline"},
     ),
     "nodule_report": ("stage_5_evaluation", {"nodule_predictions", "nodule_classifier"}),
 }
@@ -64,6 +67,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "cut",
         "index",
         "train_nodule_classifier",
+        "train_malignancy_classifier",
         "evaluate",
         "recut_changed",
     }

@@ -26,7 +26,7 @@ def test_make_targets_of_the_readme_exist(target: str):
 @pytest.mark.seed_defect(70)
 def test_jobs_commands_assets_and_functions_of_the_readme_exist():
     assert {"demo", "test", "ui", "real"} <= set(TARGETS)
-    assert set(JOBS) == {"ingest", "cut", "train_nodule_classifier", "evaluate"}
+    assert set(JOBS) == {"ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate"}
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
     assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
@@ -39,10 +39,10 @@ def test_functions_of_the_stage_table_can_be_imported():
 
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
-    assert len(names) == 9
+    assert len(names) == 11
     for name in names:
         parts = name.split(".")
-        split = next(i for i, part in enumerate(parts) if part in {"LunaClassificationLauncher"} or i == len(parts) - 1)
+        split = next(i for i, part in enumerate(parts) if part.endswith("Launcher") or i == len(parts) - 1)
         found = importlib.import_module(".".join(["luna_pipeline", *parts[:split]]))
         for part in parts[split:]:
             found = getattr(found, part)
@@ -70,3 +70,29 @@ def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "Took 4 series over" in done.stdout
     assert set(re.findall(r"luna ([a-z_]+)", "\n".join(blocks))) <= set(cli.commands)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: Path):
+    page = (ROOT / "docs/training.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 6
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join([*blocks, "python program.py"])],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(re.findall(r"^luna ([a-z_]+)", "\n".join(blocks), re.MULTILINE)) <= set(cli.commands)
+    checkpoints = tmp_path / "home/checkpoints"
+    made = {path.parent.relative_to(checkpoints) for path in checkpoints.rglob("best.pt")}
+    versions = ("0.0.1", "0.0.1+1", "0.0.2", "0.0.0-profile", "0.1.0", "0.2.0")
+    assert {str(path) for path in made} == {
+        *(f"nodule_classifier/{version}" for version in versions),
+        *(f"malignancy_classifier/{version}" for version in ("0.0.1", "0.0.1+1")),
+    }

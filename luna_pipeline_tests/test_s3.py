@@ -24,7 +24,15 @@ from luna_pipeline_tests.processes import started, wait_for
 pytestmark = pytest.mark.slow
 
 TRAINING = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 2, batch_size: 8}}}\n"
-TABLES = ["candidates", "folds", "cutout_index", "zero_rule_baseline", "nodule_predictions", "nodule_report"]
+TABLES = [
+    "candidates",
+    "folds",
+    "cutout_index",
+    "zero_rule_baseline",
+    "feature_baseline",
+    "nodule_predictions",
+    "nodule_report",
+]
 
 UPLOADER = """
 import os, sys

@@ -1,73 +1,26 @@
 """Stage 4: classifiers and the baseline they have to beat."""
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.assets.training_config import HeldOutFolds, MalignancyTrainingConfig, NoduleTrainingConfig
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
-    from luna_pipeline.core.datasets.splits import TrainingSplit
-    from luna_pipeline.core.training.config import TrainingConfig
     from luna_pipeline.launchers import TrainedClassifier
 
 GROUP = "stage_4_training"
+KINDS = {"python", "pytorch", "mlflow"}
 
 
-class HeldOutFolds(dg.Config):
-    """Which folds stay out of training."""
-
-    test_fold: int | None = Field(default=None, description="Untouched until the report; default: the first fold.")
-    validation_fold: int | None = Field(
-        default=None,
-        description="Chooses epoch and threshold; default: the fold after the test fold, none if there are two.",
-    )
-
-    def split_of(self, index: Any) -> "TrainingSplit":
-        """Name the held-out folds of an index."""
-        from luna_pipeline.core.datasets.splits import default_split
-
-        return default_split(index, test_fold=self.test_fold, validation_fold=self.validation_fold)
-
-
-class TrainingRunConfig(HeldOutFolds):
-    """A recipe and what this run changes in it."""
-
-    recipe: str = Field(default="nodule_baseline", description="A function of core/training/recipes.py.")
-    version: str = Field(default="0.0.1", description="Never overwritten: where it exists, the next build is written.")
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-
-    def training_config(self) -> "TrainingConfig":
-        """Return the complete configuration of the run."""
-        from luna_pipeline.core.training.recipes import recipe_by_name
-
-        changes: dict[str, Any] = {
-            "num_epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "version": self.version,
-        }
-        given = {name: value for name, value in changes.items() if value is not None}
-        return dataclasses.replace(recipe_by_name(self.recipe), **given)
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python", "pytorch", "mlflow"},
-    code_version="1",
-    io_manager_key="checkpoints",
-)
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="2", io_manager_key="checkpoints")
 def nodule_classifier(
     context: dg.AssetExecutionContext,
-    config: TrainingRunConfig,
+    config: NoduleTrainingConfig,
     cutting: CutoutCutting,
     mlflow_runs: MlflowRuns,
     paths: LunaPaths,
@@ -78,17 +31,25 @@ def nodule_classifier(
     Source: cutouts as HU. Form: `checkpoints/nodule_classifier/<version>/best.pt` (weights, optimizer, epoch,
     configuration, data fingerprints), an MLflow run with the registered model, a TensorBoard log. Research use only.
     """
-    from luna_pipeline.launchers import LunaClassificationLauncher
+    return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
-    settings = paths.settings
-    training = config.training_config()
-    with mlflow_runs.run(context, name=f"{training.name} {training.version}") as run:
-        launcher = LunaClassificationLauncher(
-            settings.home, mlflow_run=run, local_home=settings.local_home, show_progress=context.log.info
-        )
-        split = config.split_of(cutout_index)
-        trained = launcher.fit(training, index=cutout_index, store=cutting.store, split=split)
-    return dg.Output(trained, metadata=_training_metadata(trained, settings.mlflow_ui_url, run))
+
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="2", io_manager_key="checkpoints")
+def malignancy_classifier(
+    context: dg.AssetExecutionContext,
+    config: MalignancyTrainingConfig,
+    cutting: CutoutCutting,
+    mlflow_runs: MlflowRuns,
+    paths: LunaPaths,
+    cutout_index: Any,
+) -> dg.Output[Any]:
+    """Network that tells malignant nodules from benign ones and other candidates, trained like the nodule classifier.
+
+    Source: cutouts as HU and the readers' ratings; nodules without a rating are left out. Form:
+    `checkpoints/malignancy_classifier/<version>/best.pt`, an MLflow run with the registered model, a TensorBoard log.
+    With `start_name` it begins with another classifier's weights. Research use only.
+    """
+    return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python"}, code_version="1", io_manager_key="tables")
@@ -116,9 +77,41 @@ def zero_rule_baseline(config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any
     return dg.Output(table, metadata={"probability": probability, "seconds": seconds})
 
 
-def _training_metadata(trained: "TrainedClassifier", ui_url: str, run: Any) -> dict[str, Any]:
-    checkpoint = trained.checkpoint
-    experiment_id = run.client.get_run(run.run_id).info.experiment_id
+def _trained(
+    context: dg.AssetExecutionContext,
+    config: NoduleTrainingConfig,
+    *,
+    cutting: CutoutCutting,
+    mlflow_runs: MlflowRuns,
+    paths: LunaPaths,
+    index: Any,
+) -> dg.Output[Any]:
+    """Train in this process, or in several that torchrun starts."""
+    from luna_pipeline.launchers.classification import RunOptions
+    from luna_pipeline.launchers.commands import TrainingRequest, train_on
+    from luna_pipeline.launchers.torchrun import train_together
+
+    settings, split = paths.settings, config.split_of(index)
+    request = TrainingRequest(
+        config=config.training_config(), start=config.start(), head_only=config.head_only,
+        test_fold=split.test_fold, validation_fold=split.validation_fold,
+        options=RunOptions(show_progress=context.log.info, is_profiled=config.profile),
+    )  # fmt: skip
+    if config.processes > 1:
+        trained = train_together(settings, request, num_processes=config.processes)
+    else:
+        trained = train_on(
+            settings, request, index=index, store=cutting.store, open_mlflow_run=mlflow_runs.opener(context)
+        )
+    return dg.Output(trained, metadata=_training_metadata(trained, settings))
+
+
+def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
+
+    checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
+    client = MlflowRun.at(settings.mlflow_tracking_uri, run_id).client
+    experiment_id = client.get_run(run_id).info.experiment_id
     return {
         "version": trained.version,
         "epochs": checkpoint.config.num_epochs,
@@ -128,9 +121,10 @@ def _training_metadata(trained: "TrainedClassifier", ui_url: str, run: Any) -> d
         "best_validation_auc": checkpoint.best_score,
         "threshold": checkpoint.threshold,
         "seconds": round(trained.seconds, 1),
-        "mlflow_run": dg.MetadataValue.url(f"{ui_url}/#/experiments/{experiment_id}/runs/{run.run_id}"),
-        "mlflow_run_id": run.run_id,
+        "mlflow_run": dg.MetadataValue.url(f"{settings.mlflow_ui_url}/#/experiments/{experiment_id}/runs/{run_id}"),
+        "mlflow_run_id": run_id,
         "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
+        "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
         "curves": dg.MetadataValue.md(_curves(trained)),
         "notes": checkpoint.notes or "",
     }
@@ -139,4 +133,6 @@ def _training_metadata(trained: "TrainedClassifier", ui_url: str, run: Any) -> d
 def _curves(trained: "TrainedClassifier") -> str:
     from luna_pipeline.core.evaluation.plots import training_curves_png
 
+    if trained.history.empty:
+        return "The run was complete before this process began: its curves are in MLflow and TensorBoard."
     return markdown.picture(training_curves_png(trained.history), "training curves, research use only")

@@ -22,7 +22,7 @@ class PredictionConfig(dg.Config):
     )
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "pytorch"}, code_version="1", io_manager_key="tables")
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "pytorch"}, code_version="2", io_manager_key="tables")
 def nodule_predictions(
     config: PredictionConfig,
     cutting: CutoutCutting,
@@ -31,6 +31,7 @@ def nodule_predictions(
     cutout_index: Any,
     nodule_classifier: Any,
     zero_rule_baseline: Any,
+    feature_baseline: Any,
 ) -> dg.Output[Any]:
     """Scores of every candidate of the test fold, by the network and by what it has to beat.
 
@@ -41,14 +42,14 @@ def nodule_predictions(
 
     started = time.perf_counter()
     settings = paths.settings
-    launcher = LunaClassificationLauncher(settings.home, mlflow_run=None, local_home=settings.local_home)
+    launcher = LunaClassificationLauncher(settings.home, local_home=settings.local_home)
     predictions = predict_test_fold(
-        launcher,
         index=cutout_index,
         candidates=candidates,
         store=cutting.store,
         checkpoints=[nodule_classifier, *(launcher.load(name) for name in config.also)],
         zero_rule=float(zero_rule_baseline["probability"].iloc[0]),
+        baselines=feature_baseline,
     )
     metadata: dict[str, Any] = {
         "models": ", ".join(sorted(set(predictions["model"]))),

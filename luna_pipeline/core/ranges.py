@@ -57,3 +57,14 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {', '.join(choices)}, got {value!r}. Choose one of them."
         raise ValueError(msg)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: If ``value`` is anything else.
+    """
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {value!r}. Choose one of them."
+        raise TypeError(msg)

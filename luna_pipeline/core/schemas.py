@@ -95,6 +95,8 @@ TABLES = {
         unique=["model", "candidate_id"],
     ),
 }
+# Baselines without a network are scored where they are fitted: the same rows, which the predictions take over.
+TABLES["feature_baseline"] = TABLES["malignancy_feature_baseline"] = TABLES["nodule_predictions"]
 
 
 def check_table(name: str, table: pd.DataFrame) -> None:

@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from luna_pipeline.core.files import sha256_of
-from luna_pipeline.core.messages import LogModel, LogParams, LogStart, MessageHandler
+from luna_pipeline.core.messages import LogModel, LogParams, LogStart
 from luna_pipeline.core.models.book_weights import import_book_weights
-from luna_pipeline.core.training.building import build_model, network_of
+from luna_pipeline.core.models.classification import classification_signature
+from luna_pipeline.core.training.building import network_of, task_of
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, save_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.launchers.classification import TrainedClassifier
@@ -57,7 +58,7 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
     return TrainedClassifier(
         checkpoint=checkpoint, path=path, version=version, history=pd.DataFrame(),
         tensorboard_dir=settings.local_home / "tensorboard" / BOOK_NAME / version,
-        seconds=time.perf_counter() - started, model_uri=model_uri,
+        seconds=time.perf_counter() - started, model_uri=model_uri, mlflow_run_id=checkpoint.mlflow_run_id,
     )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> t
         handlers.log_start(LogStart(description=NOTES))
         params = {name: value for name, value in checkpoint.config.flat().items() if name.startswith("network.")}
         handlers.log_params(LogParams(params=params))
-        signature = build_model(checkpoint.config, handler=MessageHandler({})).get_signature()
+        signature = classification_signature(task_of(checkpoint.config))
         message = LogModel(
             name=checkpoint.name, version=checkpoint.version, checkpoint=checkpoint,
             module=network_of(checkpoint), signature=signature,

@@ -1,36 +1,34 @@
-"""Training a classifier and scoring with it: the same whoever asks, the configuration decides."""
+"""Training a classifier, from new weights or from another run's: the same whoever asks, the configuration decides."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
-from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.datasets.batch import CutoutBatch
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
+from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
-from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
 from luna_pipeline.core.files import AnyPath
-from luna_pipeline.core.messages import Handler, LogMetrics, Message, MessageHandler
-from luna_pipeline.core.models.scoring import predict
-from luna_pipeline.core.training.building import build_data_module, build_model, default_device, network_of
+from luna_pipeline.core.messages import PATIENCE_SECONDS, MessageHandler
+from luna_pipeline.core.processes import ALONE, Processes
+from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
-from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.core.training.config import TRAINERS, StartConfig, TrainingConfig
+from luna_pipeline.core.training.profiling import StepProfiler
+from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
-from luna_pipeline.core.training.trainer import Trainer
-from luna_pipeline.tracking.console import ConsoleHandlers
-from luna_pipeline.tracking.handlers import handlers_by_message
+from luna_pipeline.core.training.trainer import SECONDS_BETWEEN_CHECKPOINTS
+from luna_pipeline.launchers.listeners import History, Run, register_listeners
+from luna_pipeline.launchers.sources import check_unseen, continued, full_name, load_source
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun
-from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
 
-SCORING_BATCH_SIZE = 64
+# Opens the MLflow run of this name; or the one with this id again, which an ended process has left.
+OpenMlflowRun = Callable[[str, str | None], contextlib.AbstractContextManager[MlflowRun]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +44,7 @@ class TrainedClassifier:
         tensorboard_dir: Folder of the run's TensorBoard events.
         seconds: Wall time.
         model_uri: The registered model, where there is an MLflow run.
+        mlflow_run_id: The MLflow run, where there is one.
     """
 
     checkpoint: Checkpoint
@@ -55,74 +54,81 @@ class TrainedClassifier:
     tensorboard_dir: Path
     seconds: float
     model_uri: str | None = None
+    mlflow_run_id: str | None = None
 
 
-@dataclass
-class History:
-    """Remembers the metrics of each epoch."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes what comes out of it.
 
-    _rows: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
+    Attributes:
+        show_progress: True says on standard error what happens, False nothing, a function is handed each line.
+        num_workers: Processes that load cutouts; 0 loads in the one that trains.
+        seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
+        is_profiled: Whether some training steps are traced.
+        handlers: More who listen, by name (``tracking.handlers.HANDLERS``).
+        seconds_of_patience: How long the end of a run waits for a tracker that is away.
+    """
 
-    def handlers(self) -> dict[type[Message], Handler]:
-        """Return who takes which type of message."""
-        return {LogMetrics: self.remember}
-
-    def remember(self, message: LogMetrics) -> None:
-        """Keep the values of an epoch."""
-        row = self._rows.setdefault(message.epoch, {})
-        row["num_samples_seen"] = message.num_samples_seen
-        row.update({f"{message.mode}/{name}": value for name, value in message.values.items()})
-
-    def as_table(self) -> pd.DataFrame:
-        """Return one row an epoch."""
-        return pd.DataFrame([{"epoch": epoch, **row} for epoch, row in sorted(self._rows.items())])
+    show_progress: bool | Callable[[str], None] = True
+    num_workers: int = 0
+    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS
+    is_profiled: bool = False
+    handlers: Sequence[str] = field(default_factory=tuple)
+    seconds_of_patience: float = PATIENCE_SECONDS
 
 
 class LunaClassificationLauncher:
-    """Trains classifiers and scores candidates with them.
+    """Trains classifiers that tell nodules from other candidates.
 
     Attributes:
+        recipe: What is trained where no configuration is given.
         local_home: Folder of this machine for what cannot lie in S3: TensorBoard's logs.
         checkpoints: Where checkpoints lie, ``<home>/checkpoints/<name>/<version>``.
     """
+
+    recipe: ClassVar[str] = "nodule_baseline"
 
     def __init__(
         self,
         home: AnyPath,
         *,
-        mlflow_run: MlflowRun | None,
+        open_mlflow_run: OpenMlflowRun | None = None,
+        tracking_uri: str | None = None,
         local_home: Path | None = None,
-        show_progress: bool | Callable[[str], None] = True,
-        num_workers: int = 0,
+        options: RunOptions | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Prepare runs.
 
         Args:
             home: Folder of everything that is produced, on a disk or in S3.
-            mlflow_run: Where the run is kept; None keeps it in TensorBoard and checkpoints only.
+            open_mlflow_run: Opens the MLflow run; None keeps a run in TensorBoard and checkpoints only.
+            tracking_uri: Where MLflow is, for weights from its registry.
             local_home: Folder of this machine for locks and TensorBoard's logs, needed where ``home`` is in S3.
-            show_progress: True says on standard error what happens, a function is handed each line instead.
-            num_workers: Processes that load cutouts; 0 loads in this one.
+            options: How runs are carried out.
+            processes: Those that train together; the first one writes and reports.
         """
         self.local_home = _on_this_machine(local_home or home)
         self.checkpoints = CheckpointStore(home / "checkpoints", locks=self.local_home / "checkpoints")
-        self._mlflow_run = mlflow_run
-        self._show_progress = show_progress
-        self._num_workers = num_workers
+        self._open_mlflow_run = open_mlflow_run
+        self._tracking_uri = tracking_uri
+        self._options = options or RunOptions()
+        self._processes = processes
 
     def fit(
         self,
-        config: TrainingConfig,
+        config: TrainingConfig | None = None,
         *,
         index: pd.DataFrame,
-        store: CutoutStore,
+        store: CutoutSource,
         split: TrainingSplit,
         resume: bool = True,
     ) -> TrainedClassifier:
         """Train a classifier; a run that was ended before its time is continued where it was.
 
         Args:
-            config: The complete configuration of the run.
+            config: The complete configuration of the run; None for the recipe's.
             index: The cutout index.
             store: Where the cutouts lie.
             split: Which folds stay out of training.
@@ -130,30 +136,60 @@ class LunaClassificationLauncher:
 
         Raises:
             ValueError: If index, cutouts, split and configuration do not fit each other.
-            FileNotFoundError: If a series was not cut.
+            FileNotFoundError: If a series was not cut, or there is no run to begin with.
             UndeliveredMessagesError: If a tracker did not take everything until the end.
         """
         started = time.perf_counter()
-        training_index, validation_index, _ = split_index(index, split, use_annotations=config.use_annotations)
-        data = build_data_module(
-            config, training_index=training_index, validation_index=validation_index,
-            store=store, num_workers=self._num_workers,
-        )  # fmt: skip
-        previous = self.checkpoints.unfinished(config.name, config.digest, data.fingerprint) if resume else None
-        version = previous.version if previous else self.checkpoints.claim(config.name, config.version)
+        config = config or recipe_by_name(self.recipe)
+        source = self._source(config, index, split)
+        data = self._data(config, index, store, split)
+        previous, version = self._processes.of_first(self._claimed(config, data, resume=resume))
+        folder = self.local_home / "tensorboard" / config.name / version
+        tags = {"config_digest": config.digest, "data_fingerprint": data.fingerprint}
         with ServiceContainer() as services:
-            handler = self._register_services(services, config, data, version=version, previous=previous)
-            checkpoint = Trainer(config, handler=handler, store=self.checkpoints).fit(
-                build_model(config, handler=handler), data, version=version, resume_from=previous,
-                mlflow_run_id=self._mlflow_run.run_id if self._mlflow_run else None,
-            )  # fmt: skip
-            history = services.get_service(History).as_table()
-            model_uri = services.get_service(MlflowHandlers).model_uri if self._mlflow_run else None
+            mlflow = self._mlflow_run(services, f"{config.name} {version}", previous)
+            run = Run(name=config.name, version=version, folder=folder, mlflow_run=mlflow, previous=previous, tags=tags)
+            handler = self._handler(services, run)
+            checkpoint = self._train(config, data, services, handler, run, source=source)
+            history = services.get_service(History).as_table() if self._processes.is_first else pd.DataFrame()
+            model_uri = services.get_service(MlflowHandlers).model_uri if mlflow else None
         return TrainedClassifier(
-            checkpoint=checkpoint, path=self.checkpoints.path(config.name, version), version=version, history=history,
-            tensorboard_dir=self._tensorboard_dir(config.name, version),
-            seconds=time.perf_counter() - started, model_uri=model_uri,
+            checkpoint=checkpoint, path=self.checkpoints.path(config.name, version), version=version,
+            history=history, tensorboard_dir=folder, seconds=time.perf_counter() - started, model_uri=model_uri,
+            mlflow_run_id=checkpoint.mlflow_run_id,
         )  # fmt: skip
+
+    def load_fit(
+        self,
+        config: TrainingConfig | None = None,
+        *,
+        start: StartConfig,
+        head_only: bool | None = None,
+        index: pd.DataFrame,
+        store: CutoutSource,
+        split: TrainingSplit,
+        resume: bool = True,
+    ) -> TrainedClassifier:
+        """Train a classifier that begins with the weights of another run, see `fit`.
+
+        Args:
+            config: What the run is to be; its network is the other run's. None for the recipe's.
+            start: Where that run is, its name and version.
+            head_only: Whether the last layer alone learns, the rest being frozen, its batch norms and dropout too; None
+                lets it where the question is another one.
+            index: The cutout index.
+            store: Where the cutouts lie.
+            split: Which folds stay out of training.
+            resume: Whether an unfinished run of the same configuration and data is continued.
+
+        Raises:
+            ValueError: If the other run has seen what this one holds out, or parts do not fit each other.
+            FileNotFoundError: If there is no such run.
+        """
+        named = StartConfig(loader=start.loader, name=full_name(str(start.name)), version=start.version)
+        source = load_source(named, checkpoints=self.checkpoints, tracking_uri=self._tracking_uri)
+        config = continued(config or recipe_by_name(self.recipe), source, loader=start.loader, head_only=head_only)
+        return self.fit(config, index=index, store=store, split=split, resume=resume)
 
     def load(self, name: str, version: str | None = None) -> Checkpoint:
         """Load a finished checkpoint.
@@ -167,118 +203,78 @@ class LunaClassificationLauncher:
         """
         return load_checkpoint(self.checkpoints.path(name, version or self.checkpoints.latest(name)))
 
-    def score(
-        self,
-        checkpoint: Checkpoint,
-        index: pd.DataFrame,
-        store: CutoutStore,
-        *,
-        batch_size: int = SCORING_BATCH_SIZE,
-        on_batch: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float64]:
-        """Score candidates; nothing is learned, changed at random or balanced.
+    def _source(self, config: TrainingConfig, index: pd.DataFrame, split: TrainingSplit) -> Checkpoint | None:
+        """The run whose weights this one begins with; it must not have seen what is held out."""
+        if config.start.name is None:
+            return None
+        source = load_source(config.start, checkpoints=self.checkpoints, tracking_uri=self._tracking_uri)
+        series, folds = index["series_instance_uid"], index["fold"]
+        held_out = {
+            "test": set(series[folds == split.test_fold]),
+            "validation": set(series[folds == split.validation_fold]),
+        }
+        check_unseen(source, held_out=held_out, split=split)
+        return source
 
-        Args:
-            checkpoint: A trained classifier.
-            index: Rows of the cutout index.
-            store: Where the cutouts lie.
-            batch_size: Cutouts that are read at once.
-            on_batch: Is told after each batch how many candidates are done, of how many.
+    def _data(
+        self, config: TrainingConfig, index: pd.DataFrame, store: CutoutSource, split: TrainingSplit
+    ) -> DataModule:
+        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
+        return build_data_module(
+            config, training_index=training, validation_index=validation, store=store,
+            num_workers=self._options.num_workers, processes=self._processes,
+        )  # fmt: skip
 
-        Returns:
-            Probability of a nodule, float64 (N,), in the order of ``index``.
+    def _claimed(self, config: TrainingConfig, data: DataModule, *, resume: bool) -> tuple[Checkpoint | None, str]:
+        """The unfinished run that is continued, and the version of this one; of several processes the first decides."""
+        if not self._processes.is_first:
+            return None, config.version
+        previous = self.checkpoints.unfinished(config.name, config.digest, data.fingerprint) if resume else None
+        return previous, previous.version if previous else self.checkpoints.claim(config.name, config.version)
 
-        Raises:
-            ValueError: If the cutouts are not of the network's shape, or not those of the index.
-            CheckpointError: If weights and configuration do not fit each other.
-            FileNotFoundError: If a series was not cut.
-        """
-        dataset = CutoutsDataset(index, store)
-        expected = checkpoint.config.network.chunk_shape_irc
-        if dataset.chunk_shape_irc != expected:
-            msg = f"Cutouts must have the shape of the network's input {expected}, got {dataset.chunk_shape_irc}"
-            raise ValueError(f"{msg} ({checkpoint.name} {checkpoint.version}). Cut them in that shape.")
-        loader = DataLoader(dataset, batch_size=batch_size, num_workers=self._num_workers, collate_fn=as_it_is)
-        network = network_of(checkpoint).to(default_device())
-        return predict(network, _reported(loader, len(dataset), on_batch))[1]
+    def _handler(self, services: ServiceContainer, run: Run) -> MessageHandler:
+        """Register all who listen; processes after the first say nothing."""
+        if self._processes.is_first:
+            return register_listeners(services, run, self._options)
+        return MessageHandler({})
 
-    def predict_table(
-        self, checkpoint: Checkpoint, index: pd.DataFrame, candidates: pd.DataFrame, store: CutoutStore
-    ) -> pd.DataFrame:
-        """Score candidates and return them as rows of the table of predictions.
-
-        Args:
-            checkpoint: A trained classifier; its name is the model's.
-            index: Rows of the cutout index.
-            candidates: The candidate table, for the positions.
-            store: Where the cutouts lie.
-
-        Returns:
-            A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``threshold``.
-        """
-        scores = self.score(checkpoint, index, store)
-        return prediction_rows(index, candidates, scores, model=checkpoint.name, threshold=checkpoint.threshold)
-
-    def _tensorboard_dir(self, name: str, version: str) -> Path:
-        return self.local_home / "tensorboard" / name / version
-
-    def _register_services(
-        self, services: ServiceContainer, config: TrainingConfig, data: DataModule,
-        *, version: str, previous: Checkpoint | None,
-    ) -> MessageHandler:  # fmt: skip
-        """Register all who listen; the message handler last, so that it hands over what waits while they are open."""
-        history = History()
-        tensorboard = TensorBoardHandlers(
-            self._tensorboard_dir(config.name, version),
-            first_step=previous.num_samples_seen + 1 if previous else None,
+    def _train(
+        self, config: TrainingConfig, data: DataModule, services: ServiceContainer, handler: MessageHandler,
+        run: Run, *, source: Checkpoint | None,
+    ) -> Checkpoint:  # fmt: skip
+        num_batches = data.num_training_batches
+        model = build_model(
+            config, handler=handler, num_batches=num_batches, processes=self._processes, start_from=source
         )
-        services.register_service(History, history)
-        services.register_service(TensorBoardHandlers, tensorboard, on_close=TensorBoardHandlers.close)
-        sources = [history.handlers(), tensorboard.handlers()]
-        if self._mlflow_run is not None:
-            tags = {"config_digest": config.digest, "data_fingerprint": data.fingerprint}
-            mlflow = MlflowHandlers(self._mlflow_run, tags={**tags, "luna.checkpoint": f"{config.name} {version}"})
-            services.register_service(MlflowHandlers, mlflow)
-            sources.append(mlflow.handlers())
-        if self._show_progress:
-            write_line = None if self._show_progress is True else self._show_progress
-            console = ConsoleHandlers(write_line=write_line)
-            services.register_service(ConsoleHandlers, console, on_close=ConsoleHandlers.close)
-            sources.append(console.handlers())
-        handler = MessageHandler(handlers_by_message(sources))
-        services.register_service(MessageHandler, handler, on_close=MessageHandler.close)
-        return handler
+        profiler = None
+        if self._options.is_profiled and self._processes.is_first:
+            num_steps = -(-num_batches // config.accumulated_batches)
+            profiler = services.register_context(
+                StepProfiler, StepProfiler(run.folder, handler=handler, steps_in_epoch=num_steps)
+            )
+        trainer = TRAINERS.get(config.trainer)(
+            config, handler=handler, store=self.checkpoints, processes=self._processes, profiler=profiler,
+            seconds_between_checkpoints=self._options.seconds_between_checkpoints,
+        )  # fmt: skip
+        checkpoint: Checkpoint = trainer.fit(
+            model, data, version=run.version, resume_from=run.previous, started_from=source,
+            mlflow_run_id=run.mlflow_run.run_id if run.mlflow_run else None,
+        )  # fmt: skip
+        return checkpoint
+
+    def _mlflow_run(self, services: ServiceContainer, name: str, previous: Checkpoint | None) -> MlflowRun | None:
+        """Open the MLflow run; it is closed last, with the status that is true."""
+        if self._open_mlflow_run is None or not self._processes.is_first:
+            return None
+        return services.register_context(
+            MlflowRun, self._open_mlflow_run(name, previous.mlflow_run_id if previous else None)
+        )
 
 
-def prediction_rows(
-    index: pd.DataFrame,
-    candidates: pd.DataFrame,
-    probability: NDArray[np.float64] | float,
-    *,
-    model: str,
-    threshold: float,
-) -> pd.DataFrame:
-    """Return scores as rows of the table of predictions.
+class LunaMalignantClassificationLauncher(LunaClassificationLauncher):
+    """Trains classifiers that tell malignant nodules from benign ones and other candidates."""
 
-    Args:
-        index: Rows of the cutout index.
-        candidates: The candidate table: ``candidate_id``, ``x_mm``, ``y_mm``, ``z_mm``.
-        probability: A score for each row of ``index``, or one for all.
-        model: Name of what gave the scores.
-        threshold: From which score on it calls a candidate a nodule.
-
-    Raises:
-        ValueError: If a candidate of the index is not in the table.
-    """
-    positions = candidates.set_index("candidate_id")[["x_mm", "y_mm", "z_mm"]]
-    missing = ~index["candidate_id"].isin(positions.index)
-    if missing.any():
-        msg = f"Every candidate of the index must be in the table, got {int(missing.sum())} that are not"
-        uid = index.loc[missing, "series_instance_uid"].iloc[0]
-        raise ValueError(f"{msg} (the first of series {uid}). Materialize `cutout_index` again.")
-    rows = index[["candidate_id", "series_instance_uid", "class", "fold"]].reset_index(drop=True)
-    rows = rows.join(positions, on="candidate_id").assign(model=model, probability=probability, threshold=threshold)
-    return rows[[*PREDICTION_COLUMNS, "threshold"]]
+    recipe: ClassVar[str] = "malignancy_baseline"
 
 
 def _on_this_machine(folder: AnyPath) -> Path:
@@ -286,15 +282,3 @@ def _on_this_machine(folder: AnyPath) -> Path:
         msg = f"Locks and TensorBoard's logs must lie on this machine, got no folder for them (home {folder})."
         raise ValueError(f"{msg} Set `local_home`.")
     return folder
-
-
-def _reported(
-    loader: DataLoader[CutoutBatch], num_candidates: int, on_batch: Callable[[int, int], None] | None
-) -> Iterator[CutoutBatch]:
-    done = 0
-    for batch in loader:
-        yield batch
-        # Here the batch before is scored: the consumer has come back for the next one.
-        done += len(batch.candidate_id)
-        if on_batch is not None:
-            on_batch(done, num_candidates)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.evaluation.baselines import middle_hu
 from luna_pipeline.core.training.checkpoints import Checkpoint
-from luna_pipeline.launchers.classification import LunaClassificationLauncher, prediction_rows
+from luna_pipeline.launchers.baselines import same_test_fold
+from luna_pipeline.launchers.scoring import predict_table, prediction_rows
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 BASELINE_THRESHOLD = 0.5
@@ -19,30 +20,31 @@ TEST_METRICS = ("auc", "average_precision", "sensitivity", "specificity", "thres
 
 
 def predict_test_fold(
-    launcher: LunaClassificationLauncher,
     *,
     index: pd.DataFrame,
     candidates: pd.DataFrame,
     store: CutoutStore,
     checkpoints: Sequence[Checkpoint],
     zero_rule: float | None = None,
+    baselines: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score every candidate of the test fold by each classifier and by what it has to beat.
 
     Args:
-        launcher: Scores.
         index: The cutout index.
         candidates: The candidate table, for the positions.
         store: Where the cutouts lie.
         checkpoints: Classifiers; the test fold is the one that the first of them has not seen.
         zero_rule: The score of the zero rule; None leaves that baseline out.
+        baselines: Predictions of `feature_baseline`; must be of this test fold.
 
     Returns:
         A row a candidate and model: ``PREDICTION_COLUMNS`` and ``threshold``. Annotated centres are left out: they are
         no detector's candidates.
 
     Raises:
-        ValueError: If there is not one such fold, two classifiers have one name, or a classifier has seen the fold.
+        ValueError: If there is not one such fold, two classifiers have one name, a classifier has seen the fold, or
+            baselines were scored on other candidates.
     """
     names = [checkpoint.name for checkpoint in checkpoints]
     if len(set(names)) < len(names) or not names:
@@ -52,12 +54,14 @@ def predict_test_fold(
     test = found[found["fold"] == unseen_fold(checkpoints[0], found)]
     for checkpoint in checkpoints:
         _check_unseen(checkpoint, test)
-    tables = [launcher.predict_table(checkpoint, test, candidates, store) for checkpoint in checkpoints]
-    baselines: dict[str, NDArray[np.float64] | float] = {MIDDLE_HU: middle_hu(test, store)}
+    tables = [predict_table(checkpoint, test, candidates, store) for checkpoint in checkpoints]
+    simple: dict[str, NDArray[np.float64] | float] = {MIDDLE_HU: middle_hu(test, store)}
     if zero_rule is not None:
-        baselines[ZERO_RULE] = zero_rule
-    for model, scores in baselines.items():
+        simple[ZERO_RULE] = zero_rule
+    for model, scores in simple.items():
         tables.append(prediction_rows(test, candidates, scores, model=model, threshold=BASELINE_THRESHOLD))
+    if baselines is not None:
+        tables.append(same_test_fold(baselines, test))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -103,7 +107,8 @@ def log_test_metrics(checkpoint: Checkpoint, report: pd.DataFrame, *, tracking_u
 
 
 def _seen_series(checkpoint: Checkpoint) -> set[str]:
-    return {*checkpoint.training_series, *checkpoint.validation_series}
+    inherited = {*checkpoint.inherited_training_series, *checkpoint.inherited_validation_series}
+    return {*checkpoint.training_series, *checkpoint.validation_series, *inherited}
 
 
 def _check_unseen(checkpoint: Checkpoint, test: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from luna_pipeline.core.messages import (
     LogEpoch,
     LogMetrics,
     LogModel,
+    LogProfile,
     LogStart,
     Message,
     Mode,
@@ -24,6 +25,8 @@ from luna_pipeline.core.messages import (
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from luna_pipeline.tracking.handlers import HandlerContext
 
 SHOWN_METRICS = ("loss", "auc", "average_precision", "sensitivity", "specificity")
 
@@ -36,6 +39,11 @@ def plain_value(value: float) -> str:
 def plain_metrics(values: Mapping[str, float]) -> str:
     """Return the values that belong on one line, the well-known ones."""
     return ", ".join(f"{name} {plain_value(values[name])}" for name in SHOWN_METRICS if name in values)
+
+
+def plain_share(part: float, whole: float) -> str:
+    """Return a share as people read it; there is none of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole > 0 else "0.0 %"
 
 
 @dataclass
@@ -73,6 +81,7 @@ class ConsoleHandlers:
             LogBatch: self.show_batch,
             LogBatchEnd: self.show_pass_end,
             LogMetrics: self.show_metrics,
+            LogProfile: self.show_profile,
             LogModel: self.show_model,
         }
 
@@ -113,14 +122,22 @@ class ConsoleHandlers:
             )
 
     def show_pass_end(self, message: LogBatchEnd) -> None:
-        """Take the bar away and say how long the pass took."""
+        """Take the bar away and say how long the pass took, and how much of that it waited for data."""
         self.close()
         title = self._title(message.epoch, message.mode)
-        self._say(f"{title}: {message.num_batches} batches in {message.seconds:.1f} s")
+        waiting = plain_share(message.seconds_waiting, message.seconds)
+        self._say(f"{title}: {message.num_batches} batches in {message.seconds:.1f} s, {waiting} waiting for data")
 
     def show_metrics(self, message: LogMetrics) -> None:
         """Say what an epoch brought."""
         self._say(f"{self._title(message.epoch, message.mode)}: {plain_metrics(message.values)}")
+
+    def show_profile(self, message: LogProfile) -> None:
+        """Say where the time went, and where the trace is."""
+        for line in message.table.splitlines():
+            self._say(line)
+        waiting = plain_share(message.waiting_share, 1.0)
+        self._say(f"{waiting} of the profiled time waiting for data; the trace is {message.trace_file}")
 
     def show_model(self, message: LogModel) -> None:
         """Say what was kept."""
@@ -145,3 +162,8 @@ class ConsoleHandlers:
         elif self.console is not None:
             # Neither colours nor wrapping: a log file takes the line as it is.
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def console_handlers(context: HandlerContext) -> ConsoleHandlers:
+    """Return the handler ``console``."""
+    return ConsoleHandlers(write_line=context.write_line)

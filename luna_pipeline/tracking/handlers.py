@@ -1,11 +1,115 @@
-"""What all trackers share: which batches are kept, under which key, and who hears which message."""
+"""Who listens to a training run, chosen by name, and what all trackers share."""
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
 
-from luna_pipeline.core.messages import Handler, LogBatch, Message, Mode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from luna_pipeline.core.messages import PATIENCE_SECONDS, Handler, LogBatch, Message, MessageHandler, Mode
+from luna_pipeline.core.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from luna_pipeline.core.training.services import ServiceContainer
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 # Apart from ``training/loss``, which is the mean over a whole epoch.
-BATCH_LOSS_KEY = "training_batch/loss"
+BATCH_KEY = "training_batch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandlerContext:
+    """What a handler may want to know of the run that it listens to.
+
+    Attributes:
+        name: Of the model.
+        version: Of the model.
+        folder: Folder of this machine for the run's logs; made by who writes there.
+        mlflow_run: The run in MLflow, where there is one.
+        write_line: Takes what is said to a person, line by line; None means standard error.
+        first_step: Where a continued run goes on, in training samples seen.
+        tags: What identifies the run: digests of configuration and data.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    mlflow_run: MlflowRun | None = None
+    write_line: Callable[[str], None] | None = None
+    first_step: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tracker(Protocol):
+    """Listens to a run; its handlers are called in the order of the messages.
+
+    A handler that cannot reach its tracker raises ``TrackerUnavailableError`` and gets the message again later.
+    """
+
+    def handlers(self) -> Mapping[type[Message], Handler]:
+        """Return who takes which type of message."""
+
+    def close(self) -> None:
+        """Let go of what is open; every message has been handed over."""
+
+
+HANDLERS: Registry[Callable[[HandlerContext], Tracker]] = Registry(
+    "handler",
+    {
+        "console": "luna_pipeline.tracking.console:console_handlers",
+        "mlflow": "luna_pipeline.tracking.mlflow_handlers:mlflow_handlers",
+        "tensorboard": "luna_pipeline.tracking.tensorboard_tracking:tensorboard_handlers",
+    },
+)
+
+
+def build_handlers(
+    names: Sequence[str],
+    context: HandlerContext,
+    services: ServiceContainer,
+    *,
+    also: Iterable[Mapping[type[Message], Handler]] = (),
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> MessageHandler:
+    """Build handlers and register each under its type, and the one that hands messages to them.
+
+    The message handler comes last, so that it hands over what waits while the trackers are still open.
+
+    Args:
+        names: Handlers of ``HANDLERS``, in the order in which they hear a message.
+        context: Of the run.
+        services: Close the trackers.
+        also: Who else listens, before the trackers.
+        patience_seconds: How long a tracker that is away is waited for, by the model and at the end.
+
+    Raises:
+        ValueError: If a name is unknown or there twice, or a handler lacks what it needs.
+    """
+    sources = list(also)
+    for name in names:
+        tracker = HANDLERS.get(name)(context)
+        services.register_service(type(tracker), tracker, on_close=type(tracker).close)
+        sources.append(tracker.handlers())
+    return services.register_context(
+        MessageHandler, MessageHandler(handlers_by_message(sources), patience_seconds=patience_seconds)
+    )
+
+
+def batch_values(message: LogBatch, *, every_nth_batch: int) -> dict[str, float]:
+    """Return what a tracker keeps of a batch, by key; nothing of a batch that it does not keep.
+
+    Args:
+        message: A batch that is done.
+        every_nth_batch: At least 1.
+
+    Returns:
+        ``training_batch/loss``, and ``training_batch/<name>`` for every other value.
+    """
+    if not is_kept(message, every_nth_batch=every_nth_batch):
+        return {}
+    return {f"{BATCH_KEY}/{name}": value for name, value in {**message.values, "loss": message.loss}.items()}
 
 
 def is_kept(message: LogBatch, *, every_nth_batch: int) -> bool:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +17,18 @@ from luna_pipeline.core.messages import (
     LogStart,
     Message,
 )
-from luna_pipeline.tracking.handlers import BATCH_LOSS_KEY, is_kept
+from luna_pipeline.tracking.handlers import batch_values
+from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, HASTY, mlflow_requests
 
 if TYPE_CHECKING:
+    from luna_pipeline.tracking.handlers import HandlerContext
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 INTENDED_USE = "research use only"
+# Where the run keeps its checkpoint, and the tag by which a registered version says which one it is.
+CHECKPOINT_FOLDER, CHECKPOINT_FILE, CHECKPOINT_TAG = "checkpoint", "best.pt", "checkpoint"
 # MLflow takes at most so many parameters in one request.
 MAX_PARAMS_PER_REQUEST = 100
-# A number that cannot be handed over now is handed over later; training does not wait four minutes for it.
-HASTY_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 @dataclass
@@ -66,7 +65,7 @@ class MlflowHandlers:
         from mlflow.entities import RunTag
 
         tags = {**self.tags, "intended_use": INTENDED_USE, "mlflow.note.content": message.description}
-        with _hasty():
+        with mlflow_requests(HASTY):
             self.run.client.log_batch(self.run.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_params(self, message: LogParams) -> None:
@@ -74,62 +73,71 @@ class MlflowHandlers:
         from mlflow.entities import Param
 
         params = [Param(key, str(value)) for key, value in message.params.items()]
-        with _hasty():
+        with mlflow_requests(HASTY):
             for start in range(0, len(params), MAX_PARAMS_PER_REQUEST):
                 self.run.client.log_batch(self.run.run_id, params=params[start : start + MAX_PARAMS_PER_REQUEST])
 
     def log_metrics(self, message: LogMetrics) -> None:
         """Keep the values of an epoch."""
         values = {f"{message.mode}/{name}": value for name, value in message.values.items()}
-        self._log_values(values, step=message.num_samples_seen)
+        self._log_values(values, message)
 
     def log_batch(self, message: LogBatch) -> None:
-        """Keep the loss of a training batch now and then."""
-        if is_kept(message, every_nth_batch=self.every_nth_batch):
-            self._log_values({BATCH_LOSS_KEY: message.loss}, step=message.num_samples_seen)
+        """Keep loss, gradient norm and the like of a training batch now and then."""
+        if values := batch_values(message, every_nth_batch=self.every_nth_batch):
+            self._log_values(values, message)
 
     def log_model(self, message: LogModel) -> None:
-        """Keep the checkpoint as ``checkpoint/best.pt``, describe the model and register it.
+        """Keep the checkpoint as ``checkpoint/best.pt``, describe the model and register it, once a run.
 
         Raises:
+            TrackerUnavailableError: If MLflow is away; all of it can be tried again.
             Exception: Whatever MLflow or the disk refused: a model that is lost must not look kept.
         """
-        from luna_pipeline.core.training.checkpoints import save_checkpoint
         from luna_pipeline.tracking.mlflow_model import model_summary, register_model
 
-        with tempfile.TemporaryDirectory(prefix="luna-checkpoint-") as folder:
-            path = Path(folder) / "best.pt"
-            save_checkpoint(path, message.checkpoint)
-            self.run.client.log_artifact(self.run.run_id, str(path), "checkpoint")
-        self.run.client.log_text(self.run.run_id, model_summary(message.module), "model_summary.txt")
         tags = {
             **self.tags,
             "intended_use": INTENDED_USE,
-            "checkpoint": f"{message.name} {message.version}",
+            CHECKPOINT_TAG: f"{message.name} {message.version}",
             "threshold": str(message.checkpoint.threshold),
         }
-        self.model_uri = register_model(
-            self.run, message.module, name=message.name, signature=message.signature, tags=tags
-        )
+        with mlflow_requests(FEW_RETRIES):
+            self._log_checkpoint(message)
+            self.run.client.log_text(self.run.run_id, model_summary(message.module), "model_summary.txt")
+            self.model_uri = register_model(
+                self.run, message.module, name=message.name, signature=message.signature, tags=tags
+            )
 
-    def _log_values(self, values: Mapping[str, float], *, step: int) -> None:
+    def close(self) -> None:
+        """Do nothing: every call was a request of its own."""
+
+    def _log_checkpoint(self, message: LogModel) -> None:
+        from luna_pipeline.core.training.checkpoints import save_checkpoint
+
+        with tempfile.TemporaryDirectory(prefix="luna-checkpoint-") as folder:
+            path = Path(folder) / CHECKPOINT_FILE
+            save_checkpoint(path, message.checkpoint)
+            self.run.client.log_artifact(self.run.run_id, str(path), CHECKPOINT_FOLDER)
+
+    def _log_values(self, values: Mapping[str, float], message: LogMetrics | LogBatch) -> None:
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), now_ms, step) for key, value in values.items()]
-        with _hasty():
+        # The time of the message: in a request that is repeated, MLflow knows the values by it.
+        said_at_ms = int(message.said_at * 1000)
+        metrics = [Metric(key, float(value), said_at_ms, message.num_samples_seen) for key, value in values.items()]
+        with mlflow_requests(HASTY):
             self.run.client.log_batch(self.run.run_id, metrics=metrics)
 
 
-@contextlib.contextmanager
-def _hasty() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in HASTY_REQUESTS}
-    os.environ.update(HASTY_REQUESTS)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
+    """Return the handler ``mlflow``.
+
+    Raises:
+        ValueError: If there is no MLflow run.
+    """
+    if context.mlflow_run is None:
+        msg = f"The handler mlflow must have an MLflow run, got none ({context.name} {context.version})."
+        raise ValueError(f"{msg} Open one with `mlflow_run`, or leave the handler out.")
+    tags = {**context.tags, "luna.checkpoint": f"{context.name} {context.version}"}
+    return MlflowHandlers(context.mlflow_run, tags=tags)

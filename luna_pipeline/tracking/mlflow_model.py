@@ -1,4 +1,4 @@
-"""A trained network as a registered MLflow model: HU in, probability of a nodule out.
+"""A trained network as a registered MLflow model: HU in, probability of label 1 out (nodule, malignant).
 
 The format is MLflow's default, ``pt2`` (``torch.export``): loading it runs no foreign code and needs no class
 of this project, and the number of cutouts stays free, because the program is exported with two of them.
@@ -25,18 +25,22 @@ NUM_EXAMPLE_CUTOUTS = 2
 def register_model(
     run: MlflowRun, module: nn.Module, *, name: str, signature: Signature, tags: Mapping[str, str]
 ) -> str:
-    """Log a model of ``run`` and register it as the next version of ``name``.
+    """Log a model of ``run`` and register it as the next version of ``name``, unless the run did that before.
 
     Args:
         run: The run that the model belongs to.
         module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
         name: Name of the registered model, made where it is missing.
         signature: Names, dtypes and shapes of the registered model's input and output; -1 is free.
-        tags: Tags of the registered version.
+        tags: Tags of the registered version; ``checkpoint`` says which one it is.
 
     Returns:
         The URI under which MLflow loads it, ``models:/<name>/<version>``.
     """
+    # A request whose answer was lost is repeated, and so is the end of a run that was killed there.
+    for version in run.client.search_model_versions(f"name = '{name}' and run_id = '{run.run_id}'"):
+        if version.status == "READY" and version.tags.get("checkpoint") == tags["checkpoint"]:
+            return f"models:/{name}/{version.version}"
     experiment_id = run.client.get_run(run.run_id).info.experiment_id
     logged = run.client.create_logged_model(experiment_id, name=name, source_run_id=run.run_id)
     try:
@@ -99,7 +103,7 @@ def probability_module(module: nn.Module) -> nn.Module:
 
     from torch import Tensor, contiguous_format, nn
 
-    class _ProbabilityOfNodule(nn.Module):
+    class _Probability(nn.Module):
         def __init__(self, network: nn.Module) -> None:
             super().__init__()
             self.network = network
@@ -109,7 +113,7 @@ def probability_module(module: nn.Module) -> nn.Module:
             return logits.softmax(dim=1)[:, 1]
 
     # Channels last is for training; torch.export keeps weights whole in the plain memory format only.
-    return _ProbabilityOfNodule(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]
+    return _Probability(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def model_summary(module: nn.Module) -> str:

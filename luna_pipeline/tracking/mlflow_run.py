@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -49,8 +51,9 @@ def mlflow_run(
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
     system_metrics_seconds: float | None = SYSTEM_METRICS_SECONDS,
+    run_id: str | None = None,
 ) -> Iterator[MlflowRun]:
-    """Start a run and end it truthfully: FINISHED, FAILED after an exception, KILLED after an interrupt.
+    """Start a run, or go on in one, and end it truthfully: FINISHED, FAILED after an error, KILLED by an interrupt.
 
     Args:
         tracking_uri: A server's address or ``sqlite:///…`` (its folder is made where it is missing).
@@ -60,6 +63,7 @@ def mlflow_run(
         run_name: Name shown in the list of runs; MLflow invents one without it.
         tags: Tags of the run.
         system_metrics_seconds: How often CPU, memory, disk and network are recorded; None switches that off.
+        run_id: The run to go on in, where it still exists; None for a new one.
 
     Yields:
         The run, open for logging.
@@ -69,10 +73,60 @@ def mlflow_run(
     _make_database_folder(tracking_uri)
     client = MlflowClient(tracking_uri)
     experiment_id = experiment_id_of(client, experiment, artifact_location=artifact_location)
-    created = client.create_run(experiment_id, run_name=run_name, tags=dict(tags or {}))
-    run = MlflowRun(client=client, run_id=created.info.run_id, tracking_uri=tracking_uri)
+    opened = reopened_or_new_run(client, run_id, experiment_id=experiment_id, run_name=run_name, tags=tags or {})
+    run = MlflowRun(client=client, run_id=opened, tracking_uri=tracking_uri)
     with _true_status(run), _system_metrics(run, system_metrics_seconds):
         yield run
+
+
+def reopened_or_new_run(
+    client: MlflowClient,
+    run_id: str | None,
+    *,
+    experiment_id: str,
+    run_name: str | None,
+    tags: Mapping[str, str],
+) -> str:
+    """Set a run RUNNING again, or make one where there is none (any more).
+
+    Args:
+        client: Client of the server.
+        run_id: The run to go on in; None for a new one.
+        experiment_id: Where a new run belongs.
+        run_name: Name of a new run; MLflow invents one without it.
+        tags: Tags of the run, new or not.
+
+    Returns:
+        The id of the open run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = None if run_id is None else client.get_run(run_id)
+    except MlflowException as error:
+        # Somebody cleared it away, or it was kept by another server: training goes on all the same.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        found = None
+    if found is None or found.info.lifecycle_stage == "deleted":
+        return str(client.create_run(experiment_id, run_name=run_name, tags=dict(tags)).info.run_id)
+    client.update_run(found.info.run_id, status="RUNNING")
+    for name, value in tags.items():
+        client.set_tag(found.info.run_id, name, value)
+    return str(found.info.run_id)
+
+
+def run_id_by_tags(client: MlflowClient, tags: Mapping[str, str], *, experiment_id: str) -> str | None:
+    """Return the newest run that has all these tags, or None.
+
+    Args:
+        client: Client of the server.
+        tags: Names, and values without a quotation mark.
+        experiment_id: Where to look.
+    """
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs([experiment_id], filter_string=wanted, max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def experiment_id_of(client: MlflowClient, name: str, *, artifact_location: str | Path | None) -> str:
@@ -116,7 +170,8 @@ def _true_status(run: MlflowRun) -> Iterator[None]:
         yield
     except BaseException as error:
         try:
-            run.client.set_terminated(run.run_id, status_after(error))
+            with mlflow_requests({} if isinstance(error, Exception) else HASTY):
+                run.client.set_terminated(run.run_id, status_after(error))
         except Exception as second:
             # What went wrong first is what somebody has to read.
             error.add_note(f"MLflow run {run.run_id} could not be ended and still looks running: {second}")

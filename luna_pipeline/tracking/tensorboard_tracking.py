@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luna_pipeline.core.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
-from luna_pipeline.tracking.handlers import BATCH_LOSS_KEY, is_kept
+from luna_pipeline.tracking.handlers import batch_values
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from luna_pipeline.tracking.handlers import HandlerContext
 
 
 @dataclass
@@ -45,20 +47,20 @@ class TensorBoardHandlers:
     def log_metrics(self, message: LogMetrics) -> None:
         """Write the values of an epoch as ``<mode>/<name>``."""
         for name, value in message.values.items():
-            self.writer.add_scalar(f"{message.mode}/{name}", value, message.num_samples_seen)
+            self._add_value(f"{message.mode}/{name}", value, message)
         # An epoch is what somebody waits for; it should not sit in a buffer.
         self.writer.flush()
 
     def log_batch(self, message: LogBatch) -> None:
-        """Write the loss of a training batch now and then."""
-        if is_kept(message, every_nth_batch=self.every_nth_batch):
-            self.writer.add_scalar(BATCH_LOSS_KEY, message.loss, message.num_samples_seen)
+        """Write loss, gradient norm and the like of a training batch now and then."""
+        for key, value in batch_values(message, every_nth_batch=self.every_nth_batch).items():
+            self._add_value(key, value, message)
 
     def log_result(self, message: LogResult) -> None:
         """Write the precision-recall curve and, per class, the histogram of the scores."""
         step = message.num_samples_seen
         self.writer.add_pr_curve(f"{message.mode}/precision_recall", message.labels, message.scores, step)
-        for label, word in enumerate(("non_nodule", "nodule")):
+        for label, word in enumerate(message.label_names):
             scores = message.scores[message.labels == label]
             if scores.size:
                 self.writer.add_histogram(f"{message.mode}/scores_of_{word}", scores, step)
@@ -77,3 +79,11 @@ class TensorBoardHandlers:
 
             self._writer = SummaryWriter(str(self.folder), purge_step=self.first_step)
         return self._writer
+
+    def _add_value(self, key: str, value: float, message: LogMetrics | LogBatch) -> None:
+        self.writer.add_scalar(key, value, message.num_samples_seen, walltime=message.said_at)
+
+
+def tensorboard_handlers(context: HandlerContext) -> TensorBoardHandlers:
+    """Return the handler ``tensorboard``."""
+    return TensorBoardHandlers(context.folder, first_step=context.first_step)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from luna_pipeline.core.models.book_weights import BookWeightsError, import_book_weights
 from luna_pipeline.core.models.networks import build_network
-from luna_pipeline.launchers import LunaClassificationLauncher, import_book_classifier
+from luna_pipeline.launchers import LunaClassificationLauncher, import_book_classifier, predict_table
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.core.models.test_book_weights import book_file, book_state
 
@@ -25,7 +25,7 @@ def test_the_checkpoint_is_loaded_like_any_other_and_says_where_it_comes_from(se
     path = book_file(tmp_path, book_state())
     imported = import_book_classifier(path, settings=settings, register=False)
 
-    loaded = LunaClassificationLauncher(settings.home, mlflow_run=None).load("book_nodule_classifier")
+    loaded = LunaClassificationLauncher(settings.home).load("book_nodule_classifier")
     assert imported.path == settings.checkpoints_dir / "book_nodule_classifier" / "1" / "best.pt"
     assert (loaded.version, loaded.threshold, loaded.training_series) == ("1", 0.5, [])
     assert "research use only" in loaded.notes
@@ -95,8 +95,7 @@ def test_from_the_scans_to_the_books_own_figures(settings, real_data, lidc_root)
     index = build_cutout_index(candidates, assign_folds(catalogue, data_root=lidc_root), store)
     (state_file,) = (real_data / "book").glob("cls_*.best.state")
     checkpoint = import_book_classifier(state_file, settings=settings, register=False).checkpoint
-    launcher = LunaClassificationLauncher(settings.home, mlflow_run=None)
-    table = launcher.predict_table(checkpoint, index, candidates, store)
+    table = predict_table(checkpoint, index, candidates, store)
 
     expected = pd.read_csv(real_data / "book" / "reference" / "classifier_on_lidc.csv")
     joined = table.round({"x_mm": 6}).merge(expected.round({"coordX": 6}), left_on="x_mm", right_on="coordX")

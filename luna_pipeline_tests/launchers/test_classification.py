@@ -1,5 +1,6 @@
 """Training and scoring as the command line and the assets call them."""
 
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -11,16 +12,20 @@ import torch
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from luna_pipeline.core.delivery import TrackerUnavailableError
 from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
-from luna_pipeline.core.messages import UndeliveredMessagesError
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.launchers import LunaClassificationLauncher
+from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_table, score
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 
 
 def launcher(home, *, mlflow_run=None, show_progress=False) -> LunaClassificationLauncher:
-    return LunaClassificationLauncher(home.path, mlflow_run=mlflow_run, show_progress=show_progress)
+    return LunaClassificationLauncher(
+        home.path,
+        open_mlflow_run=(lambda *_: contextlib.nullcontext(mlflow_run)) if mlflow_run else None,
+        options=RunOptions(show_progress=show_progress, seconds_of_patience=0.5),
+    )
 
 
 def open_run(tracking_uri: str, tmp_path):
@@ -137,7 +142,7 @@ def test_the_registered_model_scores_as_the_checkpoint_does(home, small_config, 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     chunks = np.concatenate([home.store.read(uid).ct_chunks[:5] for uid in ("1.2.0", "1.2.4")])
     served = mlflow.pyfunc.load_model(trained.model_uri).predict(chunks[:, None].astype(np.float32))
-    expected = launcher(home).score(trained.checkpoint, home.test_rows, home.store)
+    expected = score(trained.checkpoint, home.test_rows, home.store)
     np.testing.assert_allclose(served, expected, atol=1e-6)
 
 
@@ -165,7 +170,7 @@ def test_metrics_that_mlflow_never_took_fail_the_run(home, small_config, trackin
         raise ConnectionError("server is away")
 
     monkeypatch.setattr(MlflowClient, "log_batch", away)
-    with pytest.raises(UndeliveredMessagesError, match="server is away"), open_run(tracking_uri, tmp_path) as run:
+    with pytest.raises(TrackerUnavailableError, match="server is away"), open_run(tracking_uri, tmp_path) as run:
         launcher(home, mlflow_run=run).fit(small_config, **home.data)
 
 
@@ -173,16 +178,14 @@ def test_scores_follow_the_rows_of_the_index_in_any_order(home, small_config):
     checkpoint = launcher(home).fit(small_config, **home.data).checkpoint
     rows = home.test_rows.sample(frac=1, random_state=0)
     told: list[tuple[int, int]] = []
-    scores = launcher(home).score(
-        checkpoint, rows, home.store, batch_size=4, on_batch=lambda done, total: told.append((done, total))
-    )
+    scores = score(checkpoint, rows, home.store, batch_size=4, on_batch=lambda done, total: told.append((done, total)))
 
     network = network_of(checkpoint)
-    for score, (_, row) in zip(scores, rows.iterrows(), strict=True):
+    for got, (_, row) in zip(scores, rows.iterrows(), strict=True):
         chunk = home.store.read(row["series_instance_uid"]).ct_chunks[row["row"]]
         with torch.inference_mode():
             logits = network(torch.tensor(chunk[None, None], dtype=torch.float32))
-        assert score == pytest.approx(float(logits.softmax(dim=1)[0, 1]), abs=1e-6)
+        assert got == pytest.approx(float(logits.softmax(dim=1)[0, 1]), abs=1e-6)
     assert told == [(4, 10), (8, 10), (10, 10)]
 
 
@@ -190,12 +193,12 @@ def test_scores_of_cutouts_of_another_shape_are_refused(home, small_config):
     checkpoint = launcher(home).fit(small_config, **home.data).checkpoint
     other = replace(small_config, network=replace(small_config.network, chunk_shape_irc=(8, 8, 16)))
     with pytest.raises(ValueError, match=r"\(8, 8, 16\), got \(8, 8, 8\) \(nodule_classifier 0.0.1\)"):
-        launcher(home).score(replace(checkpoint, config=other), home.test_rows, home.store)
+        score(replace(checkpoint, config=other), home.test_rows, home.store)
 
 
 def test_predictions_hold_position_class_and_threshold_of_each_candidate(home, small_config):
     checkpoint = launcher(home).fit(small_config, **home.data).checkpoint
-    table = launcher(home).predict_table(checkpoint, home.test_rows, home.candidates, home.store)
+    table = predict_table(checkpoint, home.test_rows, home.candidates, home.store)
 
     assert tuple(table.columns) == (*PREDICTION_COLUMNS, "threshold")
     joined = table.merge(home.candidates, on="candidate_id", suffixes=("", "_expected"))
@@ -209,4 +212,4 @@ def test_a_candidate_without_a_position_is_named(home, small_config):
     checkpoint = launcher(home).fit(small_config, **home.data).checkpoint
     known = home.candidates[home.candidates["series_instance_uid"] != "1.2.4"]
     with pytest.raises(ValueError, match=r"got 5 that are not \(the first of series 1.2.4\)"):
-        launcher(home).predict_table(checkpoint, home.test_rows, known, home.store)
+        predict_table(checkpoint, home.test_rows, known, home.store)

@@ -13,11 +13,12 @@ from luna_pipeline.core.messages import (
     LogEpoch,
     LogMetrics,
     LogModel,
+    LogProfile,
     LogStart,
     MessageHandler,
     Mode,
 )
-from luna_pipeline.tracking.console import ConsoleHandlers
+from luna_pipeline.tracking.console import ConsoleHandlers, plain_share
 from luna_pipeline.tracking.handlers import handlers_by_message
 
 ESCAPE = "\x1b"
@@ -32,7 +33,7 @@ def epoch_of(num_batches: int):
             epoch=1, mode=Mode.TRAINING, batch_index=index, num_batches=num_batches,
             num_samples_seen=4 * (index + 1), loss=0.5,
         )  # fmt: skip
-    yield LogBatchEnd(epoch=1, mode=Mode.TRAINING, num_batches=num_batches, seconds=1.25)
+    yield LogBatchEnd(epoch=1, mode=Mode.TRAINING, num_batches=num_batches, seconds=1.25, seconds_waiting=0.05)
     yield LogMetrics(
         epoch=1, mode=Mode.TRAINING, num_samples_seen=40, values={"loss": 0.5, "auc": np.nan, "other": 1.0}
     )
@@ -53,7 +54,7 @@ def test_without_a_terminal_an_epoch_is_a_few_plain_lines():
     assert out.getvalue().splitlines() == [
         "nodule_classifier 0.0.1 [plain]",
         "2 epochs of 4000 training samples, 8 validation samples, batches of 4",
-        "epoch 1/2 training: 1000 batches in 1.2 s",
+        "epoch 1/2 training: 1000 batches in 1.2 s, 4.0 % waiting for data",
         "epoch 1/2 training: loss 0.5000, auc undefined",
         "nodule_classifier 0.0.1 is trained (research use only)",
     ]
@@ -64,7 +65,7 @@ def test_a_long_pass_speaks_up_every_now_and_then():
     handlers = ConsoleHandlers(write_line=lines.append, seconds_between_lines=30, clock=lambda: next(seconds))
     send(handlers, epoch_of(10))
 
-    assert [line for line in lines if "%" in line] == [
+    assert [line for line in lines if "% (" in line] == [
         "epoch 1/2 training: 50 % (5 of 10 batches), loss 0.5000",
         "epoch 1/2 training: 100 % (10 of 10 batches), loss 0.5000",
     ]
@@ -96,3 +97,18 @@ def test_the_last_message_gives_the_terminal_back_even_in_mid_pass(seconds):
 
     # rich hides the cursor while a bar moves.
     assert out.getvalue().count(f"{ESCAPE}[?25h") == 1
+
+
+def test_a_profile_is_its_table_and_where_the_trace_lies():
+    lines = []
+    message = LogProfile(table="operator  ms\nconv3d    12", trace_file="logs/a.pt.trace.json", waiting_share=0.031)
+    send(ConsoleHandlers(write_line=lines.append), [message])
+    assert lines == [
+        "operator  ms",
+        "conv3d    12",
+        "3.1 % of the profiled time waiting for data; the trace is logs/a.pt.trace.json",
+    ]
+
+
+def test_a_pass_of_no_time_waited_for_nothing():
+    assert plain_share(0.0, 0.0) == "0.0 %"

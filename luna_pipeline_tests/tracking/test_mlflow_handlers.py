@@ -1,11 +1,15 @@
 """What MLflow holds after a run is what was said."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from torch import nn
 
 from luna_pipeline.core.messages import (
@@ -24,6 +28,7 @@ from luna_pipeline.core.training.recipes import demo
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_model import model_summary
+from luna_pipeline.tracking.mlflow_requests import is_outage
 from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
 
 SIGNATURE = Signature(
@@ -46,14 +51,21 @@ def checkpoint() -> Checkpoint:
     )  # fmt: skip
 
 
-def model_message(module: nn.Module) -> LogModel:
+def model_message(module: nn.Module, version: str = "0.0.1") -> LogModel:
     return LogModel(
-        name="nodule_classifier", version="0.0.1", checkpoint=checkpoint(), module=module, signature=SIGNATURE
+        name="nodule_classifier", version=version, checkpoint=checkpoint(), module=module, signature=SIGNATURE
     )
 
 
 def metrics(step: int, mode: Mode = Mode.VALIDATION, **values: float) -> LogMetrics:
     return LogMetrics(epoch=1, mode=mode, num_samples_seen=step, values=values)
+
+
+def batch(index: int, mode: Mode) -> LogBatch:
+    return LogBatch(
+        epoch=1, mode=mode, batch_index=index, num_batches=5, num_samples_seen=4 * index, loss=0.5,
+        values={"learning_rate": 0.01},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -79,14 +91,11 @@ def points(run: MlflowRun, key: str) -> list[tuple[int, float]]:
 
 @pytest.mark.seed_defect(43, 44)
 def test_metrics_of_both_modes_share_the_step_and_batches_have_their_own_key(run):
-    batches = [
-        LogBatch(epoch=1, mode=mode, batch_index=index, num_batches=5, num_samples_seen=4 * index, loss=0.5)
-        for mode in (Mode.TRAINING, Mode.VALIDATION)
-        for index in range(5)
-    ]
+    batches = [batch(index, mode) for mode in (Mode.TRAINING, Mode.VALIDATION) for index in range(5)]
     send(run, *batches, metrics(20, Mode.TRAINING, loss=0.3), metrics(20, loss=0.2, auc=0.7), every_nth_batch=2)
 
     assert points(run, "training_batch/loss") == [(0, 0.5), (8, 0.5), (16, 0.5)]
+    assert points(run, "training_batch/learning_rate") == [(0, 0.01), (8, 0.01), (16, 0.01)]
     assert points(run, "training/loss") == [(20, 0.3)]
     assert points(run, "validation/auc") == [(20, 0.7)]
     assert "validation_batch/loss" not in run.client.get_run(run.run_id).data.metrics
@@ -158,8 +167,14 @@ def test_the_registered_version_tells_where_it_comes_from(run):
 
 
 def test_a_second_model_of_the_name_becomes_its_next_version(run):
-    handlers = send(run, model_message(small_network()), model_message(small_network()))
+    handlers = send(run, model_message(small_network()), model_message(small_network(), "0.0.2"))
     assert handlers.model_uri == "models:/nodule_classifier/2"
+
+
+def test_a_model_that_is_handed_over_twice_is_registered_once(run):
+    handlers = send(run, model_message(small_network()), model_message(small_network()))
+    assert handlers.model_uri == "models:/nodule_classifier/1"
+    assert len(run.client.search_model_versions("name = 'nodule_classifier'")) == 1
 
 
 @pytest.mark.seed_defect(63)
@@ -199,25 +214,64 @@ def test_the_summary_is_whole_and_nothing_is_computed_for_it(run):
     ]
 
 
+class Away:
+    """MLflow's ``log_batch``, as it is while nobody answers."""
+
+    def __init__(self, monkeypatch) -> None:
+        log_batch = MlflowClient.log_batch
+        self.is_away = True
+
+        def now_and_then(client, *arguments, **options):
+            if self.is_away:
+                raise MlflowException("no answer") from requests.exceptions.ConnectTimeout("timed out")
+            return log_batch(client, *arguments, **options)
+
+        monkeypatch.setattr(MlflowClient, "log_batch", now_and_then)
+
+
 def test_metrics_wait_while_mlflow_is_away_and_none_is_lost(run, monkeypatch):
-    log_batch, is_away = MlflowClient.log_batch, [True]
-
-    def now_and_then(self, *arguments, **options):
-        if is_away[0]:
-            raise ConnectionError("server is away")
-        return log_batch(self, *arguments, **options)
-
-    monkeypatch.setattr(MlflowClient, "log_batch", now_and_then)
+    mlflow = Away(monkeypatch)
     handlers = MlflowHandlers(run)
-    message_handler = MessageHandler(handlers_by_message([handlers.handlers()]))
+    message_handler = MessageHandler(handlers_by_message([handlers.handlers()]), patience_seconds=0)
     for step in (10, 20):
         message_handler.handle_message(metrics(step, auc=step / 100))
-    with pytest.raises(UndeliveredMessagesError, match=r"2 by MlflowHandlers\.log_metrics: server is away"):
+    with pytest.raises(UndeliveredMessagesError, match=r"2 by MlflowHandlers: no answer"):
         message_handler.close()
-    is_away[0] = False
-    message_handler.handle_message(metrics(30, auc=0.3))
+    mlflow.is_away = False
+    message_handler.close()
 
-    assert points(run, "validation/auc") == [(10, 0.1), (20, 0.2), (30, 0.3)]
+    assert points(run, "validation/auc") == [(10, 0.1), (20, 0.2)]
+
+
+def test_what_mlflow_gets_late_or_twice_stands_once_at_its_own_time(run):
+    message = replace(metrics(10, auc=0.5), said_at=1234.5)
+    send(run, message, message)
+    (point,) = run.client.get_metric_history(run.run_id, "validation/auc")
+    assert point.timestamp == 1_234_500
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (requests.exceptions.ConnectionError("refused"), True),
+        (requests.exceptions.ReadTimeout("slow"), True),
+        (requests.exceptions.RetryError("too many 503 error responses"), True),
+        (MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("not a number", error_code=INVALID_PARAMETER_VALUE), False),
+        (OSError("No space left on device"), False),
+    ],
+)
+def test_an_outage_is_told_from_a_refusal_by_what_led_to_the_error(cause, expected):
+    error = MlflowException("API request failed")
+    error.__context__ = cause
+    assert is_outage(error) is expected
+
+
+@pytest.mark.parametrize(("status", "expected"), [(502, True), (429, True), (403, False), (404, False)])
+def test_a_proxy_before_a_dead_server_is_an_outage(status, expected):
+    response = requests.Response()
+    response.status_code = status
+    assert is_outage(requests.exceptions.HTTPError(response=response)) is expected
 
 
 def test_only_numbers_are_hasty_and_the_environment_stays_as_it_was(run, monkeypatch):

@@ -5,7 +5,13 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run
+from luna_pipeline.tracking.mlflow_run import (
+    MlflowRun,
+    experiment_id_of,
+    mlflow_run,
+    reopened_or_new_run,
+    run_id_by_tags,
+)
 
 
 def open_run(tracking_uri: str, tmp_path, **options):
@@ -96,3 +102,47 @@ def test_system_metrics_are_recorded_while_the_run_is_open(tracking_uri, tmp_pat
 
     assert "system/cpu_utilization_percentage" in names
     assert run.client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_run_that_was_interrupted_goes_on_as_itself(tracking_uri, tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_run(tracking_uri, tmp_path, tags={"epoch": "1"}) as first:
+        raise KeyboardInterrupt
+    with open_run(tracking_uri, tmp_path, run_id=first.run_id, tags={"epoch": "2"}) as second:
+        assert second.run_id == first.run_id
+        assert second.client.get_run(first.run_id).info.status == "RUNNING"
+
+    after = first.client.get_run(first.run_id)
+    assert (after.info.status, after.data.tags["epoch"]) == ("FINISHED", "2")
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_run_that_is_gone_is_replaced_by_a_new_one(tracking_uri, tmp_path, is_deleted):
+    run_id = "0" * 32
+    if is_deleted:
+        with open_run(tracking_uri, tmp_path) as first:
+            run_id = first.run_id
+        first.client.delete_run(run_id)
+    with open_run(tracking_uri, tmp_path, run_id=run_id) as second:
+        assert second.run_id != run_id
+
+
+@pytest.fixture
+def asset_run(tracking_uri, tmp_path):
+    """Open the run of an asset in a Dagster run as the resource does: by its tags."""
+    client = MlflowClient(tracking_uri)
+    experiment_id = experiment_id_of(client, "nodules", artifact_location=tmp_path)
+
+    def open_by_tags(dagster_run: str, asset: str) -> str:
+        tags = {"dagster_run_id": dagster_run, "luna.asset": asset}
+        found = run_id_by_tags(client, tags, experiment_id=experiment_id)
+        return reopened_or_new_run(client, found, experiment_id=experiment_id, run_name=asset, tags=tags)
+
+    return open_by_tags
+
+
+def test_two_classifiers_of_one_dagster_run_have_a_run_each_and_a_retry_finds_its_own(asset_run):
+    nodule, malignancy = asset_run("d1", "nodule_classifier"), asset_run("d1", "malignancy_classifier")
+    assert nodule != malignancy
+    assert asset_run("d1", "nodule_classifier") == nodule
+    assert asset_run("d1", "malignancy_classifier") == malignancy
+    assert asset_run("d2", "nodule_classifier") not in {nodule, malignancy}

@@ -1,13 +1,17 @@
 """A real MLflow server that goes away in mid-training and comes back: no number is lost."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,10 +20,14 @@ import torch
 from luna_pipeline.core.messages import LogMetrics, MessageHandler, Mode
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
+from luna_pipeline.tracking.mlflow_registry import load_registered_checkpoint
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline_tests.tracking.test_mlflow_handlers import model_message, small_network
 
 pytestmark = pytest.mark.slow
+
+# Longer than every time limit of a request that hands a number over.
+OUTAGE_SECONDS = 25
 
 
 def free_port() -> int:
@@ -58,6 +66,23 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def freeze(self) -> None:
+        """Let it take connections and answer nothing."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def back_after(self, seconds: float) -> Iterator[None]:
+        """Start it beside what the test waits for."""
+        starting = threading.Thread(target=lambda: (time.sleep(seconds), self.start()))
+        starting.start()
+        try:
+            yield
+        finally:
+            starting.join()
+
     def _is_up(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
@@ -75,31 +100,90 @@ def server(tmp_path, empty_database):
     running.stop()
 
 
-def test_no_metric_is_lost_while_the_server_restarts(server):
-    with mlflow_run(server.uri, experiment="a", artifact_location=None, system_metrics_seconds=None) as run:
-        message_handler = MessageHandler(handlers_by_message([MlflowHandlers(run).handlers()]))
+@pytest.fixture
+def run(server):
+    with mlflow_run(server.uri, experiment="a", artifact_location=None, system_metrics_seconds=None) as opened:
+        yield opened
 
-        def say(step: int) -> None:
-            values = {"auc": step / 100}
-            message_handler.handle_message(
-                LogMetrics(epoch=1, mode=Mode.VALIDATION, num_samples_seen=step, values=values)
-            )
 
-        say(10)
-        server.stop()
-        started = time.monotonic()
-        say(20)
-        say(30)
-        seconds_away = time.monotonic() - started
-        server.start()
-        say(40)
+@pytest.fixture
+def handlers(run):
+    return MlflowHandlers(run)
+
+
+@pytest.fixture
+def said(handlers):
+    """A message handler, and a function that says the next metric."""
+    message_handler, steps = MessageHandler(handlers_by_message([handlers.handlers()])), count(10, 10)
+
+    def say() -> int:
+        step = next(steps)
+        values = {"auc": step / 1000}
+        message_handler.handle_message(LogMetrics(epoch=1, mode=Mode.VALIDATION, num_samples_seen=step, values=values))
+        return step
+
+    return message_handler, say
+
+
+def history(run) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in run.client.get_metric_history(run.run_id, "validation/auc")]
+
+
+def test_no_metric_is_lost_while_the_server_is_away_in_mid_training(server, run, said, caplog):
+    message_handler, say = said
+    steps = [say() for _ in range(3)]
+    server.stop()
+    away = time.monotonic()
+    while time.monotonic() - away < OUTAGE_SECONDS:
+        steps.append(say())
+        time.sleep(0.2)
+    server.start()
+    steps += [say() for _ in range(3)]
+    message_handler.close()
+
+    assert history(run) == [(step, step / 1000) for step in steps]
+    # Training goes on meanwhile: MLflow's own patience would be minutes for each number.
+    assert len(steps) > 20
+    lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.core.delivery"]
+    assert [line.split(",")[0] for line in lines if "still wait" not in line] == [
+        "MlflowHandlers is away",
+        "MlflowHandlers is back",
+    ]
+
+
+def test_a_server_that_hangs_takes_every_metric_once(server, run, said):
+    message_handler, say = said
+    steps = [say()]
+    server.freeze()
+    steps += [say(), say()]
+    server.thaw()
+    steps.append(say())
+    message_handler.close()
+
+    assert history(run) == [(step, step / 1000) for step in steps]
+
+
+def test_the_end_waits_for_a_server_that_is_away(server, run, said):
+    message_handler, say = said
+    server.stop()
+    steps = [say(), say()]
+    with server.back_after(5):
         message_handler.close()
 
-    history = run.client.get_metric_history(run.run_id, "validation/auc")
-    assert [(point.step, point.value) for point in history] == [(10, 0.1), (20, 0.2), (30, 0.3), (40, 0.4)]
-    assert run.client.get_run(run.run_id).info.status == "FINISHED"
-    # Training goes on meanwhile: MLflow's own patience would be minutes for each number.
-    assert seconds_away < 30
+    assert history(run) == [(step, step / 1000) for step in steps]
+
+
+def test_a_model_waits_for_a_server_that_is_away_and_is_registered_once(server, run, handlers, said):
+    message_handler, say = said
+    server.stop()
+    step = say()
+    with server.back_after(5):
+        message_handler.handle_message(model_message(small_network()))
+
+    assert history(run) == [(step, step / 1000)]
+    assert handlers.model_uri == "models:/nodule_classifier/1"
+    assert run.client.get_model_version("nodule_classifier", "1").run_id == run.run_id
+    assert list((server.folder / "artifacts").rglob("checkpoint/best.pt"))
 
 
 def test_a_model_goes_through_the_server_into_its_artifact_store(server, monkeypatch):
@@ -111,6 +195,7 @@ def test_a_model_goes_through_the_server_into_its_artifact_store(server, monkeyp
         handlers.log_model(model_message(network))
 
     assert list((server.folder / "artifacts").rglob("checkpoint/best.pt"))
+    assert load_registered_checkpoint(server.uri, "nodule_classifier", "0.0.1").threshold == 0.25
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     chunks_hu = torch.randn(3, 1, 4, 6, 6)
     served = mlflow.pyfunc.load_model(handlers.model_uri).predict(chunks_hu.numpy())

@@ -1,6 +1,7 @@
 """What TensorBoard reads back is what was said."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ def metrics(mode: Mode, step: int, **values: float) -> LogMetrics:
 
 def batch(index: int, mode: Mode = Mode.TRAINING) -> LogBatch:
     return LogBatch(
-        epoch=1, mode=mode, batch_index=index, num_batches=9, num_samples_seen=4 * (index + 1), loss=index / 8
-    )
+        epoch=1, mode=mode, batch_index=index, num_batches=9, num_samples_seen=4 * (index + 1), loss=index / 8,
+        values={"gradient_norm": 2.0 * index},
+    )  # fmt: skip
 
 
 def result(labels: list[int], scores: list[float]) -> LogResult:
@@ -51,6 +53,7 @@ def test_both_modes_share_the_axis_and_batches_have_a_key_of_their_own(tmp_path)
     events = written(tmp_path / "run", said, every_nth_batch=4)
 
     assert points(events, "training_batch/loss") == [(4, 0.0), (20, 0.5), (36, 1.0)]
+    assert points(events, "training_batch/gradient_norm") == [(4, 0.0), (20, 8.0), (36, 16.0)]
     assert points(events, "training/loss") == [(40, 0.5)]
     assert points(events, "validation/loss") == [(40, 0.25)]
     assert points(events, "validation/auc") == [(40, 0.75)]
@@ -62,6 +65,16 @@ def test_scores_become_a_curve_and_a_histogram_a_class(tmp_path):
     counts = {tag: events.Histograms(tag)[0].histogram_value.num for tag in events.Tags()["histograms"]}
     assert counts == {"validation/scores_of_non_nodule": 3, "validation/scores_of_nodule": 1}
     assert events.Tensors("validation/precision_recall")[0].step == 40
+
+
+def test_histograms_have_the_words_of_the_labels(tmp_path):
+    events = written(tmp_path / "run", [replace(result([0, 1], [0.1, 0.9]), label_names=("benign", "malignant"))])
+    assert events.Tags()["histograms"] == ["validation/scores_of_benign", "validation/scores_of_malignant"]
+
+
+def test_what_is_written_late_stands_at_its_own_time(tmp_path):
+    events = written(tmp_path / "run", [replace(metrics(Mode.TRAINING, 40, loss=0.5), said_at=1234.5)])
+    assert events.Scalars("training/loss")[0].wall_time == 1234.5
 
 
 def test_a_split_with_one_class_alone_is_written_too(tmp_path):
@@ -85,7 +98,7 @@ def test_a_continued_run_takes_the_place_of_what_was_lost(tmp_path):
 def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path, monkeypatch):
     # The writer's thread is as slow as it gets: it writes when somebody waits for it, not before.
     is_waited_for, write, flush = threading.Event(), RecordWriter.write, SummaryWriter.flush
-    monkeypatch.setattr(RecordWriter, "write", lambda self, data: is_waited_for.wait(20) and write(self, data))
+    monkeypatch.setattr(RecordWriter, "write", lambda self, data: is_waited_for.wait(1) and write(self, data))
     monkeypatch.setattr(SummaryWriter, "flush", lambda self: (is_waited_for.set(), flush(self)))
     handlers = TensorBoardHandlers(tmp_path / "run")
     handlers.log_metrics(metrics(Mode.TRAINING, 40, loss=0.5))

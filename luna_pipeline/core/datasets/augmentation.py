@@ -1,72 +1,249 @@
-"""Random changes of training cutouts: first drawn, then applied, so that each half can be tested alone."""
+"""Random changes of training cutouts: what may happen, what was drawn, and where each voxel comes from after it.
+
+Drawing stands here, needs no torch and is apart from applying (augmenting.py), so that each half is tested alone.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luna_pipeline.core.ranges import check_number
 
-VoxelT = TypeVar("VoxelT", bound=np.generic)
 _MASK_64 = 2**64 - 1
+_NUM_WORDS = 15
+"""Random words of a cutout: 3 for Flip, 4 each for Offset and Scale, 2 for Rotate, 2 for Noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """Mirror a cutout.
+
+    Attributes:
+        probability: Probability that an axis is mirrored, for each of the three axes by itself.
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("augmentation.flip.probability", self.probability, "[0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offset:
+    """Shift a cutout by parts of voxels, by another length along each axis.
+
+    Attributes:
+        probability: Probability that a cutout is shifted.
+        share: Longest shift, as a share of half the cutout: 0.1 shifts 48 voxels by up to 2.4.
+    """
+
+    probability: float = 0.0
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_number("augmentation.offset.probability", self.probability, "[0, 1]")
+        check_number("augmentation.offset.share", self.share, "[0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Shrink or enlarge a cutout, by another factor along each axis.
+
+    Attributes:
+        probability: Probability that a cutout is scaled.
+        share: Largest change of the distance between voxels: 0.2 lets factors lie from 0.8 to 1.2.
+    """
+
+    probability: float = 0.0
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_number("augmentation.scale.probability", self.probability, "[0, 1]")
+        check_number("augmentation.scale.share", self.share, "[0, 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotate:
+    """Turn the slices of a cutout, all by the same angle.
+
+    Attributes:
+        probability: Probability that a cutout is turned.
+        degrees: Largest angle, to either side.
+    """
+
+    probability: float = 0.0
+    degrees: float = 180.0
+
+    def __post_init__(self) -> None:
+        check_number("augmentation.rotate.probability", self.probability, "[0, 1]")
+        check_number("augmentation.rotate.degrees", self.degrees, "[0, 180]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Add Gaussian noise of mean 0 to each voxel by itself.
+
+    Attributes:
+        probability: Probability that a cutout gets noise.
+        std_hu: Standard deviation in HU.
+    """
+
+    probability: float = 0.0
+    std_hu: float = 25.0
+
+    def __post_init__(self) -> None:
+        check_number("augmentation.noise.probability", self.probability, "[0, 1]")
+        check_number("augmentation.noise.std_hu", self.std_hu, "[0, inf)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationConfig:
-    """What may happen to a training cutout.
+    """What may happen to a training cutout; by default only mirroring.
 
     Attributes:
-        flip_probability: Probability that an axis is mirrored, for each of the three axes by itself.
+        flip: Mirroring.
+        offset: Shifting.
+        scale: Shrinking and enlarging.
+        rotate: Turning in the slice plane.
+        noise: Noise on top.
     """
 
-    flip_probability: float = 0.5
+    flip: Flip = field(default_factory=Flip)
+    offset: Offset = field(default_factory=Offset)
+    scale: Scale = field(default_factory=Scale)
+    rotate: Rotate = field(default_factory=Rotate)
+    noise: Noise = field(default_factory=Noise)
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.flip_probability", self.flip_probability, "[0, 1]")
+    @classmethod
+    def all_five(cls) -> "AugmentationConfig":
+        """Return every change at the tutorial's strengths, on every cutout; each axis is mirrored half of the time."""
+        return cls(
+            offset=Offset(probability=1.0),
+            scale=Scale(probability=1.0),
+            rotate=Rotate(probability=1.0),
+            noise=Noise(probability=1.0),
+        )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether no cutout can ever be changed."""
+        parts = (self.flip, self.offset, self.scale, self.rotate, self.noise)
+        return all(part.probability == 0 for part in parts)
 
 
-def draw_flips(
-    candidate_id: Sequence[int] | NDArray[np.int64], *, seed: int, epoch: int, probability: float
-) -> NDArray[np.bool_]:
-    """Draw which axes of which cutout are mirrored.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationDraws:
+    """What happens to each of N cutouts.
 
-    The draw belongs to (seed, epoch, candidate): neither the order of the batch nor the worker that loads it
-    matters, and no state has to be kept between batches.
+    Attributes:
+        is_flipped_irc: (N, 3), the axes to mirror.
+        offset_share_irc: (N, 3), shifts as shares of half the cutout.
+        scale_irc: (N, 3), factors of the distance between voxels; 1 where nothing is scaled.
+        angle_rad: (N,), angles in the slice plane, in radians.
+        noise_std_hu: (N,), standard deviations in HU; 0 without noise.
+        noise_key: (N,), what each cutout's noise starts from.
+    """
+
+    is_flipped_irc: NDArray[np.bool_]
+    offset_share_irc: NDArray[np.float64]
+    scale_irc: NDArray[np.float64]
+    angle_rad: NDArray[np.float64]
+    noise_std_hu: NDArray[np.float32]
+    noise_key: NDArray[np.uint64]
+
+    @property
+    def only_flips(self) -> bool:
+        """Whether cutouts are mirrored at most: no voxel lies between others and none gets noise."""
+        is_still = not self.offset_share_irc.any() and not self.angle_rad.any() and bool((self.scale_irc == 1).all())
+        return is_still and not self.noise_std_hu.any()
+
+    def input_maps(self, shape_irc: Sequence[int]) -> NDArray[np.float64]:
+        """Return where each output voxel takes its value from, as affine maps.
+
+        Counted from the middle of the cutout, voxel ``p`` takes its value from ``flip * scale * (R p) + offset``,
+        ``R`` the rotation in the slice plane.
+
+        Args:
+            shape_irc: Voxels of a cutout along index, row and col.
+
+        Returns:
+            (N, 3, 4): input voxel = ``map[:, :3] @ output voxel + map[:, 3]``, in voxels from the first, in the order
+            I, R, C. Mirroring alone gives whole numbers without any rounding.
+
+        Source:
+            The same product of matrices as the tutorial's; there in units of half a cutout, which would shear slices
+            that are not square.
+        """
+        size = np.asarray(shape_irc, dtype=np.float64)
+        center = (size - 1) / 2
+        cosine, sine = np.cos(self.angle_rad), np.sin(self.angle_rad)
+        maps = np.zeros((len(self.angle_rad), 3, 4))
+        maps[:, 0, 0] = 1
+        maps[:, 1, 1], maps[:, 1, 2] = cosine, sine
+        maps[:, 2, 1], maps[:, 2, 2] = -sine, cosine
+        maps *= (np.where(self.is_flipped_irc, -1, 1) * self.scale_irc)[:, :, None]
+        maps[:, :, 3] = center - maps[:, :, :3] @ center + self.offset_share_irc * size / 2
+        return maps
+
+
+def draw_augmentations(
+    config: AugmentationConfig, candidate_id: NDArray[np.int64], repeat: NDArray[np.int64], *, seed: int, epoch: int
+) -> AugmentationDraws:
+    """Draw what happens to each cutout of a batch.
+
+    A draw belongs to (seed, epoch, candidate, repeat): neither the order of the batch nor the worker or process that
+    loads it matters, and no state is kept between batches. Each change has random numbers of its own: switching one on
+    leaves the others as they were.
 
     Args:
+        config: What may happen.
         candidate_id: Candidates of the batch (N,).
+        repeat: How often each candidate came before in the same epoch (N,); -1 for a sample that does not count.
         seed: Seed of the run.
         epoch: Epoch, from 1.
-        probability: Probability for each axis.
 
     Returns:
-        (N, 3), True where the axis (I, R, C) is mirrored.
+        The draws, in the order of the batch.
+
+    Raises:
+        ValueError: If there is not one repeat for each candidate.
+    """
+    words = _random_words(candidate_id, repeat, seed=seed, epoch=epoch)
+    uniform = (words >> np.uint64(11)) * 2.0**-53
+    signed = 2 * uniform - 1
+    is_offset, is_scaled, is_turned, is_noisy = (
+        uniform[:, word] < part.probability
+        for word, part in ((3, config.offset), (7, config.scale), (11, config.rotate), (13, config.noise))
+    )
+    return AugmentationDraws(
+        is_flipped_irc=uniform[:, :3] < config.flip.probability,
+        offset_share_irc=is_offset[:, None] * config.offset.share * signed[:, 4:7],
+        scale_irc=1 + is_scaled[:, None] * config.scale.share * signed[:, 8:11],
+        angle_rad=is_turned * np.radians(config.rotate.degrees) * signed[:, 12],
+        noise_std_hu=(is_noisy * config.noise.std_hu).astype(np.float32),
+        noise_key=words[:, 14].copy(),
+    )
+
+
+def _random_words(
+    candidate_id: NDArray[np.int64], repeat: NDArray[np.int64], *, seed: int, epoch: int
+) -> NDArray[np.uint64]:
+    """Return 64 random bits (N, 15) for each decision about each cutout.
 
     Source:
-        Philox, a counter-based generator: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC
-        2011).
+        Philox, a counter-based generator: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
     """
+    if candidate_id.shape != repeat.shape:
+        msg = f"Each candidate must have its repeat, got {candidate_id.shape} candidates and {repeat.shape} repeats."
+        raise ValueError(f"{msg} Hand over both of the same batch.")
     philox = np.random.Philox(key=np.array([seed & _MASK_64, epoch], dtype=np.uint64))
-    generator, state = np.random.Generator(philox), philox.state
-    uniform = np.empty((len(candidate_id), 3))
-    for row, identifier in enumerate(candidate_id):
+    state = philox.state
+    words = np.empty((len(candidate_id), _NUM_WORDS), dtype=np.uint64)
+    for row, (identifier, times) in enumerate(zip(candidate_id.tolist(), repeat.tolist(), strict=True)):
         # A new generator for each candidate would give the same numbers and take five times as long.
-        state["state"]["counter"][:] = (0, int(identifier) & _MASK_64, 0, 0)
+        state["state"]["counter"][:] = (0, identifier & _MASK_64, times & _MASK_64, 0)
         philox.state = state
-        uniform[row] = generator.random(3)
-    return uniform < probability
-
-
-def flipped(chunk: NDArray[VoxelT], is_flipped_irc: NDArray[np.bool_]) -> NDArray[VoxelT]:
-    """Mirror a cutout along the chosen axes.
-
-    Args:
-        chunk: Voxels (I, R, C); stays as it is.
-        is_flipped_irc: (3,), the axes to mirror.
-
-    Returns:
-        A view of ``chunk`` in the new order.
-    """
-    return chunk[tuple(slice(None, None, -1 if is_flipped else 1) for is_flipped in is_flipped_irc)]
+        words[row] = philox.random_raw(_NUM_WORDS)
+    return words

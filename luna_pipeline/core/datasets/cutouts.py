@@ -1,7 +1,7 @@
 """Cutouts as a data set: rows of the index, voxels gathered for a whole batch from the mapped files."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,46 +12,81 @@ from torch.utils.data import Dataset
 from luna_pipeline.core.candidates.series_codes import rows_by_series, series_codes
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.datasets.augmentation import AugmentationConfig, draw_flips, flipped
 from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.datasets.ratios import Draws
+from luna_pipeline.core.datasets.rooms import Rooms
+from luna_pipeline.core.datasets.splits import index_fingerprint
+
+UNKNOWN = -1
+"""Stands for the group of a row of which it is not known."""
 
 
 class CutoutsDataset(Dataset[CutoutBatch]):
-    """Cutouts as they are, every row once: what a model is judged by.
+    """Cutouts as they are, every row once: nodules against everything else.
+
+    What a model is judged by is this and nothing more. What it learns from is drawn from the same by a
+    ``RatioSampler`` and changed by an ``Augmenter``, of which a data set knows nothing.
 
     An item is a batch of its own; a ``DataLoader`` asks for whole batches (``collate_fn=as_it_is``).
 
     Attributes:
+        name: The name under which a configuration asks for it.
+        group_names: What candidates are told apart by when they are drawn for training. Those of the last group are
+            what is looked for.
+        label_names: Words for label 0 and label 1.
         index: The rows, in the order of the items.
-        labels: 1 nodule, 0 other, int64 (N,).
+        groups: Place of each row's group in ``group_names``, int64 (N,).
+        labels: 1 for the last group, 0 for the others, int64 (N,).
         candidate_id: int64 (N,).
         series: Series of the rows, sorted.
         chunk_shape_irc: Voxels of each cutout.
     """
 
+    name: ClassVar[str] = "cutouts"
+    group_names: ClassVar[tuple[str, ...]] = ("non_nodule", "nodule")
+    label_names: ClassVar[tuple[str, str]] = ("non_nodule", "nodule")
+
     def __init__(self, index: pd.DataFrame, store: CutoutSource) -> None:
         """Take rows of the cutout index.
 
         Args:
-            index: ``candidate_id``, ``series_instance_uid``, ``row``, ``class``, ``fingerprint``; at least
-                one row.
+            index: ``candidate_id``, ``series_instance_uid``, ``row``, ``class``, ``is_malignant``, ``fold``,
+                ``fingerprint``; at least one row, and of each its group must be known, see `usable`.
             store: Where the cutouts lie; or the CTs that they are cut from on the fly (``UncutSeries``).
 
         Raises:
-            ValueError: If there is no row, a value is missing, a class is neither 0 nor 1, or a file of
-                cutouts is not the one that the index was made of.
+            ValueError: If there is no row, a value is missing, a class is neither 0 nor 1, the group of a row is not
+                known, or a file of cutouts is not the one that the index was made of.
             FileNotFoundError: If a series was not cut.
         """
         _check_values(index)
         self.index = index.reset_index(drop=True)
-        self.labels = self.index["class"].to_numpy(dtype=np.int64)
+        self.groups = self._known_groups()
+        self.labels: NDArray[np.int64] = (self.groups == len(self.group_names) - 1).astype(np.int64)
         self.candidate_id = self.index["candidate_id"].to_numpy(dtype=np.int64)
         self._rows = self.index["row"].to_numpy(dtype=np.int64)
         codes, self.series = series_codes(self.index["series_instance_uid"])
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
         self._store = store
         self._chunks_of_series: list[Chunks] = []
+        self._rooms = Rooms()
         self.chunk_shape_irc = self._check_files()
+
+    @classmethod
+    def usable(cls, index: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows whose group is known."""
+        rows: pd.DataFrame = index[cls.groups_of(index) != UNKNOWN]
+        return rows
+
+    @classmethod
+    def groups_of(cls, index: pd.DataFrame) -> NDArray[np.int64]:
+        """Return the place of each row's group in ``group_names``, int64 (N,), ``UNKNOWN`` where it is not known."""
+        return (index["class"] == 1).to_numpy(dtype=bool, na_value=False).astype(np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the rows, their labels and their cutouts, 64 hexadecimal digits."""
+        return index_fingerprint(self.index)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,28 +94,48 @@ class CutoutsDataset(Dataset[CutoutBatch]):
     def __getitem__(self, position: int) -> CutoutBatch:
         return self.__getitems__([position])
 
-    def __getitems__(self, positions: Sequence[int]) -> CutoutBatch:
-        """Return the cutouts at these positions, in their order."""
-        chunks_hu = np.empty((len(positions), 1, *self.chunk_shape_irc), dtype=np.float32)
-        for place, chunk in enumerate(self._gather(positions)):
-            # Copied and converted in one go, from the mapped file straight into the batch.
-            chunks_hu[place, 0] = chunk
-        wanted = np.asarray(positions, dtype=np.int64)
+    def __getitems__(self, wanted: Sequence[int] | Draws) -> CutoutBatch:
+        """Return the cutouts at these positions, in their order.
+
+        Args:
+            wanted: Positions; or positions with what a loader knows of each.
+        """
+        if not isinstance(wanted, Draws):
+            positions = np.asarray(wanted, dtype=np.int64)
+            wanted = Draws(positions=positions, repeats=np.zeros_like(positions), num_in_step=len(positions))
         return CutoutBatch(
-            chunks_hu=torch.from_numpy(chunks_hu),
-            labels=torch.from_numpy(self.labels[wanted]),
-            candidate_id=torch.from_numpy(self.candidate_id[wanted]),
+            chunks_hu=self._gather(wanted.positions),
+            labels=torch.from_numpy(self.labels[wanted.positions]),
+            candidate_id=torch.from_numpy(self.candidate_id[wanted.positions]),
+            groups=torch.from_numpy(self.groups[wanted.positions]),
+            repeat=torch.from_numpy(wanted.repeats.copy()),
+            num_in_step=wanted.num_in_step,
         )
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the mapped files out: a worker that is sent the data set maps them itself."""
-        return {**self.__dict__, "_chunks_of_series": []}
+        return {**self.__dict__, "_chunks_of_series": [], "_rooms": Rooms()}
 
-    def _gather(self, positions: Sequence[int]) -> list[NDArray[np.int16]]:
-        """Views (I, R, C) into the mapped files, or chunks that are cut on the fly."""
+    def _gather(self, positions: NDArray[np.int64]) -> torch.Tensor:
+        """Return the voxels (N, 1, I, R, C) of these rows."""
         if not self._chunks_of_series:
             self._chunks_of_series = [self._store.read(uid).ct_chunks for uid in self.series]
-        return [self._chunks_of_series[self._series_of_row[position]][self._rows[position]] for position in positions]
+        chunks_hu = self._rooms.empty((len(positions), 1, *self.chunk_shape_irc))
+        values: NDArray[np.float32] = chunks_hu.numpy()
+        series, rows = self._series_of_row[positions].tolist(), self._rows[positions].tolist()
+        for place, (code, row) in enumerate(zip(series, rows, strict=True)):
+            # Copied and converted in one go, from the mapped file straight into the batch.
+            values[place, 0] = self._chunks_of_series[code][row]
+        return chunks_hu
+
+    def _known_groups(self) -> NDArray[np.int64]:
+        groups = self.groups_of(self.index)
+        if (is_unknown := groups == UNKNOWN).any():
+            uid = self.index.loc[is_unknown, "series_instance_uid"].iloc[0]
+            msg = f"Every candidate must be {', '.join(self.group_names[:-1])} or {self.group_names[-1]}, got "
+            msg += f"{int(is_unknown.sum())} of which it is not known (the first of series {uid})."
+            raise ValueError(f"{msg} Leave them out with {type(self).__name__}.usable.")
+        return groups
 
     def _check_files(self) -> tuple[int, int, int]:
         """Map each file and compare it with the index: an unfit file must not show in mid-epoch."""
@@ -105,41 +160,28 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return (index, row, col)
 
 
-class TrainingCutoutsDataset(CutoutsDataset):
-    """Cutouts with random changes, drawn anew each epoch: what a model learns from.
+class MalignantCutoutsDataset(CutoutsDataset):
+    """Malignant nodules against benign nodules and everything that is no nodule; see `CutoutsDataset`.
 
-    Attributes:
-        epoch: The epoch whose changes are drawn, from 1.
+    A nodule that no reader has rated is neither malignant nor benign: `usable` leaves it out.
     """
 
-    def __init__(
-        self, index: pd.DataFrame, store: CutoutSource, *, augmentation: AugmentationConfig, seed: int
-    ) -> None:
-        """Take rows of the cutout index, see `CutoutsDataset`.
+    name: ClassVar[str] = "malignant_cutouts"
+    group_names: ClassVar[tuple[str, ...]] = ("non_nodule", "benign", "malignant")
+    label_names: ClassVar[tuple[str, str]] = ("not_malignant", "malignant")
 
-        Args:
-            index: The rows.
-            store: Where the cutouts lie.
-            augmentation: What may happen to a cutout.
-            seed: Seed of the run.
-        """
-        super().__init__(index, store)
-        self.augmentation = augmentation
-        self.seed = seed
-        self.epoch = 1
+    @classmethod
+    def groups_of(cls, index: pd.DataFrame) -> NDArray[np.int64]:
+        """Return 0 for other candidates, 1 for benign and 2 for malignant nodules, ``UNKNOWN`` for unrated ones."""
+        is_nodule = super().groups_of(index) == 1
+        rating = index["is_malignant"].astype("Int8").to_numpy(dtype=np.int64, na_value=-2)
+        groups: NDArray[np.int64] = np.where(is_nodule, rating + 1, 0)
+        return groups
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the changes of this epoch from now on."""
-        self.epoch = epoch
-
-    def _gather(self, positions: Sequence[int]) -> list[NDArray[np.int16]]:
-        flips = draw_flips(
-            self.candidate_id[np.asarray(positions, dtype=np.int64)],
-            seed=self.seed,
-            epoch=self.epoch,
-            probability=self.augmentation.flip_probability,
-        )
-        return [flipped(chunk, flip) for chunk, flip in zip(super()._gather(positions), flips, strict=True)]
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the rows, their labels, malignancy included, and their cutouts, 64 hexadecimal digits."""
+        return index_fingerprint(self.index.assign(group=self.groups), labels=("class", "group"))
 
 
 def as_it_is(batch: Any) -> Any:

@@ -1,35 +1,43 @@
-"""The loaders of a run: training in the wanted ratio and changed at random, validation as it is."""
+"""The loaders of a run: training in the wanted ratio, validation as it is; parted over the processes of the run."""
 
 import hashlib
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, TrainingCutoutsDataset, as_it_is
-from luna_pipeline.core.datasets.ratios import NoduleRatio, RatioSampler
-from luna_pipeline.core.datasets.splits import index_fingerprint
+from luna_pipeline.core.datasets.batching import Batches, BatchPlan
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
+from luna_pipeline.core.datasets.ratios import Ratio, RatioSampler
+from luna_pipeline.core.messages import Mode
 
 
 class DataModule:
     """Training and validation data of one run.
 
-    Neither the order nor the changes of the cutouts depend on the number of workers.
+    The order of the cutouts depends neither on the number of workers nor on that of the processes that train together:
+    these load each a part of every batch.
 
     Attributes:
         training: What the model learns from.
         validation: What chooses epoch and threshold, None where nothing does.
-        batch_size: Samples of a batch; the last one of a pass may be smaller.
+        batch_size: Samples of a batch of all processes together; the last one of a pass may be smaller.
         num_workers: Processes that load; 0 loads in the process that trains, which suits mapped files.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
-        training: TrainingCutoutsDataset,
+        training: CutoutsDataset,
         validation: CutoutsDataset | None,
         *,
         batch_size: int,
-        ratio: NoduleRatio,
+        ratio: Ratio,
+        seed: int,
+        accumulate_batches: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -38,44 +46,89 @@ class DataModule:
         Args:
             training: What the model learns from.
             validation: What chooses epoch and threshold.
-            batch_size: Samples of a batch.
-            ratio: Classes in training; validation keeps its own.
+            batch_size: Samples of a batch, of all processes together.
+            ratio: Groups in training; validation keeps its own.
+            seed: Seed of the run, decides the order of training.
+            accumulate_batches: Batches of an optimizer step.
+            rank: Number of this process, from 0.
+            world_size: Processes that train together.
             num_workers: Processes that load.
             pin_memory: Whether batches lie in pinned memory, for a GPU.
 
         Raises:
-            ValueError: If a series is in both, or their cutouts differ in shape.
+            ValueError: If a series is in both, their cutouts differ in shape, the ratio is of other groups, or training
+                lacks one of them.
         """
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
         self.num_workers = num_workers
         self._pin_memory = pin_memory
-        self._sampler = RatioSampler(training.labels, ratio=ratio, seed=training.seed)
+        self._plan = BatchPlan(
+            batch_size=batch_size, accumulate_batches=accumulate_batches, rank=rank, world_size=world_size
+        )
+        self._sampler = RatioSampler(training.groups, training.group_names, ratio=ratio, seed=seed)
         if validation is not None:
             _check_apart(training, validation)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the training and validation rows and their cutouts, 64 hexadecimal digits."""
-        parts = [index_fingerprint(part.index) for part in (self.training, self.validation) if part is not None]
+        """Identity of the training and validation rows, their labels and cutouts, 64 hexadecimal digits."""
+        parts = [part.fingerprint for part in (self.training, self.validation) if part is not None]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def get_training_dataloader(self, *, epoch: int) -> DataLoader[CutoutBatch]:
-        """Return the batches of an epoch; their order and changes follow from seed and epoch alone."""
-        self.training.set_epoch(epoch)
-        self._sampler.epoch = epoch
-        return self._dataloader(self.training, self._sampler)
+    @property
+    def num_training_batches(self) -> int:
+        """Batches of an epoch, the same for each process."""
+        return self._plan.num_batches(len(self.training))
 
-    def get_validation_dataloader(self) -> DataLoader[CutoutBatch] | None:
-        """Return the batches of the validation part, in the order of its rows; None where there is none."""
-        return None if self.validation is None else self._dataloader(self.validation, None)
+    def get_dataloader(self, mode: Mode, *, epoch: int = 1, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
+        """Return the batches of a part of the data.
 
-    def _dataloader(self, dataset: CutoutsDataset, sampler: RatioSampler | None) -> DataLoader[CutoutBatch]:
+        Args:
+            mode: Training or validation.
+            epoch: The epoch, from 1; for validation all are the same.
+            first_batch: How many batches are skipped because they are done.
+
+        Returns:
+            The loader; None for validation where there is none.
+
+        Raises:
+            ValueError: If the part is neither, or has fewer batches.
+        """
+        if mode is Mode.TRAINING:
+            return self.get_training_dataloader(epoch=epoch, first_batch=first_batch)
+        if mode is Mode.VALIDATION:
+            return self.get_validation_dataloader(first_batch=first_batch)
+        msg = f"A run must ask for its training or validation part, got {mode}."
+        raise ValueError(f"{msg} Score test candidates with the finished classifier.")
+
+    def get_training_dataloader(self, *, epoch: int, first_batch: int = 0) -> DataLoader[CutoutBatch]:
+        """Return the batches of an epoch, from 1; their order follows from seed and epoch alone.
+
+        Raises:
+            ValueError: If fewer than ``first_batch`` batches are there to be skipped.
+        """
+        positions, repeats = self._sampler.positions(epoch), self._sampler.repeats(epoch)
+        return self._dataloader(self.training, Batches(positions, repeats, plan=self._plan, first_batch=first_batch))
+
+    def get_validation_dataloader(self, *, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
+        """Return the batches of the validation part, in the order of its rows; None where there is none.
+
+        Raises:
+            ValueError: If fewer than ``first_batch`` batches are there to be skipped.
+        """
+        if self.validation is None:
+            return None
+        positions = np.arange(len(self.validation))
+        plan = replace(self._plan, accumulate_batches=1)
+        batches = Batches(positions, np.zeros_like(positions), plan=plan, first_batch=first_batch)
+        return self._dataloader(self.validation, batches)
+
+    def _dataloader(self, dataset: CutoutsDataset, batches: Batches) -> DataLoader[CutoutBatch]:
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_sampler=batches,
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
             collate_fn=as_it_is,

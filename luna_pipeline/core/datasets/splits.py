@@ -1,6 +1,7 @@
 """Which candidates train, choose and judge a model; the series is the unit, its fold decides."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,18 +86,19 @@ def split_index(
     return training, validation, test
 
 
-def index_fingerprint(index: pd.DataFrame) -> str:
-    """Return the identity of rows of the index: candidates, classes, folds and cutouts, whatever their order.
+def index_fingerprint(index: pd.DataFrame, *, labels: Sequence[str] = ("class",)) -> str:
+    """Return the identity of rows of the index: candidates, labels, folds and cutouts, whatever their order.
 
     Args:
-        index: Rows with ``candidate_id``, ``class``, ``fold`` and ``fingerprint`` (of their series' cutouts).
+        index: Rows with ``candidate_id``, ``fold``, ``fingerprint`` (of their series' cutouts) and the labels.
+        labels: Columns of whole numbers that say what each candidate is.
 
     Returns:
         SHA-256, 64 hexadecimal digits.
     """
     ordered = index.sort_values(["candidate_id", "fingerprint"], kind="stable")
     digest = hashlib.sha256(str(len(ordered)).encode())
-    for column in ("candidate_id", "class", "fold"):
+    for column in ("candidate_id", *labels, "fold"):
         digest.update(ordered[column].to_numpy(dtype="<i8").tobytes())
     digest.update("\n".join(ordered["fingerprint"]).encode())
     return digest.hexdigest()

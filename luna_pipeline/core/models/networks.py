@@ -1,4 +1,4 @@
-"""The classification networks: equal blocks that halve the cutout and double the channels, then a linear head.
+"""Networks by name, and the tutorial's own: blocks that halve the cutout and double the channels, then a linear head.
 
 Shapes: N cutouts, C channels, I, R, C voxels along index, row, col.
 """
@@ -8,9 +8,8 @@ import itertools
 import torch
 from torch import nn
 
-from luna_pipeline.core.models.config import NetworkConfig
-
-NUM_CLASSES = 2
+from luna_pipeline.core.models.config import NETWORKS, NetworkConfig
+from luna_pipeline.core.models.network_parts import NUM_CLASSES, begin_convolutions, without_opinion
 
 
 class LunaBlock(nn.Module):
@@ -50,10 +49,7 @@ class LunaHead(nn.Module):
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
-        self.head_linear = nn.Linear(in_features, NUM_CLASSES)
-        # No opinion to begin with: a head as wide as the convolutions' would first have to unlearn a loss of 1.5.
-        nn.init.normal_(self.head_linear.weight, std=0.001)
-        nn.init.zeros_(self.head_linear.bias)
+        self.head_linear = without_opinion(nn.Linear(in_features, NUM_CLASSES))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return a logit for each class."""
@@ -66,12 +62,20 @@ class LunaNetwork(nn.Module):
 
     Names of parts and parameters are those of the tutorial's network, so that its weights fit.
 
+    Attributes:
+        head_name: Name of the linear layer at the end, which a fine-tuning may train alone.
+        is_traceable: Whether ``forward`` takes the same steps for all cutouts (see ``folding``).
+
     Source:
         Stevens, Antiga, Viehmann: Deep Learning with PyTorch, chapter 11 (blocks ``biased``).
     """
 
+    head_name = "luna_head.head_linear"
+    is_traceable = True
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        config.checked_options({})
         # Its running mean and variance bring HU near 0 +- 1, for whatever window the cutouts have.
         self.tail_batchnorm = nn.BatchNorm3d(1)
         channels = [1, *(config.conv_channels * 2**level for level in range(config.n_blocks))]
@@ -94,11 +98,39 @@ class LunaNetwork(nn.Module):
         return self.luna_head(features)  # type: ignore[no-any-return]
 
 
-def build_network(config: NetworkConfig) -> LunaNetwork:
-    """Return a new network; its weights follow from torch's random numbers at this moment."""
+def build_network(config: NetworkConfig) -> nn.Module:
+    """Return a new network; its weights follow from torch's random numbers at this moment.
+
+    Args:
+        config: Parts and sizes.
+
+    Returns:
+        A network in the memory format that is fast, HU float32 (N, 1, I, R, C) to logits (N, 2). Its attribute
+        ``head_name`` names its last linear layer.
+
+    Raises:
+        ValueError: If an option is unknown, or a registered network has no such head.
+        TypeError: If an option is of the wrong kind.
+    """
+    network = NETWORKS.get(config.name)(config)
+    head_of(network)
     # Channels last: a training step on a CPU takes a fifth less time.
-    network: LunaNetwork = LunaNetwork(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def head_of(network: nn.Module) -> nn.Linear:
+    """Return the last layer, which turns features into logits.
+
+    Raises:
+        ValueError: If the network's ``head_name`` names no linear layer with two outputs.
+    """
+    network = unwrapped(network)
+    name = getattr(network, "head_name", None)
+    head = dict(network.named_modules()).get(name) if name else None
+    if not isinstance(head, nn.Linear) or head.out_features != NUM_CLASSES:
+        msg = f"A network's head_name must name its last linear layer, of two outputs, got {name!r}"
+        raise ValueError(f"{msg} ({type(network).__name__}). Set the attribute on the class.")
+    return head
 
 
 def scores_of(logits: torch.Tensor) -> torch.Tensor:
@@ -107,15 +139,17 @@ def scores_of(logits: torch.Tensor) -> torch.Tensor:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the network itself, without a parallel wrapper, whose prefix its weights' names would bear."""
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
-    return module
+    """Return the network itself, without a parallel or compiled wrapper, whose prefix its weights' names would bear."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            module = module._orig_mod  # type: ignore[assignment]
+        else:
+            return module
 
 
 def _convolution(in_channels: int, out_channels: int, *, has_bias: bool) -> nn.Conv3d:
     convolution = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=has_bias)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
+    begin_convolutions(convolution)
     return convolution

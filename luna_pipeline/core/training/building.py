@@ -1,54 +1,66 @@
-"""From a configuration to the parts of a run: the model to train, and the network of a checkpoint."""
+"""From a configuration to the parts of a run: the model to train, its data, and the network of a checkpoint."""
+
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
-from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, TrainingCutoutsDataset
+from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.datasets.augmenting import Augmenter
+from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.messages import BaseMessageHandler
-from luna_pipeline.core.models.classification import NoduleClassificationModel
-from luna_pipeline.core.models.networks import LunaNetwork, build_network
+from luna_pipeline.core.models.base import BaseModel, ClassificationTask
+from luna_pipeline.core.models.freezing import freeze, new_head
+from luna_pipeline.core.models.losses import build_loss
+from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.models.stepping import Stepper
+from luna_pipeline.core.processes import ALONE, Processes
 from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_weights
-from luna_pipeline.core.training.config import OptimizerConfig, TrainingConfig
+from luna_pipeline.core.training.config import MODELS, TrainingConfig
+from luna_pipeline.core.training.optimizers import build_optimizer
 from luna_pipeline.core.training.randomness import own_random_numbers
+from luna_pipeline.core.training.schedulers import build_schedule
 
 
 def build_model(
     config: TrainingConfig,
     *,
     handler: BaseMessageHandler,
-    device: torch.device | None = None,
+    num_batches: int,
+    processes: Processes = ALONE,
     start_from: Checkpoint | None = None,
-) -> NoduleClassificationModel:
+) -> BaseModel[Any]:
     """Return a new model, ready for its first epoch.
 
     Args:
         config: Configuration of the run; its seed decides the first weights.
         handler: Takes the model's messages.
-        device: Where to train; None for the GPU where there is one.
-        start_from: A finished run whose weights are the first ones. (To continue a run that was ended before its time
-            is the trainer's: ``Trainer.fit(resume_from=...)``.)
+        num_batches: Training batches of an epoch (``DataModule.num_training_batches``).
+        processes: Those that train together.
+        start_from: The finished run that ``config.start`` names, whose weights are the first ones. (To continue a run
+            that was ended before its time is the trainer's: ``Trainer.fit(resume_from=...)``.)
 
     Raises:
         CheckpointError: If the weights of ``start_from`` do not fit the network.
     """
-    device = device or default_device()
-    with own_random_numbers(config.seed):
-        network = build_network(config.network)
-    if start_from is not None:
-        load_weights(network, start_from.model_state, origin=f"{start_from.name} {start_from.version}")
-    network = network.to(device)
-    optimizer = _optimizer(network, config.optimizer)
-    return NoduleClassificationModel(
-        network,
-        chunk_shape_irc=config.network.chunk_shape_irc,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.scheduler.gamma),
-        batch_iterator=BatchIteratorProvider(handler),
-        handler=handler,
-    )
+    network = _network(config, start_from).to(processes.device)
+    module = processes.together(network)
+    optimizer = build_optimizer(module, config.optimizer)
+    num_steps = -(-num_batches // config.accumulated_batches)
+    schedule = build_schedule(optimizer, config.scheduler, num_epochs=config.num_epochs, num_steps_per_epoch=num_steps)
+    stepper = Stepper(
+        module, optimizer, schedule, clip_norm=config.clipping.norm, clip_value=config.clipping.value,
+        accumulated_batches=config.accumulated_batches, mixed_precision=config.compute.mixed_precision,
+    )  # fmt: skip
+    model: BaseModel[Any] = MODELS.get(config.model)(
+        module, task=task_of(config), loss=build_loss(config.loss).to(processes.device), stepper=stepper,
+        augment=Augmenter(config.augmentation, seed=config.seed),
+        batch_iterator=BatchIteratorProvider(handler), handler=handler, processes=processes,
+    )  # fmt: skip
+    return model
 
 
 def build_data_module(
@@ -56,8 +68,9 @@ def build_data_module(
     *,
     training_index: pd.DataFrame,
     validation_index: pd.DataFrame | None,
-    store: CutoutStore,
+    store: CutoutSource,
     num_workers: int = 0,
+    processes: Processes = ALONE,
 ) -> DataModule:
     """Return the data of a run.
 
@@ -67,19 +80,29 @@ def build_data_module(
         validation_index: Rows to choose epoch and threshold by; None for none.
         store: Where the cutouts lie.
         num_workers: Processes that load.
+        processes: Those that train together; each loads its part of every batch.
     """
-    training = TrainingCutoutsDataset(training_index, store, augmentation=config.augmentation, seed=config.seed)
+    dataset = DATASETS.get(config.dataset)
     return DataModule(
-        training,
-        None if validation_index is None else CutoutsDataset(validation_index, store),
+        dataset(dataset.usable(training_index), store),
+        None if validation_index is None else dataset(dataset.usable(validation_index), store),
         batch_size=config.batch_size,
         ratio=config.ratio,
+        seed=config.seed,
+        accumulate_batches=config.accumulated_batches,
+        rank=processes.rank,
+        world_size=processes.world_size,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-    )
+    )  # fmt: skip
 
 
-def network_of(checkpoint: Checkpoint) -> LunaNetwork:
+def task_of(config: TrainingConfig) -> ClassificationTask:
+    """Return what a run's classifier is given and tells apart."""
+    return ClassificationTask(config.network.chunk_shape_irc, tuple(DATASETS.get(config.dataset).label_names))
+
+
+def network_of(checkpoint: Checkpoint) -> nn.Module:
     """Return the trained network of a checkpoint, on the CPU, in evaluation mode.
 
     Raises:
@@ -92,13 +115,16 @@ def network_of(checkpoint: Checkpoint) -> LunaNetwork:
     return network
 
 
-def default_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _optimizer(network: torch.nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay, momentum=config.momentum)
-    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, betas=config.betas)
+def _network(config: TrainingConfig, start_from: Checkpoint | None) -> nn.Module:
+    with own_random_numbers(config.seed):
+        network = build_network(config.network)
+        if start_from is not None:
+            load_weights(network, start_from.model_state, origin=f"{start_from.name} {start_from.version}")
+            if config.start.new_head:
+                new_head(network)
+    freeze(network, config.frozen)
+    if not config.compute.channels_last:
+        network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if config.compute.is_compiled:
+        network.compile()
+    return network

@@ -7,16 +7,17 @@ Form: ``torch.save`` of plain values and tensors only (``weights_only=True`` rea
 import io
 import pickle
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
 from luna_pipeline.core.files import AnyPath, read_bytes, written_atomically
+from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class CheckpointError(ValueError):
@@ -25,7 +26,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
-    """A run at the end of an epoch.
+    """A run at the end of an epoch, or of a training step within one.
 
     Attributes:
         name: What was trained: ``nodule_classifier``.
@@ -36,13 +37,17 @@ class Checkpoint:
         optimizer_state: State of the optimizer.
         scheduler_state: State of the learning rate scheduler.
         epoch: Last finished epoch, from 1.
+        progress: How far the epoch after it is, for a run that is to be continued within one.
         num_samples_seen: Training samples seen until then.
         best_score: Best validation AUC until then, nan where there is none yet.
-        threshold: Score from which a candidate counts as a nodule.
-        rng_state: State of torch's random numbers, by device.
+        epochs_without_rise: Validated epochs since the best one.
+        threshold: Score from which a candidate counts as a nodule (or as malignant).
+        rng_state: State of torch's random numbers, by process and device.
         training_series: Series that the weights have learned from, sorted.
         validation_series: Series by which weights and threshold were chosen, sorted.
         training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
+        inherited_training_series: Series that the weights it began with have learned from, sorted.
+        inherited_validation_series: Series by which those were chosen, sorted.
         data_fingerprint: Identity of the training and validation data.
         mlflow_run_id: The run in MLflow, where there is one.
         notes: What a user of the weights should know, in sentences; empty where there is nothing.
@@ -63,6 +68,10 @@ class Checkpoint:
     validation_series: list[str]
     training_candidate_ids: torch.Tensor
     data_fingerprint: str
+    progress: EpochProgress = BEGINNING
+    epochs_without_rise: int = 0
+    inherited_training_series: list[str] = field(default_factory=list)
+    inherited_validation_series: list[str] = field(default_factory=list)
     mlflow_run_id: str | None = None
     notes: str = ""
 
@@ -71,6 +80,7 @@ def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
+    entries["progress"] = _plain_progress(checkpoint.progress)
     with written_atomically(path) as file:
         torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
 
@@ -169,4 +179,18 @@ def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
     except (ValueError, TypeError) as error:
         msg = f"The checkpoint's configuration must be readable, got: {error} ({path})."
         raise CheckpointError(msg) from error
-    return Checkpoint(**{**entries, "config": config})
+    return Checkpoint(**{**entries, "config": config, "progress": _progress(entries["progress"])})
+
+
+def _plain_progress(progress: EpochProgress) -> dict[str, Any]:
+    result = progress.result
+    samples = {} if result is None else {entry.name: getattr(result, entry.name) for entry in fields(result)}
+    return {
+        "num_batches": progress.num_batches,
+        "samples": {name: torch.from_numpy(values) for name, values in samples.items()},
+    }
+
+
+def _progress(entries: dict[str, Any]) -> EpochProgress:
+    samples = {name: values.numpy() for name, values in entries["samples"].items()}
+    return EpochProgress(entries["num_batches"], SplitResult(**samples) if samples else None)

@@ -3,69 +3,48 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
-from luna_pipeline.core.datasets.ratios import NoduleRatio
-from luna_pipeline.core.models.config import NetworkConfig
-from luna_pipeline.core.ranges import check_choice, check_integer, check_number
+from luna_pipeline.core.datasets.config import DATASETS
+from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio
+from luna_pipeline.core.models.config import LossConfig, NetworkConfig
+from luna_pipeline.core.ranges import check_choice, check_integer
+from luna_pipeline.core.registry import Registry
+from luna_pipeline.core.training.parts import (
+    FROZEN,
+    ClippingConfig,
+    ComputeConfig,
+    EarlyStoppingConfig,
+    Frozen,
+    OptimizerConfig,
+    SchedulerConfig,
+    StartConfig,
+)
+from luna_pipeline.core.training.plain import changed, flat_items, from_plain, with_floats
 
 __all__ = [
+    "MODELS",
+    "TRAINERS",
     "AugmentationConfig",
+    "ClippingConfig",
+    "ComputeConfig",
+    "EarlyStoppingConfig",
+    "LossConfig",
+    "MalignantRatio",
     "NetworkConfig",
     "NoduleRatio",
     "OptimizerConfig",
     "SchedulerConfig",
+    "StartConfig",
     "TrainingConfig",
 ]
 
-ConfigT = TypeVar("ConfigT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerConfig:
-    """How weights follow their gradients.
-
-    Attributes:
-        name: ``adamw`` or ``sgd``.
-        learning_rate: Step size of the first epoch.
-        weight_decay: Decoupled decay (AdamW) or L2 penalty (SGD).
-        betas: Decay of AdamW's two running means; SGD does not read it.
-        momentum: SGD's momentum; AdamW does not read it.
-    """
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_choice("optimizer.name", self.name, ("adamw", "sgd"))
-        check_number("optimizer.learning_rate", self.learning_rate, "(0, 1]")
-        check_number("optimizer.weight_decay", self.weight_decay, "[0, 1]")
-        check_number("optimizer.momentum", self.momentum, "[0, 1)")
-        if len(self.betas) != 2:
-            msg = f"optimizer.betas must be two numbers, got {self.betas}. Give the decay of both running means."
-            raise ValueError(msg)
-        for position, beta in enumerate(self.betas):
-            check_number(f"optimizer.betas[{position}]", beta, "[0, 1)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerConfig:
-    """How the learning rate falls.
-
-    Attributes:
-        gamma: Factor on the learning rate after each epoch; 1 keeps it. 0.9 leaves a third after ten epochs.
-            (0.1 would leave a ten-thousandth after five: the network stops learning unseen.)
-    """
-
-    gamma: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_number("scheduler.gamma", self.gamma, "(0, 1]")
+MODELS: Registry[Any] = Registry(
+    "model", {"nodule_classification": "luna_pipeline.core.models.classification:NoduleClassificationModel"}
+)
+TRAINERS: Registry[Any] = Registry("trainer", {"trainer": "luna_pipeline.core.training.trainer:Trainer"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +54,25 @@ class TrainingConfig:
     Attributes:
         name: What is trained, the name of its checkpoints.
         version: Version asked for; where it exists, the run gets the next build of it.
+        dataset: What is to be told apart: ``cutouts`` (nodules from others), ``malignant_cutouts`` (malignant nodules
+            from benign ones and others), or a registered one (``DATASETS``).
+        model: What trains the network, by name (``MODELS``).
+        trainer: What runs the epochs, by name (``TRAINERS``).
         network: Parts and sizes of the network.
+        loss: What is minimised.
         optimizer: How weights follow their gradients.
         scheduler: How the learning rate falls.
+        clipping: How large gradients may become.
+        early_stopping: When a run ends before its last epoch.
+        compute: How the numbers are computed.
+        start: The weights that the run begins with.
+        frozen: What does not learn: ``nothing``; ``batch_norm`` (running statistics stay); ``backbone`` (all but the
+            head, with its dropout off and its statistics still).
         augmentation: What may happen to a training cutout.
         ratio: Classes in training; validation and test keep theirs.
         num_epochs: Epochs; each draws as many samples as training has candidates.
-        batch_size: Samples of a training step.
+        batch_size: Samples of a batch, of all processes together.
+        accumulated_batches: So many batches make one training step.
         validation_cadence: Validate every so many epochs, besides the first and the last.
         seed: Seed of weights, order, augmentation and dropout.
         use_annotations: Whether the annotated centres serve as extra training nodules besides the candidates.
@@ -89,20 +80,35 @@ class TrainingConfig:
 
     name: str = "nodule_classifier"
     version: str = "0.0.1"
+    dataset: str = "cutouts"
+    model: str = "nodule_classification"
+    trainer: str = "trainer"
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    clipping: ClippingConfig = field(default_factory=ClippingConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    frozen: Frozen = "nothing"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    ratio: NoduleRatio = field(default_factory=NoduleRatio)
+    ratio: NoduleRatio | MalignantRatio = field(default_factory=NoduleRatio)
     num_epochs: int = 10
     batch_size: int = 64
+    accumulated_batches: int = 1
     validation_cadence: int = 1
     seed: int = 0
     use_annotations: bool = False
 
     def __post_init__(self) -> None:
+        DATASETS.check(self.dataset)
+        MODELS.check(self.model)
+        TRAINERS.check(self.trainer)
+        check_choice("frozen", self.frozen, FROZEN)
         check_integer("num_epochs", self.num_epochs, at_least=1)
         check_integer("batch_size", self.batch_size, at_least=1)
+        check_integer("accumulated_batches", self.accumulated_batches, at_least=1)
         check_integer("validation_cadence", self.validation_cadence, at_least=1)
         check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
 
@@ -119,49 +125,23 @@ class TrainingConfig:
             ValueError: If a field is missing or unknown, or a value is outside its range.
             TypeError: If a value is of the wrong kind.
         """
-        return _from_plain(cls, values, "configuration")
+        return from_plain(cls, values, "configuration")
+
+    def with_changes(self, changes: Mapping[str, Any] | None = None, **more: Any) -> "TrainingConfig":
+        """Return a variant; a value within a part is named by its place: ``{"network.dropout_rate": 0.4}``.
+
+        Raises:
+            ValueError: If there is no such place, or a value is outside its range.
+            TypeError: If a value is of the wrong kind.
+        """
+        return changed(self, {**(changes or {}), **more})
 
     def flat(self) -> dict[str, Any]:
         """Return one entry a value, named by its place: ``network.dropout_rate``."""
-        return dict(_flat_items(self, ""))
+        return dict(flat_items(self))
 
     @property
     def digest(self) -> str:
         """SHA-256 over all values, 64 hexadecimal digits: equal configurations have equal digests."""
-        text = json.dumps(_with_floats(self.to_dict()), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(with_floats(self.to_dict()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _from_plain(config_type: type[ConfigT], values: Mapping[str, Any], place: str) -> ConfigT:
-    kinds = get_type_hints(config_type)
-    if not isinstance(values, Mapping) or set(values) != set(kinds):
-        got = sorted(values) if isinstance(values, Mapping) else values
-        msg = f"The {place} must hold {sorted(kinds)}, got {got}. Use the version that wrote it."
-        raise ValueError(msg)
-    arguments = {}
-    for name, value in values.items():
-        if is_dataclass(kinds[name]):
-            arguments[name] = _from_plain(kinds[name], value, f"{place}'s {name}")
-        else:
-            arguments[name] = tuple(value) if isinstance(value, list) else value
-    return config_type(**arguments)
-
-
-def _with_floats(value: Any) -> Any:
-    """Numbers as floats, so that 1 and 1.0, which are equal, are written alike."""
-    if isinstance(value, dict):
-        return {key: _with_floats(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_with_floats(entry) for entry in value]
-    return float(value) if isinstance(value, int) else value
-
-
-def _flat_items(config: Any, prefix: str) -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if is_dataclass(value):
-            items += _flat_items(value, f"{prefix}{entry.name}.")
-        else:
-            items.append((f"{prefix}{entry.name}", value))
-    return items

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import torch
 
+from luna_pipeline.core.processes import ALONE, Processes
+
 
 @contextlib.contextmanager
 def own_random_numbers(seed: int) -> Iterator[None]:
@@ -14,17 +16,22 @@ def own_random_numbers(seed: int) -> Iterator[None]:
         yield
 
 
-def get_rng_state() -> dict[str, torch.Tensor]:
-    """Return where the random numbers of each device are."""
+def get_rng_state(processes: Processes = ALONE) -> dict[str, torch.Tensor]:
+    """Return where the random numbers of each process and device are: ``0/cpu``, ``1/cpu``."""
     state = {"cpu": torch.get_rng_state()}
     for number in range(torch.cuda.device_count()):
         state[f"cuda:{number}"] = torch.cuda.get_rng_state(number)
-    return state
+    return {
+        f"{rank}/{device}": numbers
+        for rank, of_rank in enumerate(processes.gather(state))
+        for device, numbers in of_rank.items()
+    }
 
 
-def set_rng_state(state: dict[str, torch.Tensor]) -> None:
-    """Go on from there; devices that are not here are left out."""
-    torch.set_rng_state(state["cpu"])
+def set_rng_state(state: dict[str, torch.Tensor], processes: Processes = ALONE) -> None:
+    """Go on from there; processes and devices that were not there go on with what they have."""
+    if (numbers := state.get(f"{processes.rank}/cpu")) is not None:
+        torch.set_rng_state(numbers)
     for number in range(torch.cuda.device_count()):
-        if (device_state := state.get(f"cuda:{number}")) is not None:
+        if (device_state := state.get(f"{processes.rank}/cuda:{number}")) is not None:
             torch.cuda.set_rng_state(device_state, number)

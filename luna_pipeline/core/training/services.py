@@ -1,6 +1,7 @@
 """Services of a run by their type, closed in the end whatever happens."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,7 +17,8 @@ class ServiceContainer:
     def __init__(self) -> None:
         self._services: dict[type, Any] = {}
         self._creators: dict[type, tuple[Callable[..., Any], Callable[[Any], None] | None]] = {}
-        self._closers: list[tuple[type, Callable[[Any], None]]] = []
+        # Each is told what went wrong so far, if anything did.
+        self._closers: list[tuple[type, Callable[[BaseException | None], None]]] = []
 
     def register_service(self, service_type: type[T], value: T, *, on_close: Callable[[T], None] | None = None) -> None:
         """Take a service.
@@ -31,6 +33,22 @@ class ServiceContainer:
         """
         self._check_is_free(service_type)
         self._add(service_type, value, on_close)
+
+    def register_context(self, service_type: type[T], manager: AbstractContextManager[T]) -> T:
+        """Enter a context manager and take what it gives; it is left with the error of the run, if there is one.
+
+        Args:
+            service_type: Type under which the service is asked for.
+            manager: Opens and closes it.
+
+        Raises:
+            ValueError: If there is one of that type already.
+        """
+        self._check_is_free(service_type)
+        value = manager.__enter__()
+        self._services[service_type] = value
+        self._closers.append((service_type, lambda error: _leave(manager, error)))
+        return value
 
     def register_creator(
         self,
@@ -73,8 +91,11 @@ class ServiceContainer:
         service: T = self._services[service_type]
         return service
 
-    def close_all_services(self) -> None:
+    def close_all_services(self, error: BaseException | None = None) -> None:
         """Close the services, the last one first; each once, and also where another one fails to close.
+
+        Args:
+            error: What ended the run, if it was an error or an interrupt.
 
         Raises:
             BaseException: What the first of them that failed raised; the failures after it are its notes.
@@ -83,12 +104,12 @@ class ServiceContainer:
         while self._closers:
             service_type, close = self._closers.pop()
             try:
-                close(self._services[service_type])
-            except BaseException as error:
+                close(error or failure)
+            except BaseException as raised:
                 if failure is None:
-                    failure = error
+                    failure = raised
                 else:
-                    failure.add_note(f"Then closing {service_type.__name__} failed: {error!r}")
+                    failure.add_note(f"Then closing {service_type.__name__} failed: {raised!r}")
         self._services.clear()
         if failure is not None:
             raise failure
@@ -99,14 +120,23 @@ class ServiceContainer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close_all_services()
+        self.close_all_services(error)
 
     def _add(self, service_type: type, value: Any, on_close: Callable[[Any], None] | None) -> None:
         self._services[service_type] = value
         if on_close is not None:
-            self._closers.append((service_type, on_close))
+            self._closers.append((service_type, lambda _error: on_close(value)))
 
     def _check_is_free(self, service_type: type) -> None:
         if service_type in self._services or service_type in self._creators:
             msg = f"A type must have one service, got a second {service_type.__name__}."
             raise ValueError(f"{msg} Register a type of its own.")
+
+
+def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> None:
+    """Leave a context manager with the error; that it passes on the same one is no failure to close."""
+    try:
+        manager.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+    except BaseException as raised:
+        if raised is not error:
+            raise

@@ -1,36 +1,33 @@
-"""The training loop: epochs, the best of them, a checkpoint after each, and messages to whoever listens."""
+"""The training loop: epochs, the best of them, checkpoints on the way, and messages to whoever listens."""
 
+import contextlib
 import math
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.files import remove
-from luna_pipeline.core.messages import BaseMessageHandler, LogEpoch, LogModel, LogParams, LogStart
-from luna_pipeline.core.metrics import youden_threshold
-from luna_pipeline.core.models.base import BaseModel, EpochResult, ModelState
-from luna_pipeline.core.training.building import network_of
-from luna_pipeline.core.training.cadence import is_validation_due
-from luna_pipeline.core.training.checkpoints import (
-    Checkpoint,
-    CheckpointStore,
-    load_checkpoint,
-    save_checkpoint,
-)
+from luna_pipeline.core.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart
+from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, SplitResult
+from luna_pipeline.core.processes import ALONE, Processes
+from luna_pipeline.core.training.cadence import is_checkpoint_due, is_over, is_validation_due
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.core.training.randomness import get_rng_state, own_random_numbers, set_rng_state
+from luna_pipeline.core.training.interrupts import PostponedInterrupts
+from luna_pipeline.core.training.randomness import own_random_numbers
+from luna_pipeline.core.training.run_keeper import RunKeeper
 
 ModelT_contra = TypeVar("ModelT_contra", contravariant=True)
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_GO_ON, _KEEP, _INTERRUPTED = 0, 1, 2
 
-DEFAULT_THRESHOLD = 0.5
-WITHOUT_VALIDATION = (
-    "Trained without validation: the weights are those of the last epoch, the threshold is 0.5 by default."
-)
-WITHOUT_AUC = (
-    "Validation held one class only: the weights are those of the last epoch, the threshold is 0.5 by default."
-)
+
+class BaseProfiler(Protocol):
+    """Watches some training steps."""
+
+    def step(self) -> None:
+        """Take note of a training step."""
 
 
 class BaseTrainer(Protocol[ModelT_contra]):
@@ -44,23 +41,43 @@ class BaseTrainer(Protocol[ModelT_contra]):
 
 
 class Trainer(BaseTrainer[BaseModel[Any]]):
-    """Trains a model, so that a run can be killed at any moment and lose the epoch it was in, no more.
+    """Trains a model, so that a run can be ended at any moment and goes on from its last checkpoint to the same bits.
 
-    After each epoch ``last.pt`` is the whole run so far, and ``best_so_far.pt`` the epoch with the highest validation
-    AUC. ``best.pt``, the chosen epoch, is written when all is done and the trackers have the model.
+    ``last.pt`` is the whole run so far: after each epoch, every ten minutes within one, and when an interrupt ends it,
+    which waits for the end of the training step. ``best_so_far.pt`` is the epoch with the highest validation AUC.
+    ``best.pt``, the chosen epoch, is written when all is done and the trackers have the model.
+
+    Attributes:
+        config: The complete configuration of the run.
     """
 
-    def __init__(self, config: TrainingConfig, *, handler: BaseMessageHandler, store: CheckpointStore) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        handler: BaseMessageHandler,
+        store: CheckpointStore,
+        processes: Processes = ALONE,
+        seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
+        profiler: BaseProfiler | None = None,
+    ) -> None:
         """Prepare a run.
 
         Args:
             config: Its complete configuration.
             handler: Takes messages; closing it is the caller's.
             store: Where its checkpoints go.
+            processes: Those that train together; the first one writes.
+            seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
+            profiler: Watches training steps.
         """
         self.config = config
         self._handler = handler
         self._store = store
+        self._processes = processes
+        self._keeper = RunKeeper(config, handler=handler, store=store, processes=processes)
+        self._seconds_between_checkpoints = seconds_between_checkpoints
+        self._profiler = profiler
 
     def fit(
         self,
@@ -69,6 +86,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         *,
         version: str,
         resume_from: Checkpoint | None = None,
+        started_from: Checkpoint | None = None,
         mlflow_run_id: str | None = None,
     ) -> Checkpoint:
         """Train all epochs and return the chosen one.
@@ -79,6 +97,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
             version: A claimed version (``CheckpointStore.claim``), or the version of ``resume_from``.
             resume_from: Last checkpoint of a run of the same configuration and data that was ended before its time:
                 what comes out is what would have come out of it.
+            started_from: The run whose weights the model begins with, if any; what they have seen is noted.
             mlflow_run_id: The run in MLflow, noted in the checkpoints.
 
         Returns:
@@ -89,142 +108,99 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
             FloatingPointError: If the training loss is not finite.
             BlockingIOError: If another process trains this version.
         """
-        self._check_fits(data_module)
-        if resume_from is not None:
-            self._check_is_of_this_run(resume_from, data_module, version)
-        with self._store.locked(self.config.name, version), own_random_numbers(self.config.seed):
+        self._keeper.check_fits(data_module, version=version, resume_from=resume_from)
+        with self._locked(version), own_random_numbers(self.config.seed + self._processes.rank):
             if resume_from is None:
-                last = self._beginning(model, data_module, version=version)
+                last = self._keeper.beginning(model, data_module, version=version, started_from=started_from)
             else:
-                last = _resumed(model, resume_from)
+                last = self._keeper.resumed(model, resume_from)
             last = replace(last, mlflow_run_id=mlflow_run_id or last.mlflow_run_id)
             self._handler.handle_message(LogStart(description=repr(model)))
             self._handler.handle_message(LogParams(params=self.config.flat()))
-            for epoch in range(last.epoch + 1, self.config.num_epochs + 1):
-                result = self.fit_epoch(epoch, model, data_module)
-                last = self._keep(last, epoch, result, model.get_state())
-            return self._finish(last, model)
+            while not self._is_over(last):
+                result = self.fit_epoch(last.epoch + 1, model, data_module, last=last)
+                last = self._keeper.keep_epoch(last, result, model)
+            return self._keeper.finish(last, model)
 
-    def fit_epoch(self, epoch: int, model: BaseModel[Any], data_module: DataModule) -> EpochResult:
+    def fit_epoch(
+        self, epoch: int, model: BaseModel[Any], data_module: DataModule, *, last: Checkpoint | None = None
+    ) -> EpochResult:
         """Train one epoch, and validate where it is due.
+
+        Args:
+            epoch: The epoch, from 1.
+            model: The model.
+            data_module: Training and validation data.
+            last: The run so far, whose checkpoint is kept up to date on the way, and whose epoch may be half done.
 
         Raises:
             FloatingPointError: If the training loss is not finite.
         """
-        message = LogEpoch(
+        self._handler.handle_message(self._epoch_message(epoch, data_module))
+        is_due = is_validation_due(epoch, num_epochs=self.config.num_epochs, cadence=self.config.validation_cadence)
+        progress = BEGINNING if last is None else last.progress
+        with PostponedInterrupts() as interrupts:
+            result = model.fit_epoch(
+                epoch,
+                training_loader=data_module.get_training_dataloader(epoch=epoch, first_batch=progress.num_batches),
+                validation_loader=data_module.get_validation_dataloader() if is_due else None,
+                progress=progress,
+                after_step=self._after_step(model, data_module.num_training_batches, last, interrupts),
+            )
+        if not math.isfinite(result.training.loss):
+            msg = f"The training loss must be finite, got {result.training.loss} (epoch {epoch})."
+            raise FloatingPointError(f"{msg} Lower optimizer.learning_rate, or clip gradients, and train again.")
+        return result
+
+    def _after_step(
+        self, model: BaseModel[Any], num_batches: int, last: Checkpoint | None, interrupts: PostponedInterrupts
+    ) -> Callable[[int, Callable[[], SplitResult]], None]:
+        """Make what is done after each training step: keep the run where that is due, and let interrupts through."""
+        kept_at = time.monotonic()
+
+        def after_step(num_done: int, samples: Callable[[], SplitResult]) -> None:
+            nonlocal kept_at
+            if self._profiler is not None:
+                self._profiler.step()
+            is_last = num_done == num_batches
+            is_due = is_last or is_checkpoint_due(
+                time.monotonic() - kept_at, every_seconds=self._seconds_between_checkpoints
+            )
+            # All processes do the same: one that keeps or ends alone would leave the others waiting for ever.
+            todo = self._processes.largest(_INTERRUPTED if interrupts.is_pending else _KEEP if is_due else _GO_ON)
+            if todo != _GO_ON and last is not None:
+                self._keeper.keep_progress(last, EpochProgress(num_done, samples()), model)
+                kept_at = time.monotonic()
+            if todo == _INTERRUPTED:
+                interrupts.deliver()
+                raise KeyboardInterrupt
+            if is_last:
+                # A validation may take long and leaves no trace: from here on nobody has to wait for its end.
+                interrupts.release()
+
+        return after_step
+
+    def _epoch_message(self, epoch: int, data_module: DataModule) -> LogEpoch:
+        return LogEpoch(
             epoch=epoch,
             num_epochs=self.config.num_epochs,
             batch_size=data_module.batch_size,
             num_training_samples=len(data_module.training),
             num_validation_samples=0 if data_module.validation is None else len(data_module.validation),
         )
-        self._handler.handle_message(message)
-        is_due = is_validation_due(epoch, num_epochs=self.config.num_epochs, cadence=self.config.validation_cadence)
-        result = model.fit_epoch(
-            epoch,
-            training_loader=data_module.get_training_dataloader(epoch=epoch),
-            validation_loader=data_module.get_validation_dataloader() if is_due else None,
-        )
-        if not math.isfinite(result.training.loss):
-            msg = f"The training loss must be finite, got {result.training.loss} (epoch {epoch})."
-            raise FloatingPointError(f"{msg} Lower optimizer.learning_rate and train again.")
-        return result
 
-    def _beginning(self, model: BaseModel[Any], data_module: DataModule, *, version: str) -> Checkpoint:
-        """The run before its first epoch."""
-        state, training, validation = model.get_state(), data_module.training, data_module.validation
-        return Checkpoint(
-            name=self.config.name,
-            version=version,
-            config=self.config,
-            model_state=state.model_state,
-            optimizer_state=state.optimizer_state,
-            scheduler_state=state.scheduler_state,
-            epoch=0,
-            num_samples_seen=state.num_samples_seen,
-            best_score=math.nan,
-            threshold=DEFAULT_THRESHOLD,
-            rng_state=get_rng_state(),
-            training_series=training.series,
-            validation_series=[] if validation is None else validation.series,
-            training_candidate_ids=torch.tensor(training.candidate_id),
-            data_fingerprint=data_module.fingerprint,
+    def _is_over(self, last: Checkpoint) -> bool:
+        return is_over(
+            last.epoch,
+            num_epochs=self.config.num_epochs,
+            num_without_rise=last.epochs_without_rise,
+            patience=self.config.early_stopping.patience,
         )
 
-    def _keep(self, last: Checkpoint, epoch: int, result: EpochResult, state: ModelState) -> Checkpoint:
-        """Write the run as it is after an epoch: first what may become the best, then the run itself."""
-        score, threshold = validation_score(result)
-        is_best = is_better(score, last.best_score)
-        current = replace(
-            last,
-            model_state=state.model_state,
-            optimizer_state=state.optimizer_state,
-            scheduler_state=state.scheduler_state,
-            num_samples_seen=state.num_samples_seen,
-            epoch=epoch,
-            best_score=score if is_best else last.best_score,
-            threshold=threshold,
-            rng_state=get_rng_state(),
-        )
-        if is_best:
-            save_checkpoint(self._store.path(last.name, last.version, "best_so_far"), current)
-        save_checkpoint(self._store.path(last.name, last.version, "last"), current)
-        return current
-
-    def _finish(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
-        """Hand the chosen epoch to the trackers; only a run that they know is complete."""
-        best_so_far = self._store.path(last.name, last.version, "best_so_far")
-        if math.isnan(last.best_score):
-            chosen = replace(last, notes=WITHOUT_AUC if last.validation_series else WITHOUT_VALIDATION)
-        else:
-            chosen = replace(load_checkpoint(best_so_far), mlflow_run_id=last.mlflow_run_id)
-        message = LogModel(
-            name=chosen.name,
-            version=chosen.version,
-            checkpoint=chosen,
-            module=network_of(chosen),
-            signature=model.get_signature(),
-        )
-        self._handler.handle_message(message)
-        save_checkpoint(self._store.path(chosen.name, chosen.version), chosen)
-        remove(best_so_far)
-        return chosen
-
-    def _check_fits(self, data_module: DataModule) -> None:
-        expected, got = self.config.network.chunk_shape_irc, data_module.training.chunk_shape_irc
-        if expected != got:
-            msg = f"Cutouts must have the shape of the network's input {expected}, got {got}."
-            raise ValueError(f"{msg} Set network.chunk_shape_irc, or cut again.")
-
-    def _check_is_of_this_run(self, resume_from: Checkpoint, data_module: DataModule, version: str) -> None:
-        wanted = (self.config.digest, data_module.fingerprint, version)
-        if (resume_from.config.digest, resume_from.data_fingerprint, resume_from.version) != wanted:
-            msg = "A run must be continued with its own configuration, data and version, got others"
-            where = f"{resume_from.name} {resume_from.version}, epoch {resume_from.epoch}"
-            raise ValueError(f"{msg} ({where}). Train a new version, from these weights if you like.")
-
-
-def validation_score(result: EpochResult) -> tuple[float, float]:
-    """Return the validation AUC of an epoch and the threshold of its weights; nan and 0.5 where there is none."""
-    if result.validation is None:
-        return math.nan, DEFAULT_THRESHOLD
-    threshold = youden_threshold(result.validation.labels, result.validation.scores)
-    return result.validation.metrics()["auc"], DEFAULT_THRESHOLD if math.isnan(threshold) else threshold
-
-
-def is_better(score: float, best_score: float) -> bool:
-    """Say whether a score beats the best one; nan never does, and everything beats nan."""
-    return not math.isnan(score) and (math.isnan(best_score) or score > best_score)
-
-
-def _resumed(model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
-    """Bring model and random numbers to where they were at the end of the checkpoint's epoch."""
-    state = ModelState(
-        model_state=checkpoint.model_state,
-        optimizer_state=checkpoint.optimizer_state,
-        scheduler_state=checkpoint.scheduler_state,
-        num_samples_seen=checkpoint.num_samples_seen,
-    )
-    model.load_state(state)
-    set_rng_state(checkpoint.rng_state)
-    return checkpoint
+    @contextlib.contextmanager
+    def _locked(self, version: str) -> Iterator[None]:
+        if not self._processes.is_first:
+            yield
+            return
+        with self._store.locked(self.config.name, version):
+            yield

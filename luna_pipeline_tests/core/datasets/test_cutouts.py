@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from luna_pipeline.core.datasets.augmentation import AugmentationConfig, draw_flips
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, TrainingCutoutsDataset
+from luna_pipeline.core.datasets.batch import FILLER
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, MalignantCutoutsDataset
+from luna_pipeline.core.datasets.ratios import Draws
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
-ALWAYS = AugmentationConfig(flip_probability=1.0)
-NEVER = AugmentationConfig(flip_probability=0.0)
 POSITIONS = [7, 0, 23, 7, 1]
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    return write_examples(tmp_path_factory.mktemp("cutouts"))
+    # Of the two nodules of each series the first is malignant, the second benign.
+    return write_examples(tmp_path_factory.mktemp("cutouts"), ratings=(True, False))
 
 
 def read_expected(examples, positions):
@@ -41,7 +41,7 @@ def test_rows_need_not_be_sorted_nor_complete(examples):
     shuffled = index.sample(frac=0.5, random_state=1)
     batch = CutoutsDataset(shuffled, store).__getitems__(range(len(shuffled)))
     expected = CutoutsDataset(index, store).__getitems__(shuffled.index.tolist())
-    assert all(map(torch.equal, batch, expected))
+    assert all(map(torch.equal, batch[:5], expected[:5]))
 
 
 @pytest.mark.seed_defect(20, "i")
@@ -49,44 +49,75 @@ def test_a_nodule_is_1_and_everything_else_0(examples):
     index, store = examples
     labels = CutoutsDataset(index, store).labels
     assert labels.tolist() == [1, 0, 0, 1, 0, 0] * 4
-    middles = CutoutsDataset(index, store).__getitems__(range(24)).chunks_hu[:, 0, 4, 4, 4].numpy()
-    assert ((middles > -500) == (labels == 1)).all()
+    batch = CutoutsDataset(index, store).__getitems__(range(24))
+    assert ((batch.chunks_hu[:, 0, 4, 4, 4] > -500) == (batch.labels == 1)).all()
+    assert torch.equal(batch.groups, batch.labels)
+
+
+@pytest.mark.seed_defect(4, 20, "i")
+def test_a_malignant_nodule_is_1_and_benign_ones_and_others_are_0_and_told_apart(examples):
+    dataset = MalignantCutoutsDataset(*examples)
+    batch = dataset.__getitems__(range(24))
+    assert batch.labels.tolist() == dataset.labels.tolist() == [1, 0, 0, 0, 0, 0] * 4
+    assert batch.groups.tolist() == dataset.groups.tolist() == [2, 0, 0, 1, 0, 0] * 4
+    assert dataset.group_names == ("non_nodule", "benign", "malignant")
+    assert ((batch.chunks_hu[:, 0, 4, 4, 4] > 50) == (batch.labels == 1)).all()
+
+
+def test_nodules_that_nobody_rated_are_no_part_of_malignancy(examples):
+    index, store = examples
+    unrated = index.assign(is_malignant=index["is_malignant"].where(index["candidate_id"] != 1003))
+    with pytest.raises(
+        ValueError, match=r"non_nodule, benign or malignant, got 1 of which .* \(the first of series 1.11\)"
+    ):
+        MalignantCutoutsDataset(unrated, store)
+    usable = MalignantCutoutsDataset(MalignantCutoutsDataset.usable(unrated), store)
+    assert sorted({*index["candidate_id"]} - {*usable.candidate_id.tolist()}) == [1003]
+    assert len(CutoutsDataset.usable(unrated)) == 24
+
+
+def test_a_rating_of_something_that_is_no_nodule_says_nothing(examples):
+    index, store = examples
+    dataset = MalignantCutoutsDataset(index.assign(is_malignant=index["is_malignant"].fillna(value=True)), store)
+    assert dataset.groups.tolist() == [2, 0, 0, 1, 0, 0] * 4
+
+
+@pytest.mark.parametrize("dataset", [CutoutsDataset, MalignantCutoutsDataset])
+def test_the_fingerprint_is_of_the_labels_that_the_data_set_has(examples, dataset):
+    index, store = examples
+    relabelled = index.assign(is_malignant=index["is_malignant"].mask(index["candidate_id"] == 3, other=True))
+    before, after = dataset(index, store).fingerprint, dataset(relabelled, store).fingerprint
+    assert (before == after) == (dataset is CutoutsDataset)
+    assert dataset(index.sample(frac=1, random_state=0), store).fingerprint == before
 
 
 @pytest.mark.seed_defect(9, 10)
-def test_the_evaluation_type_cannot_be_asked_to_change_or_balance():
-    assert list(inspect.signature(CutoutsDataset).parameters) == ["index", "store"]
-    assert not hasattr(CutoutsDataset, "set_epoch")
+@pytest.mark.parametrize("dataset", [CutoutsDataset, MalignantCutoutsDataset])
+def test_the_evaluation_type_cannot_be_asked_to_change_or_balance(dataset):
+    assert list(inspect.signature(dataset).parameters) == ["index", "store"]
+    assert list(inspect.signature(dataset.__getitems__).parameters) == ["self", "wanted"]
+    methods = inspect.getmembers(dataset, inspect.isroutine)
+    assert {name for name, _ in methods if name[0] != "_"} == {"usable", "groups_of"}
 
 
-@pytest.mark.seed_defect("m")
-def test_training_flips_what_was_drawn(examples):
-    index, store = examples
-    dataset = TrainingCutoutsDataset(index, store, augmentation=AugmentationConfig(), seed=5)
-    dataset.set_epoch(3)
-    batch = dataset.__getitems__(POSITIONS)
-    flips = draw_flips(batch.candidate_id.numpy(), seed=5, epoch=3, probability=0.5)
-    assert flips.any()
-    assert not flips.all()
-    for got, plain, axes in zip(batch.chunks_hu, read_expected(examples, POSITIONS), flips, strict=True):
-        assert np.array_equal(got[0].numpy(), np.flip(plain[0], np.flatnonzero(axes)))
+@pytest.mark.seed_defect(9, 10)
+@pytest.mark.parametrize("dataset", [CutoutsDataset, MalignantCutoutsDataset])
+def test_an_item_is_the_same_whenever_it_is_asked_for(examples, dataset):
+    first, *others = [dataset(*examples).__getitems__(POSITIONS) for _ in range(3)]
+    assert np.array_equal(first.chunks_hu.numpy(), read_expected(examples, POSITIONS))
+    assert all(torch.equal(first.chunks_hu, other.chunks_hu) for other in others)
 
 
-def test_training_without_changes_is_evaluation(examples):
-    training = TrainingCutoutsDataset(*examples, augmentation=NEVER, seed=5).__getitems__(POSITIONS)
-    assert torch.equal(training.chunks_hu, CutoutsDataset(*examples).__getitems__(POSITIONS).chunks_hu)
+def test_drawn_positions_come_with_what_the_loader_knows_of_them(examples):
+    dataset = CutoutsDataset(*examples)
+    draws = Draws(positions=np.array(POSITIONS), repeats=np.array([0, 0, 0, 1, FILLER]), num_in_step=12)
+    drawn, plain = dataset.__getitems__(draws), dataset.__getitems__(POSITIONS)
+    assert all(map(torch.equal, drawn[:4], plain[:4]))
+    assert (drawn.repeat.tolist(), drawn.num_in_step) == ([0, 0, 0, 1, FILLER], 12)
+    assert (plain.repeat.tolist(), plain.num_in_step) == ([0] * 5, 5)
 
 
 @pytest.mark.seed_defect(13)
-def test_changes_do_not_reach_the_files_nor_the_next_epoch(examples):
-    dataset = TrainingCutoutsDataset(*examples, augmentation=ALWAYS, seed=5)
-    first = dataset.__getitems__(POSITIONS).chunks_hu.clone()
-    assert torch.equal(dataset.__getitems__(POSITIONS).chunks_hu, first)
-    assert np.array_equal(
-        CutoutsDataset(*examples).__getitems__(POSITIONS).chunks_hu, read_expected(examples, POSITIONS)
-    )
-
-
 def test_a_batch_may_be_changed_by_its_user(examples):
     dataset = CutoutsDataset(*examples)
     dataset.__getitems__(POSITIONS).chunks_hu.zero_()

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, MalignantCutoutsDataset
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split, index_fingerprint, split_index
 
 
@@ -15,6 +16,11 @@ def make_index(num_folds=5, series_per_fold=2, rows_per_series=4) -> pd.DataFram
             "candidate_id": np.arange(len(series)), "series_instance_uid": [f"1.{uid}" for uid in series],
             "row": place, "class": (place < 2).astype(np.int8), "fold": series % num_folds,
             "source": np.where(place == 0, "annotation", "candidate"),
+            # The nodules of a third of the series are benign, those of another third unrated.
+            "is_malignant": pd.array(
+                [(True, False, None)[uid % 3] if row < 2 else None for uid, row in zip(series, place, strict=True)],
+                dtype="boolean",
+            ),
             "fingerprint": [f"{uid:064x}" for uid in series],
         }
     )  # fmt: skip
@@ -46,6 +52,27 @@ def test_annotations_train_only_when_asked_for():
     assert (split_index(make_index(), SPLIT)[0]["source"] == "candidate").all()
     training = split_index(make_index(), SPLIT, use_annotations=True)[0]
     assert (training["source"] == "annotation").sum() == 6
+
+
+@pytest.mark.seed_defect(2, 3)
+@pytest.mark.parametrize("split", [SPLIT, TrainingSplit(test_fold=3, validation_fold=None)])
+def test_nodules_and_malignancy_never_part_a_series_differently(split):
+    parts = [part for part in split_index(make_index(), split, use_annotations=True) if part is not None]
+    nodules, malignancy = (
+        [set(dataset.usable(part)["series_instance_uid"]) for part in parts]
+        for dataset in (CutoutsDataset, MalignantCutoutsDataset)
+    )
+    assert nodules == malignancy
+    assert sum(map(len, nodules)) == len(set.union(*nodules)) == 10
+
+
+@pytest.mark.seed_defect(4, 10, "i")
+def test_validation_of_malignancy_holds_every_rated_candidate_at_its_own_frequency():
+    _, validation, _ = split_index(make_index(series_per_fold=3), SPLIT)
+    usable = MalignantCutoutsDataset.usable(validation)
+    # Three series with a nodule and two others each: one nodule malignant, one benign, one unrated.
+    assert np.bincount(MalignantCutoutsDataset.groups_of(usable)).tolist() == [6, 1, 1]
+    assert set(validation["candidate_id"]) - set(usable["candidate_id"]) == {45}
 
 
 def test_without_validation_its_folds_train():
@@ -94,6 +121,19 @@ def test_default_split_keeps_what_was_chosen_and_needs_two_folds():
     assert default_split(make_index(), test_fold=1, validation_fold=4).validation_fold == 4
     with pytest.raises(ValueError, match=r"at least two folds, got \[0\]"):
         default_split(make_index(num_folds=1))
+
+
+def test_fingerprint_of_an_index_is_that_of_version_0_1():
+    # Computed with the function of commit ab64f34: unfinished runs are found by it.
+    assert index_fingerprint(make_index()) == "e30cf5f06c25a1a17388a29e0accbbd364b8eb20f15faefdd10efb2bd89198e3"
+
+
+def test_fingerprint_of_an_index_changes_with_a_further_label():
+    index = make_index().assign(group=0)
+    with_group = index_fingerprint(index, labels=("class", "group"))
+    assert with_group != index_fingerprint(index)
+    index.loc[3, "group"] = 2
+    assert index_fingerprint(index, labels=("class", "group")) != with_group
 
 
 @pytest.mark.parametrize("column", ["candidate_id", "class", "fold", "fingerprint"])

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
+from luna_pipeline.core.evaluation.baselines import importances, middle_hu, zero_rule
+from luna_pipeline.core.models.baselines import FeatureModel
+from luna_pipeline.core.models.features import FEATURE_NAMES
 
 
 class Store:
@@ -49,3 +51,36 @@ def test_middle_hu_looks_at_the_five_voxels_around_the_candidate_only():
     index = pd.DataFrame({"series_instance_uid": ["a"], "row": [0]})
 
     assert middle_hu(index, Store({"a": chunk}))[0] == pytest.approx(1 / 125)
+
+
+@pytest.fixture(scope="module")
+def boosted():
+    """A fitted baseline for which the first feature says all, its features and labels."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    features = rng.normal(size=(400, len(FEATURE_NAMES)))
+    features[:, 0] = 10 * labels
+    model = FeatureModel("gradient_boosting", features_of=lambda chunks_hu, _: chunks_hu, seed=0)
+    model.fit(features, labels)
+    return model, features, labels
+
+
+def test_shuffling_the_feature_that_says_all_leaves_chance_and_shuffling_another_nothing(boosted):
+    table = importances(*boosted, seed=0)
+    assert table["feature"].tolist() == list(FEATURE_NAMES)
+    assert table["permutation_importance"][0] == pytest.approx(0.5, abs=0.06)
+    assert table["permutation_importance"][1:].abs().max() == 0
+    assert table["standardised_coefficient"].isna().all()
+
+
+def test_importances_follow_from_the_seed_and_leave_the_features_alone(boosted):
+    features = boosted[1]
+    before = features.copy()
+    pd.testing.assert_frame_equal(importances(*boosted, seed=1), importances(*boosted, seed=1))
+    np.testing.assert_array_equal(features, before)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 0), slice(0, None, 2)])
+def test_without_both_classes_to_judge_by_an_importance_is_nan(boosted, rows):
+    model, features, labels = boosted
+    assert importances(model, features[rows], labels[rows], seed=0)["permutation_importance"].isna().all()

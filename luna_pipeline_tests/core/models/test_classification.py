@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from luna_pipeline.core.datasets.augmentation import Flip
+from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.messages import LogBatch, LogMetrics, LogResult, Mode
 from luna_pipeline.core.metrics import binary_metrics
-from luna_pipeline.core.models.base import Signature, TensorSpec
+from luna_pipeline.core.models.base import ClassificationTask, Signature, SplitResult, TensorSpec
 from luna_pipeline.core.models.classification import NoduleClassificationModel
 from luna_pipeline.core.models.config import NetworkConfig
+from luna_pipeline.core.models.losses import build_loss
 from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.models.stepping import Stepper
 from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.config import (
@@ -23,6 +27,7 @@ from luna_pipeline.core.training.config import (
     SchedulerConfig,
     TrainingConfig,
 )
+from luna_pipeline.core.training.schedulers import build_schedule
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.recorder import Recorder
 
@@ -46,15 +51,22 @@ def make_data_module(examples) -> DataModule:
     )
 
 
-def make_model(handler, *, wrap=lambda network: network, learning_rate=1e-3) -> NoduleClassificationModel:
+UNCHANGED = AugmentationConfig(flip=Flip(probability=0.0))
+
+
+def make_model(
+    handler, *, wrap=lambda network: network, learning_rate=1e-3, augmentation=UNCHANGED
+) -> NoduleClassificationModel:
     torch.manual_seed(0)
-    network = build_network(CONFIG.network)
+    network = wrap(build_network(CONFIG.network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
+    schedule = build_schedule(optimizer, SchedulerConfig(gamma=0.5), num_epochs=2, num_steps_per_epoch=4)
     return NoduleClassificationModel(
-        wrap(network),
-        chunk_shape_irc=(8, 8, 8),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5),
+        network,
+        task=ClassificationTask((8, 8, 8)),
+        loss=build_loss(CONFIG.loss),
+        stepper=Stepper(network, optimizer, schedule),
+        augment=Augmenter(augmentation, seed=0),
         batch_iterator=BatchIteratorProvider(handler),
         handler=handler,
     )
@@ -187,7 +199,7 @@ def test_state_is_a_copy_that_later_steps_do_not_reach_and_brings_everything_bac
 
 
 def test_it_says_what_it_is_made_of():
-    assert repr(make_model(Recorder())) == "NoduleClassificationModel(LunaNetwork, AdamW, ExponentialLR)"
+    assert repr(make_model(Recorder())) == "NoduleClassificationModel(LunaNetwork, CrossEntropyLoss, AdamW)"
 
 
 def test_the_loss_weighs_a_nodule_as_class_1(examples):
@@ -224,18 +236,44 @@ def test_training_is_the_plain_loop(examples):
 def test_eight_cutouts_are_learned_by_heart(examples):
     index, store = examples
     config = replace(
-        CONFIG, batch_size=8, augmentation=AugmentationConfig(flip_probability=0.0),
+        CONFIG, batch_size=8, augmentation=UNCHANGED,
         network=replace(CONFIG.network, conv_channels=4, dropout_rate=0.0),
         optimizer=OptimizerConfig(learning_rate=1e-2), scheduler=SchedulerConfig(gamma=1.0),
     )  # fmt: skip
     data_module = build_data_module(config, training_index=index.iloc[:8], validation_index=None, store=store)
-    model = build_model(config, handler=Recorder())
+    model = build_model(config, handler=Recorder(), num_batches=1)
     losses = [model.do_training(epoch, data_module.get_training_dataloader(epoch=epoch)).loss for epoch in range(1, 51)]
     assert losses[0] == pytest.approx(math.log(2), abs=0.05)
     assert losses[-1] < 0.01
 
 
-def test_augmentation_is_part_of_the_training_data_only(examples):
-    data_module = make_data_module(examples)
-    assert data_module.training.augmentation == AugmentationConfig()
-    assert not hasattr(data_module.validation, "augmentation")
+def test_training_cutouts_are_changed_at_random_and_others_are_not(examples):
+    data_module, seen = make_data_module(examples), []
+
+    class Watched(NoduleClassificationModel):
+        def compute_batch_loss(self, batch):
+            seen.append((self.module.training, batch))
+            return super().compute_batch_loss(batch)
+
+    model = make_model(Recorder(), augmentation=AugmentationConfig.all_five())
+    model.__class__ = Watched
+    fit_epochs(model, data_module)
+    originals = {True: data_module.training, False: data_module.validation}
+    for is_training, batch in seen:
+        dataset = originals[is_training]
+        rows = [dataset.candidate_id.tolist().index(number) for number in batch.candidate_id.tolist()]
+        is_same = torch.equal(batch.chunks_hu, dataset.__getitems__(rows).chunks_hu)
+        assert is_same is not is_training
+
+
+def test_nodules_of_both_labels_are_told_apart_among_themselves():
+    labels, groups = np.array([1, 0, 0, 0, 1]), np.array([2, 1, 0, 0, 2])
+    result = SplitResult(np.arange(5), labels, np.array([0.9, 0.8, 0.1, 0.2, 0.7]), np.ones(5), groups)
+    # Of two malignant nodules one outscores the benign one.
+    assert result.metrics()["auc_among_nodules"] == 0.5
+    assert result.metrics()["auc"] == pytest.approx(5 / 6)
+
+
+def test_where_nodules_have_one_label_there_is_no_auc_among_them():
+    result = SplitResult(np.arange(2), np.array([1, 0]), np.array([0.9, 0.8]), np.ones(2), np.array([1, 0]))
+    assert "auc_among_nodules" not in result.metrics()

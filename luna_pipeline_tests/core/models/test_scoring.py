@@ -4,6 +4,7 @@ from torch import nn
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.models.config import NetworkConfig
+from luna_pipeline.core.models.freezing import freeze, set_training_mode
 from luna_pipeline.core.models.networks import build_network
 from luna_pipeline.core.models.scoring import evaluating, logits_of, predict
 
@@ -12,10 +13,10 @@ CONFIG = NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.5, chunk_shap
 
 def make_batches(sizes):
     generator = torch.Generator().manual_seed(0)
-    chunks = torch.randn(sum(sizes), 1, 4, 4, 4, generator=generator)
-    ids = torch.arange(sum(sizes)) * -7
-    labels = torch.zeros(sum(sizes), dtype=torch.int64)
-    return [CutoutBatch(*parts) for parts in zip(*(t.split(sizes) for t in (chunks, labels, ids)), strict=True)]
+    chunks = torch.randn(sum(sizes), 1, 4, 4, 4, generator=generator).split(sizes)
+    ids = (torch.arange(sum(sizes)) * -7).split(sizes)
+    none = [torch.zeros(size, dtype=torch.int64) for size in sizes]
+    return [CutoutBatch(*parts) for parts in zip(chunks, none, ids, none, none, sizes, strict=True)]
 
 
 def make_network():
@@ -63,13 +64,39 @@ def test_the_mode_comes_back_after_a_failure_too():
     assert torch.is_grad_enabled()
 
 
-def test_a_part_of_the_batch_is_computed_at_a_time():
-    sizes = []
+class Recorder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
 
-    class Recorder(nn.Module):
-        def forward(self, chunks_hu):
-            sizes.append(len(chunks_hu))
-            return chunks_hu.flatten(1)[:, :2]
+    def forward(self, chunks_hu):
+        self.sizes.append(len(chunks_hu))
+        return chunks_hu.flatten(1)[:, :2]
 
-    assert torch.equal(logits_of(Recorder(), torch.arange(40.0).view(20, 1, 1, 1, 2))[:, 0], torch.arange(0, 40.0, 2))
-    assert sizes == [8, 8, 4]
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(20, [4] * 5), (21, [4, 4, 4, 3, 3, 3]), (5, [3, 2]), (2, [2]), (1, [2]), (0, [0])]
+)
+def test_about_four_cutouts_are_computed_at_a_time_and_never_one_alone(count, sizes):
+    recorder, chunks = Recorder(), torch.arange(2.0 * count).view(count, 1, 1, 1, 2)
+    assert torch.equal(logits_of(recorder, chunks), chunks.flatten(1))
+    assert recorder.sizes == sizes
+
+
+@pytest.mark.seed_defect(45, 59)
+def test_each_part_comes_back_into_its_own_mode():
+    network = make_network()
+    freeze(network, "backbone")
+    set_training_mode(network)
+    before = [part.training for part in network.modules()]
+    with evaluating(network):
+        assert not any(part.training for part in network.modules())
+    assert [part.training for part in network.modules()] == before
+    assert len(set(before)) == 2
+
+
+def test_scores_are_the_softmax_of_what_the_network_says():
+    network, (batch,) = make_network().eval(), make_batches([7])
+    with torch.no_grad():
+        expected = network(batch.chunks_hu).softmax(dim=1)[:, 1]
+    assert predict(network, [batch])[1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from luna_pipeline.core.training.building import build_model, default_device
+from luna_pipeline.core.processes import ALONE
+from luna_pipeline.core.training.building import build_model
 from luna_pipeline.core.training.config import NetworkConfig, OptimizerConfig, SchedulerConfig, TrainingConfig
 from luna_pipeline_tests.core.recorder import Recorder
 
@@ -15,7 +16,7 @@ CONFIG = TrainingConfig(
 
 
 def build(config=CONFIG):
-    return build_model(config, handler=Recorder(), device=torch.device("cpu"))
+    return build_model(config, handler=Recorder(), num_batches=3)
 
 
 @pytest.mark.parametrize(
@@ -50,5 +51,5 @@ def test_a_new_network_has_no_opinion():
 
 
 def test_training_is_on_the_gpu_where_there_is_one():
-    assert default_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert next(build_model(CONFIG, handler=Recorder()).get_module().parameters()).device.type == default_device().type
+    assert ALONE.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert next(build().get_module().parameters()).device.type == ALONE.device.type

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from luna_pipeline.core.files import read_bytes, write_bytes
+from luna_pipeline.core.models.base import EpochProgress, SplitResult
 from luna_pipeline.core.remote_files import RemoteStoreError, remote_path
 from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION
 from luna_pipeline.core.training.checkpoints import (
@@ -32,7 +33,7 @@ def make_checkpoint(**changes) -> Checkpoint:
         "name": "classification", "version": "0.0.1", "config": demo(), "model_state": linear.state_dict(),
         "optimizer_state": optimizer.state_dict(), "scheduler_state": {"last_epoch": 2, "_last_lr": [0.1]},
         "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "threshold": 0.25,
-        "rng_state": {"cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
+        "rng_state": {"0/cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
         "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]), "data_fingerprint": "ab" * 32,
         "mlflow_run_id": None, "notes": "Trained without validation.",
     }  # fmt: skip
@@ -65,7 +66,19 @@ def test_every_entry_comes_back_as_it_was(tmp_path):
     written = make_checkpoint()
     save_checkpoint(tmp_path / "best.pt", written)
     read = load_checkpoint(tmp_path / "best.pt")
-    assert [f.name for f in fields(read) if not equal(getattr(read, f.name), getattr(written, f.name))] == []
+    names = [f.name for f in fields(read) if f.name != "progress"]
+    assert [name for name in names if not equal(getattr(read, name), getattr(written, name))] == []
+
+
+@pytest.mark.parametrize("num_samples", [0, 3])
+def test_the_progress_of_an_epoch_comes_back_as_it_was(tmp_path, num_samples):
+    whole, real = np.arange(num_samples), np.linspace(0, 1, num_samples)
+    result = SplitResult(whole, whole % 2, real, real + 1, whole % 3) if num_samples else None
+    read = load_checkpoint(save(tmp_path / "last.pt", progress=EpochProgress(4, result))).progress
+    assert read.num_batches == 4
+    assert (read.result is None) is (result is None)
+    for name in SplitResult.__slots__ if result else ():
+        np.testing.assert_array_equal(getattr(read.result, name), getattr(result, name), err_msg=name)
 
 
 def test_a_score_that_is_nan_stays_nan(tmp_path):
@@ -130,7 +143,7 @@ def test_a_file_of_another_kind_is_said_to_be_none(tmp_path, kind):
 def test_another_format_version_is_named(tmp_path):
     path = save(tmp_path / "best.pt")
     rewrite(path, lambda content: content.update(format_version=FORMAT_VERSION + 1))
-    with pytest.raises(CheckpointError, match="format version must be 1, got 2"):
+    with pytest.raises(CheckpointError, match="format version must be 2, got 3"):
         load_checkpoint(path)
 
 

@@ -5,18 +5,29 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from luna_pipeline.core.datasets.augmentation import Flip
 from luna_pipeline.core.training.config import (
     AugmentationConfig,
+    ClippingConfig,
+    ComputeConfig,
+    EarlyStoppingConfig,
     NetworkConfig,
     NoduleRatio,
     OptimizerConfig,
     SchedulerConfig,
+    StartConfig,
     TrainingConfig,
 )
-from luna_pipeline.core.training.recipes import demo, nodule_baseline, recipe_by_name
+from luna_pipeline.core.training.recipes import (
+    demo,
+    demo_malignancy,
+    malignancy_baseline,
+    nodule_baseline,
+    recipe_by_name,
+)
 
 
-@pytest.mark.parametrize("recipe", [nodule_baseline, demo])
+@pytest.mark.parametrize("recipe", [nodule_baseline, malignancy_baseline, demo, demo_malignancy])
 def test_config_comes_back_from_json_unchanged(recipe):
     config = recipe()
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -32,10 +43,34 @@ def test_flat_names_each_value_by_its_place():
 @pytest.mark.seed_defect(69)
 def test_flat_leaves_no_value_out():
     config = nodule_baseline()
-    parts = (config.network, config.optimizer, config.scheduler, config.augmentation, config.ratio)
-    num_nested = sum(len(part.__slots__) for part in parts)
-    assert len(config.flat()) == num_nested + len(config.__slots__) - len(parts)
-    assert {"num_epochs", "batch_size"} <= config.flat().keys()
+    flat = config.flat()
+    values = json.loads(json.dumps(config.to_dict()))
+    assert len(flat) == count_of_values(values)
+    assert {"num_epochs", "batch_size", "augmentation.noise.std_hu"} <= flat.keys()
+
+
+def count_of_values(values) -> int:
+    return sum(count_of_values(value) for value in values.values()) if isinstance(values, dict) else 1
+
+
+def test_a_variant_names_what_it_changes_by_its_place():
+    config = nodule_baseline().with_changes(
+        {"network.dropout_rate": 0.4, "augmentation.noise.std_hu": 5.0, "num_epochs": 3}, batch_size=7
+    )
+    assert (config.network.dropout_rate, config.augmentation.noise.std_hu) == (0.4, 5.0)
+    assert (config.num_epochs, config.batch_size) == (3, 7)
+    assert config.network.block == nodule_baseline().network.block
+
+
+@pytest.mark.parametrize("place", ["colour", "network.colour", "seed.colour"])
+def test_a_variant_of_an_unknown_place_is_refused(place):
+    with pytest.raises(ValueError, match="A configuration's value must be one of"):
+        nodule_baseline().with_changes({place: 1})
+
+
+def test_a_variant_is_checked_like_any_other():
+    with pytest.raises(ValueError, match=r"network.dropout_rate must be in \[0, 1\), got 1.5"):
+        nodule_baseline().with_changes({"network.dropout_rate": 1.5})
 
 
 def test_digest_is_equal_for_equal_and_other_for_other_configurations():
@@ -66,16 +101,31 @@ def test_config_cannot_be_changed():
         (lambda: NetworkConfig(dropout_rate=float("nan")), r"dropout_rate must be in \[0, 1\), got nan"),
         (lambda: NetworkConfig(chunk_shape_irc=(15, 48, 48)), "three sizes of at least 16 voxels"),
         (lambda: NetworkConfig(chunk_shape_irc=(32, 48)), "three sizes of at least 16 voxels"),
-        (lambda: OptimizerConfig(name="adam"), "optimizer.name must be one of adamw, sgd, got 'adam'"),
+        (lambda: OptimizerConfig(name="adam"), "The optimizer must be one of adamw, sgd, got 'adam'"),
         (lambda: OptimizerConfig(learning_rate=0.0), r"learning_rate must be in \(0, 1\], got 0.0"),
         (lambda: OptimizerConfig(learning_rate=float("inf")), r"learning_rate must be in \(0, 1\], got inf"),
         (lambda: OptimizerConfig(weight_decay=-0.1), r"weight_decay must be in \[0, 1\], got -0.1"),
         (lambda: OptimizerConfig(betas=(0.9, 1.0)), r"optimizer.betas\[1\] must be in \[0, 1\), got 1.0"),
         (lambda: OptimizerConfig(betas=(0.9,)), r"optimizer.betas must be two numbers, got \(0.9,\)"),
         (lambda: SchedulerConfig(gamma=0.0), r"scheduler.gamma must be in \(0, 1\], got 0.0"),
-        (lambda: AugmentationConfig(flip_probability=1.1), r"flip_probability must be in \[0, 1\], got 1.1"),
+        (lambda: AugmentationConfig(flip=Flip(probability=1.1)), r"flip.probability must be in \[0, 1\], got 1.1"),
         (lambda: NoduleRatio(nodule=0), "ratio.nodule must be at least 1, got 0"),
         (lambda: NoduleRatio(non_nodule=-2), "ratio.non_nodule must be at least 1, got -2"),
+        (lambda: TrainingConfig(dataset="ct"), "The data set must be one of cutouts, malignant_cutouts, got 'ct'"),
+        (lambda: TrainingConfig(model="mine"), "The model must be one of nodule_classification, got 'mine'"),
+        (lambda: TrainingConfig(trainer="mine"), "The trainer must be one of trainer, got 'mine'"),
+        (lambda: TrainingConfig(frozen="head"), "frozen must be one of nothing, batch_norm, backbone, got 'head'"),
+        (lambda: TrainingConfig(accumulated_batches=0), "accumulated_batches must be at least 1, got 0"),
+        (lambda: SchedulerConfig(name="linear"), "The scheduler must be one of constant, exponential, step, "),
+        (lambda: SchedulerConfig(name="plateau", gamma=1.0), "scheduler.gamma must be below 1 for plateau, got 1.0"),
+        (lambda: SchedulerConfig(step_epochs=0), "scheduler.step_epochs must be at least 1, got 0"),
+        (lambda: SchedulerConfig(final_share=0.0), r"scheduler.final_share must be in \(0, 1\], got 0.0"),
+        (lambda: ClippingConfig(norm=0.0), r"clipping.norm must be in \(0, inf\), got 0.0"),
+        (lambda: ClippingConfig(value=-1.0), r"clipping.value must be in \(0, inf\), got -1.0"),
+        (lambda: EarlyStoppingConfig(patience=0), "early_stopping.patience must be at least 1, got 0"),
+        (lambda: EarlyStoppingConfig(min_delta=-0.1), r"early_stopping.min_delta must be in \[0, 1\], got -0.1"),
+        (lambda: StartConfig(loader="s3"), "start.loader must be one of file, mlflow, got 's3'"),
+        (lambda: StartConfig(name="a"), "start.name and start.version must be given together, got 'a' and None"),
     ],
 )  # fmt: skip
 def test_a_value_outside_its_range_is_refused_in_one_line(build, line):
@@ -88,6 +138,11 @@ def test_a_value_outside_its_range_is_refused_in_one_line(build, line):
 def test_a_count_that_is_no_whole_number_is_refused(value):
     with pytest.raises(TypeError, match="num_epochs must be a whole number at least 1"):
         TrainingConfig(num_epochs=value)
+
+
+def test_a_switch_that_is_neither_true_nor_false_is_refused():
+    with pytest.raises(TypeError, match=r"compute\.is_compiled must be True or False, got 'yes'"):
+        ComputeConfig(is_compiled="yes")
 
 
 def test_a_rate_that_is_no_number_is_refused():
@@ -106,7 +161,7 @@ def test_from_dict_refuses_unknown_and_missing_entries():
 
 @pytest.mark.seed_defect(48)
 def test_learning_rate_is_still_of_use_after_half_of_a_recipe():
-    for config in (nodule_baseline(), demo()):
+    for config in (nodule_baseline(), malignancy_baseline(), demo(), demo_malignancy()):
         assert config.scheduler.gamma ** (config.num_epochs // 2) > 0.5
 
 
@@ -122,5 +177,8 @@ def test_configuration_is_read_without_torch():
 
 def test_a_recipe_is_found_by_its_name():
     assert recipe_by_name("demo") == demo()
-    with pytest.raises(ValueError, match="recipe must be one of nodule_baseline, demo, got 'dmeo'"):
+    with pytest.raises(
+        ValueError,
+        match=r"The recipe must be one of nodule_baseline, .* got 'dmeo'",
+    ):
         recipe_by_name("dmeo")

@@ -24,13 +24,13 @@ def train_and_be_killed(root: Path, epoch: int, batch_index: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run.recorder.handle_message = handle_and_die
-    run.fit()
+    run.fit(seconds_between_checkpoints=0.0)
 
 
 @pytest.mark.slow
 @pytest.mark.seed_defect(46)
 @pytest.mark.parametrize(("epoch", "batch_index"), [(2, 0), (3, 2)])
-def test_a_killed_run_loses_the_epoch_it_was_in_and_nothing_else(tmp_path, epoch, batch_index):
+def test_a_killed_run_loses_the_step_it_was_in_and_nothing_else(tmp_path, epoch, batch_index):
     process = multiprocessing.get_context("spawn").Process(
         target=train_and_be_killed, args=(tmp_path, epoch, batch_index)
     )
@@ -40,6 +40,6 @@ def test_a_killed_run_loses_the_epoch_it_was_in_and_nothing_else(tmp_path, epoch
     examples = write_examples(tmp_path / "cutouts")
     run = Run(examples, tmp_path / "checkpoints")
     checkpoint = run.unfinished()
-    assert checkpoint.epoch == epoch - 1
+    assert (checkpoint.epoch, checkpoint.progress.num_batches) == (epoch - 1, batch_index)
     got = run.fit(resume_from=checkpoint)
     assert_equal_weights(got, Run(examples, tmp_path / "unbroken").fit())

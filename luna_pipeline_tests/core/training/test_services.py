@@ -111,3 +111,63 @@ def test_a_service_that_fails_to_close_keeps_no_other_open_and_is_reported():
         make_container(closed, failing=(Tracker, Connection)).close_all_services()
     assert closed == [Tracker, Writer, Connection]
     assert failure.value.__notes__ == ["Then closing Connection failed: OSError('Connection')"]
+
+
+class Opened:
+    """A service that is opened and closed, and remembers with what."""
+
+    def __init__(self, *, fails: BaseException | None = None):
+        self.left_with = "not left"
+        self._fails = fails
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.left_with = error
+        if self._fails is not None:
+            raise self._fails
+        if error is not None:
+            raise error
+
+
+def run_with(opened, *, fails=None, closes_badly=None):
+    """A run that uses a service, and fails, or whose other service fails to close."""
+
+    def fail(_value):
+        raise closes_badly
+
+    with ServiceContainer() as services:
+        assert services.register_context(Opened, opened) is opened
+        assert services.get_service(Opened) is opened
+        if closes_badly is not None:
+            services.register_service(int, 3, on_close=fail)
+        if fails is not None:
+            raise fails
+
+
+@pytest.mark.seed_defect(65)
+def test_a_context_is_left_with_the_error_that_ended_the_run():
+    opened, error = Opened(), KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run_with(opened, fails=error)
+    assert raised.value is error
+    assert opened.left_with is error
+
+
+def test_a_context_is_left_without_an_error_where_there_was_none():
+    opened = Opened()
+    run_with(opened)
+    assert opened.left_with is None
+
+
+def test_a_context_is_told_what_failed_to_close_before_it():
+    opened, error = Opened(), OSError("disk")
+    with pytest.raises(OSError, match="disk"):
+        run_with(opened, closes_badly=error)
+    assert opened.left_with is error
+
+
+def test_a_context_that_cannot_be_left_fails_the_run():
+    with pytest.raises(OSError, match="lost"):
+        run_with(Opened(fails=OSError("lost")))

@@ -1,5 +1,8 @@
+import contextlib
 import math
 import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -27,12 +30,15 @@ from luna_pipeline.core.remote_files import remote_path
 from luna_pipeline.core.training.building import build_data_module, build_model, network_of
 from luna_pipeline.core.training.checkpoints import CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import (
+    EarlyStoppingConfig,
     NetworkConfig,
     NoduleRatio,
     OptimizerConfig,
+    SchedulerConfig,
     TrainingConfig,
 )
-from luna_pipeline.core.training.trainer import Trainer, is_better, validation_score
+from luna_pipeline.core.training.run_keeper import validation_score
+from luna_pipeline.core.training.trainer import Trainer
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.recorder import Recorder
 
@@ -62,10 +68,13 @@ class Run:
         self.data_module = build_data_module(
             config, training_index=training, validation_index=validation, store=store, num_workers=num_workers
         )
-        self.model = build_model(config, handler=self.recorder)
+        self.model = build_model(config, handler=self.recorder, num_batches=self.data_module.num_training_batches)
 
-    def fit(self, *, version="0.0.1", **arguments):
-        trainer = Trainer(self.config, handler=self.recorder, store=self.store)
+    def fit(self, *, version="0.0.1", seconds_between_checkpoints=1e9, **arguments):
+        trainer = Trainer(
+            self.config, handler=self.recorder, store=self.store,
+            seconds_between_checkpoints=seconds_between_checkpoints,
+        )  # fmt: skip
         return trainer.fit(self.model, self.data_module, version=version, **arguments)
 
     def read(self, kind, version="0.0.1"):
@@ -85,8 +94,8 @@ def assert_equal_weights(one, other):
         np.testing.assert_array_equal(value, weights(other)[name], err_msg=name)
 
 
-def interrupt_at(run, epoch, error=KeyboardInterrupt):
-    """Fail in the middle of an epoch, as a kill would."""
+def interrupt_at(run, epoch, error=KeyboardInterrupt, **arguments):
+    """Fail in the middle of a training step, as a kill would."""
     handle = run.recorder.handle_message
 
     def handle_and_fail(message):
@@ -96,7 +105,7 @@ def interrupt_at(run, epoch, error=KeyboardInterrupt):
 
     run.recorder.handle_message = handle_and_fail
     with pytest.raises(error):
-        run.fit()
+        run.fit(**arguments)
 
 
 def test_messages_tell_the_run_from_its_beginning_to_its_model(examples, tmp_path):
@@ -153,7 +162,7 @@ def result_of_auc(auc) -> SplitResult:
     labels = np.full(11, 0 if math.isnan(auc) else 1)
     labels[0] = 0
     scores = np.array([0.5, *[0.9] * num_above, *[0.1] * (10 - num_above)])
-    return SplitResult(np.arange(11), labels, scores, np.zeros(11))
+    return SplitResult(np.arange(11), labels, scores, np.zeros(11), labels)
 
 
 @pytest.mark.seed_defect("n")
@@ -165,18 +174,6 @@ def test_an_auc_that_is_nan_never_wins_and_never_stays(examples, tmp_path):
         fit_epoch(epoch, **loaders).training, result_of_auc(next(scripted))
     )
     assert run.fit().epoch == 2
-
-
-@pytest.mark.seed_defect("n")
-@pytest.mark.parametrize(
-    ("score", "best_score", "expected"),
-    [
-        (0.6, 0.5, True), (0.5, 0.5, False), (0.4, 0.5, False), (0.0, math.nan, True),
-        (math.nan, 0.5, False), (math.nan, math.nan, False),
-    ],
-)  # fmt: skip
-def test_a_score_is_better_when_it_is_higher_or_the_first(score, best_score, expected):
-    assert is_better(score, best_score) is expected
 
 
 @pytest.mark.seed_defect(49)
@@ -296,6 +293,121 @@ def test_a_run_that_was_ended_in_mid_epoch_comes_to_what_it_would_have_come_to(e
     assert resumed.unfinished() is None
 
 
+@pytest.mark.seed_defect(46)
+@pytest.mark.parametrize("kept_batches", [1, 2, 3])
+def test_a_run_that_was_killed_in_mid_epoch_goes_on_from_its_last_step(examples, tmp_path, kept_batches):
+    config = replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1e-2), scheduler=SchedulerConfig(name="cosine"))
+    expected = Run(examples, tmp_path / "unbroken", config).fit()
+    broken = Run(examples, tmp_path / "broken", config)
+    fail_after(broken, epoch=2, num_batches=kept_batches)
+    resumed = Run(examples, tmp_path / "broken", config)
+    checkpoint = resumed.unfinished()
+    assert (checkpoint.epoch, checkpoint.progress.num_batches) == (1, kept_batches)
+    assert len(checkpoint.progress.result.losses) == min(5 * kept_batches, 12)
+    got = resumed.fit(resume_from=checkpoint)
+    assert_equal_weights(got, expected)
+    assert (got.epoch, got.best_score, got.num_samples_seen) == (
+        expected.epoch, expected.best_score, expected.num_samples_seen
+    )  # fmt: skip
+
+
+def fail_after(run, *, epoch, num_batches):
+    """Fail after a training step that was kept, as a kill would."""
+    fit_epoch = run.model.fit_epoch
+
+    def fit_and_fail(number, *, after_step, **arguments):
+        def fail(num_done, samples):
+            after_step(num_done, samples)
+            if (number, num_done) == (epoch, num_batches):
+                raise SystemError
+
+        return fit_epoch(number, after_step=fail, **arguments)
+
+    run.model.fit_epoch = fit_and_fail
+    with pytest.raises(SystemError):
+        run.fit(seconds_between_checkpoints=0.0)
+
+
+def test_metrics_of_an_epoch_that_was_continued_are_those_of_all_its_samples(examples, tmp_path):
+    unbroken = Run(examples, tmp_path / "unbroken")
+    unbroken.fit()
+    fail_after(Run(examples, tmp_path / "broken"), epoch=2, num_batches=2)
+    resumed = Run(examples, tmp_path / "broken")
+    resumed.fit(resume_from=resumed.unfinished())
+    expected = [m.values for m in unbroken.recorder.of(LogMetrics) if m.epoch >= 2]
+    assert [message.values for message in resumed.recorder.of(LogMetrics)] == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_epoch_leaves_a_checkpoint_of_that_step_and_goes_on_bit_equal(examples, tmp_path, number):
+    expected = Run(examples, tmp_path / "unbroken").fit()
+    broken = Run(examples, tmp_path / "broken")
+    signal_at(broken, number, epoch=2, batch_index=1)
+    with ctrl_c_for(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    resumed = Run(examples, tmp_path / "broken")
+    checkpoint = resumed.unfinished()
+    assert (checkpoint.epoch, checkpoint.progress.num_batches) == (1, 2)
+    assert_equal_weights(resumed.fit(resume_from=checkpoint), expected)
+
+
+@contextlib.contextmanager
+def ctrl_c_for(number):
+    """Let a signal raise what Ctrl-C raises, as the command line does."""
+    before = signal.signal(number, signal.default_int_handler)
+    yield
+    signal.signal(number, before)
+
+
+def signal_at(run, number, *, epoch, batch_index, mode=Mode.TRAINING):
+    handle = run.recorder.handle_message
+
+    def handle_and_signal(message):
+        handle(message)
+        where = (mode, epoch, batch_index)
+        if isinstance(message, LogBatch) and (message.mode, message.epoch, message.batch_index) == where:
+            os.kill(os.getpid(), number)
+
+    run.recorder.handle_message = handle_and_signal
+
+
+def test_a_signal_in_a_validation_ends_it_at_once_and_the_epoch_is_validated_again(examples, tmp_path):
+    expected = Run(examples, tmp_path / "unbroken").fit()
+    broken = Run(examples, tmp_path / "broken")
+    signal_at(broken, signal.SIGINT, epoch=2, batch_index=0, mode=Mode.VALIDATION)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    validated = [m for m in broken.recorder.of(LogBatch) if (m.mode, m.epoch) == (Mode.VALIDATION, 2)]
+    assert len(validated) == 1
+    resumed = Run(examples, tmp_path / "broken")
+    assert resumed.unfinished().progress.num_batches == 3
+    assert_equal_weights(resumed.fit(resume_from=resumed.unfinished()), expected)
+    assert not [m for m in resumed.recorder.of(LogBatch) if (m.mode, m.epoch) == (Mode.TRAINING, 2)]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 5), (None, 6)])
+def test_a_run_whose_score_does_not_rise_stops_early(examples, tmp_path, patience, epochs):
+    config = replace(CONFIG, num_epochs=6, early_stopping=EarlyStoppingConfig(patience=patience))
+    run, scripted = Run(examples, tmp_path, config), iter([0.5, 0.6, 0.6, 0.7, 0.7, 0.7])
+    if patience == 2:
+        scripted = iter([0.5, 0.6, 0.7, 0.6, 0.7, 0.9])
+    fit_epoch = run.model.fit_epoch
+    run.model.fit_epoch = lambda epoch, **arguments: EpochResult(
+        fit_epoch(epoch, **arguments).training, result_of_auc(next(scripted))
+    )
+    run.fit()
+    assert run.read("last").epoch == epochs
+
+
+def test_batches_that_are_accumulated_give_the_step_of_one_large_batch(examples, tmp_path):
+    network = replace(CONFIG.network, block="biased", dropout_rate=0.0)
+    frozen = replace(CONFIG, network=network, frozen="batch_norm", num_epochs=1)
+    large = Run(examples, tmp_path / "large", replace(frozen, batch_size=6)).fit()
+    small = Run(examples, tmp_path / "small", replace(frozen, batch_size=3, accumulated_batches=2)).fit()
+    for name, value in weights(large).items():
+        np.testing.assert_allclose(weights(small)[name], value, rtol=2e-3, atol=1e-5, err_msg=name)
+
+
 def test_a_run_in_s3_is_continued_from_there(examples, tmp_path, s3_home):
     home, runs = remote_path(s3_home), [Run(examples, tmp_path) for _ in range(2)]
     for run in runs:
@@ -384,7 +496,7 @@ def test_a_version_in_training_is_not_trained_twice(examples, tmp_path):
 @pytest.mark.seed_defect(52, 56, 59)
 def test_a_run_may_start_from_the_weights_of_another(examples, tmp_path):
     chosen = Run(examples, tmp_path).fit()
-    model = build_model(CONFIG, handler=Recorder(), start_from=chosen)
+    model = build_model(CONFIG, handler=Recorder(), num_batches=3, start_from=chosen)
     assert torch.equal(
         model.get_module().tail_batchnorm.running_mean, chosen.model_state["tail_batchnorm.running_mean"]
     )

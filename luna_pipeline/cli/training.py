@@ -1,0 +1,199 @@
+"""Commands that train classifiers, from new weights or from those of another run, and take up what was interrupted."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from luna_pipeline.extensions import load_extensions
+from luna_pipeline.settings import Settings
+
+RESEARCH_USE = "Research use only; not a medical device."
+NODULES, MALIGNANCY = "nodule_baseline", "malignancy_baseline"
+
+
+def _place_and_value(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Read PLACE=VALUE: a value of the configuration, written as JSON or as a bare word."""
+    changes = {}
+    for text in values:
+        place, found, value = text.partition("=")
+        if not found:
+            msg = f"A change must be PLACE=VALUE, got {text}. Example: network.dropout_rate=0.4"
+            raise click.BadParameter(msg)
+        try:
+            changes[place] = json.loads(value)
+        except ValueError:
+            changes[place] = value
+    return changes
+
+
+RUN_OPTIONS = [
+    click.option("--profile", is_flag=True, help="Trace some steps; print the ten dearest operators."),
+    click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that load."),
+    click.option("--handler", "handlers", multiple=True, metavar="NAME", help="Another listener, by its name."),
+    click.option(
+        "--checkpoint-seconds",
+        default=600.0,
+        show_default=True,
+        type=click.FloatRange(0),
+        help="How much of an epoch may be lost.",
+    ),
+]
+TRAINING_OPTIONS = [
+    click.argument("version"),
+    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
+    click.option("--batch-size", type=click.IntRange(1), help="Of all processes together; default: the recipe's."),
+    click.option("--seed", type=click.IntRange(0), help="Default: the recipe's."),
+    click.option("--test-fold", type=click.IntRange(0), help="Stays untouched; default: the first fold."),
+    click.option("--validation-fold", type=click.IntRange(0), help="Default: the fold after the test fold."),
+    click.option("--recipe", help="A function of core/training/recipes.py, or a registered one."),
+    click.option(
+        "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="A whole configuration as JSON, in the recipe's place.",
+    ),
+    click.option(
+        "--set", "changes", multiple=True, callback=_place_and_value, metavar="PLACE=VALUE",
+        help="One value of the configuration; may come several times.",
+    ),
+    click.option("--no-resume", is_flag=True, help="Begin anew, even where the same run was interrupted."),
+    click.option("--no-mlflow", is_flag=True, help="Keep checkpoints and TensorBoard only."),
+    click.option(
+        "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False),
+        help="Write name, version, scores and places as JSON, for programs.",
+    ),
+    *RUN_OPTIONS,
+]  # fmt: skip
+SOURCE_OPTIONS = [
+    click.argument("version"),
+    click.argument("loader", type=click.Choice(["file", "mlflow"])),
+    click.argument("from_name"),
+    click.argument("from_version"),
+    click.option(
+        "--learn", type=click.Choice(["head", "all"]),
+        help="What learns; default: the head where the question is another one, else all.",
+    ),
+    *TRAINING_OPTIONS[1:],
+]  # fmt: skip
+
+
+def _with(options: list[Any]) -> Callable[[Any], Any]:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command("train_luna_classification")
+@_with(TRAINING_OPTIONS)
+def train_luna_classification(**options: Any) -> None:
+    """Train the nodule classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
+    _train(NODULES, options)
+
+
+@click.command("train_luna_malignant_classification")
+@_with(TRAINING_OPTIONS)
+def train_luna_malignant_classification(**options: Any) -> None:
+    """Train the malignancy classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
+    _train(MALIGNANCY, options)
+
+
+@click.command("load_train_luna_classification")
+@_with(SOURCE_OPTIONS)
+def load_train_luna_classification(**options: Any) -> None:
+    """Train the nodule classifier further, from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
+
+    FROM_NAME is a run's name; `classification` and `malignant classification` stand for the two classifiers.
+    """
+    _train(NODULES, options)
+
+
+@click.command("load_train_luna_malignant_classification")
+@_with(SOURCE_OPTIONS)
+def load_train_luna_malignant_classification(**options: Any) -> None:
+    """Train the malignancy classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
+
+    From a nodule classifier the head begins anew and learns alone, unless --learn all.
+    """
+    _train(MALIGNANCY, options)
+
+
+@click.command("resume")
+@click.argument("name")
+@click.argument("version")
+@_with(RUN_OPTIONS)
+def resume(name: str, version: str, **options: Any) -> None:
+    """Go on with the run NAME VERSION, which was ended before its time, from its last checkpoint."""
+    load_extensions()
+    from luna_pipeline.launchers.commands import train, unfinished_request
+
+    settings = Settings.from_environment()
+    _tell(train(settings, unfinished_request(settings, name, version, _run_options(options))))
+
+
+def _train(recipe: str, options: dict[str, Any]) -> None:
+    load_extensions()
+    from luna_pipeline.core.training.config import StartConfig
+    from luna_pipeline.launchers.commands import TrainingRequest, configured, train
+
+    changes = {
+        "version": options["version"], "num_epochs": options["epochs"], "batch_size": options["batch_size"],
+        "seed": options["seed"], **options["changes"],
+    }  # fmt: skip
+    start = None
+    if "loader" in options:
+        start = StartConfig(loader=options["loader"], name=options["from_name"], version=options["from_version"])
+    request = TrainingRequest(
+        config=configured(options["recipe"] or recipe, options["config_file"], changes),
+        test_fold=options["test_fold"],
+        validation_fold=options["validation_fold"],
+        start=start,
+        head_only=None if options.get("learn") is None else options["learn"] == "head",
+        resume=not options["no_resume"],
+        uses_mlflow=not options["no_mlflow"],
+        options=_run_options(options),
+    )
+    _tell(train(Settings.from_environment(), request), options["result_file"])
+
+
+def _run_options(options: dict[str, Any]) -> Any:
+    from luna_pipeline.launchers.classification import RunOptions
+
+    return RunOptions(
+        num_workers=options["workers"],
+        seconds_between_checkpoints=options["checkpoint_seconds"],
+        is_profiled=options["profile"],
+        handlers=tuple(options["handlers"]),
+    )
+
+
+def _tell(trained: Any, result_file: Path | None = None) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        # One of torchrun's processes speaks for all.
+        return
+    checkpoint = trained.checkpoint
+    if result_file is not None:
+        values = {
+            "name": checkpoint.name, "version": trained.version, "epoch": checkpoint.epoch,
+            "validation_auc": checkpoint.best_score, "threshold": checkpoint.threshold, "path": str(trained.path),
+            "mlflow_run_id": trained.mlflow_run_id, "model_uri": trained.model_uri, "seconds": trained.seconds,
+            "history": trained.history.to_dict("records"),
+        }  # fmt: skip
+        result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    click.echo(
+        f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation AUC "
+        f"{checkpoint.best_score:.4f}). {RESEARCH_USE}"
+    )
+
+
+COMMANDS = [
+    train_luna_classification,
+    load_train_luna_classification,
+    train_luna_malignant_classification,
+    load_train_luna_malignant_classification,
+    resume,
+]

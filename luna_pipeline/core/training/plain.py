@@ -1,0 +1,93 @@
+"""Configurations as plain values and back: what a tracker, a checkpoint, a launchpad and a file of settings hold."""
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+ConfigT = TypeVar("ConfigT")
+
+
+def from_plain(config_type: type[ConfigT], values: Mapping[str, Any], place: str) -> ConfigT:
+    """Build the configuration that nested plain values describe, every field of it.
+
+    Args:
+        config_type: A dataclass of plain values, tuples and other such dataclasses.
+        values: A value for each field.
+        place: What is described, for messages.
+
+    Raises:
+        ValueError: If a field is missing or unknown, or a value is outside its range.
+        TypeError: If a value is of the wrong kind.
+    """
+    kinds = get_type_hints(config_type)
+    if not isinstance(values, Mapping) or set(values) != set(kinds):
+        got = sorted(values) if isinstance(values, Mapping) else values
+        msg = f"The {place} must hold {sorted(kinds)}, got {got}. Use the version that wrote it."
+        raise ValueError(msg)
+    return config_type(**{name: _value(kinds[name], value, f"{place}'s {name}") for name, value in values.items()})
+
+
+def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return one entry a value, named by its place: ``network.dropout_rate``."""
+    items: list[tuple[str, Any]] = []
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            items += flat_items(value, f"{prefix}{entry.name}.")
+        else:
+            items.append((f"{prefix}{entry.name}", value))
+    return items
+
+
+def with_floats(value: Any) -> Any:
+    """Return the values with numbers as floats, so that 1 and 1.0, which are equal, are written alike."""
+    if isinstance(value, dict):
+        return {key: with_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_floats(entry) for entry in value]
+    return float(value) if isinstance(value, int) else value
+
+
+def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
+    """Return a configuration with some values replaced, each named by its place.
+
+    Args:
+        config: The configuration.
+        changes: ``{"num_epochs": 5, "network.dropout_rate": 0.4}``.
+
+    Raises:
+        ValueError: If there is no such place, or a value is outside its range.
+        TypeError: If a value is of the wrong kind.
+    """
+    values = {entry.name: getattr(config, entry.name) for entry in fields(config)}  # type: ignore[arg-type]
+    nested: dict[str, dict[str, Any]] = {}
+    for place, value in changes.items():
+        name, _, rest = place.partition(".")
+        if name not in values or (rest and not is_dataclass(values[name])):
+            msg = f"A configuration's value must be one of {', '.join(sorted(values))}, got {place!r}."
+            raise ValueError(f"{msg} See `TrainingConfig`.")
+        if rest:
+            nested.setdefault(name, {})[rest] = value
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    parts = {name: changed(values[name], inner) for name, inner in nested.items()}
+    return type(config)(**{**values, **parts})
+
+
+def _value(kind: Any, value: Any, place: str) -> Any:
+    if is_dataclass(kind):
+        return from_plain(kind, value, place)  # type: ignore[arg-type]
+    if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
+        return from_plain(_member(kind, value), value, place)
+    return _with_tuples(value)
+
+
+def _member(kind: Any, value: Mapping[str, Any]) -> Any:
+    """Of several kinds of configuration the one with these fields; else the first, which will say what is wrong."""
+    members = [member for member in get_args(kind) if is_dataclass(member)]
+    return next((member for member in members if {f.name for f in fields(member)} == set(value)), members[0])
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(_with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,120 @@
+"""Learning rates by name: each says when it moves, after a training step, after an epoch, or by the score of one."""
+
+import enum
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer, lr_scheduler
+
+from luna_pipeline.core.training.parts import SCHEDULERS, SchedulerConfig
+
+
+class Moment(enum.StrEnum):
+    """When a learning rate moves."""
+
+    STEP = "after a training step"
+    EPOCH = "after an epoch"
+    VALIDATION = "by the validation score"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A scheduler and when it moves.
+
+    Attributes:
+        scheduler: Of torch.
+        moment: When it moves.
+    """
+
+    scheduler: lr_scheduler.LRScheduler
+    moment: Moment
+
+    def after_step(self) -> None:
+        """Take note of a training step."""
+        if self.moment is Moment.STEP:
+            self.scheduler.step()
+
+    def after_epoch(self, validation_score: float) -> None:
+        """Take note of an epoch; its score is nan where it was not validated."""
+        if self.moment is Moment.EPOCH:
+            with warnings.catch_warnings():
+                # A run that is taken up after the last step of its first epoch steps here first, and rightly.
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                self.scheduler.step()
+        if self.moment is Moment.VALIDATION and not math.isnan(validation_score):
+            self.scheduler.step(validation_score)  # type: ignore[arg-type]  # of this one kind it is a score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where it is, as plain values."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.scheduler.load_state_dict(state)
+
+
+def constant(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Keep the learning rate."""
+    return Schedule(lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0), Moment.EPOCH)
+
+
+def exponential(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Multiply after each epoch."""
+    return Schedule(lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma), Moment.EPOCH)
+
+
+def step(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Multiply after every few epochs."""
+    return Schedule(lr_scheduler.StepLR(optimizer, config.step_epochs, gamma=config.gamma), Moment.EPOCH)
+
+
+def cosine(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Fall along a half wave over all training steps of the run."""
+    lowest = optimizer.param_groups[0]["lr"] * config.final_share
+    return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, num_steps, eta_min=lowest), Moment.STEP)
+
+
+def one_cycle(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Rise from a 25th, then fall, over all training steps of the run.
+
+    Source:
+        Smith and Topin, Super-convergence, 2018.
+    """
+    highest, start_divisor = optimizer.param_groups[0]["lr"], 25.0
+    scheduler = lr_scheduler.OneCycleLR(
+        optimizer, highest, total_steps=num_steps + 1, div_factor=start_divisor,
+        final_div_factor=1 / (config.final_share * start_divisor),
+        cycle_momentum=False,
+    )  # fmt: skip
+    return Schedule(scheduler, Moment.STEP)
+
+
+def plateau(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
+    """Multiply when the validation score did not rise for a while."""
+    # torch calls it a scheduler since 2.2; ``patience`` epochs may pass, the next one acts.
+    scheduler = lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=config.gamma, patience=config.step_epochs - 1
+    )
+    return Schedule(scheduler, Moment.VALIDATION)
+
+
+def build_schedule(
+    optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps_per_epoch: int
+) -> Schedule:
+    """Return the schedule of a run.
+
+    Args:
+        optimizer: Whose learning rate moves.
+        config: Which schedule.
+        num_epochs: Epochs of the run.
+        num_steps_per_epoch: Training steps of an epoch.
+
+    Raises:
+        ValueError: If there is no schedule of that name.
+    """
+    build = SCHEDULERS.get(config.name)
+    num_steps = max(1, num_epochs * num_steps_per_epoch)
+    schedule: Schedule = build(optimizer, config, num_epochs=num_epochs, num_steps=num_steps)  # type: ignore[operator]
+    return schedule

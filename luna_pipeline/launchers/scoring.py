@@ -1,0 +1,126 @@
+"""Scores of a trained classifier, and candidates with their scores as rows of the table of predictions."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
+from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
+from luna_pipeline.core.models.scoring import predict
+from luna_pipeline.core.processes import ALONE
+from luna_pipeline.core.training.building import network_of
+from luna_pipeline.core.training.checkpoints import Checkpoint
+
+SCORING_BATCH_SIZE = 64
+
+
+def score(
+    checkpoint: Checkpoint,
+    index: pd.DataFrame,
+    store: CutoutSource,
+    *,
+    batch_size: int = SCORING_BATCH_SIZE,
+    num_workers: int = 0,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float64]:
+    """Score candidates; nothing is learned, changed at random or balanced.
+
+    Args:
+        checkpoint: A trained classifier.
+        index: Rows of the cutout index.
+        store: Where the cutouts lie.
+        batch_size: Cutouts that are read at once.
+        num_workers: Processes that load; 0 loads in this one.
+        on_batch: Is told after each batch how many candidates are done, of how many.
+
+    Returns:
+        Probability of a nodule (or of a malignant one), float64 (N,), in the order of ``index``.
+
+    Raises:
+        ValueError: If the cutouts are not of the network's shape, or not those of the index.
+        CheckpointError: If weights and configuration do not fit each other.
+        FileNotFoundError: If a series was not cut.
+    """
+    # Nodules or malignancy: a data set decides labels, which scoring does not need, and never voxels.
+    dataset = CutoutsDataset(index, store)
+    expected = checkpoint.config.network.chunk_shape_irc
+    if dataset.chunk_shape_irc != expected:
+        msg = f"Cutouts must have the shape of the network's input {expected}, got {dataset.chunk_shape_irc}"
+        raise ValueError(f"{msg} ({checkpoint.name} {checkpoint.version}). Cut them in that shape.")
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=as_it_is,
+        # Its own: a loader without one draws from torch's random numbers.
+        generator=torch.Generator(),
+    )
+    network = network_of(checkpoint).to(ALONE.device)
+    return predict(network, _reported(loader, len(dataset), on_batch))[1]
+
+
+def predict_table(
+    checkpoint: Checkpoint, index: pd.DataFrame, candidates: pd.DataFrame, store: CutoutSource
+) -> pd.DataFrame:
+    """Score candidates and return them as rows of the table of predictions.
+
+    Args:
+        checkpoint: A trained classifier; its name is the model's.
+        index: Rows of the cutout index.
+        candidates: The candidate table, for the positions.
+        store: Where the cutouts lie.
+
+    Returns:
+        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``threshold``.
+    """
+    scores = score(checkpoint, index, store)
+    return prediction_rows(index, candidates, scores, model=checkpoint.name, threshold=checkpoint.threshold)
+
+
+def prediction_rows(
+    index: pd.DataFrame,
+    candidates: pd.DataFrame,
+    probability: NDArray[np.float64] | float,
+    *,
+    model: str,
+    threshold: float,
+) -> pd.DataFrame:
+    """Return scores as rows of the table of predictions.
+
+    Args:
+        index: Rows of the cutout index.
+        candidates: The candidate table: ``candidate_id``, ``x_mm``, ``y_mm``, ``z_mm``.
+        probability: A score for each row of ``index``, or one for all.
+        model: Name of what gave the scores.
+        threshold: From which score on it calls a candidate a nodule.
+
+    Raises:
+        ValueError: If a candidate of the index is not in the table.
+    """
+    positions = candidates.set_index("candidate_id")[["x_mm", "y_mm", "z_mm"]]
+    missing = ~index["candidate_id"].isin(positions.index)
+    if missing.any():
+        msg = f"Every candidate of the index must be in the table, got {int(missing.sum())} that are not"
+        uid = index.loc[missing, "series_instance_uid"].iloc[0]
+        raise ValueError(f"{msg} (the first of series {uid}). Materialize `cutout_index` again.")
+    rows = index[["candidate_id", "series_instance_uid", "class", "fold"]].reset_index(drop=True)
+    rows = rows.join(positions, on="candidate_id").assign(model=model, probability=probability, threshold=threshold)
+    return rows[[*PREDICTION_COLUMNS, "threshold"]]
+
+
+def _reported(
+    loader: DataLoader[CutoutBatch], num_candidates: int, on_batch: Callable[[int, int], None] | None
+) -> Iterator[CutoutBatch]:
+    done = 0
+    for batch in loader:
+        yield batch
+        # Here the batch before is scored: the consumer has come back for the next one.
+        done += len(batch.candidate_id)
+        if on_batch is not None:
+            on_batch(done, num_candidates)

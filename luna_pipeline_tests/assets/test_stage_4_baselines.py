@@ -1,0 +1,55 @@
+"""The baseline assets, made of real cutouts in a home of their own."""
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.assets.stage_4_baselines import BaselineConfig, feature_baseline, malignancy_feature_baseline
+from luna_pipeline.resources import CutoutCutting, LunaPaths
+from luna_pipeline_tests.core.cutout_examples import write_examples
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """Candidates and index of six series in three folds, whose cutouts lie where the settings say."""
+    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
+    index, _ = write_examples(
+        LunaPaths().settings.cutouts_dir, folds={f"1.{number}": number % 3 for number in range(6)}, shape_irc=(9, 9, 9)
+    )
+    rating = np.where(index["class"] == 1, np.arange(len(index)) % 2, np.nan)
+    index["is_malignant"] = pd.array(rating, dtype="Int8").astype("boolean")
+    candidates = index[["candidate_id"]].assign(x_mm=1.0, y_mm=2.0, z_mm=3.0)
+    return {"cutting": CutoutCutting(paths=LunaPaths()), "candidates": candidates, "cutout_index": index}
+
+
+@pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])
+def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
+    output = asset(dg.build_asset_context(), BaselineConfig(test_fold=2), **inputs)
+    assert set(output.value["fold"]) == {2}
+    assert set(output.value["model"]) == {"logistic_regression", "gradient_boosting"}
+    metadata = output.metadata
+    assert [metadata[f"num_{part}_candidates"].value for part in ("training", "validation", "test")] == [12, 12, 12]
+    assert metadata["threshold_logistic_regression"].value == output.value["threshold"].iloc[0]
+    assert "**gradient_boosting**" in metadata["importances"].value
+    assert "profile_12.5_to_15_mm 36" in metadata["candidates_without_a_feature"].value
+    assert "research use only" in metadata["notes"].value
+
+
+def test_the_labels_are_those_of_the_question(inputs):
+    made = {
+        asset.key.to_user_string(): asset(dg.build_asset_context(), BaselineConfig(), **inputs).value
+        for asset in (feature_baseline, malignancy_feature_baseline)
+    }
+    test = inputs["cutout_index"].query("fold == 0")
+    is_malignant = test["is_malignant"].fillna(False).astype(int).tolist()
+    assert made["feature_baseline"]["class"].tolist() == test["class"].tolist() * 2
+    assert made["malignancy_feature_baseline"]["class"].tolist() == is_malignant * 2
+
+
+def test_the_classifiers_are_chosen_by_name(inputs):
+    config = BaselineConfig(estimators=["logistic_regression"], test_fold=1, validation_fold=2)
+    output = feature_baseline(dg.build_asset_context(), config, **inputs)
+    assert set(output.value["model"]) == {"logistic_regression"}
+    assert set(output.value["fold"]) == {1}

@@ -1,0 +1,30 @@
+"""Every network can be written in MLflow's default format, and the file takes any number of cutouts."""
+
+import mlflow.pytorch
+import pytest
+import torch
+
+from luna_pipeline.core.models.base import Signature, TensorSpec
+from luna_pipeline.core.models.config import NetworkConfig
+from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.tracking.mlflow_model import save_model
+
+NAMES = ("luna", "resnet", "densenet", "se_resnet", "convnext", "multiscale")
+SIGNATURE = Signature(
+    inputs=(TensorSpec("chunks_hu", "float32", (-1, 1, 16, 16, 16)),),
+    outputs=(TensorSpec("probability", "float32", (-1,)),),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_network_scores_any_number_of_cutouts_as_the_network_does(name, tmp_path):
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(name=name, chunk_shape_irc=(16, 16, 16), conv_channels=2)).train()
+    chunks = torch.randn(5, 1, 16, 16, 16) * 400 - 500
+    network(chunks)
+    save_model(network, tmp_path / "model", signature=SIGNATURE)
+    saved = mlflow.pytorch.load_model(str(tmp_path / "model"))
+    with torch.no_grad():
+        for count in (1, 3, 5):
+            expected = network.eval()(chunks[:count]).softmax(dim=1)[:, 1]
+            assert torch.allclose(saved(chunks[:count]), expected, atol=1e-6)

@@ -1,0 +1,69 @@
+"""MLflow runs of Dagster runs: one for each asset, found again by a retry, ended with the status that is true."""
+
+import dagster as dg
+import mlflow
+import pytest
+
+from luna_pipeline.resources import LunaPaths, MlflowRuns
+from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
+
+__all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]
+
+OPENED: dict[str, list[str]] = {}
+
+
+def asset_that_trains(name: str) -> dg.AssetsDefinition:
+    """An asset with an MLflow run; the one called ``fails`` fails at the first attempt."""
+
+    @dg.asset(name=name)
+    def train(context: dg.AssetExecutionContext, mlflow_runs: MlflowRuns) -> None:
+        with mlflow_runs.opener(context)(name, None) as run:
+            run.client.log_metric(run.run_id, "a", 1.0)
+            OPENED.setdefault(name, []).append(run.run_id)
+            if name == "fails" and len(OPENED[name]) == 1:
+                raise ValueError(name)
+
+    return train
+
+
+def job_of_two() -> dg.JobDefinition:
+    """A job of two assets with an MLflow run each; a re-execution makes it anew by this name."""
+    definitions = dg.Definitions(
+        assets=[asset_that_trains("works"), asset_that_trains("fails")],
+        jobs=[dg.define_asset_job("two", "*")],
+        resources={"mlflow_runs": MlflowRuns(paths=LunaPaths())},
+        executor=dg.in_process_executor,
+    )
+    return definitions.resolve_job_def("two")
+
+
+@pytest.fixture
+def twice(tmp_path, tracking_uri, monkeypatch):
+    """The job, of which one asset fails, and its re-execution; the id of the first run."""
+    OPENED.clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        first = job_of_two().execute_in_process(instance=instance, raise_on_error=False)
+        client = mlflow.MlflowClient(tracking_uri)
+        statuses = {name: client.get_run(runs[-1]).info.status for name, runs in OPENED.items()}
+        options = dg.ReexecutionOptions(parent_run_id=first.run_id)
+        with dg.execute_job(dg.reconstructable(job_of_two), instance=instance, reexecution_options=options) as second:
+            assert second.success
+        yield client, statuses, first.run_id
+
+
+def test_two_assets_of_one_run_have_two_mlflow_runs_with_their_own_status(twice):
+    _, statuses, _ = twice
+    assert statuses == {"works": "FINISHED", "fails": "FAILED"}
+    assert OPENED["works"][0] != OPENED["fails"][0]
+
+
+def test_a_retry_goes_on_in_its_own_mlflow_run_and_ends_it(twice):
+    client, _, dagster_run_id = twice
+    assert OPENED["fails"][0] == OPENED["fails"][1]
+    run = client.get_run(OPENED["fails"][0])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "fails")
+    assert run.data.tags["dagster_run_id"] == dagster_run_id
+    assert run.data.tags["luna.asset"] == "fails"
+    assert mlflow.active_run() is None
