@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.phantom_files import make_phantom
+from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
 from luna_pipeline_tests.installation import Luna
 
@@ -45,6 +46,36 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
     assert run.info.status == "FINISHED"
     assert "test/auc" in run.data.metrics
     assert client.search_model_versions("name='nodule_classifier'")[0].run_id == run.info.run_id
+
+
+FOLDS = {"test_fold": 0, "validation_fold": 1}
+SHORT = {"epochs": 1, "batch_size": 8, **FOLDS}
+SOURCE = {"start_name": "nodule_classifier", "start_version": "0.0.1"}
+
+
+def test_malignancy_is_trained_from_the_nodule_classifier_with_an_mlflow_run_of_its_own(luna: Luna):
+    # The few nodules of the small phantom are benign in most folds; here every other one is malignant.
+    luna.edit(
+        "annotations_with_malignancy.csv", lambda rows: rows.assign(is_malignant=[i % 2 == 0 for i in range(len(rows))])
+    )
+    of_assets = {
+        "nodule_classifier": {"recipe": "demo", **SHORT}, "zero_rule_baseline": FOLDS, "feature_baseline": FOLDS,
+        "malignancy_classifier": {"recipe": "demo_malignancy", **SHORT, **SOURCE}, "malignancy_feature_baseline": FOLDS,
+    }  # fmt: skip
+    parts = {"ingest": [], "cut": [], "train_nodule_classifier": list(of_assets)[:3],
+             "train_malignancy_classifier": list(of_assets)[3:]}  # fmt: skip
+    for job, assets in parts.items():
+        config = {"ops": {asset: {"config": of_assets[asset]} for asset in assets}}
+        assert luna.run(job, run_config=config if assets else {}).success, job
+    nodules, malignancy = (
+        load_checkpoint(luna.home / f"checkpoints/{name}/0.0.1/best.pt")
+        for name in ("nodule_classifier", "malignancy_classifier")
+    )
+    assert malignancy.config.frozen == "backbone"
+    assert malignancy.inherited_training_series == nodules.training_series
+    assert nodules.mlflow_run_id != malignancy.mlflow_run_id
+    scores = luna.table("malignancy_feature_baseline")
+    assert set(scores["series_instance_uid"]).isdisjoint(malignancy.training_series)
 
 
 def test_cut_visits_all_series_or_the_one_of_the_partition_and_records_only_news(luna: Luna):

@@ -30,7 +30,10 @@ class NoduleTrainingConfig(HeldOutFolds):
     """A recipe and what this run changes in it, or a whole configuration."""
 
     recipe: str = Field(default="nodule_baseline", description="A function of core/training/recipes.py.")
-    version: str = Field(default="0.0.1", description="Never overwritten: where it exists, the next build is written.")
+    version: str | None = Field(
+        default=None,
+        description="Never overwritten: where it exists, the next build is written. Default: the recipe's.",
+    )
     epochs: int | None = None
     batch_size: int | None = None
     seed: int | None = None
