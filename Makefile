@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real ui check test test-slow format mlflow-migrate mlflow-server \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,8 +22,6 @@ MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export PYTHONWARNINGS ?= ignore
-# Huge pages for torch's buffers: on a CPU a training step takes about a third less time.
-export THP_MEM_ALLOC_ENABLE ?= 1
 # matplotlib's font cache stays in the repository as well.
 export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
@@ -89,6 +87,9 @@ test-slow: setup ## random kills, daemons, servers, browsers
 
 bench-cutting: setup ## cutting and tables against the tutorial, the book and the disk; wants an idle machine (~10 minutes)
 	@python -m benchmarks.bench_cutting --out benchmarks/results
+
+bench-training: setup ## loading, training and evaluation against the tutorial's way; wants an idle machine (~10 minutes)
+	@python -m benchmarks.bench_training --out benchmarks/results
 
 format: setup ## format the code and sort its imports
 	@ruff format .

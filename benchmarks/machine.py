@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("numpy", "pandas", "pyarrow", "SimpleITK")
+PACKAGES = ("numpy", "pandas", "pyarrow", "SimpleITK", "torch")
 IDLE_LOAD = 0.5
 
 

@@ -24,14 +24,15 @@ def text_of(results: Results) -> str:
         "startup": _startup,
         "tables": _tables,
     }
-    lines = list(_machine(results["machine"]))
+    lines = list(machine_lines(results["machine"]))
     for name, write in sections.items():
         if results.get(name):
             lines += ["", f"== {name.replace('_', ' ')}", *write(results[name])]
-    return "\n".join([*lines, "", "== goals", *_goals(results)])
+    return "\n".join([*lines, "", "== goals", *goal_lines(goals(results))])
 
 
-def _machine(machine: Results) -> Iterator[str]:
+def machine_lines(machine: Results) -> Iterator[str]:
+    """Say what was measured on, and whether it was idle."""
     yield ", ".join(f"{name} {value}" for name, value in machine.items())
     if machine["load_before"] > IDLE_LOAD:
         yield f"The machine was not idle (load {machine['load_before']}): only an idle machine's ratios count."
@@ -42,7 +43,7 @@ def _one_series(section: Results) -> Iterator[str]:
     for name, ratio in ratios(section).items():
         share = f"{ratio['share_of_limit']:.0%}"
         times = f"{ratio['times_tutorial']:>12.1f}{ratio['times_tutorial_without_csv']:>10.1f}{share:>10}"
-        yield f"{name:<28}{_spread(section[name])}{times}"
+        yield f"{name:<28}{spread(section[name])}{times}"
     yield _baseline_line(section)
 
 
@@ -64,12 +65,12 @@ def _tutorial_parts(section: Results) -> Iterator[str]:
 def _many_series(section: Results) -> Iterator[str]:
     tutorial_ms = section["tutorial_two_threads_without_csv"]["median_ms"]
     for name, timing in section.items():
-        yield f"{name:<36}{_spread(timing)}{tutorial_ms / timing['median_ms']:>10.1f} x"
+        yield f"{name:<36}{spread(timing)}{tutorial_ms / timing['median_ms']:>10.1f} x"
 
 
 def _rates(section: Results) -> Iterator[str]:
     for name, timing in section.items():
-        yield f"{name:<36}{_spread(timing)}{timing['cutouts_a_second']:>10,} cutouts a second"
+        yield f"{name:<36}{spread(timing)}{timing['cutouts_a_second']:>10,} cutouts a second"
 
 
 def _memory(section: Results) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _memory(section: Results) -> Iterator[str]:
 
 def _growth(section: Results) -> Iterator[str]:
     for count, timing in section["by_candidates"].items():
-        yield f"{count:>6} candidates{_spread(timing)}"
+        yield f"{count:>6} candidates{spread(timing)}"
     fit = section["fit"]
     yield (
         f"line: {fit['intercept_ms']:.1f} ms + {fit['microseconds_a_candidate']:.1f} µs a candidate, "
@@ -96,7 +97,7 @@ def _unchanged(section: Results) -> Iterator[str]:
     rows[f"{luna16['num_series']} series, {luna16['num_rows']:,} rows"] = luna16
     yield f"{'':<28}{'by note ms':>10}{'min':>9}{'max':>9}{'by files':>10}{'min':>9}{'max':>9}"
     for name, timings in rows.items():
-        yield f"{name:<28}{_spread(timings['by_note'])}{_spread(timings['by_files'])}"
+        yield f"{name:<28}{spread(timings['by_note'])}{spread(timings['by_files'])}"
 
 
 def _startup(section: Results) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _startup(section: Results) -> Iterator[str]:
         yield section["note"]
         return
     for name in ("interpreter", "help", "up_to_date"):
-        yield f"{name:<28}{_spread(section[name])}"
+        yield f"{name:<28}{spread(section[name])}"
     tutorial = section["tutorial_import_seconds"]
     for name in ("help_seconds", "up_to_date_seconds"):
         yield f"{name:<28}{section[name]:>10.2f} beyond the interpreter; the tutorial's imports {tutorial}"
@@ -113,7 +114,7 @@ def _startup(section: Results) -> Iterator[str]:
 def _tables(section: Results) -> Iterator[str]:
     yield section["measured"]
     for name, times in section["times_book"].items():
-        yield f"{name:<28}{_spread(section[name])}{times:>10.1f} x the book"
+        yield f"{name:<28}{spread(section[name])}{times:>10.1f} x the book"
 
 
 def _pairs(section: Results) -> Iterator[str]:
@@ -121,10 +122,12 @@ def _pairs(section: Results) -> Iterator[str]:
         yield f"{name}: {value if isinstance(value, bool) else format(value, ',')}"
 
 
-def _goals(results: Results) -> Iterator[str]:
-    for goal in goals(results):
+def goal_lines(found: list[Results]) -> Iterator[str]:
+    """Say of each goal whether it is met."""
+    for goal in found:
         yield f"{'met   ' if goal['is_met'] else 'MISSED'}  {goal['goal']}: {goal['value']:g} ({goal['bound']})"
 
 
-def _spread(timing: Results) -> str:
+def spread(timing: Results) -> str:
+    """Return median, least and most milliseconds in columns."""
     return f"{timing['median_ms']:>10.1f}{timing['min_ms']:>9.1f}{timing['max_ms']:>9.1f}"

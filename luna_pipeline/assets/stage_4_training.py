@@ -87,6 +87,7 @@ def _trained(
     index: Any,
 ) -> dg.Output[Any]:
     """Train in this process, or in several that torchrun starts."""
+    from luna_pipeline.core.memory import keep_freed_memory
     from luna_pipeline.launchers.classification import RunOptions
     from luna_pipeline.launchers.commands import TrainingRequest, train_on
     from luna_pipeline.launchers.torchrun import train_together
@@ -100,6 +101,8 @@ def _trained(
     if config.processes > 1:
         trained = train_together(settings, request, num_processes=config.processes)
     else:
+        # On a CPU a training step that need not fetch its memory anew takes up to a third less time.
+        keep_freed_memory()
         trained = train_on(
             settings, request, index=index, store=cutting.store, open_mlflow_run=mlflow_runs.opener(context)
         )

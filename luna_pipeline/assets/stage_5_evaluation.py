@@ -38,9 +38,11 @@ def nodule_predictions(
     Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability and the model's threshold; a row
     a candidate and model. Candidates of series that a model was trained on are refused.
     """
+    from luna_pipeline.core.memory import keep_freed_memory
     from luna_pipeline.launchers import LunaClassificationLauncher, predict_test_fold
 
     started = time.perf_counter()
+    keep_freed_memory()
     settings = paths.settings
     launcher = LunaClassificationLauncher(settings.home, local_home=settings.local_home)
     predictions = predict_test_fold(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from luna_pipeline.core.memory import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
@@ -128,7 +129,7 @@ def load_train_luna_malignant_classification(**options: Any) -> None:
 @_with(RUN_OPTIONS)
 def resume(name: str, version: str, **options: Any) -> None:
     """Go on with the run NAME VERSION, which was ended before its time, from its last checkpoint."""
-    load_extensions()
+    _prepare()
     from luna_pipeline.launchers.commands import train, unfinished_request
 
     settings = Settings.from_environment()
@@ -136,7 +137,7 @@ def resume(name: str, version: str, **options: Any) -> None:
 
 
 def _train(recipe: str, options: dict[str, Any]) -> None:
-    load_extensions()
+    _prepare()
     from luna_pipeline.core.training.config import StartConfig
     from luna_pipeline.launchers.commands import TrainingRequest, configured, train
 
@@ -158,6 +159,12 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
         options=_run_options(options),
     )
     _tell(train(Settings.from_environment(), request), options["result_file"])
+
+
+def _prepare() -> None:
+    """Make the user's own parts known, and this process one that trains and then ends."""
+    load_extensions()
+    keep_freed_memory()
 
 
 def _run_options(options: dict[str, Any]) -> Any:

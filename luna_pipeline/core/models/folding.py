@@ -27,7 +27,8 @@ def folded(module: nn.Module) -> nn.Module:
     has_norm = any(isinstance(layer, nn.BatchNorm3d) for layer in network.modules())
     if not (has_norm and getattr(network, "is_traceable", False)):
         return module
-    traced = fx.symbolic_trace(copy.deepcopy(network).eval().requires_grad_(False))
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    traced = fx.GraphModule(network, _Tracer().trace(network))
     for convolution, norm in _pairs(traced):
         fused = fuse_conv_bn_eval(
             cast(nn.Conv3d, _layer(traced, convolution)), cast(nn.BatchNorm3d, _layer(traced, norm))
@@ -37,6 +38,14 @@ def folded(module: nn.Module) -> nn.Module:
         traced.graph.erase_node(norm)
     traced.recompile()
     return traced.eval()
+
+
+class _Tracer(fx.Tracer):
+    """Takes a batch norm as one step, whoever wrote it."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Say whether a part is not looked into."""
+        return isinstance(m, nn.BatchNorm3d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:

@@ -8,6 +8,7 @@ import itertools
 import torch
 from torch import nn
 
+from luna_pipeline.core.models.batch_norm import BatchNorm
 from luna_pipeline.core.models.config import NETWORKS, NetworkConfig
 from luna_pipeline.core.models.network_parts import NUM_CLASSES, begin_convolutions, without_opinion
 
@@ -25,10 +26,10 @@ class LunaBlock(nn.Module):
         dropout = {"dropout": nn.Dropout, "dropout_only": nn.Dropout, "dropout3d": nn.Dropout3d}.get(kind)
         self.drops_single_values = dropout is nn.Dropout
         self.conv1 = _convolution(in_channels, conv_channels, has_bias=not has_norm)
-        self.bn1 = nn.BatchNorm3d(conv_channels) if has_norm else nn.Identity()
+        self.bn1 = BatchNorm(conv_channels) if has_norm else nn.Identity()
         self.dropout1 = dropout(dropout_rate) if dropout else nn.Identity()
         self.conv2 = _convolution(conv_channels, conv_channels, has_bias=not has_norm)
-        self.bn2 = nn.BatchNorm3d(conv_channels) if has_norm else nn.Identity()
+        self.bn2 = BatchNorm(conv_channels) if has_norm else nn.Identity()
         self.dropout2 = dropout(dropout_rate) if dropout else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(kernel_size=2, stride=2)
