@@ -92,9 +92,13 @@ def _trained(
     from luna_pipeline.launchers.commands import TrainingRequest, train_on
     from luna_pipeline.launchers.torchrun import train_together
 
-    settings, split = paths.settings, config.split_of(index)
+    settings, split, asset = paths.settings, config.split_of(index), context.asset_key.to_user_string()
+    training = config.training_config()
+    if training.name != asset:
+        msg = f"The configuration must be of the asset's own name, got {training.name} ({asset})."
+        raise ValueError(f"{msg} Choose another recipe, or materialize `{training.name}`.")
     request = TrainingRequest(
-        config=config.training_config(), start=config.start(), head_only=config.head_only,
+        config=training, start=config.start(), head_only=config.head_only,
         test_fold=split.test_fold, validation_fold=split.validation_fold,
         options=RunOptions(show_progress=context.log.info, is_profiled=config.profile),
     )  # fmt: skip

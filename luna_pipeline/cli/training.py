@@ -154,7 +154,8 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
         validation_fold=options["validation_fold"],
         start=start,
         head_only=None if options.get("learn") is None else options["learn"] == "head",
-        resume=not options["no_resume"],
+        # What torchrun has started again goes on, however it was begun.
+        resume=not options["no_resume"] or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0,
         uses_mlflow=not options["no_mlflow"],
         options=_run_options(options),
     )

@@ -1,6 +1,7 @@
 """Messages on their way to one tracker: in order, kept through an outage, tried again with growing pauses."""
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ class TrackerUnavailableError(ConnectionError):
 
 # A handler of a user's own need not know the class above: Python's own errors of connections say the same.
 OUTAGES = (ConnectionError, TimeoutError)
+
+
+def without_password(text: str) -> str:
+    """Return a text whose addresses bear neither user nor password."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 class Deliverable(Protocol):
@@ -148,7 +154,7 @@ class Outbox:
         self._pause_seconds, self._num_late, self.is_given_up = 0.0, 0, False
 
     def _report_refusal(self, message: Deliverable, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {without_password(str(error))}"
         # A tracker that takes no message at all would fill the log otherwise.
         if reason != self._last_refusal:
             text = "%s refused a %s, which is tried once more at the end: %s"

@@ -55,6 +55,12 @@ class Processes:
         distributed.broadcast_object_list(values, src=0, device=self.device)
         return values[0]  # type: ignore[no-any-return]
 
+    def share_buffers(self, network: nn.Module) -> None:
+        """Give all processes the first one's running statistics: on CPUs each has followed its own samples."""
+        if self.world_size > 1:
+            for values in network.buffers():
+                distributed.broadcast(values, src=0)
+
     @property
     def device(self) -> torch.device:
         """The GPU of this process where there is one, else the CPU."""

@@ -68,3 +68,14 @@ def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         msg = f"{name} must be True or False, got {value!r}. Choose one of them."
         raise TypeError(msg)
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        TypeError: If ``value`` is anything else.
+    """
+    if not isinstance(value, str):
+        msg = f"{name} must be a text, got {value!r}. Put it into quotation marks."
+        raise TypeError(msg)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -123,7 +123,7 @@ class LunaClassificationLauncher:
         index: pd.DataFrame,
         store: CutoutSource,
         split: TrainingSplit,
-        resume: bool = True,
+        resume: bool | str = True,
     ) -> TrainedClassifier:
         """Train a classifier; a run that was ended before its time is continued where it was.
 
@@ -132,18 +132,27 @@ class LunaClassificationLauncher:
             index: The cutout index.
             store: Where the cutouts lie.
             split: Which folds stay out of training.
-            resume: Whether an unfinished run of the same configuration and data is continued; False begins anew.
+            resume: Whether an unfinished run of the same configuration and data is continued; False begins anew, a
+                version continues that one and no other.
 
         Raises:
             ValueError: If index, cutouts, split and configuration do not fit each other.
             FileNotFoundError: If a series was not cut, or there is no run to begin with.
             UndeliveredMessagesError: If a tracker did not take everything until the end.
         """
-        started = time.perf_counter()
         config = config or recipe_by_name(self.recipe)
         source = self._source(config, index, split)
         data = self._data(config, index, store, split)
         previous, version = self._processes.of_first(self._claimed(config, data, resume=resume))
+        with self._given_back(config.name, version):
+            return self._fit(config, data, source=source, previous=previous, version=version)
+
+    def _fit(
+        self, config: TrainingConfig, data: DataModule,
+        *, source: Checkpoint | None, previous: Checkpoint | None, version: str,
+    ) -> TrainedClassifier:  # fmt: skip
+        """Train, with all who listen."""
+        started = time.perf_counter()
         folder = self.local_home / "tensorboard" / config.name / version
         tags = {"config_digest": config.digest, "data_fingerprint": data.fingerprint}
         with ServiceContainer() as services:
@@ -168,7 +177,7 @@ class LunaClassificationLauncher:
         index: pd.DataFrame,
         store: CutoutSource,
         split: TrainingSplit,
-        resume: bool = True,
+        resume: bool | str = True,
     ) -> TrainedClassifier:
         """Train a classifier that begins with the weights of another run, see `fit`.
 
@@ -225,12 +234,28 @@ class LunaClassificationLauncher:
             num_workers=self._options.num_workers, processes=self._processes,
         )  # fmt: skip
 
-    def _claimed(self, config: TrainingConfig, data: DataModule, *, resume: bool) -> tuple[Checkpoint | None, str]:
+    def _claimed(
+        self, config: TrainingConfig, data: DataModule, *, resume: bool | str
+    ) -> tuple[Checkpoint | None, str]:
         """The unfinished run that is continued, and the version of this one; of several processes the first decides."""
         if not self._processes.is_first:
             return None, config.version
+        if isinstance(resume, str):
+            # What does not fit any more, or is trained by somebody else now, is refused by the trainer.
+            return load_checkpoint(self.checkpoints.path(config.name, resume, "last")), resume
         previous = self.checkpoints.unfinished(config.name, config.digest, data.fingerprint) if resume else None
         return previous, previous.version if previous else self.checkpoints.claim(config.name, config.version)
+
+    @contextlib.contextmanager
+    def _given_back(self, name: str, version: str) -> Iterator[None]:
+        """Give a version back that came to nothing, such as where MLflow was away from the beginning."""
+        try:
+            yield
+        except BaseException:
+            if self._processes.is_first:
+                with contextlib.suppress(OSError):
+                    self.checkpoints.release(name, version)
+            raise
 
     def _handler(self, services: ServiceContainer, run: Run) -> MessageHandler:
         """Register all who listen; processes after the first say nothing."""

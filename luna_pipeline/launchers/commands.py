@@ -42,6 +42,7 @@ class TrainingRequest:
         start: The run whose weights it begins with, where that is to be looked up; None for what ``config`` says.
         head_only: Whether the last layer alone learns, see ``LunaClassificationLauncher.load_fit``.
         resume: Whether an unfinished run of the same kind is continued.
+        resume_version: The very version that is continued; None for the newest that fits.
         uses_mlflow: Whether there is an MLflow run.
         options: How the run is carried out.
     """
@@ -52,6 +53,7 @@ class TrainingRequest:
     start: StartConfig | None = None
     head_only: bool | None = None
     resume: bool = True
+    resume_version: str | None = None
     uses_mlflow: bool = True
     options: RunOptions = field(default_factory=RunOptions)
 
@@ -118,7 +120,12 @@ def train_on(
         open_mlflow_run=open_mlflow_run, options=request.options, processes=processes,
     )  # fmt: skip
     split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
-    data: dict[str, Any] = {"index": index, "store": store, "split": split, "resume": request.resume}
+    data: dict[str, Any] = {
+        "index": index,
+        "store": store,
+        "split": split,
+        "resume": request.resume_version or request.resume,
+    }
     if request.start is None:
         return launcher.fit(request.config, **data)
     return launcher.load_fit(request.config, start=request.start, head_only=request.head_only, **data)
@@ -146,7 +153,7 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
     split = _split_of(last, read_index(settings))
     return TrainingRequest(
         config=last.config, test_fold=split.test_fold, validation_fold=split.validation_fold,
-        uses_mlflow=last.mlflow_run_id is not None, options=options,
+        resume_version=version, uses_mlflow=last.mlflow_run_id is not None, options=options,
     )  # fmt: skip
 
 

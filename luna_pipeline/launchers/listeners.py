@@ -75,7 +75,7 @@ def register_listeners(services: ServiceContainer, run: Run, options: "RunOption
     context = HandlerContext(
         name=run.name, version=run.version, folder=run.folder, mlflow_run=run.mlflow_run,
         write_line=_writer(options.show_progress),
-        first_step=run.previous.num_samples_seen + 1 if run.previous else None,
+        first_step=_first_step(run.previous) if run.previous else None,
         tags=run.tags,
     )  # fmt: skip
     names = ["tensorboard"]
@@ -85,6 +85,11 @@ def register_listeners(services: ServiceContainer, run: Run, options: "RunOption
         [*names, *options.handlers], context, services, also=[history.handlers()],
         patience_seconds=options.seconds_of_patience,
     )  # fmt: skip
+
+
+def _first_step(previous: Checkpoint) -> int:
+    """Where a run goes on; metrics of a pass that was done when it ended are said again."""
+    return previous.num_samples_seen + (0 if previous.progress.num_batches else 1)
 
 
 def _writer(show_progress: bool | Callable[[str], None]) -> Callable[[str], None] | None:

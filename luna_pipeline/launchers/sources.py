@@ -51,9 +51,12 @@ def continued(config: TrainingConfig, source: Checkpoint, *, loader: str, head_o
     is_new_question = source.config.dataset != config.dataset
     is_head_alone = is_new_question if head_only is None else head_only
     start = StartConfig(loader=loader, name=source.name, version=source.version, new_head=is_new_question)
-    return config.with_changes(
-        network=source.config.network, start=start, frozen="backbone" if is_head_alone else config.frozen
-    )
+    frozen = config.frozen
+    if is_head_alone:
+        frozen = "backbone"
+    elif head_only is False and frozen == "backbone":
+        frozen = "nothing"
+    return config.with_changes(network=source.config.network, start=start, frozen=frozen)
 
 
 def check_unseen(source: Checkpoint, *, held_out: dict[str, set[str]], split: TrainingSplit) -> None:

@@ -41,7 +41,7 @@ def train_together(settings: Settings, request: TrainingRequest, *, num_processe
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(request.config.to_dict()), encoding="utf-8")
         command = [*_torchrun(num_processes, logs=folder / "logs"), *_arguments(request, folder)]
-        _run(command, environment=_environment(settings), report=_reporter(request))
+        _run(command, environment=_environment(settings, num_processes), report=_reporter(request))
         return _result(settings, json.loads((folder / "result.json").read_text(encoding="utf-8")))
 
 
@@ -73,13 +73,14 @@ def _arguments(request: TrainingRequest, folder: Path) -> list[str]:
     }
     return [
         command, request.config.version, *source,
+        *(f"--handler={name}" for name in request.options.handlers),
         *(f"{name}={value}" for name, value in options.items() if value is not None),
         *(name for name, is_set in flags.items() if is_set),
     ]  # fmt: skip
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // 2)
+def _environment(settings: Settings, num_processes: int) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // num_processes)
     return {
         # Without it processes that were started again look for the dead ones' addresses and wait for ever.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",

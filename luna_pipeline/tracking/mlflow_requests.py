@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
-from luna_pipeline.core.messages import TrackerUnavailableError
+from luna_pipeline.core.delivery import TrackerUnavailableError, without_password
 
 # Who asks tries again himself; MLflow's own patience would be four minutes a request.
 FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -30,7 +30,8 @@ def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
         yield
     except Exception as error:
         if is_outage(error):
-            raise TrackerUnavailableError(str(error)) from error
+            # Without its cause: the chain below it names the address with its password.
+            raise TrackerUnavailableError(without_password(str(error))) from None
         raise
     finally:
         for name, value in before.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luna_pipeline.core.delivery import without_password
 from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ def _true_status(run: MlflowRun) -> Iterator[None]:
                 run.client.set_terminated(run.run_id, status_after(error))
         except Exception as second:
             # What went wrong first is what somebody has to read.
-            error.add_note(f"MLflow run {run.run_id} could not be ended and still looks running: {second}")
+            error.add_note(
+                f"MLflow run {run.run_id} could not be ended and still looks running: {without_password(str(second))}"
+            )
         raise
     run.client.set_terminated(run.run_id, FINISHED)
 

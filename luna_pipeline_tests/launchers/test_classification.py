@@ -213,3 +213,24 @@ def test_a_candidate_without_a_position_is_named(home, small_config):
     known = home.candidates[home.candidates["series_instance_uid"] != "1.2.4"]
     with pytest.raises(ValueError, match=r"got 5 that are not \(the first of series 1.2.4\)"):
         predict_table(checkpoint, home.test_rows, known, home.store)
+
+
+def test_of_two_interrupted_runs_the_one_that_is_named_goes_on(home, small_config):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            launcher(home, show_progress=interrupting("epoch 2/2 training")).fit(
+                small_config, **home.data, resume=False
+            )
+    assert launcher(home).fit(small_config, **home.data, resume="0.0.1").version == "0.0.1"
+    assert launcher(home).fit(small_config, **home.data).version == "0.0.1+1"
+
+
+def test_a_version_that_came_to_nothing_is_free_again(home, small_config):
+    def away(_name, _run_id):
+        raise ConnectionError("no server")
+
+    failing = LunaClassificationLauncher(home.path, open_mlflow_run=away, options=RunOptions(show_progress=False))
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="no server"):
+            failing.fit(small_config, **home.data)
+    assert launcher(home).fit(small_config, **home.data).version == "0.0.1"

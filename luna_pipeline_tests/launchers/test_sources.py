@@ -152,3 +152,11 @@ def test_an_interrupted_run_of_borrowed_weights_goes_on_with_them(launcher, home
     assert resumed.version == "0.0.1+1"
     for name, value in expected.model_state.items():
         assert torch.equal(resumed.checkpoint.model_state[name], value), name
+
+
+def test_what_is_wanted_to_learn_learns_whatever_was_frozen_before(launcher, rated, small_config, malignancy):
+    source = launcher.fit(small_config, **rated).checkpoint
+    frozen = malignancy.with_changes(frozen="backbone")
+    assert continued(frozen, source, loader="file", head_only=False).frozen == "nothing"
+    norms = malignancy.with_changes(frozen="batch_norm")
+    assert continued(norms, source, loader="file", head_only=False).frozen == "batch_norm"

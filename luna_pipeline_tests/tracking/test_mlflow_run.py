@@ -146,3 +146,14 @@ def test_two_classifiers_of_one_dagster_run_have_a_run_each_and_a_retry_finds_it
     assert asset_run("d1", "nodule_classifier") == nodule
     assert asset_run("d1", "malignancy_classifier") == malignancy
     assert asset_run("d2", "nodule_classifier") not in {nodule, malignancy}
+
+
+def test_no_password_of_an_address_is_told():
+    from luna_pipeline.core.delivery import TrackerUnavailableError, without_password
+    from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+
+    assert without_password("at http://user:hunter2@127.0.0.1:9/api") == "at http://127.0.0.1:9/api"
+    with pytest.raises(TrackerUnavailableError) as told, mlflow_requests(HASTY):
+        raise ConnectionError("http://user:hunter2@127.0.0.1:9 does not answer")
+    assert "hunter2" not in str(told.value)
+    assert told.value.__suppress_context__

@@ -1,6 +1,7 @@
 """The loaders of a run: training in the wanted ratio, validation as it is; parted over the processes of the run."""
 
 import hashlib
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -132,9 +133,15 @@ class DataModule:
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
             collate_fn=as_it_is,
+            worker_init_fn=_outlive_signals,
             # Its own generator: a loader without one draws from torch's, and shifts every later dropout.
             generator=torch.Generator(),
         )
+
+
+def _outlive_signals(_worker: int) -> None:
+    """Let a worker outlive a SIGTERM to all processes: whoever trains finishes its step first, and ends it then."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _check_apart(training: CutoutsDataset, validation: CutoutsDataset) -> None:

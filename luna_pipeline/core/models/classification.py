@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -104,6 +105,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         set_training_mode(self.module)
         num_batches = progress.num_batches + len(loader)
         parts: list[SplitResult] = []
+        values: dict[str, float] = {}
         batches = self._batch_iterator.enumerate_batches(
             loader, epoch=epoch, mode=Mode.TRAINING, first_batch=progress.num_batches
         )
@@ -112,7 +114,8 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
             for batch_index, batch in batches:
                 is_step = self._stepper.is_step(batch_index, num_batches)
                 parts.append(self._learn(batch, epoch, is_step=is_step))
-                values = self._follow(batch) if is_step else {}
+                # Those of the last step: whoever keeps a batch now and then would else miss them.
+                values = self._follow(batch) if is_step else values
                 self._log_batch(epoch, Mode.TRAINING, batch_index, num_batches, parts[-1], values)
                 if is_step:
                     after_step(batch_index + 1, lambda: self._of_all(parts, before=progress.result))
@@ -122,8 +125,8 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         """Judge every sample; the network is as before afterwards."""
         parts = []
         batches = self._batch_iterator.enumerate_batches(loader, epoch=epoch, mode=Mode.VALIDATION)
-        with evaluating(self.module), contextlib.closing(batches):
-            self._judge = folded(self.get_module())
+        self._processes.share_buffers(self.get_module())
+        with self._judging(), contextlib.closing(batches):
             for batch_index, batch in batches:
                 _, part = self.compute_batch_loss(batch)
                 parts.append(part)
@@ -198,6 +201,16 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
     def __repr__(self) -> str:
         parts = (self.get_module(), self._loss, self._stepper.optimizer)
         return f"{type(self).__name__}({', '.join(type(part).__name__ for part in parts)})"
+
+    @contextlib.contextmanager
+    def _judging(self) -> Iterator[None]:
+        """Within, the network is in evaluation mode, and a copy of it judges that is faster at it."""
+        with evaluating(self.module):
+            self._judge = folded(self.get_module())
+            try:
+                yield
+            finally:
+                self._judge = self.get_module()
 
     def _learn(self, batch: CutoutBatch, epoch: int, *, is_step: bool) -> SplitResult:
         """Add the gradients of a batch, changed at random."""

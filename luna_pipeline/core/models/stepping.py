@@ -62,7 +62,11 @@ class Stepper:
         self._accumulated_batches = accumulated_batches
         self._device_type = next(network.parameters()).device.type
         self._is_mixed = mixed_precision and self._device_type == "cuda"
-        self._dtype = torch.bfloat16 if self._is_mixed and torch.cuda.is_bf16_supported() else torch.float16
+        self._dtype = (
+            torch.bfloat16
+            if self._is_mixed and torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float16
+        )
         # bfloat16 has float32's range; only float16 needs its small gradients scaled up.
         self._scaler = torch.amp.GradScaler(enabled=self._is_mixed and self._dtype == torch.float16)
 
@@ -94,10 +98,13 @@ class Stepper:
         learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self._scaler.unscale_(self.optimizer)
         norm = self._clip()
+        scale = self._scaler.get_scale()
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.after_step()
+        if self._scaler.get_scale() >= scale:
+            # Else gradients were too large for 16 bits, and nothing was learned in this step.
+            self.schedule.after_step()
         return {"gradient_norm": norm, "learning_rate": learning_rate}
 
     def get_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -107,7 +114,8 @@ class Stepper:
     def load_state(self, optimizer_state: dict[str, Any], schedule_state: dict[str, Any]) -> None:
         """Go on from there."""
         self.optimizer.load_state_dict({key: value for key, value in optimizer_state.items() if key != "scaler"})
-        self._scaler.load_state_dict(optimizer_state["scaler"])
+        if state := optimizer_state["scaler"]:
+            self._scaler.load_state_dict(state)
         self.schedule.load_state_dict(schedule_state)
 
     def _clip(self) -> float:

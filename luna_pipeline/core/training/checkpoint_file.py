@@ -178,7 +178,7 @@ def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
         config = TrainingConfig.from_dict(entries["config"])
     except (ValueError, TypeError) as error:
         msg = f"The checkpoint's configuration must be readable, got: {error} ({path})."
-        raise CheckpointError(msg) from error
+        raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.") from error
     return Checkpoint(**{**entries, "config": config, "progress": _progress(entries["progress"])})
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import itertools
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ __all__ = [
     "load_weights",
     "save_checkpoint",
 ]
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["best", "last", "best_so_far"]
 
@@ -111,11 +114,13 @@ class CheckpointStore:
         for version in reversed(self.versions(name)):
             if f"{version}/last.pt" not in files or f"{version}/best.pt" in files or self._is_locked(name, version):
                 continue
-            with contextlib.suppress(CheckpointError):
+            try:
                 checkpoint = load_checkpoint(self.path(name, version, "last"))
-                wanted = (config_digest, data_fingerprint)
-                if (checkpoint.config.digest, checkpoint.data_fingerprint) == wanted:
-                    return checkpoint
+            except CheckpointError as error:
+                _log.warning("The run %s %s cannot be continued: %s", name, version, error)
+                continue
+            if (checkpoint.config.digest, checkpoint.data_fingerprint) == (config_digest, data_fingerprint):
+                return checkpoint
         return None
 
     @contextlib.contextmanager

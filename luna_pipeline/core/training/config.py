@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio
 from luna_pipeline.core.models.config import LossConfig, NetworkConfig
-from luna_pipeline.core.ranges import check_choice, check_integer
+from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_text
 from luna_pipeline.core.registry import Registry
 from luna_pipeline.core.training.parts import (
     FROZEN,
@@ -102,6 +102,10 @@ class TrainingConfig:
     use_annotations: bool = False
 
     def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_text("version", self.version)
+        check_flag("use_annotations", self.use_annotations)
+        _check_parts(self)
         DATASETS.check(self.dataset)
         MODELS.check(self.model)
         TRAINERS.check(self.trainer)
@@ -145,3 +149,12 @@ class TrainingConfig:
         """SHA-256 over all values, 64 hexadecimal digits: equal configurations have equal digests."""
         text = json.dumps(with_floats(self.to_dict()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_parts(config: TrainingConfig) -> None:
+    """Refuse a plain value where a part of the configuration belongs."""
+    for entry in fields(config):
+        default = entry.default_factory() if callable(entry.default_factory) else None
+        if is_dataclass(default) and not is_dataclass(getattr(config, entry.name)):
+            msg = f"{entry.name} must be a part of the configuration, got {getattr(config, entry.name)!r}."
+            raise TypeError(f"{msg} Name one of its values, such as {entry.name}.{fields(default)[0].name}.")

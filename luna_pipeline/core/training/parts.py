@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_number
+from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_number, check_text
 from luna_pipeline.core.registry import Registry
 
 OPTIMIZERS: Registry[object] = Registry(
@@ -109,7 +109,8 @@ class EarlyStoppingConfig:
 
     Attributes:
         patience: So many validated epochs in a row without a better score end the run; None trains all epochs.
-        min_delta: By how much a score must rise to count as better.
+        min_delta: By how much a score must rise above the best one so far to count as better; many small rises do not
+            add up.
     """
 
     patience: int | None = None
@@ -159,6 +160,10 @@ class StartConfig:
 
     def __post_init__(self) -> None:
         check_choice("start.loader", self.loader, LOADERS)
+        check_flag("start.new_head", self.new_head)
+        for name in ("name", "version"):
+            if getattr(self, name) is not None:
+                check_text(f"start.{name}", getattr(self, name))
         if (self.name is None) != (self.version is None):
             msg = f"start.name and start.version must be given together, got {self.name!r} and {self.version!r}."
             raise ValueError(f"{msg} Name the run to begin with by both.")

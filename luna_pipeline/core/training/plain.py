@@ -70,7 +70,7 @@ def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = _with_tuples(value)
     parts = {name: changed(values[name], inner) for name, inner in nested.items()}
     return type(config)(**{**values, **parts})
 

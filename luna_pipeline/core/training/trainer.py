@@ -140,6 +140,8 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         is_due = is_validation_due(epoch, num_epochs=self.config.num_epochs, cadence=self.config.validation_cadence)
         progress = BEGINNING if last is None else last.progress
         with PostponedInterrupts() as interrupts:
+            if progress.num_batches == data_module.num_training_batches:
+                interrupts.release()
             result = model.fit_epoch(
                 epoch,
                 training_loader=data_module.get_training_dataloader(epoch=epoch, first_batch=progress.num_batches),

@@ -55,7 +55,7 @@ UNCHANGED = AugmentationConfig(flip=Flip(probability=0.0))
 
 
 def make_model(
-    handler, *, wrap=lambda network: network, learning_rate=1e-3, augmentation=UNCHANGED
+    handler, *, wrap=lambda network: network, learning_rate=1e-3, augmentation=UNCHANGED, accumulated_batches=1
 ) -> NoduleClassificationModel:
     torch.manual_seed(0)
     network = wrap(build_network(CONFIG.network))
@@ -65,7 +65,7 @@ def make_model(
         network,
         task=ClassificationTask((8, 8, 8)),
         loss=build_loss(CONFIG.loss),
-        stepper=Stepper(network, optimizer, schedule),
+        stepper=Stepper(network, optimizer, schedule, accumulated_batches=accumulated_batches),
         augment=Augmenter(augmentation, seed=0),
         batch_iterator=BatchIteratorProvider(handler),
         handler=handler,
@@ -277,3 +277,22 @@ def test_nodules_of_both_labels_are_told_apart_among_themselves():
 def test_where_nodules_have_one_label_there_is_no_auc_among_them():
     result = SplitResult(np.arange(2), np.array([1, 0]), np.array([0.9, 0.8]), np.ones(2), np.array([1, 0]))
     assert "auc_among_nodules" not in result.metrics()
+
+
+def test_after_a_validation_the_network_itself_judges(examples):
+    model, data_module = make_model(Recorder()), make_data_module(examples)
+    model.do_validation(1, data_module.get_validation_dataloader())
+    with torch.no_grad():
+        for parameter in model.get_module().parameters():
+            parameter.zero_()
+    model.module.eval()
+    _, part = model.compute_batch_loss(data_module.validation.__getitems__(range(4)))
+    assert part.losses == pytest.approx([math.log(2)] * 4)
+
+
+def test_values_of_a_step_are_told_with_every_batch(examples):
+    recorder, data_module = Recorder(), make_data_module(examples)
+    model = make_model(recorder, accumulated_batches=2)
+    model.do_training(1, data_module.get_training_dataloader(epoch=1))
+    told = [set(message.values) for message in recorder.of(LogBatch)]
+    assert told == [set(), *[{"gradient_norm", "learning_rate"}] * 3]

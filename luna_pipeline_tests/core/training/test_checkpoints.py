@@ -313,3 +313,12 @@ def test_a_store_that_cannot_be_reached_is_no_store_without_runs(s3_home, monkey
     for ask in (store.latest, store.versions, lambda name: store.claim(name, "1")):
         with pytest.raises(RemoteStoreError):
             ask("classification")
+
+
+def test_a_run_whose_last_checkpoint_cannot_be_read_is_told_and_passed_over(tmp_path, caplog):
+    store = CheckpointStore(tmp_path)
+    path = store.path("classification", store.claim("classification", "0.0.1"), "last")
+    whole = save(path).read_bytes()
+    path.write_bytes(whole[:-40])
+    assert store.unfinished("classification", demo().digest, "ab" * 32) is None
+    assert "The run classification 0.0.1 cannot be continued: The checkpoint must be whole" in caplog.text

@@ -145,6 +145,26 @@ def test_a_switch_that_is_neither_true_nor_false_is_refused():
         ComputeConfig(is_compiled="yes")
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"network": 5}, "network must be a part of the configuration, got 5. Name one of its values"),
+        ({"loss": "focal"}, "loss must be a part of the configuration, got 'focal'"),
+        ({"version": 0.1}, "version must be a text, got 0.1"),
+        ({"use_annotations": "False"}, "use_annotations must be True or False, got 'False'"),
+        ({"start.new_head": 1}, "start.new_head must be True or False, got 1"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(changes, line):
+    with pytest.raises(TypeError, match=line):
+        nodule_baseline().with_changes(changes)
+
+
+def test_pairs_of_options_are_taken_as_json_has_them():
+    config = nodule_baseline().with_changes({"network.name": "convnext", "network.options": [["blocks_per_level", 2]]})
+    assert config.network.options == (("blocks_per_level", 2),)
+
+
 def test_a_rate_that_is_no_number_is_refused():
     with pytest.raises(TypeError, match=r"scheduler.gamma must be a number in \(0, 1\], got '0.9'"):
         SchedulerConfig(gamma="0.9")

@@ -8,6 +8,9 @@ import textwrap
 import numpy as np
 import pytest
 
+from luna_pipeline.core.metrics import binary_metrics, youden_threshold
+from luna_pipeline.core.models.scoring import predict
+from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.test_processes import run_together
@@ -94,3 +97,16 @@ def test_metrics_hold_every_sample_once_in_the_order_of_one_process(root, tmp_pa
     assert set(two.rng_state) == {"0/cpu", "1/cpu"}
     assert one.best_score == pytest.approx(two.best_score, abs=1e-9)
     assert one.threshold == pytest.approx(two.threshold, abs=1e-5)
+
+
+def test_validation_judges_the_network_that_is_kept(root, tmp_path):
+    """With batch norms that learn each process has statistics of its own; those of the first are kept, and judge."""
+    write_config(root, frozen="nothing")
+    run_together(PROGRAM.format(root=str(root), out=str(tmp_path / "both")))
+    kept = load_checkpoint(tmp_path / "both/classification/0.0.1/best.pt")
+    run = Run(write_examples(tmp_path / "examples"), tmp_path)
+    loader = run.data_module.get_validation_dataloader()
+    scores = predict(network_of(kept), loader)[1]
+    labels = run.data_module.validation.labels
+    assert binary_metrics(labels, scores)["auc"] == pytest.approx(kept.best_score, abs=1e-9)
+    assert youden_threshold(labels, scores) == pytest.approx(kept.threshold, abs=1e-6)
