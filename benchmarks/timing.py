@@ -52,13 +52,22 @@ class Timing:
         }
 
 
-def measure(ways: Sequence[Way], *, repeats: int, on_run: OnRun | None = None) -> dict[str, Timing]:
+def settle() -> None:
+    """Let the kernel finish what earlier runs left it to write, and Python what they left to collect."""
+    gc.collect()
+    os.sync()
+
+
+def measure(
+    ways: Sequence[Way], *, repeats: int, on_run: OnRun | None = None, before: Callable[[], object] = settle
+) -> dict[str, Timing]:
     """Run each way once to warm up, then all of them in turn.
 
     Args:
         ways: The ways, in their order.
         repeats: Number of timed runs of each.
         on_run: Called with a way's name before each of its runs.
+        before: Called after a way's reset and right before it is timed.
 
     Returns:
         The timings by name.
@@ -68,24 +77,18 @@ def measure(ways: Sequence[Way], *, repeats: int, on_run: OnRun | None = None) -
         for way in ways:
             if on_run is not None:
                 on_run(way.name)
-            taken = time_once(way)
+            taken = time_once(way, before=before)
             if turn:
                 seconds[way.name].append(taken)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def time_once(way: Way) -> float:
+def time_once(way: Way, *, before: Callable[[], object] = settle) -> float:
     """Return the seconds of one run; what it wrote is removed."""
     way.reset()
-    settle()
+    before()
     started = time.perf_counter()
     way.run()
     taken = time.perf_counter() - started
     way.reset()
     return taken
-
-
-def settle() -> None:
-    """Let the kernel finish what earlier runs left it to write, and Python what they left to collect."""
-    gc.collect()
-    os.sync()
