@@ -9,10 +9,20 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from luna_pipeline.core.datasets.splits import TrainingSplit
 from luna_pipeline.core.models.book_weights import BookWeightsError, import_book_weights
 from luna_pipeline.core.models.networks import build_network
-from luna_pipeline.launchers import LunaClassificationLauncher, import_book_classifier, predict_table
+from luna_pipeline.core.training.config import StartConfig
+from luna_pipeline.core.training.recipes import demo_malignancy
+from luna_pipeline.launchers import (
+    LunaClassificationLauncher,
+    LunaMalignantClassificationLauncher,
+    RunOptions,
+    import_book_classifier,
+    predict_table,
+)
 from luna_pipeline.settings import Settings
+from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.models.test_book_weights import book_file, book_state
 
 
@@ -101,3 +111,27 @@ def test_from_the_scans_to_the_books_own_figures(settings, real_data, lidc_root)
     joined = table.round({"x_mm": 6}).merge(expected.round({"coordX": 6}), left_on="x_mm", right_on="coordX")
     assert len(joined) == len(table) == len(expected) == 175
     np.testing.assert_allclose(joined["probability_x"], joined["probability_y"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("loader", ["file", "mlflow"])
+def test_the_books_classifier_is_fine_tuned_for_malignancy(settings, real_data, loader):
+    (state_file,) = (real_data / "book").glob("cls_*.best.state")
+    book = import_book_classifier(state_file, settings=settings).checkpoint
+    index, store = write_examples(
+        settings.cutouts_dir, num_per_series=6, shape_irc=book.config.network.chunk_shape_irc, ratings=(True, False)
+    )
+    launcher = LunaMalignantClassificationLauncher(
+        settings.home, tracking_uri=settings.mlflow_tracking_uri, options=RunOptions(show_progress=False)
+    )
+    config = demo_malignancy().with_changes(num_epochs=1)
+    data = {"index": index, "store": store, "split": TrainingSplit(test_fold=0, validation_fold=1)}
+    tuned = launcher.load_fit(config, start=StartConfig(loader=loader, name=book.name, version="1"), **data).checkpoint
+
+    assert tuned.config.network == book.config.network
+    learned = {name for name, value in tuned.model_state.items() if not torch.equal(value, book.model_state[name])}
+    assert learned == {"luna_head.head_linear.weight", "luna_head.head_linear.bias"}
+    assert "published nodule classifier" in tuned.notes
+    start = StartConfig(loader="file", name=tuned.name, version=tuned.version)
+    further = launcher.load_fit(config, start=start, **data).checkpoint
+    assert (further.config.frozen, further.version) == ("nothing", "0.0.1+1")
