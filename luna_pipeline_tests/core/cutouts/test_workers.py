@@ -73,7 +73,9 @@ def test_a_killed_worker_is_said_and_the_other_series_are_cut(shared, tmp_path):
     killed = [result for uid, result in results if uid == UIDS[0] and isinstance(result, str)]
     assert killed
     assert all("got one that was killed" in reason for reason in killed)
-    assert all(result.outcome == "cut" for uid, result in results if uid != UIDS[0])
+    others = [result for uid, result in results if uid != UIDS[0]]
+    # Of two processes at one series the second may see the file that the first is about to forget.
+    assert {"cut"} <= {result.outcome for result in others} <= {"cut", "current"}
 
 
 def test_other_processes_take_part(shared, tmp_path):
