@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
+DEFAULT_THRESHOLD = 0.5
 METRIC_NAMES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "accuracy")
 
 
@@ -66,6 +67,17 @@ def youden_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) 
     false_positive_rates, true_positive_rates, thresholds = roc_curve(labels, scores, drop_intermediate=False)
     # The curve begins with an infinite threshold, at which nothing is found: no use as a decision.
     return float(thresholds[1:][np.argmax((true_positive_rates - false_positive_rates)[1:])])
+
+
+def decision_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
+    """Return ``youden_threshold``, or ``DEFAULT_THRESHOLD`` where there is none.
+
+    Args:
+        labels: True classes (N,), 0 or 1.
+        scores: Scores of class 1 (N,).
+    """
+    threshold = youden_threshold(labels, scores)
+    return DEFAULT_THRESHOLD if math.isnan(threshold) else threshold
 
 
 def _checked(

@@ -1,6 +1,5 @@
 """Baselines on features: fitted on the training folds, judged on the test fold as the networks are."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
 from luna_pipeline.core.evaluation.baselines import importances
-from luna_pipeline.core.metrics import youden_threshold
+from luna_pipeline.core.metrics import DEFAULT_THRESHOLD, decision_threshold
 from luna_pipeline.core.models.baselines import FeatureModel
 from luna_pipeline.core.models.features import BatchFeatures, features_of_index
 from luna_pipeline.launchers.scoring import prediction_rows
 
 FEATURE_BASELINES = ("logistic_regression", "gradient_boosting")
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,10 +188,10 @@ def _fitted(
     started = time.perf_counter()
     model.fit(_values(features, training), _labels(training))
     held_out, labels = _values(features, validation), _labels(validation)
-    threshold = youden_threshold(labels, model.score(held_out)) if len(labels) else math.nan
+    threshold = decision_threshold(labels, model.score(held_out)) if len(labels) else DEFAULT_THRESHOLD
     return FeatureBaseline(
         model=model,
-        threshold=DEFAULT_THRESHOLD if math.isnan(threshold) else threshold,
+        threshold=threshold,
         importances=importances(model, held_out, labels, seed=seed),
         seen_series=frozenset({*training["series_instance_uid"], *validation["series_instance_uid"]}),
         seconds=time.perf_counter() - started,

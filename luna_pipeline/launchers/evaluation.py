@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.evaluation.baselines import middle_hu
+from luna_pipeline.core.metrics import DEFAULT_THRESHOLD
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.launchers.baselines import same_test_fold
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
-BASELINE_THRESHOLD = 0.5
 ZERO_RULE, MIDDLE_HU = "zero_rule_baseline", "middle_hu"
 TEST_METRICS = ("auc", "average_precision", "sensitivity", "specificity", "threshold")
 
@@ -59,7 +59,7 @@ def predict_test_fold(
     if zero_rule is not None:
         simple[ZERO_RULE] = zero_rule
     for model, scores in simple.items():
-        tables.append(prediction_rows(test, candidates, scores, model=model, threshold=BASELINE_THRESHOLD))
+        tables.append(prediction_rows(test, candidates, scores, model=model, threshold=DEFAULT_THRESHOLD))
     if baselines is not None:
         tables.append(same_test_fold(baselines, test))
     return pd.concat(tables, ignore_index=True)

@@ -10,6 +10,8 @@ from luna_pipeline.core.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
+Frozen = Literal["nothing", "batch_norm", "backbone"]
+FROZEN: tuple[str, ...] = get_args(Frozen)
 BlockName = Literal["biased", "batch_norm", "dropout", "dropout3d", "dropout_only"]
 BLOCK_NAMES: tuple[str, ...] = get_args(BlockName)
 Scalar = bool | int | float | str

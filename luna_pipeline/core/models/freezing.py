@@ -1,14 +1,11 @@
 """Fine-tuning: what of a network learns, and what stays as it is to the last bit."""
 
-from typing import Literal
-
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from luna_pipeline.core.models.config import Frozen
 from luna_pipeline.core.models.network_parts import without_opinion
 from luna_pipeline.core.models.networks import head_of, unwrapped
-
-Frozen = Literal["nothing", "batch_norm", "backbone"]
 
 
 def freeze(network: nn.Module, what: Frozen) -> None:

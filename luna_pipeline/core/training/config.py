@@ -9,15 +9,13 @@ from typing import Any
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio
-from luna_pipeline.core.models.config import LossConfig, NetworkConfig
+from luna_pipeline.core.models.config import FROZEN, Frozen, LossConfig, NetworkConfig
 from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_text
 from luna_pipeline.core.registry import Registry
 from luna_pipeline.core.training.parts import (
-    FROZEN,
     ClippingConfig,
     ComputeConfig,
     EarlyStoppingConfig,
-    Frozen,
     OptimizerConfig,
     SchedulerConfig,
     StartConfig,

@@ -1,7 +1,6 @@
 """The parts of a training run's configuration, each checked when it is made; no torch here."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_number, check_text
 from luna_pipeline.core.registry import Registry
@@ -20,8 +19,6 @@ SCHEDULERS: Registry[object] = Registry(
         for name in ("constant", "exponential", "step", "cosine", "one_cycle", "plateau")
     },
 )
-Frozen = Literal["nothing", "batch_norm", "backbone"]
-FROZEN: tuple[str, ...] = get_args(Frozen)
 LOADERS = ("file", "mlflow")
 
 

@@ -9,7 +9,7 @@ import torch
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.files import remove
 from luna_pipeline.core.messages import BaseMessageHandler, LogModel
-from luna_pipeline.core.metrics import youden_threshold
+from luna_pipeline.core.metrics import DEFAULT_THRESHOLD, decision_threshold
 from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, ModelState
 from luna_pipeline.core.processes import Processes
 from luna_pipeline.core.training.building import network_of
@@ -18,7 +18,6 @@ from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore,
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.core.training.randomness import get_rng_state, set_rng_state
 
-DEFAULT_THRESHOLD = 0.5
 WITHOUT_VALIDATION = (
     "Trained without validation: the weights are those of the last epoch, the threshold is 0.5 by default."
 )
@@ -148,8 +147,8 @@ def validation_score(result: EpochResult) -> tuple[float, float]:
     """Return the validation AUC of an epoch and the threshold of its weights; nan and 0.5 where there is none."""
     if result.validation is None:
         return math.nan, DEFAULT_THRESHOLD
-    threshold = youden_threshold(result.validation.labels, result.validation.scores)
-    return result.validation.metrics()["auc"], DEFAULT_THRESHOLD if math.isnan(threshold) else threshold
+    threshold = decision_threshold(result.validation.labels, result.validation.scores)
+    return result.validation.metrics()["auc"], threshold
 
 
 def _entries(state: ModelState) -> dict[str, Any]:
