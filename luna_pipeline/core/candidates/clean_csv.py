@@ -1,6 +1,8 @@
 """CSV files as programs write them, read by Arrow on all cores; a file that could be read in two ways is left alone."""
 
+import gzip
 import mmap
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ def read_clean_csv(
     """Read columns of a file that has no quotes, no spaces, UTF-8 and as many values a line as the header.
 
     Args:
-        path: The file; its first line names the columns.
+        path: The file, ``.gz`` or not; its first line names the columns.
         choose: Is handed the names in the header, and returns the columns that are wanted: name in the table -> name
             in the file.
         repeating: Columns of the table with few different values.
@@ -26,13 +28,9 @@ def read_clean_csv(
     Returns:
         Text as written, a row a line: Arrow's strings, ``category`` where repeating. None where the file is not clean.
     """
-    with path.open("rb") as file:
-        if not file.seek(0, 2):
-            return None
-        # Mapped: copying 66 MB into fresh memory would cost a quarter of the reading. It ends with the last view of it.
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    header = None if any(content.find(odd) >= 0 for odd in _ODD) else _header_of(content)
-    if header is None:
+    content = _content_of(path)
+    header = None if content is None or any(content.find(odd) >= 0 for odd in _ODD) else _header_of(content)
+    if content is None or header is None:
         return None
     chosen = choose(header)
     try:
@@ -40,6 +38,32 @@ def read_clean_csv(
     except pa.ArrowInvalid:
         return None
     return pd.DataFrame({column: _text_of(cells[name]) for column, name in chosen.items()})
+
+
+def _content_of(path: Path) -> mmap.mmap | None:
+    """Return what is in a file, unpacked where it is packed; None where that is nothing."""
+    if path.suffix == ".gz":
+        text = unpacked(path)
+        content = mmap.mmap(-1, len(text)) if text else None
+        if content is not None:
+            content.write(text)
+        return content
+    with path.open("rb") as file:
+        # Mapped: copying 66 MB into fresh memory would cost a quarter of the reading. It ends with the last view of it.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else None
+
+
+def unpacked(path: Path) -> bytes:
+    """Return what is in a ``.gz`` file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        msg = f"A packed table must be whole, got: {error} ({path.name}). Copy it again."
+        raise ValueError(msg) from error
 
 
 def _header_of(content: mmap.mmap) -> list[str] | None:

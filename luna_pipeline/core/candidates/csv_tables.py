@@ -29,6 +29,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "is_malignant": ("is_malignant", "mal_bool"),
     "ratings": ("malignant_details", "malignancies"),
     "subset": ("subset",),
+    "probability": ("probability",),
 }
 
 # Columns with few different values; the others are Arrow's strings, from which numbers are made without Python's.
@@ -45,7 +46,7 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
     """Read columns of a CSV file as text.
 
     Args:
-        path: The file; its first line names the columns.
+        path: The file, ``.gz`` or not; its first line names the columns.
         columns: Wanted columns by our names (keys of ``SPELLINGS``), ``series_instance_uid`` among them.
         optional: Columns that are taken where they are there.
 

@@ -1,0 +1,78 @@
+"""Commands that score: the official evaluation of any submission, and the submission of any classifier."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+RESEARCH_USE = "Research use only; not a medical device."
+TABLE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("evaluate_froc")
+@click.option("--annotations", required=True, type=TABLE, help="LUNA16's annotations.csv.")
+@click.option("--excluded", type=TABLE, help="LUNA16's annotations_excluded.csv; without, no finding is ignored.")
+@click.option("--series", required=True, type=TABLE, help="LUNA16's seriesuids.csv: the scans, one a row, no header.")
+@click.option("--predictions", required=True, type=TABLE, help="seriesuid,coordX,coordY,coordZ,probability.")
+@click.option("--bootstrap", "num_bootstraps", type=click.IntRange(0), default=0, show_default=True,
+              help="Draws of scans for intervals; the official number is 1000.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the draws.")
+@click.option("--corrected", is_flag=True, help="Read the script's oddities as meant, see docs/evaluation.md.")
+@click.option("--json", "json_file", required=True, type=TABLE, help="Where the result goes.")
+@click.option("--plot", "plot_file", type=TABLE, help="Where the curve goes, as PNG.")
+def evaluate_froc_command(**options: Any) -> None:
+    """Score a submission as LUNA16 does: FROC and its mean sensitivity at seven rates (CPM).
+
+    Each table may be a .csv or a .csv.gz.
+    """
+    from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables
+    from luna_pipeline.core.evaluation.official import evaluate_froc
+    from luna_pipeline.core.files import write_bytes
+
+    is_corrected = options["corrected"]
+    tables = read_froc_tables(
+        annotations=options["annotations"], excluded=options["excluded"], series=options["series"],
+        predictions=options["predictions"], is_corrected=is_corrected,
+    )  # fmt: skip
+    for line in check_marks(tables):
+        click.echo(f"Warning: {line}", err=True)
+    result = evaluate_froc(
+        tables, num_bootstraps=options["num_bootstraps"], seed=options["seed"], is_corrected=is_corrected
+    )
+    values = result.to_dict()
+    write_bytes(options["json_file"], json.dumps(values, indent=1).encode())
+    if options["plot_file"]:
+        from luna_pipeline.core.evaluation.froc_plot import froc_png
+
+        write_bytes(options["plot_file"], froc_png({options["predictions"].name: result}))
+    click.echo("\n".join(_lines(values)))
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    """Return a result as people read it."""
+    counts, band = values["counts"], values["bootstrap"]
+    bounds: list[Any] = [None] * len(values["operating_points"])
+    if band is not None:
+        bounds = list(zip(band["sens_lower"], band["sens_upper"], strict=True))
+    rates = zip(values["operating_points"], values["sens_at_points"], bounds, strict=True)
+    return [
+        f"{values['n_scans']} scans, {counts['total_nodules']} nodules: {counts['true_positives']} found, "
+        f"{counts['false_positives']} false positives, {counts['ignored_on_excluded']} marks on excluded findings, "
+        f"{counts['ignored_double_detections']} doubles.",
+        *(f"  {rate:>5g} FP/scan: {_number(value)}{_interval(pair)}" for rate, value, pair in rates),
+        f"CPM {_number(values['cpm'])}" + _interval(band and (band["cpm_lower"], band["cpm_upper"])),
+        RESEARCH_USE,
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None or math.isnan(value) else f"{value:.6f}"
+
+
+def _interval(bounds: Any) -> str:
+    return "" if bounds is None else f"  [{_number(bounds[0])}, {_number(bounds[1])}]"
+
+
+COMMANDS = [evaluate_froc_command]

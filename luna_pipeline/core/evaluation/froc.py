@@ -1,0 +1,154 @@
+"""LUNA16's score: sensitivity against false positives a scan (FROC), and its mean at seven rates (CPM).
+
+Rates and sensitivities are computed by the same operations in the same order as in the official script, because at a
+vertical step of the curve the last bit of a rate decides whether its upper or its lower end counts.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import roc_curve
+
+from luna_pipeline.core.evaluation.froc_matching import FrocSamples
+from luna_pipeline.core.evaluation.resampling import RankedSamples
+
+OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FrocCurve:
+    """A curve from its highest threshold down; nan where no nodule was found.
+
+    Attributes:
+        fps_per_scan: False positives a scan (P,), rising.
+        sensitivity: Share of the nodules that were found (P,), rising.
+        threshold: Lowest score that counts (P,), falling; the first is one above the highest score.
+    """
+
+    fps_per_scan: NDArray[np.float64]
+    sensitivity: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+
+    @property
+    def sens_at_points(self) -> NDArray[np.float64]:
+        """Sensitivity at the seven rates (7,), interpolated; right of its end the curve goes on flat."""
+        return sensitivity_at(OPERATING_POINTS, self)
+
+    @property
+    def cpm(self) -> float:
+        """Mean sensitivity at the seven rates."""
+        return float(self.sens_at_points.mean())
+
+
+def sensitivity_at(fps_per_scan: tuple[float, ...] | NDArray[np.float64], curve: FrocCurve) -> NDArray[np.float64]:
+    """Return a curve's sensitivity at these rates, as the official script draws it."""
+    values: NDArray[np.float64] = np.interp(np.asarray(fps_per_scan), curve.fps_per_scan, curve.sensitivity)
+    return values
+
+
+def froc_curve(
+    probability: NDArray[np.floating],
+    is_nodule: NDArray[np.bool_],
+    is_missed: NDArray[np.bool_],
+    *,
+    num_scans: int,
+) -> FrocCurve:
+    """Return the curve of nodules and false positives that were matched already.
+
+    Args:
+        probability: Of found nodules and of false positives, finite (N,); that of a missed nodule is not looked at.
+        is_nodule: Nodules, found or missed (N,).
+        is_missed: Nodules that no mark has found (N,); they count in the denominator alone.
+        num_scans: Scans that false positives are counted by.
+
+    Returns:
+        The curve; one point of nan where nothing has a score.
+
+    Source:
+        ``computeFROC`` of the official script, with scikit-learn's ``roc_curve`` as there.
+    """
+    is_nodule, is_scored = np.asarray(is_nodule, dtype=bool), ~np.asarray(is_missed, dtype=bool)
+    labels, scores = is_nodule[is_scored].astype(np.int64), np.asarray(probability, dtype=np.float64)[is_scored]
+    if len(scores) == 0:
+        nothing = np.array([np.nan])
+        return FrocCurve(np.zeros(1), nothing, nothing)
+    with warnings.catch_warnings():
+        # One class alone makes a rate nan; what that means here is said by the returned nan and 0.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        false_positive_rate, true_positive_rate, threshold = roc_curve(labels, scores)
+    num_found, num_nodules = float(labels.sum()), float(is_nodule.sum())
+    num_false = len(labels) - num_found
+    fps_per_scan = false_positive_rate * num_false / num_scans if num_false else np.zeros(len(threshold))
+    with np.errstate(invalid="ignore"):
+        sensitivity = true_positive_rate * num_found / num_nodules if num_nodules else np.full(len(threshold), np.nan)
+    threshold = np.where(np.isinf(threshold), scores.max() + 1, threshold)
+    return FrocCurve(np.asarray(fps_per_scan), np.asarray(sensitivity), threshold)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RankedFroc:
+    """Matched samples, ranked once, for the curves of many draws of their scans.
+
+    Attributes:
+        ranked: Found nodules and false positives.
+        nodules_of_scan: Nodules of each different scan, found or missed (M,).
+        listed: Place of each row of the list of scans among the different ones (S,).
+        is_corrected: Whether a curve on which nothing is found lies at 0, and rates are counted without rounding.
+    """
+
+    ranked: RankedSamples
+    nodules_of_scan: NDArray[np.int64]
+    listed: NDArray[np.int64]
+    is_corrected: bool = False
+
+    @classmethod
+    def of(cls, samples: FrocSamples, *, is_corrected: bool = False) -> "RankedFroc":
+        """Rank samples.
+
+        Args:
+            samples: Matched samples; of a scan that is listed twice they are there twice.
+            is_corrected: See the class.
+        """
+        is_scored = ~samples.is_missed
+        ranked = RankedSamples.of(
+            samples.probability[is_scored], samples.is_nodule[is_scored], samples.scans[is_scored]
+        )
+        num_different = int(samples.listed.max()) + 1
+        nodules = np.bincount(samples.scans[samples.is_nodule], minlength=num_different)
+        return cls(ranked, nodules, samples.listed, is_corrected)
+
+    def curve(self, draw: NDArray[np.int64] | None = None) -> FrocCurve:
+        """Return the curve of a draw.
+
+        Args:
+            draw: How often each row of the list of scans was drawn (S,); None for the samples as they are.
+
+        Returns:
+            The curve, a point a distinct score; nan where nothing was found, or no nodule was drawn.
+        """
+        if draw is None:
+            # A scan that is listed twice has its samples twice already.
+            times = None
+            num_nodules = int(self.nodules_of_scan.sum())
+        else:
+            times = np.bincount(self.listed, weights=draw, minlength=len(self.nodules_of_scan)).astype(np.int64)
+            num_nodules = int(times @ self.nodules_of_scan)
+        found, wrong = (np.append(0, counts) for counts in self.ranked.counts(times))
+        thresholds = self.ranked.thresholds
+        first = thresholds[:1] + 1 if len(thresholds) else np.array([np.nan])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fps_per_scan, sensitivity = self._rates(found, wrong, num_nodules)
+        return FrocCurve(fps_per_scan, sensitivity, np.append(first, thresholds))
+
+    def _rates(
+        self, found: NDArray[np.int64], wrong: NDArray[np.int64], num_nodules: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        num_scans = len(self.listed)
+        if self.is_corrected:
+            return wrong / num_scans, np.asarray(found / np.float64(num_nodules))
+        # As the script has it: to rates and back again.
+        fps_per_scan = wrong / wrong[-1] * float(wrong[-1]) / num_scans if wrong[-1] else np.zeros(len(wrong))
+        return fps_per_scan, np.asarray(found / found[-1] * float(found[-1]) / np.float64(num_nodules))

@@ -1,0 +1,144 @@
+"""The four tables that LUNA16's evaluation reads: nodules, excluded findings, scans, and the marks of a system."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from luna_pipeline.core.candidates.clean_csv import unpacked
+from luna_pipeline.core.candidates.csv_tables import SPELLINGS, parse_numbers, read_table
+
+SCANS_HEADER = SPELLINGS["series_instance_uid"]
+_POINT = {"x": "x_mm", "y": "y_mm", "z": "z_mm"}
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class FrocTables:
+    """What is evaluated, and against what.
+
+    Attributes:
+        marks: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``probability``.
+        nodules: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm``, in file order.
+        excluded: Findings that are neither nodule nor error, in the same form.
+        scans: Series instance uids, a row each.
+    """
+
+    marks: pd.DataFrame
+    nodules: pd.DataFrame
+    excluded: pd.DataFrame
+    scans: list[str]
+
+
+def read_froc_tables(
+    *, annotations: Path, excluded: Path | None, series: Path, predictions: Path, is_corrected: bool = False
+) -> FrocTables:
+    """Read the tables, each ``.csv`` or ``.csv.gz``.
+
+    Args:
+        annotations: LUNA16's ``annotations.csv``.
+        excluded: LUNA16's ``annotations_excluded.csv``; None for no finding.
+        series: LUNA16's ``seriesuids.csv``: no header, a scan a row.
+        predictions: A submission.
+        is_corrected: Whether a header in the list of scans is one; officially it is a scan.
+
+    Raises:
+        FileNotFoundError: If a table is not there.
+        ValueError: If a table lacks a column, or a value is no number.
+    """
+    return FrocTables(
+        marks=_read(predictions, "probability"),
+        nodules=read_findings(annotations),
+        excluded=read_findings(excluded),
+        scans=read_scans(series, is_corrected=is_corrected),
+    )
+
+
+def read_findings(path: Path | None) -> pd.DataFrame:
+    """Read nodules or excluded findings: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm``.
+
+    Args:
+        path: The table, ``.csv`` or ``.csv.gz``; None for none.
+
+    Raises:
+        FileNotFoundError: If the table is not there.
+        ValueError: If it lacks a column, or a value is no number.
+    """
+    if path is None:
+        numbers = {name: np.empty(0) for name in (*_POINT.values(), "diameter_mm")}
+        return pd.DataFrame({"series_instance_uid": pd.Series(dtype=object), **numbers})
+    return _read(path, "diameter_mm")
+
+
+def read_scans(path: Path, *, is_corrected: bool = False) -> list[str]:
+    """Return the first value of each row of a list of scans; empty rows are left out.
+
+    Args:
+        path: The list, ``.csv`` or ``.csv.gz``.
+        is_corrected: Whether a header, if there is one, is left out as well.
+
+    Raises:
+        FileNotFoundError: If the list is not there.
+    """
+    content = unpacked(_there(path)) if path.suffix == ".gz" else _there(path).read_bytes()
+    text = content.decode("utf-8-sig")
+    scans = [row[0].strip() for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
+    return scans[1:] if is_corrected and scans and scans[0] in SCANS_HEADER else scans
+
+
+def check_marks(tables: FrocTables) -> list[str]:
+    """Refuse marks that have no score, and say what of the tables does not count.
+
+    Args:
+        tables: What is evaluated.
+
+    Returns:
+        A line for each thing that somebody should know.
+
+    Raises:
+        ValueError: If there is no mark in a listed scan, or a score of one is not finite.
+    """
+    is_listed = tables.marks["series_instance_uid"].isin(set(tables.scans))
+    marks = tables.marks[is_listed]
+    if marks.empty:
+        msg = f"Predictions must hold marks of the listed scans, got none ({len(tables.marks)} marks"
+        raise ValueError(f"{msg}, {len(set(tables.scans))} scans). Give a submission and a list of the same series.")
+    is_odd = ~np.isfinite(marks["probability"])
+    if is_odd.any():
+        first = marks[is_odd].iloc[0]
+        msg = f"Probability must be a finite number, got {first['probability']} (series {first['series_instance_uid']}"
+        raise ValueError(f"{msg}, {int(is_odd.sum())} such marks). Score these marks again, or leave them out.")
+    return [
+        *_said(int((~is_listed).sum()), "marks are of series that are not listed, and ignored"),
+        *_said(int((~marks["probability"].between(0, 1)).sum()), "probabilities lie outside [0, 1], taken as they are"),
+        *_said(len(tables.scans) - len(set(tables.scans)), "scans are listed again, and counted again where official"),
+        *_said(sum(scan in SCANS_HEADER for scan in tables.scans), "header in the list of scans counts as a scan"),
+    ]
+
+
+def _said(number: int, what: str) -> list[str]:
+    return [f"{number} {what}."] if number else []
+
+
+def _read(path: Path, value: str) -> pd.DataFrame:
+    table = read_table(_there(path), ("series_instance_uid", *_POINT, value))
+    numbers = {name: _numbers(table, column, path) for column, name in {**_POINT, value: value}.items()}
+    return pd.DataFrame({"series_instance_uid": table["series_instance_uid"], **numbers})
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[float]":
+    values, is_number = parse_numbers(table[column])
+    if not is_number.all():
+        row = table[~is_number].iloc[0]
+        msg = f"{SPELLINGS[column][0]} must be a number, got {row[column]!r} ({path.name} line {row['line']})."
+        raise ValueError(f"{msg} Mend or remove that line.")
+    return pd.Series(values, index=table.index)
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        msg = f"The table must be there, got no file {path.name} (in {path.parent}). Check the path."
+        raise FileNotFoundError(msg)
+    return path

@@ -1,0 +1,71 @@
+"""What predictions of folds are held against: LUNA16's own tables, cut down to the scans of these folds."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from luna_pipeline.core.candidates.csv_tables import ANNOTATION_FILES, find_table
+from luna_pipeline.core.evaluation.froc_files import FrocTables, read_findings, read_scans
+
+EXCLUDED_FILES = ("annotations_excluded.csv", "annotations_excluded.csv.gz")
+SCAN_FILES = ("seriesuids.csv", "seriesuids.csv.gz")
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Reference:
+    """Nodules, excluded findings and scans of some folds.
+
+    Attributes:
+        nodules: As in ``FrocTables``.
+        excluded: As in ``FrocTables``.
+        scans: Series instance uids of the listed scans of the folds, in the list's order.
+        notes: What a reader of the score must know, a sentence each.
+    """
+
+    nodules: pd.DataFrame
+    excluded: pd.DataFrame
+    scans: list[str]
+    notes: tuple[str, ...]
+
+    def tables_of(self, predictions: pd.DataFrame) -> FrocTables:
+        """Return what is evaluated for the predictions of one model: candidates are its marks."""
+        return FrocTables(marks=predictions, nodules=self.nodules, excluded=self.excluded, scans=self.scans)
+
+
+def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection[int]) -> Reference | None:
+    """Read LUNA16's tables for some folds.
+
+    Args:
+        data_root: Folder with ``annotations.csv``, and ``annotations_excluded.csv`` and ``seriesuids.csv`` where they
+            are there.
+        folds: One fold a series, the table of the asset `folds`.
+        of_folds: The folds that were predicted.
+
+    Returns:
+        The reference; None without annotations, for then there is nothing to find. Without a list of scans all series
+        of the folds count.
+
+    Raises:
+        ValueError: If a table lacks a column, or a value is no number.
+    """
+    annotations = find_table(data_root, ANNOTATION_FILES)
+    if annotations is None:
+        return None
+    excluded, listed = (find_table(data_root, names) for names in (EXCLUDED_FILES, SCAN_FILES))
+    fold_of = folds.set_index("series_instance_uid")["fold"]
+    here = fold_of.index[fold_of.isin(list(of_folds))]
+    rows = read_scans(listed, is_corrected=True) if listed else sorted(here)
+    scans = [uid for uid in rows if uid in set(here)]
+    notes = [] if excluded else ["There is no annotations_excluded.csv: marks on such findings are false positives."]
+    if listed:
+        notes += _number_of(sorted(set(here) - set(rows)), "series of the folds are not in seriesuids.csv: left out")
+        notes += _number_of(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
+    return Reference(
+        nodules=read_findings(annotations), excluded=read_findings(excluded), scans=scans, notes=tuple(notes)
+    )
+
+
+def _number_of(uids: list[str], what: str) -> list[str]:
+    return [f"{len(uids)} {what} (the first is {uids[0]})."] if uids else []

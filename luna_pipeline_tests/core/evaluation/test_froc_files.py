@@ -1,0 +1,141 @@
+"""The tables of an evaluation as people and programs write them, and what is refused in one line."""
+
+import gzip
+
+import pytest
+
+from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables, read_scans
+from luna_pipeline.core.evaluation.official import evaluate_froc
+
+FINDINGS = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A nodule in A, which a mark finds; a false mark in B."""
+    texts = {
+        "annotations": FINDINGS + "A,1.5,2,3,6\n",
+        "excluded": FINDINGS,
+        "series": "A\nB\n",
+        "predictions": MARKS + "A,1,2,3,0.9\nB,1,2,3,0.8\n",
+    }
+    paths = {name: tmp_path / f"{name}.csv" for name in texts}
+    for name, path in paths.items():
+        path.write_text(texts[name])
+    return paths
+
+
+def read(files, **options):
+    tables = read_froc_tables(**files, **options)
+    return tables, check_marks(tables)
+
+
+def counts(files, **options) -> tuple:
+    values = evaluate_froc(read(files, **options)[0], **options).samples.counts
+    return values["true_positives"], values["false_positives"], values["false_negatives"]
+
+
+def test_tables_are_read_as_they_are(files):
+    tables, said = read(files)
+    assert tables.scans == ["A", "B"]
+    assert tables.nodules["x_mm"].tolist() == [1.5]
+    assert tables.marks["probability"].tolist() == [0.9, 0.8]
+    assert said == []
+    assert counts(files) == (1, 1, 0)
+
+
+def test_packed_tables_are_the_same(files):
+    for name, path in files.items():
+        files[name] = path.with_suffix(".csv.gz")
+        files[name].write_bytes(gzip.compress(path.read_bytes()))
+    assert counts(files) == (1, 1, 0)
+
+
+def test_columns_may_stand_in_any_order_and_be_more(files):
+    files["predictions"].write_text("note,probability,coordZ,coordY,coordX,seriesuid\nx,0.9,3,2,1,A\n")
+    assert counts(files) == (1, 0, 0)
+
+
+def test_spaces_quotes_marks_of_order_and_blank_lines_are_borne(files):
+    files["predictions"].write_text('\ufeffseriesuid, coordX,coordY,coordZ,probability\r\n"A", 1,2,3,0.9\r\n\r\n')
+    files["series"].write_text("\ufeffA\r\n\r\nB,2.5\r\n")
+    assert counts(files) == (1, 0, 0)
+    assert read(files)[0].scans == ["A", "B"]
+
+
+def test_without_a_list_of_excluded_findings_none_is_ignored(files):
+    files["excluded"].write_text(FINDINGS + "B,1,2,3,-1\n")
+    assert counts(files) == (1, 0, 0)
+    assert counts({**files, "excluded": None}) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "1e999"])
+def test_a_score_that_is_not_finite_is_refused(files, value):
+    files["predictions"].write_text(MARKS + f"A,1,2,3,0.9\nA,1,2,3,{value}\n")
+    with pytest.raises(ValueError, match=r"must be a finite number, got -?(nan|inf) \(series A, 1 such marks\)"):
+        read(files)
+
+
+def test_a_score_of_another_scan_may_be_anything(files):
+    files["predictions"].write_text(MARKS + "A,1,2,3,0.9\nZ,1,2,3,nan\n")
+    assert read(files)[1] == ["1 marks are of series that are not listed, and ignored."]
+
+
+@pytest.mark.parametrize("column", ["probability", "coordX", "seriesuid"])
+def test_a_missing_column_is_named(files, column):
+    files["predictions"].write_text((MARKS + "A,1,2,3,0.9\n").replace(column, "other"))
+    with pytest.raises(ValueError, match=rf"Column {column} must be in the table, got .*predictions.csv"):
+        read(files)
+
+
+@pytest.mark.parametrize("text", ["", MARKS])
+def test_predictions_without_a_mark_are_refused(files, text):
+    files["predictions"].write_text(text)
+    with pytest.raises(ValueError, match=r"must have a header line, got an empty file|marks of the listed scans, got"):
+        read(files)
+
+
+def test_marks_of_other_scans_alone_are_refused(files):
+    files["series"].write_text("C\n")
+    with pytest.raises(ValueError, match=r"got none \(2 marks, 1 scans\)"):
+        read(files)
+
+
+@pytest.mark.parametrize(("name", "column"), [("predictions", "probability"), ("annotations", "diameter_mm")])
+def test_an_empty_value_is_named_with_its_line(files, name, column):
+    text = files[name].read_text().splitlines()
+    files[name].write_text("\n".join([*text, "A,1,2,3,"]))
+    with pytest.raises(ValueError, match=rf"{column} must be a number, got '' \({name}.csv line {len(text) + 1}\)"):
+        read(files)
+
+
+def test_a_table_that_is_not_there_is_named(files, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"got no file gone\.csv"):
+        read({**files, "series": tmp_path / "gone.csv"})
+
+
+def test_a_damaged_packed_table_is_named(files, tmp_path):
+    files["predictions"] = tmp_path / "p.csv.gz"
+    files["predictions"].write_bytes(gzip.compress(b"x" * 1000)[:-9])
+    with pytest.raises(ValueError, match=r"packed table must be whole, got: .*p.csv.gz"):
+        read(files)
+
+
+def test_odd_scores_and_scans_are_taken_as_officially_and_said(files):
+    files["predictions"].write_text(MARKS + "A,1,2,3,7\nB,1,2,3,-2\n")
+    files["series"].write_text("seriesuid\nA\nB\nA\n")
+    tables, said = read(files)
+    assert len(tables.scans) == 4
+    assert said == [
+        "2 probabilities lie outside [0, 1], taken as they are.",
+        "1 scans are listed again, and counted again where official.",
+        "1 header in the list of scans counts as a scan.",
+    ]
+
+
+def test_corrected_a_header_in_the_list_of_scans_is_one(files):
+    files["series"].write_text("seriesuid\nA\nB\n")
+    assert read_scans(files["series"], is_corrected=True) == ["A", "B"]
+    files["series"].write_text("A\nB\n")
+    assert read_scans(files["series"], is_corrected=True) == ["A", "B"]
