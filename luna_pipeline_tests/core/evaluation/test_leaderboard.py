@@ -1,0 +1,104 @@
+"""The leaderboard: who stands where, with which figures, and who is better."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.evaluation.leaderboard import LEADERBOARD_COLUMNS, evaluate_models, leaderboard
+from luna_pipeline.core.evaluation.reference import Reference
+from luna_pipeline_tests.core.evaluation.froc_cases import rows
+
+SCANS = [f"S{place:02d}" for place in range(20)]
+REFERENCE = Reference(
+    nodules=rows([(scan, 0, 0, 0, 10) for scan in SCANS], "diameter_mm"),
+    excluded=rows([], "diameter_mm"),
+    scans=SCANS,
+    notes=(),
+)
+
+
+def predictions_of(model: str, *, share_right: float) -> pd.DataFrame:
+    """A candidate in each nodule and three elsewhere; a share of the nodules is scored above all others."""
+    generator = np.random.default_rng(1)
+    points = [(scan, 0 if place == 0 else 90 + place, 0, 0, 0.0) for scan in SCANS for place in range(4)]
+    table = rows(points, "probability")
+    is_nodule = (table["x_mm"] == 0).to_numpy()
+    is_right = np.zeros(len(table), dtype=bool)
+    is_right[np.flatnonzero(is_nodule)[: round(share_right * len(SCANS))]] = True
+    table["probability"] = np.where(is_right, 0.9, 0.5 * generator.random(len(table)))
+    return table.assign(candidate_id=np.arange(len(table)), model=model, **{"class": is_nodule.astype(int)})
+
+
+def facts(model: str, **values) -> dict:
+    return {
+        "model": model, "version": "0.0.1-fold0", "num_parameters": 10, "training_seconds": 5.0,
+        "scoring_seconds": 2.0, "num_candidates": 80, "mlflow_run_id": "r0", **values,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts():
+    shares = {"poor": 0.0, "good": 0.9, "fair": 0.85}
+    predictions = pd.concat([predictions_of(model, share_right=share) for model, share in shares.items()])
+    results = evaluate_models(predictions, REFERENCE, num_bootstraps=200, seed=0)
+    report = pd.DataFrame({"model": list(shares), "auc": [0.5, 0.9, 0.8], "auc_lower": 0.1, "auc_upper": 1.0})
+    other = {"version": "0.0.1-fold1", "training_seconds": 7.0, "mlflow_run_id": "r1", "scoring_seconds": 6.0}
+    models = pd.DataFrame([facts("good"), facts("good", **other), facts("fair"), facts("poor", mlflow_run_id=None)])
+    return results, report, models
+
+
+def test_the_best_stands_first_and_the_order_of_rows_decides_nothing(parts):
+    results, report, models = parts
+    board = leaderboard(results, report, models, folds="folds 0, 1 of 5")
+    assert tuple(board.columns) == LEADERBOARD_COLUMNS
+    assert list(board["model"]) == ["good", "fair", "poor"]
+    assert list(board["rank"]) == [1, 2, 3]
+    assert set(board["folds"]) == {"folds 0, 1 of 5"}
+    again = leaderboard(results, report.iloc[::-1], models.iloc[::-1], folds="folds 0, 1 of 5")
+    pd.testing.assert_frame_equal(
+        board.drop(columns=["versions", "mlflow_runs"]), again.drop(columns=["versions", "mlflow_runs"])
+    )
+
+
+def test_figures_are_those_of_the_evaluation(parts):
+    results, report, models = parts
+    best = leaderboard(results, report, models, folds="").iloc[0]
+    # 18 of 20 nodules stand above all else; the others somewhere among 60 candidates.
+    assert best["cpm"] == results["good"].curve.cpm
+    assert best["cpm"] >= 0.9
+    assert (best["cpm_lower"], best["cpm_upper"]) == results["good"].band.cpm_interval
+    assert best["sensitivity_at_1_fp"] == results["good"].curve.sens_at_points[3]
+    assert (best["auc"], best["auc_lower"], best["auc_upper"]) == (0.9, 0.1, 1.0)
+
+
+def test_facts_are_summed_over_folds(parts):
+    results, report, models = parts
+    board = leaderboard(results, report, models, folds="").set_index("model")
+    good = board.loc["good"]
+    assert (good["num_parameters"], good["training_seconds"], good["candidates_per_second"]) == (10, 12.0, 160 / 8)
+    assert (good["versions"], good["mlflow_runs"]) == ("0.0.1-fold0, 0.0.1-fold1", "r0, r1")
+    assert board.loc["poor", "mlflow_runs"] == ""
+
+
+def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it(parts):
+    board = leaderboard(*parts, folds="").set_index("model")
+    assert board.loc["fair", "better_than_next"] is True
+    assert board.loc["good", "better_than_next"] is False
+    assert board.loc["poor", "better_than_next"] is None
+    gain = board.loc["good", "cpm_gain"]
+    assert gain == pytest.approx(board.loc["good", "cpm"] - board.loc["fair", "cpm"])
+    assert board.loc["good", "cpm_gain_lower"] <= gain <= board.loc["good", "cpm_gain_upper"]
+
+
+def test_without_annotations_models_stand_by_their_auc(parts):
+    _, report, models = parts
+    board = leaderboard({}, report, models, folds="")
+    assert list(board["model"]) == ["good", "fair", "poor"]
+    assert board["cpm"].isna().all()
+    assert list(board["better_than_next"]) == [None] * 3
+
+
+def test_models_with_other_candidates_are_refused():
+    one, other = predictions_of("one", share_right=0.5), predictions_of("other", share_right=0.5)
+    with pytest.raises(ValueError, match="the same candidates, got 79 of other and 80 of one"):
+        evaluate_models(pd.concat([one, other.iloc[1:]]), REFERENCE, num_bootstraps=0, seed=0)

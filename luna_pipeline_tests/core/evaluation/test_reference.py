@@ -1,0 +1,55 @@
+"""LUNA16's tables cut down to the scans of some folds."""
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.evaluation.official import evaluate_froc
+from luna_pipeline.core.evaluation.reference import read_reference
+from luna_pipeline_tests.core.evaluation.froc_cases import rows
+
+FINDINGS = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+FOLDS = pd.DataFrame({"series_instance_uid": ["A", "B", "C"], "fold": [0, 0, 1]})
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "annotations.csv").write_text(FINDINGS + "A,0,0,0,10\nC,0,0,0,10\n")
+    (tmp_path / "annotations_excluded.csv").write_text(FINDINGS + "B,0,0,0,-1\n")
+    (tmp_path / "seriesuids.csv").write_text("C\nB\nA\n")
+    return tmp_path
+
+
+def test_scans_are_the_listed_ones_of_the_folds_in_the_lists_order(root):
+    reference = read_reference(root, FOLDS, of_folds=[0])
+    assert (reference.scans, reference.notes) == (["B", "A"], ())
+    assert read_reference(root, FOLDS, of_folds=[0, 1]).scans == ["C", "B", "A"]
+
+
+def test_predictions_are_held_against_the_folds_alone(root):
+    reference = read_reference(root, FOLDS, of_folds=[0])
+    marks = rows([("A", 0, 0, 0, 0.9), ("B", 0, 0, 0, 0.8), ("C", 0, 0, 0, 0.7)], "probability")
+    counts = evaluate_froc(reference.tables_of(marks)).samples.counts
+    # The mark of C is of another fold, that of B lies on an excluded finding.
+    assert (counts["true_positives"], counts["total_nodules"], counts["ignored_on_excluded"]) == (1, 1, 1)
+
+
+def test_without_a_list_all_series_of_the_folds_count(root):
+    (root / "seriesuids.csv").unlink()
+    assert read_reference(root, FOLDS, of_folds=[0]).scans == ["A", "B"]
+
+
+def test_what_a_reader_must_know_is_said(root):
+    (root / "annotations_excluded.csv").unlink()
+    (root / "seriesuids.csv").write_text("seriesuid\nA\nX\nY\n")
+    reference = read_reference(root, FOLDS, of_folds=[0])
+    assert reference.scans == ["A"]
+    assert reference.notes == (
+        "There is no annotations_excluded.csv: marks on such findings are false positives.",
+        "1 series of the folds are not in seriesuids.csv: left out (the first is B).",
+        "2 scans of seriesuids.csv have no readable CT here (the first is X).",
+    )
+
+
+def test_without_annotations_there_is_nothing_to_find(root):
+    (root / "annotations.csv").unlink()
+    assert read_reference(root, FOLDS, of_folds=[0]) is None
