@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from luna_pipeline.core.evaluation.official import FrocResult
 from luna_pipeline.core.evaluation.resampling import percentile_interval
@@ -26,6 +27,23 @@ class PairedDifference:
     upper: float
     share_better: float
     num_bootstraps: int
+
+    @classmethod
+    def of_draws(cls, difference: float, first: ArrayLike, second: ArrayLike) -> "PairedDifference":
+        """Compare the CPMs of two systems draw by draw.
+
+        Args:
+            difference: On the scans as they are.
+            first: CPM of one system in each draw (B,); nan where it is not defined.
+            second: Of the other one, in the same draws.
+        """
+        differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+        known = differences[~np.isnan(differences)]
+        lower, upper = percentile_interval(known)
+        share_better = float(np.mean((known > 0) + 0.5 * (known == 0))) if known.size else math.nan
+        return cls(
+            difference=difference, lower=lower, upper=upper, share_better=share_better, num_bootstraps=len(known)
+        )
 
     @property
     def is_better(self) -> bool:
@@ -55,11 +73,4 @@ def paired_difference(first: FrocResult, second: FrocResult) -> PairedDifference
         found = [f"{len(listed)} scans, {number} draws of seed {seed}" for listed, seed, number in draws]
         msg = f"Two systems must be compared on the same draws of the same scans, got {found[0]} and {found[1]}."
         raise ValueError(f"{msg} Evaluate both with one list of scans and one seed.")
-    differences = first.band.cpm - second.band.cpm
-    known = differences[~np.isnan(differences)]
-    lower, upper = percentile_interval(known)
-    return PairedDifference(
-        difference=first.curve.cpm - second.curve.cpm, lower=lower, upper=upper,
-        share_better=float(np.mean((known > 0) + 0.5 * (known == 0))) if known.size else math.nan,
-        num_bootstraps=len(known),
-    )  # fmt: skip
+    return PairedDifference.of_draws(first.curve.cpm - second.curve.cpm, first.band.cpm, second.band.cpm)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.evaluation.comparison import paired_difference
-from luna_pipeline.core.evaluation.leaderboard import evaluate_models
+from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.reference import Reference
 
 RULE = (

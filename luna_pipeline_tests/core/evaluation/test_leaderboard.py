@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.evaluation.leaderboard import LEADERBOARD_COLUMNS, evaluate_models, leaderboard
+from luna_pipeline.core.evaluation.froc_table import FROC_COLUMNS, evaluate_models, froc_table
+from luna_pipeline.core.evaluation.leaderboard import LEADERBOARD_COLUMNS, leaderboard
 from luna_pipeline.core.evaluation.reference import Reference
 from luna_pipeline_tests.core.evaluation.froc_cases import rows
 
 SCANS = [f"S{place:02d}" for place in range(20)]
+FOLDS = "folds 0, 1 of 5"
 REFERENCE = Reference(
     nodules=rows([(scan, 0, 0, 0, 10) for scan in SCANS], "diameter_mm"),
     excluded=rows([], "diameter_mm"),
@@ -42,27 +44,27 @@ def parts():
     predictions = pd.concat([predictions_of(model, share_right=share) for model, share in shares.items()])
     results = evaluate_models(predictions, REFERENCE, num_bootstraps=200, seed=0)
     report = pd.DataFrame({"model": list(shares), "auc": [0.5, 0.9, 0.8], "auc_lower": 0.1, "auc_upper": 1.0})
+    report["folds"] = FOLDS
     other = {"version": "0.0.1-fold1", "training_seconds": 7.0, "mlflow_run_id": "r1", "scoring_seconds": 6.0}
     models = pd.DataFrame([facts("good"), facts("good", **other), facts("fair"), facts("poor", mlflow_run_id=None)])
-    return results, report, models
+    return results, (froc_table(results, folds=FOLDS), report, models)
 
 
 def test_the_best_stands_first_and_the_order_of_rows_decides_nothing(parts):
-    results, report, models = parts
-    board = leaderboard(results, report, models, folds="folds 0, 1 of 5")
+    _, tables = parts
+    board = leaderboard(*tables)
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     assert list(board["model"]) == ["good", "fair", "poor"]
     assert list(board["rank"]) == [1, 2, 3]
-    assert set(board["folds"]) == {"folds 0, 1 of 5"}
-    again = leaderboard(results, report.iloc[::-1], models.iloc[::-1], folds="folds 0, 1 of 5")
-    pd.testing.assert_frame_equal(
-        board.drop(columns=["versions", "mlflow_runs"]), again.drop(columns=["versions", "mlflow_runs"])
-    )
+    assert set(board["folds"]) == {FOLDS}
+    again = leaderboard(*(table.iloc[::-1] for table in tables))
+    unordered = ["versions", "mlflow_runs"]
+    pd.testing.assert_frame_equal(board.drop(columns=unordered), again.drop(columns=unordered))
 
 
 def test_figures_are_those_of_the_evaluation(parts):
-    results, report, models = parts
-    best = leaderboard(results, report, models, folds="").iloc[0]
+    results, tables = parts
+    best = leaderboard(*tables).iloc[0]
     # 18 of 20 nodules stand above all else; the others somewhere among 60 candidates.
     assert best["cpm"] == results["good"].curve.cpm
     assert best["cpm"] >= 0.9
@@ -71,9 +73,25 @@ def test_figures_are_those_of_the_evaluation(parts):
     assert (best["auc"], best["auc_lower"], best["auc_upper"]) == (0.9, 0.1, 1.0)
 
 
+def test_the_table_of_scores_has_counts_bounds_and_draws(parts):
+    results, (froc, _, _) = parts
+    assert tuple(froc.columns) == FROC_COLUMNS
+    row, band = froc.set_index("model").loc["good"], results["good"].band
+    assert (row["num_scans"], row["num_nodules"], row["num_found"], row["num_false_positives"]) == (20, 20, 20, 60)
+    assert row["sensitivity_at_0.125_lower"] == band.at_points(band.lower)[0]
+    assert row["sensitivity_at_8_upper"] == band.at_points(band.upper)[6]
+    assert row["cpm_draws"] == band.cpm.tolist()
+
+
+def test_without_draws_there_are_no_bounds():
+    results = evaluate_models(predictions_of("one", share_right=0.5), REFERENCE, num_bootstraps=0, seed=0)
+    row = froc_table(results, folds=FOLDS).iloc[0]
+    assert np.isnan([row["cpm_lower"], row["sensitivity_at_1_upper"]]).all()
+    assert row["cpm_draws"] == []
+
+
 def test_facts_are_summed_over_folds(parts):
-    results, report, models = parts
-    board = leaderboard(results, report, models, folds="").set_index("model")
+    board = leaderboard(*parts[1]).set_index("model")
     good = board.loc["good"]
     assert (good["num_parameters"], good["training_seconds"], good["candidates_per_second"]) == (10, 12.0, 160 / 8)
     assert (good["versions"], good["mlflow_runs"]) == ("0.0.1-fold0, 0.0.1-fold1", "r0, r1")
@@ -81,7 +99,7 @@ def test_facts_are_summed_over_folds(parts):
 
 
 def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it(parts):
-    board = leaderboard(*parts, folds="").set_index("model")
+    board = leaderboard(*parts[1]).set_index("model")
     assert board.loc["fair", "better_than_next"] is True
     assert board.loc["good", "better_than_next"] is False
     assert board.loc["poor", "better_than_next"] is None
@@ -91,8 +109,8 @@ def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it
 
 
 def test_without_annotations_models_stand_by_their_auc(parts):
-    _, report, models = parts
-    board = leaderboard({}, report, models, folds="")
+    _, (froc, report, models) = parts
+    board = leaderboard(froc.iloc[:0], report, models)
     assert list(board["model"]) == ["good", "fair", "poor"]
     assert board["cpm"].isna().all()
     assert list(board["better_than_next"]) == [None] * 3
