@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real ui check test test-slow format mlflow-migrate mlflow-server \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -90,6 +90,9 @@ bench-cutting: setup ## cutting and tables against the tutorial, the book and th
 
 bench-training: setup ## loading, training and evaluation against the tutorial's way; wants an idle machine (~10 minutes)
 	@python -m benchmarks.bench_training --out benchmarks/results
+
+bench-froc: setup ## LUNA16's evaluation at its full size, on one core, against the official way (~1 minute)
+	@python -m benchmarks.bench_froc
 
 format: setup ## format the code and sort its imports
 	@ruff format .

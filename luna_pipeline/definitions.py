@@ -10,6 +10,8 @@ from luna_pipeline.assets import (
     stage_4_baselines,
     stage_4_training,
     stage_5_evaluation,
+    stage_5_reports,
+    stage_5_scores,
 )
 from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
@@ -22,6 +24,8 @@ STAGES = [
     stage_4_training,
     stage_4_baselines,
     stage_5_evaluation,
+    stage_5_scores,
+    stage_5_reports,
 ]
 PATHS = LunaPaths()
 

@@ -1,12 +1,12 @@
 """How assets are kept: tables as parquet, models as checkpoints; each file whole or not there."""
 
-import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.files import content_of, exists, read_bytes, sha256_of, write_bytes
+from luna_pipeline.core.files import content_of, sha256_of
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """Tables as ``LUNA_HOME/tables/<asset>.parquet``."""
+    """Tables as ``LUNA_HOME/tables/<asset>.parquet``, fold by fold as ``LUNA_HOME/tables/<asset>/<fold>.parquet``."""
 
     extension = ".parquet"
 
@@ -29,7 +29,7 @@ class ParquetIOManager(dg.UPathIOManager):
         """Check the table and write it, whole or not at all."""
         from luna_pipeline.core.schemas import write_table
 
-        write_table(path, obj)
+        write_table(path, obj, name=context.asset_key.path[-1])
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
         """Read the table whole."""
@@ -55,64 +55,60 @@ class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
 
 
 class CheckpointIOManager(dg.ConfigurableIOManager):
-    """Trained classifiers as ``LUNA_HOME/checkpoints/<name>/<version>/best.pt``, with the version in use beside them.
+    """Trained classifiers as ``LUNA_HOME/checkpoints/<name>/<version>/best.pt``, with those in use beside them.
 
     The trainer keeps checkpoints while it runs; what is handed over here is verified, becomes the version that
-    downstream assets read (``current.json``), and is noted in its MLflow run.
+    downstream assets read for its fold (``current_<fold>.json``), and is noted in its MLflow run.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: "TrainedClassifier") -> None:
         """Verify the checkpoint, make it current, note it in MLflow."""
         from luna_pipeline.core.training.checkpoints import load_checkpoint
+        from luna_pipeline.launchers.folds import CurrentClassifier, now, recipe_digest
 
         settings = Settings.from_environment()
         load_checkpoint(obj.path)
-        record = {
-            "version": obj.version,
-            "path": "/".join(obj.path.parts[len(settings.home.parts) :]),
-            "sha256": sha256_of(obj.path),
-            "data_fingerprint": obj.checkpoint.data_fingerprint,
-            "dagster_run_id": context.run_id,
-            "asset": context.asset_key.to_user_string(),
-        }
-        content = json.dumps(record, indent=1, sort_keys=True).encode()
-        write_bytes(settings.checkpoints_dir / obj.checkpoint.name / "current.json", content)
-        if obj.checkpoint.mlflow_run_id:
-            self._note_in_mlflow(settings, obj.checkpoint.mlflow_run_id, record)
-        context.add_output_metadata(
-            {
-                "path": dg.MetadataValue.path(str(obj.path)),
-                "sha256": record["sha256"],
-                "data_fingerprint": record["data_fingerprint"],
-            }
+        current = CurrentClassifier(
+            asset=context.asset_key.path[-1],
+            test_fold=int(context.partition_key),
+            version=obj.version,
+            path="/".join(obj.path.parts[len(settings.home.parts) :]),
+            sha256=sha256_of(obj.path),
+            data_fingerprint=obj.checkpoint.data_fingerprint,
+            recipe_digest=recipe_digest(obj.checkpoint.config),
+            index_digest=obj.index_digest,
+            dagster_run_id=context.run_id,
+            made_at=now(),
         )
+        current.write(settings)
+        if obj.checkpoint.mlflow_run_id:
+            self._note_in_mlflow(settings, obj.checkpoint.mlflow_run_id, asdict(current))
+        shown = ("sha256", "data_fingerprint", "recipe_digest", "index_digest")
+        path = dg.MetadataValue.path(str(obj.path))
+        context.add_output_metadata({"path": path, **{name: getattr(current, name) for name in shown}})
 
     def load_input(self, context: dg.InputContext) -> "Checkpoint":
-        """Load the current checkpoint of the upstream asset, strictly.
+        """Load the current checkpoint of the upstream asset's fold, strictly.
 
         Raises:
-            FileNotFoundError: If that asset was never materialised.
+            FileNotFoundError: If that fold was never materialised.
             ValueError: If the file is not the one that was made current.
         """
         from luna_pipeline.core.training.checkpoints import load_checkpoint
+        from luna_pipeline.launchers.folds import read_current
 
         # Its network may be one of a user's own.
         load_extensions()
         settings = Settings.from_environment()
-        name = context.asset_key.path[-1]
-        pointer = settings.checkpoints_dir / name / "current.json"
-        if not exists(pointer):
-            msg = f"Classifier must be trained before it is used, got no {pointer.name} (in {pointer.parent}). "
-            raise FileNotFoundError(msg + f"Materialize `{name}` first.")
-        record = json.loads(read_bytes(pointer))
-        path = settings.home / record["path"]
+        current = read_current(settings, context.asset_key.path[-1], int(context.asset_partition_key))
+        path = settings.home / current.path
         checkpoint = load_checkpoint(path)
-        if (digest := sha256_of(path)) != record["sha256"]:
+        if (digest := sha256_of(path)) != current.sha256:
             msg = f"Checkpoint must be the one that was trained, got SHA-256 {digest} ({path}). "
-            raise ValueError(msg + f"Materialize `{name}` again.")
+            raise ValueError(msg + f"Materialize `{current.asset}` of fold {current.test_fold} again.")
         return checkpoint
 
-    def _note_in_mlflow(self, settings: Settings, run_id: str, record: dict[str, str]) -> None:
+    def _note_in_mlflow(self, settings: Settings, run_id: str, record: dict[str, Any]) -> None:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(settings.mlflow_tracking_uri)

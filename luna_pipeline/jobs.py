@@ -1,18 +1,18 @@
-"""Jobs: one for each piece of the chain, and two that run pieces in turn, each as a run of its own."""
+"""Jobs: one for each piece of the chain, and some that run pieces in turn, each as a run of its own."""
 
 import contextlib
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from luna_pipeline.executors import interruptible_executor
+from luna_pipeline.fold_jobs import FOLD_JOBS
 from luna_pipeline.settings import Settings, demo_environment
+from luna_pipeline.turns import run_in_turn
 
 IN_PROCESS = interruptible_executor
-PARENT_TAG = "luna/parent_run_id"
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -32,68 +32,13 @@ index = dg.define_asset_job(
     description="Make the table that finds each candidate's cutout.",
     executor_def=IN_PROCESS,
 )
-train_nodule_classifier = dg.define_asset_job(
-    "train_nodule_classifier",
-    selection=["cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline"],
-    description="Index the cutouts, train on all folds but the held-out ones.",
+promote = dg.define_asset_job(
+    "promote",
+    selection=["champion"],
+    description="Hold the best network of the leaderboard against MLflow's champion, and promote it by the rule.",
     executor_def=IN_PROCESS,
 )
-train_malignancy_classifier = dg.define_asset_job(
-    "train_malignancy_classifier",
-    selection=["cutout_index", "malignancy_classifier", "malignancy_feature_baseline"],
-    description="Index the cutouts, train on the rated nodules of all folds but the held-out ones.",
-    executor_def=IN_PROCESS,
-)
-evaluate = dg.define_asset_job(
-    "evaluate",
-    selection=["nodule_predictions", "nodule_report"],
-    description="Score the test fold and report.",
-    executor_def=IN_PROCESS,
-)
-ASSET_JOBS = [ingest, cut, index, train_nodule_classifier, train_malignancy_classifier, evaluate]
-
-
-def job_named(name: str) -> dg.JobDefinition:
-    """Look a job up where the parts are put together."""
-    from luna_pipeline.definitions import defs
-
-    return defs.resolve_job_def(name)
-
-
-def run_in_turn(context: dg.OpExecutionContext, job_name: str, run_config: Mapping[str, Any] | None = None) -> None:
-    """Run a job of this code location to its end, as a run of its own on the same instance.
-
-    A partitioned and an unpartitioned asset, or assets of two partitions definitions, cannot share an asset job; runs
-    one after the other can.
-
-    Raises:
-        dg.DagsterExecutionInterruptedError: If the run was interrupted.
-        dg.Failure: If the run failed, or if it skipped an asset that it should have made.
-    """
-    result = dg.execute_job(
-        dg.build_reconstructable_job(__name__, job_named.__name__, (job_name,)),
-        instance=context.instance,
-        run_config=dict(run_config or {}),
-        tags={PARENT_TAG: context.run_id},
-        raise_on_error=False,
-    )
-    run = context.instance.get_run_by_id(result.run_id)
-    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
-        # The interrupt that ended the inner run was meant for all.
-        raise dg.DagsterExecutionInterruptedError
-    if not result.success:
-        reasons = [_reason(event) for event in result.all_events if event.is_step_failure]
-        raise dg.Failure(f"Run {result.run_id} of `{job_name}` failed: {'; '.join(reasons) or 'see its log'}")
-    skipped = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SKIPPED"]
-    if skipped:
-        raise dg.Failure(f"Run {result.run_id} of `{job_name}` must make all its assets, got {skipped} skipped.")
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return f"{event.step_key}: {error.message.strip() if error else 'unknown'}"
+ASSET_JOBS = [ingest, cut, index, promote]
 
 
 @contextlib.contextmanager
@@ -201,4 +146,4 @@ def recut_changed() -> None:
     recut(refresh_tables())
 
 
-JOBS: list[Any] = [*ASSET_JOBS, demo, recut_changed]
+JOBS: list[Any] = [*ASSET_JOBS, *FOLD_JOBS, demo, recut_changed]

@@ -1,4 +1,4 @@
-"""Partitions: one a CT series, registered when the catalogue is made, kept until it is pruned."""
+"""Partitions: one a CT series, registered when the catalogue is made, kept until it is pruned; one a test fold."""
 
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CT_SERIES_NAME = "series_instance_uid"
 CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
+# LUNA16's subsets. The partition is the fold that is left untouched: 3 is trained on others and tested on subset 3.
+TEST_FOLDS = dg.StaticPartitionsDefinition([str(fold) for fold in range(10)])
 
 
 def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.core.files import content_of, exists
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from luna_pipeline.launchers.classification import OpenMlflowRun
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
+PARENT_TAG = "luna/parent_run_id"
+"""Names the run that somebody asked for, on each run inside it."""
+
 
 class LunaPaths(dg.ConfigurableResource[None]):
     """The folders of LUNA_DATA_DIR and LUNA_HOME, looked up when a run starts."""
@@ -30,19 +32,19 @@ class LunaPaths(dg.ConfigurableResource[None]):
         """Folders and addresses as the environment has them now."""
         return Settings.from_environment()
 
-    def read_table(self, name: str) -> "pd.DataFrame":
+    def read_table(self, name: str, fold: int | None = None) -> "pd.DataFrame":
         """Read a table that an earlier asset made.
+
+        Args:
+            name: The asset.
+            fold: Its partition, where it is made fold by fold.
 
         Raises:
             FileNotFoundError: If that asset was never materialised.
         """
-        import pandas as pd
+        from luna_pipeline.launchers.folds import read_table
 
-        path = self.settings.tables_dir / f"{name}.parquet"
-        if not exists(path):
-            msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
-            raise FileNotFoundError(msg + f"Materialize `{name}` first.")
-        return pd.read_parquet(content_of(path))
+        return read_table(self.settings, name, fold)
 
 
 class CutoutCutting(dg.ConfigurableResource[None]):
@@ -157,10 +159,9 @@ class MlflowRuns(dg.ConfigurableResource[None]):
         """A run for each asset, found again by its tags: two classifiers of one Dagster run do not share one."""
         from luna_pipeline.tracking.mlflow_run import reopened_or_new_run, run_id_by_tags
 
-        tags = {
-            "dagster_run_id": context.run.root_run_id or context.run.run_id,
-            "luna.asset": context.asset_key.to_user_string(),
-        }
+        tags = {"dagster_run_id": _asked_for(context), "luna.asset": context.asset_key.to_user_string()}
+        if context.has_partition_key:
+            tags["luna.test_fold"] = context.partition_key
         found = run_id or run_id_by_tags(client, tags, experiment_id=experiment_id)
         return reopened_or_new_run(client, found, experiment_id=experiment_id, run_name=name, tags=tags)
 
@@ -169,7 +170,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
         return types.SimpleNamespace(
             log=context.log,
             dagster_run=context.run,
-            run_id=context.run.root_run_id or context.run.run_id,
+            run_id=_asked_for(context),
             resource_config={
                 "mlflow_tracking_uri": settings.mlflow_tracking_uri,
                 "mlflow_run_id": mlflow_run_id,
@@ -178,3 +179,10 @@ class MlflowRuns(dg.ConfigurableResource[None]):
                 "extra_tags": {"dagster_job": context.run.job_name},
             },
         )
+
+
+def _asked_for(context: dg.AssetExecutionContext) -> str:
+    """Return the id of the run that somebody asked for: not one inside it, and of a retry the first attempt."""
+    outer = context.run.tags.get(PARENT_TAG)
+    run = (context.instance.get_run_by_id(outer) if outer else None) or context.run
+    return run.root_run_id or run.run_id

@@ -1,10 +1,10 @@
 """What a run of the chain made, as lines for people."""
 
+import math
 from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.core.files import content_of
 from luna_pipeline.settings import REPOSITORY, Settings
 
 # Stage, asset, the metadata that count it, what is counted.
@@ -19,6 +19,7 @@ ROWS = [
     ("4 training", "feature_baseline", "dagster/row_count", "scores"),
     ("5 evaluation", "nodule_predictions", "dagster/row_count", "scores"),
     ("5 evaluation", "nodule_report", "dagster/row_count", "models"),
+    ("5 evaluation", "leaderboard", "dagster/row_count", "models"),
 ]
 
 
@@ -44,18 +45,23 @@ def _count_and_seconds(instance: dg.DagsterInstance, asset: str, counter: str) -
 
 
 def _scores(settings: Settings) -> list[str]:
-    import pandas as pd
+    from luna_pipeline.launchers.folds import read_table
 
-    report = pd.read_parquet(content_of(settings.tables_dir / "nodule_report.parquet"))
+    board = read_table(settings, "leaderboard")
     synthetic = (settings.data_dir / "phantom.json").exists()
     data = "a synthetic phantom" if synthetic else "CT"
-    lines = [f"Untouched test fold ({data}; research use only):"]
-    for row in report.itertuples():
-        lines.append(
-            f"  {row.model:<24} AUC {row.auc:.3f}   average precision {row.average_precision:.3f}   "
-            f"sensitivity {row.sensitivity:.3f}   specificity {row.specificity:.3f}   at threshold {row.threshold:.3f}"
-        )
+    lines = [f"Untouched test folds: {board['folds'].iloc[0]} ({data}; research use only; 95 % intervals):"]
+    rows: list[Any] = list(board.itertuples())
+    for row in rows:
+        better = {True: "better than the next", False: "not clearly better than the next"}.get(row.better_than_next, "")
+        cpm = _figure(row.cpm, row.cpm_lower, row.cpm_upper)
+        auc = _figure(row.auc, row.auc_lower, row.auc_upper)
+        lines.append(f"  {row.rank}  {row.model:<22} CPM {cpm}   AUC {auc}   {better}".rstrip())
     return lines
+
+
+def _figure(value: float, lower: float, upper: float) -> str:
+    return "undefined           " if math.isnan(value) else f"{value:.3f} [{lower:.3f}, {upper:.3f}]"
 
 
 def _places(instance: dg.DagsterInstance, settings: Settings) -> list[str]:

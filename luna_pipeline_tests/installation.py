@@ -26,12 +26,17 @@ class Luna:
     def run(self, job: str, **options) -> dg.ExecuteInProcessResult:
         return defs.resolve_job_def(job).execute_in_process(instance=self.instance, raise_on_error=False, **options)
 
-    def make(self, asset: str) -> None:
+    def make(self, *assets: str, **options) -> dg.ExecuteInProcessResult:
         job = defs.resolve_implicit_global_asset_job_def()
-        assert job.execute_in_process(instance=self.instance, asset_selection=[dg.AssetKey(asset)]).success
+        keys = [dg.AssetKey(asset) for asset in assets]
+        return job.execute_in_process(instance=self.instance, asset_selection=keys, **options)
 
     def table(self, name: str) -> pd.DataFrame:
+        """A table by its asset's name, or by ``<asset>/<fold>``."""
         return pd.read_parquet(self.home / "tables" / f"{name}.parquet")
+
+    def partitions(self, asset: str) -> set[str]:
+        return self.instance.get_materialized_partitions(dg.AssetKey(asset))
 
     def cut_uids(self, result: dg.ExecuteInProcessResult) -> set[str]:
         return cut_in_run(self.instance, result.run_id)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 LOCATION = {"repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__"}
 TRAINING = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 1, batch_size: 8}}}\n"
-ASSET = """query($k: AssetKeyInput!){assetNodeOrError(assetKey: $k){... on AssetNode{
-    partitionStats{numMaterialized numFailed} staleStatus freshnessStatusInfo{freshnessStatus}}}}"""
+ASSET = """query($k: AssetKeyInput!, $p: String){assetNodeOrError(assetKey: $k){... on AssetNode{
+    partitionStats{numMaterialized numFailed} staleStatus(partition: $p) freshnessStatusInfo{freshnessStatus}}}}"""
 TICKS = """query($s: SensorSelector!){sensorOrError(sensorSelector: $s){... on Sensor{
     sensorState{ticks(limit: 20){status timestamp runIds}}}}}"""
 NIGHT = """mutation($s: ScheduleSelector!, $t: Float){scheduleDryRun(selectorData: $s, timestamp: $t){
@@ -36,8 +36,8 @@ class Watched(Site):
 
     webhook: Webhook
 
-    def asset(self, name: str) -> dict:
-        return self.ask(ASSET, k={"path": [name]})["assetNodeOrError"]
+    def asset(self, name: str, partition: str | None = None) -> dict:
+        return self.ask(ASSET, k={"path": [name]}, p=partition)["assetNodeOrError"]
 
     def cutouts(self) -> dict[str, int]:
         return {path.stem: path.stat().st_mtime_ns for path in (self.folders.home / "cutouts").glob("*.npz")}
@@ -138,14 +138,14 @@ def test_unchanged_inputs_launch_nothing(site: Watched):
     wait_for(lambda: len(site.ticks_since(since)) >= 3, limit_seconds=300, what="Three ticks")
     assert {tick["status"] for tick in site.ticks_since(since)} <= {"SKIPPED", "STARTED"}
     assert len(site.runs("recut_changed")) == before
-    assert site.asset("nodule_classifier")["staleStatus"] == "FRESH"
+    assert site.asset("nodule_classifier", "0")["staleStatus"] == "FRESH"
 
 
 def test_edited_row_recuts_its_series_and_marks_the_classifier_stale(site: Watched):
     edited = pd.read_csv(site.folders.data / "candidates_V2.csv", dtype=str).loc[0, "seriesuid"]
     assert site.cut_after(lambda: site.edit("candidates_V2.csv", "coordY", lambda y: str(float(y) + 0.5))) == {edited}
     assert site.asset("cutout_index")["staleStatus"] == "FRESH"
-    assert site.asset("nodule_classifier")["staleStatus"] == "STALE"
+    assert site.asset("nodule_classifier", "0")["staleStatus"] == "STALE"
 
 
 def test_edited_diameter_recuts_nothing_and_refreshes_the_tables(site: Watched):

@@ -11,9 +11,20 @@ import dagster as dg
 import pytest
 
 from luna_pipeline.definitions import defs
+from luna_pipeline.partitions import TEST_FOLDS
 
 HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas", "pyarrow"]
 
+FOR_NODULES = {
+    "candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline",
+    "feature_baseline_models", "folds",
+}  # fmt: skip
+FOR_MALIGNANCY = {
+    "candidates", "cutout_index", "malignancy_classifier", "malignancy_feature_baseline",
+    "malignancy_feature_baseline_models", "folds",
+}  # fmt: skip
+OF_NODULES = {"nodule_predictions", "nodule_models", "nodule_classifier"}
+OF_MALIGNANCY = {"malignancy_predictions", "malignancy_models", "malignancy_classifier"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
 GRAPH = {
     "ct_series": ("stage_1_ct", set()),
@@ -29,13 +40,36 @@ GRAPH = {
     "malignancy_classifier": ("stage_4_training", {"cutout_index"}),
     "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
     "feature_baseline": ("stage_4_training", {"candidates", "cutout_index"}),
+    "feature_baseline_models": ("stage_4_training", {"candidates", "cutout_index"}),
     "malignancy_feature_baseline": ("stage_4_training", {"candidates", "cutout_index"}),
-    "nodule_predictions": (
-        "stage_5_evaluation",
-        {"candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline"},
+    "malignancy_feature_baseline_models": ("stage_4_training", {"candidates", "cutout_index"}),
+    "nodule_predictions": ("stage_5_evaluation", FOR_NODULES),
+    "nodule_models": ("stage_5_evaluation", FOR_NODULES),
+    "malignancy_predictions": ("stage_5_evaluation", FOR_MALIGNANCY),
+    "malignancy_models": ("stage_5_evaluation", FOR_MALIGNANCY),
+    "nodule_froc": ("stage_5_evaluation", {*OF_NODULES, "folds"}),
+    "nodule_report": ("stage_5_evaluation", OF_NODULES),
+    "nodule_calibration": ("stage_5_evaluation", OF_NODULES),
+    "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "cutout_index", "ct_series"}),
+    "nodule_errors": ("stage_5_evaluation", {*OF_NODULES, "cutout_index"}),
+    "nodule_model_cards": (
+        "stage_5_evaluation", {*OF_NODULES, "cutout_index", "nodule_report", "nodule_subgroups", "nodule_froc"},
     ),
-    "nodule_report": ("stage_5_evaluation", {"nodule_predictions", "nodule_classifier"}),
-}
+    "malignancy_report": ("stage_5_evaluation", OF_MALIGNANCY),
+    "malignancy_calibration": ("stage_5_evaluation", OF_MALIGNANCY),
+    "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index", "ct_series"}),
+    "malignancy_errors": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index"}),
+    "malignancy_model_cards": (
+        "stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index", "malignancy_report", "malignancy_subgroups"},
+    ),
+    "leaderboard": ("stage_5_evaluation", {"nodule_froc", "nodule_report", "nodule_models"}),
+    "champion": ("stage_5_evaluation", {*OF_NODULES, "folds", "leaderboard"}),
+}  # fmt: skip
+OF_A_FOLD = {
+    "nodule_classifier", "malignancy_classifier", "zero_rule_baseline", "feature_baseline", "feature_baseline_models",
+    "malignancy_feature_baseline", "malignancy_feature_baseline_models", "nodule_predictions", "nodule_models",
+    "malignancy_predictions", "malignancy_models",
+}  # fmt: skip
 
 
 def test_asset_graph_is_the_table_above():
@@ -48,6 +82,13 @@ def test_asset_graph_is_the_table_above():
         for key in graph.get_all_asset_keys()
     }
     assert found == GRAPH
+
+
+def test_what_is_trained_and_scored_has_a_partition_a_test_fold():
+    graph = defs.resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).partitions_def == TEST_FOLDS}
+    assert found == OF_A_FOLD
+    assert TEST_FOLDS.get_partition_keys() == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 
 
 def test_every_made_asset_says_what_it_is_and_who_owns_it():
@@ -69,6 +110,8 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "train_nodule_classifier",
         "train_malignancy_classifier",
         "evaluate",
+        "cross_validate",
+        "promote",
         "recut_changed",
     }
     assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "run_failed"}
@@ -90,11 +133,16 @@ def test_candidates_and_cutouts_are_expected_every_night():
 
 
 def test_checks_that_guard_the_data_are_blocking():
-    checks = [spec for check in defs.asset_checks for spec in check.check_specs]
-    assert {spec.name for spec in checks if spec.blocking} == {
-        "rejected_rows_are_few",
-        "folds_hold_series_and_patients_apart",
-        "cutouts_are_whole",
+    graph = defs.resolve_asset_graph()
+    specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+    assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if spec.blocking} == {
+        ("candidates", "rejected_rows_are_few"),
+        ("folds", "folds_hold_series_and_patients_apart"),
+        ("cutout_index", "cutouts_are_whole"),
+        ("cutout_index", "no_cutout_in_two_folds"),
+        ("nodule_predictions", "no_leak"),
+        ("malignancy_predictions", "no_leak"),
+        ("champion", "may_be_champion"),
     }
 
 

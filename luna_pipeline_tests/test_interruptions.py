@@ -12,6 +12,7 @@ import pytest
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.turns import ALL_ASSETS
 from luna_pipeline_tests.processes import session_of, started, wait_for
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_ru
     assert run_to_end(folders, "ingest") == 0
     assert run_to_end(folders, "cut") == 0
     config = folders.write_config(SHORT.replace("epochs: 2", "epochs: 3"))
-    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     with started(
         execute("train_nodule_classifier", "-c", config), environment=folders.environment, log=folders.log
     ) as process:
@@ -76,7 +77,7 @@ def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_ru
     assert run_to_end(folders, "train_nodule_classifier", "-c", config) == 0
     assert_whole(folders)
     assert load_checkpoint(last.with_name("best.pt")).config.num_epochs == 3
-    assert not (last.parent.parent / "0.0.1+1").exists()
+    assert not (last.parent.parent / "0.0.1-fold0+1").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -85,7 +86,7 @@ def test_interrupted_training_is_cancelled_in_dagster_killed_in_mlflow_and_keeps
 
     assert run_to_end(folders, "ingest") == 0
     assert run_to_end(folders, "cut") == 0
-    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     command = execute("train_nodule_classifier", "-c", folders.write_config(LONG))
     with started(command, environment=folders.environment, log=folders.log) as process:
         wait_for(last.exists, limit_seconds=180, what="The first epoch")
@@ -104,7 +105,7 @@ def test_interrupted_training_is_cancelled_in_dagster_killed_in_mlflow_and_keeps
 
 def test_interrupted_demo_cancels_the_run_inside_it_as_well(folders):
     command = execute("demo", "-c", folders.write_config("ops: {make_phantom_data: {config: {epochs: 200}}}\n"))
-    last = folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    last = folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     with started(command, environment=folders.environment, log=folders.log) as process:
         wait_for(last.exists, limit_seconds=240, what="The first epoch")
         process.send_signal(signal.SIGINT)
@@ -115,6 +116,7 @@ def test_interrupted_demo_cancels_the_run_inside_it_as_well(folders):
         status = {run.job_name: run.status for run in instance.get_runs()}
     assert status["demo"] == dg.DagsterRunStatus.CANCELED
     assert status["train_nodule_classifier"] == dg.DagsterRunStatus.CANCELED
+    assert status[ALL_ASSETS] == dg.DagsterRunStatus.CANCELED
     assert status["cut"] == dg.DagsterRunStatus.SUCCESS
 
 
@@ -128,7 +130,7 @@ def test_demo_runs_on_an_empty_dagster_home_and_exits_0(folders):
     assert time.monotonic() - started_at < 240
     with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
         jobs = {run.job_name for run in instance.get_runs() if run.status == dg.DagsterRunStatus.SUCCESS}
-    assert jobs == {"demo", "ingest", "cut", "train_nodule_classifier", "evaluate"}
+    assert jobs == {"demo", "ingest", "cut", "index", "train_nodule_classifier", "evaluate", ALL_ASSETS}
 
 
 def test_demo_exits_1_when_an_asset_fails(folders):

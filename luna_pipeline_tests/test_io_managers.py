@@ -10,6 +10,7 @@ from luna_pipeline.core.files import listing, read_bytes, write_bytes
 from luna_pipeline.core.training.checkpoints import save_checkpoint
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.launchers import TrainedClassifier
+from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.core.training.test_checkpoints import equal, make_checkpoint
@@ -36,12 +37,17 @@ def train(settings: Settings, version: str) -> TrainedClassifier:
     )  # fmt: skip
 
 
-def hand_over(trained: TrainedClassifier) -> None:
-    CheckpointIOManager().handle_output(dg.build_output_context(asset_key=ASSET, run_id="run"), trained)
+def hand_over(trained: TrainedClassifier, fold: int = 0) -> None:
+    context = dg.build_output_context(asset_key=ASSET, run_id="run", partition_key=str(fold))
+    CheckpointIOManager().handle_output(context, trained)
 
 
-def load():
-    return CheckpointIOManager().load_input(dg.build_input_context(asset_key=ASSET))
+def load(fold: int = 0):
+    partition = dg.PartitionKeyRange(str(fold), str(fold))
+    context = dg.build_input_context(
+        asset_key=ASSET, asset_partition_key_range=partition, asset_partitions_def=TEST_FOLDS
+    )  # fmt: skip
+    return CheckpointIOManager().load_input(context)
 
 
 def test_a_table_is_kept_and_read_by_its_asset_and_by_name(settings):
@@ -58,6 +64,27 @@ def test_a_table_is_kept_and_read_by_its_asset_and_by_name(settings):
     assert LunaPaths().read_table("doubled")["number"].tolist() == [2, 4]
 
 
+def test_a_fold_has_a_table_of_its_own_which_is_checked_by_the_assets_name(settings):
+    @dg.asset(io_manager_key="tables", partitions_def=TEST_FOLDS)
+    def folds(context: dg.AssetExecutionContext):
+        return pd.DataFrame({"series_instance_uid": ["1.2"], "fold": [int(context.partition_key) - 1], "rule": ["a"]})
+
+    @dg.asset(io_manager_key="tables", partitions_def=TEST_FOLDS)
+    def same(folds: object):
+        return folds
+
+    def make(fold: str) -> dg.ExecuteInProcessResult:
+        resources = {"tables": TablesIOManager()}
+        return dg.materialize([folds, same], resources=resources, partition_key=fold, raise_on_error=False)
+
+    assert make("3").success
+    assert list(listing(settings.home)) == ["tables/folds/3.parquet", "tables/same/3.parquet"]
+    assert LunaPaths().read_table("same", 3)["fold"].tolist() == [2]
+    assert not make("0").success
+    with pytest.raises(FileNotFoundError, match=r"got no 0\.parquet .*Materialize `folds` of fold 0 first"):
+        LunaPaths().read_table("folds", 0)
+
+
 def test_a_table_that_was_never_made_is_named(settings):
     with pytest.raises(FileNotFoundError, match=r"got no candidates\.parquet .*Materialize `candidates` first"):
         LunaPaths().read_table("candidates")
@@ -70,8 +97,12 @@ def test_the_checkpoint_in_use_is_the_last_that_was_handed_over(settings):
     assert equal(load().model_state, first.checkpoint.model_state)
     hand_over(train(settings, "0.0.2"))
     assert load().version == "0.0.2"
-    record = json.loads(read_bytes(settings.checkpoints_dir / "classification/current.json"))
-    assert record["path"] == "checkpoints/classification/0.0.2/best.pt"
+    record = json.loads(read_bytes(settings.checkpoints_dir / "classification/current_0.json"))
+    assert (record["path"], record["test_fold"]) == ("checkpoints/classification/0.0.2/best.pt", 0)
+    with pytest.raises(FileNotFoundError, match=r"got no current_3\.json .*Materialize `classification` of fold 3"):
+        load(3)
+    hand_over(train(settings, "0.0.3"), 3)
+    assert (load().version, load(3).version) == ("0.0.2", "0.0.3")
 
 
 def test_another_checkpoint_in_its_place_is_refused(settings):
@@ -86,4 +117,4 @@ def test_a_damaged_checkpoint_is_not_handed_over(settings):
     write_bytes(trained.path, b"PK")
     with pytest.raises(ValueError, match="The checkpoint must be whole"):
         hand_over(trained)
-    assert "checkpoints/classification/current.json" not in listing(settings.home)
+    assert "checkpoints/classification/current_0.json" not in listing(settings.home)

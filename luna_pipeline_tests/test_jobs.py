@@ -17,7 +17,23 @@ from luna_pipeline_tests.installation import Luna
 SIZE_IRC = (48, 64, 64)
 
 
-TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
+SHORT = {"epochs": 1, "batch_size": 8}
+TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT}}}}
+
+
+def of_nodules(**values) -> dict:
+    return {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT, **values}}}}
+
+
+def of_malignancy(**values) -> dict:
+    source = {"start_name": "nodule_classifier", "start_version": "0.0.1"}
+    config = {"recipe": "demo_malignancy", **SHORT, **source, **values}
+    return {"ops": {"malignancy_classifier": {"config": config}}}
+
+
+def expected_candidates(luna: Luna, fold: int) -> list[int]:
+    index = luna.table("cutout_index")
+    return sorted(index.loc[(index["fold"] == fold) & (index["source"] == "candidate"), "candidate_id"])
 
 
 def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
@@ -25,19 +41,16 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
         result = luna.run(job, run_config=config)
         assert result.success, job
         assert "STEP_SKIPPED" not in {event.event_type_value for event in result.all_events}, job
-    predictions = luna.table("nodule_predictions")
+    predictions = luna.table("nodule_predictions/0")
     folds = luna.table("folds").set_index("series_instance_uid")["fold"]
     assert set(folds[predictions["series_instance_uid"]]) == {0}
-    index = luna.table("cutout_index")
-    expected = index[(index["fold"] == 0) & (index["source"] == "candidate")]
     network = predictions[predictions["model"] == "nodule_classifier"]
-    assert sorted(network["candidate_id"]) == sorted(expected["candidate_id"])
-    assert network["probability"].between(0, 1).all()
+    assert sorted(network["candidate_id"]) == expected_candidates(luna, 0)
     assert len(list((luna.home / "cutouts").glob("*.npz"))) == 6
     assert set(luna.table("nodule_report")["model"]) == {
         "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting", "nodule_classifier",
     }  # fmt: skip
-    checkpoint = json.loads((luna.home / "checkpoints/nodule_classifier/current.json").read_text())
+    checkpoint = json.loads((luna.home / "checkpoints/nodule_classifier/current_0.json").read_text())
     assert (luna.home / checkpoint["path"]).exists()
     import mlflow
 
@@ -45,37 +58,95 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
     run = client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id])[0]
     assert run.info.status == "FINISHED"
     assert "test/auc" in run.data.metrics
+    assert (run.data.tags["luna.test_fold"], run.data.tags["luna.validation_fold"]) == ("0", "1")
     assert client.search_model_versions("name='nodule_classifier'")[0].run_id == run.info.run_id
 
 
-FOLDS = {"test_fold": 0, "validation_fold": 1}
-SHORT = {"epochs": 1, "batch_size": 8, **FOLDS}
-SOURCE = {"start_name": "nodule_classifier", "start_version": "0.0.1"}
+def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so(luna: Luna):
+    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", of_nodules(folds=[1, 0])),
+                        ("evaluate", {})]:  # fmt: skip
+        assert luna.run(job, run_config=config).success, job
+    for asset in ("nodule_classifier", "zero_rule_baseline", "feature_baseline", "nodule_predictions", "nodule_models"):
+        assert luna.partitions(asset) == {"0", "1"}, asset
+    for fold in (0, 1):
+        for _, rows in luna.table(f"nodule_predictions/{fold}").groupby("model"):
+            assert sorted(rows["candidate_id"]) == expected_candidates(luna, fold)
+        models = luna.table(f"nodule_models/{fold}").set_index("model")
+        assert models.loc["nodule_classifier", "version"] == f"0.0.1-fold{fold}"
+        submission = pd.read_csv(luna.home / f"submissions/nodule_classifier/{fold}.csv")
+        assert len(submission) == len(expected_candidates(luna, fold))
+    report = luna.table("nodule_report")
+    assert set(report["folds"]) == {"folds 0, 1 of 3"}
+    assert set(report["num_candidates"]) == {len(expected_candidates(luna, 0)) + len(expected_candidates(luna, 1))}
+    event = luna.instance.get_latest_materialization_event(dg.AssetKey("nodule_report")).asset_materialization
+    assert event.metadata["folds"].value == "folds 0, 1 of 3"
 
 
-def test_malignancy_is_trained_from_the_nodule_classifier_with_an_mlflow_run_of_its_own(luna: Luna):
+def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Luna):
     # The few nodules of the small phantom are benign in most folds; here every other one is malignant.
     luna.edit(
         "annotations_with_malignancy.csv", lambda rows: rows.assign(is_malignant=[i % 2 == 0 for i in range(len(rows))])
     )
-    of_assets = {
-        "nodule_classifier": {"recipe": "demo", **SHORT}, "zero_rule_baseline": FOLDS, "feature_baseline": FOLDS,
-        "malignancy_classifier": {"recipe": "demo_malignancy", **SHORT, **SOURCE}, "malignancy_feature_baseline": FOLDS,
-    }  # fmt: skip
-    parts = {"ingest": [], "cut": [], "train_nodule_classifier": list(of_assets)[:3],
-             "train_malignancy_classifier": list(of_assets)[3:]}  # fmt: skip
-    for job, assets in parts.items():
-        config = {"ops": {asset: {"config": of_assets[asset]} for asset in assets}}
-        assert luna.run(job, run_config=config if assets else {}).success, job
+    steps = {"ingest": {}, "cut": {}, "train_nodule_classifier": of_nodules(),
+             "train_malignancy_classifier": of_malignancy(), "cross_validate": of_nodules()}  # fmt: skip
+    for job, config in steps.items():
+        assert luna.run(job, run_config=config).success, job
+    assert set(luna.table("nodule_report")["folds"]) == {"all 3 folds"}
     nodules, malignancy = (
-        load_checkpoint(luna.home / f"checkpoints/{name}/0.0.1/best.pt")
+        load_checkpoint(luna.home / f"checkpoints/{name}/0.0.1-fold0/best.pt")
         for name in ("nodule_classifier", "malignancy_classifier")
     )
     assert malignancy.config.frozen == "backbone"
     assert malignancy.inherited_training_series == nodules.training_series
     assert nodules.mlflow_run_id != malignancy.mlflow_run_id
-    scores = luna.table("malignancy_feature_baseline")
+    assert luna.partitions("malignancy_predictions") == {"0"}
+    scores = luna.table("malignancy_predictions/0")
+    assert set(scores["model"]) == {
+        "malignancy_classifier", "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting",
+    }  # fmt: skip
     assert set(scores["series_instance_uid"]).isdisjoint(malignancy.training_series)
+    index = luna.table("cutout_index").set_index("candidate_id")
+    is_malignant = index.loc[scores["candidate_id"], "is_malignant"].fillna(False)
+    assert scores["class"].tolist() == is_malignant.astype(int).tolist()
+
+
+def test_predictions_of_another_version_are_refused_and_a_fold_of_another_recipe_is_left_out(luna: Luna):
+    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", of_nodules(folds=[0])),
+                        ("evaluate", {}), ("train_nodule_classifier", of_nodules(folds=[0]))]:  # fmt: skip
+        assert luna.run(job, run_config=config).success, job
+    refused = luna.make("nodule_report", raise_on_error=False)
+    assert not refused.success
+    (failure,) = [event.step_failure_data.error for event in refused.all_events if event.is_step_failure]
+    assert "0.0.1-fold0+1, got those of 0.0.1-fold0 (nodule_predictions). Materialize" in failure.cause.message
+    assert luna.run("train_nodule_classifier", run_config=of_nodules(folds=[1], seed=7)).success
+    assert luna.run("evaluate").success
+    assert set(luna.table("nodule_report")["folds"]) == {"fold 1 of 3"}
+
+
+def test_configuration_of_resources_and_baselines_reaches_the_runs_inside(luna: Luna):
+    sample = {"cutting": {"config": {"training_length": 12}}}
+    assert luna.run("ingest").success
+    assert luna.run("cut", run_config={"resources": sample}).success
+    config = of_nodules()
+    config["ops"] |= {
+        "zero_rule_baseline": {"config": {"validation_fold": 2}},
+        "feature_baseline": {"config": {"estimators": ["logistic_regression"], "validation_fold": 2}},
+    }
+    assert luna.run("train_nodule_classifier", run_config={**config, "resources": sample}).success
+    assert luna.table("cutout_index").groupby("series_instance_uid", observed=True).size().max() == 12
+    assert luna.table("feature_baseline_models/0")["model"].tolist() == ["logistic_regression"]
+
+
+def test_a_fold_that_the_data_do_not_have_fails(luna: Luna):
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    result = luna.run("train_nodule_classifier", run_config=of_nodules(folds=[7]))
+    assert not result.success
+    (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    assert "A held-out fold must exist, got 7 of folds [0, 1, 2]." in failure.cause.message
+    one = luna.make("zero_rule_baseline", partition_key="7", raise_on_error=False)
+    (failure,) = [event.step_failure_data.error for event in one.all_events if event.is_step_failure]
+    assert "A held-out fold must exist, got 7 of folds [0, 1, 2]." in failure.cause.message
 
 
 def test_cut_visits_all_series_or_the_one_of_the_partition_and_records_only_news(luna: Luna):

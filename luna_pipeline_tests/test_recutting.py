@@ -113,11 +113,12 @@ def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna: Luna):
 
 def test_recut_marks_what_depends_on_the_index_stale_and_an_unchanged_run_does_not(luna: Luna):
     assert luna.run("recut_changed").success
-    luna.make("zero_rule_baseline")
-    assert luna.stale("zero_rule_baseline") == "FRESH"
+    assert luna.make("zero_rule_baseline", partition_key="0").success
+    assert luna.stale("zero_rule_baseline", "0") == "FRESH"
     assert luna.last_cut(luna.run("recut_changed")) == set()
-    statuses = {name: luna.stale(name) for name in ("candidates", "folds", "cutout_index", "zero_rule_baseline")}
+    statuses = {name: luna.stale(name) for name in ("candidates", "folds", "cutout_index")}
     assert set(statuses.values()) == {"FRESH"}, statuses
+    assert luna.stale("zero_rule_baseline", "0") == "FRESH"
     assert {luna.stale("cutouts", uid) for uid in luna.uids} == {"FRESH"}
 
     def move_first_row(rows: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +128,7 @@ def test_recut_marks_what_depends_on_the_index_stale_and_an_unchanged_run_does_n
     luna.edit("candidates_V2.csv", move_first_row)
     assert len(luna.last_cut(luna.run("recut_changed"))) == 1
     assert luna.stale("cutout_index") == "FRESH"
-    assert luna.stale("zero_rule_baseline") == "STALE"
+    assert luna.stale("zero_rule_baseline", "0") == "STALE"
 
 
 def test_new_ct_is_catalogued_and_cut_alone(luna: Luna, tmp_path: Path):

@@ -4,7 +4,8 @@ import dagster as dg
 import mlflow
 import pytest
 
-from luna_pipeline.resources import LunaPaths, MlflowRuns
+from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.resources import PARENT_TAG, LunaPaths, MlflowRuns
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 
 __all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]
@@ -67,3 +68,28 @@ def test_a_retry_goes_on_in_its_own_mlflow_run_and_ends_it(twice):
     assert run.data.tags["dagster_run_id"] == dagster_run_id
     assert run.data.tags["luna.asset"] == "fails"
     assert mlflow.active_run() is None
+
+
+def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_again(tmp_path, tracking_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
+    opened: list[str] = []
+
+    @dg.asset(partitions_def=TEST_FOLDS)
+    def trains(context: dg.AssetExecutionContext, mlflow_runs: MlflowRuns) -> None:
+        with mlflow_runs.opener(context)("trains", None) as run:
+            opened.append(run.run_id)
+
+    @dg.asset
+    def outer() -> None:
+        pass
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        tags = {PARENT_TAG: dg.materialize([outer], instance=instance).run_id}
+        options = {"instance": instance, "tags": tags, "resources": {"mlflow_runs": MlflowRuns(paths=LunaPaths())}}
+        for fold in ("0", "1", "0"):
+            assert dg.materialize([trains], partition_key=fold, **options).success
+    client = mlflow.MlflowClient(tracking_uri)
+    assert [client.get_run(run).data.tags["luna.test_fold"] for run in opened] == ["0", "1", "0"]
+    assert [opened.index(run) for run in opened] == [0, 1, 0]
+    assert client.get_run(opened[0]).data.tags["dagster_run_id"] == tags[PARENT_TAG]

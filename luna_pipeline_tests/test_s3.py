@@ -28,9 +28,9 @@ TABLES = [
     "candidates",
     "folds",
     "cutout_index",
-    "zero_rule_baseline",
-    "feature_baseline",
-    "nodule_predictions",
+    "zero_rule_baseline/0",
+    "feature_baseline/0",
+    "nodule_predictions/0",
     "nodule_report",
 ]
 
@@ -114,7 +114,10 @@ def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: Remo
     for name in cutouts:
         assert read_bytes(remote.home / "cutouts" / name) == read_bytes(folders.home / "cutouts" / name)
     places = {name.rpartition("/")[0] for name in listing(remote.home)}
-    assert places == {"tables", "cutouts", "checkpoints/nodule_classifier", "checkpoints/nodule_classifier/0.0.1"}
+    assert {place for place in places if not place.startswith("tables/")} == {
+        "tables", "cutouts", "checkpoints/nodule_classifier", "checkpoints/nodule_classifier/0.0.1-fold0",
+        "submissions/nodule_classifier",
+    }  # fmt: skip
     assert {path.name for path in (tmp_path / "local").iterdir()} == {
         "mlflow.db", "mlartifacts", "tensorboard", "checkpoints", "patient_key",
     }  # fmt: skip
@@ -136,12 +139,16 @@ def test_a_job_killed_while_it_trains_is_continued(remote: RemoteFolders):
     for job in ("ingest", "cut"):
         assert run_to_end(remote, job) == 0
     config = ("-c", remote.write_config(TRAINING.replace("epochs: 2", "epochs: 3")))
-    folder = remote.home / "checkpoints/nodule_classifier/0.0.1"
+    folder = remote.home / "checkpoints/nodule_classifier/0.0.1-fold0"
     kill_when(remote, lambda: "last.pt" in listing(folder), "train_nodule_classifier", *config)
     assert "best.pt" not in listing(folder)
     assert run_to_end(remote, "train_nodule_classifier", *config) == 0
     assert load_checkpoint(folder / "best.pt").config.num_epochs == 3
-    assert sorted(listing(folder.parent)) == ["0.0.1/best.pt", "0.0.1/last.pt", "current.json"]
+    assert sorted(listing(folder.parent)) == [
+        "0.0.1-fold0/best.pt",
+        "0.0.1-fold0/last.pt",
+        "current_0.json",
+    ]
 
 
 def test_a_wrong_secret_fails_the_job_and_says_so(remote: RemoteFolders, monkeypatch: pytest.MonkeyPatch):

@@ -133,7 +133,7 @@ def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Si
     }
     launched = site.ask(query, p={"selector": selector, "runConfigData": config, "mode": "default"})
     run_id = launched["launchPipelineExecution"]["run"]["runId"]
-    last = site.folders.home / "checkpoints/nodule_classifier/0.0.1/last.pt"
+    last = site.folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     wait_for(last.exists, limit_seconds=180, what="The first epoch")
     page.goto(f"{site.address}/runs/{run_id}")
     page.get_by_role("button", name="Terminate").first.click()

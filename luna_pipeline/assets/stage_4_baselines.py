@@ -1,80 +1,113 @@
 """Stage 4, without a network: classifiers of features that a person can check, which a network has to beat."""
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
-from luna_pipeline.assets.training_config import HeldOutFolds
+from luna_pipeline.assets.training_config import BaselineConfig
+from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.baselines import FittedBaselines
 
+KINDS = {"python", "scikitlearn"}
 NUM_FEATURES_SHOWN = 10
 
 
-class BaselineConfig(HeldOutFolds):
-    """Which classifiers of features are fitted, and what they may not see."""
-
-    estimators: list[str] = Field(
-        default=["logistic_regression", "gradient_boosting"], description="Names of core/models/baselines.ESTIMATORS."
-    )
-    seed: int = Field(default=0, description="Of whatever a classifier draws.")
+MODELS_DESCRIPTION = (
+    "What scored the test fold, a row a model: version, fold, number of parameters, seconds of training and scoring, "
+    "candidates a second, MLflow run, recipe."
+)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "scikitlearn"}, code_version="1", io_manager_key="tables")
+def table_outs(name: str, description: str, *, models: str, kinds: set[str], code_version: str) -> dict[str, Any]:
+    """Return the two tables of an asset that scores a test fold: predictions, and the models that made them."""
+    descriptions = {name: description, models: MODELS_DESCRIPTION}
+    return {
+        table: dg.AssetOut(
+            io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version, description=text
+        )
+        for table, text in descriptions.items()
+    }
+
+
+@dg.multi_asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    outs=table_outs(
+        "feature_baseline",
+        "Scores of the test fold by classifiers of features: nodules against other candidates. Research use only. "
+        "Source: cutouts as HU with their spacing. Form: as `nodule_predictions`, a row a candidate of the test fold "
+        "and classifier. Fitted on all folds but the held-out ones; thresholds and calibration are chosen on the "
+        "validation fold.",
+        models="feature_baseline_models",
+        kinds=KINDS,
+        code_version="2",
+    ),
+)
 def feature_baseline(
     context: dg.AssetExecutionContext,
     config: BaselineConfig,
     cutting: CutoutCutting,
     candidates: Any,
     cutout_index: Any,
-) -> dg.Output[Any]:
-    """Scores of the test fold by classifiers of features: nodules against other candidates. Research use only.
-
-    Source: cutouts as HU with their spacing. Form: as `nodule_predictions`, a row a candidate of the test fold and
-    classifier. Fitted on all folds but the held-out ones; the threshold is chosen on the validation fold.
-    """
-    return _fitted(
-        context, config, dataset="cutouts", store=cutting.store, candidates=candidates, index=cutout_index
+) -> Iterator[dg.Output[Any]]:
+    """Fit classifiers of features that tell nodules from other candidates."""
+    yield from _fitted(
+        context, config, name="feature_baseline", dataset="cutouts", store=cutting.store, candidates=candidates,
+        index=cutout_index,
     )  # fmt: skip
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "scikitlearn"}, code_version="1", io_manager_key="tables")
+@dg.multi_asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    outs=table_outs(
+        "malignancy_feature_baseline",
+        "Scores of the test fold by classifiers of features: malignant nodules against all else. Research use only. "
+        "Form: as `feature_baseline`, with class 1 for malignant nodules; nodules without a rating are left out.",
+        models="malignancy_feature_baseline_models",
+        kinds=KINDS,
+        code_version="2",
+    ),
+)
 def malignancy_feature_baseline(
     context: dg.AssetExecutionContext,
     config: BaselineConfig,
     cutting: CutoutCutting,
     candidates: Any,
     cutout_index: Any,
-) -> dg.Output[Any]:
-    """Scores of the test fold by classifiers of features: malignant nodules against all else. Research use only.
-
-    Form: as `feature_baseline`, with class 1 for malignant nodules; nodules without a rating are left out.
-    """
-    return _fitted(
-        context, config, dataset="malignant_cutouts", store=cutting.store, candidates=candidates, index=cutout_index
+) -> Iterator[dg.Output[Any]]:
+    """Fit classifiers of features that tell malignant nodules from all else."""
+    yield from _fitted(
+        context, config, name="malignancy_feature_baseline", dataset="malignant_cutouts", store=cutting.store,
+        candidates=candidates, index=cutout_index,
     )  # fmt: skip
 
 
 def _fitted(
-    context: dg.AssetExecutionContext, config: BaselineConfig, *, dataset: str, store: Any, candidates: Any, index: Any
-) -> dg.Output[Any]:
+    context: dg.AssetExecutionContext, config: BaselineConfig,
+    *, name: str, dataset: str, store: Any, candidates: Any, index: Any,
+) -> Iterator[dg.Output[Any]]:  # fmt: skip
     from luna_pipeline.launchers.baselines import fit_feature_baselines
+    from luna_pipeline.launchers.scored_models import models_of_baselines
 
     started = time.perf_counter()
     fitted = fit_feature_baselines(
-        index=index, candidates=candidates, store=store, split=config.split_of(index), dataset=dataset,
+        index=index, candidates=candidates, store=store, dataset=dataset,
+        split=config.split_of(index, test_fold=int(context.partition_key)),
         estimators=config.estimators, seed=config.seed,
         on_progress=lambda done, total: context.log.info(f"Features of {done} of {total} candidates."),
     )  # fmt: skip
     seconds = round(time.perf_counter() - started, 2)
-    return dg.Output(fitted.predictions, metadata={**_metadata(fitted), "seconds": seconds})
+    yield dg.Output(fitted.predictions, name, metadata={**_metadata(fitted), "seconds": seconds})
+    yield dg.Output(models_of_baselines(fitted), f"{name}_models")
 
 
 def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stage 4: classifiers and the baseline they have to beat."""
+"""Stage 4: classifiers and the baseline they have to beat, a partition a test fold."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.training_config import HeldOutFolds, MalignancyTrainingConfig, NoduleTrainingConfig
+from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
@@ -17,7 +18,14 @@ GROUP = "stage_4_training"
 KINDS = {"python", "pytorch", "mlflow"}
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="2", io_manager_key="checkpoints")
+@dg.asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds=KINDS,
+    code_version="3",
+    io_manager_key="checkpoints",
+)
 def nodule_classifier(
     context: dg.AssetExecutionContext,
     config: NoduleTrainingConfig,
@@ -26,15 +34,23 @@ def nodule_classifier(
     paths: LunaPaths,
     cutout_index: Any,
 ) -> dg.Output[Any]:
-    """Network that tells nodules from other candidates, trained on all folds but the held-out ones.
+    """Network that tells nodules from other candidates, trained on all folds but its own and the validation fold.
 
-    Source: cutouts as HU. Form: `checkpoints/nodule_classifier/<version>/best.pt` (weights, optimizer, epoch,
-    configuration, data fingerprints), an MLflow run with the registered model, a TensorBoard log. Research use only.
+    Source: cutouts as HU. Form: `checkpoints/nodule_classifier/<version>-fold<fold>/best.pt` (weights, optimizer,
+    epoch, configuration, data fingerprints), an MLflow run with the registered model, a TensorBoard log. Research use
+    only.
     """
     return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="2", io_manager_key="checkpoints")
+@dg.asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds=KINDS,
+    code_version="3",
+    io_manager_key="checkpoints",
+)
 def malignancy_classifier(
     context: dg.AssetExecutionContext,
     config: MalignancyTrainingConfig,
@@ -46,14 +62,23 @@ def malignancy_classifier(
     """Network that tells malignant nodules from benign ones and other candidates, trained like the nodule classifier.
 
     Source: cutouts as HU and the readers' ratings; nodules without a rating are left out. Form:
-    `checkpoints/malignancy_classifier/<version>/best.pt`, an MLflow run with the registered model, a TensorBoard log.
-    With `start_name` it begins with another classifier's weights. Research use only.
+    `checkpoints/malignancy_classifier/<version>-fold<fold>/best.pt`, an MLflow run with the registered model, a
+    TensorBoard log. With `start_name` it begins with another classifier's weights. Research use only.
     """
     return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python"}, code_version="1", io_manager_key="tables")
-def zero_rule_baseline(config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any]:
+@dg.asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python"},
+    code_version="2",
+    io_manager_key="tables",
+)
+def zero_rule_baseline(
+    context: dg.AssetExecutionContext, config: HeldOutFolds, cutout_index: Any
+) -> dg.Output[Any]:  # fmt: skip
     """The share of nodules in the training folds, given to every candidate: what a model must beat.
 
     Form: one row with the probability, the number of training candidates and the held-out folds.
@@ -64,7 +89,7 @@ def zero_rule_baseline(config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any
     from luna_pipeline.core.evaluation.baselines import zero_rule
 
     started = time.perf_counter()
-    split = config.split_of(cutout_index)
+    split = config.split_of(cutout_index, test_fold=int(context.partition_key))
     training = split_index(cutout_index, split)[0]
     probability = zero_rule(training)
     row = {
@@ -92,13 +117,14 @@ def _trained(
     from luna_pipeline.launchers.commands import TrainingRequest, train_on
     from luna_pipeline.launchers.torchrun import train_together
 
-    settings, split, asset = paths.settings, config.split_of(index), context.asset_key.to_user_string()
-    training = config.training_config()
+    settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), int(context.partition_key)
+    split = config.split_of(index, test_fold=test_fold)
+    training = config.training_config(test_fold=test_fold)
     if training.name != asset:
         msg = f"The configuration must be of the asset's own name, got {training.name} ({asset})."
         raise ValueError(f"{msg} Choose another recipe, or materialize `{training.name}`.")
     request = TrainingRequest(
-        config=training, start=config.start(), head_only=config.head_only,
+        config=training, start=config.start(settings, test_fold=test_fold), head_only=config.head_only,
         test_fold=split.test_fold, validation_fold=split.validation_fold,
         options=RunOptions(show_progress=context.log.info, is_profiled=config.profile),
     )  # fmt: skip

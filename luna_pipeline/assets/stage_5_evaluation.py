@@ -1,29 +1,55 @@
-"""Stage 5: what the classifiers are worth on the untouched test fold."""
+"""Stage 5: what the classifiers are worth on test folds that they have not seen."""
 
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from luna_pipeline.assets import markdown
-from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.assets.stage_4_baselines import table_outs
+from luna_pipeline.assets.training_config import PredictionConfig
+from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
+if TYPE_CHECKING:
+    from luna_pipeline.core.training.checkpoints import Checkpoint
+    from luna_pipeline.launchers.scored_models import FoldPredictions
+    from luna_pipeline.settings import Settings
+
 GROUP = "stage_5_evaluation"
+KINDS = {"python", "pytorch"}
+FORM = (
+    "Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability, the model's thresholds and its "
+    "calibrated probability (nan without a calibration); a row a candidate and model. Series that a model was trained "
+    "on are refused. Research use only."
+)
 
 
-class PredictionConfig(dg.Config):
-    """Which classifiers score the test fold beside the trained one."""
+def no_leak(asset: str) -> dg.AssetCheckSpec:
+    """Describe the check that stops predictions by a model that has seen what it is tested on."""
+    return dg.AssetCheckSpec(
+        "no_leak", asset=asset, blocking=True,
+        description="The models have seen no series, patient and candidate of the test fold.",
+    )  # fmt: skip
 
-    also: list[str] = Field(
-        default=[],
-        description="Names of further checkpoints, such as an imported classifier; their newest version.",
-    )
 
-
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "pytorch"}, code_version="2", io_manager_key="tables")
+@dg.multi_asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    outs=table_outs(
+        "nodule_predictions",
+        "Scores of every candidate of the test fold, by the network and by what it has to beat, and the network's in "
+        f"LUNA16's submission format: `submissions/<model>/<fold>.csv`. {FORM}",
+        models="nodule_models",
+        kinds=KINDS,
+        code_version="3",
+    ),
+    deps=["feature_baseline", "feature_baseline_models", "folds"],
+    check_specs=[no_leak("nodule_predictions")],
+)
 def nodule_predictions(
+    context: dg.AssetExecutionContext,
     config: PredictionConfig,
     cutting: CutoutCutting,
     paths: LunaPaths,
@@ -31,68 +57,101 @@ def nodule_predictions(
     cutout_index: Any,
     nodule_classifier: Any,
     zero_rule_baseline: Any,
-    feature_baseline: Any,
-) -> dg.Output[Any]:
-    """Scores of every candidate of the test fold, by the network and by what it has to beat.
-
-    Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability and the model's threshold; a row
-    a candidate and model. Candidates of series that a model was trained on are refused.
-    """
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
+    """Score the test fold for nodules."""
     from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers import LunaClassificationLauncher, predict_test_fold
+    from luna_pipeline.launchers import evaluation
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings = paths.settings
-    launcher = LunaClassificationLauncher(settings.home, local_home=settings.local_home)
-    predictions = predict_test_fold(
-        index=cutout_index,
-        candidates=candidates,
-        store=cutting.store,
-        checkpoints=[nodule_classifier, *(launcher.load(name) for name in config.also)],
-        zero_rule=float(zero_rule_baseline["probability"].iloc[0]),
-        baselines=feature_baseline,
-    )
-    metadata: dict[str, Any] = {
+    settings, fold = paths.settings, int(context.partition_key)
+    classifiers = evaluation.classifiers_of_fold(settings, nodule_classifier, config.also, test_fold=fold)
+    yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
+    predicted = evaluation.predict_test_fold(
+        index=cutout_index, candidates=candidates, store=cutting.store, test_fold=fold, classifiers=classifiers,
+        zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
+        baselines=_baselines(paths, "feature_baseline", fold),
+    )  # fmt: skip
+    files = evaluation.write_submissions(settings, predicted, test_fold=fold)
+    submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
+    yield dg.Output(predicted.predictions, "nodule_predictions", metadata=_metadata(predicted, started) | submission)
+    yield dg.Output(predicted.models, "nodule_models")
+
+
+@dg.multi_asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    outs=table_outs(
+        "malignancy_predictions",
+        "Scores of the rated nodules and the other candidates of the test fold: class 1 is malignant, all else 0; "
+        f"nodules without a rating are left out. {FORM}",
+        models="malignancy_models",
+        kinds=KINDS,
+        code_version="1",
+    ),
+    deps=["malignancy_feature_baseline", "malignancy_feature_baseline_models", "folds"],
+    check_specs=[no_leak("malignancy_predictions")],
+)
+def malignancy_predictions(
+    context: dg.AssetExecutionContext,
+    config: PredictionConfig,
+    cutting: CutoutCutting,
+    paths: LunaPaths,
+    candidates: Any,
+    cutout_index: Any,
+    malignancy_classifier: Any,
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
+    """Score the test fold for malignancy."""
+    from luna_pipeline.core.memory import keep_freed_memory
+    from luna_pipeline.launchers import evaluation
+
+    started = time.perf_counter()
+    keep_freed_memory()
+    settings, store, fold = paths.settings, cutting.store, int(context.partition_key)
+    classifiers = evaluation.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
+    yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
+    predicted = evaluation.predict_test_fold(
+        index=cutout_index, candidates=candidates, store=store, test_fold=fold, classifiers=classifiers,
+        dataset=malignancy_classifier.config.dataset,
+        baselines=_baselines(paths, "malignancy_feature_baseline", fold),
+        zero_rule_score=evaluation.training_share(cutout_index, store, malignancy_classifier),
+    )  # fmt: skip
+    yield dg.Output(predicted.predictions, "malignancy_predictions", metadata=_metadata(predicted, started))
+    yield dg.Output(predicted.models, "malignancy_models")
+
+
+def _checked(
+    asset: str, settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int
+) -> Iterator[dg.AssetCheckResult]:
+    """Tell what was found of leaks, and go no further where there is one."""
+    from luna_pipeline.launchers.leaks import leaks_of_checkpoint
+
+    test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
+    reports = [leaks_of_checkpoint(settings, checkpoint, test) for checkpoint in classifiers]
+    lines = [line for report in reports for line in report.lines]
+    yield dg.AssetCheckResult(
+        check_name="no_leak", asset_key=asset, passed=not lines, severity=dg.AssetCheckSeverity.ERROR,
+        description=" ".join(lines or map(str, reports)),
+        metadata={"fold": fold, "leaks": dg.MetadataValue.json(lines)},
+    )  # fmt: skip
+    if lines:
+        raise dg.Failure(" ".join(lines), allow_retries=False)
+
+
+def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
+    from luna_pipeline.launchers.scored_models import FoldPredictions
+
+    return FoldPredictions(
+        predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold)
+    )  # fmt: skip
+
+
+def _metadata(predicted: "FoldPredictions", started: float) -> dict[str, Any]:
+    predictions = predicted.predictions
+    return {
         "models": ", ".join(sorted(set(predictions["model"]))),
         "num_candidates": int(predictions["candidate_id"].nunique()),
         "num_series": int(predictions["series_instance_uid"].nunique()),
+        "models_table": dg.MetadataValue.md(markdown.table(predicted.models)),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    return dg.Output(predictions, metadata=metadata)
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python", "scikitlearn"},
-    code_version="1",
-    io_manager_key="tables",
-)
-def nodule_report(paths: LunaPaths, nodule_predictions: Any, nodule_classifier: Any) -> dg.Output[Any]:
-    """Binary report of the untouched test fold, a row a model. Research use only.
-
-    Form: ROC AUC, average precision, sensitivity and specificity at the threshold chosen on the validation fold (0.5
-    where there is none), counts. The official FROC is another score and is not here.
-    """
-    from luna_pipeline.core.evaluation.plots import roc_and_pr_png
-    from luna_pipeline.core.evaluation.report import binary_report
-    from luna_pipeline.launchers import log_test_metrics
-
-    started = time.perf_counter()
-    thresholds = nodule_predictions.groupby("model")["threshold"].first().to_dict()
-    report = binary_report(nodule_predictions, thresholds)
-    synthetic = (paths.settings.data_dir / "phantom.json").exists()
-    log_test_metrics(nodule_classifier, report, tracking_uri=paths.settings.mlflow_tracking_uri)
-    png = roc_and_pr_png(nodule_predictions, is_synthetic=synthetic)
-    own = report[report["model"] == nodule_classifier.name].iloc[0]
-    metadata: dict[str, Any] = {
-        "auc": float(own["auc"]),
-        "average_precision": float(own["average_precision"]),
-        "data": "synthetic phantom" if synthetic else "CT",
-        "report": dg.MetadataValue.md(markdown.table(report)),
-        "curves": dg.MetadataValue.md(markdown.picture(png, "ROC and PR, research use only")),
-        "notes": f"{nodule_classifier.notes or ''} Research use only.".strip(),
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    return dg.Output(report, metadata=metadata)

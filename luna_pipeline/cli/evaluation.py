@@ -1,7 +1,9 @@
 """Commands that score: the official evaluation of any submission, and the submission of any classifier."""
 
+import contextlib
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +77,55 @@ def _interval(bounds: Any) -> str:
     return "" if bounds is None else f"  [{_number(bounds[0])}, {_number(bounds[1])}]"
 
 
-COMMANDS = [evaluate_froc_command]
+@click.command("predict")
+@click.argument("name")
+@click.argument("version", required=False)
+@click.option("--out", required=True, type=TABLE, help="The submission, as CSV.")
+@click.option("--from", "loader", type=click.Choice(["file", "mlflow"]), default="file", show_default=True,
+              help="Where the classifier is.")  # fmt: skip
+@click.option("--cutouts", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Everything in these files, annotated centres too; default: LUNA_HOME's candidates.")  # fmt: skip
+@click.option("--fold", type=click.IntRange(0), help="Only LUNA_HOME's candidates of this fold.")
+@click.option("--workers", "num_workers", default=0, show_default=True, type=click.IntRange(0),
+              help="Processes that load.")  # fmt: skip
+def predict_command(**options: Any) -> None:
+    """Score cutouts with the classifier NAME VERSION (default: its newest) and write a submission for LUNA16.
+
+    NAME may also be the file of a checkpoint (…/best.pt), without a version.
+    """
+    from luna_pipeline.extensions import load_extensions
+    from luna_pipeline.launchers.predicting import PredictionRequest, predict
+    from luna_pipeline.settings import Settings
+
+    if options["cutouts"] is not None and options["fold"] is not None:
+        msg = "A fold must be one of LUNA_HOME's candidates, got --fold with --cutouts. Leave one of them out."
+        raise click.UsageError(msg)
+    load_extensions()
+    with _progress("scoring") as on_batch:
+        made = predict(Settings.from_environment(), PredictionRequest(**options), on_batch=on_batch)
+    if made.num_seen_series:
+        click.echo(
+            f"Warning: {made.num_seen_series} of {made.num_series} series were seen in training or validation: their "
+            "scores test nothing.",
+            err=True,
+        )
+    click.echo(
+        f"Wrote {options['out']}: {made.num_candidates} candidates of {made.num_series} series by "
+        f"{made.checkpoint.name} {made.checkpoint.version}. {RESEARCH_USE}"
+    )
+
+
+@contextlib.contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error, in a terminal only."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    # Elsewhere a bar that is taken away leaves an empty line.
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+COMMANDS = [evaluate_froc_command, predict_command]

@@ -189,7 +189,7 @@ def _tell(trained: Any, result_file: Path | None = None) -> None:
             "name": checkpoint.name, "version": trained.version, "epoch": checkpoint.epoch,
             "validation_auc": checkpoint.best_score, "threshold": checkpoint.threshold, "path": str(trained.path),
             "mlflow_run_id": trained.mlflow_run_id, "model_uri": trained.model_uri, "seconds": trained.seconds,
-            "history": trained.history.to_dict("records"),
+            "index_digest": trained.index_digest, "history": trained.history.to_dict("records"),
         }  # fmt: skip
         result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
     click.echo(

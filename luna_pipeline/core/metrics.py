@@ -8,10 +8,14 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 DEFAULT_THRESHOLD = 0.5
 METRIC_NAMES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "accuracy")
+DECISION_METRIC_NAMES = (
+    "true_positives", "false_positives", "true_negatives", "false_negatives",
+    "sensitivity", "specificity", "precision", "f1", "accuracy",
+)  # fmt: skip
 
 
 def binary_metrics(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], *, threshold: float = 0.5
+    labels: NDArray[np.integer], scores: NDArray[np.floating], *, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
     """Return the metrics of scores against labels.
 
@@ -27,62 +31,75 @@ def binary_metrics(
     Raises:
         ValueError: If the lengths differ or a label is neither 0 nor 1.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked_samples(labels, scores)
     if len(labels) == 0 or np.isnan(scores).any():
         return dict.fromkeys(METRIC_NAMES, math.nan)
-    matrix = confusion_matrix(labels, scores >= threshold, labels=[0, 1])
-    true_negatives, false_positives, false_negatives, true_positives = (int(count) for count in matrix.ravel())
-    num_positives = true_positives + false_negatives
-    num_negatives = true_negatives + false_positives
+    decided = decision_metrics(labels, scores >= threshold)
     return {
-        "auc": float(roc_auc_score(labels, scores)) if num_positives and num_negatives else math.nan,
-        "average_precision": float(average_precision_score(labels, scores)) if num_positives else math.nan,
-        "sensitivity": _ratio(true_positives, num_positives),
-        "specificity": _ratio(true_negatives, num_negatives),
+        "auc": float(roc_auc_score(labels, scores)) if has_both_classes(labels, scores) else math.nan,
+        "average_precision": float(average_precision_score(labels, scores)) if labels.any() else math.nan,
+        **{name: decided[name] for name in ("sensitivity", "specificity", "precision", "f1", "accuracy")},
+    }
+
+
+def decision_metrics(labels: NDArray[np.integer], is_called: NDArray[np.bool_]) -> dict[str, float]:
+    """Return what decisions are worth, however they were made.
+
+    Args:
+        labels: True classes (N,), 0 or 1.
+        is_called: Whether each sample is called class 1 (N,).
+
+    Returns:
+        A value for each of ``DECISION_METRIC_NAMES``; one without a meaning is nan.
+    """
+    matrix = confusion_matrix(labels, is_called, labels=[0, 1]) if len(labels) else np.zeros((2, 2))
+    true_negatives, false_positives, false_negatives, true_positives = (int(count) for count in matrix.ravel())
+    return {
+        "true_positives": true_positives,
+        "false_positives": false_positives,
+        "true_negatives": true_negatives,
+        "false_negatives": false_negatives,
+        "sensitivity": _ratio(true_positives, true_positives + false_negatives),
+        "specificity": _ratio(true_negatives, true_negatives + false_positives),
         "precision": _ratio(true_positives, true_positives + false_positives),
         "f1": _ratio(2 * true_positives, 2 * true_positives + false_positives + false_negatives),
         "accuracy": _ratio(true_positives + true_negatives, len(labels)),
     }
 
 
-def youden_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
-    """Return the score from which on sensitivity + specificity is largest; of several the highest.
+def sensitivity_at_specificity(
+    labels: NDArray[np.integer], scores: NDArray[np.floating], *, specificity: float
+) -> float:
+    """Return the highest sensitivity that a threshold reaches at no less than this specificity.
 
     Args:
         labels: True classes (N,), 0 or 1.
         scores: Scores of class 1 (N,).
+        specificity: Share of class 0 that must not be called class 1.
 
     Returns:
-        One of ``scores``; nan where a class is missing or a score is nan.
+        The sensitivity; nan where a class is missing or a score is nan.
+    """
+    labels, scores = checked_samples(labels, scores)
+    if not has_both_classes(labels, scores):
+        return math.nan
+    false_positive_rates, true_positive_rates, _ = roc_curve(labels, scores, drop_intermediate=False)
+    return float(true_positive_rates[1.0 - false_positive_rates >= specificity].max())
+
+
+def has_both_classes(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> bool:
+    """Say whether there are two classes, and a score of each sample to tell them apart by."""
+    return len(np.unique(labels)) == 2 and not bool(np.isnan(scores).any())
+
+
+def checked_samples(
+    labels: NDArray[np.integer], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return labels (N,) and scores (N,) as int64 and float64.
 
     Raises:
         ValueError: If the lengths differ or a label is neither 0 nor 1.
-
-    Source:
-        Youden, Index for rating diagnostic tests, Cancer 3 (1950) 32-35.
     """
-    labels, scores = _checked(labels, scores)
-    if len(np.unique(labels)) < 2 or np.isnan(scores).any():
-        return math.nan
-    false_positive_rates, true_positive_rates, thresholds = roc_curve(labels, scores, drop_intermediate=False)
-    # The curve begins with an infinite threshold, at which nothing is found: no use as a decision.
-    return float(thresholds[1:][np.argmax((true_positive_rates - false_positive_rates)[1:])])
-
-
-def decision_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
-    """Return ``youden_threshold``, or ``DEFAULT_THRESHOLD`` where there is none.
-
-    Args:
-        labels: True classes (N,), 0 or 1.
-        scores: Scores of class 1 (N,).
-    """
-    threshold = youden_threshold(labels, scores)
-    return DEFAULT_THRESHOLD if math.isnan(threshold) else threshold
-
-
-def _checked(
-    labels: NDArray[np.integer], scores: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     labels, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != values.shape:
         msg = f"Labels and scores must be two rows of one length, got {labels.shape} and {values.shape}."

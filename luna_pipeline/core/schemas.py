@@ -90,13 +90,57 @@ TABLES = {
             "fold": FOLD,
             "model": pa.Column(str),
             "probability": PROBABILITY,
+            # What the validation fold decided; each fold's model has its own.
             "threshold": PROBABILITY,
+            "threshold_f1": PROBABILITY,
+            "threshold_sensitivity": PROBABILITY,
+            "calibrated": pa.Column("float64", pa.Check.in_range(0.0, 1.0), nullable=True),
         },
         unique=["model", "candidate_id"],
     ),
+    "nodule_models": pa.DataFrameSchema(
+        {
+            "model": pa.Column(str),
+            # Baselines have neither version nor recipe nor MLflow run.
+            "version": pa.Column(object, nullable=True),
+            "fold": FOLD,
+            "num_parameters": pa.Column("Int64", pa.Check.ge(0), nullable=True),
+            "training_seconds": pa.Column("float64", pa.Check.ge(0), nullable=True),
+            "scoring_seconds": pa.Column("float64", pa.Check.ge(0)),
+            "candidates_per_second": pa.Column("float64", pa.Check.gt(0), nullable=True),
+            "num_candidates": pa.Column("int64", pa.Check.ge(1)),
+            "mlflow_run_id": pa.Column(object, nullable=True),
+            "recipe_digest": pa.Column(object, nullable=True),
+        },
+        unique=["model", "fold"],
+    ),
 }
+_SHARE = pa.Column("float64", pa.Check.in_range(0.0, 1.0), nullable=True)
+TABLES["nodule_froc"] = pa.DataFrameSchema(
+    {
+        "model": pa.Column(str, unique=True),
+        "folds": pa.Column(str),
+        "num_scans": pa.Column("int64", pa.Check.ge(1)),
+        "num_nodules": pa.Column("int64", pa.Check.ge(0)),
+        **{name: _SHARE for name in ("cpm", "cpm_lower", "cpm_upper", "sensitivity_at_1")},
+    }
+)
+TABLES["leaderboard"] = pa.DataFrameSchema(
+    {
+        "rank": pa.Column("int64", pa.Check.ge(1), unique=True),
+        "model": pa.Column(str, unique=True),
+        "folds": pa.Column(str),
+        **{name: _SHARE for name in ("cpm", "cpm_lower", "cpm_upper", "sensitivity_at_1_fp", "auc")},
+    }
+)
+TABLES["champion"] = pa.DataFrameSchema(
+    {"candidate_id": UNIQUE_CANDIDATE_ID, "series_instance_uid": UID, "fold": FOLD, "probability": PROBABILITY}
+)
 # Baselines without a network are scored where they are fitted: the same rows, which the predictions take over.
-TABLES["feature_baseline"] = TABLES["malignancy_feature_baseline"] = TABLES["nodule_predictions"]
+for _name in ("feature_baseline", "malignancy_feature_baseline", "malignancy_predictions"):
+    TABLES[_name] = TABLES["nodule_predictions"]
+for _name in ("feature_baseline_models", "malignancy_feature_baseline_models", "malignancy_models"):
+    TABLES[_name] = TABLES["nodule_models"]
 
 
 def check_table(name: str, table: pd.DataFrame) -> None:
@@ -121,8 +165,14 @@ def check_table(name: str, table: pd.DataFrame) -> None:
         raise ValueError(msg) from error
 
 
-def write_table(path: AnyPath, table: pd.DataFrame) -> None:
-    """Check a table by its file's name and write it as parquet, whole or not at all."""
-    check_table(path.stem, table)
+def write_table(path: AnyPath, table: pd.DataFrame, *, name: str | None = None) -> None:
+    """Check a table and write it as parquet, whole or not at all.
+
+    Args:
+        path: Where it goes.
+        table: Its rows.
+        name: The asset's name, by which it is checked; None for the file's.
+    """
+    check_table(name or path.stem, table)
     with written_atomically(path) as file:
         table.to_parquet(file, index=False)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.evaluation.baselines import importances
-from luna_pipeline.core.metrics import DEFAULT_THRESHOLD, decision_threshold
 from luna_pipeline.core.models.baselines import FeatureModel
 from luna_pipeline.core.models.features import BatchFeatures, features_of_index
 from luna_pipeline.launchers.scoring import prediction_rows
@@ -26,17 +26,30 @@ class FeatureBaseline:
 
     Attributes:
         model: The classifier; its name is that of the predictions.
-        threshold: From which score on it calls a candidate positive: Youden's on the validation fold, 0.5 without one.
+        decision: From which score on it calls a candidate positive, and how probable that is: by the validation fold,
+            ``UNDECIDED`` without one.
         importances: What each feature is worth to it, see ``core.evaluation.baselines.importances``.
-        seen_series: Series that it learned from or that chose its threshold.
-        seconds: Wall time of fit, threshold and importances.
+        seen_series: Series that it learned from or that made its decision.
+        training_seconds: Wall time of the fit, without that of making features.
+        seconds: Wall time of fit, decision and importances.
     """
 
     model: FeatureModel
-    threshold: float
+    decision: Decision
     importances: pd.DataFrame
     seen_series: frozenset[str]
+    training_seconds: float
     seconds: float
+
+    @property
+    def threshold(self) -> float:
+        """From which score on it calls a candidate positive: Youden's on the validation fold, 0.5 without one."""
+        return self.decision.threshold
+
+    @property
+    def num_parameters(self) -> int | None:
+        """How many numbers it has learned, see ``FeatureModel``."""
+        return self.model.num_parameters
 
     def predict_table(self, index: pd.DataFrame, candidates: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
         """Score candidates and return them as rows of the table of predictions.
@@ -47,7 +60,7 @@ class FeatureBaseline:
             features: Features of at least these candidates, see ``features_of_index``.
 
         Returns:
-            A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``threshold``.
+            A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
 
         Raises:
             ValueError: If the model has seen a series of them.
@@ -59,7 +72,7 @@ class FeatureBaseline:
             )
             raise ValueError(msg)
         scores = self.model.score(_values(features, index))
-        return prediction_rows(index, candidates, scores, model=self.model.name, threshold=self.threshold)
+        return prediction_rows(index, candidates, scores, model=self.model.name, decision=self.decision)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +81,7 @@ class FittedBaselines:
 
     Attributes:
         baselines: In the order they were asked for.
-        predictions: A row a candidate of the test fold and baseline: ``PREDICTION_COLUMNS`` and ``threshold``.
+        predictions: A row a candidate of the test fold and baseline: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
         num_candidates: Candidates of ``training``, ``validation`` and ``test``.
         num_undefined: How many candidates lack a feature, by its name; only those that some lack.
         seconds_of_features: Wall time of making all features, once for all baselines.
@@ -187,13 +200,14 @@ def _fitted(
 ) -> FeatureBaseline:
     started = time.perf_counter()
     model.fit(_values(features, training), _labels(training))
+    training_seconds = time.perf_counter() - started
     held_out, labels = _values(features, validation), _labels(validation)
-    threshold = decision_threshold(labels, model.score(held_out)) if len(labels) else DEFAULT_THRESHOLD
     return FeatureBaseline(
         model=model,
-        threshold=threshold,
+        decision=Decision.of(labels, model.score(held_out)) if len(labels) else UNDECIDED,
         importances=importances(model, held_out, labels, seed=seed),
         seen_series=frozenset({*training["series_instance_uid"], *validation["series_instance_uid"]}),
+        training_seconds=training_seconds,
         seconds=time.perf_counter() - started,
     )
 

@@ -69,7 +69,7 @@ def _book_checkpoint(state_file: Path) -> Checkpoint:
         name=BOOK_NAME, version=BOOK_VERSION,
         config=TrainingConfig(name=BOOK_NAME, version=BOOK_VERSION, network=network),
         model_state=model_state, optimizer_state={}, scheduler_state={}, epoch=0, num_samples_seen=0,
-        best_score=math.nan, threshold=0.5, rng_state={}, training_series=[], validation_series=[],
+        best_score=math.nan, rng_state={}, training_series=[], validation_series=[],
         training_candidate_ids=torch.empty(0, dtype=torch.int64), data_fingerprint="", notes=NOTES,
     )  # fmt: skip
 

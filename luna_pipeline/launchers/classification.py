@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.messages import PATIENCE_SECONDS, MessageHandler
 from luna_pipeline.core.processes import ALONE, Processes
@@ -43,6 +43,7 @@ class TrainedClassifier:
             metric (nan where an epoch was not validated). A continued run's earlier epochs are in the trackers.
         tensorboard_dir: Folder of the run's TensorBoard events.
         seconds: Wall time.
+        index_digest: Identity of the whole cutout index, all folds of it; empty where it was not trained on one.
         model_uri: The registered model, where there is an MLflow run.
         mlflow_run_id: The MLflow run, where there is one.
     """
@@ -53,6 +54,7 @@ class TrainedClassifier:
     history: pd.DataFrame
     tensorboard_dir: Path
     seconds: float
+    index_digest: str = ""
     model_uri: str | None = None
     mlflow_run_id: str | None = None
 
@@ -145,16 +147,20 @@ class LunaClassificationLauncher:
         data = self._data(config, index, store, split)
         previous, version = self._processes.of_first(self._claimed(config, data, resume=resume))
         with self._given_back(config.name, version):
-            return self._fit(config, data, source=source, previous=previous, version=version)
+            trained = self._fit(config, data, split=split, source=source, previous=previous, version=version)
+        return replace(trained, index_digest=index_fingerprint(index))
 
     def _fit(
         self, config: TrainingConfig, data: DataModule,
-        *, source: Checkpoint | None, previous: Checkpoint | None, version: str,
+        *, split: TrainingSplit, source: Checkpoint | None, previous: Checkpoint | None, version: str,
     ) -> TrainedClassifier:  # fmt: skip
         """Train, with all who listen."""
         started = time.perf_counter()
         folder = self.local_home / "tensorboard" / config.name / version
-        tags = {"config_digest": config.digest, "data_fingerprint": data.fingerprint}
+        tags = {
+            "config_digest": config.digest, "data_fingerprint": data.fingerprint,
+            "luna.test_fold": str(split.test_fold), "luna.validation_fold": str(split.validation_fold),
+        }  # fmt: skip
         with ServiceContainer() as services:
             mlflow = self._mlflow_run(services, f"{config.name} {version}", previous)
             run = Run(name=config.name, version=version, folder=folder, mlflow_run=mlflow, previous=previous, tags=tags)

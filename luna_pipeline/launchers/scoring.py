@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
-from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
+from luna_pipeline.core.decisions import UNDECIDED, Decision
+from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
 from luna_pipeline.core.models.scoring import predict
 from luna_pipeline.core.processes import ALONE
 from luna_pipeline.core.training.building import network_of
@@ -66,21 +67,27 @@ def score(
 
 
 def predict_table(
-    checkpoint: Checkpoint, index: pd.DataFrame, candidates: pd.DataFrame, store: CutoutSource
+    checkpoint: Checkpoint,
+    index: pd.DataFrame,
+    candidates: pd.DataFrame,
+    store: CutoutSource,
+    *,
+    model: str | None = None,
 ) -> pd.DataFrame:
     """Score candidates and return them as rows of the table of predictions.
 
     Args:
-        checkpoint: A trained classifier; its name is the model's.
+        checkpoint: A trained classifier.
         index: Rows of the cutout index.
         candidates: The candidate table, for the positions.
         store: Where the cutouts lie.
+        model: What it is called in the table; None for the checkpoint's name.
 
     Returns:
-        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``threshold``.
+        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
     """
     scores = score(checkpoint, index, store)
-    return prediction_rows(index, candidates, scores, model=checkpoint.name, threshold=checkpoint.threshold)
+    return prediction_rows(index, candidates, scores, model=model or checkpoint.name, decision=checkpoint.decision)
 
 
 def prediction_rows(
@@ -89,7 +96,7 @@ def prediction_rows(
     probability: NDArray[np.float64] | float,
     *,
     model: str,
-    threshold: float,
+    decision: Decision = UNDECIDED,
 ) -> pd.DataFrame:
     """Return scores as rows of the table of predictions.
 
@@ -98,7 +105,12 @@ def prediction_rows(
         candidates: The candidate table: ``candidate_id``, ``x_mm``, ``y_mm``, ``z_mm``.
         probability: A score for each row of ``index``, or one for all.
         model: Name of what gave the scores.
-        threshold: From which score on it calls a candidate a nodule.
+        decision: What its validation fold decided: thresholds and calibration; thresholds of 0.5 and no calibration
+            where nothing did.
+
+    Returns:
+        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``; the latter say
+        what a decision comes to, ``calibrated`` the probability by isotonic regression, nan without one.
 
     Raises:
         ValueError: If a candidate of the index is not in the table.
@@ -110,8 +122,12 @@ def prediction_rows(
         uid = index.loc[missing, "series_instance_uid"].iloc[0]
         raise ValueError(f"{msg} (the first of series {uid}). Materialize `cutout_index` again.")
     rows = index[["candidate_id", "series_instance_uid", "class", "fold"]].reset_index(drop=True)
-    rows = rows.join(positions, on="candidate_id").assign(model=model, probability=probability, threshold=threshold)
-    return rows[[*PREDICTION_COLUMNS, "threshold"]]
+    scores = np.broadcast_to(np.asarray(probability, dtype=np.float64), len(rows)).copy()
+    rows = rows.join(positions, on="candidate_id").assign(
+        model=model, probability=scores, threshold=decision.threshold, threshold_f1=decision.threshold_f1,
+        threshold_sensitivity=decision.threshold_sensitivity, calibrated=decision.calibrated(scores),
+    )  # fmt: skip
+    return rows[[*PREDICTION_COLUMNS, *DECISION_COLUMNS]]
 
 
 def _reported(

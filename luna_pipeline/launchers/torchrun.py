@@ -147,5 +147,6 @@ def _result(settings: Settings, written: dict[str, Any]) -> TrainedClassifier:
         checkpoint=load_checkpoint(path), path=path, version=written["version"],
         history=pd.DataFrame(written["history"]),
         tensorboard_dir=settings.local_home / "tensorboard" / written["name"] / written["version"],
-        seconds=written["seconds"], model_uri=written["model_uri"], mlflow_run_id=written["mlflow_run_id"],
+        seconds=written["seconds"], index_digest=written["index_digest"], model_uri=written["model_uri"],
+        mlflow_run_id=written["mlflow_run_id"],
     )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Weights from MLflow's model registry, by the project's own version, an alias or the registry's number."""
+"""MLflow's model registry: weights by version, alias or number; model cards; who is the champion."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # So many registered versions are named to somebody who asked for another one.
 NUM_NAMED = 5
+CHAMPION = "champion"
+CARD_FILE = "model_card.md"
+# What the registry's databases keep of a description.
+MAX_DESCRIPTION = 5000
 
 
 def load_registered_checkpoint(tracking_uri: str, name: str, version: str) -> Checkpoint:
@@ -51,20 +55,127 @@ def load_registered_checkpoint(tracking_uri: str, name: str, version: str) -> Ch
             raise CheckpointError(str(error).replace(str(path), where)) from error
 
 
+def registered_version_of(tracking_uri: str, name: str, run_id: str) -> str | None:
+    """Return the registry's number of the version that a run registered, the newest of several; None for none.
+
+    Args:
+        tracking_uri: A server's address or ``sqlite:///…``.
+        name: Name of the registered model.
+        run_id: The run in MLflow.
+
+    Raises:
+        FileNotFoundError: If there is no such database.
+        TrackerUnavailableError: If MLflow cannot be reached.
+    """
+    with _answering(tracking_uri) as client:
+        found = [entry for entry in _versions(client, name) if entry.run_id == run_id]
+    return str(found[0].version) if found else None
+
+
+def log_model_card(tracking_uri: str, run_id: str, markdown: str) -> None:
+    """Keep a model card as ``model_card.md`` of its run and as description of what the run registered.
+
+    A newer card takes the older one's place. A card that is too long for a description is cut short there and says
+    where it is whole.
+
+    Args:
+        tracking_uri: A server's address or ``sqlite:///…``.
+        run_id: The run in MLflow.
+        markdown: The card.
+
+    Raises:
+        FileNotFoundError: If there is no such database.
+        TrackerUnavailableError: If MLflow cannot be reached.
+    """
+    with _answering(tracking_uri) as client:
+        client.log_text(run_id, markdown, CARD_FILE)
+        for entry in client.search_model_versions(f"run_id = '{run_id}'"):
+            client.update_model_version(entry.name, entry.version, description=_as_description(markdown))
+
+
+def promote(
+    tracking_uri: str, name: str, version: str, *, alias: str = CHAMPION, tags: Mapping[str, str] | None = None
+) -> str | None:
+    """Give an alias to a registered version, which takes it from the one that held it.
+
+    Args:
+        tracking_uri: A server's address or ``sqlite:///…``.
+        name: Name of the registered model.
+        version: The registry's number, see ``registered_version_of``.
+        alias: What the version is from now on.
+        tags: Put on the version: what it was promoted for.
+
+    Returns:
+        The number that held the alias before; None for none.
+
+    Raises:
+        FileNotFoundError: If there is no such database or version.
+        TrackerUnavailableError: If MLflow cannot be reached.
+    """
+    with _answering(tracking_uri) as client:
+        found = _versions(client, name)
+        if version not in {str(entry.version) for entry in found}:
+            raise _not_registered(name, version, found)
+        before = _holder(client, name, alias)
+        # The alias last: who follows it finds the tags.
+        for key, value in (tags or {}).items():
+            client.set_model_version_tag(name, version, key, value)
+        client.set_registered_model_alias(name, alias, version)
+    return before
+
+
+def champion_of(tracking_uri: str, name: str, alias: str = CHAMPION) -> str | None:
+    """Return the registry's number of the version that holds an alias; None where none does.
+
+    Args:
+        tracking_uri: A server's address or ``sqlite:///…``.
+        name: Name of the registered model, which need not be there.
+        alias: The alias.
+
+    Raises:
+        FileNotFoundError: If there is no such database.
+        TrackerUnavailableError: If MLflow cannot be reached.
+    """
+    with _answering(tracking_uri) as client:
+        return _holder(client, name, alias) if _versions(client, name) else None
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return all versions of a model, the newest first."""
+    return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda entry: -int(entry.version))
+
+
+def _holder(client: MlflowClient, name: str, alias: str) -> str | None:
+    number = client.get_registered_model(name).aliases.get(alias)
+    return None if number is None else str(number)
+
+
+def _as_description(markdown: str) -> str:
+    if len(markdown) <= MAX_DESCRIPTION:
+        return markdown
+    rest = f"\n\n… The whole card is the run's artifact {CARD_FILE}.\n"
+    # Whole lines, so that no table ends within a row.
+    return markdown[: MAX_DESCRIPTION - len(rest)].rpartition("\n")[0] + rest
+
+
 def _registered_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda entry: -int(entry.version))
+    found = _versions(client, name)
     if version.startswith("@"):
-        number = client.get_registered_model(name).aliases.get(version[1:]) if found else None
-        chosen = [entry for entry in found if str(entry.version) == str(number)]
+        number = _holder(client, name, version[1:]) if found else None
+        chosen = [entry for entry in found if str(entry.version) == number]
     else:
         chosen = [entry for entry in found if entry.tags.get(CHECKPOINT_TAG) == f"{name} {version}"]
         chosen += [entry for entry in found if str(entry.version) == version]
     if not chosen:
-        newest = [f"{entry.version} = {entry.tags.get(CHECKPOINT_TAG, 'not ours')}" for entry in found[:NUM_NAMED]]
-        known = ", ".join(newest)
-        msg = f"A model must be in MLflow's registry, got no {name} {version} (registered: {known or 'none'})."
-        raise FileNotFoundError(f"{msg} Choose a registered name and version.")
+        raise _not_registered(name, version, found)
     return chosen[0]
+
+
+def _not_registered(name: str, version: str, found: list[ModelVersion]) -> FileNotFoundError:
+    newest = [f"{entry.version} = {entry.tags.get(CHECKPOINT_TAG, 'not ours')}" for entry in found[:NUM_NAMED]]
+    known = ", ".join(newest)
+    msg = f"A model must be in MLflow's registry, got no {name} {version} (registered: {known or 'none'})."
+    return FileNotFoundError(f"{msg} Choose a registered name and version.")
 
 
 @contextlib.contextmanager

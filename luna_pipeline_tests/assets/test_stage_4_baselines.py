@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.assets.stage_4_baselines import BaselineConfig, feature_baseline, malignancy_feature_baseline
+from luna_pipeline.core.schemas import check_table
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
@@ -24,9 +25,20 @@ def inputs(tmp_path, monkeypatch):
     return {"cutting": CutoutCutting(paths=LunaPaths()), "candidates": candidates, "cutout_index": index}
 
 
+def make(asset, inputs, *, fold: int = 0, **config) -> tuple[dg.Output, dg.Output]:
+    """The predictions of a fold, and the models that made them."""
+    predictions, models = asset(dg.build_asset_context(partition_key=str(fold)), BaselineConfig(**config), **inputs)
+    return predictions, models
+
+
 @pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])
 def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
-    output = asset(dg.build_asset_context(), BaselineConfig(test_fold=2), **inputs)
+    output, models = make(asset, inputs, fold=2)
+    check_table("nodule_predictions", output.value)
+    check_table("nodule_models", models.value)
+    assert models.value["model"].tolist() == ["logistic_regression", "gradient_boosting"]
+    assert (models.value["fold"].tolist(), models.value["num_candidates"].tolist()) == ([2, 2], [12, 12])
+    assert models.output_name == f"{output.output_name}_models"
     assert set(output.value["fold"]) == {2}
     assert set(output.value["model"]) == {"logistic_regression", "gradient_boosting"}
     metadata = output.metadata
@@ -38,10 +50,8 @@ def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
 
 
 def test_the_labels_are_those_of_the_question(inputs):
-    made = {
-        asset.key.to_user_string(): asset(dg.build_asset_context(), BaselineConfig(), **inputs).value
-        for asset in (feature_baseline, malignancy_feature_baseline)
-    }
+    outputs = (make(asset, inputs)[0] for asset in (feature_baseline, malignancy_feature_baseline))
+    made = {output.output_name: output.value for output in outputs}
     test = inputs["cutout_index"].query("fold == 0")
     is_malignant = test["is_malignant"].fillna(False).astype(int).tolist()
     assert made["feature_baseline"]["class"].tolist() == test["class"].tolist() * 2
@@ -49,7 +59,6 @@ def test_the_labels_are_those_of_the_question(inputs):
 
 
 def test_the_classifiers_are_chosen_by_name(inputs):
-    config = BaselineConfig(estimators=["logistic_regression"], test_fold=1, validation_fold=2)
-    output = feature_baseline(dg.build_asset_context(), config, **inputs)
+    output, _ = make(feature_baseline, inputs, fold=1, estimators=["logistic_regression"], validation_fold=2)
     assert set(output.value["model"]) == {"logistic_regression"}
     assert set(output.value["fold"]) == {1}

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from luna_pipeline.core.metrics import METRIC_NAMES, binary_metrics, youden_threshold
+from luna_pipeline.core.metrics import (
+    DECISION_METRIC_NAMES,
+    METRIC_NAMES,
+    binary_metrics,
+    decision_metrics,
+    sensitivity_at_specificity,
+)
 
 
 def test_metrics_agree_with_paper():
@@ -49,24 +55,46 @@ def test_what_is_undefined_is_nan_and_nothing_else_is(labels, scores, undefined)
     assert {name for name, value in values.items() if math.isnan(value)} == undefined
 
 
-def test_youden_threshold_parts_the_classes_best():
-    labels = np.array([0, 0, 0, 1, 0, 1, 1])
-    scores = np.array([0.1, 0.2, 0.3, 0.35, 0.4, 0.6, 0.8])
-    # Sensitivity + specificity: at 0.6 2/3 + 1, at 0.35 1 + 3/4.
-    assert youden_threshold(labels, scores) == 0.35
+def test_decisions_that_no_single_threshold_makes_are_counted():
+    labels, is_called = np.array([1, 0, 1, 0, 0]), np.array([True, True, False, False, False])
+    assert decision_metrics(labels, is_called) == pytest.approx(
+        {
+            "true_positives": 1,
+            "false_positives": 1,
+            "true_negatives": 2,
+            "false_negatives": 1,
+            "sensitivity": 1 / 2,
+            "specificity": 2 / 3,
+            "precision": 1 / 2,
+            "f1": 1 / 2,
+            "accuracy": 3 / 5,
+        }
+    )
 
 
-def test_youden_threshold_is_finite_even_where_scores_are_upside_down():
-    assert youden_threshold(np.array([1, 0]), np.array([0.1, 0.9])) in (0.1, 0.9)
+def test_no_decision_at_all_counts_nothing_and_defines_nothing():
+    values = decision_metrics(np.array([], dtype=np.int64), np.array([], dtype=bool))
+    assert tuple(values) == DECISION_METRIC_NAMES
+    assert [values[name] for name in DECISION_METRIC_NAMES[:4]] == [0, 0, 0, 0]
+    assert all(math.isnan(values[name]) for name in DECISION_METRIC_NAMES[4:])
 
 
-@pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.2, 0.3]), ([], []), ([0, 1], [0.2, math.nan])])
-def test_youden_threshold_of_one_class_is_nan(labels, scores):
-    assert math.isnan(youden_threshold(np.array(labels, dtype=np.int64), np.array(scores)))
+@pytest.mark.parametrize(("specificity", "expected"), [(1.0, 0.25), (0.95, 0.75), (0.86, 0.75), (0.85, 1.0)])
+def test_sensitivity_at_a_specificity_is_the_highest_that_no_more_false_positives_give(specificity, expected):
+    # Of 20 others one lies between the first nodule and the next two, and three above the last.
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, *np.linspace(0.0, 0.3, 17)]
+    labels = [1, 0, 1, 1, 0, 0, 1, *[0] * 17]
+    found = sensitivity_at_specificity(np.array(labels), np.array(scores), specificity=specificity)
+    assert found == expected
+
+
+@pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.2, 0.3]), ([0, 0], [0.2, 0.3]), ([0, 1], [0.2, math.nan])])
+def test_sensitivity_at_a_specificity_of_one_class_is_nan(labels, scores):
+    assert math.isnan(sensitivity_at_specificity(np.array(labels), np.array(scores), specificity=0.95))
 
 
 def test_a_missing_score_and_a_third_label_are_refused():
     with pytest.raises(ValueError, match=r"two rows of one length, got \(3,\) and \(2,\)"):
         binary_metrics(np.array([0, 1, 1]), np.array([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"Labels must be 0 or 1, got \[0, 2\]"):
-        youden_threshold(np.array([0, 2]), np.array([0.1, 0.2]))
+        binary_metrics(np.array([0, 2]), np.array([0.1, 0.2]))

@@ -25,6 +25,9 @@ def predictions(**changes) -> pd.DataFrame:
         "model": ["a", "a"],
         "probability": [0.1, 0.9],
         "threshold": [0.5, 0.5],
+        "threshold_f1": [0.5, 0.5],
+        "threshold_sensitivity": [0.5, 0.5],
+        "calibrated": [0.2, float("nan")],
     }
     return pd.DataFrame(columns | changes)
 
@@ -51,6 +54,8 @@ def test_a_wrong_table_leaves_the_one_before(tmp_path: Path):
         {"probability": [0.1, float("nan")]},
         {"class": pd.array([0, 2], dtype="int8").to_numpy()},
         {"candidate_id": [1, 1]},
+        {"calibrated": [0.2, 1.1]},
+        {"threshold_f1": [0.5, float("nan")]},
         {"x_mm": [0.0, float("inf")]},
         {"fold": ["0", "1"]},
     ],
@@ -59,6 +64,37 @@ def test_each_rule_of_the_predictions_is_held(changes):
     check_table("nodule_predictions", predictions())
     with pytest.raises(ValueError, match="nodule_predictions"):
         check_table("nodule_predictions", predictions(**changes))
+
+
+def models(**changes) -> pd.DataFrame:
+    columns = {
+        "model": ["a", "b"],
+        "version": ["0.0.1-fold0", None],
+        "fold": [0, 0],
+        "num_parameters": pd.array([10, None], dtype="Int64"),
+        "training_seconds": [1.0, float("nan")],
+        "scoring_seconds": [2.0, 0.0],
+        "candidates_per_second": [1.0, float("nan")],
+        "num_candidates": [2, 2],
+        "mlflow_run_id": ["run", None],
+        "recipe_digest": ["digest", None],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+@pytest.mark.parametrize("changes", [{"model": ["a", "a"]}, {"num_candidates": [0, 2]}, {"fold": [-1, 0]}])
+def test_each_rule_of_the_models_is_held_and_baselines_need_no_version(changes):
+    check_table("nodule_models", models())
+    check_table("nodule_models", models(version=[None, None], mlflow_run_id=[None, None]))
+    with pytest.raises(ValueError, match="table nodule_models"):
+        check_table("nodule_models", models(**changes))
+
+
+def test_a_table_is_checked_by_its_assets_name_where_the_file_is_called_otherwise(tmp_path: Path):
+    write_table(tmp_path / "nodule_models/0.parquet", models(), name="nodule_models")
+    with pytest.raises(ValueError, match="table nodule_models"):
+        write_table(tmp_path / "nodule_models/1.parquet", models(fold=[-1, 0]), name="nodule_models")
+    assert [path.name for path in (tmp_path / "nodule_models").iterdir()] == ["0.parquet"]
 
 
 def candidates(**changes) -> pd.DataFrame:

@@ -54,12 +54,16 @@ def small_config() -> TrainingConfig:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    store = CutoutStore(tmp_path / "home" / "cutouts")
+    return make_home(tmp_path / "home")
+
+
+def make_home(root: Path) -> Home:
+    store = CutoutStore(root / "cutouts")
     tables = [_write_series(store, number) for number in range(8)]
     rows = pd.concat(tables, ignore_index=True)
     positions = ["x_mm", "y_mm", "z_mm"]
     return Home(
-        path=tmp_path / "home",
+        path=root,
         store=store,
         index=rows.drop(columns=positions),
         # In another order than the index: rows belong together by their id.

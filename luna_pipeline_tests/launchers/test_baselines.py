@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.datasets.splits import TrainingSplit
+from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.evaluation.report import binary_report, check_predictions
-from luna_pipeline.core.metrics import youden_threshold
 from luna_pipeline.core.models.features import FEATURE_NAMES, features_of_index
 from luna_pipeline.core.schemas import TABLES
 from luna_pipeline.launchers.baselines import FEATURE_BASELINES, fit_feature_baselines, labelled, same_test_fold
@@ -56,19 +56,19 @@ def test_each_baseline_scores_every_candidate_of_the_test_fold_once_and_stands_i
     TABLES["nodule_predictions"].validate(fitted.predictions)
     for _, rows in fitted.predictions.groupby("model"):
         assert rows["candidate_id"].tolist() == rows_of(data, 0)["candidate_id"].tolist()
-    report = binary_report(fitted.predictions, fitted.predictions.groupby("model")["threshold"].first().to_dict())
+    report = binary_report(fitted.predictions, num_bootstraps=0)
     assert report["model"].tolist() == list(FEATURE_BASELINES)
     assert report["auc"].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.seed_defect(49)
-def test_thresholds_are_youdens_on_the_validation_fold(data):
+def test_decisions_are_made_by_the_validation_fold(data):
     data = noisy(data)
     validation = rows_of(data, 1)
     for baseline in fit_feature_baselines(**data).baselines:
         scores = baseline.model.score(features_of_index(validation, data["store"]).to_numpy())
-        assert baseline.threshold == youden_threshold(validation["class"].to_numpy(), scores)
-        assert baseline.threshold != 0.5
+        assert baseline.decision == Decision.of(validation["class"].to_numpy(), scores)
+        assert baseline.threshold == baseline.decision.threshold != 0.5
 
 
 @pytest.mark.seed_defect(49)
@@ -81,18 +81,21 @@ def test_labels_of_the_test_fold_change_neither_scores_nor_thresholds(data):
 
 
 @pytest.mark.seed_defect(1, 49)
-def test_labels_of_the_validation_fold_change_thresholds_and_no_score(data):
+def test_labels_of_the_validation_fold_change_decisions_and_no_score(data):
     data = noisy(data)
     index = data["index"]
     turned = index.assign(**{"class": index["class"].where(index["fold"] != 1, 1 - index["class"])})
     first, second = (fit_feature_baselines(**{**data, "index": table}).predictions for table in (index, turned))
     np.testing.assert_array_equal(first["probability"], second["probability"])
-    assert (first["threshold"] != second["threshold"]).all()
+    for column in ("threshold", "calibrated"):
+        assert (first[column] != second[column]).all()
 
 
-def test_without_a_validation_fold_the_threshold_is_a_half_and_importances_are_unknown(data):
+def test_without_a_validation_fold_nothing_is_decided_and_importances_are_unknown(data):
     fitted = fit_feature_baselines(**{**data, "split": TrainingSplit(test_fold=0, validation_fold=None)})
+    assert {baseline.decision for baseline in fitted.baselines} == {UNDECIDED}
     assert set(fitted.predictions["threshold"]) == {0.5}
+    assert fitted.predictions["calibrated"].isna().all()
     assert fitted.importances["permutation_importance"].isna().all()
     assert fitted.num_candidates == {"training": 66, "validation": 0, "test": 22}
 
@@ -168,7 +171,17 @@ def test_an_unknown_estimator_or_data_set_is_refused_by_name(data):
         fit_feature_baselines(**data, dataset="nodules")
 
 
-def test_a_fitted_baseline_tells_its_threshold_with_each_score(fitted):
+def test_a_fitted_baseline_tells_its_decision_with_each_score(data):
+    fitted = fit_feature_baselines(**noisy(data))
     for baseline in fitted.baselines:
         rows = fitted.predictions[fitted.predictions["model"] == baseline.model.name]
-        assert set(rows["threshold"]) == {baseline.threshold}
+        for column in ("threshold", "threshold_f1", "threshold_sensitivity"):
+            assert set(rows[column]) == {getattr(baseline.decision, column)}
+        np.testing.assert_array_equal(rows["calibrated"], baseline.decision.calibrated(rows["probability"].to_numpy()))
+
+
+def test_a_fitted_baseline_tells_its_size_and_how_long_it_learned(fitted):
+    linear, trees = fitted.baselines
+    assert linear.num_parameters == len(FEATURE_NAMES) + 1
+    assert trees.num_parameters == trees.model.num_parameters > 100
+    assert all(0 < baseline.training_seconds < baseline.seconds for baseline in fitted.baselines)

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.core.delivery import TrackerUnavailableError
-from luna_pipeline.core.evaluation.report import PREDICTION_COLUMNS
+from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_table, score
@@ -129,6 +129,7 @@ def test_a_run_with_mlflow_is_kept_whole(home, small_config, tracking_uri, tmp_p
     assert kept.data.params["num_epochs"] == "2"
     assert kept.data.tags["data_fingerprint"] == trained.checkpoint.data_fingerprint
     assert kept.data.tags["config_digest"] == small_config.digest
+    assert (kept.data.tags["luna.test_fold"], kept.data.tags["luna.validation_fold"]) == ("0", "1")
     assert kept.data.metrics["validation/auc"] == trained.history["validation/auc"].iloc[-1]
     assert trained.checkpoint.mlflow_run_id == run.run_id
     assert trained.model_uri == "models:/nodule_classifier/1"
@@ -200,11 +201,13 @@ def test_predictions_hold_position_class_and_threshold_of_each_candidate(home, s
     checkpoint = launcher(home).fit(small_config, **home.data).checkpoint
     table = predict_table(checkpoint, home.test_rows, home.candidates, home.store)
 
-    assert tuple(table.columns) == (*PREDICTION_COLUMNS, "threshold")
+    assert tuple(table.columns) == (*PREDICTION_COLUMNS, *DECISION_COLUMNS)
     joined = table.merge(home.candidates, on="candidate_id", suffixes=("", "_expected"))
     assert len(joined) == len(table) == 10
     np.testing.assert_array_equal(joined["x_mm"], joined["x_mm_expected"])
     assert set(table["threshold"]) == {checkpoint.threshold}
+    calibrated = checkpoint.decision.calibrated(table["probability"].to_numpy())
+    np.testing.assert_array_equal(table["calibrated"], calibrated)
     pd.testing.assert_series_equal(table["class"], home.test_rows["class"].reset_index(drop=True))
 
 

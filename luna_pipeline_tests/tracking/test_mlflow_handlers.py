@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from torch import nn
 
+from luna_pipeline.core.decisions import Decision
 from luna_pipeline.core.messages import (
     LogBatch,
     LogMetrics,
@@ -45,8 +46,8 @@ def small_network() -> nn.Module:
 def checkpoint() -> Checkpoint:
     return Checkpoint(
         name="nodule_classifier", version="0.0.1", config=demo(), model_state=small_network().state_dict(),
-        optimizer_state={}, scheduler_state={}, epoch=2, num_samples_seen=80, best_score=0.9, threshold=0.25,
-        rng_state={}, training_series=["a"], validation_series=["b"],
+        optimizer_state={}, scheduler_state={}, epoch=2, num_samples_seen=80, best_score=0.9,
+        decision=Decision.at(0.25), rng_state={}, training_series=["a"], validation_series=["b"],
         training_candidate_ids=torch.tensor([1, 2]), data_fingerprint="f" * 64,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ CATALOGUE_COLUMNS = (
     "direction",
     "subset",
     "patient_hash",
+    "manufacturer",
     "fingerprint",
     "glance",
     "num_bytes",
@@ -55,7 +56,8 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     Returns:
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
         the data root; size, spacing, origin and direction as in ``VoxelGrid``; subset (Int64, null where unknown);
-        patient_hash (DICOM only); fingerprint of header, names, sizes and times of the files; glance of the folder
+        patient_hash and the scanner's manufacturer (DICOM only); fingerprint of header, names, sizes and times of the
+        files; glance of the folder
         (null where the next catalogue must look again); num_bytes of the data files; is_readable, and the reason
         where it is not. A series that lies there twice is readable at the first of its paths alone, so that a uid is
         unique among the readable rows.
@@ -149,6 +151,7 @@ def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> dict
     patient_id = next((item.patient_id for item in series.slices if item.patient_id), None)
     if patient_id is not None:
         row["patient_hash"] = hmac.new(patient_key, patient_id.encode(), hashlib.sha256).hexdigest()
+    row["manufacturer"] = next((item.manufacturer for item in series.slices if item.manufacturer), None)
     try:
         _, grid = ordered_slices(series)
         _fill_grid(row, grid)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _KEYWORDS = (
-    "ImageType", "SOPClassUID", "Modality", "PatientID", "SeriesInstanceUID", "ImagePositionPatient",
+    "ImageType", "SOPClassUID", "Modality", "Manufacturer", "PatientID", "SeriesInstanceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
     _SHARED, _PER_FRAME,
@@ -54,6 +54,7 @@ class DicomSlice:
         series_instance_uid: DICOM (0020,000E).
         patient_id: DICOM (0010,0020).
         modality: DICOM (0008,0060).
+        manufacturer: DICOM (0008,0070): who made the scanner.
         why_left_out: What it is where it is no slice of a CT, else empty.
         missing: The first attribute that a slice must have and this one has not, else empty.
         size_rc: Rows and columns.
@@ -70,6 +71,7 @@ class DicomSlice:
     series_instance_uid: str
     patient_id: str
     modality: str
+    manufacturer: str
     why_left_out: str
     missing: str
     size_rc: tuple[int, int]
@@ -139,6 +141,7 @@ def _slice(
         series_instance_uid=str(dataset.get("SeriesInstanceUID") or path.parent.name),
         patient_id=str(dataset.get("PatientID") or ""),
         modality=str(dataset.get("Modality") or ""),
+        manufacturer=str(dataset.get("Manufacturer") or "").strip(),
         why_left_out=_why_left_out(dataset, has_place=bool(position_xyz or orientation)),
         missing=next((keyword for keyword, numbers in geometry.items() if not numbers), ""),
         size_rc=(int(dataset.Rows), int(dataset.Columns)),

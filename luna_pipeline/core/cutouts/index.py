@@ -1,12 +1,13 @@
 """Which row of which file holds which candidate, with the labels that are not in the files."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
+from luna_pipeline.core.candidates.series_codes import order_by_series, rows_by_series, series_codes
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.remote_files import RemoteStoreError
 
@@ -70,6 +71,44 @@ def build_cutout_index(
     index["fingerprint"] = pd.Categorical(digests).take(codes)
     index["row"], index["fold"] = rows, folds_by_series[codes]
     return index[list(INDEX_DTYPES)].astype(INDEX_DTYPES)
+
+
+def index_of_files(store: CutoutSource, uids: Sequence[str]) -> pd.DataFrame:
+    """Return a row for everything that files of cutouts hold, where there is no table of candidates to say more.
+
+    Args:
+        store: The cutouts.
+        uids: Their series.
+
+    Returns:
+        The columns that a data set needs: ``candidate_id``, ``series_instance_uid``, ``row``, ``fingerprint``; and
+        ``class`` 0, because a file has no labels: for scoring, which looks at none.
+
+    Raises:
+        FileNotFoundError: If a series was not cut.
+        ValueError: If a file is damaged.
+    """
+    tables = []
+    for uid in uids:
+        candidate_id, digest = store.identity(uid)
+        rows = {"candidate_id": candidate_id, "row": np.arange(len(candidate_id))}
+        tables.append(pd.DataFrame(rows).assign(series_instance_uid=uid, fingerprint=digest, **{"class": np.int8(0)}))
+    columns = ["candidate_id", "series_instance_uid", "row", "class", "fingerprint"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def centers_xyz(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.float64]:
+    """Return the world mm of each candidate (N, 3), LPS, in the order of the index.
+
+    Args:
+        index: ``series_instance_uid`` and ``row``.
+        store: The cutouts.
+    """
+    centers = np.empty((len(index), 3))
+    rows = index["row"].to_numpy(dtype=np.int64)
+    for uid, places in rows_by_series(index["series_instance_uid"]).items():
+        centers[places] = store.read(uid).center_xyz[rows[places]]
+    return centers
 
 
 def _rows_in_file(

@@ -2,15 +2,36 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 LUNG_WINDOW_HU = (-1000, 400)
+# As much as a page of Dagster should hold of one picture.
+MAX_BYTES = 74_000
 _NOTE = "research use only"
-_FONT_SIZE, _LINE_HEIGHT, _MARGIN = 12, 15, 6
+_FONT_SIZE, _HEADING_SIZE, _LINE_HEIGHT, _MARGIN = 12, 14, 15, 6
 _BACKGROUND, _INK, _FAINT = 16, 230, 150
+# Fewer greys make a smaller file; down to 32 the eye hardly notices.
+_NUM_GREYS = (256, 64, 32, 16, 8)
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Section:
+    """Cutouts under a heading.
+
+    Attributes:
+        heading: What they are.
+        chunks: HU, shape (N, I, R, C); N may be 0.
+        captions: A text a cutout.
+    """
+
+    heading: str
+    chunks: NDArray[np.int16]
+    captions: Sequence[str]
 
 
 def cutout_sheet(chunks: NDArray[np.int16], captions: Sequence[str], *, columns: int = 3, scale: int = 3) -> bytes:
@@ -29,32 +50,112 @@ def cutout_sheet(chunks: NDArray[np.int16], captions: Sequence[str], *, columns:
         ValueError: If the number of captions differs, there is nothing to draw, or columns or scale is below
             1.
     """
+    _check(chunks, captions, columns=columns, scale=scale)
+    return _as_png(_stacked([_tiles(chunks, captions, columns=min(columns, len(chunks)), scale=scale)], note=_NOTE))
+
+
+def sectioned_sheet(
+    sections: Sequence[Section], *, columns: int = 6, scale: int = 2, is_synthetic: bool = False
+) -> bytes:
+    """Draw groups of cutouts one below another, each under its heading, as ``cutout_sheet`` draws one group.
+
+    Args:
+        sections: The groups; one without cutouts says "none".
+        columns: Cutouts side by side.
+        scale: Pixels a voxel.
+        is_synthetic: Whether the sheet must say that the data are made up.
+
+    Returns:
+        A greyscale PNG with as many greys, 8 or more, as less than 74 kB allow (99 kB as text on a page).
+
+    Raises:
+        ValueError: If a section's number of captions differs, all sections are empty, or columns or scale is below 1.
+    """
+    if not any(len(section.chunks) for section in sections):
+        msg = f"A sheet must show a cutout, got none in {len(sections)} sections. Hand over one that is not empty."
+        raise ValueError(msg)
+    tiles = [_section_tiles(section, columns=columns, scale=scale) for section in sections]
+    width = max(picture.width for picture in tiles if picture is not None)
+    parts = []
+    for section, picture in zip(sections, tiles, strict=True):
+        parts.append(_heading(section.heading if picture else f"{section.heading}: none", width))
+        parts += [picture] if picture else []
+    note = f"{_NOTE}, synthetic data" if is_synthetic else _NOTE
+    return _as_small_png(_stacked(parts, note=note))
+
+
+def _section_tiles(section: Section, *, columns: int, scale: int) -> Image.Image | None:
+    if not len(section.chunks):
+        return None
+    _check(section.chunks, section.captions, columns=columns, scale=scale)
+    return _tiles(section.chunks, section.captions, columns=columns, scale=scale)
+
+
+def _check(chunks: NDArray[np.int16], captions: Sequence[str], *, columns: int, scale: int) -> None:
     if chunks.ndim != 4 or len(chunks) == 0 or len(chunks) != len(captions):
         msg = f"A sheet must have a caption a cutout, got {chunks.shape} and {len(captions)} captions."
         raise ValueError(f"{msg} Hand over chunks (N, I, R, C) and N texts.")
     if columns < 1 or scale < 1:
         msg = f"Columns and scale must be at least 1, got {columns} and {scale}. Choose whole numbers from 1 on."
         raise ValueError(msg)
+
+
+def _tiles(chunks: NDArray[np.int16], captions: Sequence[str], *, columns: int, scale: int) -> Image.Image:
+    """Return the cutouts with their captions, and a margin above and to the left."""
     font = ImageFont.load_default(_FONT_SIZE)
     height, width = chunks.shape[2] * scale, chunks.shape[3] * scale
     texts = [_wrapped(caption, width, font) for caption in captions]
-    columns = min(columns, len(chunks))
     num_rows = -(-len(chunks) // columns)
     tile_width = width + _MARGIN
     tile_height = height + _MARGIN + _LINE_HEIGHT * max(len(text) for text in texts) + 2
-    size = (_MARGIN + columns * tile_width, _MARGIN + num_rows * tile_height + _LINE_HEIGHT)
-    sheet = Image.new("L", size, _BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
+    tiles = Image.new("L", (_MARGIN + columns * tile_width, _MARGIN + num_rows * tile_height), _BACKGROUND)
+    draw = ImageDraw.Draw(tiles)
     for number, (chunk, text) in enumerate(zip(chunks, texts, strict=True)):
         left = _MARGIN + number % columns * tile_width
         top = _MARGIN + number // columns * tile_height
-        sheet.paste(_picture(chunk[len(chunk) // 2], (width, height)), (left, top))
+        tiles.paste(_picture(chunk[len(chunk) // 2], (width, height)), (left, top))
         for line_number, line in enumerate(text):
             draw.text((left, top + height + 2 + line_number * _LINE_HEIGHT), line, fill=_INK, font=font)
-    draw.text((size[0] - _MARGIN, size[1] - 4), _NOTE, fill=_FAINT, font=font, anchor="rs")
+    return tiles
+
+
+def _heading(text: str, width: int) -> Image.Image:
+    font = ImageFont.load_default(_HEADING_SIZE)
+    lines = _wrapped(text, width - 2 * _MARGIN, font)
+    line_height = _HEADING_SIZE + 4
+    heading = Image.new("L", (width, _MARGIN + line_height * len(lines)), _BACKGROUND)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(heading).text((_MARGIN, _MARGIN + number * line_height), line, fill=255, font=font)
+    return heading
+
+
+def _stacked(parts: Sequence[Image.Image], *, note: str) -> Image.Image:
+    """Put pictures one below another, and a line below all of them."""
+    size = (max(part.width for part in parts), sum(part.height for part in parts) + _LINE_HEIGHT)
+    sheet = Image.new("L", size, _BACKGROUND)
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    font = ImageFont.load_default(_FONT_SIZE)
+    ImageDraw.Draw(sheet).text((size[0] - _MARGIN, size[1] - 4), note, fill=_FAINT, font=font, anchor="rs")
+    return sheet
+
+
+def _as_png(sheet: Image.Image) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _as_small_png(sheet: Image.Image) -> bytes:
+    png = b""
+    for num_greys in _NUM_GREYS:
+        step = 255 / (num_greys - 1)
+        png = _as_png(sheet.point([round(round(grey / step) * step) for grey in range(256)]))
+        if len(png) < MAX_BYTES:
+            break
+    return png
 
 
 def _picture(slice_hu: NDArray[np.int16], size: tuple[int, int]) -> Image.Image:
@@ -63,7 +164,7 @@ def _picture(slice_hu: NDArray[np.int16], size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.rint(grey).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
-def _wrapped(caption: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+def _wrapped(caption: str, width: int, font: _Font) -> list[str]:
     """Break a caption at blanks, and inside words that are wider than the picture (a series uid)."""
     lines = []
     for paragraph in caption.split("\n"):

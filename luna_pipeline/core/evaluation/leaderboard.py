@@ -28,14 +28,15 @@ LEADERBOARD_COLUMNS = (
 )
 
 
-def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, *, folds: str) -> pd.DataFrame:
     """Rank models by their CPM, by AUC where it is equal or undefined.
 
     Args:
         froc: A row a model, see ``froc_table``; none where there are no annotations.
-        report: A row a model, see ``binary_report``: ``model``, ``folds``, ``auc``, ``auc_lower``, ``auc_upper``.
+        report: A row a model, see ``binary_report``: ``model``, ``auc``, ``auc_lower``, ``auc_upper``.
         models: A row a model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
             ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``.
+        folds: Which folds these are, in words.
 
     Returns:
         A row a model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM less that of the next model,
@@ -44,11 +45,11 @@ def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame) 
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])
     scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"}).drop(columns="folds")
-    table = report[["model", "folds", "auc", "auc_lower", "auc_upper"]].merge(scores, on="model", how="left")
+    table = report[["model", "auc", "auc_lower", "auc_upper"]].merge(scores, on="model", how="left")
     # Of equals by name, so that the order of the rows decides nothing.
     table = table.merge(facts, on="model", how="left").sort_values("model")
     table = table.sort_values(["cpm", "auc"], ascending=False, kind="stable", na_position="last")
-    table = table.reset_index(drop=True).assign(rank=np.arange(1, len(table) + 1))
+    table = table.reset_index(drop=True).assign(rank=np.arange(1, len(table) + 1), folds=folds)
     gains = [_gain(table.iloc[place : place + 2]) for place in range(len(table))]
     return pd.concat([table, pd.DataFrame(gains)], axis=1)[list(LEADERBOARD_COLUMNS)]
 

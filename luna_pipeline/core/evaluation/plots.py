@@ -1,10 +1,7 @@
-"""Curves as PNG pictures: of models against each other, and of one training.
+"""Curves as PNG pictures: of models against each other, and of one training."""
 
-Told apart by colour (Okabe and Ito's, safe for the colour-blind) and by line style, so that they also read in grey.
-"""
-
-import io
 import math
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,24 +10,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from luna_pipeline.core.evaluation.picture import DOTS_PER_INCH, GREY, SMALL, figure_of, look_of, png_of
 from luna_pipeline.core.evaluation.report import check_predictions
 from luna_pipeline.core.metrics import binary_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES = ("-", "--", "-.", ":")
-GREY = "#6E6E6E"
-DOTS_PER_INCH = 110
-SMALL = 8
 
-
-def roc_and_pr_png(predictions: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:
+def roc_and_pr_png(
+    predictions: pd.DataFrame, *, report: pd.DataFrame | None = None, is_synthetic: bool = False
+) -> bytes:
     """Draw the ROC and the precision-recall curve of each model.
 
     Args:
         predictions: One row a candidate and model, as for ``binary_report``.
+        report: Their ``binary_report``, for the intervals in the legend; None leaves them out.
         is_synthetic: Whether the pictures must say that the data are made up.
 
     Returns:
@@ -40,18 +35,20 @@ def roc_and_pr_png(predictions: pd.DataFrame, *, is_synthetic: bool = False) -> 
         ValueError: If the table is not one of predictions, see ``check_predictions``.
     """
     check_predictions(predictions)
+    intervals = {} if report is None else report.set_index("model").to_dict("index")
     figure = Figure(figsize=(9.0, 5.4), dpi=DOTS_PER_INCH, layout="constrained")
     roc_axes, pr_axes = figure.subplots(1, 2)
     for place, (model, rows) in enumerate(predictions.groupby("model", sort=False)):
         labels = rows["class"].to_numpy(dtype=np.int64)
         scores = rows["probability"].to_numpy(dtype=np.float64)
         metrics = binary_metrics(labels, scores)
-        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": LINE_STYLES[place % len(LINE_STYLES)]}
-        _draw_roc(roc_axes, labels, scores, label=f"{model}: AUC {_figure_of(metrics['auc'])}", look=look)
-        _draw_pr(pr_axes, labels, scores, label=f"{model}: AP {_figure_of(metrics['average_precision'])}", look=look)
+        look, bounds = look_of(place), intervals.get(model, {})
+        auc, ap = (_with_bounds(metrics[name], name, bounds) for name in ("auc", "average_precision"))
+        _draw_roc(roc_axes, labels, scores, label=f"{model}: AUC {auc}", look=look)
+        _draw_pr(pr_axes, labels, scores, label=f"{model}: AP {ap}", look=look)
     _finish_roc(roc_axes)
     _finish_pr(pr_axes, share_of_nodules=_share_of_nodules(predictions))
-    return _png(figure, is_synthetic=is_synthetic)
+    return png_of(figure, is_synthetic=is_synthetic)
 
 
 def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:
@@ -75,13 +72,13 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
                 known = history[history[column].notna()]
                 axes.plot(
                     known["epoch"], known[column], label=mode, marker="os"[place], markersize=4,
-                    color=COLOURS[place], linestyle=LINE_STYLES[place],
+                    **look_of(place),
                 )  # fmt: skip
         _finish(axes, title=title, xlabel="Epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines:
             axes.legend(fontsize=SMALL, frameon=False)
-    return _png(figure, is_synthetic=is_synthetic)
+    return png_of(figure, is_synthetic=is_synthetic)
 
 
 def _draw_roc(
@@ -116,7 +113,7 @@ def _finish_roc(axes: "Axes") -> None:
 
 def _finish_pr(axes: "Axes", *, share_of_nodules: float) -> None:
     axes.axhline(share_of_nodules, color=GREY, linewidth=0.8,
-                 label=f"chance: {_figure_of(share_of_nodules)}")  # fmt: skip
+                 label=f"chance: {figure_of(share_of_nodules)}")  # fmt: skip
     _finish(axes, title="Precision and recall", xlabel="Recall (sensitivity)", ylabel="Precision")
     _legend_below(axes)
 
@@ -143,14 +140,8 @@ def _share_of_nodules(predictions: pd.DataFrame) -> float:
     return float(predictions.drop_duplicates("candidate_id")["class"].mean())
 
 
-def _figure_of(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}"
-
-
-def _png(figure: Figure, *, is_synthetic: bool) -> bytes:
-    note = "research use only, synthetic data" if is_synthetic else "research use only"
-    figure.supxlabel(note, fontsize=SMALL, color=GREY, x=0.995, ha="right")
-    buffer = io.BytesIO()
-    # Without the software's name two runs give the same bytes whatever its version.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+def _with_bounds(value: float, name: str, bounds: Mapping[Hashable, float]) -> str:
+    """Return a number with the interval that a row of the report has for it."""
+    lower, upper = bounds.get(f"{name}_lower", math.nan), bounds.get(f"{name}_upper", math.nan)
+    text = figure_of(value)
+    return text if math.isnan(lower) else f"{text} [{figure_of(lower)}, {figure_of(upper)}]"

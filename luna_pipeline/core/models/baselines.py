@@ -240,6 +240,21 @@ class FeatureModel(BaselineModel):
         coefficients = getattr(_last_step(self._estimator), "coef_", None)
         return None if coefficients is None else np.asarray(coefficients[0], dtype=np.float64)
 
+    @property
+    def num_parameters(self) -> int | None:
+        """How many numbers were learned; None of a classifier that does not tell.
+
+        A linear one has its coefficients and the intercept, boosted trees their nodes: a split or a leaf's value each.
+        """
+        _check_fitted(self, is_fitted=self._estimator is not None)
+        last = _last_step(self._estimator)
+        if hasattr(last, "coef_"):
+            return int(last.coef_.size + last.intercept_.size)
+        if isinstance(last, HistGradientBoostingClassifier):
+            # scikit-learn has no public name for the trees.
+            return sum(len(tree.nodes) for trees in last._predictors for tree in trees)
+        return None
+
     def _of_known(self, features: Features) -> Features:
         """Return the features with 0 for those that no training candidate had: nothing can be learned from them."""
         return np.where(self._is_known, features, 0.0)

@@ -5,6 +5,7 @@ Form: ``torch.save`` of plain values and tensors only (``weights_only=True`` rea
 """
 
 import io
+import math
 import pickle
 import zipfile
 from dataclasses import dataclass, field, fields
@@ -12,12 +13,13 @@ from typing import Any
 
 import torch
 
+from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class CheckpointError(ValueError):
@@ -41,11 +43,13 @@ class Checkpoint:
         num_samples_seen: Training samples seen until then.
         best_score: Best validation AUC until then, nan where there is none yet.
         epochs_without_rise: Validated epochs since the best one.
-        threshold: Score from which a candidate counts as a nodule (or as malignant).
         rng_state: State of torch's random numbers, by process and device.
         training_series: Series that the weights have learned from, sorted.
-        validation_series: Series by which weights and threshold were chosen, sorted.
+        validation_series: Series by which weights and decision were chosen, sorted.
         training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
+        decision: From which score on a candidate counts as a nodule (or as malignant), and how probable that is.
+        training_seconds: Wall seconds of all epochs of all attempts until then; of a chosen checkpoint those of the
+            whole run; nan where nobody measured them.
         inherited_training_series: Series that the weights it began with have learned from, sorted.
         inherited_validation_series: Series by which those were chosen, sorted.
         data_fingerprint: Identity of the training and validation data.
@@ -62,24 +66,31 @@ class Checkpoint:
     epoch: int
     num_samples_seen: int
     best_score: float
-    threshold: float
     rng_state: dict[str, torch.Tensor]
     training_series: list[str]
     validation_series: list[str]
     training_candidate_ids: torch.Tensor
     data_fingerprint: str
     progress: EpochProgress = BEGINNING
+    decision: Decision = UNDECIDED
+    training_seconds: float = math.nan
     epochs_without_rise: int = 0
     inherited_training_series: list[str] = field(default_factory=list)
     inherited_validation_series: list[str] = field(default_factory=list)
     mlflow_run_id: str | None = None
     notes: str = ""
 
+    @property
+    def threshold(self) -> float:
+        """Score from which a candidate counts as a nodule (or as malignant)."""
+        return self.decision.threshold
+
 
 def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
+    entries["decision"] = checkpoint.decision.to_dict()
     entries["progress"] = _plain_progress(checkpoint.progress)
     with written_atomically(path) as file:
         torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
@@ -103,8 +114,10 @@ def load_checkpoint(path: AnyPath) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_a_checkpoint(path, "a file of another kind")
     version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        msg = f"The checkpoint's format version must be {FORMAT_VERSION}, got {version} ({path})."
+    if version == 2:
+        content = _as_format_3(content)
+    elif version != FORMAT_VERSION:
+        msg = f"The checkpoint's format version must be 2 or {FORMAT_VERSION}, got {version} ({path})."
         raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
     del content["format"]
     return _from_entries(path, content)
@@ -168,6 +181,14 @@ def _not_a_checkpoint(path: AnyPath, got: str) -> CheckpointError:
     return CheckpointError(f"{msg} The book's weights are read by `luna import_book_weights`.")
 
 
+def _as_format_3(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of format 2 says: one threshold for all purposes, no calibration, and no time taken."""
+    if "threshold" not in entries:
+        return entries
+    threshold = entries.pop("threshold")
+    return {**entries, "decision": Decision.at(threshold).to_dict(), "training_seconds": math.nan}
+
+
 def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
     expected = {entry.name for entry in fields(Checkpoint)}
     if set(entries) != expected:
@@ -176,10 +197,11 @@ def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
         raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
     try:
         config = TrainingConfig.from_dict(entries["config"])
+        decision = Decision.from_dict(entries["decision"])
     except (ValueError, TypeError) as error:
-        msg = f"The checkpoint's configuration must be readable, got: {error} ({path})."
+        msg = f"The checkpoint's configuration and decision must be readable, got: {error} ({path})."
         raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.") from error
-    return Checkpoint(**{**entries, "config": config, "progress": _progress(entries["progress"])})
+    return Checkpoint(**{**entries, "config": config, "decision": decision, "progress": _progress(entries["progress"])})
 
 
 def _plain_progress(progress: EpochProgress) -> dict[str, Any]:

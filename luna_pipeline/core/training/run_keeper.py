@@ -1,15 +1,17 @@
 """A run as checkpoints: its beginning, its way, its end, and how it is taken up again."""
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.files import remove
 from luna_pipeline.core.messages import BaseMessageHandler, LogModel
-from luna_pipeline.core.metrics import DEFAULT_THRESHOLD, decision_threshold
 from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, ModelState
 from luna_pipeline.core.processes import Processes
 from luna_pipeline.core.training.building import network_of
@@ -30,12 +32,20 @@ class RunKeeper:
     """Keeps a run, whole at every moment; of several processes the first one writes."""
 
     def __init__(
-        self, config: TrainingConfig, *, handler: BaseMessageHandler, store: CheckpointStore, processes: Processes
+        self,
+        config: TrainingConfig,
+        *,
+        handler: BaseMessageHandler,
+        store: CheckpointStore,
+        processes: Processes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._handler = handler
         self._store = store
         self._processes = processes
+        self._clock = clock
+        self._epoch_began = clock()
 
     def check_fits(self, data_module: DataModule, *, version: str, resume_from: Checkpoint | None) -> None:
         """Refuse cutouts that the network does not take, and a checkpoint of another run.
@@ -59,6 +69,7 @@ class RunKeeper:
         self, model: BaseModel[Any], data_module: DataModule, *, version: str, started_from: Checkpoint | None
     ) -> Checkpoint:
         """Return the run before its first epoch."""
+        self._epoch_began = self._clock()
         state, training, validation = model.get_state(), data_module.training, data_module.validation
         return Checkpoint(
             name=self._config.name,
@@ -67,7 +78,7 @@ class RunKeeper:
             **_entries(state),
             epoch=0,
             best_score=math.nan,
-            threshold=DEFAULT_THRESHOLD,
+            training_seconds=0.0,
             rng_state=get_rng_state(self._processes),
             training_series=training.series,
             validation_series=[] if validation is None else validation.series,
@@ -78,6 +89,7 @@ class RunKeeper:
 
     def resumed(self, model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
         """Bring model and random numbers to where they were when the checkpoint was written."""
+        self._epoch_began = self._clock()
         state = ModelState(
             model_state=checkpoint.model_state,
             optimizer_state=checkpoint.optimizer_state,
@@ -92,12 +104,15 @@ class RunKeeper:
         """Write the run as it is after a training step."""
         rng_state = get_rng_state(self._processes)
         if self._processes.is_first:
-            current = replace(last, **_entries(model.get_state()), progress=progress, rng_state=rng_state)
+            current = replace(
+                last, **_entries(model.get_state()), progress=progress, rng_state=rng_state,
+                training_seconds=self._seconds(last),
+            )  # fmt: skip
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
     def keep_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
         """Write the run as it is after an epoch: first what may become the best, then the run itself."""
-        score, threshold = validation_score(result)
+        score, decision = validation_score(result)
         is_best = is_better(score, last.best_score)
         current = replace(
             last,
@@ -109,9 +124,11 @@ class RunKeeper:
                 last.epochs_without_rise, score=score, best_score=last.best_score,
                 min_delta=self._config.early_stopping.min_delta,
             ),
-            threshold=threshold,
+            decision=decision,
+            training_seconds=self._seconds(last),
             rng_state=get_rng_state(self._processes),
         )  # fmt: skip
+        self._epoch_began = self._clock()
         if self._processes.is_first:
             if is_best:
                 save_checkpoint(self._store.path(last.name, last.version, "best_so_far"), current)
@@ -123,13 +140,19 @@ class RunKeeper:
         chosen = self._hand_over(last, model) if self._processes.is_first else last
         return self._processes.of_first(chosen)
 
+    def _seconds(self, last: Checkpoint) -> float:
+        """Return the wall seconds of the run so far, with those of the epoch that it is in."""
+        return last.training_seconds + self._clock() - self._epoch_began
+
     def _hand_over(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
         best_so_far = self._store.path(last.name, last.version, "best_so_far")
         if math.isnan(last.best_score):
             note = WITHOUT_AUC if last.validation_series else WITHOUT_VALIDATION
             chosen = replace(last, notes=f"{last.notes} {note}".strip())
         else:
-            chosen = replace(load_checkpoint(best_so_far), mlflow_run_id=last.mlflow_run_id)
+            chosen = replace(
+                load_checkpoint(best_so_far), mlflow_run_id=last.mlflow_run_id, training_seconds=last.training_seconds
+            )
         message = LogModel(
             name=chosen.name,
             version=chosen.version,
@@ -143,12 +166,11 @@ class RunKeeper:
         return chosen
 
 
-def validation_score(result: EpochResult) -> tuple[float, float]:
-    """Return the validation AUC of an epoch and the threshold of its weights; nan and 0.5 where there is none."""
+def validation_score(result: EpochResult) -> tuple[float, Decision]:
+    """Return the validation AUC of an epoch and what it decides; nan and ``UNDECIDED`` where there is none."""
     if result.validation is None:
-        return math.nan, DEFAULT_THRESHOLD
-    threshold = decision_threshold(result.validation.labels, result.validation.scores)
-    return result.validation.metrics()["auc"], threshold
+        return math.nan, UNDECIDED
+    return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
 
 
 def _entries(state: ModelState) -> dict[str, Any]:

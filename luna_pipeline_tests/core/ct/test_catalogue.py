@@ -85,6 +85,13 @@ def test_patients_are_hashed_under_the_key_and_never_named(tmp_path):
     assert "Doe" not in catalogue.to_json()
 
 
+def test_the_scanners_maker_is_known_of_dicom_that_says_so(tmp_path):
+    write_dicom_series(tmp_path / "a", "1.2.1", random_hounsfield(), tags={"Manufacturer": "Maker "})
+    write_dicom_series(tmp_path / "b", "1.2.2", random_hounsfield())
+    write_ct(tmp_path, "1.2.3", random_hounsfield())
+    assert list(catalogue_of(tmp_path)["manufacturer"]) == ["Maker", None, None]
+
+
 @pytest.mark.seed_defect(34)
 def test_each_unreadable_series_is_a_row_with_its_reason_and_costs_no_other(tmp_path):
     for uid in ("1.2.1", "1.2.2", "1.2.3", "1.2.9"):

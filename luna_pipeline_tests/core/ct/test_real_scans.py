@@ -48,6 +48,7 @@ def test_both_scans_are_catalogued(catalogue):
     assert catalogue.is_readable.all()
     assert set(catalogue.format) == {"dicom"}
     assert catalogue.patient_hash.nunique() == 2
+    assert set(catalogue.manufacturer) == {"GE MEDICAL SYSTEMS"}
 
 
 @pytest.mark.parametrize(

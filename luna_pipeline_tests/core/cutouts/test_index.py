@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index
+from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index, centers_xyz, index_of_files
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
@@ -127,3 +127,25 @@ def test_a_series_without_a_fitting_file_is_left_out_by_name(made, tmp_path):
         index.astype({"series_instance_uid": str, "fingerprint": str}),
         expected.astype({"series_instance_uid": str, "fingerprint": str}),
     )
+
+
+def test_an_index_of_files_alone_has_everything_that_is_in_them(made):
+    candidates, store = made
+    index = index_of_files(store, store.uids())
+    expected = build_cutout_index(candidates, FOLDS, store)
+    assert sorted(index["candidate_id"]) == sorted(expected["candidate_id"])
+    assert set(index["class"]) == {0}
+    for row in index.itertuples():
+        assert store.read(row.series_instance_uid).candidate_id[row.row] == row.candidate_id
+        assert row.fingerprint == store.digest(row.series_instance_uid)
+
+
+def test_an_index_of_no_file_is_empty(made):
+    assert index_of_files(made[1], []).empty
+
+
+def test_centers_are_the_candidates_own_in_the_order_of_the_index(made):
+    candidates, store = made
+    index = build_cutout_index(candidates, FOLDS, store).sample(frac=1, random_state=2)
+    points = candidates.set_index("candidate_id").loc[index["candidate_id"], ["x_mm", "y_mm", "z_mm"]]
+    np.testing.assert_array_equal(centers_xyz(index, store), points.to_numpy())

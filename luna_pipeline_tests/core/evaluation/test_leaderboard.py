@@ -44,7 +44,6 @@ def parts():
     predictions = pd.concat([predictions_of(model, share_right=share) for model, share in shares.items()])
     results = evaluate_models(predictions, REFERENCE, num_bootstraps=200, seed=0)
     report = pd.DataFrame({"model": list(shares), "auc": [0.5, 0.9, 0.8], "auc_lower": 0.1, "auc_upper": 1.0})
-    report["folds"] = FOLDS
     other = {"version": "0.0.1-fold1", "training_seconds": 7.0, "mlflow_run_id": "r1", "scoring_seconds": 6.0}
     models = pd.DataFrame([facts("good"), facts("good", **other), facts("fair"), facts("poor", mlflow_run_id=None)])
     return results, (froc_table(results, folds=FOLDS), report, models)
@@ -52,19 +51,19 @@ def parts():
 
 def test_the_best_stands_first_and_the_order_of_rows_decides_nothing(parts):
     _, tables = parts
-    board = leaderboard(*tables)
+    board = leaderboard(*tables, folds=FOLDS)
     assert tuple(board.columns) == LEADERBOARD_COLUMNS
     assert list(board["model"]) == ["good", "fair", "poor"]
     assert list(board["rank"]) == [1, 2, 3]
     assert set(board["folds"]) == {FOLDS}
-    again = leaderboard(*(table.iloc[::-1] for table in tables))
+    again = leaderboard(*(table.iloc[::-1] for table in tables), folds=FOLDS)
     unordered = ["versions", "mlflow_runs"]
     pd.testing.assert_frame_equal(board.drop(columns=unordered), again.drop(columns=unordered))
 
 
 def test_figures_are_those_of_the_evaluation(parts):
     results, tables = parts
-    best = leaderboard(*tables).iloc[0]
+    best = leaderboard(*tables, folds=FOLDS).iloc[0]
     # 18 of 20 nodules stand above all else; the others somewhere among 60 candidates.
     assert best["cpm"] == results["good"].curve.cpm
     assert best["cpm"] >= 0.9
@@ -91,7 +90,7 @@ def test_without_draws_there_are_no_bounds():
 
 
 def test_facts_are_summed_over_folds(parts):
-    board = leaderboard(*parts[1]).set_index("model")
+    board = leaderboard(*parts[1], folds=FOLDS).set_index("model")
     good = board.loc["good"]
     assert (good["num_parameters"], good["training_seconds"], good["candidates_per_second"]) == (10, 12.0, 160 / 8)
     assert (good["versions"], good["mlflow_runs"]) == ("0.0.1-fold0, 0.0.1-fold1", "r0, r1")
@@ -99,7 +98,7 @@ def test_facts_are_summed_over_folds(parts):
 
 
 def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it(parts):
-    board = leaderboard(*parts[1]).set_index("model")
+    board = leaderboard(*parts[1], folds=FOLDS).set_index("model")
     assert board.loc["fair", "better_than_next"] is True
     assert board.loc["good", "better_than_next"] is False
     assert board.loc["poor", "better_than_next"] is None
@@ -110,7 +109,7 @@ def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it
 
 def test_without_annotations_models_stand_by_their_auc(parts):
     _, (froc, report, models) = parts
-    board = leaderboard(froc.iloc[:0], report, models)
+    board = leaderboard(froc.iloc[:0], report, models, folds=FOLDS)
     assert list(board["model"]) == ["good", "fair", "poor"]
     assert board["cpm"].isna().all()
     assert list(board["better_than_next"]) == [None] * 3

@@ -21,20 +21,21 @@ def predictions(num: int = 400) -> pd.DataFrame:
         scores = 1 / (1 + np.exp(-(noise + gain * labels)))
         table = {"candidate_id": range(num), "series_instance_uid": "A", "class": labels, "probability": scores}
         tables.append(pd.DataFrame(table).assign(x_mm=0.0, y_mm=0.0, z_mm=0.0, fold=0, model=model))
-    return pd.concat(tables)
+    decisions = {"threshold": 0.5, "threshold_f1": 0.5, "threshold_sensitivity": 0.5, "calibrated": np.nan}
+    return pd.concat(tables).assign(**decisions)
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that were drawn, to look at their parts."""
     drawn: list[Figure] = []
-    original = plots._png
+    original = plots.png_of
 
     def keep(figure: Figure, *, is_synthetic: bool) -> bytes:
         drawn.append(figure)
         return original(figure, is_synthetic=is_synthetic)
 
-    monkeypatch.setattr(plots, "_png", keep)
+    monkeypatch.setattr(plots, "png_of", keep)
     return drawn
 
 
@@ -60,6 +61,24 @@ def test_legend_gives_the_auc_and_the_share_of_nodules(figures):
 
     assert "zero_rule_baseline: AUC 0.500" in [line.get_label() for line in roc_axes.lines]
     assert "chance: 0.100" in [line.get_label() for line in pr_axes.lines]
+
+
+def test_legend_gives_the_intervals_of_the_report(figures):
+    report = pd.DataFrame(
+        {
+            "model": ["nodule_classifier", "zero_rule_baseline"],
+            "auc_lower": [0.9, np.nan],
+            "auc_upper": [0.98, np.nan],
+            "average_precision_lower": [0.5, 0.1],
+            "average_precision_upper": [0.75, 0.1],
+        }
+    )
+    roc_and_pr_png(predictions(), report=report)
+    labels = [line.get_label() for axes in figures[0].axes for line in axes.lines]
+    assert [label.split(": ")[1][len("AUC 0.960") :] for label in labels if ": AUC" in label] == [
+        " [0.900, 0.980]", "", ""
+    ]  # fmt: skip
+    assert any(label.startswith("nodule_classifier: AP ") and label.endswith(" [0.500, 0.750]") for label in labels)
 
 
 def test_a_model_with_one_class_alone_is_named_and_not_drawn(figures):

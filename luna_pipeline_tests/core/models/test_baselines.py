@@ -101,6 +101,19 @@ def test_boosted_trees_have_no_coefficients():
     assert model.standardised_coefficients is None
 
 
+def test_parameters_are_counted():
+    features, labels = made_table()
+    linear, trees = (table_model(name) for name in NAMES)
+    for model in (linear, trees):
+        model.fit(features, labels)
+    assert linear.num_parameters == NUM_FEATURES + 1
+    # A hundred trees, and of each one's nodes the leaves are one more than the splits.
+    leaves = [of_turn[0].get_n_leaf_nodes() for of_turn in trees._estimator._predictors]
+    assert len(leaves) == 100
+    assert max(leaves) > 2
+    assert trees.num_parameters == sum(2 * count - 1 for count in leaves)
+
+
 def test_the_zero_rule_gives_the_share_to_everyone():
     model = ZeroRule()
     model.fit(np.empty((4, 0)), np.array([1, 0, 0, 0]))

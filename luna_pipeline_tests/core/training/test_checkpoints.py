@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from luna_pipeline.core.decisions import Decision
 from luna_pipeline.core.files import read_bytes, write_bytes
 from luna_pipeline.core.models.base import EpochProgress, SplitResult
 from luna_pipeline.core.remote_files import RemoteStoreError, remote_path
@@ -23,6 +24,8 @@ from luna_pipeline.core.training.checkpoints import (
 from luna_pipeline.core.training.recipes import demo, nodule_baseline
 from luna_pipeline_tests.s3_server import forget_connections
 
+DECISION = Decision.of(np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.25, 0.4, 0.6, 0.9]))
+
 
 def make_checkpoint(**changes) -> Checkpoint:
     linear = torch.nn.Linear(3, 2)
@@ -32,7 +35,7 @@ def make_checkpoint(**changes) -> Checkpoint:
     values = {
         "name": "classification", "version": "0.0.1", "config": demo(), "model_state": linear.state_dict(),
         "optimizer_state": optimizer.state_dict(), "scheduler_state": {"last_epoch": 2, "_last_lr": [0.1]},
-        "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "threshold": 0.25,
+        "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "decision": DECISION, "training_seconds": 12.5,
         "rng_state": {"0/cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
         "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]), "data_fingerprint": "ab" * 32,
         "mlflow_run_id": None, "notes": "Trained without validation.",
@@ -143,19 +146,45 @@ def test_a_file_of_another_kind_is_said_to_be_none(tmp_path, kind):
 def test_another_format_version_is_named(tmp_path):
     path = save(tmp_path / "best.pt")
     rewrite(path, lambda content: content.update(format_version=FORMAT_VERSION + 1))
-    with pytest.raises(CheckpointError, match="format version must be 2, got 3"):
+    with pytest.raises(CheckpointError, match="format version must be 2 or 3, got 4"):
         load_checkpoint(path)
 
 
 def test_other_entries_and_another_configuration_are_named(tmp_path):
     path = save(tmp_path / "best.pt")
-    rewrite(path, lambda content: content.pop("threshold"))
-    with pytest.raises(CheckpointError, match="entries of its format, got other threshold"):
+    rewrite(path, lambda content: content.pop("decision"))
+    with pytest.raises(CheckpointError, match="entries of its format, got other decision"):
         load_checkpoint(path)
     path = save(tmp_path / "best.pt")
     rewrite(path, lambda content: content["config"]["network"].update(block="resnet"))
-    with pytest.raises(CheckpointError, match=r"configuration must be readable, got: network.block must be"):
+    with pytest.raises(CheckpointError, match=r"configuration and decision must be readable, got: network.block"):
         load_checkpoint(path)
+    path = save(tmp_path / "best.pt")
+    rewrite(path, lambda content: content["decision"].pop("temperature"))
+    with pytest.raises(CheckpointError, match=r"must be readable, got: A decision must hold \['isotonic_prob"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_format_2_has_its_one_threshold_and_no_calibration(tmp_path):
+    path = save(tmp_path / "best.pt")
+
+    def as_it_was(content):
+        del content["decision"], content["training_seconds"]
+        content.update(format_version=2, threshold=0.25)
+
+    rewrite(path, as_it_was)
+    read = load_checkpoint(path)
+    assert (read.threshold, read.decision) == (0.25, Decision.at(0.25))
+    assert math.isnan(read.training_seconds)
+    rewrite(path, lambda content: content.pop("threshold"))
+    with pytest.raises(CheckpointError, match="got other decision, training_seconds"):
+        load_checkpoint(path)
+
+
+def test_the_threshold_is_that_of_the_decision(tmp_path):
+    read = load_checkpoint(save(tmp_path / "best.pt"))
+    assert read.decision == DECISION
+    assert read.threshold == DECISION.threshold == 0.6
 
 
 @pytest.mark.seed_defect(53, 54, 57)

@@ -8,8 +8,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from luna_pipeline.core.metrics import binary_metrics, youden_threshold
+from luna_pipeline.core.metrics import binary_metrics
 from luna_pipeline.core.models.scoring import predict
+from luna_pipeline.core.thresholds import youden_threshold
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
 from luna_pipeline_tests.core.cutout_examples import write_examples

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.files import listing
 from luna_pipeline.core.messages import (
     LogBatch,
@@ -23,7 +24,6 @@ from luna_pipeline.core.messages import (
     LogStart,
     Mode,
 )
-from luna_pipeline.core.metrics import youden_threshold
 from luna_pipeline.core.models.base import EpochResult, SplitResult
 from luna_pipeline.core.models.scoring import predict
 from luna_pipeline.core.remote_files import remote_path
@@ -177,22 +177,22 @@ def test_an_auc_that_is_nan_never_wins_and_never_stays(examples, tmp_path):
 
 
 @pytest.mark.seed_defect(49)
-def test_the_threshold_is_chosen_on_the_validation_of_the_chosen_epoch(examples, tmp_path):
+def test_the_decision_is_made_by_the_validation_of_the_chosen_epoch(examples, tmp_path):
     run = Run(examples, tmp_path)
     chosen = run.fit()
     results = [message for message in run.recorder.of(LogResult) if message.mode == Mode.VALIDATION]
     (result,) = [message for message in results if message.epoch == chosen.epoch]
-    assert chosen.threshold == youden_threshold(result.labels, result.scores)
+    assert chosen.decision == run.read("best").decision == Decision.of(result.labels, result.scores)
+    assert chosen.decision.num_validation_candidates == 6
 
 
-def test_threshold_and_score_without_validation_are_one_half_and_nan():
-    training = result_of_auc(0.8)
-    score, threshold = validation_score(EpochResult(training, None))
+@pytest.mark.parametrize("validation", [None, math.nan])
+def test_without_a_validation_of_both_classes_there_is_no_score_and_no_decision(validation):
+    result = None if validation is None else result_of_auc(validation)
+    score, decision = validation_score(EpochResult(result_of_auc(0.8), result))
     assert math.isnan(score)
-    assert threshold == 0.5
-    score, threshold = validation_score(EpochResult(training, result_of_auc(math.nan)))
-    assert math.isnan(score)
-    assert threshold == 0.5
+    assert decision is UNDECIDED
+    assert decision.threshold == 0.5
 
 
 @pytest.mark.seed_defect(39)

@@ -1,0 +1,136 @@
+"""Stage 5: LUNA16's score of the pooled test folds, the leaderboard, and the champion."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from luna_pipeline.assets import markdown
+from luna_pipeline.assets.draws import DrawsConfig
+from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.assets.stage_5_evaluation import GROUP
+from luna_pipeline.resources import LunaPaths
+
+# Read where they are pooled: folds that were not trained, or by another recipe, are no part of it.
+POOLED = ["nodule_predictions", "nodule_models", "nodule_classifier"]
+KINDS = {"python", "scikitlearn"}
+SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_at_1_fp", "better_than_next"]
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=[*POOLED, "folds"]
+)
+def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: LunaPaths) -> dg.Output[Any]:
+    """LUNA16's FROC and CPM of the pooled test folds, as the official script computes them. Research use only.
+
+    Source: predictions of the folds whose classifiers are of the newest one's recipe and cutouts, held against
+    `annotations.csv`, `annotations_excluded.csv` and `seriesuids.csv`. Form: a row a model with CPM, sensitivities at
+    the seven rates, 95 % bounds over draws of scans, and the CPM of each draw; and the network's
+    `submissions/nodule_classifier/<folds>.csv`. No row where there are no annotations.
+    """
+    from luna_pipeline.core.evaluation.froc_plot import froc_png
+    from luna_pipeline.launchers import folds, scores
+
+    started, settings = time.perf_counter(), paths.settings
+    pooled = folds.pooled_predictions(settings, "nodule_classifier")
+    official = scores.official_scores(settings, pooled, num_bootstraps=config.num_bootstraps, seed=config.seed)
+    for note in [*pooled.folds.left_out.values(), *official.notes]:
+        context.log.warning(note)
+    submission = scores.write_pooled_submission(settings, pooled, "nodule_classifier")
+    scores.note_fold_scores(settings, pooled, "nodule_classifier")
+    synthetic = scores.is_synthetic(settings)
+    metadata: dict[str, Any] = {
+        "folds": pooled.folds.title,
+        "data": "synthetic phantom" if synthetic else "CT",
+        "scores": dg.MetadataValue.md(markdown.table(official.table.drop(columns="cpm_draws"))),
+        "submission": dg.MetadataValue.path(str(submission)),
+        "notes": " ".join([*official.notes, "Research use only."]),
+    }
+    if official.results:
+        png = froc_png(official.results, title=pooled.folds.title, is_synthetic=synthetic)
+        metadata["froc"] = dg.MetadataValue.md(markdown.picture(png, "FROC, research use only"))
+        metadata["cpm"] = official.results["nodule_classifier"].curve.cpm
+    return dg.Output(official.table, metadata={**metadata, "seconds": round(time.perf_counter() - started, 2)})
+
+
+@dg.asset(
+    group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=["nodule_models"]
+)
+def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Output[Any]:
+    """Every model and baseline on the same folds and candidates, best first. Research use only.
+
+    Form: a row a model with CPM and AUC with their 95 % intervals, sensitivity at 1 false positive a scan, whether it
+    is better than the next one (paired draws of scans), parameters, training seconds, candidates a second, MLflow runs.
+    """
+    from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
+    from luna_pipeline.launchers import folds
+
+    started = time.perf_counter()
+    pooled = folds.pooled_predictions(paths.settings, "nodule_classifier")
+    complete = nodule_report[nodule_report["folds"] == pooled.folds.title]
+    board = ranked(nodule_froc, complete, pooled.models, folds=pooled.folds.title)
+    metadata: dict[str, Any] = {
+        "folds": pooled.folds.title,
+        "best": str(board["model"].iloc[0]),
+        "leaderboard": dg.MetadataValue.md(markdown.table(board[SHOWN])),
+        "notes": "Research use only.",
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    return dg.Output(board, metadata=metadata)
+
+
+class ChampionConfig(DrawsConfig):
+    """What a champion must be."""
+
+    max_calibration_error: float = Field(
+        default=0.05, gt=0, le=1, description="Largest expected calibration error on the test folds that is borne."
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "mlflow"},
+    code_version="1",
+    io_manager_key="tables",
+    deps=[*POOLED, "folds"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "may_be_champion", asset="champion", blocking=True,
+            description="Better on the same folds, calibrated, no leak. A leak or no calibration fails the run.",
+        )
+    ],
+)  # fmt: skip
+def champion(
+    config: ChampionConfig, paths: LunaPaths, leaderboard: Any
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
+    """The nodule classifier that bears the alias `champion` in MLflow's registry; nothing else moves it.
+
+    The best network of the leaderboard is held against the champion by a rule that stands in the metadata with what
+    came of it. Form: the champion's predictions when it became champion, by which the next one is judged.
+    """
+    from luna_pipeline.launchers import promotion
+
+    started = time.perf_counter()
+    outcome = promotion.challenge(
+        paths.settings, leaderboard, max_ece=config.max_calibration_error,
+        num_bootstraps=config.num_bootstraps, seed=config.seed,
+    )  # fmt: skip
+    severity = dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN
+    said = {
+        "outcome": outcome.text,
+        "rule": outcome.promotion.rule,
+        "conditions": outcome.promotion.findings,
+    }
+    yield dg.Output(
+        outcome.predictions,
+        metadata={
+            **said, "champion": outcome.champion, "registered_version": outcome.registered_version,
+            "folds": outcome.folds, "notes": "Research use only.", "seconds": round(time.perf_counter() - started, 2),
+        },
+    )  # fmt: skip
+    yield dg.AssetCheckResult(
+        check_name="may_be_champion", passed=outcome.is_fine, severity=severity, metadata=said, description=outcome.text
+    )

@@ -1,0 +1,59 @@
+"""Whether probabilities hold: of the candidates with a score of 0.2, is one in five a nodule?"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
+
+NUM_BINS = 10
+RELIABILITY_COLUMNS = ("bin", "mean_score", "share_of_positives", "count")
+
+
+def calibration_errors(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> dict[str, float]:
+    """Return how far scores are from the truth.
+
+    Args:
+        labels: True classes (N,), 0 or 1.
+        scores: Scores of class 1 (N,), in [0, 1].
+
+    Returns:
+        ``brier``, the mean squared error, and ``ece``, the mean distance of score and share of positives over ten bins
+        of equal width, by their counts; nan where there are no samples or a score is nan. Where positives are rare,
+        both are small for scores that find nothing: compare them with those of the zero rule.
+
+    Source:
+        Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 78 (1950) 1-3;
+        Naeini et al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
+    """
+    if len(labels) == 0 or np.isnan(scores).any():
+        return {"brier": math.nan, "ece": math.nan}
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    values = np.array(scores, dtype=np.float64)
+    error = binary_calibration_error(
+        torch.from_numpy(values), torch.from_numpy(np.array(labels, dtype=np.int64)), n_bins=NUM_BINS, norm="l1"
+    )
+    return {"brier": float(brier_score_loss(labels, values, pos_label=1)), "ece": float(error)}
+
+
+def reliability_table(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> pd.DataFrame:
+    """Return mean score and share of positives, bin by bin.
+
+    Args:
+        labels: True classes (N,), 0 or 1.
+        scores: Scores of class 1 (N,), in [0, 1].
+
+    Returns:
+        A row a bin that holds a score, with ``RELIABILITY_COLUMNS``. The ten bins have equal width; bin 0 ends with
+        the score 0.1, bin 9 with 1.
+    """
+    bins = np.searchsorted(np.linspace(0.0, 1.0, NUM_BINS + 1)[1:-1], scores)
+    counts = np.bincount(bins, minlength=NUM_BINS)
+    filled = np.flatnonzero(counts)
+    share, mean = calibration_curve(labels, scores, n_bins=NUM_BINS, pos_label=1) if len(labels) else ([], [])
+    columns = (filled, mean, share, counts[filled])
+    return pd.DataFrame(dict(zip(RELIABILITY_COLUMNS, columns, strict=True)))

@@ -1,0 +1,89 @@
+"""The same voxels in two folds: a CT that is there twice under two names would be learned and tested."""
+
+import mmap
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luna_pipeline.core.candidates.series_codes import rows_by_series
+from luna_pipeline.core.cutouts.chunks import Chunks
+from luna_pipeline.core.cutouts.store import CutoutSource
+
+DUPLICATE_COLUMNS = ("group", "content", "candidate_id", "series_instance_uid", "fold")
+
+
+def same_content_in_two_folds(index: pd.DataFrame, store: CutoutSource) -> pd.DataFrame:
+    """Find cutouts that hold the very same voxels and whose series lie in different folds.
+
+    Of each cutout two rows of voxels in its middle are read, and the whole only where another fold has the same two.
+    Cutouts of one single value (air around the patient) say nothing and are left out.
+
+    Args:
+        index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``row``, ``fold``.
+        store: Where the cutouts lie.
+
+    Returns:
+        ``DUPLICATE_COLUMNS``, a row a candidate, equal ones side by side: ``group`` counts from 1, ``content`` is the
+        xxh3_128 of the voxels, 32 hexadecimal digits. Without rows where there is no such pair.
+
+    Raises:
+        FileNotFoundError: If a series was not cut.
+        ValueError: If a file of cutouts is damaged.
+    """
+    folds = index["fold"].to_numpy(dtype=np.int64)
+    suspects = index[_is_in_two_folds(_middle_hashes(index, store), folds)]
+    contents = _contents(suspects, store)
+    is_found = _is_in_two_folds(contents, suspects["fold"].to_numpy(dtype=np.int64)) & (contents != "")
+    found: pd.DataFrame = suspects.loc[is_found, ["candidate_id", "series_instance_uid", "fold"]]
+    found = found.assign(content=contents[is_found])
+    found["series_instance_uid"] = found["series_instance_uid"].astype(str)
+    found = found.sort_values(["content", "fold", "series_instance_uid", "candidate_id"], ignore_index=True)
+    found.insert(0, "group", found.groupby("content").ngroup() + 1)
+    return found.reindex(columns=list(DUPLICATE_COLUMNS))
+
+
+def _middle_hashes(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.uint64]:
+    """Return a hash (N,) of a little of each cutout."""
+    import xxhash
+
+    hashes, rows = np.zeros(len(index), dtype=np.uint64), index["row"].to_numpy(dtype=np.int64)
+    for uid, places in rows_by_series(index["series_instance_uid"]).items():
+        chunks = store.read(uid).ct_chunks
+        _read_only_what_is_asked_for(chunks)
+        _, num_slices, num_rows, _ = chunks.shape
+        middle = (num_slices // 2, slice((num_rows - 1) // 2, (num_rows - 1) // 2 + 2))
+        # In the order of the file, so that a disk's head moves in one direction.
+        for place in places[np.argsort(rows[places])]:
+            hashes[place] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(chunks[rows[place]][middle]).data)
+    return hashes
+
+
+def _read_only_what_is_asked_for(chunks: Chunks) -> None:
+    """Tell the system that a little is read here and there; by itself it would read on, which is the whole file."""
+    mapped = getattr(chunks, "base", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+
+
+def _contents(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.object_]:
+    """Return a hash (N,) of all voxels of each cutout, the empty text where they are all the same."""
+    contents, rows = np.full(len(index), "", dtype=object), index["row"].to_numpy(dtype=np.int64)
+    for uid, places in rows_by_series(index["series_instance_uid"]).items():
+        chunks = store.read(uid).ct_chunks
+        for place in places:
+            contents[place] = _content(chunks, int(rows[place]))
+    return contents
+
+
+def _content(chunks: Chunks, row: int) -> str:
+    import xxhash
+
+    chunk = np.ascontiguousarray(chunks[row])
+    return "" if (chunk == chunk.flat[0]).all() else xxhash.xxh3_128_hexdigest(chunk.data)
+
+
+def _is_in_two_folds(keys: NDArray[np.uint64] | NDArray[np.object_], folds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether each key (N,) occurs in more than one fold."""
+    num_folds = pd.Series(folds).groupby(keys).transform("nunique")
+    return num_folds.to_numpy() > 1

@@ -1,0 +1,239 @@
+"""A model card: what a registered version is, what it may be used for, what it is worth and where that ends."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luna_pipeline.core.decisions import Decision
+from luna_pipeline.core.thresholds import FIXED_SENSITIVITY
+
+_OUT_OF_SCOPE = "Research use only. Not a medical device: not for diagnosis, screening or any decision about a patient."
+_CAVEATS = (
+    "Labels are readers' marks and ratings, not pathology: a nodule that no reader marked counts as none.",
+    "One data set: other scanners, protocols and populations were not tested.",
+    "Candidates come from a detector; AUC, average precision and calibration say nothing of nodules that it missed.",
+    "Intervals are of 95 %, by bootstrap over scans: another training of the same recipe may differ by more.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPart:
+    """One part of the data.
+
+    Attributes:
+        name: ``training``, ``validation`` or ``test``.
+        folds: Its folds; none where there is no such part.
+        num_series: Series.
+        num_candidates: Candidates.
+        num_nodules: Candidates of class 1.
+    """
+
+    name: str
+    folds: tuple[int, ...]
+    num_series: int
+    num_candidates: int
+    num_nodules: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number with its 95 % interval; nan where something is not defined.
+
+    Attributes:
+        name: What it is of: ``CPM``.
+        value: On the data as they are.
+        lower: Lower bound.
+        upper: Upper bound.
+    """
+
+    name: str
+    value: float
+    lower: float = math.nan
+    upper: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationErrors:
+    """How far scores are from shares, before and after calibration; nan where not defined.
+
+    Attributes:
+        brier: Brier score of the scores.
+        ece: Expected calibration error of the scores.
+        brier_calibrated: Brier score of the calibrated probabilities.
+        ece_calibrated: Expected calibration error of these.
+    """
+
+    brier: float = math.nan
+    ece: float = math.nan
+    brier_calibrated: float = math.nan
+    ece_calibrated: float = math.nan
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class ModelCard:
+    """All that a card says.
+
+    Attributes:
+        name: Of the model.
+        version: luna_pipeline's own.
+        registered_version: The registry's number; None where it is not registered.
+        purpose: What it is for, in a sentence.
+        is_synthetic: Whether the data are made up.
+        num_folds: Folds of the data.
+        parts: Training, validation and test.
+        leaks: What came of comparing what the model has seen with what it is tested on, see ``LeakReport``.
+        evaluated_folds: Whose candidates the figures are of; each is scored by the model of this recipe that has not
+            seen it.
+        figures: CPM, sensitivity at 1 false positive a scan, AUC, average precision, ...
+        decision: Thresholds and calibration, as chosen on the validation part.
+        calibration: What the calibration does on the evaluated folds.
+        subgroups: Rows of ``subgroup_report``; columns in the order of the first row.
+        config_digest: Of the whole configuration.
+        data_fingerprint: Of training and validation data.
+        mlflow_run_id: None where there is no run.
+        training_seconds: nan where nobody measured them.
+        num_parameters: Of the network.
+        notes: What else a user should know, in sentences.
+    """
+
+    name: str
+    version: str
+    registered_version: str | None
+    purpose: str
+    is_synthetic: bool
+    num_folds: int
+    parts: Sequence[DataPart]
+    evaluated_folds: tuple[int, ...]
+    figures: Sequence[Figure]
+    decision: Decision
+    calibration: CalibrationErrors
+    config_digest: str
+    data_fingerprint: str
+    num_parameters: int
+    training_seconds: float = math.nan
+    mlflow_run_id: str | None = None
+    leaks: str = "not looked for."
+    subgroups: Sequence[Mapping[str, Any]] = ()
+    notes: str = ""
+
+    def to_markdown(self) -> str:
+        """Return the card as Markdown; what is not defined says so.
+
+        Source:
+            Mitchell et al., Model cards for model reporting, FAT* 2019, for the headings.
+        """
+        sections = {
+            f"# Model card: {self.name} {self.version}": self._head(),
+            "## Model details": self._details(),
+            "## Intended use": [f"{self.purpose} {_OUT_OF_SCOPE}"],
+            "## Data": self._data(),
+            "## Metrics": self._metrics(),
+            "## Evaluation": self._evaluation(),
+            "## Caveats": self._caveats(),
+        }
+        return "\n\n".join("\n".join([heading, "", *lines]) for heading, lines in sections.items()) + "\n"
+
+    def _head(self) -> list[str]:
+        synthetic = " **Synthetic data: the figures say nothing about patients.**" if self.is_synthetic else ""
+        return [f"**{_OUT_OF_SCOPE}**{synthetic}"]
+
+    def _details(self) -> list[str]:
+        details = {
+            "registered version": self.registered_version or "none",
+            "parameters": f"{self.num_parameters:,}",
+            "training": "not measured" if math.isnan(self.training_seconds) else f"{self.training_seconds:,.0f} s",
+            "MLflow run": self.mlflow_run_id or "none",
+            "configuration": self.config_digest,
+            "training and validation data": self.data_fingerprint,
+        }
+        notes = ["", self.notes] if self.notes else []
+        return [*_table(("", ""), details.items()), *notes]
+
+    def _data(self) -> list[str]:
+        kind = "Synthetic chest CTs (a phantom)" if self.is_synthetic else "Chest CTs"
+        rows = [
+            (part.name, folds_in_words(part.folds, self.num_folds), part.num_series, part.num_candidates,
+             part.num_nodules) for part in self.parts
+        ]  # fmt: skip
+        head = ("part", "folds", "series", "candidates", "nodules")
+        return [f"{kind}. Leaks into the test part: {self.leaks}", "", *_table(head, rows)]
+
+    def _metrics(self) -> list[str]:
+        decided_by = self.decision.num_validation_candidates
+        chosen = f"chosen on {decided_by:,} validation candidates" if decided_by else "not chosen: without validation"
+        rows = [
+            ("sensitivity + specificity highest (Youden)", self.decision.threshold),
+            ("F1 highest", self.decision.threshold_f1),
+            (f"sensitivity at least {FIXED_SENSITIVITY:g}", self.decision.threshold_sensitivity),
+        ]
+        return [
+            "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan (LUNA16). AUC, average "
+            "precision: over candidates. Brier score, ECE: distance of scores from shares.",
+            "",
+            f"Thresholds, from which score on a candidate is called positive; {chosen}:",
+            "",
+            *_table(("rule", "threshold"), rows),
+            "",
+            *self._calibration_lines(),
+        ]
+
+    def _calibration_lines(self) -> list[str]:
+        errors = self.calibration
+        before = f"Brier score {_cell(errors.brier)}, ECE {_cell(errors.ece)}"
+        if not self.decision.isotonic_scores:
+            return [f"Scores are uncalibrated: {before}."]
+        after = f"Brier score {_cell(errors.brier_calibrated)}, ECE {_cell(errors.ece_calibrated)}"
+        method = (
+            f"isotonic regression of {len(self.decision.isotonic_scores)} knots (a temperature of "
+            f"{_cell(self.decision.temperature)} is kept as well), fitted on the validation part"
+        )
+        return [f"Calibration: {method}. Before: {before}. After: {after}."]
+
+    def _evaluation(self) -> list[str]:
+        rows = [(figure.name, figure.value, _interval(figure)) for figure in self.figures]
+        lines = [f"Figures of {folds_in_words(self.evaluated_folds, self.num_folds)}.", ""]
+        lines += _table(("figure", "value", "95 % interval"), rows)
+        if self.subgroups:
+            head = list(self.subgroups[0])
+            lines += ["", "Subgroups:", "", *_table(head, ([row[name] for name in head] for row in self.subgroups))]
+        return lines
+
+    def _caveats(self) -> list[str]:
+        caveats = list(_CAVEATS)
+        if len(set(self.evaluated_folds)) < self.num_folds:
+            folds = folds_in_words(self.evaluated_folds, self.num_folds)
+            caveats.append(f"Figures of {folds} only: not those of a whole cross-validation.")
+        if self.is_synthetic:
+            caveats.append("Synthetic data: labels are those of its maker, and nothing follows for patients.")
+        return [f"- {caveat}" for caveat in (*caveats, _OUT_OF_SCOPE)]
+
+
+def folds_in_words(folds: Iterable[int], num_folds: int) -> str:
+    """Return ``fold 0 of 5``, ``folds 0, 1 of 5``, ``all 5 folds`` or ``no fold``."""
+    numbers = sorted(set(folds))
+    if not numbers:
+        return "no fold"
+    if len(numbers) == num_folds > 1:
+        return f"all {num_folds} folds"
+    return f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))} of {num_folds}"
+
+
+def _interval(figure: Figure) -> str:
+    if math.isnan(figure.lower) or math.isnan(figure.upper):
+        return "undefined"
+    return f"{_cell(figure.lower)} to {_cell(figure.upper)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(_cell(value) for value in line)} |" for line in lines]
+
+
+def _cell(value: Any) -> str:
+    """Return a value as people read it; a bar would end the cell."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return "undefined" if math.isnan(value) else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")

@@ -1,0 +1,134 @@
+"""How good a model is for small and large nodules, thin and thick slices, textures and scanners."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from luna_pipeline.core.evaluation.report import called, check_predictions
+from luna_pipeline.core.metrics import binary_metrics, decision_metrics
+
+SUBGROUP_COLUMNS = (
+    "model",
+    "kind",
+    "group",
+    "num_candidates",
+    "num_nodules",
+    "num_series",
+    "sensitivity",
+    "specificity",
+    "auc",
+)
+DIAMETER_EDGES_MM = (5.0, 8.0, 15.0)
+DIAMETER_BANDS = ("< 5 mm", "5 to < 8 mm", "8 to < 15 mm", ">= 15 mm")
+SLICE_EDGES_MM = (1.25, 2.0, 2.5)
+SLICE_BANDS = ("<= 1.25 mm", "> 1.25 to 2 mm", "> 2 to 2.5 mm", "> 2.5 mm")
+NO_NODULE, UNKNOWN = "no nodule", "unknown"
+
+
+def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Report each model's worth in parts of the data.
+
+    Args:
+        predictions: One row a candidate and model, see ``check_predictions``.
+        nodules: ``candidate_id`` and ``diameter_mm``, where known ``texture``; a row a candidate.
+        series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z alone), where known ``manufacturer``; a row
+            a series.
+
+    Returns:
+        A row a model, kind and group that occurs, with ``SUBGROUP_COLUMNS``. ``diameter`` and ``texture`` part the
+        nodules: their AUC is that of the group's nodules against all candidates without one, which are a group
+        themselves. ``slice_thickness`` and ``manufacturer`` part all candidates. Sensitivity and specificity are at
+        ``threshold``. What is not defined is nan, what is not known is the group ``unknown``.
+
+    Raises:
+        ValueError: If the predictions or one of the tables cannot be used.
+    """
+    check_predictions(predictions)
+    groups = _groups(
+        predictions[["candidate_id", "series_instance_uid", "class"]],
+        _keyed(nodules, "candidate_id", "diameter_mm"),
+        _keyed(series, "series_instance_uid", "spacing_mm"),
+    )
+    is_called = pd.Series(called(predictions), index=groups.index)
+    rows = []
+    table = predictions.reset_index(drop=True).assign(is_called=is_called)
+    for model, of_model in table.groupby("model", sort=False, observed=True):
+        for kind in groups.columns:
+            group_of = groups.loc[of_model.index, kind]
+            rows += [{"model": str(model), "kind": kind, **row} for row in _rows(of_model, group_of)]
+    return pd.DataFrame(rows, columns=list(SUBGROUP_COLUMNS))
+
+
+def _keyed(table: pd.DataFrame, key: str, column: str) -> pd.DataFrame:
+    missing = [name for name in (key, column) if name not in table.columns]
+    if missing:
+        msg = f"A table of subgroups must have the columns {key} and {column}, got none named {', '.join(missing)}."
+        raise ValueError(f"{msg} Hand in the table that has them.")
+    if table[key].duplicated().any():
+        twice = table.loc[table[key].duplicated(), key].iloc[0]
+        msg = f"A table of subgroups must have a row a {key}, got two of {twice}. Leave out the doubles."
+        raise ValueError(msg)
+    return table.set_index(key)
+
+
+def _groups(rows: pd.DataFrame, nodules: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Return the group of each row by kind: ordered categories."""
+    rows = rows.reset_index(drop=True)
+    of_candidate = nodules.reindex(rows["candidate_id"]).reset_index(drop=True)
+    of_series = series.reindex(rows["series_instance_uid"]).reset_index(drop=True)
+    is_nodule = rows["class"] == 1
+    diameter = _bands(of_candidate["diameter_mm"], DIAMETER_EDGES_MM, DIAMETER_BANDS, is_right=False)
+    thickness = _bands(of_series["spacing_mm"].map(_along_slices), SLICE_EDGES_MM, SLICE_BANDS, is_right=True)
+    return pd.DataFrame(
+        {
+            "diameter": _of_nodules(diameter, is_nodule),
+            "texture": _of_nodules(_words(of_candidate, "texture"), is_nodule),
+            "slice_thickness": thickness,
+            "manufacturer": _words(of_series, "manufacturer"),
+        }
+    )
+
+
+def _along_slices(spacing_mm: object) -> float:
+    """Return the distance of slices of a spacing (x, y, z), or of one that is it already; nan where it is missing."""
+    if isinstance(spacing_mm, list | tuple | np.ndarray):
+        return float(spacing_mm[2])
+    return math.nan if spacing_mm is None else float(spacing_mm)  # type: ignore[arg-type]
+
+
+def _bands(values: pd.Series, edges: tuple[float, ...], names: tuple[str, ...], *, is_right: bool) -> pd.Series:
+    bands = pd.cut(values.astype("float64"), [-math.inf, *edges, math.inf], right=is_right, labels=list(names))
+    return bands.cat.add_categories([UNKNOWN]).fillna(UNKNOWN)
+
+
+def _words(table: pd.DataFrame, column: str) -> pd.Series:
+    words = table[column].astype("string") if column in table else pd.Series(pd.NA, table.index, dtype="string")
+    names = sorted(set(words.dropna()) - {UNKNOWN})
+    return words.fillna(UNKNOWN).astype(pd.CategoricalDtype([*names, UNKNOWN]))
+
+
+def _of_nodules(groups: pd.Series, is_nodule: pd.Series) -> pd.Series:
+    return groups.cat.add_categories([NO_NODULE]).where(is_nodule, NO_NODULE)
+
+
+def _rows(predictions: pd.DataFrame, groups: pd.Series) -> Iterator[dict[str, str | int | float]]:
+    # A kind that parts nodules alone has the other candidates in a group of their own, against which all are ranked.
+    is_other = (groups == NO_NODULE).to_numpy()
+    for group in groups.cat.categories:
+        is_member = (groups == group).to_numpy()
+        if not is_member.any():
+            continue
+        members, ranked = predictions[is_member], predictions[is_member | is_other]
+        labels = members["class"].to_numpy(dtype=np.int64)
+        decided = decision_metrics(labels, members["is_called"].to_numpy(dtype=bool))
+        yield {
+            "group": str(group),
+            "num_candidates": len(members),
+            "num_nodules": int(labels.sum()),
+            "num_series": int(members["series_instance_uid"].nunique()),
+            "sensitivity": decided["sensitivity"],
+            "specificity": decided["specificity"],
+            "auc": binary_metrics(ranked["class"].to_numpy(dtype=np.int64), ranked["probability"].to_numpy())["auc"],
+        }

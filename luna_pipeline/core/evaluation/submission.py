@@ -1,0 +1,44 @@
+"""Predictions in LUNA16's submission format, as its evaluation and other programs read it."""
+
+import numpy as np
+import pandas as pd
+
+from luna_pipeline.core.files import AnyPath, write_bytes
+
+SUBMISSION_COLUMNS = {
+    "series_instance_uid": "seriesuid",
+    "x_mm": "coordX",
+    "y_mm": "coordY",
+    "z_mm": "coordZ",
+    "probability": "probability",
+}
+
+
+def submission_csv(rows: pd.DataFrame) -> bytes:
+    """Return predictions of one model as a submission: a header, then a row a candidate, in their order.
+
+    Args:
+        rows: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm`` (LPS millimetres) and ``probability``.
+
+    Returns:
+        ``seriesuid,coordX,coordY,coordZ,probability``; numbers with as many digits as bring the same number back.
+
+    Raises:
+        ValueError: If a number is not finite.
+
+    Source:
+        luna16.grand-challenge.org/Evaluation.
+    """
+    numbers = rows[list(SUBMISSION_COLUMNS)[1:]].to_numpy(dtype=np.float64)
+    is_odd = ~np.isfinite(numbers).all(axis=1)
+    if is_odd.any():
+        uid = rows["series_instance_uid"][is_odd].iloc[0]
+        msg = f"A submission must hold finite numbers, got {int(is_odd.sum())} rows with others (the first of series"
+        raise ValueError(f"{msg} {uid}). Score these candidates again.")
+    table = rows[list(SUBMISSION_COLUMNS)].rename(columns=SUBMISSION_COLUMNS)
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def write_submission(path: AnyPath, rows: pd.DataFrame) -> None:
+    """Write predictions of one model as a submission, whole or not at all, see ``submission_csv``."""
+    write_bytes(path, submission_csv(rows))

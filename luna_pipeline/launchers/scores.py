@@ -1,0 +1,103 @@
+"""Scores of pooled folds, for reports, leaderboard and champion; and where they are noted."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from luna_pipeline.core.evaluation.froc_table import evaluate_models, froc_table
+from luna_pipeline.core.evaluation.official import FrocResult
+from luna_pipeline.core.evaluation.reference import Reference, read_reference
+from luna_pipeline.core.evaluation.submission import write_submission
+from luna_pipeline.core.files import AnyPath
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
+from luna_pipeline.launchers.folds import PooledPredictions, read_table
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_run import MlflowRun
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfficialScores:
+    """LUNA16's score of every model that has scored all pooled folds.
+
+    Attributes:
+        results: By model; empty without annotations.
+        table: A row a model, see ``froc_table``.
+        notes: What a reader must know, a sentence each.
+    """
+
+    results: dict[str, FrocResult]
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootstraps: int, seed: int) -> OfficialScores:
+    """Evaluate pooled predictions as LUNA16 does.
+
+    Args:
+        settings: Where LUNA16's tables are.
+        pooled: The predictions.
+        num_bootstraps: Draws of scans.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If models have scored different candidates of a fold.
+    """
+    reference = reference_of(settings, pooled.folds.folds)
+    predictions, notes = _of_all_folds(pooled)
+    if reference is None:
+        none = "There is no annotations.csv: without nodules to be found there is no FROC."
+        return OfficialScores(results={}, table=froc_table({}, folds=pooled.folds.title), notes=(*notes, none))
+    results = evaluate_models(predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
+    table = froc_table(results, folds=pooled.folds.title)
+    return OfficialScores(results=results, table=table, notes=(*notes, *reference.notes))
+
+
+def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
+    """Return what predictions of these folds are held against; None without annotations."""
+    return read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=folds)
+
+
+def write_pooled_submission(settings: Settings, pooled: PooledPredictions, model: str) -> AnyPath:
+    """Write a model's scores of all pooled folds as one submission, named by the folds."""
+    name = pooled.folds.title.replace(",", "").replace(" ", "_")
+    path = settings.home / "submissions" / model / f"{name}.csv"
+    write_submission(path, pooled.predictions[pooled.predictions["model"] == model])
+    return path
+
+
+def pooled_checkpoints(settings: Settings, pooled: PooledPredictions) -> Iterator[tuple[int, Checkpoint]]:
+    """Yield the classifier of each pooled fold with its fold, one at a time."""
+    for classifier in pooled.folds.classifiers:
+        yield classifier.test_fold, load_checkpoint(settings.home / classifier.path)
+
+
+def note_fold_scores(settings: Settings, pooled: PooledPredictions, model: str) -> None:
+    """Note LUNA16's score of each fold in the MLflow run of its classifier, as ``test/cpm`` and the like."""
+    from mlflow.entities import Metric
+
+    for fold, checkpoint in pooled_checkpoints(settings, pooled):
+        reference = reference_of(settings, [fold])
+        if reference is None or checkpoint.mlflow_run_id is None:
+            continue
+        rows = pooled.predictions.query("fold == @fold and model == @model")
+        curve = evaluate_models(rows, reference, num_bootstraps=0, seed=0)[model].curve
+        values = {"test/cpm": curve.cpm, "test/sensitivity_at_1_fp": float(curve.sens_at_points[3])}
+        now_ms = int(time.time() * 1000)
+        metrics = [Metric(name, value, now_ms, checkpoint.num_samples_seen) for name, value in values.items()]
+        run = MlflowRun.at(settings.mlflow_tracking_uri, checkpoint.mlflow_run_id)
+        run.client.log_batch(run.run_id, metrics=metrics)
+
+
+def is_synthetic(settings: Settings) -> bool:
+    """Whether the data are a phantom, which everything that is shown of them must say."""
+    return (settings.data_dir / "phantom.json").exists()
+
+
+def _of_all_folds(pooled: PooledPredictions) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Leave out models that have scored fewer folds: they cannot stand beside the others."""
+    num_folds = pooled.models.groupby("model", sort=False)["fold"].nunique()
+    fewer = sorted(str(model) for model in num_folds.index[num_folds < len(pooled.folds.folds)])
+    notes = [f"{model} has not scored all of these folds, and is left out." for model in fewer]
+    return pooled.predictions[~pooled.predictions["model"].isin(fewer)], tuple(notes)

@@ -1,0 +1,129 @@
+"""A home in which two of four folds were trained and predicted, with all tables and LUNA16's own."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint
+from luna_pipeline.core.decisions import Decision
+from luna_pipeline.core.files import sha256_of
+from luna_pipeline.core.training.checkpoints import save_checkpoint
+from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_test_fold
+from luna_pipeline.launchers.folds import CurrentClassifier, now, pooled_predictions, recipe_digest
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_run import mlflow_run
+from luna_pipeline_tests.launchers.conftest import Home, make_home
+
+FOLDS = (0, 1)
+NODULE_CLASSIFIER = "nodule_classifier"
+# So small that a mark lies in its own nodule alone.
+DIAMETER_MM = 0.6
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What tests of scores work on."""
+
+    home: Home
+    settings: Settings
+
+    @property
+    def pooled(self):
+        return pooled_predictions(self.settings, NODULE_CLASSIFIER)
+
+    def write_table(self, place: str, table: pd.DataFrame) -> None:
+        path = self.settings.tables_dir / f"{place}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path)
+
+    def change_predictions(self, change) -> None:
+        """Let the network's predictions of each fold be what ``change`` makes of the table of all models."""
+        for fold in FOLDS:
+            path = self.settings.tables_dir / f"nodule_predictions/{fold}.parquet"
+            change(pd.read_parquet(path)).to_parquet(path)
+
+
+@pytest.fixture(scope="module")
+def evaluated_source(tmp_path_factory, small_config, empty_database) -> Evaluated:
+    root = tmp_path_factory.mktemp("evaluated")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    settings = Settings(data_dir=root / "data", home=root / "home", mlflow_tracking_uri=f"sqlite:///{root}/mlflow.db")
+    made = Evaluated(make_home(root / "home"), settings)
+    _write_luna16(made)
+    config = replace(small_config, num_epochs=1)
+    for fold in FOLDS:
+        _train_and_predict(made, config.with_changes(version=f"0.0.1-fold{fold}"), fold)
+    return made
+
+
+@pytest.fixture
+def evaluated(evaluated_source, tmp_path) -> Evaluated:
+    """A copy of one's own of everything but MLflow's artifacts."""
+    source = evaluated_source.settings.home.parent
+    shutil.copytree(source, tmp_path / "copy")
+    uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
+    settings = Settings(data_dir=tmp_path / "copy/data", home=tmp_path / "copy/home", mlflow_tracking_uri=uri)
+    return Evaluated(evaluated_source.home, settings)
+
+
+def _write_luna16(made: Evaluated) -> None:
+    home, data = made.home, made.settings.data_dir
+    rows = home.index.merge(home.candidates[["candidate_id", "x_mm", "y_mm", "z_mm"]], on="candidate_id")
+    nodules = rows[(rows["class"] == 1) & (rows["source"] == "candidate")]
+    table = nodules[["series_instance_uid", "x_mm", "y_mm", "z_mm"]].assign(diameter_mm=DIAMETER_MM)
+    data.mkdir()
+    table.columns = ["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"]
+    table.to_csv(data / "annotations.csv", index=False)
+    uids = sorted(rows["series_instance_uid"].unique())
+    folds = rows.groupby("series_instance_uid")["fold"].first()
+    made.write_table("cutout_index", home.index.assign(diameter_mm=DIAMETER_MM, is_malignant=pd.NA))
+    patients = [f"p{uid}" for uid in uids]
+    of_series = {"series_instance_uid": uids, "fold": folds[uids].to_numpy(), "patient_hash": patients}
+    made.write_table("folds", pd.DataFrame(of_series).assign(rule="series"))
+    scans = {"series_instance_uid": uids, "spacing_mm": [[0.7, 0.7, 2.5]] * len(uids)}
+    made.write_table("ct_series", pd.DataFrame(scans).assign(manufacturer="Maker", is_readable=True))
+
+
+def _train_and_predict(made: Evaluated, config, fold: int) -> None:
+    home, settings = made.home, made.settings
+
+    def open_run(name: str, run_id: str | None):
+        return mlflow_run(settings.mlflow_tracking_uri, experiment="a", system_metrics_seconds=None, run_name=name,
+                          artifact_location=settings.home.parent / "artifacts", run_id=run_id)  # fmt: skip
+
+    launcher = LunaClassificationLauncher(home.path, options=RunOptions(show_progress=False), open_mlflow_run=open_run)
+    split = TrainingSplit(test_fold=fold, validation_fold=fold + 1)
+    trained = launcher.fit(config, index=home.index, store=home.store, split=split)
+    # What an epoch of ten candidates decides is nobody's calibration.
+    checkpoint = replace(
+        trained.checkpoint,
+        decision=Decision(isotonic_scores=(0.0, 1.0), isotonic_probabilities=(0.0, 1.0), num_validation_candidates=10),
+    )
+    save_checkpoint(trained.path, checkpoint)
+    CurrentClassifier(
+        asset=NODULE_CLASSIFIER, test_fold=fold, version=trained.version, sha256=sha256_of(trained.path),
+        path=str(trained.path.relative_to(home.path)), data_fingerprint=checkpoint.data_fingerprint,
+        recipe_digest=recipe_digest(config), index_digest=index_fingerprint(home.index), dagster_run_id="",
+        made_at=now(),
+    ).write(settings)  # fmt: skip
+    predicted = predict_test_fold(
+        index=home.index, candidates=home.candidates, store=home.store, test_fold=fold,
+        classifiers={NODULE_CLASSIFIER: checkpoint}, zero_rule_score=0.4,
+    )  # fmt: skip
+    made.write_table(f"nodule_predictions/{fold}", predicted.predictions)
+    made.write_table(f"nodule_models/{fold}", predicted.models)
+
+
+def ranked_perfectly(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Let the network score every nodule above all else, as a calibrated probability would."""
+    is_network = predictions["model"] == NODULE_CLASSIFIER
+    sure = predictions["class"].map({1: 0.99, 0: 0.01})
+    return predictions.assign(**{
+        name: predictions[name].where(~is_network, sure) for name in ("probability", "calibrated")
+    })  # fmt: skip
+
+
+__all__ = ["Evaluated", "Path", "evaluated", "evaluated_source"]
