@@ -92,6 +92,8 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     for job, config in steps.items():
         assert luna.run(job, run_config=config).success, job
     assert set(luna.table("nodule_report")["folds"]) == {"all 3 folds"}
+    assert set(luna.table("malignancy_report")["folds"]) == {"fold 0 of 3"}
+    assert list(luna.table("malignancy_model_cards")["version"]) == ["0.0.1-fold0"]
     nodules, malignancy = (
         load_checkpoint(luna.home / f"checkpoints/{name}/0.0.1-fold0/best.pt")
         for name in ("nodule_classifier", "malignancy_classifier")

@@ -1,0 +1,107 @@
+"""Evaluation through Dagster: scores, reports, champion, and the checks that no leak gets past."""
+
+import re
+
+import dagster as dg
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from luna_pipeline.cli import cli
+from luna_pipeline_tests.installation import Luna
+
+TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8, "folds": [0, 1]}}}}
+DRAWS = {"ops": {"nodule_report": {"config": {"num_bootstraps": 50}}}}
+TITLE = "folds 0, 1 of 3"
+MODELS = {"nodule_classifier", "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting"}
+
+
+@pytest.fixture
+def trained(luna: Luna) -> Luna:
+    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", TRAINING)]:
+        assert luna.run(job, run_config=config).success, job
+    return luna
+
+
+def metadata_of(luna: Luna, asset: str) -> dict:
+    event = luna.instance.get_latest_materialization_event(dg.AssetKey(asset))
+    return {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    events = [e for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+    found = [event.asset_check_evaluation_data for event in events]
+    return {evaluation.check_name: evaluation.description for evaluation in found if not evaluation.passed}
+
+
+def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(trained: Luna, tmp_path):
+    assert trained.run("evaluate", run_config=DRAWS).success
+    froc, board = trained.table("nodule_froc"), trained.table("leaderboard")
+    assert set(froc["model"]) == set(board["model"]) == MODELS
+    assert set(froc["folds"]) == set(board["folds"]) == {TITLE}
+    assert list(board["cpm"]) == sorted(froc["cpm"], reverse=True)
+    for asset in ("nodule_froc", "nodule_report", "nodule_calibration", "nodule_errors"):
+        pictures = re.findall(r"base64,([^)]*)", str(metadata_of(trained, asset)))
+        assert [len(picture) < 100_000 for picture in pictures] == [True], asset
+        assert metadata_of(trained, asset)["data"] == "synthetic phantom"
+    log = EventAccumulator(str(trained.home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
+    assert log.Tags()["images"] == ["test/errors"]
+    champion = trained.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})
+    assert champion.success
+    client = MlflowClient(f"sqlite:///{trained.home / 'mlflow.db'}")
+    aliases = client.get_registered_model("nodule_classifier").aliases
+    outcome = metadata_of(trained, "champion")
+    # Which of the two a network of one epoch reaches is not what this is about.
+    assert (
+        ("becomes the champion over none" in outcome["outcome"]) == ("champion" in aliases) != failed_checks(champion)
+    )
+    for version in client.search_model_versions("name='nodule_classifier'"):
+        assert version.description.startswith(f"# Model card: {version.tags['checkpoint']}")
+
+
+def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_path):
+    assert trained.run("evaluate", run_config=DRAWS).success
+    folds = trained.table("folds")
+    scans = folds.loc[folds["fold"].isin([0, 1]), "series_instance_uid"]
+    (tmp_path / "scans.csv").write_text("\n".join(scans))
+    submission = trained.home / "submissions/nodule_classifier/folds_0_1_of_3.csv"
+    done = CliRunner().invoke(
+        cli,
+        ["evaluate_froc", "--annotations", str(trained.data / "annotations.csv"),
+         "--excluded", str(trained.data / "annotations_excluded.csv"), "--series", str(tmp_path / "scans.csv"),
+         "--predictions", str(submission), "--json", str(tmp_path / "o.json")],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    row = trained.table("nodule_froc").set_index("model").loc["nodule_classifier"]
+    assert pd.read_json(tmp_path / "o.json", typ="series")["cpm"] == pytest.approx(row["cpm"], abs=1e-15)
+
+
+def test_a_patient_in_training_and_test_stops_the_predictions_and_is_named(trained: Luna):
+    folds = trained.table("folds")
+    folds.assign(patient_hash="ab" * 32).to_parquet(trained.home / "tables/folds.parquet")
+    result = trained.make("nodule_predictions", "nodule_models", partition_key="0", raise_on_error=False)
+    assert not result.success
+    assert list(failed_checks(result)) == ["no_leak"]
+    assert "abababababab" in failed_checks(result)["no_leak"]
+    assert not (trained.home / "tables/nodule_predictions").exists()
+    assert trained.partitions("nodule_predictions") == set()
+
+
+def test_the_same_ct_under_two_names_in_two_folds_stops_the_index_and_is_named(luna: Luna):
+    uid = sorted(path.stem for path in (luna.data / "subset0").glob("*.mhd"))[0]
+    for suffix in (".mhd", ".raw"):
+        content = (luna.data / "subset0" / f"{uid}{suffix}").read_bytes()
+        (luna.data / "subset1" / f"9.9{suffix}").write_bytes(content.replace(f"{uid}.raw".encode(), b"9.9.raw"))
+    luna.edit(
+        "candidates_V2.csv", lambda rows: pd.concat([rows, rows[rows["seriesuid"] == uid].assign(seriesuid="9.9")])
+    )
+    assert luna.run("ingest").success
+    assert luna.run("cut").success
+    result = luna.run("index")
+    assert not result.success
+    assert list(failed_checks(result)) == ["no_cutout_in_two_folds"]
+    said = failed_checks(result)["no_cutout_in_two_folds"]
+    assert f"(series {uid}, fold 0)" in said
+    assert "(series 9.9, fold 1)" in said
