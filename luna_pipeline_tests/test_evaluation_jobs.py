@@ -52,11 +52,10 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(trained
     assert champion.success
     client = MlflowClient(f"sqlite:///{trained.home / 'mlflow.db'}")
     aliases = client.get_registered_model("nodule_classifier").aliases
-    outcome = metadata_of(trained, "champion")
-    # Which of the two a network of one epoch reaches is not what this is about.
-    assert (
-        ("becomes the champion over none" in outcome["outcome"]) == ("champion" in aliases) != failed_checks(champion)
-    )
+    # Whether a network of one epoch is good enough is not what this is about.
+    is_promoted = "becomes the champion over none" in metadata_of(trained, "champion")["outcome"]
+    assert is_promoted == ("champion" in aliases)
+    assert list(failed_checks(champion)) == ([] if is_promoted else ["may_be_champion"])
     for version in client.search_model_versions("name='nodule_classifier'"):
         assert version.description.startswith(f"# Model card: {version.tags['checkpoint']}")
 
