@@ -27,7 +27,7 @@ def test_make_targets_of_the_readme_exist(target: str):
 def test_jobs_commands_assets_and_functions_of_the_readme_exist():
     assert {"demo", "test", "ui", "real"} <= set(TARGETS)
     assert set(JOBS) == {
-        "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "cross_validate",
+        "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "promote", "cross_validate",
     }  # fmt: skip
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
     assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
@@ -41,7 +41,7 @@ def test_functions_of_the_stage_table_can_be_imported():
 
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
-    assert len(names) == 11
+    assert len(names) == 18
     for name in names:
         parts = name.split(".")
         split = next(i for i, part in enumerate(parts) if part.endswith("Launcher") or i == len(parts) - 1)
