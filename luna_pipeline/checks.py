@@ -79,28 +79,4 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     )
 
 
-@dg.asset_check(asset="cutout_index", blocking=True)
-def no_cutout_in_two_folds(cutout_index: Any, cutting: CutoutCutting) -> dg.AssetCheckResult:
-    """No cutout stands in two folds under two names: the same CT may lie there twice."""
-    from luna_pipeline.core.evaluation.duplicates import same_content_in_two_folds
-
-    twice = same_content_in_two_folds(cutout_index, cutting.store)
-    named = [f"{row.candidate_id} (series {row.series_instance_uid}, fold {row.fold})" for row in twice.itertuples()]
-    return dg.AssetCheckResult(
-        passed=twice.empty,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"num_cutouts": len(twice), "cutouts": dg.MetadataValue.json(named[:50])},
-        description=f"A cutout must be in one fold, got {len(twice)} that are in two: {'; '.join(named[:4])}. Remove "
-        "one of the CTs, or put them into one fold."
-        if named
-        else "No two folds hold the same cutout.",
-    )
-
-
-CHECKS = [
-    no_ct_is_gone,
-    rejected_rows_are_few,
-    folds_hold_series_and_patients_apart,
-    cutouts_are_whole,
-    no_cutout_in_two_folds,
-]
+CHECKS = [no_ct_is_gone, rejected_rows_are_few, folds_hold_series_and_patients_apart, cutouts_are_whole]

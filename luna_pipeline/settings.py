@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from luna_pipeline.core.ct.phantom_marker import MARKER
 from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.remote_files import remote_path
 
@@ -61,6 +62,11 @@ class Settings:
         It is ``home`` itself, or the folder ``local`` beside ``cache_dir`` where ``home`` is in S3.
         """
         return _local_home(self.home, self.cache_dir)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the data are a phantom, which everything that is shown of them must say."""
+        return (self.data_dir / MARKER).exists()
 
     @property
     def tables_dir(self) -> AnyPath:

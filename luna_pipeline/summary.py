@@ -48,8 +48,7 @@ def _scores(settings: Settings) -> list[str]:
     from luna_pipeline.launchers.folds import read_table
 
     board = read_table(settings, "leaderboard")
-    synthetic = (settings.data_dir / "phantom.json").exists()
-    data = "a synthetic phantom" if synthetic else "CT"
+    data = "a synthetic phantom" if settings.is_synthetic else "CT"
     lines = [f"Untouched test folds: {board['folds'].iloc[0]} ({data}; research use only; 95 % intervals):"]
     rows: list[Any] = list(board.itertuples())
     for row in rows:

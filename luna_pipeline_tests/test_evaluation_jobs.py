@@ -104,3 +104,4 @@ def test_the_same_ct_under_two_names_in_two_folds_stops_the_index_and_is_named(l
     said = failed_checks(result)["no_cutout_in_two_folds"]
     assert f"(series {uid}, fold 0)" in said
     assert "(series 9.9, fold 1)" in said
+    assert not (luna.home / "tables/cutout_index.parquet").exists()

@@ -27,7 +27,8 @@ def test_make_targets_of_the_readme_exist(target: str):
 def test_jobs_commands_assets_and_functions_of_the_readme_exist():
     assert {"demo", "test", "ui", "real"} <= set(TARGETS)
     assert set(JOBS) == {
-        "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "promote", "cross_validate",
+        "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "cross_validate",
+        "promote",
     }  # fmt: skip
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
     assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)

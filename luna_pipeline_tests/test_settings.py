@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from luna_pipeline.core.ct.phantom_files import make_phantom
 from luna_pipeline.settings import REPOSITORY, Settings, demo_environment
 
 
@@ -73,6 +74,13 @@ def test_patient_key_is_made_once_and_for_its_owner_only(tmp_path: Path):
     assert len(key) == 32
     assert settings.patient_key() == key
     assert stat.S_IMODE((tmp_path / "home/patient_key").stat().st_mode) == 0o600
+
+
+def test_a_phantom_is_known_by_the_file_that_its_maker_leaves(tmp_path: Path):
+    settings = Settings.from_environment({"LUNA_DATA_DIR": str(tmp_path / "data")})
+    assert not settings.is_synthetic
+    make_phantom(tmp_path / "data", num_series=1, num_subsets=1, seed=0, size_irc=(32, 32, 32))
+    assert settings.is_synthetic
 
 
 def test_demo_adds_its_own_folders_only_where_none_are_named():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GROUP = "stage_3_cutouts"
 CUTOUTS = "cutouts"
+NO_DUPLICATES = "no_cutout_in_two_folds"
 CUTTING_CODE = "1"
 """As ``CUTTING_CODE_VERSION`` of the core, which must not be imported where definitions are loaded."""
 
@@ -67,10 +68,18 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
     code_version="1",
     io_manager_key="tables",
     deps=[CUTOUTS],
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_DUPLICATES,
+            asset="cutout_index",
+            blocking=True,
+            description="No cutout stands in two folds under two names: the same CT may lie there twice.",
+        )
+    ],
 )
 def cutout_index(
     context: dg.AssetExecutionContext, cutting: CutoutCutting, candidates: Any, folds: Any
-) -> dg.Output[Any]:
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Which row of which file holds which candidate; a series that could not be cut is left out and named.
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
@@ -82,6 +91,7 @@ def cutout_index(
     index = build_cutout_index(cutting.selection.of(candidates), folds, cutting.store, left_out=left_out)
     for reason in left_out.values():
         context.log.warning("Left out: %s", reason)
+    yield from _without_duplicates(cutting, index)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
@@ -90,7 +100,23 @@ def cutout_index(
         "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
         "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
     }
-    return versioned(index, metadata)
+    yield versioned(index, metadata)
+
+
+def _without_duplicates(cutting: CutoutCutting, index: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
+    """Tell what was found of cutouts in two folds, and go no further where there are any."""
+    from luna_pipeline.core.evaluation.duplicates import said_of_duplicates, same_content_in_two_folds
+
+    duplicates = same_content_in_two_folds(index, cutting.store)
+    said = said_of_duplicates(duplicates)
+    ids = duplicates["candidate_id"].head(50).tolist()
+    yield dg.AssetCheckResult(
+        check_name=NO_DUPLICATES, passed=not said, severity=dg.AssetCheckSeverity.ERROR,
+        description=said or "No two folds hold the same cutout.",
+        metadata={"num_cutouts": len(duplicates), "candidate_ids": dg.MetadataValue.json(ids)},
+    )  # fmt: skip
+    if said:
+        raise dg.Failure(said, allow_retries=False)
 
 
 def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.assets.leak_check import checked, no_leak
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
 from luna_pipeline.assets.training_config import BaselineConfig
 from luna_pipeline.partitions import TEST_FOLDS
-from luna_pipeline.resources import CutoutCutting
+from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
+    from luna_pipeline.core.evaluation.leaks import LeakReport
     from luna_pipeline.launchers.baselines import FittedBaselines
 
 KINDS = {"python", "scikitlearn"}
@@ -50,6 +52,8 @@ def table_outs(name: str, description: str, *, models: str, kinds: set[str], cod
         kinds=KINDS,
         code_version="2",
     ),
+    deps=["folds"],
+    check_specs=[no_leak("feature_baseline")],
 )
 def feature_baseline(
     context: dg.AssetExecutionContext,
@@ -57,10 +61,10 @@ def feature_baseline(
     cutting: CutoutCutting,
     candidates: Any,
     cutout_index: Any,
-) -> Iterator[dg.Output[Any]]:
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit classifiers of features that tell nodules from other candidates."""
     yield from _fitted(
-        context, config, name="feature_baseline", dataset="cutouts", store=cutting.store, candidates=candidates,
+        context, config, name="feature_baseline", dataset="cutouts", cutting=cutting, candidates=candidates,
         index=cutout_index,
     )  # fmt: skip
 
@@ -76,6 +80,8 @@ def feature_baseline(
         kinds=KINDS,
         code_version="2",
     ),
+    deps=["folds"],
+    check_specs=[no_leak("malignancy_feature_baseline")],
 )
 def malignancy_feature_baseline(
     context: dg.AssetExecutionContext,
@@ -83,31 +89,40 @@ def malignancy_feature_baseline(
     cutting: CutoutCutting,
     candidates: Any,
     cutout_index: Any,
-) -> Iterator[dg.Output[Any]]:
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit classifiers of features that tell malignant nodules from all else."""
     yield from _fitted(
-        context, config, name="malignancy_feature_baseline", dataset="malignant_cutouts", store=cutting.store,
+        context, config, name="malignancy_feature_baseline", dataset="malignant_cutouts", cutting=cutting,
         candidates=candidates, index=cutout_index,
     )  # fmt: skip
 
 
 def _fitted(
     context: dg.AssetExecutionContext, config: BaselineConfig,
-    *, name: str, dataset: str, store: Any, candidates: Any, index: Any,
-) -> Iterator[dg.Output[Any]]:  # fmt: skip
+    *, name: str, dataset: str, cutting: CutoutCutting, candidates: Any, index: Any,
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:  # fmt: skip
     from luna_pipeline.launchers.baselines import fit_feature_baselines
     from luna_pipeline.launchers.scored_models import models_of_baselines
 
-    started = time.perf_counter()
+    started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(
-        index=index, candidates=candidates, store=store, dataset=dataset,
-        split=config.split_of(index, test_fold=int(context.partition_key)),
+        index=index, candidates=candidates, store=cutting.store, dataset=dataset,
+        split=config.split_of(index, test_fold=fold),
         estimators=config.estimators, seed=config.seed,
         on_progress=lambda done, total: context.log.info(f"Features of {done} of {total} candidates."),
     )  # fmt: skip
     seconds = round(time.perf_counter() - started, 2)
+    yield from checked(name, fold, _leaks(fitted, cutting.paths))
     yield dg.Output(fitted.predictions, name, metadata={**_metadata(fitted), "seconds": seconds})
     yield dg.Output(models_of_baselines(fitted), f"{name}_models")
+
+
+def _leaks(fitted: "FittedBaselines", paths: LunaPaths) -> list["LeakReport"]:
+    from luna_pipeline.core.evaluation.leaks import SeenData, leaks_of
+
+    test, folds = fitted.predictions, paths.read_table("folds")
+    seen = [SeenData(model=each.model.name, training_series=each.seen_series) for each in fitted.baselines]
+    return [leaks_of(data, test=test, folds=folds) for data in seen]
 
 
 def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.assets.leak_check import checked, no_leak
 from luna_pipeline.assets.stage_4_baselines import table_outs
 from luna_pipeline.assets.training_config import PredictionConfig
 from luna_pipeline.partitions import TEST_FOLDS
@@ -24,14 +25,6 @@ FORM = (
     "calibrated probability (nan without a calibration); a row a candidate and model. Series that a model was trained "
     "on are refused. Research use only."
 )
-
-
-def no_leak(asset: str) -> dg.AssetCheckSpec:
-    """Describe the check that stops predictions by a model that has seen what it is tested on."""
-    return dg.AssetCheckSpec(
-        "no_leak", asset=asset, blocking=True,
-        description="The models have seen no series, patient and candidate of the test fold.",
-    )  # fmt: skip
 
 
 @dg.multi_asset(
@@ -124,18 +117,12 @@ def _checked(
     asset: str, settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int
 ) -> Iterator[dg.AssetCheckResult]:
     """Tell what was found of leaks, and go no further where there is one."""
+    from luna_pipeline.launchers.folds import read_table
     from luna_pipeline.launchers.leaks import leaks_of_checkpoint
 
     test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
-    reports = [leaks_of_checkpoint(settings, checkpoint, test) for checkpoint in classifiers]
-    lines = [line for report in reports for line in report.lines]
-    yield dg.AssetCheckResult(
-        check_name="no_leak", asset_key=asset, passed=not lines, severity=dg.AssetCheckSeverity.ERROR,
-        description=" ".join(lines or map(str, reports)),
-        metadata={"fold": fold, "leaks": dg.MetadataValue.json(lines)},
-    )  # fmt: skip
-    if lines:
-        raise dg.Failure(" ".join(lines), allow_retries=False)
+    reports = [leaks_of_checkpoint(checkpoint, test, read_table(settings, "folds")) for checkpoint in classifiers]
+    yield from checked(asset, fold, reports)
 
 
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":

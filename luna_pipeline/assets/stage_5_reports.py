@@ -70,22 +70,24 @@ def report(task: Task) -> Any:
     def made(context: dg.AssetExecutionContext, config: DrawsConfig, paths: LunaPaths) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.plots import roc_and_pr_png
         from luna_pipeline.core.evaluation.report import binary_report
-        from luna_pipeline.launchers import evaluation, folds, scores
+        from luna_pipeline.launchers import evaluation, pooling
 
         started, settings = time.perf_counter(), paths.settings
-        pooled = folds.pooled_predictions(settings, task.classifier)
-        for reason in pooled.folds.left_out.values():
+        pooled = pooling.pooled_predictions(settings, task.classifier)
+        left_out = {str(fold): reason for fold, reason in pooled.folds.left_out.items()} | pooled.left_out
+        for reason in left_out.values():
             context.log.warning("Left out: %s", reason)
         table = binary_report(pooled.predictions, num_bootstraps=config.num_bootstraps, seed=config.seed)
-        table.insert(1, "folds", table["model"].map(pooled.titles()))
+        table.insert(1, "folds", pooled.folds.title)
+        table["classifier_versions"] = pooled.folds.versions
         notes = evaluation.log_fold_metrics(settings, pooled)
-        synthetic = scores.is_synthetic(settings)
+        synthetic = settings.is_synthetic
         png = roc_and_pr_png(pooled.predictions, report=table, is_synthetic=synthetic)
         own = table[table["model"] == task.classifier].iloc[0]
         metadata: dict[str, Any] = {
             "auc": float(own["auc"]),
             "average_precision": float(own["average_precision"]),
-            "left_out": dg.MetadataValue.json({str(fold): reason for fold, reason in pooled.folds.left_out.items()}),
+            "left_out": dg.MetadataValue.json(left_out),
             "report": dg.MetadataValue.md(markdown.table(table[SHOWN])),
             "curves": dg.MetadataValue.md(markdown.picture(png, "ROC and PR, research use only")),
         }
@@ -104,11 +106,11 @@ def calibration(task: Task) -> Any:
     )
     def made(paths: LunaPaths) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.calibration_plot import reliability_png
-        from luna_pipeline.launchers import folds, reporting, scores
+        from luna_pipeline.launchers import pooling, reporting
 
         started = time.perf_counter()
-        pooled = folds.pooled_predictions(paths.settings, task.classifier)
-        synthetic = scores.is_synthetic(paths.settings)
+        pooled = pooling.pooled_predictions(paths.settings, task.classifier)
+        synthetic = paths.settings.is_synthetic
         # One diagram an event: those of all models would be too much for a page.
         own = pooled.predictions[pooled.predictions["model"] == task.classifier]
         png = reliability_png(own, is_synthetic=synthetic)
@@ -129,14 +131,14 @@ def subgroups(task: Task) -> Any:
         deps=[*task.deps, "cutout_index", "ct_series"],
     )
     def made(paths: LunaPaths) -> dg.Output[Any]:
-        from luna_pipeline.launchers import folds, reporting, scores
+        from luna_pipeline.launchers import pooling, reporting
 
         started = time.perf_counter()
-        pooled = folds.pooled_predictions(paths.settings, task.classifier)
+        pooled = pooling.pooled_predictions(paths.settings, task.classifier)
         table = reporting.subgroups_of(paths.settings, pooled)
-        own = table[table["model"] == task.classifier].drop(columns="model")
+        own = table[table["model"] == task.classifier].drop(columns=["model", "classifier_versions"])
         metadata = {"subgroups": dg.MetadataValue.md(markdown.table(own))}
-        return dg.Output(table, metadata={**metadata, **_about(pooled, scores.is_synthetic(paths.settings), started)})
+        return dg.Output(table, metadata={**metadata, **_about(pooled, paths.settings.is_synthetic, started)})
 
     return made
 
@@ -152,15 +154,15 @@ def errors(task: Task) -> Any:
     )
     def made(paths: LunaPaths, cutting: CutoutCutting) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.error_sheet import worst_errors
-        from luna_pipeline.launchers import folds, reporting, scores
+        from luna_pipeline.launchers import pooling, reporting
 
         started = time.perf_counter()
-        pooled = folds.pooled_predictions(paths.settings, task.classifier)
+        pooled = pooling.pooled_predictions(paths.settings, task.classifier)
         png = reporting.errors_of(paths.settings, pooled, task.classifier, cutting.store, positives=task.positives)
         metadata = {"montage": dg.MetadataValue.md(markdown.picture(png, "errors, research use only"))}
         own = pooled.predictions[pooled.predictions["model"] == task.classifier]
         table = worst_errors(own).reset_index(drop=True)
-        return dg.Output(table, metadata={**metadata, **_about(pooled, scores.is_synthetic(paths.settings), started)})
+        return dg.Output(table, metadata={**metadata, **_about(pooled, paths.settings.is_synthetic, started)})
 
     return made
 
@@ -177,13 +179,15 @@ def model_cards(task: Task) -> Any:
         deps=[*task.deps, "cutout_index"],
     )
     def made(paths: LunaPaths, cutting: CutoutCutting, **tables: Any) -> dg.Output[Any]:
-        from luna_pipeline.launchers import folds, reporting, scores
+        from luna_pipeline.launchers import pooling, reporting
 
         started = time.perf_counter()
-        pooled = folds.pooled_predictions(paths.settings, task.classifier)
+        pooled = pooling.pooled_predictions(paths.settings, task.classifier)
+        for kind, made_before in tables.items():
+            pooling.check_of_these_folds(made_before, pooled.folds, f"{task.name}_{kind}")
         table = reporting.model_cards(paths.settings, pooled, store=cutting.store, **tables)
         metadata = {"card": dg.MetadataValue.md(str(table["card"].iloc[0]))}
-        return dg.Output(table, metadata={**metadata, **_about(pooled, scores.is_synthetic(paths.settings), started)})
+        return dg.Output(table, metadata={**metadata, **_about(pooled, paths.settings.is_synthetic, started)})
 
     return made
 

@@ -31,16 +31,16 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     `submissions/nodule_classifier/<folds>.csv`. No row where there are no annotations.
     """
     from luna_pipeline.core.evaluation.froc_plot import froc_png
-    from luna_pipeline.launchers import folds, scores
+    from luna_pipeline.launchers import pooling, scores
 
     started, settings = time.perf_counter(), paths.settings
-    pooled = folds.pooled_predictions(settings, "nodule_classifier")
+    pooled = pooling.pooled_predictions(settings, "nodule_classifier")
     official = scores.official_scores(settings, pooled, num_bootstraps=config.num_bootstraps, seed=config.seed)
     for note in [*pooled.folds.left_out.values(), *official.notes]:
         context.log.warning(note)
     submission = scores.write_pooled_submission(settings, pooled, "nodule_classifier")
     scores.note_fold_scores(settings, pooled, "nodule_classifier")
-    synthetic = scores.is_synthetic(settings)
+    synthetic = settings.is_synthetic
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "data": "synthetic phantom" if synthetic else "CT",
@@ -65,12 +65,14 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     is better than the next one (paired draws of scans), parameters, training seconds, candidates a second, MLflow runs.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
-    from luna_pipeline.launchers import folds
+    from luna_pipeline.launchers import pooling
 
     started = time.perf_counter()
-    pooled = folds.pooled_predictions(paths.settings, "nodule_classifier")
-    complete = nodule_report[nodule_report["folds"] == pooled.folds.title]
-    board = ranked(nodule_froc, complete, pooled.models, folds=pooled.folds.title)
+    pooled = pooling.pooled_predictions(paths.settings, "nodule_classifier")
+    for name, table in (("nodule_froc", nodule_froc), ("nodule_report", nodule_report)):
+        pooling.check_of_these_folds(table, pooled.folds, name)
+    board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title)
+    board["classifier_versions"] = pooled.folds.versions
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "best": str(board["model"].iloc[0]),

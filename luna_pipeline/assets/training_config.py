@@ -99,7 +99,9 @@ class ChosenFolds(dg.Config):
         description="Test folds, each trained as a run of its own; default: the first fold of the data. Folds of one "
         "recipe and one cutout index are pooled by `evaluate`, also those that were trained before.",
     )
-    all_folds: bool = Field(default=False, description="Every fold of the data in turn: cross-validation.")
+    all_folds: bool = Field(
+        default=False, description="Where `folds` names none: every fold of the data in turn, cross-validation."
+    )
 
     def of_each_fold(self) -> dict[str, Any]:
         """Return the configuration of each fold's run: all values but the choice of folds."""
@@ -113,7 +115,9 @@ class NoduleFolds(ChosenFolds, NoduleTrainingConfig):
 class AllNoduleFolds(NoduleFolds):
     """The same, for every fold unless told otherwise."""
 
-    all_folds: bool = Field(default=True, description="Every fold of the data in turn: cross-validation.")
+    all_folds: bool = Field(
+        default=True, description="Where `folds` names none: every fold of the data in turn, cross-validation."
+    )
 
 
 class MalignancyFolds(ChosenFolds, MalignancyTrainingConfig):

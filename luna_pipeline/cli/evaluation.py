@@ -30,6 +30,7 @@ def evaluate_froc_command(**options: Any) -> None:
     Each table may be a .csv or a .csv.gz.
     """
     from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables
+    from luna_pipeline.core.evaluation.froc_matching import MAX_MARKS_PER_SCAN
     from luna_pipeline.core.evaluation.official import evaluate_froc
     from luna_pipeline.core.files import write_bytes
 
@@ -44,6 +45,13 @@ def evaluate_froc_command(**options: Any) -> None:
         tables, num_bootstraps=options["num_bootstraps"], seed=options["seed"], is_corrected=is_corrected
     )
     values = result.to_dict()
+    if not values["counts"]["true_positives"] + values["counts"]["false_positives"]:
+        num_given = int(tables.marks["series_instance_uid"].isin(tables.scans).sum())
+        click.echo(
+            f"Warning: {num_given} marks are of listed scans, and none is left after the limit of {MAX_MARKS_PER_SCAN} "
+            "a scan and the excluded findings.",
+            err=True,
+        )
     write_bytes(options["json_file"], json.dumps(values, indent=1).encode())
     if options["plot_file"]:
         from luna_pipeline.core.evaluation.froc_plot import froc_png
@@ -103,6 +111,11 @@ def predict_command(**options: Any) -> None:
     load_extensions()
     with _progress("scoring") as on_batch:
         made = predict(Settings.from_environment(), PredictionRequest(**options), on_batch=on_batch)
+    if made.checkpoint.has_unknown_origin:
+        click.echo(
+            f"Warning: what the weights of {made.checkpoint.name} have seen is not known: scores may test nothing.",
+            err=True,
+        )
     if made.num_seen_series:
         click.echo(
             f"Warning: {made.num_seen_series} of {made.num_series} series were seen in training or validation: their "

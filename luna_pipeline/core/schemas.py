@@ -111,6 +111,8 @@ TABLES = {
             "num_candidates": pa.Column("int64", pa.Check.ge(1)),
             "mlflow_run_id": pa.Column(object, nullable=True),
             "recipe_digest": pa.Column(object, nullable=True),
+            "is_origin_known": pa.Column(bool),
+            "fold_digest": pa.Column(str),
         },
         unique=["model", "fold"],
     ),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.config import DATASETS
-from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
+from luna_pipeline.core.datasets.splits import TrainingSplit, fold_fingerprint, split_index
 from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.evaluation.baselines import importances
 from luna_pipeline.core.models.baselines import FeatureModel
@@ -85,6 +85,7 @@ class FittedBaselines:
         num_candidates: Candidates of ``training``, ``validation`` and ``test``.
         num_undefined: How many candidates lack a feature, by its name; only those that some lack.
         seconds_of_features: Wall time of making all features, once for all baselines.
+        fold_digest: Which candidates were scored, see ``fold_fingerprint``.
     """
 
     baselines: tuple[FeatureBaseline, ...]
@@ -92,6 +93,7 @@ class FittedBaselines:
     num_candidates: dict[str, int]
     num_undefined: dict[str, int]
     seconds_of_features: float
+    fold_digest: str
 
     @property
     def importances(self) -> pd.DataFrame:
@@ -152,6 +154,7 @@ def fit_feature_baselines(
         num_candidates={name: len(part) for name, part in parts.items()},
         num_undefined={str(name): int(count) for name, count in undefined[undefined > 0].items()},
         seconds_of_features=seconds,
+        fold_digest=fold_fingerprint(index, split.test_fold),
     )
 
 

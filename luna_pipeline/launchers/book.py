@@ -70,7 +70,8 @@ def _book_checkpoint(state_file: Path) -> Checkpoint:
         config=TrainingConfig(name=BOOK_NAME, version=BOOK_VERSION, network=network),
         model_state=model_state, optimizer_state={}, scheduler_state={}, epoch=0, num_samples_seen=0,
         best_score=math.nan, rng_state={}, training_series=[], validation_series=[],
-        training_candidate_ids=torch.empty(0, dtype=torch.int64), data_fingerprint="", notes=NOTES,
+        training_candidate_ids=torch.empty(0, dtype=torch.int64), data_fingerprint="",
+        has_unknown_origin=True, notes=NOTES,
     )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def create_cutouts(
     Raises:
         FileNotFoundError: If there are no CTs or tables.
         NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
+        ValueError: If a cutout is in two folds; then they are not indexed.
     """
     receipt = request.receipt(settings)
     if receipt.holds():
@@ -171,11 +172,18 @@ def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> dict[str, str]:
-    """Index the series that have fitting files; return why the others have none."""
+    """Index the series that have fitting files; return why the others have none.
+
+    Raises:
+        ValueError: If a cutout is in two folds; then nothing is written.
+    """
     from luna_pipeline.core.cutouts.index import build_cutout_index
+    from luna_pipeline.core.evaluation.duplicates import said_of_duplicates, same_content_in_two_folds
     from luna_pipeline.core.schemas import write_table
 
     left_out: dict[str, str] = {}
     index = build_cutout_index(service.candidates, folds, service.store, left_out=left_out)
+    if said := said_of_duplicates(same_content_in_two_folds(index, service.store)):
+        raise ValueError(said)
     write_table(settings.tables_dir / "cutout_index.parquet", index)
     return left_out

@@ -7,14 +7,16 @@ from functools import partial
 import pandas as pd
 
 from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.datasets.splits import fold_fingerprint
 from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
 from luna_pipeline.core.evaluation.report import binary_report
 from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.launchers.baselines import labelled, same_test_fold
-from luna_pipeline.launchers.folds import PooledPredictions, own_version, read_current
+from luna_pipeline.launchers.folds import own_version, read_current
 from luna_pipeline.launchers.leaks import seen_data
+from luna_pipeline.launchers.pooling import PooledPredictions
 from luna_pipeline.launchers.scored_models import FoldPredictions, network_facts, scored
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
 from luna_pipeline.settings import Settings
@@ -67,11 +69,14 @@ def predict_test_fold(
     judged.append(scored(lambda: prediction_rows(test, candidates, middle_hu(test, store), model=MIDDLE_HU)))
     if zero_rule_score is not None:
         judged.append(scored(lambda: prediction_rows(test, candidates, zero_rule_score, model=ZERO_RULE)))
+    digest = fold_fingerprint(index, test_fold)
+    tables = [each.models.assign(fold_digest=digest) for each in judged]
     if baselines is not None:
-        judged.append(FoldPredictions(predictions=same_test_fold(baselines.predictions, test), models=baselines.models))
+        judged.append(_same_cutouts(baselines, test, digest))
+        tables.append(baselines.models)
     return FoldPredictions(
         predictions=pd.concat([each.predictions for each in judged], ignore_index=True),
-        models=pd.concat([each.models for each in judged], ignore_index=True),
+        models=pd.concat(tables, ignore_index=True),
     )
 
 
@@ -178,6 +183,16 @@ def log_test_metrics(checkpoint: Checkpoint, report: pd.DataFrame, *, tracking_u
     metrics = [Metric(f"test/{name}", float(row[name]), now_ms, step) for name in TEST_METRICS]
     run.client.log_batch(run.run_id, metrics=metrics)
     run.client.log_text(run.run_id, report.to_csv(index=False), "test/report.csv")
+
+
+def _same_cutouts(baselines: FoldPredictions, test: pd.DataFrame, fold_digest: str) -> FoldPredictions:
+    """Return the judgement of baselines, if they have judged these very cutouts."""
+    same_test_fold(baselines.predictions, test)
+    others = baselines.models.loc[baselines.models["fold_digest"] != fold_digest, "model"]
+    if len(others):
+        msg = f"Baselines and networks must be tested on the same cutouts, got others ({', '.join(others)})."
+        raise ValueError(f"{msg} Materialize `feature_baseline` again with the networks' test fold.")
+    return baselines
 
 
 def _test_rows(index: pd.DataFrame, store: CutoutStore, *, test_fold: int, dataset: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from luna_pipeline.core.datasets.splits import index_fingerprint
+from luna_pipeline.core.evaluation.fold_names import folds_in_words
 from luna_pipeline.core.files import content_of, exists, listing, read_bytes, write_bytes
 from luna_pipeline.settings import Settings
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from luna_pipeline.core.files import AnyPath
     from luna_pipeline.core.training.config import TrainingConfig
 
-PREDICTIONS_OF = {"nodule_classifier": "nodule_predictions", "malignancy_classifier": "malignancy_predictions"}
-MODELS_OF = {"nodule_classifier": "nodule_models", "malignancy_classifier": "malignancy_models"}
 _OWN_VERSION = re.compile(r"-fold\d+(\+\d+)?$")
 _POINTER = re.compile(r"current_(\d+)\.json")
 
@@ -77,29 +76,14 @@ class PooledFolds:
         return [classifier.test_fold for classifier in self.classifiers]
 
     @property
+    def versions(self) -> str:
+        """Versions of the classifiers, by rising fold: what a table of these folds was made of."""
+        return ", ".join(classifier.version for classifier in self.classifiers)
+
+    @property
     def title(self) -> str:
         """What a score of these folds is called: ``folds 0, 1 of 5``, or ``all 10 folds``."""
-        return folds_title(self.folds, self.num_folds)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PooledPredictions:
-    """Scores of pooled folds, each candidate by models that have not seen its fold.
-
-    Attributes:
-        folds: Which folds.
-        predictions: The folds' tables of predictions, one below the other.
-        models: The folds' tables of models, one below the other.
-    """
-
-    folds: PooledFolds
-    predictions: pd.DataFrame
-    models: pd.DataFrame
-
-    def titles(self) -> dict[str, str]:
-        """Return what each model's score is called: one that scored fewer folds says so."""
-        by_model = self.models.groupby("model", sort=False)["fold"]
-        return {str(model): folds_title(folds.tolist(), self.folds.num_folds) for model, folds in by_model}
+        return folds_in_words(self.folds, self.num_folds)
 
 
 def now() -> str:
@@ -113,7 +97,7 @@ def fold_version(version: str, fold: int) -> str:
 
 
 def own_version(settings: Settings, name: str, version: str, *, fold: int) -> str:
-    """Return the version that was trained for this fold (``0.0.1-fold3`` of ``0.0.1``), where there is a complete one.
+    """Return the newest complete build for this fold (``0.0.1-fold3`` of ``0.0.1``, or ``0.0.1-fold3+1``), if any.
 
     Args:
         settings: Where checkpoints lie.
@@ -121,8 +105,11 @@ def own_version(settings: Settings, name: str, version: str, *, fold: int) -> st
         version: Of any fold, or of none; the answer where there is none for this fold.
         fold: The fold left out of training.
     """
-    own = fold_version(version, fold)
-    return own if exists(settings.checkpoints_dir / name / own / "best.pt") else version
+    from luna_pipeline.core.training.checkpoints import CheckpointStore
+
+    store, build = CheckpointStore(settings.checkpoints_dir), re.escape(fold_version(version, fold)) + r"(\+\d+)?"
+    newest_first = reversed([own for own in store.versions(name) if re.fullmatch(build, own)])
+    return next((own for own in newest_first if exists(store.path(name, own))), version)
 
 
 def recipe_digest(config: "TrainingConfig") -> str:
@@ -133,14 +120,6 @@ def recipe_digest(config: "TrainingConfig") -> str:
     start = config.start.version
     places = {"version": "any"} | ({"start.version": _OWN_VERSION.sub("", start)} if start else {})
     return config.with_changes(places).digest
-
-
-def folds_title(folds: Collection[int], num_folds: int) -> str:
-    """Return what a score of these folds is called, of so many in the data."""
-    if len(folds) == num_folds:
-        return f"all {num_folds} folds"
-    names = ", ".join(str(fold) for fold in sorted(folds))
-    return f"{'fold' if len(folds) == 1 else 'folds'} {names} of {num_folds}"
 
 
 def folds_of_data(settings: Settings) -> list[int]:
@@ -158,7 +137,7 @@ def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool)
     Args:
         settings: Where the data are.
         folds: The test folds; none for the first of the data.
-        all_folds: Whether it is all of the data, whatever ``folds`` says.
+        all_folds: Whether none means all of the data instead.
 
     Raises:
         FileNotFoundError: If there is no cutout index yet.
@@ -171,7 +150,7 @@ def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool)
     if unknown := sorted(set(folds) - set(known)):
         msg = f"A held-out fold must exist, got {unknown[0]} of folds {known}. Choose one of them."
         raise ValueError(msg)
-    return known if all_folds else sorted(set(folds)) or known[:1]
+    return sorted(set(folds)) or (known if all_folds else known[:1])
 
 
 def read_current(settings: Settings, asset: str, fold: int) -> CurrentClassifier:
@@ -221,27 +200,6 @@ def pooled_folds(settings: Settings, asset: str) -> PooledFolds:
     )
 
 
-def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
-    """Put the predictions of pooled folds together.
-
-    Args:
-        settings: Where everything lies.
-        asset: The classifier that they are of.
-
-    Raises:
-        FileNotFoundError: If a fold was not predicted.
-        ValueError: If a fold was predicted by another version than the one that counts.
-    """
-    pooled = pooled_folds(settings, asset)
-    models = [_models_of(settings, classifier) for classifier in pooled.classifiers]
-    predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
-    return PooledPredictions(
-        folds=pooled,
-        predictions=pd.concat(predictions, ignore_index=True),
-        models=pd.concat(models, ignore_index=True),
-    )
-
-
 def read_table(settings: Settings, name: str, fold: int | None = None) -> pd.DataFrame:
     """Read a table that an asset made.
 
@@ -259,20 +217,6 @@ def read_table(settings: Settings, name: str, fold: int | None = None) -> pd.Dat
         msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
         raise FileNotFoundError(f"{msg}Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
     return pd.read_parquet(content_of(path))
-
-
-def _models_of(settings: Settings, classifier: CurrentClassifier) -> pd.DataFrame:
-    models = read_table(settings, MODELS_OF[classifier.asset], classifier.test_fold)
-    versions = models.loc[models["model"] == classifier.asset, "version"].tolist()
-    if versions != [classifier.version]:
-        name = PREDICTIONS_OF[classifier.asset]
-        msg = (
-            f"Predictions must be of the classifier that counts, {classifier.version}, got those of "
-            f"{', '.join(map(str, versions)) or 'none'} ({name}). Materialize `{name}` of fold {classifier.test_fold} "
-            "again."
-        )
-        raise ValueError(msg)
-    return models
 
 
 def _reason_to_leave_out(classifier: CurrentClassifier, newest: CurrentClassifier) -> str:

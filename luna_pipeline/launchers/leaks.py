@@ -4,8 +4,6 @@ import pandas as pd
 
 from luna_pipeline.core.evaluation.leaks import LeakReport, SeenData, leaks_of
 from luna_pipeline.core.training.checkpoints import Checkpoint
-from luna_pipeline.launchers.folds import read_table
-from luna_pipeline.settings import Settings
 
 
 def seen_data(checkpoint: Checkpoint) -> SeenData:
@@ -16,15 +14,16 @@ def seen_data(checkpoint: Checkpoint) -> SeenData:
         validation_series=checkpoint.validation_series,
         inherited_series=[*checkpoint.inherited_training_series, *checkpoint.inherited_validation_series],
         training_candidate_ids=checkpoint.training_candidate_ids.numpy(),
+        is_origin_known=not checkpoint.has_unknown_origin,
     )
 
 
-def leaks_of_checkpoint(settings: Settings, checkpoint: Checkpoint, test: pd.DataFrame) -> LeakReport:
+def leaks_of_checkpoint(checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
     """Compare what a classifier has seen with what it is tested on: series, patients, candidates.
 
     Args:
-        settings: Where the table of folds is.
         checkpoint: The classifier.
         test: ``candidate_id``, ``series_instance_uid``, ``fold``.
+        folds: The table of folds.
     """
-    return leaks_of(seen_data(checkpoint), test=test, folds=read_table(settings, "folds"))
+    return leaks_of(seen_data(checkpoint), test=test, folds=folds)

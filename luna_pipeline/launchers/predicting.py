@@ -50,7 +50,7 @@ class Prediction:
         checkpoint: The classifier.
         num_candidates: Rows of the submission.
         num_series: Their series.
-        num_seen_series: Series among them that the classifier has seen in training or validation.
+        num_seen_series: Series among them that the classifier has seen in training or validation, as far as is known.
     """
 
     checkpoint: Checkpoint

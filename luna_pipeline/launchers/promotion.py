@@ -11,11 +11,12 @@ from luna_pipeline.core.evaluation.promotion import Promotion, judge
 from luna_pipeline.core.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.launchers.evaluation import ZERO_RULE
-from luna_pipeline.launchers.folds import PooledPredictions, pooled_predictions, read_table
+from luna_pipeline.launchers.folds import read_table
 from luna_pipeline.launchers.leaks import leaks_of_checkpoint
+from luna_pipeline.launchers.pooling import PooledPredictions, check_of_these_folds, pooled_predictions
 from luna_pipeline.launchers.scores import reference_of
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.mlflow_registry import promote, registered_version_of
+from luna_pipeline.tracking.mlflow_registry import champion_of, promote, registered_version_of
 
 CHAMPION_COLUMNS = {
     "champion": "object",
@@ -29,6 +30,7 @@ CHAMPION_COLUMNS = {
     "probability": "float64",
 }
 NO_CHAMPION = "none"
+CLASSIFIER = "nodule_classifier"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,16 +96,19 @@ def challenge(
         seed: Of the draws.
 
     Raises:
-        ValueError: If no network of the leaderboard was trained here, or is registered in MLflow.
+        ValueError: If the leaderboard is of other classifiers than those that count, none of them is registered in
+            MLflow, or its champion is another one than that of the table.
         TrackerUnavailableError: If MLflow cannot be reached.
     """
-    pooled = pooled_predictions(settings, "nodule_classifier")
+    pooled = pooled_predictions(settings, CLASSIFIER)
+    check_of_these_folds(leaderboard, pooled.folds, "leaderboard")
     challenger = _challenger(settings, leaderboard, pooled)
-    champion = _champion(settings)
+    version = _registered_version(settings, challenger)
+    champion = _champion(settings, challenger_version=version)
     is_zero = pooled.predictions["model"] == ZERO_RULE
     promotion = judge(
         challenger.predictions, pooled.predictions[is_zero] if champion.empty else champion,
-        reference_of=lambda folds: reference_of(settings, sorted(folds)),
+        reference=reference_of(settings, pooled.folds.folds),
         ece_calibrated=calibration_errors(
             challenger.predictions["class"].to_numpy(), challenger.predictions["calibrated"].to_numpy()
         )["ece"],
@@ -115,18 +120,13 @@ def challenge(
     if not promotion.is_granted:
         text = f"{challenger.title} does not become the champion; {standing.champion} stays. {promotion.findings}"
         return _with(standing, is_fine=False, text=text)
-    return _promoted(settings, challenger, standing)
+    return _promoted(settings, challenger, version, standing)
 
 
-def _promoted(settings: Settings, challenger: _Challenger, standing: Outcome) -> Outcome:
-    chosen = challenger.chosen
-    version = registered_version_of(settings.mlflow_tracking_uri, chosen.name, str(chosen.mlflow_run_id))
-    if version is None:
-        msg = f"A champion must be registered in MLflow, got no version of the run {chosen.mlflow_run_id}"
-        raise ValueError(f"{msg} ({challenger.title}). Train it again, or point MLFLOW_TRACKING_URI at its registry.")
+def _promoted(settings: Settings, challenger: _Challenger, version: str, standing: Outcome) -> Outcome:
     tags = {"promoted_over": standing.champion, "promotion": standing.promotion.findings}
-    promote(settings.mlflow_tracking_uri, chosen.name, version, tags=tags)
-    rows = challenger.predictions.assign(champion=challenger.title, registered_version=str(version))
+    promote(settings.mlflow_tracking_uri, CLASSIFIER, version, tags=tags)
+    rows = challenger.predictions.assign(champion=challenger.title, registered_version=version)
     text = f"{challenger.title}, registered version {version}, becomes the champion over {standing.champion}."
     return Outcome(
         promotion=standing.promotion, is_fine=True, text=text,
@@ -138,33 +138,52 @@ def _with(standing: Outcome, *, is_fine: bool, text: str) -> Outcome:
     return Outcome(promotion=standing.promotion, is_fine=is_fine, text=text, predictions=standing.predictions)
 
 
-def _champion(settings: Settings) -> pd.DataFrame:
-    if not exists(settings.tables_dir / "champion.parquet"):
-        return pd.DataFrame(columns=list(CHAMPION_COLUMNS)).astype(CHAMPION_COLUMNS)
-    return read_table(settings, "champion")
+def _registered_version(settings: Settings, challenger: _Challenger) -> str:
+    run_id = str(challenger.chosen.mlflow_run_id)
+    version = registered_version_of(settings.mlflow_tracking_uri, CLASSIFIER, run_id)
+    if version is None:
+        msg = f"A champion must be registered in MLflow, got no version of the run {run_id} ({challenger.title})."
+        raise ValueError(f"{msg} Train it again, or point MLFLOW_TRACKING_URI at its registry.")
+    return version
+
+
+def _champion(settings: Settings, *, challenger_version: str) -> pd.DataFrame:
+    """Return the champion's predictions, which must be those of the version that bears the alias."""
+    rows = pd.DataFrame(columns=list(CHAMPION_COLUMNS)).astype(CHAMPION_COLUMNS)
+    if exists(settings.tables_dir / "champion.parquet"):
+        rows = read_table(settings, "champion")
+    kept = None if rows.empty else str(rows["registered_version"].iloc[0])
+    holder = champion_of(settings.mlflow_tracking_uri, CLASSIFIER)
+    # The challenger itself may bear it: a promotion that was killed before its table was written.
+    if holder not in {kept, challenger_version}:
+        msg = f"The champion must be the version that bears MLflow's alias, got version {holder} there and {kept} in"
+        msg += f" champion.parquet (registered model {CLASSIFIER})."
+        raise ValueError(f"{msg} Give the alias back, or remove both to begin anew.")
+    return rows
 
 
 def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPredictions) -> _Challenger:
-    """Return the best network that was trained here: of others nobody knows what they have seen."""
+    """Return the best nodule classifier, a registered version a fold."""
     store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
-    for model in leaderboard.loc[leaderboard["mlflow_runs"] != "", "model"]:
+    is_own = leaderboard["model"].str.partition(" ")[0] == CLASSIFIER
+    for model in leaderboard.loc[is_own & (leaderboard["mlflow_runs"] != ""), "model"]:
         rows = pooled.models[pooled.models["model"] == model]
-        places = {int(row.fold): store.path(model.partition(" ")[0], str(row.version)) for row in rows.itertuples()}
+        places = {int(row.fold): store.path(CLASSIFIER, str(row.version)) for row in rows.itertuples()}
         checkpoints = {fold: load_checkpoint(path) for fold, path in places.items()}
-        if all(checkpoint.training_series and checkpoint.mlflow_run_id for checkpoint in checkpoints.values()):
+        if checkpoints and all(checkpoint.mlflow_run_id for checkpoint in checkpoints.values()):
             predictions = pooled.predictions[pooled.predictions["model"] == model]
             return _Challenger(model=model, predictions=predictions, checkpoints=checkpoints)
-    msg = f"A champion must be a network that was trained here with MLflow, got {', '.join(leaderboard['model'])}."
-    raise ValueError(f"{msg} Train `nodule_classifier` and evaluate it.")
+    msg = f"A champion must be a {CLASSIFIER} that was trained with MLflow, got {', '.join(leaderboard['model'])}."
+    raise ValueError(f"{msg} Train `{CLASSIFIER}` and evaluate it.")
 
 
 def _leaks(settings: Settings, challenger: _Challenger) -> list[str]:
-    rows = challenger.predictions
+    rows, folds = challenger.predictions, read_table(settings, "folds")
     reports = [
-        leaks_of_checkpoint(settings, checkpoint, rows[rows["fold"] == fold])
+        leaks_of_checkpoint(checkpoint, rows[rows["fold"] == fold], folds)
         for fold, checkpoint in challenger.checkpoints.items()
     ]
-    return [line for report in reports for line in report.lines]
+    return [str(report) for report in reports if not report.is_clean]
 
 
 def _number(value: float) -> float:

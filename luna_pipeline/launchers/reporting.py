@@ -13,10 +13,11 @@ from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart
 from luna_pipeline.core.evaluation.subgroups import subgroup_report
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.launchers.baselines import labelled
-from luna_pipeline.launchers.folds import PooledPredictions, read_table
+from luna_pipeline.launchers.folds import read_table
 from luna_pipeline.launchers.leaks import leaks_of_checkpoint
+from luna_pipeline.launchers.pooling import PooledPredictions
 from luna_pipeline.launchers.scored_models import network_facts
-from luna_pipeline.launchers.scores import is_synthetic, pooled_checkpoints
+from luna_pipeline.launchers.scores import pooled_checkpoints
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import log_model_card, registered_version_of
 from luna_pipeline.tracking.tensorboard_pictures import add_picture
@@ -36,7 +37,8 @@ def subgroups_of(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
     index, catalogue = read_table(settings, "cutout_index"), read_table(settings, "ct_series")
     readable = catalogue[catalogue["is_readable"].astype(bool)]
     series = readable[["series_instance_uid", "spacing_mm", "manufacturer"]]
-    return subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
+    table = subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
+    return table.assign(classifier_versions=pooled.folds.versions)
 
 
 def reliability_of(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +77,7 @@ def errors_of(
         A PNG below 74 kB.
     """
     index = read_table(settings, "cutout_index")
-    options: dict[str, Any] = {"positives": positives, "is_synthetic": is_synthetic(settings)}
+    options: dict[str, Any] = {"positives": positives, "is_synthetic": settings.is_synthetic}
     rows = pooled.predictions[pooled.predictions["model"] == model]
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
         png = error_sheet(rows[rows["fold"] == fold], index, store, **options)
@@ -133,8 +135,10 @@ def _card(
     figures = _figures(own["froc"], _FROC_FIGURES) if "froc" in own else []
     return ModelCard(
         name=checkpoint.name, version=checkpoint.version, registered_version=registered,
-        purpose=PURPOSES[checkpoint.name], is_synthetic=is_synthetic(settings),
-        leaks=str(leaks_of_checkpoint(settings, checkpoint, pooled.predictions.query("fold == @fold"))),
+        purpose=PURPOSES[checkpoint.name], is_synthetic=settings.is_synthetic,
+        leaks=str(leaks_of_checkpoint(
+            checkpoint, pooled.predictions.query("fold == @fold"), read_table(settings, "folds")
+        )),
         num_folds=pooled.folds.num_folds, evaluated_folds=tuple(pooled.folds.folds),
         parts=_parts(settings, checkpoint, store, fold=fold),
         figures=[*figures, *_figures(own["report"], _FIGURES)],
@@ -142,7 +146,7 @@ def _card(
         calibration=CalibrationErrors(
             **{name: float(row[name]) for name in ("brier", "ece", "brier_calibrated", "ece_calibrated")}
         ),
-        subgroups=own["subgroups"].drop(columns="model").to_dict("records"),
+        subgroups=own["subgroups"].drop(columns=["model", "classifier_versions"], errors="ignore").to_dict("records"),
         config_digest=checkpoint.config.digest, data_fingerprint=checkpoint.data_fingerprint,
         num_parameters=network_facts(checkpoint)["num_parameters"], training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id, notes=checkpoint.notes,

@@ -15,7 +15,7 @@ from luna_pipeline.launchers.folds import recipe_digest
 
 MODEL_COLUMNS = (
     "model", "version", "fold", "num_parameters", "training_seconds", "scoring_seconds", "candidates_per_second",
-    "num_candidates", "mlflow_run_id", "recipe_digest",
+    "num_candidates", "mlflow_run_id", "recipe_digest", "is_origin_known", "fold_digest",
 )  # fmt: skip
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
@@ -26,7 +26,8 @@ class FoldPredictions:
 
     Attributes:
         predictions: A row a candidate and model: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
-        models: A row a model: ``MODEL_COLUMNS``. Baselines have no version, MLflow run and recipe.
+        models: A row a model: ``MODEL_COLUMNS``. Baselines have no version, MLflow run and recipe; ``fold_digest`` says
+            which candidates were scored, see ``fold_fingerprint``.
     """
 
     predictions: pd.DataFrame
@@ -56,6 +57,7 @@ def network_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "training_seconds": checkpoint.training_seconds,
         "mlflow_run_id": checkpoint.mlflow_run_id,
         "recipe_digest": recipe_digest(checkpoint.config),
+        "is_origin_known": not checkpoint.has_unknown_origin,
     }
 
 
@@ -68,6 +70,7 @@ def models_of_baselines(fitted: FittedBaselines) -> pd.DataFrame:
             baseline.model.name, int(fold), num_candidates=num_candidates,
             seconds=num_candidates / fitted.candidates_per_second,
             num_parameters=baseline.num_parameters, training_seconds=baseline.training_seconds,
+            fold_digest=fitted.fold_digest,
         )
         for baseline in fitted.baselines
     )  # fmt: skip
@@ -91,5 +94,7 @@ def _model_row(model: str, fold: int, *, num_candidates: int, seconds: float, **
         "num_candidates": num_candidates,
         "mlflow_run_id": None,
         "recipe_digest": None,
+        "is_origin_known": True,
+        "fold_digest": "",
         **facts,
     }

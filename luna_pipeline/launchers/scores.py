@@ -12,7 +12,8 @@ from luna_pipeline.core.evaluation.reference import Reference, read_reference
 from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.files import AnyPath
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
-from luna_pipeline.launchers.folds import PooledPredictions, read_table
+from luna_pipeline.launchers.folds import read_table
+from luna_pipeline.launchers.pooling import PooledPredictions
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
@@ -23,7 +24,7 @@ class OfficialScores:
 
     Attributes:
         results: By model; empty without annotations.
-        table: A row a model, see ``froc_table``.
+        table: A row a model, see ``froc_table``, with ``classifier_versions``.
         notes: What a reader must know, a sentence each.
     """
 
@@ -44,14 +45,12 @@ def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootst
     Raises:
         ValueError: If models have scored different candidates of a fold.
     """
-    reference = reference_of(settings, pooled.folds.folds)
-    predictions, notes = _of_all_folds(pooled)
+    reference, notes = reference_of(settings, pooled.folds.folds), tuple(pooled.left_out.values())
     if reference is None:
         none = "There is no annotations.csv: without nodules to be found there is no FROC."
-        return OfficialScores(results={}, table=froc_table({}, folds=pooled.folds.title), notes=(*notes, none))
-    results = evaluate_models(predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
-    table = froc_table(results, folds=pooled.folds.title)
-    return OfficialScores(results=results, table=table, notes=(*notes, *reference.notes))
+        return OfficialScores(results={}, table=_table({}, pooled), notes=(*notes, none))
+    results = evaluate_models(pooled.predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
+    return OfficialScores(results=results, table=_table(results, pooled), notes=(*notes, *reference.notes))
 
 
 def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
@@ -79,7 +78,7 @@ def note_fold_scores(settings: Settings, pooled: PooledPredictions, model: str) 
 
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
         reference = reference_of(settings, [fold])
-        if reference is None or checkpoint.mlflow_run_id is None:
+        if reference is None or not reference.scans or checkpoint.mlflow_run_id is None:
             continue
         rows = pooled.predictions.query("fold == @fold and model == @model")
         curve = evaluate_models(rows, reference, num_bootstraps=0, seed=0)[model].curve
@@ -90,14 +89,5 @@ def note_fold_scores(settings: Settings, pooled: PooledPredictions, model: str) 
         run.client.log_batch(run.run_id, metrics=metrics)
 
 
-def is_synthetic(settings: Settings) -> bool:
-    """Whether the data are a phantom, which everything that is shown of them must say."""
-    return (settings.data_dir / "phantom.json").exists()
-
-
-def _of_all_folds(pooled: PooledPredictions) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Leave out models that have scored fewer folds: they cannot stand beside the others."""
-    num_folds = pooled.models.groupby("model", sort=False)["fold"].nunique()
-    fewer = sorted(str(model) for model in num_folds.index[num_folds < len(pooled.folds.folds)])
-    notes = [f"{model} has not scored all of these folds, and is left out." for model in fewer]
-    return pooled.predictions[~pooled.predictions["model"].isin(fewer)], tuple(notes)
+def _table(results: dict[str, FrocResult], pooled: PooledPredictions) -> pd.DataFrame:
+    return froc_table(results, folds=pooled.folds.title).assign(classifier_versions=pooled.folds.versions)

@@ -1,19 +1,17 @@
-"""What a finished run is found to be worth, beside its training in TensorBoard: pictures and numbers."""
+"""What a finished run is found to be worth, beside its training in TensorBoard: pictures."""
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 
-def add_picture(folder: Path, png: bytes, *, tag: str, step: int, scalars: Mapping[str, float] | None = None) -> None:
-    """Write a picture, and numbers if there are any, into a run's folder; what is there stays.
+def add_picture(folder: Path, png: bytes, *, tag: str, step: int) -> None:
+    """Write a picture into a run's folder; what is there stays.
 
     Args:
         folder: The run's own folder, ``<home>/tensorboard/<name>/<version>``; made where it is missing.
         png: A PNG, grey or in colours.
         tag: Under which TensorBoard shows it: ``test/errors``.
         step: Training samples that the run had seen, as in all that it wrote itself.
-        scalars: Values by their tags: ``test/auc``.
     """
     import numpy as np
     from PIL import Image
@@ -23,5 +21,3 @@ def add_picture(folder: Path, png: bytes, *, tag: str, step: int, scalars: Mappi
         pixels = np.asarray(image.convert("RGB"))
     with SummaryWriter(str(folder)) as writer:
         writer.add_image(tag, pixels, step, dataformats="HWC")
-        for name, value in (scalars or {}).items():
-            writer.add_scalar(name, value, step)

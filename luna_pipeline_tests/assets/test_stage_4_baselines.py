@@ -22,12 +22,25 @@ def inputs(tmp_path, monkeypatch):
     rating = np.where(index["class"] == 1, np.arange(len(index)) % 2, np.nan)
     index["is_malignant"] = pd.array(rating, dtype="Int8").astype("boolean")
     candidates = index[["candidate_id"]].assign(x_mm=1.0, y_mm=2.0, z_mm=3.0)
+    write_folds(index, patient_of=lambda uid: f"patient of {uid}")
     return {"cutting": CutoutCutting(paths=LunaPaths()), "candidates": candidates, "cutout_index": index}
 
 
-def make(asset, inputs, *, fold: int = 0, **config) -> tuple[dg.Output, dg.Output]:
-    """The predictions of a fold, and the models that made them."""
-    predictions, models = asset(dg.build_asset_context(partition_key=str(fold)), BaselineConfig(**config), **inputs)
+def write_folds(index, *, patient_of) -> None:
+    folds = index.groupby("series_instance_uid", observed=True)["fold"].first().reset_index()
+    path = LunaPaths().settings.tables_dir / "folds.parquet"
+    path.parent.mkdir(exist_ok=True)
+    folds.assign(patient_hash=folds["series_instance_uid"].map(patient_of)).to_parquet(path)
+
+
+def steps_of(asset, inputs, *, fold: int = 0, **config):
+    return asset(dg.build_asset_context(partition_key=str(fold)), BaselineConfig(**config), **inputs)
+
+
+def make(asset, inputs, **options) -> tuple[dg.Output, dg.Output]:
+    """The predictions of a fold, and the models that made them; no leak is in the way."""
+    check, predictions, models = steps_of(asset, inputs, **options)
+    assert (check.check_name, check.passed) == ("no_leak", True)
     return predictions, models
 
 
@@ -62,3 +75,16 @@ def test_the_classifiers_are_chosen_by_name(inputs):
     output, _ = make(feature_baseline, inputs, fold=1, estimators=["logistic_regression"], validation_fold=2)
     assert set(output.value["model"]) == {"logistic_regression"}
     assert set(output.value["fold"]) == {1}
+
+
+@pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])
+def test_a_patient_in_training_and_test_is_told_before_anything_is_handed_out(asset, inputs):
+    # Series 1.0 is of fold 0, 1.1 of fold 1.
+    patients = {"1.0": "ab" * 32, "1.1": "ab" * 32}
+    write_folds(inputs["cutout_index"], patient_of=lambda uid: patients.get(uid, f"patient of {uid}"))
+    steps = steps_of(asset, inputs)
+    check = next(steps)
+    assert not check.passed
+    assert "patient abababababab with series 1.0 of fold 0; logistic_regression" in check.description
+    with pytest.raises(dg.Failure, match="must not be tested on patients that it has seen, got 1"):
+        next(steps)

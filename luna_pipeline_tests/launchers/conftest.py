@@ -86,6 +86,7 @@ def _write_series(store: CutoutStore, number: int) -> pd.DataFrame:
             "series_instance_uid": uid,
             "row": np.arange(CANDIDATES_PER_SERIES),
             "class": labels.astype(np.int8),
+            "is_malignant": pd.array([None] * CANDIDATES_PER_SERIES, dtype="boolean"),
             # The last one is an annotated centre: no detector found it.
             "source": ["candidate"] * 5 + ["annotation"],
             "fold": number % 4,

@@ -12,7 +12,8 @@ from luna_pipeline.core.decisions import Decision
 from luna_pipeline.core.files import sha256_of
 from luna_pipeline.core.training.checkpoints import save_checkpoint
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_test_fold
-from luna_pipeline.launchers.folds import CurrentClassifier, now, pooled_predictions, recipe_digest
+from luna_pipeline.launchers.folds import CurrentClassifier, now, recipe_digest
+from luna_pipeline.launchers.pooling import pooled_predictions
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline_tests.launchers.conftest import Home, make_home
@@ -79,7 +80,7 @@ def _write_luna16(made: Evaluated) -> None:
     table.to_csv(data / "annotations.csv", index=False)
     uids = sorted(rows["series_instance_uid"].unique())
     folds = rows.groupby("series_instance_uid")["fold"].first()
-    made.write_table("cutout_index", home.index.assign(diameter_mm=DIAMETER_MM, is_malignant=pd.NA))
+    made.write_table("cutout_index", home.index.assign(diameter_mm=DIAMETER_MM))
     patients = [f"p{uid}" for uid in uids]
     of_series = {"series_instance_uid": uids, "fold": folds[uids].to_numpy(), "patient_hash": patients}
     made.write_table("folds", pd.DataFrame(of_series).assign(rule="series"))

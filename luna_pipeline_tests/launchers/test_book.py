@@ -38,6 +38,7 @@ def test_the_checkpoint_is_loaded_like_any_other_and_says_where_it_comes_from(se
     loaded = LunaClassificationLauncher(settings.home).load("book_nodule_classifier")
     assert imported.path == settings.checkpoints_dir / "book_nodule_classifier" / "1" / "best.pt"
     assert (loaded.version, loaded.threshold, loaded.training_series) == ("1", 0.5, [])
+    assert loaded.has_unknown_origin
     assert "research use only" in loaded.notes
     assert "trained on LUNA16" in loaded.notes
     assert all(torch.equal(loaded.model_state[name], value) for name, value in import_book_weights(path)[1].items())
@@ -132,6 +133,8 @@ def test_the_books_classifier_is_fine_tuned_for_malignancy(settings, real_data, 
     learned = {name for name, value in tuned.model_state.items() if not torch.equal(value, book.model_state[name])}
     assert learned == {"luna_head.head_linear.weight", "luna_head.head_linear.bias"}
     assert "published nodule classifier" in tuned.notes
+    assert tuned.has_unknown_origin
     start = StartConfig(loader="file", name=tuned.name, version=tuned.version)
     further = launcher.load_fit(config, start=start, **data).checkpoint
     assert (further.config.frozen, further.version) == ("nothing", "0.0.1+1")
+    assert further.has_unknown_origin

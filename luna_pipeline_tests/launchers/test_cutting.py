@@ -195,6 +195,20 @@ def test_files_of_another_request_are_not_taken_for_ones_own(settings):
     assert run(settings)[0].num_cut == 4
 
 
+def test_the_same_ct_in_two_folds_is_refused_before_it_is_indexed(settings):
+    uid = next(settings.data_dir.glob("subset0/*.mhd")).stem
+    for suffix in (".mhd", ".raw"):
+        content = (settings.data_dir / f"subset0/{uid}{suffix}").read_bytes()
+        (settings.data_dir / f"subset1/9.9{suffix}").write_bytes(content.replace(f"{uid}.raw".encode(), b"9.9.raw"))
+    path = settings.data_dir / "candidates_V2.csv"
+    rows = [line for line in path.read_text().splitlines() if line.startswith(uid)]
+    path.write_text(path.read_text() + "".join(f"{row.replace(uid, '9.9')}\n" for row in rows))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"A cutout must be in one fold, got \d+ that are in two: .*series 9.9"):
+            run(settings)
+        assert not (settings.tables_dir / "cutout_index.parquet").exists()
+
+
 def test_folds_that_were_made_before_are_kept(settings):
     run(settings)
     path = settings.tables_dir / "folds.parquet"

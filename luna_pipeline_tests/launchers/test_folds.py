@@ -11,10 +11,8 @@ from luna_pipeline.launchers.folds import (
     CurrentClassifier,
     chosen_folds,
     fold_version,
-    folds_title,
     own_version,
     pooled_folds,
-    pooled_predictions,
     read_current,
     recipe_digest,
     trained_folds,
@@ -43,22 +41,6 @@ def write_table(settings: Settings, place: str, table: pd.DataFrame) -> None:
     table.to_parquet(path)
 
 
-def write_predictions(settings: Settings, classifier: CurrentClassifier, *models: str) -> None:
-    fold = classifier.test_fold
-    write_table(settings, f"nodule_predictions/{fold}", pd.DataFrame({"fold": [fold], "candidate_id": [fold]}))
-    rows = [{"model": ASSET, "version": classifier.version, "fold": fold}]
-    rows += [{"model": model, "version": None, "fold": fold} for model in models]
-    write_table(settings, f"nodule_models/{fold}", pd.DataFrame(rows))
-
-
-@pytest.mark.parametrize(
-    ("folds", "num_folds", "title"),
-    [([0], 5, "fold 0 of 5"), ([1, 0], 5, "folds 0, 1 of 5"), (range(10), 10, "all 10 folds")],
-)
-def test_a_score_of_fewer_folds_says_so(folds, num_folds, title):
-    assert folds_title(list(folds), num_folds) == title
-
-
 def test_a_version_names_its_fold_once():
     assert fold_version("0.0.1", 3) == fold_version("0.0.1-fold3", 3) == fold_version("0.0.1-fold2+4", 3)
     assert fold_version("0.0.1", 3) == "0.0.1-fold3"
@@ -71,6 +53,13 @@ def test_own_version_is_the_folds_where_it_is_complete(settings):
     assert own_version(settings, ASSET, "0.0.1", fold=2) == "0.0.1-fold2"
     assert own_version(settings, ASSET, "0.0.1-fold1", fold=2) == "0.0.1-fold2"
     assert own_version(settings, ASSET, "0.0.1", fold=1) == "0.0.1"
+
+
+def test_own_version_is_the_newest_complete_build(settings):
+    for build in ("0.0.1-fold2", "0.0.1-fold2+2", "0.0.1-fold2+10", "0.0.1-fold20"):
+        write_bytes(settings.checkpoints_dir / ASSET / build / "best.pt", b"")
+    write_bytes(settings.checkpoints_dir / ASSET / "0.0.1-fold2+11/last.pt", b"")
+    assert own_version(settings, ASSET, "0.0.1", fold=2) == "0.0.1-fold2+10"
 
 
 def test_a_recipe_is_the_same_for_each_fold_and_another_with_another_value():
@@ -87,6 +76,7 @@ def test_folds_are_the_first_the_chosen_or_all(settings):
     assert chosen_folds(settings, [], all_folds=False) == [0]
     assert chosen_folds(settings, [2, 1, 2], all_folds=False) == [1, 2]
     assert chosen_folds(settings, [], all_folds=True) == [0, 1, 2]
+    assert chosen_folds(settings, [2, 1], all_folds=True) == [1, 2]
     with pytest.raises(ValueError, match=r"A held-out fold must exist, got 7 of folds \[0, 1, 2\]"):
         chosen_folds(settings, [7], all_folds=False)
     write_table(settings, "cutout_index", pd.DataFrame({"fold": [0]}))
@@ -118,21 +108,3 @@ def test_pooled_is_what_is_like_the_newest(settings, change, reason):
     pooled = pooled_folds(settings, ASSET)
     assert pooled.left_out == ({0: reason} if reason else {})
     assert (pooled.folds, pooled.title) == (([2], "fold 2 of 3") if reason else ([0, 2], "folds 0, 2 of 3"))
-
-
-def test_predictions_are_pooled_and_a_model_of_fewer_folds_says_so(settings):
-    for classifier, models in ((OLD, ["book"]), (NEW, [])):
-        classifier.write(settings)
-        write_predictions(settings, classifier, *models)
-    pooled = pooled_predictions(settings, ASSET)
-    assert pooled.predictions["candidate_id"].tolist() == [0, 2]
-    assert pooled.titles() == {ASSET: "folds 0, 2 of 3", "book": "fold 0 of 3"}
-
-
-def test_predictions_of_another_version_or_none_are_refused(settings):
-    NEW.write(settings)
-    with pytest.raises(FileNotFoundError, match=r"got no 2.parquet .*Materialize `nodule_models` of fold 2 first"):
-        pooled_predictions(settings, ASSET)
-    write_predictions(settings, replace(NEW, version="0.0.0-fold2"))
-    with pytest.raises(ValueError, match=r"0.0.1-fold2, got those of 0.0.0-fold2 .*of fold 2 again"):
-        pooled_predictions(settings, ASSET)

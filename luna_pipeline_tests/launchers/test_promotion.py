@@ -3,15 +3,13 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
 
-from luna_pipeline.core.decisions import Decision
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
-from luna_pipeline.launchers.folds import read_current, read_table
+from luna_pipeline.launchers.folds import pooled_folds, read_current, read_table
 from luna_pipeline.launchers.promotion import challenge
 from luna_pipeline_tests.launchers.evaluated import (
     FOLDS,
@@ -22,12 +20,16 @@ from luna_pipeline_tests.launchers.evaluated import (
 )
 
 __all__ = ["evaluated", "evaluated_source"]
-BOARD = pd.DataFrame({"model": ["gradient_boosting", NODULE_CLASSIFIER], "mlflow_runs": ["", "r0, r1"]})
+
+
+def board_of(evaluated) -> pd.DataFrame:
+    models = {"model": ["gradient_boosting", "book", NODULE_CLASSIFIER], "mlflow_runs": ["", "b", "r0, r1"]}
+    return pd.DataFrame(models).assign(classifier_versions=pooled_folds(evaluated.settings, NODULE_CLASSIFIER).versions)
 
 
 def challenged(evaluated, **options):
     facts = {"max_ece": 0.1, "num_bootstraps": 50, "seed": 0}
-    outcome = challenge(evaluated.settings, BOARD, **{**facts, **options})
+    outcome = challenge(evaluated.settings, board_of(evaluated), **{**facts, **options})
     evaluated.write_table("champion", outcome.predictions)
     return outcome
 
@@ -99,32 +101,36 @@ def rename(evaluated, fold: int) -> None:
     [
         ({"validation_series": ["1.2.0"]}, "1.2.0"),
         ({"inherited_training_series": ["1.2.4"]}, "1.2.4"),
+        ({"training_candidate_ids": "tested"}, "candidates that it has learned from"),
     ],
 )
-def test_a_leak_is_an_error_and_promotes_nobody(evaluated, changes, words):
+def test_what_has_seen_its_test_fold_is_not_even_pooled(evaluated, changes, words):
     evaluated.change_predictions(ranked_perfectly)
+    if changes.get("training_candidate_ids"):
+        tested = read_table(evaluated.settings, "nodule_predictions", 0)["candidate_id"].iloc[:1].to_numpy()
+        changes = {"training_candidate_ids": torch.from_numpy(tested.copy())}
     change_checkpoint(evaluated, 0, **changes)
-    outcome = challenged(evaluated)
-    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["no_leak"], True)
-    assert words in outcome.text
+    with pytest.raises(ValueError, match=words):
+        challenged(evaluated)
     assert alias_of(evaluated) is None
-    assert (outcome.champion, outcome.registered_version, outcome.folds) == ("none", "none", "")
-
-
-def test_a_candidate_that_was_trained_on_is_a_leak(evaluated):
-    evaluated.change_predictions(ranked_perfectly)
-    tested = evaluated.pooled.predictions.query("fold == 1")["candidate_id"].iloc[:1].to_numpy()
-    change_checkpoint(evaluated, 1, training_candidate_ids=torch.from_numpy(tested.copy()))
-    assert failing(challenged(evaluated)) == ["no_leak"]
 
 
 def test_a_patient_in_training_and_test_is_a_leak(evaluated):
     evaluated.change_predictions(ranked_perfectly)
     folds = read_table(evaluated.settings, "folds")
     evaluated.write_table("folds", folds.assign(patient_hash="f" * 64))
+    with pytest.raises(ValueError, match="ffffffffffff"):
+        challenged(evaluated)
+
+
+def test_weights_of_which_nobody_knows_what_they_have_seen_become_no_champion(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    change_checkpoint(evaluated, 0, has_unknown_origin=True)
     outcome = challenged(evaluated)
-    assert failing(outcome) == ["no_leak"]
-    assert "ffffffffffff" in outcome.text
+    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["no_leak"], True)
+    assert "what they have seen is not known" in outcome.text
+    assert (outcome.champion, outcome.registered_version, outcome.folds) == ("none", "none", "")
+    assert alias_of(evaluated) is None
 
 
 def test_without_a_calibration_there_is_no_champion(evaluated):
@@ -134,9 +140,37 @@ def test_without_a_calibration_there_is_no_champion(evaluated):
     assert "there is no calibration" in outcome.text
 
 
-def test_a_network_of_which_nobody_knows_what_it_has_seen_is_passed_over(evaluated):
+def test_a_champion_needs_an_mlflow_run(evaluated):
     for fold in FOLDS:
-        change_checkpoint(evaluated, fold, training_series=[], decision=Decision())
-    with pytest.raises(ValueError, match=r"trained here with MLflow, got gradient_boosting, nodule_classifier"):
+        change_checkpoint(evaluated, fold, mlflow_run_id=None)
+    with pytest.raises(
+        ValueError, match=r"trained with MLflow, got gradient_boosting, book, nodule_classifier\. Train"
+    ):
         challenged(evaluated)
-    assert np.isnan(evaluated.pooled.predictions["calibrated"]).any()
+
+
+def test_a_leaderboard_of_other_classifiers_is_refused(evaluated):
+    board = board_of(evaluated).assign(classifier_versions="0.0.1-fold0")
+    with pytest.raises(ValueError, match=r"0\.0\.1-fold0, 0\.0\.1-fold1, got 0\.0\.1-fold0 \(leaderboard\)"):
+        challenge(evaluated.settings, board, max_ece=0.1, num_bootstraps=5, seed=0)
+
+
+def test_an_alias_that_somebody_else_moved_is_said_and_nothing_is_replaced(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    first = challenged(evaluated)
+    for fold in FOLDS:
+        rename(evaluated, fold)
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    client.delete_registered_model_alias(NODULE_CLASSIFIER, "champion")
+    got = rf"got version None there and {first.registered_version} in champion\.parquet"
+    with pytest.raises(ValueError, match=got):
+        challenge(evaluated.settings, board_of(evaluated), max_ece=0.1, num_bootstraps=5, seed=0)
+    assert alias_of(evaluated) is None
+
+
+def test_a_promotion_that_was_killed_before_its_table_was_written_is_made_again(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    first = challenged(evaluated)
+    (evaluated.settings.tables_dir / "champion.parquet").unlink()
+    again = challenged(evaluated)
+    assert (again.is_fine, again.champion) == (True, first.champion)

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from luna_pipeline.launchers.folds import read_current, read_table
+from luna_pipeline.launchers.folds import read_table
 from luna_pipeline.launchers.scores import (
-    is_synthetic,
     note_fold_scores,
     official_scores,
     reference_of,
@@ -74,10 +73,3 @@ def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
     runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
     assert [run.data.metrics["test/cpm"] for run in runs] == [1.0, 1.0]
     assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == [1.0, 1.0]
-
-
-def test_a_phantom_is_known_by_its_file(evaluated):
-    assert not is_synthetic(evaluated.settings)
-    (evaluated.settings.data_dir / "phantom.json").write_text("{}")
-    assert is_synthetic(evaluated.settings)
-    assert read_current(evaluated.settings, NODULE_CLASSIFIER, 0).version == "0.0.1-fold0"

@@ -122,6 +122,7 @@ def test_what_the_first_weights_have_seen_is_passed_on(launcher, rated, small_co
     tuned = launcher.load_fit(malignancy, start=start, **rated).checkpoint
     assert tuned.inherited_training_series == source.training_series
     assert tuned.inherited_validation_series == source.validation_series
+    assert not tuned.has_unknown_origin
     strange = replace(tuned, training_series=[], validation_series=[])
     assert unseen_fold(strange, rated["index"]) == 0
 

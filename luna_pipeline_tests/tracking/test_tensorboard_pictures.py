@@ -34,15 +34,6 @@ def test_a_picture_comes_back_pixel_by_pixel_at_its_step(tmp_path, pixels):
     assert np.array_equal(found, np.asarray(Image.fromarray(pixels).convert("RGB")))
 
 
-def test_numbers_stand_beside_it_at_the_same_step(tmp_path):
-    add_picture(
-        tmp_path, png_of(NOISE[..., 0]), tag="test/errors", step=640, scalars={"test/auc": 0.75, "test/cpm": 0.5}
-    )
-    events = read_back(tmp_path)
-    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert found == {"test/auc": [(640, 0.75)], "test/cpm": [(640, 0.5)]}
-
-
 def test_what_the_training_wrote_stays(tmp_path):
     handlers = TensorBoardHandlers(tmp_path)
     handlers.log_metrics(LogMetrics(epoch=1, mode=Mode.TRAINING, num_samples_seen=640, values={"loss": 0.5}))

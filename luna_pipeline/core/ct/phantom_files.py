@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.phantom import PhantomConfig, PhantomSeries, make_series
 from luna_pipeline.core.ct.phantom_dicom import write_dicom
+from luna_pipeline.core.ct.phantom_marker import MARKER, UNFINISHED_MARKER
 from luna_pipeline.core.ct.phantom_tables import SeriesRows, tables_of
 from luna_pipeline.core.files import write_bytes
 
 FORMAT_VERSION = 1
-MARKER, UNFINISHED_MARKER = "phantom.json", "phantom.unfinished"
 
 FileFormat: TypeAlias = Literal["metaimage", "dicom"]
 OnSeries: TypeAlias = Callable[[str, int, int], None]

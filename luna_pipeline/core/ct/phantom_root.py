@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from luna_pipeline.core.ct.phantom_files import make_phantom
-
-MARKER = "phantom.json"
+from luna_pipeline.core.ct.phantom_marker import MARKER
 
 
 def ensure_phantom(

@@ -104,6 +104,21 @@ def index_fingerprint(index: pd.DataFrame, *, labels: Sequence[str] = ("class",)
     return digest.hexdigest()
 
 
+def fold_fingerprint(index: pd.DataFrame, fold: int) -> str:
+    """Return the identity of the candidates of a fold as they are scored: which, with what labels, cut how.
+
+    Args:
+        index: The cutout index.
+        fold: The fold.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    rows = index[(index["fold"] == fold) & (index["source"] == "candidate")]
+    rating = rows["is_malignant"].astype("Int8").fillna(-1).astype(np.int64)
+    return index_fingerprint(rows.assign(rating=rating), labels=("class", "rating"))
+
+
 def _check_one_fold_per_series(index: pd.DataFrame) -> None:
     num_folds = index.groupby("series_instance_uid", observed=True)["fold"].nunique(dropna=False)
     if (several := num_folds[num_folds > 1]).size:

@@ -1,6 +1,5 @@
 """Whether one system is better than another on the same scans, or only seems so."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +17,12 @@ class PairedDifference:
         difference: CPM of the first less that of the second, on the scans as they are.
         lower: Lower bound of its 95 % interval.
         upper: Upper bound.
-        share_better: Share of the draws in which the first is better; equal ones count half.
-        num_bootstraps: Draws in which both are defined.
+        num_bootstraps: Draws with a nodule in them, by which the interval is made.
     """
 
     difference: float
     lower: float
     upper: float
-    share_better: float
     num_bootstraps: int
 
     @classmethod
@@ -34,16 +31,13 @@ class PairedDifference:
 
         Args:
             difference: On the scans as they are.
-            first: CPM of one system in each draw (B,); nan where it is not defined.
+            first: Comparable CPM of one system in each draw (B,); nan where there is no nodule.
             second: Of the other one, in the same draws.
         """
         differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
         known = differences[~np.isnan(differences)]
         lower, upper = percentile_interval(known)
-        share_better = float(np.mean((known > 0) + 0.5 * (known == 0))) if known.size else math.nan
-        return cls(
-            difference=difference, lower=lower, upper=upper, share_better=share_better, num_bootstraps=len(known)
-        )
+        return cls(difference=difference, lower=lower, upper=upper, num_bootstraps=len(known))
 
     @property
     def is_better(self) -> bool:
@@ -73,4 +67,5 @@ def paired_difference(first: FrocResult, second: FrocResult) -> PairedDifference
         found = [f"{len(listed)} scans, {number} draws of seed {seed}" for listed, seed, number in draws]
         msg = f"Two systems must be compared on the same draws of the same scans, got {found[0]} and {found[1]}."
         raise ValueError(f"{msg} Evaluate both with one list of scans and one seed.")
-    return PairedDifference.of_draws(first.curve.cpm - second.curve.cpm, first.band.cpm, second.band.cpm)
+    difference = first.curve.comparable_cpm - second.curve.comparable_cpm
+    return PairedDifference.of_draws(difference, first.band.cpm, second.band.cpm)

@@ -10,6 +10,7 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 
+NUM_NAMED = 4
 DUPLICATE_COLUMNS = ("group", "content", "candidate_id", "series_instance_uid", "fold")
 
 
@@ -41,6 +42,20 @@ def same_content_in_two_folds(index: pd.DataFrame, store: CutoutSource) -> pd.Da
     found = found.sort_values(["content", "fold", "series_instance_uid", "candidate_id"], ignore_index=True)
     found.insert(0, "group", found.groupby("content").ngroup() + 1)
     return found.reindex(columns=list(DUPLICATE_COLUMNS))
+
+
+def said_of_duplicates(duplicates: pd.DataFrame) -> str:
+    """Say in one line which cutouts are in two folds, and what to do; empty where none is.
+
+    Args:
+        duplicates: See ``same_content_in_two_folds``.
+    """
+    if duplicates.empty:
+        return ""
+    rows = duplicates.head(NUM_NAMED).itertuples()
+    named = "; ".join(f"{row.candidate_id} (series {row.series_instance_uid}, fold {row.fold})" for row in rows)
+    msg = f"A cutout must be in one fold, got {len(duplicates)} that are in two: {named}."
+    return f"{msg} Remove one of the CTs, or put them into one fold."
 
 
 def _middle_hashes(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.uint64]:

@@ -26,11 +26,13 @@ class FrocCurve:
         fps_per_scan: False positives a scan (P,), rising.
         sensitivity: Share of the nodules that were found (P,), rising.
         threshold: Lowest score that counts (P,), falling; the first is one above the highest score.
+        num_nodules: Nodules there were to be found.
     """
 
     fps_per_scan: NDArray[np.float64]
     sensitivity: NDArray[np.float64]
     threshold: NDArray[np.float64]
+    num_nodules: int
 
     @property
     def sens_at_points(self) -> NDArray[np.float64]:
@@ -41,6 +43,14 @@ class FrocCurve:
     def cpm(self) -> float:
         """Mean sensitivity at the seven rates."""
         return float(self.sens_at_points.mean())
+
+    @property
+    def comparable_cpm(self) -> float:
+        """The same where systems are compared: who finds none of the nodules has 0; nan without nodules alone.
+
+        Officially both are nan. To leave a draw out because nothing was found in it would favour who finds little.
+        """
+        return 0.0 if np.isnan(self.cpm) and self.num_nodules else self.cpm
 
 
 def sensitivity_at(fps_per_scan: tuple[float, ...] | NDArray[np.float64], curve: FrocCurve) -> NDArray[np.float64]:
@@ -74,7 +84,7 @@ def froc_curve(
     labels, scores = is_nodule[is_scored].astype(np.int64), np.asarray(probability, dtype=np.float64)[is_scored]
     if len(scores) == 0:
         nothing = np.array([np.nan])
-        return FrocCurve(np.zeros(1), nothing, nothing)
+        return FrocCurve(np.zeros(1), nothing, nothing, int(is_nodule.sum()))
     with warnings.catch_warnings():
         # One class alone makes a rate nan; what that means here is said by the returned nan and 0.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
@@ -85,7 +95,7 @@ def froc_curve(
     with np.errstate(invalid="ignore"):
         sensitivity = true_positive_rate * num_found / num_nodules if num_nodules else np.full(len(threshold), np.nan)
     threshold = np.where(np.isinf(threshold), scores.max() + 1, threshold)
-    return FrocCurve(np.asarray(fps_per_scan), np.asarray(sensitivity), threshold)
+    return FrocCurve(np.asarray(fps_per_scan), np.asarray(sensitivity), threshold, int(num_nodules))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -141,7 +151,7 @@ class RankedFroc:
         first = thresholds[:1] + 1 if len(thresholds) else np.array([np.nan])
         with np.errstate(invalid="ignore", divide="ignore"):
             fps_per_scan, sensitivity = self._rates(found, wrong, num_nodules)
-        return FrocCurve(fps_per_scan, sensitivity, np.append(first, thresholds))
+        return FrocCurve(fps_per_scan, sensitivity, np.append(first, thresholds), num_nodules)
 
     def _rates(
         self, found: NDArray[np.int64], wrong: NDArray[np.int64], num_nodules: int

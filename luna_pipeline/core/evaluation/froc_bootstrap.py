@@ -23,7 +23,7 @@ class FrocBand:
         mean: Sensitivity at each rate of ``GRID`` (10000,), float32 as in the script.
         lower: Lower bound.
         upper: Upper bound.
-        cpm: CPM of each draw, float64 (B,); nan where a draw has no nodule or finds none.
+        cpm: CPM of each draw, float64 (B,); 0 where none of its nodules is found, nan where it has no nodule.
     """
 
     seed: int
@@ -74,12 +74,12 @@ def froc_band(froc: RankedFroc, *, num_bootstraps: int, seed: int) -> FrocBand:
     for place, draw in enumerate(scan_draws(len(froc.listed), num_bootstraps=num_bootstraps, seed=seed)):
         curve = froc.curve(draw)
         curves[:, place] = sensitivity_at(GRID, curve)
-        cpm[place] = curve.cpm
+        cpm[place] = curve.comparable_cpm
     # In place, because a copy is 40 MB; what is not defined comes last.
     curves.sort(axis=1)
     # Officially one draw without a curve leaves no mean.
     num_defined = int((~np.isnan(cpm)).sum()) if froc.is_corrected else num_bootstraps
     mean = curves[:, :num_defined].mean(axis=1) if num_defined else np.full(len(GRID), np.nan, dtype=np.float32)
     tail = (1.0 - CONFIDENCE) / 2.0
-    lower, upper = (curves[:, math.floor(share * num_bootstraps)] for share in (tail, 1.0 - tail))
+    lower, upper = (curves[:, math.floor(share * num_defined)] for share in (tail, 1.0 - tail))
     return FrocBand(seed=seed, num_bootstraps=num_bootstraps, mean=mean, lower=lower, upper=upper, cpm=cpm)

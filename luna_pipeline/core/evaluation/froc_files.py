@@ -2,11 +2,13 @@
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.clean_csv import unpacked
 from luna_pipeline.core.candidates.csv_tables import SPELLINGS, parse_numbers, read_table
@@ -46,30 +48,32 @@ def read_froc_tables(
 
     Raises:
         FileNotFoundError: If a table is not there.
-        ValueError: If a table lacks a column, or a value is no number.
+        ValueError: If a table lacks a column, or a value of a listed scan is no number.
     """
+    scans = read_scans(series, is_corrected=is_corrected)
     return FrocTables(
-        marks=_read(predictions, "probability"),
-        nodules=read_findings(annotations),
-        excluded=read_findings(excluded),
-        scans=read_scans(series, is_corrected=is_corrected),
+        marks=_read(predictions, "probability", scans),
+        nodules=read_findings(annotations, scans),
+        excluded=read_findings(excluded, scans),
+        scans=scans,
     )
 
 
-def read_findings(path: Path | None) -> pd.DataFrame:
+def read_findings(path: Path | None, scans: Collection[str] | None = None) -> pd.DataFrame:
     """Read nodules or excluded findings: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm``.
 
     Args:
         path: The table, ``.csv`` or ``.csv.gz``; None for none.
+        scans: Whose values count: those of others may be no numbers, and are nan then. None for all.
 
     Raises:
         FileNotFoundError: If the table is not there.
-        ValueError: If it lacks a column, or a value is no number.
+        ValueError: If it lacks a column, or a value that counts is no number.
     """
     if path is None:
         numbers = {name: np.empty(0) for name in (*_POINT.values(), "diameter_mm")}
         return pd.DataFrame({"series_instance_uid": pd.Series(dtype=object), **numbers})
-    return _read(path, "diameter_mm")
+    return _read(path, "diameter_mm", scans)
 
 
 def read_scans(path: Path, *, is_corrected: bool = False) -> list[str]:
@@ -83,7 +87,8 @@ def read_scans(path: Path, *, is_corrected: bool = False) -> list[str]:
         FileNotFoundError: If the list is not there.
     """
     content = unpacked(_there(path)) if path.suffix == ".gz" else _there(path).read_bytes()
-    text = content.decode("utf-8-sig")
+    # As other tables are read: a uid has no such letters, and what is beside it does not count.
+    text = content.decode("utf-8-sig", errors="replace")
     scans = [row[0].strip() for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
     return scans[1:] if is_corrected and scans and scans[0] in SCANS_HEADER else scans
 
@@ -122,16 +127,19 @@ def _said(number: int, what: str) -> list[str]:
     return [f"{number} {what}."] if number else []
 
 
-def _read(path: Path, value: str) -> pd.DataFrame:
+def _read(path: Path, value: str, scans: Collection[str] | None) -> pd.DataFrame:
     table = read_table(_there(path), ("series_instance_uid", *_POINT, value))
-    numbers = {name: _numbers(table, column, path) for column, name in {**_POINT, value: value}.items()}
-    return pd.DataFrame({"series_instance_uid": table["series_instance_uid"], **numbers})
+    uids = table["series_instance_uid"]
+    counts = np.ones(len(table), dtype=np.bool_) if scans is None else uids.isin(set(scans)).to_numpy()
+    numbers = {name: _numbers(table, column, path, counts) for column, name in {**_POINT, value: value}.items()}
+    return pd.DataFrame({"series_instance_uid": uids, **numbers})
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[float]":
+def _numbers(table: pd.DataFrame, column: str, path: Path, counts: NDArray[np.bool_]) -> "pd.Series[float]":
     values, is_number = parse_numbers(table[column])
-    if not is_number.all():
-        row = table[~is_number].iloc[0]
+    is_wrong = ~is_number & counts
+    if is_wrong.any():
+        row = table[is_wrong].iloc[0]
         msg = f"{SPELLINGS[column][0]} must be a number, got {row[column]!r} ({path.name} line {row['line']})."
         raise ValueError(f"{msg} Mend or remove that line.")
     return pd.Series(values, index=table.index)

@@ -25,6 +25,7 @@ LEADERBOARD_COLUMNS = (
     "candidates_per_second",
     "versions",
     "mlflow_runs",
+    "is_origin_known",
 )
 
 
@@ -35,13 +36,14 @@ def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, 
         froc: A row a model, see ``froc_table``; none where there are no annotations.
         report: A row a model, see ``binary_report``: ``model``, ``auc``, ``auc_lower``, ``auc_upper``.
         models: A row a model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
-            ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``.
+            ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``, ``is_origin_known``.
         folds: Which folds these are, in words.
 
     Returns:
         A row a model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM less that of the next model,
         with its 95 % interval over draws of scans; ``better_than_next`` says whether that lies above 0 (null of the
-        last model). ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed of scoring.
+        last model). Where ``is_origin_known`` is false, nobody knows what the weights have seen: no fair row.
+        ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed of scoring.
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])
     scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"}).drop(columns="folds")
@@ -63,6 +65,7 @@ def _facts(model: str, rows: pd.DataFrame) -> dict[str, str | float | int]:
         "candidates_per_second": float(rows["num_candidates"].sum()) / seconds if seconds > 0 else np.nan,
         "versions": ", ".join(rows["version"].dropna().astype(str)),
         "mlflow_runs": ", ".join(rows["mlflow_run_id"].dropna().astype(str)),
+        "is_origin_known": bool(rows["is_origin_known"].all()),
     }
 
 
@@ -70,9 +73,11 @@ def _gain(pair: pd.DataFrame) -> dict[str, bool | float | None]:
     """Compare a model with the next one, if there is one."""
     gain = PairedDifference.of_draws(np.nan, [], [])
     is_better = None
-    if len(pair) == 2 and pair["cpm"].notna().all():
+    # Who finds none of the nodules is compared as 0, though officially that is not defined.
+    cpm = pair["cpm"].mask(pair["cpm"].isna() & (pair["num_nodules"] > 0), 0.0)
+    if len(pair) == 2 and cpm.notna().all():
         draws = [np.asarray(values, dtype=np.float64) for values in pair["cpm_draws"]]
-        gain = PairedDifference.of_draws(float(pair["cpm"].iloc[0] - pair["cpm"].iloc[1]), *draws)
+        gain = PairedDifference.of_draws(float(cpm.iloc[0] - cpm.iloc[1]), *draws)
         is_better = gain.is_better
     return {
         "better_than_next": is_better,

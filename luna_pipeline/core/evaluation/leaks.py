@@ -24,6 +24,8 @@ class SeenData:
         validation_series: Series by which weights, threshold and calibration were chosen.
         inherited_series: Series that the weights it began with have learned from, or by which those were chosen.
         training_candidate_ids: Candidates that its weights have learned from, int64 (N,).
+        is_origin_known: Whether all that its weights have learned from is among these; not where they, or those that
+            they began with, come from elsewhere.
     """
 
     model: str
@@ -31,6 +33,7 @@ class SeenData:
     validation_series: Collection[str] = ()
     inherited_series: Collection[str] = ()
     training_candidate_ids: NDArray[np.int64] = field(default_factory=_no_candidates)
+    is_origin_known: bool = True
 
     @property
     def series(self) -> set[str]:
@@ -47,14 +50,23 @@ class LeakReport:
         num_unknown_patients: Series, seen or tested, whose patient is not known: one without a hash, or that is no
             longer in the table of folds. They may share a patient, which then goes unseen.
         num_series: Series that were looked at, seen or tested.
+        is_origin_known: Whether all that the model has seen could be looked at.
     """
 
     lines: tuple[str, ...]
     num_unknown_patients: int
     num_series: int
+    is_origin_known: bool = True
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is no leak, and nothing at which nobody could look."""
+        return not self.lines and self.is_origin_known
 
     def __str__(self) -> str:
         found = " ".join(self.lines) or "No leak found."
+        if not self.is_origin_known:
+            found += " Its weights come from elsewhere: what they have seen is not known."
         return f"{found} Patients unknown of {self.num_unknown_patients} of {self.num_series} series."
 
     def refuse(self) -> None:
@@ -99,7 +111,10 @@ def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> Leak
         lines.append(_line(seen, "candidates that it has learned from", len(learned), first))
     everything = seen.series | set(fold_of)
     num_unknown = len(everything - set(known["series_instance_uid"]))
-    return LeakReport(lines=tuple(lines), num_unknown_patients=num_unknown, num_series=len(everything))
+    return LeakReport(
+        lines=tuple(lines), num_unknown_patients=num_unknown, num_series=len(everything),
+        is_origin_known=seen.is_origin_known,
+    )  # fmt: skip
 
 
 def _line(seen: SeenData, kind: str, number: int, first: str) -> str:

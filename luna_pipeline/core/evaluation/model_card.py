@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luna_pipeline.core.decisions import Decision
+from luna_pipeline.core.evaluation.fold_names import folds_in_words
 from luna_pipeline.core.thresholds import FIXED_SENSITIVITY
 
 _OUT_OF_SCOPE = "Research use only. Not a medical device: not for diagnosis, screening or any decision about a patient."
@@ -207,16 +208,6 @@ class ModelCard:
         if self.is_synthetic:
             caveats.append("Synthetic data: labels are those of its maker, and nothing follows for patients.")
         return [f"- {caveat}" for caveat in (*caveats, _OUT_OF_SCOPE)]
-
-
-def folds_in_words(folds: Iterable[int], num_folds: int) -> str:
-    """Return ``fold 0 of 5``, ``folds 0, 1 of 5``, ``all 5 folds`` or ``no fold``."""
-    numbers = sorted(set(folds))
-    if not numbers:
-        return "no fold"
-    if len(numbers) == num_folds > 1:
-        return f"all {num_folds} folds"
-    return f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))} of {num_folds}"
 
 
 def _interval(figure: Figure) -> str:

@@ -1,7 +1,7 @@
 """The rule by which a model becomes the champion: better on the same folds, calibrated, and without a leak."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,12 @@ from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.reference import Reference
 
 RULE = (
-    "A model becomes the champion where, on the folds that both have scored on the same candidates, its CPM is higher "
+    "A model becomes the champion where, on the scans of which both have scored the same candidates, its CPM is higher "
     "than the champion's (without one: than the zero rule's) with a 95 % interval of the paired difference over draws "
     "of scans above 0; where its scores, calibrated on validation alone, have an expected calibration error of at most "
     "{max_ece:g} on the test folds; and where it has seen nothing of what it was tested on."
 )
 CHALLENGER, RIVAL = "challenger", "rival"
-
-ReferenceOf = Callable[[Collection[int]], Reference | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ def judge(
     challenger: pd.DataFrame,
     rival: pd.DataFrame,
     *,
-    reference_of: ReferenceOf,
+    reference: Reference | None,
     ece_calibrated: float,
     leaks: Sequence[str],
     max_ece: float,
@@ -80,14 +78,14 @@ def judge(
         challenger: Its predictions, a row a candidate: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
             ``z_mm``, ``fold``, ``probability``.
         rival: The champion's predictions when it became champion; the zero rule's where there is none.
-        reference_of: Returns what predictions of these folds are held against; None without annotations.
+        reference: What predictions of the challenger's folds are held against; None without annotations.
         ece_calibrated: Expected calibration error on the test folds after calibration on validation; nan without one.
         leaks: What the challenger has seen of its test folds, a line each.
         max_ece: The largest error of calibration that is borne.
         num_bootstraps: Draws of scans.
         seed: Of the draws.
     """
-    better = _better(challenger, rival, reference_of, num_bootstraps=num_bootstraps, seed=seed)
+    better = _better(challenger, rival, reference, num_bootstraps=num_bootstraps, seed=seed)
     is_calibrated = not math.isnan(ece_calibrated) and ece_calibrated <= max_ece
     error = "there is no calibration" if math.isnan(ece_calibrated) else f"the error is {ece_calibrated:.4f}"
     return Promotion(
@@ -103,32 +101,35 @@ def judge(
     )  # fmt: skip
 
 
-def shared_folds(one: pd.DataFrame, other: pd.DataFrame) -> list[int]:
-    """Return the folds of which both have scored the same candidates, rising."""
+def shared_series(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Return the series of which both have scored the very same candidates, sorted.
+
+    Each was scored by a model that had not seen it, so folds may have been dealt otherwise in between.
+    """
     ids = [
-        {int(str(fold)): np.sort(rows["candidate_id"].to_numpy()) for fold, rows in part.groupby("fold")}
+        {
+            str(uid): np.sort(rows["candidate_id"].to_numpy())
+            for uid, rows in part.groupby("series_instance_uid", observed=True)
+        }
         for part in (one, other)
     ]
-    return [fold for fold in sorted(set(ids[0]) & set(ids[1])) if np.array_equal(ids[0][fold], ids[1][fold])]
+    return [uid for uid in sorted(set(ids[0]) & set(ids[1])) if np.array_equal(ids[0][uid], ids[1][uid])]
 
 
 def _better(
-    challenger: pd.DataFrame, rival: pd.DataFrame, reference_of: ReferenceOf, *, num_bootstraps: int, seed: int
+    challenger: pd.DataFrame, rival: pd.DataFrame, reference: Reference | None, *, num_bootstraps: int, seed: int
 ) -> Condition:
-    folds = shared_folds(challenger, rival)
-    reference = reference_of(folds) if folds else None
-    if reference is None:
-        lacking = "annotations" if folds else "fold that both have scored on the same candidates"
-        return Condition(name="better", is_met=False, is_blocking=False, finding=f"There is no {lacking}.")
+    series = shared_series(challenger, rival)
+    if reference is None or not set(series) & set(reference.scans):
+        lacking = "are no annotations" if reference is None else "is no scan whose candidates both have scored"
+        finding = f"There {lacking}. Remove champion.parquet and MLflow's alias to begin anew."
+        return Condition(name="better", is_met=False, is_blocking=False, finding=finding)
     both = [
-        part[part["fold"].isin(folds)].assign(model=name) for name, part in ((CHALLENGER, challenger), (RIVAL, rival))
+        part[part["series_instance_uid"].isin(series)].assign(model=name)
+        for name, part in ((CHALLENGER, challenger), (RIVAL, rival))
     ]
-    results = evaluate_models(pd.concat(both), reference, num_bootstraps=num_bootstraps, seed=seed)
+    shared = reference.of_scans(series)
+    results = evaluate_models(pd.concat(both), shared, num_bootstraps=num_bootstraps, seed=seed)
     gain = paired_difference(results[CHALLENGER], results[RIVAL])
-    where = f"folds {', '.join(map(str, folds))}"
-    return Condition(
-        name="better",
-        is_met=gain.is_better,
-        is_blocking=False,
-        finding=f"CPM {gain} on {where}, {len(reference.scans)} scans.",
-    )
+    where = f"on {len(shared.scans)} scans of which both have scored the same candidates"
+    return Condition(name="better", is_met=gain.is_better, is_blocking=False, finding=f"CPM {gain} {where}.")

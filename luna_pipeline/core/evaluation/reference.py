@@ -1,7 +1,7 @@
 """What predictions of folds are held against: LUNA16's own tables, cut down to the scans of these folds."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +33,11 @@ class Reference:
         """Return what is evaluated for the predictions of one model: candidates are its marks."""
         return FrocTables(marks=predictions, nodules=self.nodules, excluded=self.excluded, scans=self.scans)
 
+    def of_scans(self, series: Collection[str]) -> "Reference":
+        """Return the reference of some of the scans."""
+        wanted = set(series)
+        return replace(self, scans=[uid for uid in self.scans if uid in wanted])
+
 
 def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection[int]) -> Reference | None:
     """Read LUNA16's tables for some folds.
@@ -55,12 +60,12 @@ def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection
         return None
     excluded, listed = (find_table(data_root, names) for names in (EXCLUDED_FILES, SCAN_FILES))
     fold_of = folds.set_index("series_instance_uid")["fold"]
-    here = fold_of.index[fold_of.isin(list(of_folds))]
+    here = set(fold_of.index[fold_of.isin(list(of_folds))])
     rows = read_scans(listed, is_corrected=True) if listed else sorted(here)
-    scans = [uid for uid in rows if uid in set(here)]
+    scans = [uid for uid in rows if uid in here]
     notes = [] if excluded else ["There is no annotations_excluded.csv: marks on such findings are false positives."]
     if listed:
-        notes += _number_of(sorted(set(here) - set(rows)), "series of the folds are not in seriesuids.csv: left out")
+        notes += _number_of(sorted(here - set(rows)), "series of the folds are not in seriesuids.csv: left out")
         notes += _number_of(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
     return Reference(
         nodules=read_findings(annotations), excluded=read_findings(excluded), scans=scans, notes=tuple(notes)

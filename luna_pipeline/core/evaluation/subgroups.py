@@ -40,7 +40,8 @@ def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series:
         A row a model, kind and group that occurs, with ``SUBGROUP_COLUMNS``. ``diameter`` and ``texture`` part the
         nodules: their AUC is that of the group's nodules against all candidates without one, which are a group
         themselves. ``slice_thickness`` and ``manufacturer`` part all candidates. Sensitivity and specificity are at
-        ``threshold``. What is not defined is nan, what is not known is the group ``unknown``.
+        ``threshold``. What is not defined is nan, what is not known is the group ``unknown``; a kind of which nothing
+        is known, such as a texture that no table has, is left out.
 
     Raises:
         ValueError: If the predictions or one of the tables cannot be used.
@@ -51,11 +52,12 @@ def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series:
         _keyed(nodules, "candidate_id", "diameter_mm"),
         _keyed(series, "series_instance_uid", "spacing_mm"),
     )
+    known = [kind for kind in groups.columns if not groups[kind].isin([UNKNOWN, NO_NODULE]).all()]
     is_called = pd.Series(called(predictions), index=groups.index)
     rows = []
     table = predictions.reset_index(drop=True).assign(is_called=is_called)
     for model, of_model in table.groupby("model", sort=False, observed=True):
-        for kind in groups.columns:
+        for kind in known:
             group_of = groups.loc[of_model.index, kind]
             rows += [{"model": str(model), "kind": kind, **row} for row in _rows(of_model, group_of)]
     return pd.DataFrame(rows, columns=list(SUBGROUP_COLUMNS))

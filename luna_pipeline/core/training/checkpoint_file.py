@@ -53,6 +53,8 @@ class Checkpoint:
         inherited_training_series: Series that the weights it began with have learned from, sorted.
         inherited_validation_series: Series by which those were chosen, sorted.
         data_fingerprint: Identity of the training and validation data.
+        has_unknown_origin: Whether its weights, or those that they began with, were trained elsewhere, on data of which
+            nothing is known here.
         mlflow_run_id: The run in MLflow, where there is one.
         notes: What a user of the weights should know, in sentences; empty where there is nothing.
     """
@@ -77,6 +79,7 @@ class Checkpoint:
     epochs_without_rise: int = 0
     inherited_training_series: list[str] = field(default_factory=list)
     inherited_validation_series: list[str] = field(default_factory=list)
+    has_unknown_origin: bool = False
     mlflow_run_id: str | None = None
     notes: str = ""
 
@@ -186,7 +189,12 @@ def _as_format_3(entries: dict[str, Any]) -> dict[str, Any]:
     if "threshold" not in entries:
         return entries
     threshold = entries.pop("threshold")
-    return {**entries, "decision": Decision.at(threshold).to_dict(), "training_seconds": math.nan}
+    # Imported weights have learned from no series of ours, and pass none on.
+    begins_elsewhere = bool(entries["config"]["start"]["name"]) and not entries["inherited_training_series"]
+    return {
+        **entries, "decision": Decision.at(threshold).to_dict(), "training_seconds": math.nan,
+        "has_unknown_origin": not entries["training_series"] or begins_elsewhere,
+    }  # fmt: skip
 
 
 def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:

@@ -189,5 +189,6 @@ def _inherited(source: Checkpoint | None) -> dict[str, Any]:
     return {
         "inherited_training_series": sorted({*source.training_series, *source.inherited_training_series}),
         "inherited_validation_series": sorted({*source.validation_series, *source.inherited_validation_series}),
+        "has_unknown_origin": source.has_unknown_origin,
         "notes": f"Began with the weights of {source.name} {source.version}. {source.notes}".strip(),
     }

@@ -22,7 +22,7 @@ def evaluated(gain: float, *, scans=SCANS, num_bootstraps=100, seed=0):
 
 def test_a_system_is_neither_better_nor_worse_than_itself():
     itself = paired_difference(evaluated(0.2), evaluated(0.2))
-    assert (itself.difference, itself.lower, itself.upper, itself.share_better) == (0, 0, 0, 0.5)
+    assert (itself.difference, itself.lower, itself.upper) == (0, 0, 0)
     assert not itself.is_better
 
 
@@ -33,7 +33,6 @@ def test_a_clearly_better_system_is_better_and_the_other_way_round_is_not():
     assert not backward.is_better
     assert (forward.lower, forward.upper) == pytest.approx((-backward.upper, -backward.lower))
     assert forward.difference == pytest.approx(better.curve.cpm - worse.curve.cpm)
-    assert (forward.share_better, backward.share_better) == (1.0, 0.0)
 
 
 def test_the_interval_is_that_of_the_differences_and_not_of_the_two():
@@ -59,3 +58,21 @@ def test_other_draws_are_refused(change, got):
 def test_without_draws_nothing_is_compared():
     with pytest.raises(ValueError, match="by draws of scans, got a result without"):
         paired_difference(evaluated(0.2), evaluated(0.2, num_bootstraps=0))
+
+
+def test_a_draw_in_which_nothing_is_found_counts_and_one_without_a_nodule_does_not():
+    # Both find the nodule of the first scan alone, one of them behind false positives.
+    nodules = [(scan, 0, 0, 0, 10) for scan in SCANS]
+    wrong = [(scan, 90, 0, 0, 0.5) for scan in SCANS]
+    results = [
+        evaluate_froc(froc_tables([("S0", 0, 0, 0, score), *wrong], nodules, scans=SCANS), num_bootstraps=200)
+        for score in (0.9, 0.1)
+    ]
+    gain = paired_difference(*results)
+    assert gain.num_bootstraps == 200
+    assert (gain.lower, gain.is_better) == (0.0, False)
+    empty = evaluate_froc(froc_tables(wrong, nodules[:1], scans=SCANS), num_bootstraps=200)
+    assert np.isnan(empty.curve.cpm)
+    assert empty.curve.comparable_cpm == 0.0
+    assert 0 < int(np.isnan(empty.band.cpm).sum()) < 200
+    assert set(empty.band.cpm[~np.isnan(empty.band.cpm)]) == {0.0}

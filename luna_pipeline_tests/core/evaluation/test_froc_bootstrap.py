@@ -70,7 +70,9 @@ def test_officially_one_draw_without_a_curve_leaves_no_mean_and_corrected_it_is_
     assert np.isnan(official.cpm).any()
     assert np.isnan(official.mean).all()
     corrected = froc_band(RankedFroc.of(samples, is_corrected=True), num_bootstraps=50, seed=0)
-    assert corrected.mean.tolist() == [1.0] * len(GRID)
+    assert np.isnan(corrected.cpm).any()
+    for values in (corrected.mean, corrected.lower, corrected.upper):
+        assert values.tolist() == [1.0] * len(GRID)
 
 
 def test_there_is_at_least_one_draw():

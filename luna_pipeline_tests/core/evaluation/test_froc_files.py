@@ -2,9 +2,10 @@
 
 import gzip
 
+import numpy as np
 import pytest
 
-from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables, read_scans
+from luna_pipeline.core.evaluation.froc_files import check_marks, read_findings, read_froc_tables, read_scans
 from luna_pipeline.core.evaluation.official import evaluate_froc
 
 FINDINGS = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
@@ -80,6 +81,27 @@ def test_a_score_that_is_not_finite_is_refused(files, value):
 def test_a_score_of_another_scan_may_be_anything(files):
     files["predictions"].write_text(MARKS + "A,1,2,3,0.9\nZ,1,2,3,nan\n")
     assert read(files)[1] == ["1 marks are of series that are not listed, and ignored."]
+
+
+@pytest.mark.parametrize("name", ["annotations", "excluded", "predictions"])
+def test_a_value_of_another_scan_need_not_be_a_number(files, name):
+    files[name].write_text(files[name].read_text() + "Z,x,2,3,\n")
+    assert counts(files) == (1, 1, 0)
+    files["series"].write_text("A\nB\nZ\n")
+    with pytest.raises(ValueError, match=rf"coordX must be a number, got 'x' \({name}.csv line"):
+        read(files)
+
+
+def test_findings_without_a_list_of_scans_are_numbers_all(files):
+    files["annotations"].write_text(FINDINGS + "Z,1,2,3,x\n")
+    with pytest.raises(ValueError, match="diameter_mm must be a number, got 'x'"):
+        read_findings(files["annotations"])
+    assert np.isnan(read_findings(files["annotations"], ["A"])["diameter_mm"]).all()
+
+
+def test_a_list_of_scans_in_another_encoding_is_read(files):
+    files["series"].write_bytes("A,größer\nB\n".encode("latin-1"))
+    assert read(files)[0].scans == ["A", "B"]
 
 
 @pytest.mark.parametrize("column", ["probability", "coordX", "seriesuid"])

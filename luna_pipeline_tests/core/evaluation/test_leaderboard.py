@@ -34,7 +34,7 @@ def predictions_of(model: str, *, share_right: float) -> pd.DataFrame:
 def facts(model: str, **values) -> dict:
     return {
         "model": model, "version": "0.0.1-fold0", "num_parameters": 10, "training_seconds": 5.0,
-        "scoring_seconds": 2.0, "num_candidates": 80, "mlflow_run_id": "r0", **values,
+        "scoring_seconds": 2.0, "num_candidates": 80, "mlflow_run_id": "r0", "is_origin_known": True, **values,
     }  # fmt: skip
 
 
@@ -95,6 +95,24 @@ def test_facts_are_summed_over_folds(parts):
     assert (good["num_parameters"], good["training_seconds"], good["candidates_per_second"]) == (10, 12.0, 160 / 8)
     assert (good["versions"], good["mlflow_runs"]) == ("0.0.1-fold0, 0.0.1-fold1", "r0, r1")
     assert board.loc["poor", "mlflow_runs"] == ""
+    assert board["is_origin_known"].all()
+
+
+def test_a_row_says_where_nobody_knows_what_the_weights_have_seen(parts):
+    _, (froc, report, models) = parts
+    models = models.assign(is_origin_known=models["version"] != "0.0.1-fold1")
+    board = leaderboard(froc, report, models, folds=FOLDS).set_index("model")
+    assert board["is_origin_known"].to_dict() == {"good": False, "fair": True, "poor": True}
+
+
+def test_who_finds_nothing_at_all_is_worse_than_who_finds_something(parts):
+    _, (froc, report, models) = parts
+    nothing = froc.set_index("model")
+    nothing.loc["poor", "cpm"] = np.nan
+    nothing.at["poor", "cpm_draws"] = [0.0] * 200
+    board = leaderboard(nothing.reset_index(), report, models, folds=FOLDS).set_index("model")
+    assert board.loc["fair", "better_than_next"] is True
+    assert board.loc["fair", "cpm_gain"] == pytest.approx(board.loc["fair", "cpm"])
 
 
 def test_better_than_the_next_is_said_only_where_other_scans_would_not_change_it(parts):

@@ -1,5 +1,7 @@
 """A leak cannot get past: series, patients and candidates, each on its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,3 +90,12 @@ def test_a_seen_series_that_is_in_no_fold_any_more_still_leaks_as_a_series():
     gone = FOLDS[FOLDS["series_instance_uid"] != "1.1"]
     (line,) = leaks(training_series=["1.1"], folds=gone).lines
     assert "series that it has seen, got 1" in line
+
+
+def test_where_weights_come_from_elsewhere_nobody_can_say_that_there_is_no_leak():
+    test = FOLDS.assign(candidate_id=range(len(FOLDS)))
+    seen = SeenData(model="book 1", training_series=[], is_origin_known=False)
+    report = leaks_of(seen, test=test, folds=FOLDS)
+    assert (report.lines, report.is_clean) == ((), False)
+    assert "what they have seen is not known" in str(report)
+    assert leaks_of(replace(seen, is_origin_known=True), test=test, folds=FOLDS).is_clean

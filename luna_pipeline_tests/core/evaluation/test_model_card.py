@@ -9,7 +9,7 @@ import pytest
 
 from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.evaluation.leaks import LeakReport
-from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard, folds_in_words
+from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
 
 CARD = ModelCard(
     name="nodule_classifier",
@@ -144,17 +144,3 @@ def test_no_card_ever_says_nan(value):
         subgroups=[{"group": "x", "auc": value}],
     )  # fmt: skip
     assert "nan" not in card.to_markdown()
-
-
-@pytest.mark.parametrize(
-    ("folds", "num_folds", "words"),
-    [
-        ((0,), 5, "fold 0 of 5"),
-        ((3, 1, 1), 5, "folds 1, 3 of 5"),
-        ((0, 1), 2, "all 2 folds"),
-        ((0,), 1, "fold 0 of 1"),
-        ((), 5, "no fold"),
-    ],
-)
-def test_folds_in_words(folds, num_folds, words):
-    assert folds_in_words(folds, num_folds) == words

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.evaluation.promotion import judge, shared_folds
+from luna_pipeline.core.evaluation.promotion import judge, shared_series
 from luna_pipeline_tests.core.evaluation.test_leaderboard import REFERENCE, predictions_of
 
 
@@ -15,7 +15,7 @@ def of_fold(share_right: float, *, fold: int = 0) -> pd.DataFrame:
 
 def judged(challenger, rival, **changes):
     facts = {"ece_calibrated": 0.02, "leaks": [], "max_ece": 0.05, "num_bootstraps": 100, "seed": 0}
-    return judge(challenger, rival, reference_of=lambda _folds: REFERENCE, **{**facts, **changes})
+    return judge(challenger, rival, reference=REFERENCE, **{**facts, **changes})
 
 
 def is_met(promotion) -> dict[str, bool]:
@@ -27,7 +27,7 @@ def test_better_calibrated_and_without_a_leak_becomes_champion():
     assert is_met(promotion) == {"no_leak": True, "calibrated": True, "better": True}
     assert promotion.is_granted
     assert not promotion.is_error
-    assert "on folds 0, 20 scans" in promotion.findings
+    assert "on 20 scans of which both have scored the same candidates" in promotion.findings
 
 
 @pytest.mark.parametrize("rival", [0.9, 0.88, 1.0])
@@ -57,20 +57,33 @@ def test_the_limit_of_calibration_belongs_to_it():
     assert is_met(judged(of_fold(0.9), of_fold(0.1), ece_calibrated=0.05))["calibrated"]
 
 
-def test_only_folds_with_the_same_candidates_are_compared():
-    one = pd.concat([of_fold(0.9), of_fold(0.9, fold=1), of_fold(0.9, fold=2)])
-    other = pd.concat([of_fold(0.9, fold=2), of_fold(0.9, fold=1).iloc[1:], of_fold(0.9, fold=3)])
-    assert shared_folds(one, other) == [2]
+def test_only_scans_with_the_same_candidates_are_compared_whatever_their_fold():
+    one, other = of_fold(0.9), of_fold(0.1, fold=3)
+    lacking = other[(other["series_instance_uid"] != "S00") | (other["x_mm"] != 0)]
+    assert shared_series(one, lacking[lacking["series_instance_uid"] != "S19"]) == [f"S{n:02d}" for n in range(1, 19)]
+    assert "on 19 scans of which" in judged(one, lacking).findings
+    assert is_met(judged(one, lacking))["better"]
 
 
-def test_without_a_common_fold_or_annotations_nobody_is_better():
-    apart = judged(of_fold(0.9), of_fold(0.1, fold=1))
-    assert "There is no fold that both have scored" in apart.findings
-    blind = judge(
-        of_fold(0.9), of_fold(0.1), reference_of=lambda _folds: None, ece_calibrated=0.0, leaks=[], max_ece=0.05,
-        num_bootstraps=10, seed=0,
-    )  # fmt: skip
-    assert "There is no annotations" in blind.findings
+def test_who_finds_nothing_because_of_ties_is_beaten_all_the_same():
+    # As the zero rule at LUNA16's size: more than 100 candidates of a scan share one score, and all of them go.
+    ties = pd.concat([of_fold(0.9).assign(probability=0.4)] * 30, ignore_index=True)
+    many = ties.assign(candidate_id=range(len(ties)))
+    first = many.groupby("series_instance_uid").head(1).index
+    perfect = many.assign(probability=0.1)
+    perfect.loc[first, "probability"] = 0.9
+    perfect["probability"] += perfect["candidate_id"] * 1e-6
+    promotion = judged(perfect, many)
+    assert is_met(promotion)["better"], promotion.findings
+    assert not is_met(judged(many, perfect))["better"]
+
+
+def test_without_a_common_scan_or_annotations_nobody_is_better():
+    apart = judged(of_fold(0.9), of_fold(0.1).iloc[1:0])
+    assert "There is no scan whose candidates both have scored. Remove champion.parquet" in apart.findings
+    blind = judge(of_fold(0.9), of_fold(0.1), reference=None, ece_calibrated=0.0, leaks=[], max_ece=0.05,
+                  num_bootstraps=10, seed=0)  # fmt: skip
+    assert "There are no annotations" in blind.findings
     assert not apart.is_granted
     assert not blind.is_granted
 

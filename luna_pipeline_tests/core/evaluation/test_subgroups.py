@@ -62,8 +62,6 @@ def test_bands_of_diameters_begin_with_their_edge(diameter_mm, band):
         (2.0, "> 1.25 to 2 mm"),
         (2.5, "> 2 to 2.5 mm"),
         (2.51, "> 2.5 mm"),
-        (math.nan, "unknown"),
-        (None, "unknown"),
         ((0.7, 0.7, 2.5), "> 2 to 2.5 mm"),
         (np.array([0.7, 0.7, 5.0]), "> 2.5 mm"),
     ],
@@ -71,6 +69,12 @@ def test_bands_of_diameters_begin_with_their_edge(diameter_mm, band):
 def test_bands_of_slices_end_with_their_edge_and_go_by_the_third_axis(spacing_mm, band):
     series = SERIES.assign(spacing_mm=[spacing_mm] * 3)
     assert rows_of("slice_thickness", series=series).index.tolist() == [band]
+
+
+@pytest.mark.parametrize("spacing_mm", [math.nan, None])
+def test_a_spacing_that_is_missing_is_unknown(spacing_mm):
+    series = SERIES.astype(object).assign(spacing_mm=[spacing_mm, 1.25, 2.5])
+    assert rows_of("slice_thickness", series=series).index.tolist() == ["<= 1.25 mm", "> 2 to 2.5 mm", "unknown"]
 
 
 def test_slices_part_all_candidates():
@@ -98,15 +102,17 @@ def test_what_is_not_known_is_a_group_of_its_own_and_comes_last():
     assert rows["num_candidates"].tolist() == [1, 1, 1, 3]
 
 
-def test_columns_that_are_not_there_are_unknown():
-    assert rows_of("manufacturer")["num_candidates"].to_dict() == {"unknown": 6}
-    assert rows_of("texture")["num_candidates"].to_dict() == {"unknown": 3, "no nodule": 3}
+def test_a_kind_of_which_nothing_is_known_is_left_out():
+    report = subgroup_report(predictions(), nodules=NODULES, series=SERIES.assign(manufacturer=None))
+    assert report["kind"].unique().tolist() == ["diameter", "slice_thickness"]
+    nothing = subgroup_report(predictions(), nodules=NODULES.iloc[:0], series=SERIES.iloc[:0])
+    assert (len(nothing), tuple(nothing.columns)) == (0, SUBGROUP_COLUMNS)
 
 
 def test_candidates_and_series_that_the_tables_do_not_have_are_unknown():
-    nodules, series = NODULES.iloc[:0], SERIES.iloc[:0]
-    assert rows_of("diameter", nodules=nodules, series=series).index.tolist() == ["unknown", "no nodule"]
-    assert rows_of("slice_thickness", nodules=nodules, series=series).index.tolist() == ["unknown"]
+    nodules, series = NODULES.iloc[:1], SERIES.iloc[:1]
+    assert rows_of("diameter", nodules=nodules).index.tolist() == ["8 to < 15 mm", "unknown", "no nodule"]
+    assert rows_of("slice_thickness", series=series)["num_candidates"].to_dict() == {"> 2.5 mm": 1, "unknown": 5}
 
 
 def test_models_come_one_after_the_other():

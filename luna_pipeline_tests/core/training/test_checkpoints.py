@@ -169,7 +169,7 @@ def test_a_file_of_format_2_has_its_one_threshold_and_no_calibration(tmp_path):
     path = save(tmp_path / "best.pt")
 
     def as_it_was(content):
-        del content["decision"], content["training_seconds"]
+        del content["decision"], content["training_seconds"], content["has_unknown_origin"]
         content.update(format_version=2, threshold=0.25)
 
     rewrite(path, as_it_was)
@@ -177,8 +177,32 @@ def test_a_file_of_format_2_has_its_one_threshold_and_no_calibration(tmp_path):
     assert (read.threshold, read.decision) == (0.25, Decision.at(0.25))
     assert math.isnan(read.training_seconds)
     rewrite(path, lambda content: content.pop("threshold"))
-    with pytest.raises(CheckpointError, match="got other decision, training_seconds"):
+    with pytest.raises(CheckpointError, match="got other decision, has_unknown_origin, training_seconds"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("series", "start", "inherited", "is_unknown"),
+    [
+        (["1.2"], None, [], False),
+        # Imported weights, and a run that began with them.
+        ([], None, [], True),
+        (["1.2"], "book_nodule_classifier", [], True),
+        (["1.2"], "nodule_classifier", ["1.3"], False),
+    ],
+)
+def test_of_a_file_of_format_2_it_is_known_whether_its_weights_come_from_elsewhere(
+    tmp_path, series, start, inherited, is_unknown
+):
+    path = save(tmp_path / "best.pt")
+
+    def as_it_was(content):
+        del content["decision"], content["training_seconds"], content["has_unknown_origin"]
+        content.update(format_version=2, threshold=0.25, training_series=series, inherited_training_series=inherited)
+        content["config"]["start"] |= {"name": start, "version": start and "1"}
+
+    rewrite(path, as_it_was)
+    assert load_checkpoint(path).has_unknown_origin == is_unknown
 
 
 def test_the_threshold_is_that_of_the_decision(tmp_path):
