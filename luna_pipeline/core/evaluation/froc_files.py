@@ -146,7 +146,8 @@ def _numbers(table: pd.DataFrame, column: str, path: Path, counts: NDArray[np.bo
 
 
 def _there(path: Path) -> Path:
-    if not path.is_file():
+    # A pipe will do.
+    if not path.exists() or path.is_dir():
         msg = f"The table must be there, got no file {path.name} (in {path.parent}). Check the path."
         raise FileNotFoundError(msg)
     return path

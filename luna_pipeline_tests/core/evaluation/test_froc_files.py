@@ -1,6 +1,8 @@
 """The tables of an evaluation as people and programs write them, and what is refused in one line."""
 
 import gzip
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,11 @@ def test_corrected_a_header_in_the_list_of_scans_is_one(files):
     assert read_scans(files["series"], is_corrected=True) == ["A", "B"]
     files["series"].write_text("A\nB\n")
     assert read_scans(files["series"], is_corrected=True) == ["A", "B"]
+
+
+def test_the_list_of_scans_may_be_a_pipe(files):
+    reader, writer = os.pipe()
+    os.write(writer, b"A\nB\n")
+    os.close(writer)
+    assert read_scans(Path(f"/dev/fd/{reader}")) == ["A", "B"]
+    os.close(reader)
