@@ -55,12 +55,15 @@ def _scores(settings: Settings) -> list[str]:
         better = {True: "better than the next", False: "not clearly better than the next"}.get(row.better_than_next, "")
         cpm = _figure(row.cpm, row.cpm_lower, row.cpm_upper)
         auc = _figure(row.auc, row.auc_lower, row.auc_upper)
-        lines.append(f"  {row.rank}  {row.model:<22} CPM {cpm}   AUC {auc}   {better}".rstrip())
+        origin = "" if row.is_origin_known else "what its weights have seen is not known"
+        words = ", ".join(filter(None, [better, origin]))
+        lines.append(f"  {row.rank}  {row.model:<22} CPM {cpm}   AUC {auc}   {words}".rstrip())
     return lines
 
 
 def _figure(value: float, lower: float, upper: float) -> str:
-    return "undefined           " if math.isnan(value) else f"{value:.3f} [{lower:.3f}, {upper:.3f}]"
+    interval = "" if math.isnan(lower) else f"[{lower:.3f}, {upper:.3f}]"
+    return f"{'undefined' if math.isnan(value) else f'{value:.3f}'} {interval:<14}"
 
 
 def _places(instance: dg.DagsterInstance, settings: Settings) -> list[str]:

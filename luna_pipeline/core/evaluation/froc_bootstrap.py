@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luna_pipeline.core.evaluation.froc import OPERATING_POINTS, RankedFroc, sensitivity_at
-from luna_pipeline.core.evaluation.resampling import CONFIDENCE, percentile_interval, scan_draws
+from luna_pipeline.core.evaluation.resampling import CONFIDENCE, MIN_SCANS, percentile_interval, scan_draws
 
 # The official script's grid and its order statistics.
 GRID = np.linspace(OPERATING_POINTS[0], OPERATING_POINTS[-1], num=10000)
@@ -23,7 +23,8 @@ class FrocBand:
         mean: Sensitivity at each rate of ``GRID`` (10000,), float32 as in the script.
         lower: Lower bound.
         upper: Upper bound.
-        cpm: CPM of each draw, float64 (B,); 0 where none of its nodules is found, nan where it has no nodule.
+        cpm: CPM of each draw, float64 (B,); 0 where none of its nodules is found, nan where it has no nodule,
+            and everywhere with fewer than two scans.
     """
 
     seed: int
@@ -74,7 +75,7 @@ def froc_band(froc: RankedFroc, *, num_bootstraps: int, seed: int) -> FrocBand:
     for place, draw in enumerate(scan_draws(len(froc.listed), num_bootstraps=num_bootstraps, seed=seed)):
         curve = froc.curve(draw)
         curves[:, place] = sensitivity_at(GRID, curve)
-        cpm[place] = curve.comparable_cpm
+        cpm[place] = curve.comparable_cpm if len(froc.listed) >= MIN_SCANS else math.nan
     # In place, because a copy is 40 MB; what is not defined comes last.
     curves.sort(axis=1)
     # Officially one draw without a curve leaves no mean.

@@ -7,7 +7,7 @@ DeLong's interval of the AUC takes each candidate for independent of the others:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from luna_pipeline.core.evaluation.resampling import RankedSamples, percentile_interval, scan_draws
+from luna_pipeline.core.evaluation.resampling import MIN_SCANS, RankedSamples, percentile_interval, scan_draws
 
 Counts = NDArray[np.int64]
 
@@ -26,7 +26,7 @@ def ranking_intervals(
 
     Returns:
         Lower and upper bound of ``auc`` and of ``average_precision``. Draws that do not define a value (no sample of a
-        class) are left out of its interval; nan where none is left.
+        class) are left out of its interval; nan where none is left, and with fewer than two scans.
 
     Source:
         Efron and Tibshirani, An introduction to the bootstrap, 1993, percentile intervals; DeLong et al., Comparing
@@ -35,8 +35,8 @@ def ranking_intervals(
     names, places = np.unique(np.asarray(scans), return_inverse=True)
     ranked = RankedSamples.of(scores, np.asarray(labels) == 1, places)
     values = np.full((num_bootstraps, 2), np.nan)
-    # Of no scan nothing can be drawn.
-    draws = scan_draws(len(names), num_bootstraps=num_bootstraps, seed=seed) if len(names) else ()
+    is_enough = len(names) >= MIN_SCANS
+    draws = scan_draws(len(names), num_bootstraps=num_bootstraps, seed=seed) if is_enough else ()
     for place, draw in enumerate(draws):
         counts = ranked.counts(draw)
         values[place] = auc_of(*counts), average_precision_of(*counts)

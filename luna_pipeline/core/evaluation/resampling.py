@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
+# One scan drawn again is the same scan: that nothing moves says nothing of other scans.
+MIN_SCANS = 2
 
 
 def scan_draws(num_scans: int, *, num_bootstraps: int, seed: int) -> Iterator[NDArray[np.int64]]:

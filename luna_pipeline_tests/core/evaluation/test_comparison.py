@@ -76,3 +76,15 @@ def test_a_draw_in_which_nothing_is_found_counts_and_one_without_a_nodule_does_n
     assert empty.curve.comparable_cpm == 0.0
     assert 0 < int(np.isnan(empty.band.cpm).sum()) < 200
     assert set(empty.band.cpm[~np.isnan(empty.band.cpm)]) == {0.0}
+
+
+def test_one_scan_says_nothing_of_others():
+    nodules, scans = [("S0", 0, 0, 0, 10)], ["S0"]
+    results = [
+        evaluate_froc(froc_tables([("S0", x_mm, 0, 0, 0.9)], nodules, scans=scans), num_bootstraps=20)
+        for x_mm in (0, 90)
+    ]
+    assert [result.curve.comparable_cpm for result in results] == [1.0, 0.0]
+    assert np.isnan(results[0].band.cpm_interval).all()
+    gain = paired_difference(*results)
+    assert (gain.difference, gain.num_bootstraps, gain.is_better) == (1.0, 0, False)

@@ -82,3 +82,8 @@ def test_without_draws_or_samples_there_is_no_interval(num):
     found = ranking_intervals(labels, scores, scans, num_bootstraps=0 if num else 10)
     assert list(found) == ["auc", "average_precision"]
     assert np.isnan(list(found.values())).all()
+
+
+def test_of_one_scan_there_is_no_interval():
+    found = ranking_intervals([0, 1, 1], [0.1, 0.2, 0.9], ["A", "A", "A"], num_bootstraps=10)
+    assert np.isnan([*found["auc"], *found["average_precision"]]).all()
