@@ -46,8 +46,9 @@ def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootst
         ValueError: If models have scored different candidates of a fold.
     """
     reference, notes = reference_of(settings, pooled.folds.folds), tuple(pooled.left_out.values())
-    if reference is None:
-        none = "There is no annotations.csv: without nodules to be found there is no FROC."
+    if reference is None or not reference.scans:
+        lacking = "no annotations.csv" if reference is None else "no scan of these folds in seriesuids.csv"
+        none = f"There is {lacking}: without nodules to be found there is no FROC."
         return OfficialScores(results={}, table=_table({}, pooled), notes=(*notes, none))
     results = evaluate_models(pooled.predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
     return OfficialScores(results=results, table=_table(results, pooled), notes=(*notes, *reference.notes))

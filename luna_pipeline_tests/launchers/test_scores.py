@@ -49,6 +49,16 @@ def test_without_annotations_there_is_no_score_and_it_is_said(evaluated):
     assert reference_of(evaluated.settings, [0]) is None
 
 
+def test_a_list_of_other_scans_gives_no_score_and_it_is_said(evaluated):
+    (evaluated.settings.data_dir / "seriesuids.csv").write_text("9.9.9\n")
+    scores = scores_of(evaluated)
+    assert scores.table.empty
+    assert scores.notes == (
+        "There is no scan of these folds in seriesuids.csv: without nodules to be found there is no FROC.",
+    )
+    note_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+
+
 def test_a_model_that_has_scored_fewer_folds_is_left_out_and_it_is_said(evaluated):
     for name in ("nodule_predictions", "nodule_models"):
         rows = read_table(evaluated.settings, name, 1)
