@@ -10,6 +10,8 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.cli import cli
+from luna_pipeline.settings import Settings
+from luna_pipeline.summary import summary_of
 from luna_pipeline_tests.installation import Luna
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8, "folds": [0, 1]}}}}
@@ -46,6 +48,10 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(trained
         pictures = re.findall(r"base64,([^)]*)", str(metadata_of(trained, asset)))
         assert [len(picture) < 100_000 for picture in pictures] == [True], asset
         assert metadata_of(trained, asset)["data"] == "synthetic phantom"
+    told = summary_of(trained.instance, Settings.from_environment()).splitlines()
+    first = told.index(f"Untouched test folds: {TITLE} (a synthetic phantom; research use only; 95 % intervals):") + 1
+    assert [line.split()[1] for line in told[first : first + 5]] == list(board["model"])
+    assert f"CPM {board['cpm'].iloc[0]:.3f} [" in told[first]
     log = EventAccumulator(str(trained.home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
     assert log.Tags()["images"] == ["test/errors"]
     champion = trained.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})
