@@ -92,7 +92,7 @@ def environment(webhook: Webhook, inbox: Inbox, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"telemetry": {"enabled": False}}) as instance:
         yield instance
 
 

@@ -23,7 +23,9 @@ def rested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Sensor"
     monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
     (tmp_path / "data/candidates_V2.csv").write_text("first")
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.local_temp(
+        str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
+    ) as instance:
         sensor = Sensor(tmp_path / "data", instance)
         sensor.record_inputs()
         assert not sensor.ask()

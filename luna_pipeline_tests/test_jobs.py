@@ -171,7 +171,9 @@ def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna: Luna, tmp_path: P
     assert luna.run("ingest").success
     assert luna.run("cut").success
     (tmp_path / "other").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "other")) as instance:
+    with dg.DagsterInstance.local_temp(
+        str(tmp_path / "other"), overrides={"telemetry": {"enabled": False}}
+    ) as instance:
         fresh = Luna(tmp_path, instance)
         assert fresh.run("ingest").success
         result = fresh.run("cut")

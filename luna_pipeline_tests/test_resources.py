@@ -44,7 +44,7 @@ def twice(tmp_path, tracking_uri, monkeypatch):
     OPENED.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"telemetry": {"enabled": False}}) as instance:
         first = job_of_two().execute_in_process(instance=instance, raise_on_error=False)
         client = mlflow.MlflowClient(tracking_uri)
         statuses = {name: client.get_run(runs[-1]).info.status for name, runs in OPENED.items()}
@@ -84,7 +84,7 @@ def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_agai
     def outer() -> None:
         pass
 
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"telemetry": {"enabled": False}}) as instance:
         tags = {PARENT_TAG: dg.materialize([outer], instance=instance).run_id}
         options = {"instance": instance, "tags": tags, "resources": {"mlflow_runs": MlflowRuns(paths=LunaPaths())}}
         for fold in ("0", "1", "0"):

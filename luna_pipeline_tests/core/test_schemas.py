@@ -76,6 +76,8 @@ def models(**changes) -> pd.DataFrame:
         "scoring_seconds": [2.0, 0.0],
         "candidates_per_second": [1.0, float("nan")],
         "num_candidates": [2, 2],
+        "is_origin_known": [True, False],
+        "fold_digest": ["0" * 64] * 2,
         "mlflow_run_id": ["run", None],
         "recipe_digest": ["digest", None],
     }
