@@ -121,7 +121,8 @@ def _checked(
     from luna_pipeline.launchers.leaks import leaks_of_checkpoint
 
     test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
-    reports = [leaks_of_checkpoint(checkpoint, test, read_table(settings, "folds")) for checkpoint in classifiers]
+    folds = read_table(settings, "folds")
+    reports = [leaks_of_checkpoint(checkpoint, test, folds) for checkpoint in classifiers]
     yield from checked(asset, fold, reports)
 
 

@@ -128,7 +128,7 @@ def folds_of_data(settings: Settings) -> list[int]:
     Raises:
         FileNotFoundError: If there is no index yet.
     """
-    return sorted(int(fold) for fold in read_table(settings, "cutout_index")["fold"].unique())
+    return sorted(int(fold) for fold in read_table(settings, "cutout_index", columns=["fold"])["fold"].unique())
 
 
 def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool) -> list[int]:
@@ -200,13 +200,16 @@ def pooled_folds(settings: Settings, asset: str) -> PooledFolds:
     )
 
 
-def read_table(settings: Settings, name: str, fold: int | None = None) -> pd.DataFrame:
+def read_table(
+    settings: Settings, name: str, fold: int | None = None, *, columns: list[str] | None = None
+) -> pd.DataFrame:
     """Read a table that an asset made.
 
     Args:
         settings: Where everything lies.
         name: The asset.
         fold: Its partition, where it is made fold by fold.
+        columns: Those that are wanted; None for all.
 
     Raises:
         FileNotFoundError: If it was never made.
@@ -216,7 +219,7 @@ def read_table(settings: Settings, name: str, fold: int | None = None) -> pd.Dat
     if not exists(path):
         msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
         raise FileNotFoundError(f"{msg}Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
-    return pd.read_parquet(content_of(path))
+    return pd.read_parquet(content_of(path), columns=columns)
 
 
 def _reason_to_leave_out(classifier: CurrentClassifier, newest: CurrentClassifier) -> str:

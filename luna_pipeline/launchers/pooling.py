@@ -48,10 +48,11 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
     """
     pooled, index = pooled_folds(settings, asset), read_table(settings, "cutout_index")
     models = pd.concat([_models_of(settings, of, index) for of in pooled.classifiers], ignore_index=True)
+    folds = read_table(settings, "folds")
     predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
     for classifier, rows in zip(pooled.classifiers, predictions, strict=True):
         checkpoint = load_checkpoint(settings.home / classifier.path)
-        leaks_of_checkpoint(checkpoint, rows, read_table(settings, "folds")).refuse()
+        leaks_of_checkpoint(checkpoint, rows, folds).refuse()
     left_out = _models_left_out(models, num_folds=len(pooled.folds))
     together = pd.concat(predictions, ignore_index=True)
     return PooledPredictions(

@@ -5,10 +5,8 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
-from luna_pipeline.core.evaluation import calibration_plot
 from luna_pipeline.core.evaluation.calibration import reliability_table
 from luna_pipeline.core.evaluation.calibration_plot import reliability_png
 
@@ -28,20 +26,6 @@ def predictions(num: int = 600, models: tuple[str, ...] = MODELS) -> pd.DataFram
         tables.append(pd.DataFrame(table).assign(model=model))
     thresholds = {"threshold": 0.5, "threshold_f1": 0.5, "threshold_sensitivity": 0.5}
     return pd.concat(tables).assign(series_instance_uid="A", x_mm=0.0, y_mm=0.0, z_mm=0.0, fold=0, **thresholds)
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were drawn, to look at their parts."""
-    drawn: list[Figure] = []
-    original = calibration_plot.png_of
-
-    def keep(figure: Figure, *, is_synthetic: bool) -> bytes:
-        drawn.append(figure)
-        return original(figure, is_synthetic=is_synthetic)
-
-    monkeypatch.setattr(calibration_plot, "png_of", keep)
-    return drawn
 
 
 def test_diagrams_are_a_small_png_that_is_the_same_each_time():

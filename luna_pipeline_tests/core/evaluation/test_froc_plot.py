@@ -3,22 +3,17 @@
 import io
 
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
-from luna_pipeline.core.evaluation import froc_plot
 from luna_pipeline.core.evaluation.froc import OPERATING_POINTS
 from luna_pipeline.core.evaluation.froc_plot import froc_png
 from luna_pipeline_tests.core.evaluation.test_comparison import evaluated
 
 
 @pytest.fixture
-def axes(monkeypatch):
+def axes(figures):
     """The axes that were drawn last."""
-    drawn: list[Figure] = []
-    original = froc_plot.png_of
-    monkeypatch.setattr(froc_plot, "png_of", lambda figure, **note: (drawn.append(figure), original(figure, **note))[1])
-    return lambda: drawn[-1].axes[0]
+    return lambda: figures[-1].axes[0]
 
 
 def test_a_picture_is_small_and_the_same_each_time():

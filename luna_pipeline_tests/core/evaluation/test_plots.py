@@ -5,10 +5,8 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
-from luna_pipeline.core.evaluation import plots
 from luna_pipeline.core.evaluation.plots import roc_and_pr_png, training_curves_png
 
 
@@ -23,20 +21,6 @@ def predictions(num: int = 400) -> pd.DataFrame:
         tables.append(pd.DataFrame(table).assign(x_mm=0.0, y_mm=0.0, z_mm=0.0, fold=0, model=model))
     decisions = {"threshold": 0.5, "threshold_f1": 0.5, "threshold_sensitivity": 0.5, "calibrated": np.nan}
     return pd.concat(tables).assign(**decisions)
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were drawn, to look at their parts."""
-    drawn: list[Figure] = []
-    original = plots.png_of
-
-    def keep(figure: Figure, *, is_synthetic: bool) -> bytes:
-        drawn.append(figure)
-        return original(figure, is_synthetic=is_synthetic)
-
-    monkeypatch.setattr(plots, "png_of", keep)
-    return drawn
 
 
 def test_curves_are_a_small_png_that_is_the_same_each_time():

@@ -1,0 +1,20 @@
+"""What the tests of all plots need."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from luna_pipeline.core.evaluation import calibration_plot, froc_plot, picture, plots
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list[Figure]:
+    """The figures that were drawn, to look at their parts."""
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, *, is_synthetic: bool) -> bytes:
+        drawn.append(figure)
+        return picture.png_of(figure, is_synthetic=is_synthetic)
+
+    for module in (calibration_plot, froc_plot, plots):
+        monkeypatch.setattr(module, "png_of", keep)
+    return drawn
