@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli import cutouts, evaluation, training
+from luna_pipeline.cli import cutouts, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.settings import Settings
 
@@ -24,7 +24,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS]:
+for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tuning.COMMANDS]:
     cli.add_command(command)
 
 

@@ -43,13 +43,11 @@ RUN_OPTIONS = [
         help="How much of an epoch may be lost.",
     ),
 ]
-TRAINING_OPTIONS = [
-    click.argument("version"),
-    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
-    click.option("--batch-size", type=click.IntRange(1), help="Of all processes together; default: the recipe's."),
-    click.option("--seed", type=click.IntRange(0), help="Default: the recipe's."),
+FOLD_OPTIONS = [
     click.option("--test-fold", type=click.IntRange(0), help="Stays untouched; default: the first fold."),
     click.option("--validation-fold", type=click.IntRange(0), help="Default: the fold after the test fold."),
+]
+CONFIGURATION_OPTIONS = [
     click.option("--recipe", help="A function of core/training/recipes.py, or a registered one."),
     click.option(
         "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -59,12 +57,20 @@ TRAINING_OPTIONS = [
         "--set", "changes", multiple=True, callback=_place_and_value, metavar="PLACE=VALUE",
         help="One value of the configuration; may come several times.",
     ),
-    click.option("--no-resume", is_flag=True, help="Begin anew, even where the same run was interrupted."),
-    click.option("--no-mlflow", is_flag=True, help="Keep checkpoints and TensorBoard only."),
     click.option(
         "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False),
         help="Write name, version, scores and places as JSON, for programs.",
     ),
+]  # fmt: skip
+TRAINING_OPTIONS = [
+    click.argument("version"),
+    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
+    click.option("--batch-size", type=click.IntRange(1), help="Of all processes together; default: the recipe's."),
+    click.option("--seed", type=click.IntRange(0), help="Default: the recipe's."),
+    *FOLD_OPTIONS,
+    *CONFIGURATION_OPTIONS,
+    click.option("--no-resume", is_flag=True, help="Begin anew, even where the same run was interrupted."),
+    click.option("--no-mlflow", is_flag=True, help="Keep checkpoints and TensorBoard only."),
     *RUN_OPTIONS,
 ]  # fmt: skip
 SOURCE_OPTIONS = [
@@ -80,7 +86,9 @@ SOURCE_OPTIONS = [
 ]  # fmt: skip
 
 
-def _with(options: list[Any]) -> Callable[[Any], Any]:
+def with_options(options: list[Any]) -> Callable[[Any], Any]:
+    """Return what gives a command these options, in their order."""
+
     def add(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
@@ -90,21 +98,21 @@ def _with(options: list[Any]) -> Callable[[Any], Any]:
 
 
 @click.command("train_luna_classification")
-@_with(TRAINING_OPTIONS)
+@with_options(TRAINING_OPTIONS)
 def train_luna_classification(**options: Any) -> None:
     """Train the nodule classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
     _train(NODULES, options)
 
 
 @click.command("train_luna_malignant_classification")
-@_with(TRAINING_OPTIONS)
+@with_options(TRAINING_OPTIONS)
 def train_luna_malignant_classification(**options: Any) -> None:
     """Train the malignancy classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
     _train(MALIGNANCY, options)
 
 
 @click.command("load_train_luna_classification")
-@_with(SOURCE_OPTIONS)
+@with_options(SOURCE_OPTIONS)
 def load_train_luna_classification(**options: Any) -> None:
     """Train the nodule classifier further, from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
 
@@ -114,7 +122,7 @@ def load_train_luna_classification(**options: Any) -> None:
 
 
 @click.command("load_train_luna_malignant_classification")
-@_with(SOURCE_OPTIONS)
+@with_options(SOURCE_OPTIONS)
 def load_train_luna_malignant_classification(**options: Any) -> None:
     """Train the malignancy classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
 
@@ -126,7 +134,7 @@ def load_train_luna_malignant_classification(**options: Any) -> None:
 @click.command("resume")
 @click.argument("name")
 @click.argument("version")
-@_with(RUN_OPTIONS)
+@with_options(RUN_OPTIONS)
 def resume(name: str, version: str, **options: Any) -> None:
     """Go on with the run NAME VERSION, which was ended before its time, from its last checkpoint."""
     _prepare()

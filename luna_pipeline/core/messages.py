@@ -18,6 +18,7 @@ __all__ = [
     "LogBatch",
     "LogBatchEnd",
     "LogBatchStart",
+    "LogCheckpoint",
     "LogEpoch",
     "LogMetrics",
     "LogModel",
@@ -141,6 +142,20 @@ class LogResult(Message):
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     label_names: tuple[str, str] = ("non_nodule", "nodule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogCheckpoint(Message):
+    """An epoch and all that was said of it is kept: a run that is ended now goes on after it.
+
+    Attributes:
+        path: The checkpoint.
+    """
+
+    must_succeed: ClassVar[bool] = True
+    epoch: int
+    num_samples_seen: int
+    path: str
 
 
 @dataclass(frozen=True, kw_only=True)

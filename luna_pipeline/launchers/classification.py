@@ -2,10 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.files import AnyPath
-from luna_pipeline.core.messages import PATIENCE_SECONDS, MessageHandler
+from luna_pipeline.core.messages import PATIENCE_SECONDS, Handler, Message, MessageHandler
 from luna_pipeline.core.processes import ALONE, Processes
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
@@ -26,6 +26,10 @@ from luna_pipeline.launchers.listeners import History, Run, register_listeners
 from luna_pipeline.launchers.sources import check_unseen, continued, full_name, load_source
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun
+
+if TYPE_CHECKING:
+    from luna_pipeline.launchers.tuning import TunedParameters, TuningRequest
+    from luna_pipeline.settings import Settings
 
 # Opens the MLflow run of this name; or the one with this id again, which an ended process has left.
 OpenMlflowRun = Callable[[str, str | None], contextlib.AbstractContextManager[MlflowRun]]
@@ -69,6 +73,8 @@ class RunOptions:
         seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
         is_profiled: Whether some training steps are traced.
         handlers: More who listen, by name (``tracking.handlers.HANDLERS``).
+        listeners: More who listen after all these, as they are: who takes which type of message.
+        registers_model: Whether the trained model goes to MLflow's registry, where there is an MLflow run.
         seconds_of_patience: How long the end of a run waits for a tracker that is away.
     """
 
@@ -77,6 +83,8 @@ class RunOptions:
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS
     is_profiled: bool = False
     handlers: Sequence[str] = field(default_factory=tuple)
+    listeners: Sequence[Mapping[type[Message], Handler]] = field(default_factory=tuple)
+    registers_model: bool = True
     seconds_of_patience: float = PATIENCE_SECONDS
 
 
@@ -205,6 +213,21 @@ class LunaClassificationLauncher:
         source = load_source(named, checkpoints=self.checkpoints, tracking_uri=self._tracking_uri)
         config = continued(config or recipe_by_name(self.recipe), source, loader=start.loader, head_only=head_only)
         return self.fit(config, index=index, store=store, split=split, resume=resume)
+
+    def tune_parameters(self, request: "TuningRequest", *, settings: "Settings") -> "TunedParameters":
+        """Search for a better configuration, see ``launchers.tuning.tune_parameters``.
+
+        Args:
+            request: What is searched, on which folds, how.
+            settings: Where everything lies; the workers find it by these paths.
+
+        Raises:
+            ValueError: If folds, score and data do not go together, or no trial has a score.
+        """
+        # Ray takes two seconds to load.
+        from luna_pipeline.launchers.tuning import tune_parameters
+
+        return tune_parameters(settings, request)
 
     def load(self, name: str, version: str | None = None) -> Checkpoint:
         """Load a finished checkpoint.

@@ -88,7 +88,7 @@ def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
     with joined_processes() as processes:
         return train_on(
             settings, request, index=read_index(settings), store=cutout_store(settings),
-            open_mlflow_run=_opener(settings) if request.uses_mlflow else None, processes=processes,
+            open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None, processes=processes,
         )  # fmt: skip
 
 
@@ -170,7 +170,9 @@ def read_index(settings: Settings) -> pd.DataFrame:
     return pd.read_parquet(content_of(path))
 
 
-def _opener(settings: Settings) -> Any:
+def mlflow_opener(settings: Settings) -> OpenMlflowRun:
+    """Return what opens an MLflow run of this installation."""
+
     def open_run(name: str, run_id: str | None) -> AbstractContextManager[MlflowRun]:
         return mlflow_run(
             settings.mlflow_tracking_uri, experiment=EXPERIMENT, artifact_location=settings.artifact_location,

@@ -31,6 +31,7 @@ class HandlerContext:
         write_line: Takes what is said to a person, line by line; None means standard error.
         first_step: Where a continued run goes on, in training samples seen.
         tags: What identifies the run: digests of configuration and data.
+        registers_model: Whether the trained model is to be registered.
     """
 
     name: str
@@ -40,6 +41,7 @@ class HandlerContext:
     write_line: Callable[[str], None] | None = None
     first_step: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    registers_model: bool = True
 
 
 class Tracker(Protocol):
@@ -71,6 +73,7 @@ def build_handlers(
     services: ServiceContainer,
     *,
     also: Iterable[Mapping[type[Message], Handler]] = (),
+    after: Iterable[Mapping[type[Message], Handler]] = (),
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> MessageHandler:
     """Build handlers and register each under its type, and the one that hands messages to them.
@@ -82,6 +85,7 @@ def build_handlers(
         context: Of the run.
         services: Close the trackers.
         also: Who else listens, before the trackers.
+        after: Who else listens, after them.
         patience_seconds: How long a tracker that is away is waited for, by the model and at the end.
 
     Raises:
@@ -93,7 +97,7 @@ def build_handlers(
         services.register_service(type(tracker), tracker, on_close=type(tracker).close)
         sources.append(tracker.handlers())
     return services.register_context(
-        MessageHandler, MessageHandler(handlers_by_message(sources), patience_seconds=patience_seconds)
+        MessageHandler, MessageHandler(handlers_by_message([*sources, *after]), patience_seconds=patience_seconds)
     )
 
 

@@ -42,23 +42,25 @@ class MlflowHandlers:
         run: The MLflow run.
         tags: Tags of the run, for example the digests of configuration and data.
         every_nth_batch: The first and then each n-th training batch of an epoch is kept.
+        registers_model: Whether checkpoint and model are kept in MLflow; else only where they lie is known.
         model_uri: Where the registered model is, once there is one.
     """
 
     run: MlflowRun
     tags: Mapping[str, str] = field(default_factory=dict)
     every_nth_batch: int = 10
+    registers_model: bool = True
     model_uri: str | None = field(default=None, init=False)
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return who takes which type of message."""
-        return {
+        numbers: dict[type[Message], Handler] = {
             LogStart: self.log_start,
             LogParams: self.log_params,
             LogMetrics: self.log_metrics,
             LogBatch: self.log_batch,
-            LogModel: self.log_model,
         }
+        return {**numbers, LogModel: self.log_model} if self.registers_model else numbers
 
     def log_start(self, message: LogStart) -> None:
         """Tag the run with what it is and what it may be used for."""
@@ -140,4 +142,4 @@ def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
         msg = f"The handler mlflow must have an MLflow run, got none ({context.name} {context.version})."
         raise ValueError(f"{msg} Open one with `mlflow_run`, or leave the handler out.")
     tags = {**context.tags, "luna.checkpoint": f"{context.name} {context.version}"}
-    return MlflowHandlers(context.mlflow_run, tags=tags)
+    return MlflowHandlers(context.mlflow_run, tags=tags, registers_model=context.registers_model)

@@ -11,13 +11,13 @@ from luna_pipeline.core.evaluation.resampling import percentile_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """How much better one system's CPM is than another's on the same draws of the same scans.
+    """How much better one system's score, its CPM or AUC, is than another's on the same draws of the same scans.
 
     Attributes:
-        difference: CPM of the first less that of the second, on the scans as they are.
+        difference: Score of the first less that of the second, on the scans as they are.
         lower: Lower bound of its 95 % interval.
         upper: Upper bound.
-        num_bootstraps: Draws with a nodule in them, by which the interval is made.
+        num_bootstraps: Draws that define both scores, by which the interval is made.
     """
 
     difference: float
@@ -27,11 +27,11 @@ class PairedDifference:
 
     @classmethod
     def of_draws(cls, difference: float, first: ArrayLike, second: ArrayLike) -> "PairedDifference":
-        """Compare the CPMs of two systems draw by draw.
+        """Compare the scores of two systems draw by draw.
 
         Args:
             difference: On the scans as they are.
-            first: Comparable CPM of one system in each draw (B,); nan where there is no nodule.
+            first: Score of one system in each draw (B,), of CPMs the comparable one; nan where there is no nodule.
             second: Of the other one, in the same draws.
         """
         differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
@@ -43,6 +43,16 @@ class PairedDifference:
     def is_better(self) -> bool:
         """Whether the first is better beyond what other scans might change: the interval lies above 0."""
         return self.lower > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the first is worse beyond what other scans might change: the interval lies below 0."""
+        return self.upper < 0
+
+    @property
+    def in_words(self) -> str:
+        """What is to be said of it: better, worse, or neither for sure."""
+        return "better" if self.is_better else "worse" if self.is_worse else "not clearly better or worse"
 
     def __str__(self) -> str:
         interval = f"[{self.lower:+.4f}, {self.upper:+.4f}]"

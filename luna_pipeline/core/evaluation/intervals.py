@@ -32,6 +32,19 @@ def ranking_intervals(
         Efron and Tibshirani, An introduction to the bootstrap, 1993, percentile intervals; DeLong et al., Comparing
         the areas under two or more correlated receiver operating characteristic curves, Biometrics 44 (1988) 837-845.
     """
+    draws = ranking_draws(labels, scores, scans, num_bootstraps=num_bootstraps, seed=seed)
+    return {name: percentile_interval(values) for name, values in draws.items()}
+
+
+def ranking_draws(
+    labels: ArrayLike, scores: ArrayLike, scans: ArrayLike, *, num_bootstraps: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return AUC and average precision in each draw of scans, see `ranking_intervals`.
+
+    Returns:
+        ``auc`` and ``average_precision``, each (B,); nan where a draw does not define it, and in all of them with fewer
+        than two scans. Two models of the same samples are compared draw by draw.
+    """
     names, places = np.unique(np.asarray(scans), return_inverse=True)
     ranked = RankedSamples.of(scores, np.asarray(labels) == 1, places)
     values = np.full((num_bootstraps, 2), np.nan)
@@ -40,7 +53,7 @@ def ranking_intervals(
     for place, draw in enumerate(draws):
         counts = ranked.counts(draw)
         values[place] = auc_of(*counts), average_precision_of(*counts)
-    return {name: percentile_interval(values[:, place]) for place, name in enumerate(("auc", "average_precision"))}
+    return {"auc": values[:, 0], "average_precision": values[:, 1]}
 
 
 def auc_of(positives: Counts, negatives: Counts) -> float:

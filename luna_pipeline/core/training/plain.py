@@ -70,7 +70,7 @@ def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
-            values[name] = _with_tuples(value)
+            values[name] = with_tuples(value)
     parts = {name: changed(values[name], inner) for name, inner in nested.items()}
     return type(config)(**{**values, **parts})
 
@@ -80,7 +80,7 @@ def _value(kind: Any, value: Any, place: str) -> Any:
         return from_plain(kind, value, place)  # type: ignore[arg-type]
     if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
         return from_plain(_member(kind, value), value, place)
-    return _with_tuples(value)
+    return with_tuples(value)
 
 
 def _member(kind: Any, value: Mapping[str, Any]) -> Any:
@@ -89,5 +89,6 @@ def _member(kind: Any, value: Mapping[str, Any]) -> Any:
     return next((member for member in members if {f.name for f in fields(member)} == set(value)), members[0])
 
 
-def _with_tuples(value: Any) -> Any:
-    return tuple(_with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value
+def with_tuples(value: Any) -> Any:
+    """Return a value as a configuration holds it, where JSON has made lists of its tuples."""
+    return tuple(with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

@@ -11,7 +11,7 @@ import torch
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.files import remove
-from luna_pipeline.core.messages import BaseMessageHandler, LogModel
+from luna_pipeline.core.messages import BaseMessageHandler, LogCheckpoint, LogModel
 from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, ModelState
 from luna_pipeline.core.processes import Processes
 from luna_pipeline.core.training.building import network_of
@@ -132,7 +132,10 @@ class RunKeeper:
         if self._processes.is_first:
             if is_best:
                 save_checkpoint(self._store.path(last.name, last.version, "best_so_far"), current)
-            save_checkpoint(self._store.path(last.name, last.version, "last"), current)
+            path = self._store.path(last.name, last.version, "last")
+            save_checkpoint(path, current)
+            kept = LogCheckpoint(epoch=current.epoch, num_samples_seen=current.num_samples_seen, path=str(path))
+            self._handler.handle_message(kept)
         return current
 
     def finish(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from luna_pipeline.core.messages import (
     LogBatch,
     LogBatchEnd,
     LogBatchStart,
+    LogCheckpoint,
     LogEpoch,
     LogMetrics,
     LogModel,
@@ -113,10 +115,14 @@ def test_messages_tell_the_run_from_its_beginning_to_its_model(examples, tmp_pat
     run.fit()
     kinds = [type(message) for message in run.recorder.messages if not isinstance(message, LogBatch)]
     one_pass = [LogBatchStart, LogBatchEnd, LogMetrics, LogResult]
-    assert kinds == [LogStart, LogParams, *[LogEpoch, *one_pass, *one_pass] * 2, LogModel]
+    assert kinds == [LogStart, LogParams, *[LogEpoch, *one_pass, *one_pass, LogCheckpoint] * 2, LogModel]
     (epoch, _) = run.recorder.of(LogEpoch)
     assert (epoch.epoch, epoch.num_epochs, epoch.batch_size) == (1, 2, 5)
     assert (epoch.num_training_samples, epoch.num_validation_samples) == (12, 6)
+    _, kept = run.recorder.of(LogCheckpoint)
+    assert (kept.epoch, kept.num_samples_seen) == (2, 24)
+    last = load_checkpoint(Path(kept.path))
+    assert (last.epoch, last.num_samples_seen) == (2, 24)
 
 
 @pytest.mark.seed_defect(69)

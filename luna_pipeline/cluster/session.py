@@ -1,0 +1,163 @@
+"""A session on Ray: on this machine, started and ended here, or on the cluster that RAY_ADDRESS names."""
+
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+# What a worker must know of this installation; credentials are each machine's own matter.
+HANDED_ON = ("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI")
+# Cutouts are mapped from their files; what goes through the object store is small.
+OBJECT_STORE_BYTES = 100 * 2**20
+# Ray's sockets lie below its folder, and a socket's path must be short.
+MAX_FOLDER_LENGTH = 40
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C ends a study as it ends everything else.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # How much of Ray's own notes a killed driver may lose, in seconds.
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RayResources:
+    """What a session has to give.
+
+    Attributes:
+        num_cpus: Of all nodes.
+        num_gpus: Of all nodes.
+        num_nodes: Machines.
+    """
+
+    num_cpus: float
+    num_gpus: float
+    num_nodes: int
+
+
+@contextlib.contextmanager
+def ray_session(
+    *, address: str | None = None, num_cpus: int | None = None, has_dashboard: bool = False
+) -> Iterator[RayResources]:
+    """Join a cluster, or start Ray on this machine; at the end, whatever that is, what was started here is ended.
+
+    A Ray of this machine takes commands only with a token that is made for it and goes with it; it reports nothing to
+    anybody, and its dashboard, where it is asked for, listens on 127.0.0.1 only.
+
+    Args:
+        address: The cluster's head, ``host:port``; None for the one that RAY_ADDRESS names, else this machine.
+        num_cpus: CPUs that a Ray of this machine has to give; None for all.
+        has_dashboard: Whether a Ray of this machine shows its dashboard.
+
+    Yields:
+        What there is. Inside another session it is that one's, which stays.
+
+    Raises:
+        ConnectionError: If there is no cluster at the address.
+    """
+    with _environment(QUIET):
+        import ray
+
+        if ray.is_initialized():
+            yield _resources()
+            return
+        address = address or os.environ.get(ADDRESS_VARIABLE)
+        with _joined(address) if address else _started(num_cpus=num_cpus, has_dashboard=has_dashboard):
+            yield _resources()
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    handed_on = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+    with _ray(address=address, runtime_env={"env_vars": {**handed_on, **QUIET}}):
+        yield
+
+
+@contextlib.contextmanager
+def _started(*, num_cpus: int | None, has_dashboard: bool) -> Iterator[None]:
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+    with (
+        _short_folder() as folder,
+        _environment(own, without=("RAY_AUTH_TOKEN_PATH", ADDRESS_VARIABLE)),
+        _ray(
+            address="local", num_cpus=num_cpus, include_dashboard=has_dashboard, dashboard_host="127.0.0.1",
+            object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder),
+        ),
+    ):  # fmt: skip
+        yield
+
+
+@functools.cache
+def _token() -> str:
+    """Make the secret by which this process's Ray knows it; it stands in no file."""
+    return secrets.token_hex(32)
+
+
+@contextlib.contextmanager
+def _ray(*, address: str, **options: Any) -> Iterator[None]:
+    import ray
+
+    _read_authentication_again()
+    try:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except ConnectionError as error:
+            msg = f"The Ray cluster must answer, got {error} ({address}). Start it, or unset {ADDRESS_VARIABLE}."
+            raise ConnectionError(msg) from error
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _read_authentication_again() -> None:
+    """Let Ray see how a session is secured: it reads that once, when it is imported, which may be long ago."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    here = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="luna-ray-", dir=here if len(here) <= MAX_FOLDER_LENGTH else "/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str], *, without: tuple[str, ...] = ()) -> Iterator[None]:
+    """Let the process, and whatever it starts, see these variables for a while."""
+    before = {name: os.environ.pop(name, None) for name in (*values, *without)}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _resources() -> RayResources:
+    import ray
+
+    # Ray gives these no types.
+    untyped: Any = ray
+    there = untyped.cluster_resources()
+    num_nodes = sum(bool(node["Alive"]) for node in untyped.nodes())
+    return RayResources(there.get("CPU", 0.0), there.get("GPU", 0.0), num_nodes)

@@ -1,0 +1,1 @@
+"""Search for better configurations with Ray Tune: spaces, studies, trials, their table and pictures."""

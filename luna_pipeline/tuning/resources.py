@@ -1,0 +1,50 @@
+"""What each trial gets of the machines, and how many run at once."""
+
+import math
+from dataclasses import dataclass
+
+from luna_pipeline.cluster.session import RayResources
+from luna_pipeline.core.ranges import check_integer, check_number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResources:
+    """What each trial gets, and how many run at once; nothing here changes what a trial comes to.
+
+    Attributes:
+        cpus: CPUs of a trial.
+        gpus: GPUs of a trial, parts of one too; None for one where there is any, else none.
+        max_concurrent: Trials at once; None for as many as there is room for.
+        max_restarts: How often a trial that lost its process is taken up again.
+    """
+
+    cpus: int = 1
+    gpus: float | None = None
+    max_concurrent: int | None = None
+    max_restarts: int = 3
+
+    def __post_init__(self) -> None:
+        check_integer("cpus", self.cpus, at_least=1)
+        check_integer("max_restarts", self.max_restarts, at_least=0)
+        if self.gpus is not None:
+            check_number("gpus", self.gpus, "[0, inf)")
+        if self.max_concurrent is not None:
+            check_integer("max_concurrent", self.max_concurrent, at_least=1)
+
+    def of(self, there: RayResources) -> dict[str, float]:
+        """Return what Ray is asked for.
+
+        Raises:
+            ValueError: If there is not even room for one trial.
+        """
+        gpus = self.gpus if self.gpus is not None else float(min(1.0, there.num_gpus))
+        if self.cpus > there.num_cpus or gpus > there.num_gpus:
+            msg = f"There must be room for a trial of {self.cpus} CPUs and {gpus:g} GPUs, got {there.num_cpus:g} CPUs"
+            raise ValueError(f"{msg} and {there.num_gpus:g} GPUs. Ask for less, or start more nodes.")
+        return {"cpu": self.cpus, "gpu": gpus}
+
+    def concurrent(self, there: RayResources) -> int:
+        """Return how many trials run at once."""
+        asked = self.of(there)
+        rooms = [there.num_cpus // asked["cpu"], *([there.num_gpus // asked["gpu"]] if asked["gpu"] else [])]
+        return int(min([*rooms, self.max_concurrent or math.inf]))

@@ -1,0 +1,196 @@
+"""A study as one value: what is searched, by what score, how long, and which configurations come of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from luna_pipeline.core.ranges import check_choice, check_integer, check_number
+from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.core.training.plain import with_floats
+from luna_pipeline.tuning.space import Changes, SearchSpace, read_space
+
+Searcher = Literal["grid", "random", "optuna"]
+SEARCHERS: tuple[str, ...] = get_args(Searcher)
+Scheduler = Literal["none", "asha"]
+SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+Metric = Literal["cpm", "auc"]
+METRICS: tuple[str, ...] = get_args(Metric)
+DEFAULT_TRIALS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A configuration that a trial tries.
+
+    Attributes:
+        trial: Its number; 0 is the base itself, which every other one has to beat.
+        changes: What it changes in the base, by place.
+    """
+
+    trial: int
+    changes: Changes = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """What the trial's run is called."""
+        return f"trial-{self.trial:04d}"
+
+    def __str__(self) -> str:
+        """What it changes, in words."""
+        if not self.changes:
+            return "the recipe as it is"
+        return ", ".join(f"{place}={_shown(value)}" for place, value in self.changes.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyConfig:
+    """All that decides what a study comes to.
+
+    Attributes:
+        base: The configuration that is to become better; trial 0 is this one.
+        space: What may change.
+        searcher: ``grid`` tries all combinations; ``random`` draws; ``optuna`` draws what earlier trials promise.
+        scheduler: ``none`` trains every trial to its end; ``asha`` stops those that fall behind.
+        metric: The validation score that is to rise: ``cpm`` (LUNA16's) or ``auc``.
+        num_trials: Trials with trial 0; of a grid None, its combinations are counted.
+        num_epochs: Epochs of a trial that is not stopped; None for the base's.
+        total_epochs: So many epochs of all trials together end the study; None for no such end.
+        total_seconds: So many seconds end the study; None for no such end. A study that is taken up again counts anew.
+        grace_epochs: ``asha`` stops no trial before so many epochs.
+        reduction_factor: ``asha`` lets one trial of so many go on at each look.
+        seed: Of the draws.
+    """
+
+    base: TrainingConfig
+    space: SearchSpace
+    searcher: Searcher = "random"
+    scheduler: Scheduler = "asha"
+    metric: Metric = "cpm"
+    num_trials: int | None = None
+    num_epochs: int | None = None
+    total_epochs: int | None = None
+    total_seconds: float | None = None
+    grace_epochs: int = 1
+    reduction_factor: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("searcher", self.searcher, SEARCHERS)
+        check_choice("scheduler", self.scheduler, SCHEDULERS)
+        check_choice("metric", self.metric, METRICS)
+        for name in ("num_trials", "num_epochs", "total_epochs"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), at_least=1)
+        if self.total_seconds is not None:
+            check_number("total_seconds", self.total_seconds, "(0, inf)")
+        check_integer("grace_epochs", self.grace_epochs, at_least=1)
+        check_integer("reduction_factor", self.reduction_factor, at_least=2)
+        check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
+        _check_counted(self)
+        _check_base(self)
+        self.space.check(self.base)
+        # What is known beforehand is refused beforehand.
+        for variant in self.variants() or ():
+            self.config_of(variant)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a trial that is not stopped."""
+        return self.num_epochs or self.base.num_epochs
+
+    def variants(self) -> list[Variant] | None:
+        """Return all configurations that are tried; None where one comes of what others were worth."""
+        if self.searcher == "optuna":
+            return None
+        if self.searcher == "grid":
+            tried = list(self.space.grid())
+        else:
+            random = np.random.default_rng(self.seed)
+            tried = [self.space.sample(random) for _ in range(int(self.num_trials or 0) - 1)]
+        return [Variant(0), *(Variant(number, changes) for number, changes in enumerate(tried, start=1))]
+
+    def config_of(self, variant: Variant) -> TrainingConfig:
+        """Return the complete configuration of a trial.
+
+        Raises:
+            ValueError: If its values do not go together.
+            TypeError: If a value is of the wrong kind.
+        """
+        own = {"version": variant.version, "num_epochs": self.epochs, "validation_cadence": 1}
+        try:
+            config = self.base.with_changes({**variant.changes, **own})
+            _check_schedule(config)
+            return config
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{error} (trial {variant.trial}: {variant})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain values that JSON can hold."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**own, "base": self.base.to_dict(), "space": self.space.to_dict()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all values, 64 hexadecimal digits."""
+        text = json.dumps(with_floats(self.to_dict()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def study_of(
+    base: TrainingConfig, *, space: str | Mapping[str, Any], searcher: str, metric: str | None = None,
+    num_trials: int | None = None, **more: Any,
+) -> StudyConfig:  # fmt: skip
+    """Return a study as a command line or a launchpad asks for it.
+
+    Args:
+        base: The configuration that is to become better.
+        space: A space's name or file, or its plain form.
+        searcher: See ``StudyConfig``.
+        metric: See ``StudyConfig``; None for the CPM of nodules, the AUC of all else.
+        num_trials: See ``StudyConfig``; None for 16, and for the combinations of a grid.
+        more: The other values of ``StudyConfig``.
+
+    Raises:
+        ValueError: If the study is not allowed.
+        TypeError: If a value is of the wrong kind.
+    """
+    return StudyConfig(
+        base=base,
+        space=read_space(space) if isinstance(space, str) else SearchSpace.from_dict(space),
+        searcher=searcher,  # type: ignore[arg-type]  # which is checked there, and so is the next one
+        metric=metric or ("cpm" if base.dataset == "cutouts" else "auc"),  # type: ignore[arg-type]
+        num_trials=num_trials or (None if searcher == "grid" else DEFAULT_TRIALS),
+        **more,
+    )
+
+
+def _check_counted(study: StudyConfig) -> None:
+    if study.searcher == "grid" and study.num_trials is not None:
+        msg = f"A grid must not be told its trials, got num_trials {study.num_trials}. Leave it out, or draw at random."
+        raise ValueError(msg)
+    if study.searcher != "grid" and (study.num_trials or 0) < 2:
+        msg = f"A search must have at least two trials, got num_trials {study.num_trials}. Give 2 or more."
+        raise ValueError(f"{msg} (the first is the recipe as it is)")
+
+
+def _check_base(study: StudyConfig) -> None:
+    if study.base.start.name is not None:
+        msg = f"A study must begin with new weights, got those of {study.base.start.name}. Leave start.name out."
+        raise ValueError(msg)
+    if study.metric == "cpm" and study.base.dataset != "cutouts":
+        msg = f"CPM must be of nodules found, got a study of {study.base.dataset}. Take the metric auc."
+        raise ValueError(msg)
+
+
+def _check_schedule(config: TrainingConfig) -> None:
+    if config.scheduler.name == "plateau":
+        msg = "A study's learning rate must not follow the validation score, got the scheduler plateau: the winner is"
+        raise ValueError(f"{msg} trained without validation. Take another scheduler.")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
