@@ -9,13 +9,14 @@ from luna_pipeline.assets import (
     stage_3_cutouts,
     stage_4_baselines,
     stage_4_training,
+    stage_4_tuning,
     stage_5_evaluation,
     stage_5_reports,
     stage_5_scores,
 )
 from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
-from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
+from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
 
 STAGES = [
     stage_1_ct,
@@ -23,6 +24,7 @@ STAGES = [
     stage_3_cutouts,
     stage_4_training,
     stage_4_baselines,
+    stage_4_tuning,
     stage_5_evaluation,
     stage_5_scores,
     stage_5_reports,
@@ -40,6 +42,7 @@ defs = dg.Definitions(
         "paths": PATHS,
         "cutting": CutoutCutting(paths=PATHS),
         "mlflow_runs": MlflowRuns(paths=PATHS),
+        "ray": RayCluster(),
         "tables": TablesIOManager(),
         "checkpoints": CheckpointIOManager(),
     },

@@ -19,6 +19,7 @@ from luna_pipeline.assets.training_config import (
     NoduleFolds,
     PredictionConfig,
 )
+from luna_pipeline.assets.tuning_config import TuningFolds
 from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.settings import Settings
 from luna_pipeline.turns import make_in_turn, run_in_turn
@@ -55,6 +56,20 @@ def _trained(asset: str, config_type: type[ChosenFolds], name: str) -> Any:
         return folds
 
     return train_folds.alias(asset)
+
+
+@dg.op(
+    ins=AFTER,
+    required_resource_keys={"ray"},
+    description="Make `tuning_study` and `tuned_nodule_classifier` for one test fold after the other.",
+)
+def tune_folds(context: dg.OpExecutionContext, config: TuningFolds) -> list[int]:
+    """Search for each fold by itself: none of its trials sees the fold."""
+    from luna_pipeline.launchers.folds import chosen_folds
+
+    folds = chosen_folds(Settings.from_environment(), config.folds, all_folds=config.all_folds)
+    _make(context, ["tuning_study", "tuned_nodule_classifier"], folds, config.of_each_fold(), "ray")
+    return folds
 
 
 def _fitted(asset: str, config_type: type[dg.Config], *more: str) -> Any:
@@ -191,7 +206,17 @@ def cross_validate() -> None:
     _evaluated(after=_baselines(train_all_nodule_folds(after=index_in_turn())))
 
 
-FOLD_JOBS = [train_nodule_classifier, train_malignancy_classifier, evaluate, cross_validate]
+@dg.job(
+    executor_def=interruptible_executor,
+    description="Index the cutouts; for each chosen test fold search a better configuration of the nodule classifier, "
+    "train what won on all other folds, and hold it against the recipe as it is.",
+)
+def tune() -> None:
+    """A study for each chosen fold."""
+    tune_folds.alias("tuning_study")(after=index_in_turn())
+
+
+FOLD_JOBS = [train_nodule_classifier, train_malignancy_classifier, evaluate, cross_validate, tune]
 
 
 def _make(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.cutouts.workers import RunJobs
     from luna_pipeline.launchers.classification import OpenMlflowRun
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
@@ -58,7 +59,10 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     training_length: int | None = Field(default=None, description="A sample: at most so many candidates a series.")
     max_negatives_per_series: int | None = Field(default=None, description="At most so many of class 0 a series.")
     sample_seed: int = Field(default=0, description="Decides the sample.")
-    workers: int = Field(default=1, description="Processes that cut in one run.")
+    workers: int | None = Field(default=None, description="Processes that cut in one run; nothing: 1, on Ray its CPUs.")
+    on_ray: bool = Field(
+        default=False, description="Cut on the Ray that RAY_ADDRESS names, else on one of this machine."
+    )
 
     @property
     def parameters(self) -> "CuttingParameters":
@@ -89,6 +93,15 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         from luna_pipeline.launchers.cutting import cutout_store
 
         return cutout_store(self.paths.settings)
+
+    @property
+    def run_jobs(self) -> "RunJobs | None":
+        """Who cuts; nobody for processes of the run."""
+        if not self.on_ray:
+            return None
+        from luna_pipeline.cluster.cutting import run_jobs_on_ray
+
+        return run_jobs_on_ray
 
     def service(self) -> "CtCutoutService":
         """Bring catalogue, candidate table, store and parameters together."""
@@ -186,3 +199,14 @@ def _asked_for(context: dg.AssetExecutionContext) -> str:
     outer = context.run.tags.get(PARENT_TAG)
     run = (context.instance.get_run_by_id(outer) if outer else None) or context.run
     return run.root_run_id or run.run_id
+
+
+class RayCluster(dg.ConfigurableResource[None]):
+    """Where studies run: a Ray cluster, of which this run's machine is a node, or this machine alone."""
+
+    address: str | None = Field(
+        default=None, description="The cluster's head, HOST:PORT. Default: RAY_ADDRESS, else Ray is started here."
+    )
+    dashboard: bool = Field(
+        default=False, description="Show the dashboard of a Ray that is started here, on 127.0.0.1."
+    )

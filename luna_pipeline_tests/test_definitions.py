@@ -17,7 +17,7 @@ HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas"
 
 FOR_NODULES = {
     "candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline",
-    "feature_baseline_models", "folds",
+    "feature_baseline_models", "folds", "tuned_nodule_classifier",
 }  # fmt: skip
 FOR_MALIGNANCY = {
     "candidates", "cutout_index", "malignancy_classifier", "malignancy_feature_baseline",
@@ -38,6 +38,8 @@ GRAPH = {
     "cutout_index": ("stage_3_cutouts", {"cutouts", "candidates", "folds"}),
     "nodule_classifier": ("stage_4_training", {"cutout_index"}),
     "malignancy_classifier": ("stage_4_training", {"cutout_index"}),
+    "tuning_study": ("stage_4_training", {"cutout_index"}),
+    "tuned_nodule_classifier": ("stage_4_training", {"cutout_index"}),
     "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
     "feature_baseline": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
     "feature_baseline_models": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
@@ -68,7 +70,7 @@ GRAPH = {
 OF_A_FOLD = {
     "nodule_classifier", "malignancy_classifier", "zero_rule_baseline", "feature_baseline", "feature_baseline_models",
     "malignancy_feature_baseline", "malignancy_feature_baseline_models", "nodule_predictions", "nodule_models",
-    "malignancy_predictions", "malignancy_models",
+    "malignancy_predictions", "malignancy_models", "tuning_study", "tuned_nodule_classifier",
 }  # fmt: skip
 
 

@@ -140,11 +140,7 @@ def _trained(
 
 
 def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
-    from luna_pipeline.tracking.mlflow_run import MlflowRun
-
     checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
-    client = MlflowRun.at(settings.mlflow_tracking_uri, run_id).client
-    experiment_id = client.get_run(run_id).info.experiment_id
     return {
         "version": trained.version,
         "epochs": checkpoint.config.num_epochs,
@@ -154,13 +150,22 @@ def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str,
         "best_validation_auc": checkpoint.best_score,
         "threshold": checkpoint.threshold,
         "seconds": round(trained.seconds, 1),
-        "mlflow_run": dg.MetadataValue.url(f"{settings.mlflow_ui_url}/#/experiments/{experiment_id}/runs/{run_id}"),
+        "mlflow_run": mlflow_link(settings, run_id),
         "mlflow_run_id": run_id,
         "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
         "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
         "curves": dg.MetadataValue.md(_curves(trained)),
         "notes": checkpoint.notes or "",
     }
+
+
+def mlflow_link(settings: Any, run_id: str) -> dg.UrlMetadataValue:
+    """Return the address at which a browser finds an MLflow run."""
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
+
+    client = MlflowRun.at(settings.mlflow_tracking_uri, run_id).client
+    experiment_id = client.get_run(run_id).info.experiment_id
+    return dg.MetadataValue.url(f"{settings.mlflow_ui_url}/#/experiments/{experiment_id}/runs/{run_id}")
 
 
 def _curves(trained: "TrainedClassifier") -> str:

@@ -32,13 +32,14 @@ FORM = (
     group_name=GROUP,
     outs=table_outs(
         "nodule_predictions",
-        "Scores of every candidate of the test fold, by the network and by what it has to beat, and the network's in "
+        "Scores of every candidate of the test fold, by the network, by the winner of a study where there is one, and "
+        "by what they have to beat, and the network's in "
         f"LUNA16's submission format: `submissions/<model>/<fold>.csv`. {FORM}",
         models="nodule_models",
         kinds=KINDS,
         code_version="3",
     ),
-    deps=["feature_baseline", "feature_baseline_models", "folds"],
+    deps=["feature_baseline", "feature_baseline_models", "folds", "tuned_nodule_classifier"],
     check_specs=[no_leak("nodule_predictions")],
 )
 def nodule_predictions(
@@ -58,7 +59,8 @@ def nodule_predictions(
     started = time.perf_counter()
     keep_freed_memory()
     settings, fold = paths.settings, int(context.partition_key)
-    classifiers = evaluation.classifiers_of_fold(settings, nodule_classifier, config.also, test_fold=fold)
+    tuned = [name for name in evaluation.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
+    classifiers = evaluation.classifiers_of_fold(settings, nodule_classifier, [*config.also, *tuned], test_fold=fold)
     yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
     predicted = evaluation.predict_test_fold(
         index=cutout_index, candidates=candidates, store=cutting.store, test_fold=fold, classifiers=classifiers,

@@ -26,7 +26,7 @@ class HeldOutFolds(dg.Config):
         return default_split(index, test_fold=test_fold, validation_fold=self.validation_fold)
 
 
-class NoduleTrainingConfig(HeldOutFolds):
+class RecipeConfig(HeldOutFolds):
     """A recipe and what this run changes in it, or a whole configuration."""
 
     recipe: str = Field(default="nodule_baseline", description="A function of core/training/recipes.py.")
@@ -35,15 +35,37 @@ class NoduleTrainingConfig(HeldOutFolds):
         description="The run is called by it and by its test fold, such as `0.0.1-fold3`. Never overwritten: where "
         "it exists, the next build is written. Default: the recipe's.",
     )
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
     changes: dict[str, Any] = Field(
         default={}, description="Further values by their places, such as `network.dropout_rate: 0.4`."
     )
     configuration: dict[str, Any] = Field(
         default={}, description="A whole configuration (`TrainingConfig.to_dict`) in the recipe's place."
     )
+
+    def training_config(self, *, test_fold: int) -> "TrainingConfig":
+        """Return the complete configuration of a fold's run."""
+        from luna_pipeline.core.training.config import TrainingConfig
+        from luna_pipeline.core.training.recipes import recipe_by_name
+        from luna_pipeline.extensions import load_extensions
+        from luna_pipeline.launchers.folds import fold_version
+
+        load_extensions()
+        changes = {"version": self.version, **self.own_changes(), **self.changes}
+        config = TrainingConfig.from_dict(self.configuration) if self.configuration else recipe_by_name(self.recipe)
+        config = config.with_changes({place: value for place, value in changes.items() if value is not None})
+        return config.with_changes(version=fold_version(config.version, test_fold))
+
+    def own_changes(self) -> dict[str, Any]:
+        """Return values of the configuration that have a field of their own, by place; None leaves one as it is."""
+        return {}
+
+
+class NoduleTrainingConfig(RecipeConfig):
+    """A recipe and how it is trained."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
     start_loader: str = Field(default="file", description="Where the weights to begin with are: `file` or `mlflow`.")
     start_name: str | None = Field(default=None, description="The run whose weights to begin with; default: new ones.")
     start_version: str | None = Field(
@@ -55,21 +77,9 @@ class NoduleTrainingConfig(HeldOutFolds):
     profile: bool = Field(default=False, description="Trace some training steps.")
     processes: int = Field(default=1, description="More than one train together, started by torchrun.")
 
-    def training_config(self, *, test_fold: int) -> "TrainingConfig":
-        """Return the complete configuration of a fold's run."""
-        from luna_pipeline.core.training.config import TrainingConfig
-        from luna_pipeline.core.training.recipes import recipe_by_name
-        from luna_pipeline.extensions import load_extensions
-        from luna_pipeline.launchers.folds import fold_version
-
-        load_extensions()
-        changes = {
-            "num_epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "version": self.version,
-            **self.changes,
-        }  # fmt: skip
-        config = TrainingConfig.from_dict(self.configuration) if self.configuration else recipe_by_name(self.recipe)
-        config = config.with_changes({place: value for place, value in changes.items() if value is not None})
-        return config.with_changes(version=fold_version(config.version, test_fold))
+    def own_changes(self) -> dict[str, Any]:
+        """Return epochs, batch size and seed."""
+        return {"num_epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
 
     def start(self, settings: "Settings", *, test_fold: int) -> "StartConfig | None":
         """Return the run to begin with, None where weights are new or ``configuration`` names it."""

@@ -6,7 +6,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,11 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # How much of Ray's own notes a killed driver may lose, in seconds.
     "TUNE_GLOBAL_CHECKPOINT_S": "2",
+    # What is too big for a machine's memory is given up after some attempts; Ray would try for ever.
+    "RAY_task_oom_retries": "2",
 }
+# What Ray sets itself in the process that starts it.
+SET_BY_RAY = ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +72,18 @@ def ray_session(
 
     Raises:
         ConnectionError: If there is no cluster at the address.
+        ValueError: If the address is one for a Ray client, which is no node of the cluster.
     """
-    with _environment(QUIET):
+    with _environment(QUIET, without=SET_BY_RAY):
         import ray
 
         if ray.is_initialized():
             yield _resources()
             return
         address = address or os.environ.get(ADDRESS_VARIABLE)
+        if address and "://" in address:
+            msg = f"A Ray cluster's address must be HOST:PORT of its head, got {address}. Run this on one of its nodes:"
+            raise ValueError(f"{msg} a Ray client far away would leave Ray's driver without its files.")
         with _joined(address) if address else _started(num_cpus=num_cpus, has_dashboard=has_dashboard):
             yield _resources()
 
@@ -110,15 +120,26 @@ def _ray(*, address: str, **options: Any) -> Iterator[None]:
     import ray
 
     _read_authentication_again()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except ConnectionError as error:
             msg = f"The Ray cluster must answer, got {error} ({address}). Start it, or unset {ADDRESS_VARIABLE}."
             raise ConnectionError(msg) from error
+        # Who would just die by it dies as Ray wants: what was started here is ended before.
+        if on_sigterm != signal.SIG_DFL:
+            _set_sigterm(on_sigterm)
         yield
     finally:
         ray.shutdown()
+        _set_sigterm(on_sigterm)
+
+
+def _set_sigterm(handler: Any) -> None:
+    """Undo what Ray does to SIGTERM; it does so in the main thread only, where alone it can be undone."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _read_authentication_again() -> None:

@@ -138,6 +138,20 @@ TABLES["leaderboard"] = pa.DataFrameSchema(
 TABLES["champion"] = pa.DataFrameSchema(
     {"candidate_id": UNIQUE_CANDIDATE_ID, "series_instance_uid": UID, "fold": FOLD, "probability": PROBABILITY}
 )
+TABLES["tuning_study"] = pa.DataFrameSchema(
+    {
+        "trial": pa.Column("int64", pa.Check.ge(0), unique=True),
+        "rank": pa.Column("Int64", pa.Check.ge(1), nullable=True),
+        "state": pa.Column(str, pa.Check.isin(["finished", "stopped_early", "failed"])),
+        **{name: _SHARE for name in ("score", "cpm", "auc")},
+        "best_epoch": pa.Column("int64", pa.Check.ge(0)),
+        "num_epochs": pa.Column("int64", pa.Check.ge(0)),
+        "num_restarts": pa.Column("int64", pa.Check.ge(0)),
+        "changes": pa.Column(str),
+        "error": pa.Column(str),
+        "seconds": pa.Column("float64", pa.Check.ge(0)),
+    }
+)
 # Baselines without a network are scored where they are fitted: the same rows, which the predictions take over.
 for _name in ("feature_baseline", "malignancy_feature_baseline", "malignancy_predictions"):
     TABLES[_name] = TABLES["nodule_predictions"]

@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.datasets.splits import fold_fingerprint
+from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
 from luna_pipeline.core.evaluation.report import binary_report
 from luna_pipeline.core.evaluation.submission import write_submission
@@ -23,6 +23,7 @@ from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 ZERO_RULE, MIDDLE_HU = "zero_rule_baseline", "middle_hu"
+TUNED_CLASSIFIER = "tuned_nodule_classifier"
 TEST_METRICS = ("auc", "average_precision", "sensitivity", "specificity", "threshold")
 
 
@@ -101,6 +102,15 @@ def classifiers_of_fold(
         msg = f"Classifiers must have names of their own, got {names}. Leave out the doubles."
         raise ValueError(msg)
     return {current.name: current, **{name: _further(settings, name, test_fold) for name in also}}
+
+
+def tuned_of_fold(settings: Settings, index: pd.DataFrame, test_fold: int) -> list[str]:
+    """Return the winner of a study of this fold, as ``classifiers_of_fold`` takes it, if it was found on this index."""
+    try:
+        current = read_current(settings, TUNED_CLASSIFIER, test_fold)
+    except FileNotFoundError:
+        return []
+    return [TUNED_CLASSIFIER] if current.index_digest == index_fingerprint(index) else []
 
 
 def training_share(index: pd.DataFrame, store: CutoutStore, checkpoint: Checkpoint) -> float:

@@ -93,11 +93,11 @@ def _name(trial: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let Ray say what is wrong, and not what is usual."""
-    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
+    """Let Ray be silent: how trials go, fail and are lost is said by the listener, a line each and no traceback."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "optuna")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,0 +1,93 @@
+"""Stage 4: a search for a better configuration of the nodule classifier, and the classifier that comes of it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from luna_pipeline.assets import markdown
+from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
+from luna_pipeline.assets.tuning_config import TuningConfig
+from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.resources import LunaPaths, RayCluster
+
+if TYPE_CHECKING:
+    from luna_pipeline.launchers.tuning import TunedParameters
+    from luna_pipeline.settings import Settings
+
+KINDS = {"python", "pytorch", "ray"}
+
+
+@dg.multi_asset(
+    partitions_def=TEST_FOLDS,
+    group_name=GROUP,
+    outs={
+        "tuning_study": dg.AssetOut(
+            io_manager_key="tables", owners=OWNERS, kinds=KINDS, code_version="1",
+            description="Trials of a search for a better configuration, scored on the validation fold; the test fold "
+            "is not touched. Source: cutouts as HU. Form: a row a trial with its state, score, best epoch and what it "
+            "tried; files in `tuning/nodule_classifier/<version>-fold<fold>`: best configuration, pictures, the "
+            "comparison with the recipe as it is. Research use only.",
+        ),
+        "tuned_nodule_classifier": dg.AssetOut(
+            io_manager_key="checkpoints", owners=OWNERS, kinds=KINDS | {"mlflow"}, code_version="1",
+            description="The study's winner, trained again on all folds but the test fold, without a validation fold: "
+            "its thresholds are 0.5. Form: `checkpoints/tuned_nodule_classifier/<version>-fold<fold>/best.pt`. "
+            "Research use only.",
+        ),
+    },
+)  # fmt: skip
+def tuning_study(
+    context: dg.AssetExecutionContext, config: TuningConfig, paths: LunaPaths, ray: RayCluster, cutout_index: Any
+) -> Iterator[dg.Output[Any]]:
+    """Search, then train what won."""
+    from luna_pipeline.core.memory import keep_freed_memory
+    from luna_pipeline.launchers.tuning import TuningRequest, tune_parameters
+
+    settings, test_fold = paths.settings, int(context.partition_key)
+    study = config.study(test_fold=test_fold)
+    if study.base.name != "nodule_classifier":
+        msg = f"The study must be of the nodule classifier, got {study.base.name}. Choose another recipe, or use"
+        raise ValueError(f"{msg} `luna tune_luna_malignant_classification`.")
+    split = config.split_of(cutout_index, test_fold=test_fold)
+    keep_freed_memory()
+    request = TuningRequest(
+        study=study, test_fold=split.test_fold, validation_fold=split.validation_fold, resources=config.resources(),
+        address=ray.address, has_dashboard=ray.dashboard, num_bootstraps=config.num_bootstraps,
+        report=context.log.info, tags={"dagster_run_id": context.run_id, "luna.test_fold": str(test_fold)},
+    )  # fmt: skip
+    tuned = tune_parameters(settings, request)
+    yield dg.Output(tuned.table, "tuning_study", metadata=_metadata(tuned, settings))
+    yield dg.Output(tuned.classifier, "tuned_nodule_classifier", metadata=_classifier_metadata(tuned, settings))
+
+
+def _metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
+    places = [column for column in tuned.table.columns if "." in column or column in tuned.config.flat()]
+    shown = tuned.table.sort_values("rank")[["rank", "trial", "state", "score", "best_epoch", *places]]
+    pictures = {
+        name.removesuffix(".png"): dg.MetadataValue.md(markdown.picture(png, f"{name}, research use only"))
+        for name, png in tuned.pictures.items()
+    }
+    return {
+        "conclusion": tuned.conclusion,
+        "trials": dg.MetadataValue.md(markdown.table(shown.head(20))),
+        **pictures,
+        "best_configuration": dg.MetadataValue.json(tuned.config.to_dict()),
+        "folder": dg.MetadataValue.path(str(tuned.place.folder)),
+        "mlflow_run": mlflow_link(settings, str(tuned.mlflow_run_id)),
+    }
+
+
+def _classifier_metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
+    checkpoint = tuned.classifier.checkpoint if tuned.classifier else None
+    if checkpoint is None:
+        return {}
+    return {
+        "version": checkpoint.version,
+        "epochs": checkpoint.config.num_epochs,
+        "winner": str(tuned.winner),
+        "num_training_series": len(checkpoint.training_series),
+        "mlflow_run": mlflow_link(settings, str(checkpoint.mlflow_run_id)),
+        "notes": checkpoint.notes,
+    }
