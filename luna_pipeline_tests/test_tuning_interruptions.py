@@ -1,0 +1,198 @@
+"""Studies that lose a worker, a node, their driver, or are told to stop: real processes, killed in the middle."""
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from luna_pipeline_tests.cluster.two_nodes import can_have_networks, two_nodes
+from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
+from luna_pipeline_tests.processes import started, wait_for
+from luna_pipeline_tests.small_installation import installed
+
+__all__ = ["empty_database", "installed", "quiet_mlflow", "tracking_uri"]
+
+pytestmark = [pytest.mark.slow]
+NUM_EPOCHS = 6
+# A loss that takes its time, so that a study can be met in the middle.
+EXTENSION = """
+import time
+
+import torch
+
+from luna_pipeline.core.models.config import LOSSES
+
+
+class Slow(torch.nn.CrossEntropyLoss):
+    def forward(self, logits, labels):
+        time.sleep(0.1)
+        return super().forward(logits, labels)
+
+
+@LOSSES.register("slow")
+def slow(config):
+    return Slow(reduction="none")
+"""
+SPACE = {"optimizer.learning_rate": {"choices": [0.0001, 0.001, 0.01]}}
+
+
+@pytest.fixture
+def study(installed: Path, monkeypatch) -> Path:
+    """The folder of the study that ``COMMAND`` runs, which is not there yet."""
+    (installed / "slow_loss.py").write_text(EXTENSION)
+    (installed / "space.json").write_text(json.dumps(SPACE))
+    (installed / "home_of_user").mkdir()
+    for name, value in {"LUNA_EXTENSIONS": installed / "slow_loss.py", "HOME": installed / "home_of_user"}.items():
+        monkeypatch.setenv(name, str(value))
+    return installed / "home/tuning/nodule_classifier/0.0.1-fold0"
+
+
+def command(installed: Path, *more: str) -> list[str]:
+    return [
+        "luna", "tune_luna_classification", f"--config={installed}/nodule.json", f"--space={installed}/space.json",
+        "--set=loss.name=slow", "--search=grid", "--scheduler=none", "--metric=auc", f"--epochs={NUM_EPOCHS}",
+        "--no-winner", *more,
+    ]  # fmt: skip
+
+
+def epochs_of(study: Path) -> dict[int, list[dict]]:
+    """What each trial was worth so far; the file of an epoch appears whole."""
+    files = [path for path in study.glob("trials/*.json") if path.stem.isdigit()]
+    return {int(path.stem): json.loads(path.read_text())["epochs"] for path in files}
+
+
+def ended(study: Path) -> set[int]:
+    return {int(path.stem.removesuffix("_ended")) for path in study.glob("trials/*_ended.json")}
+
+
+def is_in_the_middle(study: Path) -> bool:
+    """Whether two trials have reached their second epoch and none its last."""
+    reached = [len(epochs) for epochs in epochs_of(study).values()]
+    return len(reached) == 2 and min(reached) >= 2 and max(reached) < NUM_EPOCHS
+
+
+def table_of(study: Path) -> pd.DataFrame:
+    return pd.read_csv(study / "trials.csv").set_index("trial")
+
+
+def trainers_below(pid: int) -> list[psutil.Process]:
+    """The processes of Ray's that train trials."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            if process.cmdline()[0].startswith("ray::ImplicitFunc"):
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def all_ended_below(pid: int) -> Iterator[list[psutil.Process]]:
+    """Remember the processes below one, and kill at the end what is still there."""
+    below = psutil.Process(pid).children(recursive=True)
+    yield below
+    for process in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def states_in_mlflow(uri: str) -> dict[str, str]:
+    """Status of each run by the number of its trial; of the study itself by ``study``."""
+    client = MlflowClient(uri)
+    (experiment,) = [found for found in client.search_experiments() if found.name != "Default"]
+    runs = client.search_runs([experiment.experiment_id])
+    states = {run.data.tags.get("luna.trial", "study"): run.info.status for run in runs}
+    # A trial that was taken up again goes on in its own run.
+    assert len(states) == len(runs)
+    return states
+
+
+def test_a_killed_worker_costs_its_trial_no_finished_epoch(installed, study, tracking_uri):
+    log = installed / "log.txt"
+    with started(command(installed), environment={}, log=log) as driver:
+        wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+        before = epochs_of(study)
+        with all_ended_below(driver.pid):
+            trainers_below(driver.pid)[0].kill()
+            assert driver.wait(timeout=180) == 0, log.read_text()
+    table = table_of(study)
+    assert list(table["state"]) == ["finished"] * 4
+    assert sorted(table["num_restarts"]) == [0, 0, 0, 1]
+    assert list(table["num_epochs"]) == [NUM_EPOCHS] * 4
+    lost = int(table["num_restarts"].idxmax())
+    # Not even the times of what was done before have changed: nothing of it was done again.
+    assert epochs_of(study)[lost][: len(before[lost]) - 1] == before[lost][:-1]
+    assert f"Trial {lost} lost its process and goes on from its last checkpoint" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert states_in_mlflow(tracking_uri) == dict.fromkeys(["study", "0", "1", "2", "3"], "FINISHED")
+
+
+def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(installed, study, tracking_uri):
+    log = installed / "log.txt"
+    with started(command(installed), environment={}, log=log) as driver:
+        wait_for(
+            lambda: len(ended(study)) >= 2 and len(epochs_of(study)) > len(ended(study)),
+            limit_seconds=120, what="two trials that are over and one that is not",
+        )  # fmt: skip
+        with all_ended_below(driver.pid) as below:
+            driver.kill()
+            driver.wait()
+            trainers = [process for process in below if process.name().startswith("ray::ImplicitFunc")]
+            psutil.wait_procs(trainers, timeout=60)
+            over = sorted(ended(study))
+            files = [*(study / f"trials/{n:04d}{end}.json" for n in over for end in ("", "_ended"))]
+            files += [study / f"checkpoints/nodule_classifier/trial-{n:04d}/last.pt" for n in over]
+            before = {path: path.stat().st_mtime_ns for path in files}
+    with started(command(installed), environment={}, log=log) as driver:
+        assert driver.wait(timeout=180) == 0, log.read_text()
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert log.read_text().count("Study nodule_classifier 0.0.1-fold0 goes on") == 1
+    assert [path.name for path in study.parent.iterdir()] == [study.name]
+    table = table_of(study)
+    assert list(table["state"]) == ["finished"] * 4
+    assert list(table["num_epochs"]) == [NUM_EPOCHS] * 4
+    assert states_in_mlflow(tracking_uri) == dict.fromkeys(["study", "0", "1", "2", "3"], "FINISHED")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, number):
+    log = installed / "log.txt"
+    before = set(Path("/tmp").glob("luna-ray-*"))
+    with started(command(installed), environment={"TMPDIR": "/tmp"}, log=log) as driver:
+        wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+        with all_ended_below(driver.pid) as below:
+            assert len(trainers_below(driver.pid)) == 2
+            os.kill(driver.pid, number)
+            assert driver.wait(timeout=60) == 1, log.read_text()
+            _, alive = psutil.wait_procs(below, timeout=20)
+            assert alive == []
+    assert log.read_text().rstrip().endswith("Interrupted; what was finished is kept.")
+    assert "Traceback" not in log.read_text()
+    assert set(Path("/tmp").glob("luna-ray-*")) <= before
+    assert list((installed / "home_of_user").iterdir()) == []
+    states = states_in_mlflow(tracking_uri)
+    assert states["study"] == "KILLED"
+    assert {states[str(n)] for n in epochs_of(study)} == {"KILLED"}
+
+
+@pytest.mark.skipif(not can_have_networks(), reason="needs the right to make network namespaces")
+def test_a_killed_node_of_a_cluster_costs_nothing_but_time(installed, study, tmp_path, tracking_uri):
+    log = installed / "log.txt"
+    with two_nodes(tmp_path) as cluster:
+        environment = {**cluster.environment, "HOME": str(installed / "home_of_user")}
+        with started(cluster.command(*command(installed)), environment=environment, log=log) as driver:
+            wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+            cluster.kill_second()
+            assert driver.wait(timeout=240) == 0, log.read_text()
+    assert "Ray has 2 CPUs and 0 GPUs on 2 nodes" in log.read_text()
+    table = table_of(study)
+    assert list(table["state"]) == ["finished"] * 4
+    assert list(table["num_epochs"]) == [NUM_EPOCHS] * 4
+    assert sorted(table["num_restarts"]) == [0, 0, 0, 1]
+    assert states_in_mlflow(tracking_uri) == dict.fromkeys(["study", "0", "1", "2", "3"], "FINISHED")
