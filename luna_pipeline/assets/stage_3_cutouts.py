@@ -130,6 +130,7 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     summary = service.cut_many(
         every if asked is None else [uid for uid in asked if uid not in kept],
         workers=cutting.workers,
+        run=cutting.run_jobs,
         on_plan=events.plan,
         on_outcome=events.record,
         on_failure=events.record_failure,

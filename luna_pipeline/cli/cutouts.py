@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.cutouts.job import CutOutcome
+    from luna_pipeline.core.cutouts.workers import RunJobs
 
 
 @click.command("create_cutouts")
@@ -42,7 +44,13 @@ if TYPE_CHECKING:
 @click.option(
     "--spacing", callback=spacing_mm, metavar="X,Y,Z", help="Resample to this spacing in mm; default: the CT's own."
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that cut.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that cut at once; default: 1, on Ray as many as it has CPUs."
+)
+@click.option(
+    "--on-ray", is_flag=True, help="Cut on the Ray cluster that RAY_ADDRESS names, else on a Ray of this machine."
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Cut on the Ray cluster with this head.")
 @click.option(
     "--no-sync",
     is_flag=True,
@@ -68,6 +76,7 @@ def create_cutouts_command(**options: Any) -> None:
             CuttingRequest(parameters, selection),
             terminal,
             workers=options["workers"],
+            run=_on_ray(options["ray_address"]) if options["on_ray"] or options["ray_address"] else None,
             is_synced=not options["no_sync"],
         )
     if summary is None:
@@ -80,6 +89,12 @@ def create_cutouts_command(**options: Any) -> None:
     if summary.failed:
         msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Mend or remove them."
         raise click.ClickException(msg)
+
+
+def _on_ray(address: str | None) -> "RunJobs":
+    from luna_pipeline.cluster.cutting import run_jobs_on_ray
+
+    return partial(run_jobs_on_ray, address=address)
 
 
 class _Terminal:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ HANDED_ON = ("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLF
 OBJECT_STORE_BYTES = 100 * 2**20
 # Ray's sockets lie below its folder, and a socket's path must be short.
 MAX_FOLDER_LENGTH = 40
+SECONDS_TO_ANSWER = 10.0
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -123,8 +125,9 @@ def _ray(*, address: str, **options: Any) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
+            _listened_at(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except ConnectionError as error:
+        except (ConnectionError, TimeoutError, socket.gaierror) as error:
             msg = f"The Ray cluster must answer, got {error} ({address}). Start it, or unset {ADDRESS_VARIABLE}."
             raise ConnectionError(msg) from error
         # Who would just die by it dies as Ray wants: what was started here is ended before.
@@ -134,6 +137,13 @@ def _ray(*, address: str, **options: Any) -> Iterator[None]:
     finally:
         ray.shutdown()
         _set_sigterm(on_sigterm)
+
+
+def _listened_at(address: str) -> None:
+    """Raise an OSError where nobody listens at ``host:port``: Ray would go on trying for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
 
 
 def _set_sigterm(handler: Any) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.job import CutOutcome
     from luna_pipeline.core.cutouts.service import CtCutoutService, CutSummary
     from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.cutouts.workers import RunJobs
 
 TABLES_CODE_VERSION = "1"
 """Raised by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
@@ -78,7 +79,8 @@ def create_cutouts(
     request: CuttingRequest,
     listener: CuttingListener,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    run: "RunJobs | None" = None,
     is_synced: bool = True,
 ) -> "CutSummary | None":
     """Catalogue the CTs, join the tables, cut what is not there or changed, and index it.
@@ -87,7 +89,8 @@ def create_cutouts(
         settings: Where the data lie and where everything that is made goes.
         request: What is cut and how.
         listener: Who is told how it goes.
-        workers: Processes that cut.
+        workers: Processes that cut; None for as many as is usual where they are: on this machine one.
+        run: Who cuts them, as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
         is_synced: Whether each file waits for the disk.
 
     Returns:
@@ -115,8 +118,9 @@ def create_cutouts(
         parameters=request.parameters,
     )
     summary = service.cut_many(
-        workers=workers, on_plan=listener.on_plan, on_outcome=listener.on_outcome, on_failure=listener.on_failure
-    )
+        workers=workers, run=run,
+        on_plan=listener.on_plan, on_outcome=listener.on_outcome, on_failure=listener.on_failure,
+    )  # fmt: skip
     for reason in _write_index(settings, service, folds).values():
         listener.report(f"Not in the index: {reason}")
     if not summary.failed:

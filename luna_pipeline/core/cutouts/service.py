@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,7 @@ from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, look_at
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.cutouts.workers import run_jobs
+from luna_pipeline.core.cutouts.workers import RunJobs, run_jobs
 from luna_pipeline.core.files import AnyPath, is_remote
 
 _PLACE = ["x_mm", "y_mm", "z_mm"]
@@ -189,7 +189,8 @@ class CtCutoutService:
         self,
         uids: Sequence[str] | None = None,
         *,
-        workers: int = 1,
+        workers: int | None = None,
+        run: RunJobs | None = None,
         on_plan: Callable[[pd.DataFrame, int, float], Any] | None = None,
         on_outcome: Callable[[CutOutcome], Any] | None = None,
         on_failure: Callable[[str, str], Any] | None = None,
@@ -198,7 +199,8 @@ class CtCutoutService:
 
         Args:
             uids: The series; all readable ones where it is None.
-            workers: Processes that cut.
+            workers: Processes that cut; None for as many as is usual where they are: on this machine one.
+            run: Who cuts them; None for processes of this machine.
             on_plan: Called first, with the plan, the bytes needed and the bytes free.
             on_outcome: Called after each series that is done.
             on_failure: Called with uid and reason after each that failed.
@@ -214,18 +216,22 @@ class CtCutoutService:
         with contextlib.suppress(OSError):
             self.store.sweep()
         summary = CutSummary()
-        for uid, result in self._carried_out(plan, workers):
-            if isinstance(result, str):
-                summary.failed[uid] = result
-                if on_failure is not None:
-                    on_failure(uid, result)
-                continue
-            (summary.cut if result.outcome == "cut" else summary.current).append(uid)
-            if on_outcome is not None:
-                on_outcome(result)
+        # Closed at once where somebody who is told raises: nobody shall go on cutting for nobody.
+        with contextlib.closing(self._carried_out(plan, run or run_jobs, workers)) as results:
+            for uid, result in results:
+                if isinstance(result, str):
+                    summary.failed[uid] = result
+                    if on_failure is not None:
+                        on_failure(uid, result)
+                    continue
+                (summary.cut if result.outcome == "cut" else summary.current).append(uid)
+                if on_outcome is not None:
+                    on_outcome(result)
         return summary
 
-    def _carried_out(self, plan: pd.DataFrame, workers: int) -> Iterator[tuple[str, CutOutcome | str]]:
+    def _carried_out(
+        self, plan: pd.DataFrame, run: RunJobs, workers: int | None
+    ) -> Generator[tuple[str, CutOutcome | str], None, None]:
         """Yield what is settled without work first, then each series as it is done."""
         listed = self.store.listing()
         open_uids = []
@@ -237,7 +243,8 @@ class CtCutoutService:
                 yield uid, CutOutcome(uid, "current", num_rows, status.num_bytes, 0.0, digest)
             else:
                 open_uids.append(uid)
-        yield from run_jobs(map(self.job, open_uids), workers=workers)
+        if open_uids:
+            yield from run(map(self.job, open_uids), workers=workers)
 
     def _planned(self, uid: str) -> tuple[str, str, str, int, int, str]:
         num_rows = len(self._rows_of.get(uid, ()))

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from types import ModuleType
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
@@ -21,28 +21,56 @@ _Jobs: TypeAlias = list[SeriesJob]
 _Result: TypeAlias = CutOutcome | str
 
 
-def run_jobs(jobs: Iterable[SeriesJob], *, workers: int = 1) -> Iterator[tuple[str, CutOutcome | str]]:
+class RunJobs(Protocol):
+    """Who cuts series: ``run_jobs``, or what stands in its place where other machines take part."""
+
+    def __call__(
+        self, jobs: Iterable[SeriesJob], *, workers: int | None = None
+    ) -> Iterator[tuple[str, CutOutcome | str]]:
+        """Cut series; yield the uid and the outcome of each, or why it failed, as it is done."""
+
+
+def run_jobs(jobs: Iterable[SeriesJob], *, workers: int | None = None) -> Iterator[tuple[str, CutOutcome | str]]:
     """Cut series; one that fails does not stop the others.
 
     Args:
         jobs: The series.
-        workers: Processes, this one among them; each has one CT in memory at a time.
+        workers: Processes, this one among them; each has one CT in memory at a time. None for this one alone.
 
     Yields:
         Series uid and outcome, or the reason why it failed, as each is done.
     """
-    if workers < 1:
-        msg = f"Cutting needs a whole number of workers from 1, got {workers}. Give 1 or more."
-        raise ValueError(msg)
+    workers = checked_workers(workers) or 1
     if workers == 1:
         for job in jobs:
-            yield job.series_instance_uid, _attempt(job)
+            yield job.series_instance_uid, attempt(job)
         return
     waiting = iter(jobs)
     # A worker that is killed breaks its pool. Which series killed it shows when each of those in work is cut alone.
     while suspects := (yield from _run_with_helpers(waiting, workers - 1)):
         for job in suspects:
             yield job.series_instance_uid, _attempt_apart(job)
+
+
+def checked_workers(workers: int | None) -> int | None:
+    """Return a number of workers that makes sense, or None where none is given."""
+    if workers is not None and workers < 1:
+        msg = f"Cutting needs a whole number of workers from 1, got {workers}. Give 1 or more."
+        raise ValueError(msg)
+    return workers
+
+
+def attempt(job: SeriesJob) -> CutOutcome | str:
+    """Run a job; what is wrong with a series or a disk is its result, what is wrong with the code is raised."""
+    try:
+        return job.run()
+    except (ValueError, OSError) as error:
+        return " ".join(str(error).split())
+
+
+def killed(series_instance_uid: str) -> str:
+    """Say why a series failed whose worker was killed."""
+    return f"A worker must live until its series is cut, got one that was killed (series {series_instance_uid})."
 
 
 def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tuple[str, _Result], None, _Jobs]:
@@ -56,7 +84,7 @@ def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tupl
             starts = [pool.submit(os.getpid) for _ in range(helpers)]
         try:
             for mine in jobs:
-                yield mine.series_instance_uid, _attempt(mine)
+                yield mine.series_instance_uid, attempt(mine)
                 num_ready = sum(start.done() for start in starts)
                 # One in work and one waiting for each: who is slow shall not hold what others could do.
                 for job in islice(jobs, max(0, 2 * num_ready - len(handed_out))):
@@ -84,8 +112,7 @@ def _attempt_apart(job: SeriesJob) -> _Result:
         try:
             return _submitted(pool, job).result()
         except BrokenProcessPool:
-            uid = job.series_instance_uid
-            return f"A worker must live until its series is cut, got one that was killed (series {uid})."
+            return killed(job.series_instance_uid)
 
 
 def _pool(num_processes: int) -> ProcessPoolExecutor:
@@ -98,7 +125,7 @@ def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
     """Hand a job to a pool; to a broken one it is handed in vain, and shows among those that were not done."""
     try:
         with _without_main():
-            return pool.submit(_attempt, job)
+            return pool.submit(attempt, job)
     except BrokenProcessPool as error:
         lost: Future[_Result] = Future()
         lost.set_exception(error)
@@ -114,14 +141,6 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _attempt(job: SeriesJob) -> _Result:
-    """Run a job; what is wrong with a series or a disk is its result, what is wrong with the code is raised."""
-    try:
-        return job.run()
-    except (ValueError, OSError) as error:
-        return " ".join(str(error).split())
 
 
 def _end_with(parent: int) -> None:
