@@ -1,7 +1,8 @@
 """What one value of a configuration may be in a search, as typed values."""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -66,16 +67,16 @@ class Integers:
         return int(random.integers(self.low, self.high, endpoint=True))
 
     def holds(self, value: Any) -> bool:
-        """Say whether a value lies within."""
-        return bool(self.low <= value <= self.high)
+        """Say whether a value is one of them; None, which stands for no limit in some places, is not."""
+        return isinstance(value, int) and self.low <= value <= self.high
 
     def extremes(self) -> tuple[int, ...]:
         """Return both ends."""
         return (self.low, self.high)
 
-    def grid(self) -> tuple[int, ...]:
-        """Return all values, rising."""
-        return tuple(range(self.low, self.high + 1))
+    def grid(self) -> Sequence[int]:
+        """Return all values, rising; however many, they take no room."""
+        return range(self.low, self.high + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ class Uniform:
         return float(random.uniform(self.low, self.high))
 
     def holds(self, value: Any) -> bool:
-        """Say whether a value lies within."""
-        return bool(self.low <= value <= self.high)
+        """Say whether a value lies within; None, which stands for no limit in some places, does not."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def extremes(self) -> tuple[float, ...]:
         """Return both ends, as numbers that need not be whole: none between them is."""
@@ -122,8 +123,8 @@ class LogUniform:
         return float(min(max(drawn, self.low), self.high))
 
     def holds(self, value: Any) -> bool:
-        """Say whether a value lies within."""
-        return bool(self.low <= value <= self.high)
+        """Say whether a value lies within; None, which stands for no limit in some places, does not."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def extremes(self) -> tuple[float, ...]:
         """Return both ends, as numbers that need not be whole: none between them is."""
@@ -151,21 +152,23 @@ def domain_from_plain(place: str, value: Any) -> Domain:
     if kind not in KINDS or not isinstance(values, list | tuple):
         msg = f"What is searched must be one of {', '.join(KINDS)} with its values, got {value!r} ({place})."
         raise ValueError(f'{msg} Write {{"choices": [1, 2]}} or {{"uniform": [0, 0.5]}}.')
-    if kind == "choices":
-        return Choices(with_tuples(values))
-    if len(values) != 2:
+    if kind != "choices" and len(values) != 2:
         msg = f"A range must have a low and a high end, got {list(values)} ({place}). Give two numbers."
         raise ValueError(msg)
-    domain: Domain = KINDS[kind](*values)
+    try:
+        domain: Domain = Choices(with_tuples(values)) if kind == "choices" else KINDS[kind](*values)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{error} (search space, {place})") from error
     return domain
 
 
 def domain_to_plain(domain: Domain) -> dict[str, list[Any]]:
     """Return the plain form of a domain, as ``domain_from_plain`` reads it."""
     kind = next(name for name, kind in KINDS.items() if type(domain) is kind)
-    if isinstance(domain, Choices):
-        return {kind: [list(value) if isinstance(value, tuple) else value for value in domain.values]}
-    return {kind: [domain.low, domain.high]}
+    values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
+    # What is a tuple here, at any depth, is a list there.
+    plain: list[Any] = json.loads(json.dumps(values))
+    return {kind: plain}
 
 
 def _check_order(low: float, high: float) -> None:

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from luna_pipeline.core.evaluation.picture import COLOURS, DOTS_PER_INCH, GREY, SMALL, png_of
-from luna_pipeline.tuning.domains import LogUniform
+from luna_pipeline.tuning.domains import Choices, LogUniform
 from luna_pipeline.tuning.study import StudyConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH_OF_AXIS = 1.5
-NUM_TICKS = 5
+# Of more values than this an axis names those next to even heights only.
+MAX_TICKS, NUM_EVEN = 8, 5
+SMALLEST_GAP = 0.035
+MAX_LETTERS = 22
 
 
 def parallel_coordinates_png(table: pd.DataFrame, study: StudyConfig, *, is_synthetic: bool = False) -> bytes:
@@ -42,7 +46,7 @@ def parallel_coordinates_png(table: pd.DataFrame, study: StudyConfig, *, is_synt
     axes.set_yticks([])
     axes.set_xlim(-0.3, len(places) - 0.4)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{len(known)} trials, validation {study.metric.upper()}", fontsize=11)
+    axes.set_title(_title(study, len(known), len(table) - len(known)), fontsize=11)
     if len(known):
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.25), ncols=2, fontsize=SMALL, frameon=False)
     return png_of(figure, is_synthetic=is_synthetic)
@@ -60,11 +64,12 @@ def importance_png(shares: dict[str, float], *, is_synthetic: bool = False) -> b
     """
     figure = Figure(figsize=(7.0, 1.4 + 0.36 * max(1, len(shares))), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
-    if not shares:
+    if shares:
+        bars = axes.barh(list(shares)[::-1], list(shares.values())[::-1], color=COLOURS[0], height=0.6)
+        axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=SMALL)
+    else:
         axes.text(0.5, 0.5, "too few trials to tell", ha="center", va="center", color=GREY)
         axes.set_yticks([])
-    bars = axes.barh(list(shares)[::-1], list(shares.values())[::-1], color=COLOURS[0], height=0.6)
-    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=SMALL)
     axes.set_xlim(0.0, 1.08)
     axes.tick_params(axis="y", labelsize=SMALL)
     axes.set_xlabel("Share of what the score moved by (fANOVA)")
@@ -73,46 +78,71 @@ def importance_png(shares: dict[str, float], *, is_synthetic: bool = False) -> b
 
 
 def _heights(values: pd.Series, study: StudyConfig, place: str) -> NDArray[np.float64]:
-    """Return where each value is drawn, from 0 to 1."""
+    """Return where each value is drawn, from 0 to 1; nan where there is none."""
     positions = _positions(values, study, place)
-    low, high = (positions.min(), positions.max()) if len(positions) else (0.0, 1.0)
-    return (positions - low) / (high - low) if high > low else np.full(len(positions), 0.5)
+    known = positions[np.isfinite(positions)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    return (positions - low) / (high - low) if high > low else np.where(np.isnan(positions), np.nan, 0.5)
 
 
 def _positions(values: pd.Series, study: StudyConfig, place: str) -> NDArray[np.float64]:
+    domain = study.space.domains.get(place)
     if not pd.api.types.is_numeric_dtype(values):
-        words = sorted(values.unique())
+        words = [str(value) for value in domain.values] if isinstance(domain, Choices) else []
+        # What the recipe has may be none of the choices.
+        words += sorted(set(values) - set(words))
         return np.array([words.index(value) for value in values], dtype=np.float64)
     numbers = values.to_numpy(dtype=np.float64)
-    return np.log10(numbers) if _is_logarithmic(study, place) else numbers
+    if not isinstance(domain, LogUniform):
+        return numbers
+    positive = numbers[numbers > 0]
+    # No logarithm is that of 0: it is drawn half an order of magnitude below all others.
+    return np.log10(np.where(numbers <= 0, (positive.min() if len(positive) else 1.0) / 3, numbers))
 
 
 def _draw_axis(axes: "Axes", position: int, values: pd.Series, study: StudyConfig, place: str) -> None:
     axes.axvline(position, color=GREY, linewidth=0.8, zorder=0)
-    marks = pd.DataFrame({"value": values, "height": _heights(values, study, place)}).drop_duplicates("height")
-    marks = marks.sort_values("height")
-    if len(marks) > NUM_TICKS:
-        # Of many values those next to even heights, so that their words do not lie on each other.
-        even = np.linspace(0, 1, NUM_TICKS)
-        nearest = {int(np.abs(marks["height"].to_numpy() - height).argmin()) for height in even}
-        marks = marks.iloc[sorted(nearest)]
-    for _, mark in marks.iterrows():
-        text = f"{mark['value']:.3g}" if isinstance(mark["value"], float) else str(mark["value"])
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
-        axes.text(position + 0.03, mark["height"], text, fontsize=SMALL - 1, va="center", bbox=box)
+    outline = [withStroke(linewidth=2.5, foreground="white")]
+    for height, value in _marks(values, _heights(values, study, place)):
+        text = _text(value, digits=4 if place == "score" else 3)
+        axes.text(position + 0.03, height, text, fontsize=SMALL - 1, va="center", path_effects=outline, zorder=4)
+
+
+def _marks(values: pd.Series, heights: NDArray[np.float64]) -> list[tuple[float, Any]]:
+    """Return which values an axis names, rising, so that no name lies on another; the ends are always among them."""
+    known = dict(sorted((height, value) for height, value in zip(heights, values, strict=True) if height >= 0))
+    rising = list(known)
+    if len(rising) > MAX_TICKS:
+        rising = sorted({min(rising, key=lambda own: abs(own - even)) for even in np.linspace(0, 1, NUM_EVEN)})
+    chosen: list[float] = []
+    for height in rising:
+        if height == rising[-1]:
+            chosen = [own for own in chosen if height - own >= SMALLEST_GAP]
+        if not chosen or height - chosen[-1] >= SMALLEST_GAP:
+            chosen.append(height)
+    return [(height, known[height]) for height in chosen]
+
+
+def _text(value: Any, *, digits: int) -> str:
+    """Return a value as its axis names it."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.{digits}g}"
+    return value if len(value) <= MAX_LETTERS else f"{value[:8]}…{value[9 - MAX_LETTERS :]}"
 
 
 def _look(row: pd.Series, share: float) -> dict[str, Any]:
     """Return how a trial is drawn; ``share`` is 0 for the worst and 1 for the best."""
     if row["rank"] == 1:
-        return {"color": COLOURS[1], "linewidth": 2.6, "zorder": 3, "label": f"the winner, trial {row['trial']}"}
+        label = f"the winner, trial {row['trial']}{'' if row['trial'] else ': the recipe as it is'}"
+        return {"color": COLOURS[1], "linewidth": 2.6, "zorder": 3, "label": label}
     if row["trial"] == 0:
         return {"color": COLOURS[6], "linewidth": 1.6, "linestyle": "--", "zorder": 2, "label": "the recipe as it is"}
     return {"color": COLOURS[0], "linewidth": 1.0, "alpha": 0.15 + 0.75 * share, "zorder": 1}
 
 
-def _is_logarithmic(study: StudyConfig, place: str) -> bool:
-    return isinstance(study.space.domains.get(place), LogUniform)
+def _title(study: StudyConfig, num_known: int, num_unknown: int) -> str:
+    without = f"; {num_unknown} more without a score" if num_unknown else ""
+    return f"Validation {study.metric.upper()} of {num_known} {'trial' if num_known == 1 else 'trials'}{without}"
 
 
 def _name(place: str, study: StudyConfig) -> str:

@@ -41,29 +41,38 @@ class StudyListener:
     _num_ended: int = field(default=0, init=False)
     _said_at: float = field(default=-math.inf, init=False)
 
+    def __post_init__(self) -> None:
+        # A study that is taken up again goes on counting.
+        self._num_ended = len(self.records.ended())
+        for trial, progress in self.records.all_progress().items():
+            if (best := progress.best()) is not None and not progress.error:
+                self._see(trial, best.score)
+
     def hear(self, trial: "Trial", result: dict[str, Any], trials: "list[Trial]") -> None:
         """Take what a trial has reached."""
-        number, score = variant_of(trial.config).trial, float(result[SCORE])
-        if not result.get(ERROR) and (score, -number) > (self._best[0], -self._best[1]):
-            self._best = (score, number)
+        if not result.get(ERROR):
+            self._see(variant_of(trial.config).trial, float(result[SCORE]))
         if self.clock() - self._said_at >= SECONDS_BETWEEN_LINES:
-            running = ", ".join(
-                f"trial {variant_of(other.config).trial} at epoch {(other.last_result or {}).get(EPOCH, 0)}"
+            # Of the trial that has just reported Ray knows this epoch only after it has told.
+            epochs = {
+                variant_of(other.config).trial: (result if other is trial else other.last_result or {}).get(EPOCH, 0)
                 for other in trials if other.status == "RUNNING"
-            )  # fmt: skip
+            }  # fmt: skip
+            running = ", ".join(f"trial {running} at epoch {epoch}" for running, epoch in epochs.items())
             self._say_now(f"{self._count()} ended; {running}; {self._best_so_far()}")
 
     def end(self, trial: "Trial", *, error: str = "") -> None:
         """Note how a trial ended, once."""
         variant, last = variant_of(trial.config), trial.last_result or {}
+        # The failure by which a trial was given up was followed by no restart.
+        num_restarts = max(0, trial.num_failures - bool(error))
         error = error or str(last.get(ERROR, ""))
-        self._num_ended += 1
         if not self.records.has_ended(variant.trial):
+            self._num_ended += 1
             state = self._state(int(last.get(EPOCH, 0)), error)
             self.records.end(
                 TrialEnd(
-                    trial=variant.trial, changes=variant.changes, state=state, error=error,
-                    num_restarts=trial.num_failures,
+                    trial=variant.trial, changes=variant.changes, state=state, error=error, num_restarts=num_restarts,
                 )
             )  # fmt: skip
             how = f"failed: {error}" if error else state.replace("_", " ")
@@ -73,6 +82,10 @@ class StudyListener:
     def lost(self, trial: "Trial") -> None:
         """Say that a trial lost its process."""
         self._say_now(f"Trial {variant_of(trial.config).trial} lost its process and goes on from its last checkpoint")
+
+    def _see(self, number: int, score: float) -> None:
+        if (score, -number) > (self._best[0], -self._best[1]):
+            self._best = (score, number)
 
     def _state(self, epoch: int, error: str) -> State:
         if error:

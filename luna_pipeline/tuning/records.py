@@ -5,6 +5,7 @@ whoever runs the study, when the trial is over. A trial with the second file is 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -61,7 +62,7 @@ class TrialProgress:
 
     def best(self) -> EpochScore | None:
         """Return the epoch with the highest score, of equals the first; None before the first one."""
-        return max(self.epochs, key=lambda epoch: epoch.score, default=None)
+        return max(self.epochs, key=lambda epoch: -math.inf if math.isnan(epoch.score) else epoch.score, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +127,15 @@ class TrialRecords:
 
     def ended(self) -> dict[int, TrialEnd]:
         """Return the ends of all trials that are over, by their numbers, rising."""
-        names = sorted(name for name in listing(self.folder / "trials") if name.endswith("_ended.json"))
-        ends = [json.loads(read_bytes(self.folder / "trials" / name)) for name in names]
+        names = [name for name in listing(self.folder / "trials") if name.endswith("_ended.json")]
+        found = (json.loads(read_bytes(self.folder / "trials" / name)) for name in names)
+        ends = sorted(found, key=lambda end: int(end["trial"]))
         return {end["trial"]: TrialEnd(**{**end, "changes": changes_from_plain(end["changes"])}) for end in ends}
 
     def all_progress(self) -> dict[int, TrialProgress]:
-        """Return how far each trial is that was begun, by its number."""
-        names = [name for name in listing(self.folder / "trials") if name.removesuffix(".json").isdigit()]
-        found = (self._read_progress(int(name.removesuffix(".json"))) for name in sorted(names))
-        return {progress.variant.trial: progress for progress in found}
+        """Return how far each trial is that was begun, by its number, rising."""
+        names = [name.removesuffix(".json") for name in listing(self.folder / "trials")]
+        return {trial: self._read_progress(trial) for trial in sorted(int(name) for name in names if name.isdigit())}
 
     def _read_progress(self, trial: int) -> TrialProgress:
         values = json.loads(read_bytes(self._path(trial)))

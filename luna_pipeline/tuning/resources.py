@@ -13,7 +13,7 @@ class TrialResources:
 
     Attributes:
         cpus: CPUs of a trial.
-        gpus: GPUs of a trial, parts of one too; None for one where there is any, else none.
+        gpus: GPUs of a trial, whole ones or a part of one; None for one where there is any, else none.
         max_concurrent: Trials at once; None for as many as there is room for.
         max_restarts: How often a trial that lost its process is taken up again.
     """
@@ -28,6 +28,9 @@ class TrialResources:
         check_integer("max_restarts", self.max_restarts, at_least=0)
         if self.gpus is not None:
             check_number("gpus", self.gpus, "[0, inf)")
+            if self.gpus > 1 and self.gpus != int(self.gpus):
+                msg = f"gpus must be a part of one, or whole ones, got {self.gpus}. Give up to 1, or a whole number."
+                raise ValueError(msg)
         if self.max_concurrent is not None:
             check_integer("max_concurrent", self.max_concurrent, at_least=1)
 
@@ -46,5 +49,10 @@ class TrialResources:
     def concurrent(self, there: RayResources) -> int:
         """Return how many trials run at once."""
         asked = self.of(there)
-        rooms = [there.num_cpus // asked["cpu"], *([there.num_gpus // asked["gpu"]] if asked["gpu"] else [])]
-        return int(min([*rooms, self.max_concurrent or math.inf]))
+        rooms = [there.num_cpus // asked["cpu"], self.max_concurrent or math.inf]
+        if asked["gpu"] >= 1:
+            rooms.append(there.num_gpus // asked["gpu"])
+        elif asked["gpu"] > 0:
+            # No trial lies on parts of two GPUs; ten tenths are one, which 1 // 0.1 denies.
+            rooms.append(max(1.0, there.num_gpus // 1 * math.floor(1 / asked["gpu"])))
+        return int(min(rooms))

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class SearchSpace:
         Raises:
             ValueError: If a place has no countable values, or there are more than 100,000 combinations.
         """
-        axes: dict[str, tuple[Any, ...]] = {}
+        axes: dict[str, Sequence[Any]] = {}
         for place, domain in self.domains.items():
             if isinstance(domain, Uniform | LogUniform):
                 msg = f"A grid's places must have countable values, got a range of numbers ({place})."

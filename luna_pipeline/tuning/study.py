@@ -92,6 +92,7 @@ class StudyConfig:
         check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
         _check_counted(self)
         _check_base(self)
+        _check_schedules(self)
         self.space.check(self.base)
         # What is known beforehand is refused beforehand.
         for variant in self.variants() or ():
@@ -122,9 +123,7 @@ class StudyConfig:
         """
         own = {"version": variant.version, "num_epochs": self.epochs, "validation_cadence": 1}
         try:
-            config = self.base.with_changes({**variant.changes, **own})
-            _check_schedule(config)
-            return config
+            return self.base.with_changes({**variant.changes, **own})
         except (ValueError, TypeError) as error:
             raise type(error)(f"{error} (trial {variant.trial}: {variant})") from error
 
@@ -162,8 +161,8 @@ def study_of(
         base=base,
         space=read_space(space) if isinstance(space, str) else SearchSpace.from_dict(space),
         searcher=searcher,  # type: ignore[arg-type]  # which is checked there, and so is the next one
-        metric=metric or ("cpm" if base.dataset == "cutouts" else "auc"),  # type: ignore[arg-type]
-        num_trials=num_trials or (None if searcher == "grid" else DEFAULT_TRIALS),
+        metric=("cpm" if base.dataset == "cutouts" else "auc") if metric is None else metric,  # type: ignore[arg-type]
+        num_trials=DEFAULT_TRIALS if num_trials is None and searcher != "grid" else num_trials,
         **more,
     )
 
@@ -186,8 +185,9 @@ def _check_base(study: StudyConfig) -> None:
         raise ValueError(msg)
 
 
-def _check_schedule(config: TrainingConfig) -> None:
-    if config.scheduler.name == "plateau":
+def _check_schedules(study: StudyConfig) -> None:
+    searched = study.space.domains.get("scheduler.name")
+    if "plateau" in (study.base.scheduler.name, *(searched.extremes() if searched else ())):
         msg = "A study's learning rate must not follow the validation score, got the scheduler plateau: the winner is"
         raise ValueError(f"{msg} trained without validation. Take another scheduler.")
 

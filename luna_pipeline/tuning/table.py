@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from luna_pipeline.tuning.domains import Choices, Domain
 from luna_pipeline.tuning.records import FAILED, TrialEnd, TrialProgress
 from luna_pipeline.tuning.space import Changes, changes_from_plain
 from luna_pipeline.tuning.study import StudyConfig, Variant
@@ -28,16 +29,16 @@ def study_table(
         ended: How each ended, by number.
 
     Returns:
-        ``STUDY_COLUMNS`` and, for each place of the space, a column of what was tried: numbers, or words. ``score``,
-        ``cpm`` and ``auc`` are those of the epoch with the highest score, nan of a trial that failed; ``rank`` is 1 for
-        the highest score, of equals for the lower number.
+        ``STUDY_COLUMNS`` and, for each place of the space, a column of what was tried: numbers (nan where the recipe
+        has None in a range's place), or words. ``score``, ``cpm`` and ``auc`` are those of the epoch with the highest
+        score, nan of a trial that failed; ``rank`` is 1 for the highest score, of equals for the lower number.
     """
     rows = [_row(end, progress.get(trial)) for trial, end in sorted(ended.items())]
     table = pd.DataFrame(rows, columns=[column for column in STUDY_COLUMNS if column != "rank"])
     table.insert(1, "rank", table["score"].rank(ascending=False, method="first").astype("Int64"))
     tried = [tried_values(study, str(changes)) for changes in table["changes"]]
-    for place in study.space.domains:
-        table[place] = _column([values[place] for values in tried])
+    for place, domain in study.space.domains.items():
+        table[place] = _column(domain, [values[place] for values in tried])
     return table
 
 
@@ -85,6 +86,6 @@ def _row(end: TrialEnd, progress: TrialProgress | None) -> dict[str, object]:
     }
 
 
-def _column(values: list[Any]) -> pd.Series:
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+def _column(domain: Domain, values: list[Any]) -> pd.Series:
+    is_number = not isinstance(domain, Choices) or all(type(value) in (int, float) for value in values)
     return pd.Series(values, dtype="float64") if is_number else pd.Series([str(value) for value in values], dtype=str)
