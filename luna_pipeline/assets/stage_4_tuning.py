@@ -55,7 +55,7 @@ def tuning_study(
     request = TuningRequest(
         study=study, test_fold=split.test_fold, validation_fold=split.validation_fold, resources=config.resources(),
         address=ray.address, has_dashboard=ray.dashboard, num_bootstraps=config.num_bootstraps,
-        report=context.log.info, tags={"dagster_run_id": context.run_id, "luna.test_fold": str(test_fold)},
+        report=context.log.info, tags={"dagster_run_id": context.run.run_id, "luna.test_fold": str(test_fold)},
     )  # fmt: skip
     tuned = tune_parameters(settings, request)
     yield dg.Output(tuned.table, "tuning_study", metadata=_metadata(tuned, settings))
@@ -71,6 +71,7 @@ def _metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
     }
     return {
         "conclusion": tuned.conclusion,
+        "data": "synthetic phantom" if settings.is_synthetic else "CT",
         "trials": dg.MetadataValue.md(markdown.table(shown.head(20))),
         **pictures,
         "best_configuration": dg.MetadataValue.json(tuned.config.to_dict()),
