@@ -1,8 +1,8 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real ui check test test-slow format mlflow-migrate mlflow-server \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc clean
+.PHONY: help setup demo real study ui check test test-slow format mlflow-migrate mlflow-server \
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -66,6 +66,13 @@ real: setup ## the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA na
 	@$(EXECUTE) evaluate -c config/real_evaluation.yaml
 	@python -m luna_pipeline.summary
 
+study: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
+study: export LUNA_HOME = $(CURDIR)/.luna/demo/home
+study: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
+study: setup ## a search of eight trials on the demo's phantom (after `make demo`), in about four minutes
+	$(dagster_home)
+	@$(EXECUTE) tune -c config/tuning.yaml
+
 ui: setup ## Dagster's webserver and daemon on this project: http://127.0.0.1:3000 (ROOT=.luna/demo for the demo)
 	$(dagster_home)
 	@exec dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
@@ -93,6 +100,9 @@ bench-training: setup ## loading, training and evaluation against the tutorial's
 
 bench-froc: setup ## LUNA16's evaluation at its full size, on one core, against the official way (~1 minute)
 	@python -m benchmarks.bench_froc
+
+bench-scaling: setup ## what Dagster runs, Ray's tasks and trials and torchrun cost without work; wants an idle machine (~2 minutes)
+	@python -m benchmarks.bench_scaling
 
 format: setup ## format the code and sort its imports
 	@ruff format .

@@ -1,12 +1,14 @@
 """An installation with cutouts of 8 x 8 x 8 voxels, for commands and processes that train within seconds."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from luna_pipeline.cli import main
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.recipes import demo
 from luna_pipeline_tests.core.cutout_examples import write_examples
@@ -46,6 +48,16 @@ def configuration(name: str, ratio: dict) -> dict:
 
 def weights_of(installed: Path, name: str, version: str, kind: str = "best"):
     return load_checkpoint(installed / "home/checkpoints" / name / version / f"{kind}.pt")
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Run a command that is to be refused; return its exit code and the line that it said."""
+    monkeypatch.setattr(sys, "argv", ["luna", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err.strip()
+    assert "Traceback" not in said
+    return int(ended.value.code), said
 
 
 def assert_equal(one, other) -> None:

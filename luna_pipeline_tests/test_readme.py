@@ -1,5 +1,6 @@
 """The README keeps its word: each command in it exists, each file it shows is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from luna_pipeline.cli import cli
 from luna_pipeline.definitions import defs
+from luna_pipeline.tuning.space import SPACES, SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,7 +30,7 @@ def test_jobs_commands_assets_and_functions_of_the_readme_exist():
     assert {"demo", "test", "ui", "real"} <= set(TARGETS)
     assert set(JOBS) == {
         "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "cross_validate",
-        "promote",
+        "promote", "tune",
     }  # fmt: skip
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
     assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
@@ -42,7 +44,7 @@ def test_functions_of_the_stage_table_can_be_imported():
 
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
-    assert len(names) == 18
+    assert len(names) == 19
     for name in names:
         parts = name.split(".")
         split = next(i for i, part in enumerate(parts) if part.endswith("Launcher") or i == len(parts) - 1)
@@ -73,6 +75,25 @@ def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "Took 4 series over" in done.stdout
     assert set(re.findall(r"luna ([a-z_]+)", "\n".join(blocks))) <= set(cli.commands)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Path):
+    page = (ROOT / "docs/tuning.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join(blocks)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "home/checkpoints/nodule_classifier/0.1.0/best.pt").exists(), done.stderr
+    (space,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert len(SearchSpace.from_dict(json.loads(space)).domains) == 4
+    assert set(re.findall(r"`([a-z_]+)` \|", page.split("| name | places |")[1].split("\n\n")[0])) == set(
+        SPACES.names()
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,155 @@
+"""What it costs to hand work out, by each way that the project has: ``python -m benchmarks.bench_scaling``.
+
+Nothing is cut or trained here: a run, a task, a trial or a process does nothing, so that what is left is the way
+itself. Each figure is a process of its own, for what one starts another would find running.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import machine
+from luna_pipeline.cluster.session import ray_session
+
+NUM_TASKS, NUM_TRIALS, NUM_RUNS = 200, 8, 5
+HERE = "benchmarks.bench_scaling"
+
+
+def dagster_runs(folder: Path) -> dict[str, float]:
+    """Return seconds of a run inside a process that is up, on SQLite: one of a job of one op that does nothing."""
+    import dagster as dg
+
+    job = dg.GraphDefinition("idle", node_defs=[dg.op(name="nothing")(_nothing)]).to_job()
+    with dg.DagsterInstance.local_temp(str(folder)) as instance:
+        seconds = [_timed(lambda: job.execute_in_process(instance=instance)) for _ in range(NUM_RUNS + 1)]
+    return {"dagster_run_in_process": statistics.median(seconds[1:])}
+
+
+def dagster_process(folder: Path) -> dict[str, float]:
+    """Return seconds of a process that loads the definitions, which each run of the daemon is."""
+    command = [sys.executable, "-c", "import luna_pipeline.definitions"]
+    return {"dagster_process": statistics.median([_timed(partial(_run, command)) for _ in range(3)])}
+
+
+def ray_tasks(folder: Path) -> dict[str, float]:
+    """Return seconds of a session of Ray on this machine, of its first task and of one of many; MB of its processes."""
+    import ray
+
+    began = time.perf_counter()
+    with ray_session(num_cpus=2):
+        started = time.perf_counter() - began
+        task: Any = ray.remote(num_cpus=1)(_nothing)
+        first = _timed(lambda: ray.get(task.remote()))
+        many = _timed(lambda: ray.get([task.remote() for _ in range(NUM_TASKS)]))
+        below = psutil.Process().children(recursive=True)
+        memory = sum(process.memory_info().rss for process in below)
+        before_end = time.perf_counter()
+    return {
+        "ray_start": started, "ray_first_task": first, "ray_task": many / NUM_TASKS,
+        "ray_end": time.perf_counter() - before_end, "ray_idle_mb": memory / 1e6,
+    }  # fmt: skip
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def ray_trials(folder: Path) -> dict[str, float]:
+    """Return seconds until the first trial of a study is over, which loads torch, and of each after it."""
+    from luna_pipeline.core.training.recipes import demo
+    from luna_pipeline.tuning.progress import StudyListener
+    from luna_pipeline.tuning.records import TrialRecords
+    from luna_pipeline.tuning.resources import TrialResources
+    from luna_pipeline.tuning.running import run_study
+    from luna_pipeline.tuning.space import learning
+    from luna_pipeline.tuning.study import StudyConfig
+
+    study = StudyConfig(
+        base=demo(), space=learning(), searcher="random", scheduler="none", num_trials=NUM_TRIALS, num_epochs=1
+    )
+    ends: list[float] = []
+    records = TrialRecords(folder)
+    resources = TrialResources(max_concurrent=1)
+    with ray_session(num_cpus=2) as there:
+        began = time.perf_counter()
+        listener = StudyListener(
+            records=records, num_epochs=1, num_trials=NUM_TRIALS, metric="auc",
+            say=lambda line: ends.append(time.perf_counter()) if "ended: trial" in line else None,
+        )  # fmt: skip
+        run_study(study, _idle_trial, folder=folder, listener=listener, there=there, resources=resources)
+    later = [after - before for before, after in itertools.pairwise(ends)]
+    return {"ray_first_trial": ends[0] - began, "ray_trial": statistics.median(later)}
+
+
+def _idle_trial(variant: Any, report: Callable[[dict[str, Any]], None]) -> None:
+    """Load what a trial loads, and report an epoch that nobody trained."""
+    import luna_pipeline.launchers.trials  # noqa: F401
+
+    report({"epoch": 1, "score": 0.5, "error": ""})
+
+
+def torchrun(folder: Path) -> dict[str, float]:
+    """Return seconds of two processes that find each other and part again."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", HERE, "--joined",
+    ]  # fmt: skip
+    return {"torchrun_of_two": statistics.median([_timed(partial(_run, command)) for _ in range(3)])}
+
+
+WAYS = {way.__name__: way for way in (dagster_runs, dagster_process, ray_tasks, ray_trials, torchrun)}
+
+
+def measured() -> dict[str, float]:
+    """Return all figures, each way in a process of its own."""
+    found: dict[str, float] = {}
+    for name in WAYS:
+        done = subprocess.run(
+            [sys.executable, "-m", HERE, "--only", name], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        found |= json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(WAYS), help="one way, in this process")
+    parser.add_argument("--joined", action="store_true", help="be one of torchrun's processes")
+    options = parser.parse_args(arguments)
+    if options.joined:
+        from luna_pipeline.core.processes import joined_processes
+
+        with joined_processes():
+            return 0
+    with tempfile.TemporaryDirectory(prefix="luna-scaling-") as name:
+        if options.only:
+            print(json.dumps(WAYS[options.only](Path(name))))
+            return 0
+        found = {key: round(value, 4) for key, value in measured().items()}
+        print(json.dumps({"machine": machine.facts(Path(name)), **found}, indent=1))
+    return 0
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
