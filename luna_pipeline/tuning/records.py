@@ -137,6 +137,11 @@ class TrialRecords:
         names = [name.removesuffix(".json") for name in listing(self.folder / "trials")]
         return {trial: self._read_progress(trial) for trial in sorted(int(name) for name in names if name.isdigit())}
 
+    def next_number(self) -> int:
+        """Return the first number above those of all trials that have left anything."""
+        names = (name.partition(".")[0].partition("_")[0] for name in listing(self.folder / "trials"))
+        return max((int(name) + 1 for name in names if name.isdigit()), default=0)
+
     def _read_progress(self, trial: int) -> TrialProgress:
         values = json.loads(read_bytes(self._path(trial)))
         epochs = tuple(EpochScore(**epoch) for epoch in values["epochs"])

@@ -11,6 +11,7 @@ from ray import tune
 
 from luna_pipeline.cluster.session import RayResources
 from luna_pipeline.tuning.progress import LISTENER, HandOn, StudyListener
+from luna_pipeline.tuning.records import TrialRecords
 from luna_pipeline.tuning.resources import TrialResources
 from luna_pipeline.tuning.search import EpochBudget, asked_of_ray, scheduler_of, variant_of
 from luna_pipeline.tuning.study import StudyConfig, Variant
@@ -48,7 +49,10 @@ def run_study(
     token = LISTENER.set(listener)
     try:
         with _quiet():
-            _tuner(study, trainable, folder, resources=resources, at_once=resources.concurrent(there)).fit()
+            tuner = _tuner(
+                study, trainable, folder, listener.records, resources=resources, at_once=resources.concurrent(there)
+            )
+            tuner.fit()
     finally:
         LISTENER.reset(token)
 
@@ -61,13 +65,13 @@ def _trainable(run_trial: RunTrial) -> Callable[[dict[str, Any]], None]:
 
 
 def _tuner(
-    study: StudyConfig, trainable: Any, folder: Path, *, resources: TrialResources, at_once: int
+    study: StudyConfig, trainable: Any, folder: Path, records: TrialRecords, *, resources: TrialResources, at_once: int
 ) -> "tune.Tuner":  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     notes = str(folder / RAY_FOLDER)
     if tune.Tuner.can_restore(notes):
         return tune.Tuner.restore(notes, trainable, resume_unfinished=True, resume_errored=False)
-    space, searcher = asked_of_ray(study)
+    space, searcher = asked_of_ray(study, records)
     # What is known beforehand is gone through once.
     num_samples = 1 if searcher is None else int(study.num_trials or 0)
     return tune.Tuner(
@@ -87,7 +91,7 @@ def _tuner(
 
 
 def _name(trial: Any) -> str:
-    """Name a trial of Ray's by its number; by nothing where Ray asks too early."""
+    """Name a trial of Ray's by its number."""
     return variant_of(trial.config).version
 
 

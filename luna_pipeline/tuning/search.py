@@ -8,6 +8,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search.optuna import OptunaSearch
 
 from luna_pipeline.tuning.domains import Choices, Domain, Integers, LogUniform
+from luna_pipeline.tuning.records import TrialRecords
 from luna_pipeline.tuning.space import Changes, SearchSpace
 from luna_pipeline.tuning.study import StudyConfig, Variant
 
@@ -19,11 +20,18 @@ EPOCH, SCORE, ERROR = "epoch", "score", "error"
 VARIANT = "variant"
 
 
-def asked_of_ray(study: StudyConfig) -> tuple[dict[str, Any], "PromisingSearch | None"]:
-    """Return what Ray goes through, and who tells what comes next where that is not known beforehand."""
+def asked_of_ray(
+    study: StudyConfig, records: TrialRecords | None = None
+) -> tuple[dict[str, Any], "PromisingSearch | None"]:
+    """Return what Ray goes through, and who tells what comes next where that is not known beforehand.
+
+    Args:
+        study: What is searched.
+        records: Of its trials, see ``PromisingSearch``.
+    """
     variants = study.variants()
     if variants is None:
-        return {}, PromisingSearch(study.space, seed=study.seed)
+        return {}, PromisingSearch(study.space, seed=study.seed, records=records)
     return {VARIANT: tune.grid_search([plain_variant(variant) for variant in variants])}, None
 
 
@@ -66,7 +74,15 @@ class EpochBudget(Stopper):
 class PromisingSearch(OptunaSearch):
     """Optuna's tree of Parzen estimators, with numbered trials of which the first is the recipe as it is."""
 
-    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int, records: TrialRecords | None = None) -> None:
+        """Begin with the recipe as it is.
+
+        Args:
+            space: What is searched.
+            seed: Of Optuna's draws.
+            records: Of the study's trials. What a killed driver had asked for and not noted keeps its number.
+        """
+        self._records = records
         self._domains = dict(space.domains)
         self._next = 0
         self._asked_nobody: str | None = None
@@ -85,8 +101,9 @@ class PromisingSearch(OptunaSearch):
             if told is None:
                 return None
             changes = {place: decoded(domain, told[place]) for place, domain in self._domains.items()}
-        variant = Variant(self._next, changes)
-        self._next += 1
+        number = self._next if self._records is None else max(self._next, self._records.next_number())
+        variant = Variant(number, changes)
+        self._next = number + 1
         return {VARIANT: plain_variant(variant)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

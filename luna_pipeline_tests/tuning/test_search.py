@@ -9,6 +9,7 @@ import ray
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from luna_pipeline.tuning.domains import Choices, Integers, LogUniform, Uniform
+from luna_pipeline.tuning.records import FINISHED, TrialEnd, TrialProgress, TrialRecords
 from luna_pipeline.tuning.search import (
     EpochBudget,
     PromisingSearch,
@@ -59,6 +60,19 @@ def test_the_first_trial_is_the_recipe_and_the_others_are_numbered_and_in_the_sp
     for variant in variants[1:]:
         assert list(variant.changes) == list(SPACE.domains)
         assert all(domain.holds(variant.changes[place]) for place, domain in SPACE.domains.items())
+
+
+def test_what_a_lost_driver_had_asked_for_and_not_noted_keeps_its_number(tmp_path):
+    records = TrialRecords(tmp_path)
+    search = PromisingSearch(SPACE, seed=0, records=records)
+    assert [variant.trial for variant in asked(search, 2)] == [0, 1]
+    search.save(str(tmp_path / "notes"))
+    # Two more were begun after the notes, and one of them is over.
+    records.keep(TrialProgress(variant=Variant(2, {"network.n_blocks": 3})))
+    records.end(TrialEnd(trial=3, changes={"network.n_blocks": 4}, state=FINISHED))
+    again = PromisingSearch(SPACE, seed=0, records=records)
+    again.restore(str(tmp_path / "notes"))
+    assert [variant.trial for variant in asked(again, 2, begin=2)] == [4, 5]
 
 
 @pytest.mark.parametrize("place", ["optimizer.betas", "network.n_blocks"])
