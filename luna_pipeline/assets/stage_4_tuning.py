@@ -58,6 +58,7 @@ def tuning_study(
         report=context.log.info, tags={"dagster_run_id": context.run.run_id, "luna.test_fold": str(test_fold)},
     )  # fmt: skip
     tuned = tune_parameters(settings, request)
+    context.log.info(tuned.conclusion)
     yield dg.Output(tuned.table, "tuning_study", metadata=_metadata(tuned, settings))
     yield dg.Output(tuned.classifier, "tuned_nodule_classifier", metadata=_classifier_metadata(tuned, settings))
 

@@ -98,7 +98,7 @@ class TunedParameters:
         if self.winner.trial == 0:
             return "No trial was better than the recipe as it is on the validation fold. Research use only."
         found = f"Trial {self.winner.trial} won ({self.winner})."
-        return found if self.comparison is None else f"{found} {self.comparison}"
+        return f"{found} {self.comparison or 'Research use only.'}"
 
 
 def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParameters:
