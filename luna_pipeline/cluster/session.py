@@ -20,9 +20,10 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 HANDED_ON = ("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI")
 # Cutouts are mapped from their files; what goes through the object store is small.
 OBJECT_STORE_BYTES = 100 * 2**20
-# Ray's sockets lie below its folder, and a socket's path must be short.
-MAX_FOLDER_LENGTH = 40
+# Ray's sockets lie below its folder, with names of 84 characters, and a socket's path may have 107.
+MAX_FOLDER_LENGTH = 23
 SECONDS_TO_ANSWER = 10.0
+NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -125,10 +126,12 @@ def _ray(*, address: str, **options: Any) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            _listened_at(address)
+            if address not in {"local", "auto"}:
+                _must_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, TimeoutError, socket.gaierror) as error:
-            msg = f"The Ray cluster must answer, got {error} ({address}). Start it, or unset {ADDRESS_VARIABLE}."
+        except (*NO_ANSWER, ray.exceptions.RpcError, ray.exceptions.AuthenticationError) as error:
+            said = " ".join(str(error).split())
+            msg = f"The Ray cluster must answer, got {said} ({address}). Start it, or unset {ADDRESS_VARIABLE}."
             raise ConnectionError(msg) from error
         # Who would just die by it dies as Ray wants: what was started here is ended before.
         if on_sigterm != signal.SIG_DFL:
@@ -139,11 +142,23 @@ def _ray(*, address: str, **options: Any) -> Iterator[None]:
         _set_sigterm(on_sigterm)
 
 
-def _listened_at(address: str) -> None:
-    """Raise an OSError where nobody listens at ``host:port``: Ray would go on trying for a quarter of an hour."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
+def _must_answer(address: str) -> None:
+    """Ask a cluster once whether it takes us: Ray would ask one that does not for a quarter of an hour.
+
+    Raises:
+        OSError: If nobody listens there.
+        ray.exceptions.RayError: If it is no Ray, or one with another token.
+    """
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    # As Ray will: for it 127.0.0.1 is what the network calls this machine.
+    head = str(canonicalize_bootstrap_address(address))
+    host, _, port = head.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    GcsClient(address=head)
 
 
 def _set_sigterm(handler: Any) -> None:
@@ -165,7 +180,8 @@ def _short_folder() -> Iterator[Path]:
     here = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="luna-ray-", dir=here if len(here) <= MAX_FOLDER_LENGTH else "/tmp"))
     try:
-        yield folder
+        # Ray opens its own folder to all users of the machine; the one around it stays this user's.
+        yield folder / "r"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
