@@ -115,6 +115,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "cross_validate",
         "promote",
         "recut_changed",
+        "tune",
     }
     assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "run_failed"}
     assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed"]
