@@ -214,6 +214,13 @@ def test_dagsters_runs_cut_on_ray_where_they_shall():
     assert CutoutCutting(paths=LunaPaths(), on_ray=True).run_jobs is run_jobs_on_ray
 
 
+def test_dagsters_job_cuts_the_same_files_on_ray(luna, cut_by_both):
+    assert luna.run("ingest").success
+    result = luna.run("cut", run_config={"resources": {"cutting": {"config": {"on_ray": True}}}})
+    assert luna.cut_uids(result) == set(luna.uids)
+    assert checksums(Settings.from_environment()) == checksums(cut_by_both[0])
+
+
 def python(*arguments, settings, home_of_user, check=False):
     # Not the tests' own, in which their Ray's token stands.
     environment = {
