@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import secrets
@@ -75,6 +76,7 @@ def ray_session(
 
     Raises:
         ConnectionError: If there is no cluster at the address.
+        ModuleNotFoundError: If the dashboard is asked for and not installed.
         ValueError: If the address is one for a Ray client, which is no node of the cluster.
     """
     with _environment(QUIET, without=SET_BY_RAY):
@@ -87,6 +89,8 @@ def ray_session(
         if address and "://" in address:
             msg = f"A Ray cluster's address must be HOST:PORT of its head, got {address}. Run this on one of its nodes:"
             raise ValueError(f"{msg} a Ray client far away would leave Ray's driver without its files.")
+        if has_dashboard and not address:
+            _check_dashboard()
         with _joined(address) if address else _started(num_cpus=num_cpus, has_dashboard=has_dashboard):
             yield _resources()
 
@@ -159,6 +163,13 @@ def _must_answer(address: str) -> None:
     socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
     ensure_token_if_auth_enabled(create_token_if_missing=False)
     GcsClient(address=head)
+
+
+def _check_dashboard() -> None:
+    # Of what only the dashboard needs; Ray itself says nothing but "missing packages".
+    if importlib.util.find_spec("aiohttp_cors") is None:
+        msg = "Ray's dashboard must be installed, got none. `pip install luna-pipeline[dashboard]`, or do without it."
+        raise ModuleNotFoundError(msg)
 
 
 def _set_sigterm(handler: Any) -> None:

@@ -1,5 +1,6 @@
 """A session of Ray on this machine: what is started is ended, and nobody else may use it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 
+import psutil
 import pytest
 
 from luna_pipeline.cluster.session import MAX_FOLDER_LENGTH, ray_session
@@ -152,3 +154,24 @@ def test_the_ports_are_of_no_use_without_the_token(tmp_path):
         assert stranger.returncode != 0
         assert "InvalidAuthToken" in stranger.stderr
         assert stranger.stdout == ""
+
+
+@pytest.mark.parametrize("has_dashboard", [False, True])
+def test_the_dashboard_listens_on_request_and_on_loopback_only(has_dashboard):
+    with ray_session(num_cpus=1, has_dashboard=has_dashboard):
+        (dashboard,) = [
+            process
+            for process in psutil.Process().children()
+            if "dashboard/dashboard.py" in " ".join(process.cmdline())
+        ]
+        listening = [found.laddr.ip for found in dashboard.net_connections("tcp") if found.status == "LISTEN"]
+    assert listening == (["127.0.0.1"] if has_dashboard else [])
+
+
+def test_a_dashboard_that_is_not_installed_is_said_before_ray_starts(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with (
+        pytest.raises(ModuleNotFoundError, match=r"Ray's dashboard must be installed, got none. `pip install"),
+        ray_session(num_cpus=1, has_dashboard=True),
+    ):
+        pass
