@@ -31,6 +31,10 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Where the dashboard is installed, Ray would show its metrics to the whole network; -1 can be no port.
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
     # Ctrl-C ends a study as it ends everything else.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # How much of Ray's own notes a killed driver may lose, in seconds.

@@ -158,6 +158,8 @@ def test_the_ports_are_of_no_use_without_the_token(tmp_path):
 
 @pytest.mark.parametrize("has_dashboard", [False, True])
 def test_the_dashboard_listens_on_request_and_on_loopback_only(has_dashboard):
+    if has_dashboard:
+        pytest.importorskip("aiohttp_cors", reason="the extra dashboard is not installed")
     with ray_session(num_cpus=1, has_dashboard=has_dashboard):
         (dashboard,) = [
             process
