@@ -24,6 +24,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 # Ray's sockets lie below its folder, with names of 84 characters, and a socket's path may have 107.
 MAX_FOLDER_LENGTH = 23
 SECONDS_TO_ANSWER = 10.0
+TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -67,8 +68,9 @@ def ray_session(
 ) -> Iterator[RayResources]:
     """Join a cluster, or start Ray on this machine; at the end, whatever that is, what was started here is ended.
 
-    A Ray of this machine takes commands only with a token that is made for it and goes with it; it reports nothing to
-    anybody, and its dashboard, where it is asked for, listens on 127.0.0.1 only.
+    A Ray of this machine takes commands only with a token: the one that RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH gives,
+    else one that is made for it and goes with it. It reports nothing to anybody, and its dashboard, where it is asked
+    for, listens on 127.0.0.1 only.
 
     Args:
         address: The cluster's head, ``host:port``; None for the one that RAY_ADDRESS names, else this machine.
@@ -108,10 +110,12 @@ def _joined(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _started(*, num_cpus: int | None, has_dashboard: bool) -> Iterator[None]:
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+    # Who has chosen a token, to log in to the dashboard, keeps it.
+    is_chosen = any(os.environ.get(name) for name in TOKEN_VARIABLES)
+    own = {"RAY_AUTH_MODE": "token"} | ({} if is_chosen else {TOKEN_VARIABLES[0]: _token()})
     with (
         _short_folder() as folder,
-        _environment(own, without=("RAY_AUTH_TOKEN_PATH", ADDRESS_VARIABLE)),
+        _environment(own, without=(ADDRESS_VARIABLE,)),
         _ray(
             address="local", num_cpus=num_cpus, include_dashboard=has_dashboard, dashboard_host="127.0.0.1",
             object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder),

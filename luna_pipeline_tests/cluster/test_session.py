@@ -156,6 +156,16 @@ def test_the_ports_are_of_no_use_without_the_token(tmp_path):
         assert stranger.stdout == ""
 
 
+def test_a_token_that_somebody_has_chosen_is_the_one_that_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "1" * 64)
+    with ray_session(num_cpus=1):
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        assert tried(address, tmp_path, RAY_AUTH_TOKEN="1" * 64).stdout == "inside: 42\n"
+        assert "InvalidAuthToken" in tried(address, tmp_path, RAY_AUTH_TOKEN="0" * 64).stderr
+
+
 @pytest.mark.parametrize("has_dashboard", [False, True])
 def test_the_dashboard_listens_on_request_and_on_loopback_only(has_dashboard):
     if has_dashboard:
