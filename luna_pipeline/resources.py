@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.cutouts.workers import RunJobs
-    from luna_pipeline.launchers.classification import OpenMlflowRun
+    from luna_pipeline.launchers.run_values import OpenMlflowRun
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 PARENT_TAG = "luna/parent_run_id"

@@ -113,8 +113,8 @@ def _trained(
 ) -> dg.Output[Any]:
     """Train in this process, or in several that torchrun starts."""
     from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers.classification import RunOptions
     from luna_pipeline.launchers.commands import TrainingRequest, train_on
+    from luna_pipeline.launchers.run_values import RunOptions
     from luna_pipeline.launchers.torchrun import train_together
 
     settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), int(context.partition_key)

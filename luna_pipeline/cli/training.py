@@ -177,7 +177,7 @@ def _prepare() -> None:
 
 
 def _run_options(options: dict[str, Any]) -> Any:
-    from luna_pipeline.launchers.classification import RunOptions
+    from luna_pipeline.launchers.run_values import RunOptions
 
     return RunOptions(
         num_workers=options["workers"],

@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from luna_pipeline.launchers.baselines import fit_feature_baselines
     from luna_pipeline.launchers.book import import_book_classifier
-    from luna_pipeline.launchers.classification import (
-        LunaClassificationLauncher,
-        LunaMalignantClassificationLauncher,
-        RunOptions,
-        TrainedClassifier,
-    )
+    from luna_pipeline.launchers.classification import LunaClassificationLauncher, LunaMalignantClassificationLauncher
     from luna_pipeline.launchers.commands import TrainingRequest, train
     from luna_pipeline.launchers.cutting import create_cutouts
     from luna_pipeline.launchers.evaluation import log_test_metrics, predict_test_fold
+    from luna_pipeline.launchers.run_values import RunOptions, TrainedClassifier
     from luna_pipeline.launchers.scoring import predict_table, score
 
 __all__ = [
@@ -36,8 +32,8 @@ __all__ = [
 _MODULES = {
     "LunaClassificationLauncher": "classification",
     "LunaMalignantClassificationLauncher": "classification",
-    "RunOptions": "classification",
-    "TrainedClassifier": "classification",
+    "RunOptions": "run_values",
+    "TrainedClassifier": "run_values",
     "TrainingRequest": "commands",
     "create_cutouts": "cutting",
     "fit_feature_baselines": "baselines",

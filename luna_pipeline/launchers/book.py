@@ -17,7 +17,7 @@ from luna_pipeline.core.models.classification import classification_signature
 from luna_pipeline.core.training.building import network_of, task_of
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, save_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.launchers.classification import TrainedClassifier
+from luna_pipeline.launchers.run_values import TrainedClassifier
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import mlflow_run

@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +13,7 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.files import AnyPath
-from luna_pipeline.core.messages import PATIENCE_SECONDS, Handler, Message, MessageHandler
+from luna_pipeline.core.messages import MessageHandler
 from luna_pipeline.core.processes import ALONE, Processes
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
@@ -21,8 +21,8 @@ from luna_pipeline.core.training.config import TRAINERS, StartConfig, TrainingCo
 from luna_pipeline.core.training.profiling import StepProfiler
 from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
-from luna_pipeline.core.training.trainer import SECONDS_BETWEEN_CHECKPOINTS
 from luna_pipeline.launchers.listeners import History, Run, register_listeners
+from luna_pipeline.launchers.run_values import OpenMlflowRun, RunOptions, TrainedClassifier
 from luna_pipeline.launchers.sources import check_unseen, continued, full_name, load_source
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun
@@ -30,62 +30,6 @@ from luna_pipeline.tracking.mlflow_run import MlflowRun
 if TYPE_CHECKING:
     from luna_pipeline.launchers.tuning import TunedParameters, TuningRequest
     from luna_pipeline.settings import Settings
-
-# Opens the MLflow run of this name; or the one with this id again, which an ended process has left.
-OpenMlflowRun = Callable[[str, str | None], contextlib.AbstractContextManager[MlflowRun]]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TrainedClassifier:
-    """What a training run leaves.
-
-    Attributes:
-        checkpoint: The chosen epoch.
-        path: Its file.
-        version: Its version; the one asked for or a later build of it.
-        history: One row an epoch of this process: ``epoch``, ``num_samples_seen``, and ``<mode>/<name>`` of every
-            metric (nan where an epoch was not validated). A continued run's earlier epochs are in the trackers.
-        tensorboard_dir: Folder of the run's TensorBoard events.
-        seconds: Wall time.
-        index_digest: Identity of the whole cutout index, all folds of it; empty where it was not trained on one.
-        model_uri: The registered model, where there is an MLflow run.
-        mlflow_run_id: The MLflow run, where there is one.
-    """
-
-    checkpoint: Checkpoint
-    path: AnyPath
-    version: str
-    history: pd.DataFrame
-    tensorboard_dir: Path
-    seconds: float
-    index_digest: str = ""
-    model_uri: str | None = None
-    mlflow_run_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a run is carried out; nothing here changes what comes out of it.
-
-    Attributes:
-        show_progress: True says on standard error what happens, False nothing, a function is handed each line.
-        num_workers: Processes that load cutouts; 0 loads in the one that trains.
-        seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
-        is_profiled: Whether some training steps are traced.
-        handlers: More who listen, by name (``tracking.handlers.HANDLERS``).
-        listeners: More who listen after all these, as they are: who takes which type of message.
-        registers_model: Whether the trained model goes to MLflow's registry, where there is an MLflow run.
-        seconds_of_patience: How long the end of a run waits for a tracker that is away.
-    """
-
-    show_progress: bool | Callable[[str], None] = True
-    num_workers: int = 0
-    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS
-    is_profiled: bool = False
-    handlers: Sequence[str] = field(default_factory=tuple)
-    listeners: Sequence[Mapping[type[Message], Handler]] = field(default_factory=tuple)
-    registers_model: bool = True
-    seconds_of_patience: float = PATIENCE_SECONDS
 
 
 class LunaClassificationLauncher:

@@ -16,14 +16,10 @@ from luna_pipeline.core.processes import ALONE, Processes, joined_processes
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import recipe_by_name
-from luna_pipeline.launchers.classification import (
-    LunaClassificationLauncher,
-    OpenMlflowRun,
-    RunOptions,
-    TrainedClassifier,
-)
+from luna_pipeline.launchers.classification import LunaClassificationLauncher
 from luna_pipeline.launchers.cutting import cutout_store
 from luna_pipeline.launchers.evaluation import unseen_fold
+from luna_pipeline.launchers.run_values import OpenMlflowRun, RunOptions, TrainedClassifier
 from luna_pipeline.launchers.sources import full_name
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run

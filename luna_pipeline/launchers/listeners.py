@@ -14,7 +14,7 @@ from luna_pipeline.tracking.handlers import HandlerContext, build_handlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 if TYPE_CHECKING:
-    from luna_pipeline.launchers.classification import RunOptions
+    from luna_pipeline.launchers.run_values import RunOptions
 
 
 @dataclass

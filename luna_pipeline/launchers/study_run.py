@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from luna_pipeline.launchers.commands import EXPERIMENT
 from luna_pipeline.launchers.studies import StudyFolder
-from luna_pipeline.launchers.trials import close_trial_runs
+from luna_pipeline.launchers.trial_runs import close_trial_runs
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import INTENDED_USE
 from luna_pipeline.tracking.mlflow_run import FAILED, FINISHED, KILLED, MlflowRun, mlflow_run

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.launchers.classification import TrainedClassifier
 from luna_pipeline.launchers.commands import TrainingRequest
+from luna_pipeline.launchers.run_values import TrainedClassifier
 from luna_pipeline.settings import Settings
 
 MAX_RESTARTS = 3

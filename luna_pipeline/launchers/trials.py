@@ -1,49 +1,36 @@
 """A trial of a study, in whatever process it runs: trained like any other run, scored on the validation fold."""
 
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
-from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.reference import Reference
 from luna_pipeline.core.files import AnyPath, exists
 from luna_pipeline.core.memory import keep_freed_memory
-from luna_pipeline.core.messages import (
-    Handler,
-    LogCheckpoint,
-    LogEpoch,
-    LogMetrics,
-    LogResult,
-    Message,
-    Mode,
-    UndeliveredMessagesError,
-)
+from luna_pipeline.core.messages import LogResult, UndeliveredMessagesError
 from luna_pipeline.core.training.checkpoints import CheckpointStore
 from luna_pipeline.extensions import load_extensions
-from luna_pipeline.launchers.classification import LunaClassificationLauncher, RunOptions
+from luna_pipeline.launchers.classification import LunaClassificationLauncher
 from luna_pipeline.launchers.commands import EXPERIMENT, read_index
 from luna_pipeline.launchers.cutting import cutout_store
 from luna_pipeline.launchers.folds import read_table
+from luna_pipeline.launchers.run_values import RunOptions
 from luna_pipeline.launchers.scoring import prediction_rows
+from luna_pipeline.launchers.trial_runs import PARENT_TAG, STUDY_TAG, TRIAL_TAG, run_of_trial
+from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter, reported
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run, run_id_by_tags
-from luna_pipeline.tuning.records import EpochScore, TrialProgress, TrialRecords
+from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
+from luna_pipeline.tuning.records import TrialRecords
 from luna_pipeline.tuning.study import StudyConfig, Variant
 
-STUDY_TAG, TRIAL_TAG, PARENT_TAG = "luna.study", "luna.trial", "mlflow.parentRunId"
 # What may be otherwise next time: a disk, a server, a lock that a dying process still holds.
 PASSING = (OSError, UndeliveredMessagesError)
-# What a failed trial is worth to the search: nothing, so that it keeps away.
-SCORE_OF_FAILED = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -138,7 +125,7 @@ class TrialTask:
         def open_run(_name: str, run_id: str | None) -> AbstractContextManager[MlflowRun]:
             uri, location = self.settings.mlflow_tracking_uri, self.settings.artifact_location
             tags = {STUDY_TAG: str(self.mlflow_run_id), TRIAL_TAG: str(variant.trial)}
-            known = run_id or _run_of_trial(uri, tags, artifact_location=location)
+            known = run_id or run_of_trial(uri, tags, artifact_location=location)
             return mlflow_run(
                 uri, experiment=EXPERIMENT, artifact_location=location, run_id=known, system_metrics_seconds=None,
                 run_name=f"{self.title} {variant.version}", tags={**tags, PARENT_TAG: str(self.mlflow_run_id)},
@@ -147,148 +134,7 @@ class TrialTask:
         return open_run
 
 
-@dataclass(frozen=True, eq=False)
-class CpmOfFold:
-    """LUNA16's score of the validation fold, from the scores of its candidates.
-
-    Attributes:
-        rows: The fold's candidates in the order in which they are validated, as rows of the table of predictions.
-        reference: What they are held against.
-    """
-
-    rows: pd.DataFrame
-    reference: Reference
-
-    def __call__(self, message: LogResult) -> float:
-        """Return the CPM; 0 where no nodule is found.
-
-        Raises:
-            ValueError: If these are scores of other candidates.
-        """
-        if not np.array_equal(self.rows["class"].to_numpy(dtype=np.int64), message.labels):
-            msg = f"Scores must be of the {len(self.rows)} candidates of the validation fold, got {len(message.labels)}"
-            raise ValueError(f"{msg} of others. Begin a new study.")
-        scored = self.rows.assign(probability=message.scores)
-        return evaluate_models(scored, self.reference, num_bootstraps=0, seed=0)["trial"].curve.comparable_cpm
-
-
-@dataclass
-class TrialReporter:
-    """Listens to a trial's training; keeps what each epoch is worth and, once its checkpoint is there, reports it.
-
-    Attributes:
-        records: Where it is kept.
-        progress: How far the trial is.
-        report: Is handed what is reported.
-        scoring: Gives the CPM; None where the AUC is the score.
-        clock: Seconds that only grow.
-    """
-
-    records: TrialRecords
-    progress: TrialProgress
-    report: Callable[[dict[str, Any]], None]
-    scoring: Callable[[LogResult], float] | None = None
-    clock: Callable[[], float] = time.monotonic
-    _began: float = field(default=0.0, init=False)
-    _metrics: Mapping[str, float] = field(default_factory=dict, init=False)
-    _result: LogResult | None = field(default=None, init=False)
-    _reported: int = field(default=0, init=False)
-
-    def handlers(self) -> Mapping[type[Message], Handler]:
-        """Return who takes which type of message."""
-        return {
-            LogEpoch: self.begin_epoch,
-            LogMetrics: self.take_metrics,
-            LogResult: self.take_result,
-            LogCheckpoint: self.hand_over,
-        }
-
-    def begin_epoch(self, _message: LogEpoch) -> None:
-        """Start the clock of an epoch."""
-        self._began = self.clock()
-
-    def take_metrics(self, message: LogMetrics) -> None:
-        """Remember what the validation fold's AUC and loss are."""
-        if message.mode == Mode.VALIDATION:
-            self._metrics = message.values
-
-    def take_result(self, message: LogResult) -> None:
-        """Keep what the epoch is worth, before its checkpoint is written: after it nobody would do it again."""
-        if message.mode == Mode.VALIDATION:
-            self._result = message
-            self._keep(message)
-
-    def hand_over(self, message: LogCheckpoint) -> None:
-        """Report an epoch that is kept; this may be the trial's end."""
-        last = self.progress.epochs[-1].epoch if self.progress.epochs else 0
-        if self._result is not None and last != message.epoch:
-            # It was refused above, where a run goes on all the same; here it fails, and says why.
-            self._keep(self._result)
-        self._reported = message.epoch
-        self.report({**reported(self.progress), "checkpoint": message.path})
-
-    def finish(self) -> None:
-        """Report the last epoch, if its process was lost before it could."""
-        if self._reported < self.progress.epochs[-1].epoch:
-            self.report(reported(self.progress))
-
-    def fail(self, error: str) -> None:
-        """Keep and report why the trial failed."""
-        self.progress = replace(self.progress, error=error)
-        self.records.keep(self.progress)
-        self.report(reported(self.progress))
-
-    def _keep(self, message: LogResult) -> None:
-        auc, loss = self._metrics["auc"], self._metrics["loss"]
-        cpm = math.nan if self.scoring is None else self.scoring(message)
-        reached = EpochScore(
-            epoch=message.epoch, score=auc if self.scoring is None else cpm, auc=auc, cpm=cpm, loss=loss,
-            seconds=self.clock() - self._began,
-        )  # fmt: skip
-        self.progress = self.progress.with_epoch(reached)
-        self.records.keep(self.progress)
-
-
-def reported(progress: TrialProgress) -> dict[str, Any]:
-    """Return what Ray is told of a trial: how far it is, the best score so far, and why it failed."""
-    best = progress.best()
-    epoch = progress.epochs[-1].epoch if progress.epochs else 0
-    score = SCORE_OF_FAILED if best is None or progress.error else best.score
-    return {"epoch": epoch, "score": score, "error": progress.error}
-
-
 def _unfinished(store: CheckpointStore, name: str, version: str) -> str | None:
     """Return the build of a trial's run that has a checkpoint, if any: one killed before its first has none."""
     builds = (own for own in store.versions(name) if own.partition("+")[0] == version)
     return next((own for own in builds if exists(store.path(name, own, "last"))), None)
-
-
-def _run_of_trial(tracking_uri: str, tags: Mapping[str, str], *, artifact_location: str | None) -> str | None:
-    """Return the MLflow run of a trial whose process was lost before its first checkpoint."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
-    experiment_id = experiment_id_of(client, EXPERIMENT, artifact_location=artifact_location)
-    return run_id_by_tags(client, tags, experiment_id=experiment_id)
-
-
-def close_trial_runs(run: MlflowRun, states: Mapping[int, str], *, otherwise: str) -> None:
-    """End the MLflow runs of a study's trials with what became of them: a trial that Ray ends cannot.
-
-    Args:
-        run: The study's run.
-        states: MLflow's status of each trial that is over, by number.
-        otherwise: Status of the others.
-    """
-    experiment_id = run.client.get_run(run.run_id).info.experiment_id
-    found = run.client.search_runs(
-        [experiment_id], filter_string=f"tags.`{STUDY_TAG}` = '{run.run_id}'", max_results=50_000
-    )
-    for trial in _of_trials(found):
-        status = states.get(int(trial.data.tags[TRIAL_TAG]), otherwise)
-        if trial.info.status != status:
-            run.client.set_terminated(trial.info.run_id, status)
-
-
-def _of_trials(runs: Iterable[Any]) -> Iterable[Any]:
-    return (run for run in runs if TRIAL_TAG in run.data.tags)

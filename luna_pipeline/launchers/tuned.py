@@ -17,13 +17,9 @@ from luna_pipeline.core.metrics import binary_metrics
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.launchers.baselines import labelled
-from luna_pipeline.launchers.classification import (
-    LunaClassificationLauncher,
-    OpenMlflowRun,
-    RunOptions,
-    TrainedClassifier,
-)
+from luna_pipeline.launchers.classification import LunaClassificationLauncher
 from luna_pipeline.launchers.folds import fold_version, read_table
+from luna_pipeline.launchers.run_values import OpenMlflowRun, RunOptions, TrainedClassifier
 from luna_pipeline.launchers.scoring import predict_table
 from luna_pipeline.settings import Settings
 from luna_pipeline.tuning.study import Metric

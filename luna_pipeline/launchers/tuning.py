@@ -12,10 +12,10 @@ from luna_pipeline.core.datasets.splits import TrainingSplit, default_split, ind
 from luna_pipeline.core.evaluation.reference import Reference, read_reference
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.launchers.classification import TrainedClassifier
 from luna_pipeline.launchers.commands import mlflow_opener, read_index
 from luna_pipeline.launchers.cutting import cutout_store
 from luna_pipeline.launchers.folds import fold_version, read_table
+from luna_pipeline.launchers.run_values import TrainedClassifier
 from luna_pipeline.launchers.studies import StudyFolder, StudyNote, study_folder
 from luna_pipeline.launchers.study_run import log_study, study_run
 from luna_pipeline.launchers.trials import TrialTask

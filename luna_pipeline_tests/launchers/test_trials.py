@@ -14,7 +14,8 @@ from luna_pipeline.core.evaluation.reference import read_reference
 from luna_pipeline.core.messages import LogResult, Mode
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
-from luna_pipeline.launchers.trials import CpmOfFold, TrialTask
+from luna_pipeline.launchers.trial_scores import CpmOfFold
+from luna_pipeline.launchers.trials import TrialTask
 from luna_pipeline.tuning.records import FINISHED, TrialEnd, TrialRecords
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline_tests.launchers.searched import searched, study_of_rates
