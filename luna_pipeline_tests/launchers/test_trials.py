@@ -11,12 +11,13 @@ import torch
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.official import evaluate_froc
 from luna_pipeline.core.evaluation.reference import read_reference
-from luna_pipeline.core.messages import LogResult, Mode
+from luna_pipeline.core.messages import LogCheckpoint, LogMetrics, LogResult, MessageHandler, Mode
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
-from luna_pipeline.launchers.trial_scores import CpmOfFold
+from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter
 from luna_pipeline.launchers.trials import TrialTask
-from luna_pipeline.tuning.records import FINISHED, TrialEnd, TrialRecords
+from luna_pipeline.tracking.handlers import handlers_by_message
+from luna_pipeline.tuning.records import FINISHED, TrialEnd, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline_tests.launchers.searched import searched, study_of_rates
 
@@ -164,6 +165,24 @@ def test_scores_of_other_candidates_are_no_cpm(task, searched):
     assert cpm(replace(message, scores=1.0 - labels)) < 0.5
     with pytest.raises(ValueError, match="Scores must be of the 10 candidates of the validation fold, got 9 of others"):
         cpm(replace(message, labels=labels[1:], scores=labels[1:] * 1.0))
+
+
+def test_a_score_that_cannot_be_had_fails_the_trial_and_not_only_its_listener(tmp_path):
+    def scoring(_message: LogResult) -> float:
+        msg = "no such score"
+        raise ValueError(msg)
+
+    reports: list[dict] = []
+    reporter = TrialReporter(TrialRecords(tmp_path), TrialProgress(variant=FAST), reports.append, scoring)
+    handler = MessageHandler(handlers_by_message([reporter.handlers()]))
+    where = {"epoch": 1, "mode": Mode.VALIDATION, "num_samples_seen": 4}
+    handler.handle_message(LogMetrics(values={"auc": 0.5, "loss": 1.0}, **where))
+    # Here a run goes on: a tracker that refuses a message costs nobody his training.
+    handler.handle_message(LogResult(labels=np.array([0, 1]), scores=np.array([0.1, 0.9]), **where))
+    assert reporter.progress.epochs == ()
+    with pytest.raises(ValueError, match="no such score"):
+        handler.handle_message(LogCheckpoint(epoch=1, num_samples_seen=4, path="last.pt"))
+    assert reports == []
 
 
 def _store(task: TrialTask):
