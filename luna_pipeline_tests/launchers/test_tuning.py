@@ -72,6 +72,9 @@ def test_a_study_leaves_a_table_pictures_a_configuration_runs_and_a_classifier_a
     assert lines[0] == f"Study nodule_classifier 0.0.1-fold0 begins ({folder})"
     assert sum("ended: trial" in line for line in lines) == 4
 
+    # No trial opens a cutout of the test fold: without them the study comes to the same.
+    for uid in home.index.loc[home.index["fold"] == 0, "series_instance_uid"].unique():
+        (home.path / f"cutouts/{uid}.npz").unlink()
     again = tune_parameters(settings, request_of(study, [], trains_winner=False))
     assert again.title == "nodule_classifier 0.0.1-fold0+1"
     pd.testing.assert_frame_equal(without_times(again.table), without_times(tuned.table))
@@ -159,6 +162,19 @@ def test_asha_stops_what_falls_behind_and_a_budget_of_epochs_ends_all(searched, 
     short = tune_parameters(settings, request_of(ended, [], trains_winner=False, resources=one_by_one))
     assert short.table["num_epochs"].sum() in (8, 9)
     assert list(short.table["state"]) == ["finished", "stopped_early"]
+
+
+def test_a_budget_of_seconds_ends_a_study(searched, small_config):
+    _, settings = searched
+    endless = replace(
+        study_of_rates(small_config), searcher="random", num_trials=3, num_epochs=100_000, metric="auc",
+        # Long enough for the first epoch, which waits for torch to load.
+        total_seconds=25.0,
+    )  # fmt: skip
+    tuned = tune_parameters(settings, request_of(endless, [], trains_winner=False))
+    assert set(tuned.table["state"]) == {"stopped_early"}
+    assert 1 <= len(tuned.table) <= 3
+    assert (tuned.table["num_epochs"] >= 1).all()
 
 
 def test_optuna_numbers_its_trials_and_begins_with_the_recipe_as_it_is(searched, small_config):
