@@ -31,7 +31,7 @@ def dagster_runs(folder: Path) -> dict[str, float]:
     import dagster as dg
 
     job = dg.GraphDefinition("idle", node_defs=[dg.op(name="nothing")(_nothing)]).to_job()
-    with dg.DagsterInstance.local_temp(str(folder)) as instance:
+    with dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}}) as instance:
         seconds = [_timed(lambda: job.execute_in_process(instance=instance)) for _ in range(NUM_RUNS + 1)]
     return {"dagster_run_in_process": statistics.median(seconds[1:])}
 
