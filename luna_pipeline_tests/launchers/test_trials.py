@@ -14,10 +14,10 @@ from luna_pipeline.core.evaluation.reference import read_reference
 from luna_pipeline.core.messages import LogCheckpoint, LogMetrics, LogResult, MessageHandler, Mode
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
-from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter
+from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter, reported
 from luna_pipeline.launchers.trials import TrialTask
 from luna_pipeline.tracking.handlers import handlers_by_message
-from luna_pipeline.tuning.records import FINISHED, TrialEnd, TrialProgress, TrialRecords
+from luna_pipeline.tuning.records import FINISHED, EpochScore, TrialEnd, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline_tests.launchers.searched import searched, study_of_rates
 
@@ -183,6 +183,18 @@ def test_a_score_that_cannot_be_had_fails_the_trial_and_not_only_its_listener(tm
     with pytest.raises(ValueError, match="no such score"):
         handler.handle_message(LogCheckpoint(epoch=1, num_samples_seen=4, path="last.pt"))
     assert reports == []
+
+
+def test_what_ray_is_told_is_the_best_so_far_and_nothing_of_a_trial_that_failed():
+    begun = TrialProgress(variant=FAST)
+    assert reported(begun) == {"epoch": 0, "score": 0.0, "error": ""}
+    reached = begun
+    for epoch, score in ((1, 0.9), (2, 0.7)):
+        reached = reached.with_epoch(
+            EpochScore(epoch=epoch, score=score, auc=score, cpm=math.nan, loss=1.0, seconds=1.0)
+        )  # fmt: skip
+    assert reported(reached) == {"epoch": 2, "score": 0.9, "error": ""}
+    assert reported(replace(reached, error="broken")) == {"epoch": 2, "score": 0.0, "error": "broken"}
 
 
 def _store(task: TrialTask):
