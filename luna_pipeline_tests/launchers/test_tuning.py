@@ -158,6 +158,10 @@ def test_asha_stops_what_falls_behind_and_a_budget_of_epochs_ends_all(searched, 
     assert (early["num_epochs"] < 6).all()
     assert early["score"].max() <= tuned.table["score"].max()
 
+    # One at a time, nobody is stopped by who happens to be done first.
+    again = tune_parameters(settings, request_of(stopped, [], trains_winner=False, resources=one_by_one))
+    pd.testing.assert_frame_equal(without_times(again.table), without_times(tuned.table))
+
     ended = replace(stopped, scheduler="none", total_epochs=8)
     short = tune_parameters(settings, request_of(ended, [], trains_winner=False, resources=one_by_one))
     assert short.table["num_epochs"].sum() in (8, 9)
