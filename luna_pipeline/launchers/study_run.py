@@ -3,6 +3,7 @@
 import contextlib
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,8 @@ def log_study(run: MlflowRun, study: StudyConfig, tuned: "TunedParameters") -> N
     values = {f"validation/best_{study.metric}": best, "num_trials": len(tuned.table)}
     if tuned.comparison is not None:
         values |= {"test/tuned": tuned.comparison.tuned, "test/untuned": tuned.comparison.untuned}
-    metrics = [Metric(name, float(value), 0, 0) for name, value in values.items()]
+    now_ms = int(time.time() * 1000)
+    metrics = [Metric(name, float(value), now_ms, 0) for name, value in values.items()]
     run.client.log_batch(run.run_id, params=params, metrics=metrics)
     run.client.set_tag(run.run_id, "mlflow.note.content", tuned.conclusion)
     run.client.log_text(run.run_id, tuned.table.to_csv(index=False), "trials.csv")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.reference import Reference
-from luna_pipeline.core.files import AnyPath, exists
+from luna_pipeline.core.files import exists
 from luna_pipeline.core.memory import keep_freed_memory
 from luna_pipeline.core.messages import LogResult, UndeliveredMessagesError
 from luna_pipeline.core.training.checkpoints import CheckpointStore
@@ -22,6 +21,7 @@ from luna_pipeline.launchers.cutting import cutout_store
 from luna_pipeline.launchers.folds import read_table
 from luna_pipeline.launchers.run_values import RunOptions
 from luna_pipeline.launchers.scoring import prediction_rows
+from luna_pipeline.launchers.studies import StudyFolder
 from luna_pipeline.launchers.trial_runs import PARENT_TAG, STUDY_TAG, TRIAL_TAG, run_of_trial
 from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter, reported
 from luna_pipeline.settings import Settings
@@ -40,8 +40,7 @@ class TrialTask:
     Attributes:
         settings: Where everything lies; the cutouts are mapped from there.
         study: What is searched.
-        folder: The study's, reached by all its processes.
-        local_folder: The study's folder of each machine, for locks and TensorBoard's logs.
+        place: The study's folders, under the same names on all machines.
         split: Which folds stay out of training.
         reference: What the validation fold's scores are held against for a CPM; None where it is not asked for.
         index_digest: Identity of the cutout index, which must be the same wherever a trial runs.
@@ -51,18 +50,12 @@ class TrialTask:
 
     settings: Settings
     study: StudyConfig
-    folder: AnyPath
-    local_folder: Path
+    place: StudyFolder
     split: TrainingSplit
     reference: Reference | None
     index_digest: str
     mlflow_run_id: str | None
     num_threads: int
-
-    @property
-    def title(self) -> str:
-        """What the study is called: ``nodule_classifier 0.0.1-fold0``."""
-        return " ".join(self.folder.parts[-2:])
 
     def run(self, variant: Variant, report: Callable[[dict[str, Any]], None]) -> None:
         """Try a variant, from its last checkpoint where there is one.
@@ -76,7 +69,7 @@ class TrialTask:
         """
         load_extensions()
         keep_freed_memory()
-        records = TrialRecords(self.folder)
+        records = TrialRecords(self.place.folder)
         progress = records.progress(variant)
         if progress.error or records.has_ended(variant.trial):
             report(reported(progress))
@@ -102,7 +95,7 @@ class TrialTask:
         config = self.study.config_of(variant)
         reporter.scoring = self._scoring(index, config.use_annotations)
         launcher = LunaClassificationLauncher(
-            self.folder, local_home=self.local_folder, tracking_uri=self.settings.mlflow_tracking_uri,
+            self.place.folder, local_home=self.place.local_folder, tracking_uri=self.settings.mlflow_tracking_uri,
             open_mlflow_run=self._open_mlflow_run(variant) if self.mlflow_run_id else None,
             options=RunOptions(show_progress=False, listeners=[reporter.handlers()], registers_model=False),
         )  # fmt: skip
@@ -128,7 +121,7 @@ class TrialTask:
             known = run_id or run_of_trial(uri, tags, artifact_location=location)
             return mlflow_run(
                 uri, experiment=EXPERIMENT, artifact_location=location, run_id=known, system_metrics_seconds=None,
-                run_name=f"{self.title} {variant.version}", tags={**tags, PARENT_TAG: str(self.mlflow_run_id)},
+                run_name=f"{self.place.title} {variant.version}", tags={**tags, PARENT_TAG: str(self.mlflow_run_id)},
             )  # fmt: skip
 
         return open_run

@@ -127,11 +127,11 @@ def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParamete
         request.report(f"Study {place.title} {'begins' if place.is_new else 'goes on'} ({place.folder})")
         with study_run(settings, place, uses_mlflow=request.uses_mlflow, tags=request.tags) as mlflow:
             task = TrialTask(
-                settings=settings, study=request.study, folder=place.folder, local_folder=place.local_folder,
-                split=split, reference=references[split.validation_fold], index_digest=note.index_digest,
-                mlflow_run_id=mlflow.run_id if mlflow else None, num_threads=request.resources.cpus,
+                settings=settings, study=request.study, place=place, split=split, index_digest=note.index_digest,
+                reference=references[split.validation_fold], num_threads=request.resources.cpus,
+                mlflow_run_id=mlflow.run_id if mlflow else None,
             )  # fmt: skip
-            _run_trials(request, task, place)
+            _run_trials(request, task)
             tuned = _judged(settings, request, place, index=index, split=split, reference=references[split.test_fold])
             if mlflow is not None:
                 log_study(mlflow, request.study, tuned)
@@ -168,9 +168,9 @@ def _reference(settings: Settings, study: StudyConfig, fold: int | None) -> Refe
     return reference
 
 
-def _run_trials(request: TuningRequest, task: TrialTask, place: StudyFolder) -> None:
+def _run_trials(request: TuningRequest, task: TrialTask) -> None:
     """Run what is left of the trials; where all are over Ray is not even started."""
-    records, variants = TrialRecords(place.folder), request.study.variants()
+    records, variants = TrialRecords(task.place.folder), request.study.variants()
     if variants is not None and len(records.ended()) == len(variants):
         return
     listener = StudyListener(
@@ -180,7 +180,7 @@ def _run_trials(request: TuningRequest, task: TrialTask, place: StudyFolder) -> 
     with ray_session(address=request.address, has_dashboard=request.has_dashboard) as there:
         request.report(f"Ray has {there.num_cpus:g} CPUs and {there.num_gpus:g} GPUs on {there.num_nodes} nodes")
         run_study(
-            request.study, task.run, folder=place.local_folder, listener=listener, there=there,
+            request.study, task.run, folder=task.place.local_folder, listener=listener, there=there,
             resources=request.resources,
         )  # fmt: skip
     _end_the_rest(records)

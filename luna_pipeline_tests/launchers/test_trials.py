@@ -14,6 +14,7 @@ from luna_pipeline.core.evaluation.reference import read_reference
 from luna_pipeline.core.messages import LogCheckpoint, LogMetrics, LogResult, MessageHandler, Mode
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.scoring import predict_table, prediction_rows
+from luna_pipeline.launchers.studies import StudyFolder
 from luna_pipeline.launchers.trial_scores import CpmOfFold, TrialReporter, reported
 from luna_pipeline.launchers.trials import TrialTask
 from luna_pipeline.tracking.handlers import handlers_by_message
@@ -31,8 +32,9 @@ def task(searched, small_config) -> TrialTask:
     home, settings = searched
     study = study_of_rates(small_config)
     reference = read_reference(settings.data_dir, pd.read_parquet(settings.tables_dir / "folds.parquet"), of_folds=[1])
+    here = home.path / "tuning/a/b"
     return TrialTask(
-        settings=settings, study=study, folder=home.path / "tuning/a/b", local_folder=home.path / "tuning/a/b",
+        settings=settings, study=study, place=StudyFolder(folder=here, local_folder=here, is_new=True),
         split=TrainingSplit(test_fold=0, validation_fold=1), reference=reference, num_threads=1, mlflow_run_id=None,
         index_digest=index_fingerprint(pd.read_parquet(settings.tables_dir / "cutout_index.parquet")),
     )  # fmt: skip
@@ -56,11 +58,11 @@ def run(task: TrialTask, variant: Variant = FAST, *, until: int | None = None) -
 
 
 def kept(task: TrialTask, variant: Variant = FAST):
-    return TrialRecords(task.folder).progress(variant)
+    return TrialRecords(task.place.folder).progress(variant)
 
 
 def checkpoint_of(task: TrialTask, kind: str = "last"):
-    return load_checkpoint(task.folder / "checkpoints/nodule_classifier/trial-0002" / f"{kind}.pt")
+    return load_checkpoint(task.place.folder / "checkpoints/nodule_classifier/trial-0002" / f"{kind}.pt")
 
 
 @pytest.mark.seed_defect(39, 68)
@@ -72,7 +74,7 @@ def test_each_epoch_is_reported_with_its_validation_score_and_its_checkpoint(tas
     # What is reported is the best so far: by it trials are compared, and it cannot fall.
     assert [values["score"] for values in reports] == list(np.maximum.accumulate(scores))
     assert all(values["error"] == "" for values in reports)
-    assert reports[-1]["checkpoint"] == str(task.folder / "checkpoints/nodule_classifier/trial-0002/last.pt")
+    assert reports[-1]["checkpoint"] == str(task.place.folder / "checkpoints/nodule_classifier/trial-0002/last.pt")
     assert all(epoch.seconds > 0 for epoch in progress.epochs)
 
 
@@ -101,7 +103,8 @@ def test_without_a_reference_the_score_is_the_auc(task):
 def test_a_trial_that_was_lost_goes_on_after_its_last_checkpoint_to_the_same_bits(task):
     run(task)
     alone, scores = checkpoint_of(task), [epoch.score for epoch in kept(task).epochs]
-    again = replace(task, folder=task.folder.with_name("c"), local_folder=task.folder.with_name("c"))
+    elsewhere = task.place.folder.with_name("c")
+    again = replace(task, place=replace(task.place, folder=elsewhere, local_folder=elsewhere))
     assert [values["epoch"] for values in run(again, until=2)] == [1, 2]
     assert [values["epoch"] for values in run(again)] == [3]
     for name, value in alone.model_state.items():
@@ -110,7 +113,7 @@ def test_a_trial_that_was_lost_goes_on_after_its_last_checkpoint_to_the_same_bit
 
 
 def test_one_lost_after_its_last_report_or_before_its_first_checkpoint_is_not_trained_twice(task):
-    folder = task.folder / "checkpoints/nodule_classifier/trial-0002"
+    folder = task.place.folder / "checkpoints/nodule_classifier/trial-0002"
     folder.mkdir(parents=True)
     # Killed before anything was written: the version is taken and empty.
     run(task, until=3)
@@ -124,11 +127,11 @@ def test_one_lost_after_its_last_report_or_before_its_first_checkpoint_is_not_tr
 def test_a_trial_that_is_over_only_says_what_it_was_worth(task):
     run(task)
     progress = kept(task)
-    TrialRecords(task.folder).end(TrialEnd(trial=2, changes=FAST.changes, state=FINISHED))
-    before = (task.folder / "checkpoints/nodule_classifier/trial-0002/best.pt").stat().st_mtime_ns
+    TrialRecords(task.place.folder).end(TrialEnd(trial=2, changes=FAST.changes, state=FINISHED))
+    before = (task.place.folder / "checkpoints/nodule_classifier/trial-0002/best.pt").stat().st_mtime_ns
     (told,) = run(task)
     assert told == {"epoch": 3, "score": progress.best().score, "error": ""}
-    assert (task.folder / "checkpoints/nodule_classifier/trial-0002/best.pt").stat().st_mtime_ns == before
+    assert (task.place.folder / "checkpoints/nodule_classifier/trial-0002/best.pt").stat().st_mtime_ns == before
 
 
 def test_what_a_configuration_does_wrong_is_reported_once_and_for_all(task):

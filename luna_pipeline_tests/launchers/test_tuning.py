@@ -87,6 +87,8 @@ def _check_runs(settings, tuned) -> None:
     assert study.info.status == "FINISHED"
     assert study.data.params["searcher"] == "grid"
     assert study.data.metrics["validation/best_cpm"] == pytest.approx(tuned.table["score"].max())
+    (best,) = client.get_metric_history(study.info.run_id, "validation/best_cpm")
+    assert study.info.start_time <= best.timestamp <= study.info.end_time
     names = {artifact.path for artifact in client.list_artifacts(study.info.run_id)}
     assert names == {"trials.csv", "best.json", "parallel_coordinates.png", "importance.png"}
     below = client.search_runs([study.info.experiment_id], f"tags.mlflow.parentRunId = '{study.info.run_id}'")

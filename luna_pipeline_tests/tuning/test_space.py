@@ -40,7 +40,9 @@ def test_all_extremes_of_what_is_countable_go_together(name, recipe):
     space, config = read_space(name), recipe_by_name(recipe)
     countable = {place: domain for place, domain in space.domains.items() if isinstance(domain, Choices | Integers)}
     for values in itertools.product(*(domain.extremes() for domain in countable.values())):
-        config.with_changes(dict(zip(countable, values, strict=True)))
+        changes = dict(zip(countable, values, strict=True))
+        flat = config.with_changes(changes).flat()
+        assert {place: flat[place] for place in countable} == changes
 
 
 def test_networks_of_the_network_space_can_be_built(base):
