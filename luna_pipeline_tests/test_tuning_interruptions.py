@@ -49,7 +49,9 @@ def study(installed: Path, monkeypatch) -> Path:
     (installed / "slow_loss.py").write_text(EXTENSION)
     (installed / "space.json").write_text(json.dumps(SPACE))
     (installed / "home_of_user").mkdir()
-    for name, value in {"LUNA_EXTENSIONS": installed / "slow_loss.py", "HOME": installed / "home_of_user"}.items():
+    # As the make targets have it: matplotlib's cache is nobody's business here.
+    places = {"LUNA_EXTENSIONS": "slow_loss.py", "HOME": "home_of_user", "MPLCONFIGDIR": "matplotlib"}
+    for name, value in {name: installed / place for name, place in places.items()}.items():
         monkeypatch.setenv(name, str(value))
     return installed / "home/tuning/nodule_classifier/0.0.1-fold0"
 
