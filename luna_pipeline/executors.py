@@ -1,9 +1,11 @@
-"""How runs are executed: in one process, and an interrupted run ends as cancelled, not as failed."""
+"""How runs are executed: in one process that holds the run's lease; an interrupted run is cancelled, not failed."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from luna_pipeline.leases import leased
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -31,10 +33,11 @@ class InterruptibleExecutor(dg.Executor):
     ) -> Iterator[dg.DagsterEvent]:
         """Execute all steps in this process."""
         try:
-            yield from self._in_process.execute(plan_context, execution_plan)
+            with leased(plan_context.instance, plan_context.run_id):
+                yield from self._in_process.execute(plan_context, execution_plan)
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             run = plan_context.instance.get_run_by_id(plan_context.run_id)
-            if run is not None and run.status != dg.DagsterRunStatus.CANCELING:
+            if run is not None and not run.is_finished and run.status != dg.DagsterRunStatus.CANCELING:
                 plan_context.instance.report_run_canceling(run, message="Interrupted by a signal.")
             raise
 

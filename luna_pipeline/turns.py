@@ -11,6 +11,7 @@ from luna_pipeline.resources import PARENT_TAG
 # By its name: the parts are put together there, these among them.
 DEFINITIONS = "luna_pipeline.definitions"
 PARTITION_TAG = "dagster/partition"
+MAX_RETRIES_TAG = "dagster/max_retries"
 ALL_ASSETS = "__ASSET_JOB"
 """Dagster's own job of all assets, of which a run makes the selected ones."""
 
@@ -66,8 +67,9 @@ def _run(
         ReconstructableRepository.for_module(DEFINITIONS, "defs").get_reconstructable_job(job_name),
         instance=context.instance,
         run_config=dict(run_config or {}),
-        # Of runs within runs within runs all are found by the one that somebody asked for.
-        tags={PARENT_TAG: context.run.tags.get(PARENT_TAG, context.run_id), **(tags or {})},
+        # Of runs within runs within runs all are found by the one that somebody asked for. That one is tried again
+        # when its process was lost, and makes them anew.
+        tags={PARENT_TAG: context.run.tags.get(PARENT_TAG, context.run_id), MAX_RETRIES_TAG: "0", **(tags or {})},
         raise_on_error=False,
         asset_selection=assets,
     )

@@ -179,3 +179,16 @@ def test_importing_every_module_reads_no_environment_and_leaves_no_trace(tmp_pat
     # matplotlib and its kind may keep caches of their own; the project keeps nothing.
     left = [path.name for path in tmp_path.iterdir() if path.name not in {".cache", ".config"}]
     assert left == []
+
+
+def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
+    pools = {}
+    for assets in defs.resolve_asset_graph().assets_defs:
+        for key in assets.keys if assets.is_executable else ():
+            pools.setdefault(assets.op.pool, set()).add(key.to_user_string())
+    assert pools["disk"] == {"ct_series", "cutouts"}
+    assert pools["gpu"] == {
+        "nodule_classifier", "malignancy_classifier", "tuning_study", "tuned_nodule_classifier",
+        "nodule_predictions", "nodule_models", "malignancy_predictions", "malignancy_models",
+    }  # fmt: skip
+    assert set(pools) == {None, "disk", "gpu"}

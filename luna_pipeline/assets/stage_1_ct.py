@@ -14,6 +14,7 @@ OWNERS = ["team:pipeline"]
 
 
 @dg.asset(
+    pool="disk",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},

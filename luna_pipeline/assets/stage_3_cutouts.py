@@ -34,6 +34,7 @@ CUTTING_CODE = "1"
 
 
 @dg.multi_asset(
+    pool="disk",
     # A ranged run of 100 series pays one process start, not a hundred.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=100),
     specs=[

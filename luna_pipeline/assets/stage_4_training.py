@@ -19,6 +19,7 @@ KINDS = {"python", "pytorch", "mlflow"}
 
 
 @dg.asset(
+    pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     owners=OWNERS,
@@ -44,6 +45,7 @@ def nodule_classifier(
 
 
 @dg.asset(
+    pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     owners=OWNERS,

@@ -20,6 +20,7 @@ KINDS = {"python", "pytorch", "ray"}
 
 
 @dg.multi_asset(
+    pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     outs={

@@ -28,6 +28,7 @@ FORM = (
 
 
 @dg.multi_asset(
+    pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     outs=table_outs(
@@ -74,6 +75,7 @@ def nodule_predictions(
 
 
 @dg.multi_asset(
+    pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     outs=table_outs(

@@ -1,0 +1,69 @@
+"""The launcher that dagster.yaml names: which runs it takes for lost. Launching itself is shown on the whole stack."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.launcher import WorkerStatus
+
+from luna_pipeline import leases
+from luna_pipeline.run_launcher import LeasedRunLauncher
+from luna_pipeline.turns import MAX_RETRIES_TAG, run_in_turn
+from luna_pipeline_tests.processes import REPOSITORY
+
+CONFIGURATIONS = ["dagster.yaml", "deploy/stack/dagster.yaml"]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@dg.job
+def _job() -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_configurations_name_it_watch_runs_and_phone_nobody(name: str):
+    settings = yaml.safe_load((REPOSITORY / name).read_text())
+    assert settings["run_launcher"] == {"module": "luna_pipeline.run_launcher", "class": "LeasedRunLauncher"}
+    # Looks must come more often than the watcher's patience, or none would ever be judged.
+    assert settings["run_monitoring"]["enabled"]
+    assert settings["run_monitoring"]["poll_interval_seconds"] < leases.UNWATCHED_SECONDS / 2
+    assert settings["telemetry"] == {"enabled": False}
+    assert settings["run_retries"]["enabled"]
+    assert not settings["run_retries"]["retry_on_asset_or_op_failure"]
+
+
+def test_run_is_running_while_its_lease_is_renewed_and_lost_when_it_is_not(instance, monkeypatch):
+    launcher = instance.run_launcher
+    assert isinstance(launcher, LeasedRunLauncher)
+    assert launcher.supports_check_run_worker_health
+    run = instance.create_run_for_job(_job, status=dg.DagsterRunStatus.STARTED)
+    moment = 0.0
+    monkeypatch.setattr(leases.time, "monotonic", lambda: moment)
+    leases.take(instance, run.run_id)
+    found = []
+    for moment in (0.0, 25.0, 50.0, 59.0, 60.0, 75.0):  # noqa: B007  # the clock reads it
+        found.append(launcher.check_run_worker_health(run))
+    assert [result.status for result in found] == [WorkerStatus.RUNNING] * 4 + [WorkerStatus.FAILED] * 2
+    assert "no sign of it for 75 s" in str(found[-1].msg)
+
+
+def test_runs_inside_runs_are_not_tried_again_by_themselves(luna):
+    @dg.op
+    def outer(context: dg.OpExecutionContext):
+        run_in_turn(context, "ingest")
+
+    @dg.job
+    def one():
+        outer()
+
+    assert one.execute_in_process(instance=luna.instance).success
+    inner = luna.instance.get_runs(dg.RunsFilter(job_name="ingest"))[0]
+    assert inner.tags[MAX_RETRIES_TAG] == "0"
