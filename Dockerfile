@@ -1,0 +1,118 @@
+# One image for every part of a deployment: code location, webserver, daemon, runs, MLflow, TensorBoard, `luna`.
+# Research use only; not a medical device. It holds no data.
+#
+#   docker build -t luna-pipeline:local .                                      CPU
+#   docker build -t luna-pipeline:cuda --build-arg ACCELERATOR=cuda .          CUDA (and no other torch)
+#
+# Needs BuildKit (Docker 20.10 or newer). It names no package index: pip's own is used, and TORCH_INDEX says where
+# else torch is to be looked for (the address of an index), for a build without CUDA is not on every index.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+# What is to be installed, out of pyproject.toml at the versions of requirements.lock. The long steps below are done
+# again when one of these lists changes, not when a file does in which much else stands.
+FROM ${PYTHON_IMAGE} AS pins
+WORKDIR /pins
+COPY pyproject.toml requirements.lock ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    extras = project['optional-dependencies']; \
+    print(*project['dependencies'], *extras['postgres'], *extras['s3'], sep='\n')" > packages.txt \
+ && grep -vE '^ *(#|$)' requirements.lock > constraints.txt \
+ && grep -iE '^(torch|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|typing_extensions)==' \
+    constraints.txt > torch.txt
+
+# The user, then /opt/venv: torch in a layer of its own, everything else in the next. No compiler, no pip cache.
+FROM ${PYTHON_IMAGE} AS packages
+RUN groupadd --gid 1000 luna \
+ && useradd --uid 1000 --gid luna --home-dir /tmp --no-create-home --shell /bin/bash luna \
+ && install -d -o luna -g luna /luna /luna/data /luna/home /luna/cache /luna/cache/s3 /luna/cache/local /luna/dagster \
+ && python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+ARG PIP_CACHE_DIR=/var/cache/pip
+ARG PIP_DISABLE_PIP_VERSION_CHECK=1
+ARG TORCH_INDEX=""
+# Byte code is made here: later the file system may be read-only, and every start would compile everything again.
+# What only serves to test or to extend torch goes (`torch.compile`, `is_compiled` in a recipe, needs a compiler, and there
+# is none in this image); of its programs, sharing of memory between processes needs one.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=/pins/torch.txt,target=/tmp/torch.txt \
+    if [ -n "$TORCH_INDEX" ]; then \
+      pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' /tmp/torch.txt)"; \
+    fi \
+ && pip install -r /tmp/torch.txt \
+ && torch="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
+ && rm -rf "$torch/test" "$torch/include" "$torch/share/cmake" \
+ && find "$torch/bin" -mindepth 1 ! -name torch_shm_manager -delete
+ARG ACCELERATOR=cpu
+RUN case "$ACCELERATOR" in cpu | cuda) ;; *) \
+      echo "The accelerator must be cpu or cuda, got '$ACCELERATOR' (build argument ACCELERATOR). Name one of the two." >&2; \
+      exit 2 ;; \
+    esac \
+ && cuda="$(python -c 'import torch; print(torch.version.cuda or "")')" \
+ && if [ "$ACCELERATOR" = cuda ] && [ -z "$cuda" ]; then \
+      echo "An image for CUDA must have a torch with CUDA, got one without (build argument TORCH_INDEX='$TORCH_INDEX'). Name an index that has it, or none." >&2; \
+      exit 2; \
+    elif [ "$ACCELERATOR" = cpu ] && [ -n "$cuda" ]; then \
+      echo "WARNING: torch has CUDA $cuda in it, and the image is several GB larger than it need be. Let the build argument TORCH_INDEX name an index of CPU builds." >&2; \
+    fi
+# Tests of other packages, Java and the sources of minified pages are of no use to a service; `testing` modules stay.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=/pins,target=/tmp/pins \
+    pip install --constraint /tmp/pins/constraints.txt -r /tmp/pins/packages.txt \
+ && site="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+ && for package in matplotlib mpl_toolkits mpmath networkx numpy pandas pyarrow scipy sklearn sympy; do \
+      find "$site/$package" -type d -name tests -prune -exec rm -r {} + || exit 1; \
+    done \
+ && find "$site/dagster_webserver" "$site/mlflow" "$site/ray" -name '*.js.map' -delete \
+ && rm -rf "$site/pyarrow/include" "$site/ray/jars"
+
+# A compiler for the two C helpers, and the init process; nothing else of it gets into the image.
+FROM ${PYTHON_IMAGE} AS code
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# Whatever Debian's stable release has is right for both.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends gcc libc6-dev tini \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /code
+RUN --mount=type=bind,from=pins,source=/pins/torch.txt,target=/tmp/torch.txt \
+    python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "$(grep '^setuptools==' /tmp/torch.txt)"
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY luna_pipeline luna_pipeline
+# Without a compiler the package would be built all the same, only slower: both helpers must be in it.
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir /wheels . \
+ && test "$(python -m zipfile -l /wheels/*.whl | grep -cE '_(gather|augment)\..*\.so ')" = 2
+
+FROM packages
+COPY --from=code /usr/bin/tini-static /usr/bin/tini
+# The root file system may be read-only: what is written lies below /luna (volumes) or in /tmp.
+ENV LUNA_DATA_DIR=/luna/data \
+    LUNA_HOME=/luna/home \
+    LUNA_CACHE=/luna/cache/s3 \
+    DAGSTER_HOME=/luna/dagster \
+    HOME=/tmp \
+    USER=luna \
+    LOGNAME=luna \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    XDG_CACHE_HOME=/tmp/.cache \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
+    RAY_USAGE_STATS_ENABLED=0 \
+    GIT_PYTHON_REFRESH=quiet \
+    PYTHONUNBUFFERED=1 \
+    PYTHONWARNINGS=ignore
+COPY config /opt/luna/config
+COPY deploy/stack /opt/luna/stack
+RUN --mount=type=bind,from=code,source=/wheels,target=/tmp/wheels \
+    pip install --no-deps --no-index --no-cache-dir /tmp/wheels/*.whl
+LABEL org.opencontainers.image.title="luna-pipeline" \
+      org.opencontainers.image.description="From raw chest CT to scored lung-nodule classifiers. Research use only; not a medical device." \
+      org.opencontainers.image.licenses="MIT"
+# By number, so that a platform can see that it is not root.
+USER 1000:1000
+WORKDIR /luna
+EXPOSE 4000
+HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=3 \
+    CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
+ENTRYPOINT ["tini", "--"]
+CMD ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "luna_pipeline.definitions"]
