@@ -95,12 +95,16 @@ ENV LUNA_DATA_DIR=/luna/data \
     LOGNAME=luna \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/.cache \
+    DAGSTER_DISABLE_TELEMETRY=true \
     MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
     RAY_USAGE_STATS_ENABLED=0 \
     GIT_PYTHON_REFRESH=quiet \
     PYTHONUNBUFFERED=1 \
     PYTHONWARNINGS=ignore
+COPY dagster.yaml /opt/luna/dagster.yaml
+# One container alone works as `make demo` does; the stack names a DAGSTER_HOME of its own.
+RUN ln -s /opt/luna/dagster.yaml /luna/dagster/dagster.yaml
 COPY config /opt/luna/config
 COPY deploy/stack /opt/luna/stack
 RUN --mount=type=bind,from=code,source=/wheels,target=/tmp/wheels \
