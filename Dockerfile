@@ -19,6 +19,21 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
  && grep -vE '^ *(#|$)' requirements.lock > constraints.txt \
  && grep -iE '^(torch|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|typing_extensions)==' \
     constraints.txt > torch.txt
+# A file, because a builder that reports a failed step repeats the whole step, and the one line to read drowns.
+RUN printf '%s\n' \
+    'import sys' \
+    'import torch' \
+    'wanted, index = sys.argv[1:]' \
+    'cuda = torch.version.cuda' \
+    'if wanted not in ("cpu", "cuda"):' \
+    '    sys.exit(f"The accelerator must be cpu or cuda, got {wanted!r} (ACCELERATOR). Name one of the two.")' \
+    'if wanted == "cuda" and not cuda:' \
+    '    said = f"An image for CUDA must have a torch with CUDA, got {torch.__version__} (TORCH_INDEX={index!r})."' \
+    '    sys.exit(f"{said} Name an index that has one, or none.")' \
+    'if wanted == "cpu" and cuda:' \
+    '    print(f"WARNING: torch {torch.__version__} has CUDA {cuda} in it: the image is several GB larger than it")' \
+    '    print("WARNING: need be. Let the build argument TORCH_INDEX name an index of CPU builds.")' \
+    > check_torch.py
 
 # The user, then /opt/venv: torch in a layer of its own, everything else in the next. No compiler, no pip cache.
 FROM ${PYTHON_IMAGE} AS packages
@@ -43,21 +58,14 @@ RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=
  && rm -rf "$torch/test" "$torch/include" "$torch/share/cmake" \
  && find "$torch/bin" -mindepth 1 ! -name torch_shm_manager -delete
 ARG ACCELERATOR=cpu
-RUN case "$ACCELERATOR" in cpu | cuda) ;; *) \
-      echo "The accelerator must be cpu or cuda, got '$ACCELERATOR' (build argument ACCELERATOR). Name one of the two." >&2; \
-      exit 2 ;; \
-    esac \
- && cuda="$(python -c 'import torch; print(torch.version.cuda or "")')" \
- && if [ "$ACCELERATOR" = cuda ] && [ -z "$cuda" ]; then \
-      echo "An image for CUDA must have a torch with CUDA, got one without (build argument TORCH_INDEX='$TORCH_INDEX'). Name an index that has it, or none." >&2; \
-      exit 2; \
-    elif [ "$ACCELERATOR" = cpu ] && [ -n "$cuda" ]; then \
-      echo "WARNING: torch has CUDA $cuda in it, and the image is several GB larger than it need be. Let the build argument TORCH_INDEX name an index of CPU builds." >&2; \
-    fi
+RUN --mount=type=bind,from=pins,source=/pins/check_torch.py,target=/tmp/check_torch.py \
+    python -W ignore /tmp/check_torch.py "$ACCELERATOR" "$TORCH_INDEX"
 # Tests of other packages, Java and the sources of minified pages are of no use to a service; `testing` modules stay.
 # hadolint ignore=DL3042
-RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=/pins,target=/tmp/pins \
-    pip install --constraint /tmp/pins/constraints.txt -r /tmp/pins/packages.txt \
+RUN --mount=type=cache,target=/var/cache/pip \
+    --mount=type=bind,from=pins,source=/pins/constraints.txt,target=/tmp/constraints.txt \
+    --mount=type=bind,from=pins,source=/pins/packages.txt,target=/tmp/packages.txt \
+    pip install --constraint /tmp/constraints.txt -r /tmp/packages.txt \
  && site="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
  && for package in matplotlib mpl_toolkits mpmath networkx numpy pandas pyarrow scipy sklearn sympy; do \
       find "$site/$package" -type d -name tests -prune -exec rm -r {} + || exit 1; \
