@@ -1,7 +1,8 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow format mlflow-migrate mlflow-server \
+.PHONY: help setup demo real study ui check test test-slow test-containers test-kills format mlflow-migrate mlflow-server \
+        image up down logs demo-stack \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling clean
 
 PYTHON ?= python3
@@ -86,11 +87,42 @@ check: setup ## ruff, mypy, import-linter, definitions validate
 
 test: setup ## the test suite without the slow tests, and the coverage of core
 	@coverage erase
-	@pytest -m "not slow" --cov --cov-report=
+	@pytest -m "not slow and not containers" --cov --cov-report=
 	@coverage report --include='luna_pipeline/core/*' --fail-under=95
 
-test-slow: setup ## random kills, daemons, servers, browsers
-	@pytest -m slow
+test-slow: setup ## random kills, daemons, servers, browsers (PART=... for some of them)
+	@pytest -m slow $(PART)
+
+test-kills: setup ## twenty random kills of processes of the stack, as processes of this machine (~20 minutes)
+	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py
+
+test-containers: setup ## the real image and compose file in containers, killed and recovered (~20 minutes)
+	@bash luna_pipeline_tests/containers/run.sh
+
+# The stack in containers: docs/operations.md. These need a container engine with Compose, and no virtual environment.
+ENV_FILE ?= .env
+DOCKER ?= docker
+COMPOSE ?= $(if $(shell $(DOCKER) compose version 2>/dev/null),$(DOCKER) compose,docker-compose)
+STACK = $(COMPOSE) --env-file $(ENV_FILE) -f docker-compose.yml $(if $(GPU),-f docker-compose.cuda.yml)
+
+image: ## the image of every part of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .env.example)
+	@sh deploy/stack/make_env.sh $(ENV_FILE)
+	@set -a; . $(abspath $(ENV_FILE)); set +a; \
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline:$${LUNA_TAG:-local}" \
+	    --build-arg TORCH_INDEX --build-arg ACCELERATOR .
+
+up: image ## the whole system in containers: PostgreSQL, S3 store, MLflow, TensorBoard, Dagster at http://127.0.0.1:3000
+	@$(STACK) up --detach --wait --no-build
+	@$(STACK) ps
+
+down: ## stop the stack; its volumes stay
+	@$(STACK) --profile ray down
+
+logs: ## what the stack's services print
+	@$(STACK) logs --follow --tail=100
+
+demo-stack: ## the demo inside the stack, by its queue
+	@$(STACK) exec -T code python /opt/luna/stack/launch.py demo
 
 bench-cutting: setup ## cutting and tables against the tutorial, the book and the disk; wants an idle machine (~10 minutes)
 	@python -m benchmarks.bench_cutting --out benchmarks/results

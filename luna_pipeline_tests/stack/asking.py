@@ -13,6 +13,10 @@ LAUNCH = """mutation($p: ExecutionParams!){launchPipelineExecution(executionPara
 TERMINATE = """mutation($r: String!){terminateRun(runId:$r){__typename ... on TerminateRunFailure{message}}}"""
 
 
+RUNS = """query($f: RunsFilter){runsOrError(filter:$f){... on Runs{results{
+    runId rootRunId jobName status tags{key value} creationTime}}}}"""
+
+
 def ask(address: str, query: str, **variables) -> dict:
     """Ask the webserver."""
     answer = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
@@ -39,6 +43,28 @@ def launch(
     answer = ask(address, LAUNCH, p=params)["launchPipelineExecution"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
     return answer["run"]["runId"]
+
+
+def runs_of(address: str, **wanted) -> list[dict]:
+    """Runs by Dagster's own filter, the oldest first."""
+    found = ask(address, RUNS, f=wanted)["runsOrError"]["results"]
+    for run in found:
+        run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
+    return sorted(found, key=lambda run: run["creationTime"])
+
+
+def shown_attempts(address: str, run_id: str) -> list[dict]:
+    """A run and its retries, as the page has them."""
+    return [run for run in runs_of(address) if run_id in (run["runId"], run["rootRunId"])]
+
+
+def is_shown_ended(address: str, run_id: str) -> bool:
+    """Whether a run ended, and no daemon will try it again; False while the page does not answer."""
+    with contextlib.suppress(requests.RequestException, AssertionError):
+        last = shown_attempts(address, run_id)[-1]
+        decided = last["status"] != "FAILURE" or last["tags"].get("dagster/will_retry") == "false"
+        return last["status"] in {"SUCCESS", "FAILURE", "CANCELED"} and decided
+    return False
 
 
 @contextlib.contextmanager

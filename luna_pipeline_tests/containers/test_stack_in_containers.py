@@ -1,0 +1,205 @@
+"""The real image and compose file in a container engine: `make up`, the demo, pages in a browser, kills, `make down`.
+
+Where upstream's images of Python, PostgreSQL and SeaweedFS cannot be had, stand-ins bear their names: run.sh says so.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from luna_pipeline_tests.processes import REPOSITORY, free_port, wait_for
+from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, shown_attempts
+from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS
+
+pytestmark = pytest.mark.containers
+
+SERVICES = {"postgres", "store", "mlflow", "code", "webserver", "daemon", "tensorboard"}
+
+
+@dataclass(frozen=True)
+class Containers:
+    """The stack, brought up by `make up` under a project's name and ports of its own."""
+
+    folder: Path
+    ports: dict[str, int]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ports = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        return {**os.environ, **ports, "COMPOSE_PROJECT_NAME": "luna-test", "LUNA_TAG": "test"}
+
+    @property
+    def env_file(self) -> Path:
+        return self.folder / "env"
+
+    def make(self, *words: str) -> str:
+        command = ["make", "--no-print-directory", *words, f"ENV_FILE={self.env_file}"]
+        if docker := os.environ.get("DOCKER"):
+            command.append(f"DOCKER={docker}")
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False
+        )
+        print(f"$ make {' '.join(words)}\n{done.stdout[-1500:]}", flush=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def docker(self, *words: str) -> str:
+        command = [os.environ.get("DOCKER", "docker"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=self.environment).stdout
+
+    def container(self, service: str) -> dict:
+        """What the engine knows of a service's container."""
+        return json.loads(self.docker("inspect", f"luna-test-{service}-1"))[0]
+
+    def address(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def is_healthy(self, service: str) -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return self.container(service)["State"].get("Health", {}).get("Status") == "healthy"
+        return False
+
+    def kill(self, service: str) -> None:
+        """Kill a container's first process, as a crash does: after `docker kill` nothing is started again."""
+        os.kill(self.container(service)["State"]["Pid"], signal.SIGKILL)
+
+    def run_workers(self) -> list[int]:
+        """Processes of this machine in which the code location's runs are executed."""
+        rows = self.docker("top", "luna-test-code-1", "-eo", "pid,args").splitlines()[1:]
+        return [int(row.split()[0]) for row in rows if "spawn_main" in row]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    folder = tmp_path_factory.mktemp("containers")
+    stack = Containers(folder, {name: free_port() for name in ("dagster", "mlflow", "tensorboard")})
+    began = time.monotonic()
+    try:
+        stack.make("image")
+        built = time.monotonic()
+        stack.make("up")
+        print(f"image {built - began:.0f} s, up {time.monotonic() - built:.0f} s", flush=True)
+        yield stack
+    finally:
+        stack.make("down")
+        with contextlib.suppress(subprocess.CalledProcessError):
+            stack.docker("volume", "rm", *stack.docker("volume", "ls", "-q", "-f", "name=luna-test_").split())
+
+
+def test_everything_is_well_and_confined(stack: Containers):
+    for service in SERVICES:
+        container = stack.container(service)
+        assert container["State"]["Health"]["Status"] == "healthy", service
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"] > 0
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        for bindings in (host["PortBindings"] or {}).values():
+            assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+    for service in SERVICES - {"postgres", "store"}:
+        assert stack.container(service)["Config"]["User"] == "1000:1000"
+    # Whoever asks from outside finds neither the database nor the store.
+    assert {name for name in SERVICES if stack.container(name)["HostConfig"]["PortBindings"]} == {
+        "webserver", "mlflow", "tensorboard",
+    }  # fmt: skip
+
+
+def test_image_has_no_secret_and_no_root(stack: Containers):
+    image = json.loads(stack.docker("inspect", "luna-pipeline:test"))[0]
+    print(f"image: {image['Size'] / 1e6:.0f} MB")
+    assert image["Config"]["User"] == "1000:1000"
+    secrets = re.findall(r"^[A-Z_]+=([0-9a-f]{64})$", stack.env_file.read_text(), flags=re.MULTILINE)
+    assert len(secrets) == 5
+    kept = json.dumps(image) + stack.docker("history", "--no-trunc", "luna-pipeline:test")
+    assert not any(secret in kept for secret in secrets)
+
+
+def test_demo_by_the_queue_and_the_three_pages(stack: Containers, tmp_path: Path):
+    said = stack.make("demo-stack")
+    assert "SUCCESS" in said
+    assert CHROMIUM, "a browser must be installed: apt-get install chromium"
+    from playwright.sync_api import sync_playwright
+
+    pages = {
+        "dagster": ("/runs", "demo"),
+        "mlflow": ("/#/experiments", "luna_pipeline"),
+        "tensorboard": ("/#timeseries", "nodule_classifier"),
+    }
+    pictures = Path(os.environ.get("LUNA_TEST_PICTURES", tmp_path))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        for name, (place, text) in pages.items():
+            page = browser.new_page(viewport={"width": 1500, "height": 900})
+            page.goto(f"{stack.address(name)}{place}", timeout=60_000)
+            page.get_by_text(text).first.wait_for(timeout=60_000)
+            page.screenshot(path=pictures / f"stack_{name}.png")
+        browser.close()
+
+
+def test_mlflow_answers_only_its_hosts(stack: Containers):
+    place = stack.address("mlflow")
+    assert requests.get(place, timeout=30).status_code == 200
+    assert requests.get(place, headers={"Host": "elsewhere.example"}, timeout=30).status_code == 403
+
+
+def test_killed_run_worker_and_killed_container_are_noticed_and_the_run_is_done(stack: Containers):
+    address = stack.address("dagster")
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 60, "changes": {}}}}}
+    run_id = launch(address, "train_nodule_classifier", config=config)
+    _until_training(stack, 1)
+    os.kill(stack.run_workers()[0], signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: len(shown_attempts(address, run_id)) == 2, limit_seconds=120, what="A second attempt")
+    print(f"run worker killed: tried again after {time.monotonic() - killed:.0f} s", flush=True)
+    _until_training(stack, 2)
+    stack.kill("code")
+    killed = time.monotonic()
+    wait_for(lambda: len(shown_attempts(address, run_id)) == 3, limit_seconds=300, what="A third attempt")
+    print(f"container of the code location killed: tried again after {time.monotonic() - killed:.0f} s", flush=True)
+    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=600, what="The end of training")
+    assert [run["status"] for run in shown_attempts(address, run_id)] == ["FAILURE", "FAILURE", "SUCCESS"]
+    assert stack.container("code")["RestartCount"] == 1
+
+
+def _until_training(stack: Containers, count: int) -> None:
+    """Wait until an attempt's inner run trains: so many runs of the classifier's asset have begun."""
+
+    def has_begun() -> bool:
+        runs = runs_of(stack.address("dagster"), pipelineName="__ASSET_JOB", statuses=["STARTED", "FAILURE"])
+        return sum(run["tags"].get("dagster/partition") == "0" for run in runs) >= count
+
+    wait_for(has_begun, limit_seconds=240, what="Training")
+    # Into the epochs.
+    time.sleep(5)
+
+
+@pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon"])
+def test_killed_container_comes_back_and_work_goes_on(stack: Containers, service: str):
+    stack.kill(service)
+    wait_for(lambda: not stack.is_healthy(service), limit_seconds=60, what=f"The end of {service}")
+    wait_for(lambda: all(map(stack.is_healthy, SERVICES)), limit_seconds=300, what="Health")
+    address = stack.address("dagster")
+    run_id = launch(address, "__ASSET_JOB", assets=("ct_series",))
+    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=300, what="A run's end")
+    assert shown_attempts(address, run_id)[-1]["status"] == "SUCCESS"
+
+
+def test_logs_hold_no_secret(stack: Containers):
+    secrets = re.findall(r"^[A-Z_]+=([0-9a-f]{64})$", stack.env_file.read_text(), flags=re.MULTILINE)
+    for service in SERVICES:
+        said = subprocess.run(
+            [os.environ.get("DOCKER", "docker"), "logs", f"luna-test-{service}-1"],
+            capture_output=True, text=True, check=True, env=stack.environment,
+        )  # fmt: skip
+        assert not any(secret in said.stdout + said.stderr for secret in secrets), service

@@ -1,0 +1,137 @@
+"""Dockerfile and compose file, read by their own tools; passwords, and what is confined."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luna_pipeline_tests.processes import REPOSITORY
+from luna_pipeline_tests.stack.as_processes import composed
+
+BIN = Path(sys.executable).parent
+ALWAYS = {"postgres", "store", "prepare", "mlflow", "code", "webserver", "daemon", "tensorboard"}
+WITH_RAY = ALWAYS | {"ray-head", "ray-worker"}
+PASSWORDS = [
+    "POSTGRES_PASSWORD",
+    "DAGSTER_POSTGRES_PASSWORD",
+    "MLFLOW_POSTGRES_PASSWORD",
+    "STORE_SECRET_KEY",
+    "RAY_AUTH_TOKEN",
+]
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """All services, Ray's too, as Compose understands them."""
+    return composed(tmp_path_factory.mktemp("compose"), "--profile", "ray")["services"]
+
+
+def _config(tmp_path: Path, env_file: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "env").write_text(env_file)
+    command = [BIN / "docker-compose", "--env-file", str(tmp_path / "env"), "config", "--quiet"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_dockerfile_is_in_order():
+    command = [BIN / "hadolint", "--failure-threshold", "warning", "Dockerfile"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_services_are_those_of_the_design(services, tmp_path):
+    assert set(services) == WITH_RAY
+    assert set(composed(tmp_path)["services"]) == ALWAYS
+
+
+@pytest.mark.parametrize("missing", PASSWORDS)
+def test_compose_refuses_without_a_password_and_says_what_to_do(tmp_path, missing):
+    given = "".join(f"{name}=x\n" for name in PASSWORDS if name != missing)
+    done = _config(tmp_path, given)
+    assert done.returncode != 0
+    assert re.search(rf"{missing} is missing a value: must be set. Run `make up`, or copy .env.example", done.stderr)
+
+
+def test_example_names_every_password_and_gives_none(tmp_path):
+    lines = (REPOSITORY / ".env.example").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == [f"{name}=" for name in PASSWORDS]
+    assert _config(tmp_path, "\n".join(lines)).returncode != 0
+
+
+def test_every_variable_of_the_compose_file_stands_in_the_example():
+    files = [REPOSITORY / name for name in ("docker-compose.yml", "Makefile")]
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", files[0].read_text()))
+    used |= set(re.findall(r"--build-arg ([A-Z_]+)", files[1].read_text()))
+    example = set(re.findall(r"^#?([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE))
+    assert used == example - {"COMPOSE_PROFILES"}
+
+
+def test_passwords_are_random_kept_and_readable_by_their_owner_only(tmp_path):
+    texts = []
+    for name in ("one", "other"):
+        command = ["sh", "deploy/stack/make_env.sh", str(tmp_path / name)]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+        texts.append((tmp_path / name).read_text())
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    values = re.findall(r"^([A-Z_]+)=([0-9a-f]{64})$", "\n".join(texts), flags=re.MULTILINE)
+    assert [name for name, _ in values] == PASSWORDS * 2
+    assert len({value for _, value in values}) == 10
+    # What is there is what the databases were made with.
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    assert (tmp_path / "other").read_text() == texts[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_every_service_is_confined_limited_and_watched(services):
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["logging"]["options"]["max-size"], name
+        if name == "prepare":
+            assert service["restart"] == "no"
+        else:
+            assert service["restart"] == "unless-stopped", name
+            assert service["healthcheck"]["test"][0] == "CMD", name
+
+
+def test_ports_are_on_loopback_and_databases_and_store_have_none(services):
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert set(published) == {"webserver", "mlflow", "tensorboard"}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+
+
+def test_only_what_has_a_page_or_sends_alerts_can_reach_outside(services):
+    outside = {name for name, service in services.items() if "edge" in service["networks"]}
+    assert outside == {"webserver", "mlflow", "tensorboard", "daemon"}
+
+
+def test_start_waits_for_health_and_for_what_is_done_once(services):
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            once = other == "prepare"
+            assert how["condition"] == ("service_completed_successfully" if once else "service_healthy"), (name, other)
+    assert set(services["webserver"]["depends_on"]) == set(services["daemon"]["depends_on"]) == {"code"}
+
+
+def test_no_password_stands_in_a_command(services):
+    for name, service in services.items():
+        words = " ".join([*(service.get("command") or []), *(service.get("entrypoint") or [])])
+        assert not re.search(r"[0-9a-f]{64}", words), name
+
+
+def test_mlflow_takes_only_named_hosts(services):
+    (hosts,) = [word for word in services["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
+    assert hosts == "--allowed-hosts=mlflow:8080,127.0.0.1:8080,localhost:8080"
+
+
+def test_gpu_is_asked_for_by_the_second_file_alone(tmp_path):
+    files = ("-f", "docker-compose.yml", "-f", "docker-compose.cuda.yml", "--profile", "ray")
+    with_gpu = composed(tmp_path, *files)["services"]
+    asked = {name for name, service in with_gpu.items() if "reservations" in str(service.get("deploy"))}
+    assert asked == {"code", "ray-worker"}

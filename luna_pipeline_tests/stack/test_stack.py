@@ -1,0 +1,208 @@
+"""The stack of the compose file at work, as processes: same results as on local files, pools, and who may ask whom."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import requests
+import torch
+
+from luna_pipeline.core.files import AnyPath, content_of, listing, read_bytes
+from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.processes import session_of
+from luna_pipeline_tests.s3_server import forget_connections
+from luna_pipeline_tests.stack.as_processes import StackOfProcesses, stack_of_processes, until
+from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, instance_of, launch
+from luna_pipeline_tests.test_interruptions import run_to_end
+
+pytestmark = pytest.mark.slow
+
+DEMO = """
+ops: {make_phantom_data: {config: {num_series: 6, num_subsets: 3, size_irc: [48, 64, 64], epochs: 2}}}
+"""
+# Columns that hold when, where and by which run something was made.
+OF_THE_RUN = {"made_at", "mlflow_run_id", "dagster_run_id", "run_id", "seconds", "modified_ns", "path"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOfProcesses]:
+    with stack_of_processes(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def instance(stack: StackOfProcesses) -> Iterator[dg.DagsterInstance]:
+    """The stack's instance; the test's own environment is the code location's while it is open."""
+    with instance_of(stack.environment()) as instance:
+        forget_connections()
+        yield instance
+    forget_connections()
+
+
+def by_the_queue(stack: StackOfProcesses, job: str, *config: str) -> subprocess.CompletedProcess[str]:
+    """What `make demo-stack` calls inside the code location's container."""
+    command = [sys.executable, str(stack.folder / "stack/launch.py"), job, *config]
+    return subprocess.run(command, env=stack.environment(), capture_output=True, text=True, check=False, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def demo(stack: StackOfProcesses) -> str:
+    """The demo, done once by the queue; what it said."""
+    config = stack.folder / "demo.yaml"
+    config.write_text(DEMO)
+    done = by_the_queue(stack, "demo", str(config))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tmp_path):
+    local = Folders(tmp_path, num_series=6)
+    local.dagster.mkdir()
+    (local.dagster / "dagster.yaml").write_text(Path("dagster.yaml").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        # The local one knows nothing of the stack.
+        for name in [name for name in os.environ if name.startswith(("AWS_", "DAGSTER_POSTGRES", "LUNA_"))]:
+            patch.delenv(name)
+        assert run_to_end(local, "demo", "-c", local.write_config(DEMO), limit_seconds=400) == 0
+    one, other = remote_path("s3://luna/home"), local.home
+    for kind in (".parquet", ".npz", ".pt"):
+        names = _names(one, kind)
+        assert names == _names(other, kind)
+        assert names
+    for name in _names(other, ".npz"):
+        assert read_bytes(one / name) == read_bytes(other / name), name
+    for name in _names(other, ".parquet"):
+        tables = [pd.read_parquet(content_of(home / name)) for home in (one, other)]
+        kept = [table.drop(columns=[c for c in table if c in OF_THE_RUN]) for table in tables]
+        pd.testing.assert_frame_equal(*kept, obj=name)
+    for name in _names(other, ".pt"):
+        checkpoints = [load_checkpoint(home / name) for home in (one, other)]
+        states = [checkpoint.model_state for checkpoint in checkpoints]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[1]), name
+    metrics = [_metrics(stack.address("mlflow")), _metrics(f"sqlite:///{other}/mlflow.db")]
+    assert metrics[0] == metrics[1]
+    assert any(key.startswith("trn") or "val" in key for key, *_ in metrics[0])
+
+
+def _names(home: AnyPath, kind: str) -> list[str]:
+    return sorted(name for name in listing(home) if name.endswith(kind))
+
+
+def _metrics(address: str) -> list[tuple[str, int, float]]:
+    client = mlflow.MlflowClient(address)
+    runs = client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id])
+    keys = [(run.info.run_id, key) for run in runs for key in run.data.metrics if not key.startswith("system/")]
+    found = [metric for run_id, key in keys for metric in client.get_metric_history(run_id, key)]
+    return sorted((metric.key, metric.step, metric.value) for metric in found if "seconds" not in metric.key)
+
+
+def test_two_users_at_once_respect_the_pools(stack, demo, instance):
+    address = stack.address("webserver")
+    training = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 2}}}}
+    users = [
+        [
+            launch(address, "__ASSET_JOB", assets=("nodule_classifier",), partition=fold, config=training),
+            launch(address, "__ASSET_JOB", assets=("ct_series",)),
+            launch(address, "__ASSET_JOB", assets=("ct_series",)),
+        ]
+        for fold in ("0", "1")
+    ]
+    every = [*users[0], *users[1]]
+    until(lambda: all(has_ended(instance, run_id) for run_id in every), limit_seconds=400, what="All ends", stack=stack)
+    for run_id in every:
+        assert attempts(instance, run_id)[-1].status == dg.DagsterRunStatus.SUCCESS
+    assert _most_at_once(instance, [runs[0] for runs in users], "nodule_classifier") == 1
+    assert 1 <= _most_at_once(instance, users[0][1:] + users[1][1:], "ct_series") <= 2
+    said = " ".join(str(entry.message) for runs in users for entry in instance.all_logs(runs[0]))
+    assert "blocked by limit for pool gpu" in said, said
+
+
+def _most_at_once(instance: dg.DagsterInstance, run_ids: list[str], step: str) -> int:
+    """How many of the runs were in the step at the same moment."""
+    changes: list[tuple[float, int]] = []
+    for run_id in run_ids:
+        for kind, change in ((dg.DagsterEventType.STEP_START, 1), (dg.DagsterEventType.STEP_SUCCESS, -1)):
+            entries = instance.all_logs(run_id, of_type={kind})
+            changes += [(entry.timestamp, change) for entry in entries if entry.dagster_event.step_key == step]
+    at_once = most = 0
+    for _, change in sorted(changes):
+        at_once += change
+        most = max(most, at_once)
+    assert len(changes) == 2 * len(run_ids)
+    return most
+
+
+def test_ending_a_run_inside_another_ends_the_one_that_was_asked_for(stack, demo, instance):
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 400}}}}
+    run_id = launch(stack.address("webserver"), "train_nodule_classifier", config=config)
+    trains = dg.RunsFilter(tags={"luna/parent_run_id": run_id}, job_name="__ASSET_JOB", statuses=[_STARTED])
+    inner = until(lambda: instance.get_runs(trains), limit_seconds=180, what="Training", stack=stack)[0]
+    ask(stack.address("webserver"), TERMINATE, r=inner.run_id)
+    until(lambda: has_ended(instance, run_id), limit_seconds=120, what="The end of both", stack=stack)
+    for ended in (run_id, inner.run_id):
+        assert instance.get_run_by_id(ended).status == dg.DagsterRunStatus.CANCELED
+    assert len(attempts(instance, run_id)) == 1
+
+
+_STARTED = dg.DagsterRunStatus.STARTED
+
+
+def test_mlflow_answers_only_its_hosts(stack):
+    address = stack.address("mlflow")
+    assert requests.get(address, timeout=30).status_code == 200
+    assert requests.get(address, headers={"Host": "elsewhere.example"}, timeout=30).status_code == 403
+    origin = {"Origin": "http://elsewhere.example"}
+    asked = f"{address}/api/2.0/mlflow/experiments/search"
+    assert requests.post(asked, json={"max_results": 1}, headers=origin, timeout=30).status_code == 403
+    assert requests.post(asked, json={"max_results": 1}, timeout=30).status_code == 200
+
+
+def test_nothing_listens_beyond_loopback(stack):
+    places = {}
+    for name, service in stack.services.items():
+        for process in session_of(service.process.pid):
+            for connection in process.net_connections(kind="inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    places.setdefault(name, set()).add(connection.laddr.ip)
+    assert set(places) == {"postgres", "store", "mlflow", "code", "webserver", "tensorboard"}
+    assert set().union(*places.values()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_store_and_databases_refuse_strangers(stack, instance):
+    import psycopg2
+    import s3fs
+
+    for key in ({"anon": True}, {"key": "luna", "secret": "guessed"}):
+        files = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False, **key)
+        with pytest.raises(PermissionError):
+            files.ls("luna")
+    port, password = stack.ports["postgres"], os.environ["DAGSTER_POSTGRES_PASSWORD"]
+    place = {"host": "127.0.0.1", "port": port, "user": "dagster"}
+    psycopg2.connect(**place, dbname="dagster", password=password).close()
+    for wrong in ({"dbname": "dagster", "password": "guessed"}, {"dbname": "mlflow", "password": password}):
+        with pytest.raises(psycopg2.OperationalError):
+            psycopg2.connect(**place, **wrong)
+
+
+def test_unknown_job_is_refused_in_one_line(stack):
+    done = by_the_queue(stack, "no_such_job")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "no_such_job" in done.stderr
+
+
+def test_no_secret_stands_in_a_log(stack, demo):
+    secrets = [line.split("=")[1] for line in (stack.folder / ".env").read_text().splitlines() if "=" in line]
+    assert len(secrets) == 5
+    for service in stack.services.values():
+        text = service.log.read_text()
+        assert not any(secret in text for secret in secrets), service.name
