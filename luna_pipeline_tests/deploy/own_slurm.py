@@ -115,9 +115,9 @@ def own_slurm() -> Iterator[OwnSlurm]:
             env={**os.environ, "PATH": SEARCH}, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        first = wait_for(lambda: psutil.Process(process.pid).children(), limit_seconds=10, what="The first process")
+        first = wait_for(lambda: psutil.Process(process.pid).children(), limit_seconds=60, what="The first process")
         slurm = OwnSlurm(first[0].pid, folder)
-        wait_for(lambda: _is_idle(slurm), limit_seconds=60, what="Two idle nodes")
+        wait_for(lambda: _is_idle(slurm), limit_seconds=120, what="Two idle nodes")
         yield slurm
     finally:
         process.kill()

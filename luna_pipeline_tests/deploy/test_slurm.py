@@ -51,16 +51,16 @@ def log_of(installed: Path, version: str) -> str:
 def test_a_job_on_two_nodes_that_is_requeued_goes_on_from_its_checkpoint(slurm, installed, tracking_uri):
     last = installed / "home/checkpoints/nodule_classifier/0.0.1/last.pt"
     job = submit(slurm, installed, "0.0.1", "--epochs=12", options=("--nodes=2",))
-    wait_for(lambda: epoch_of(last) > 1, limit_seconds=90, what="Two epochs")
+    wait_for(lambda: epoch_of(last) > 1, limit_seconds=240, what="Two epochs")
     slurm.run("scontrol", "requeue", job)
-    wait_for(lambda: slurm.state(job) == "PENDING", limit_seconds=60, what="The job's end")
+    wait_for(lambda: slurm.state(job) == "PENDING", limit_seconds=240, what="The job's end")
     kept = epoch_of(last)
     assert "Interrupted; what was finished is kept." in log_of(installed, "0.0.1")
     (run,) = MlflowClient(tracking_uri).search_runs(["1"])
     assert run.info.status == "KILLED"
     assert 1 < kept < 12
     start_now(slurm, job)
-    wait_for(lambda: slurm.state(job) == "COMPLETED", limit_seconds=120, what="The job's second end")
+    wait_for(lambda: slurm.state(job) == "COMPLETED", limit_seconds=240, what="The job's second end")
     log = log_of(installed, "0.0.1")
     assert "requeued 0 times" in log
     assert "requeued 1 times" in log
@@ -74,10 +74,10 @@ def test_a_job_of_one_test_fold_that_runs_out_of_time_passes_it_on_and_requeues_
     last = installed / "home/checkpoints/nodule_classifier/0.0.1-fold2/last.pt"
     array = submit(slurm, installed, "0.0.1", "--epochs=4000", options=("--array=2",))
     job = slurm.run("squeue", "-h", "-j", array, "-o", "%A").strip()
-    wait_for(lambda: epoch_of(last) > 0, limit_seconds=90, what="An epoch")
+    wait_for(lambda: epoch_of(last) > 0, limit_seconds=240, what="An epoch")
     # What Slurm does before the time limit, which is a minute at least: it tells the batch shell alone.
     slurm.run("scancel", "--batch", "--signal=TERM", job)
-    wait_for(lambda: slurm.state(job) == "PENDING", limit_seconds=60, what="The job's end")
+    wait_for(lambda: slurm.state(job) == "PENDING", limit_seconds=240, what="The job's end")
     slurm.run("scancel", job)
     log = log_of(installed, "0.0.1-fold2")
     assert log.count("Interrupted; what was finished is kept.") == 1
