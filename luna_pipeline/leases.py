@@ -20,8 +20,8 @@ import dagster as dg
 RENEW_SECONDS = 5.0
 STOP_AFTER_SECONDS = 40.0
 LOST_AFTER_SECONDS = 60.0
-UNWATCHED_SECONDS = 30.0
-"""After so long without a look the watcher knows nothing: its storage was gone, or it was itself."""
+COUNTED_SECONDS = 20.0
+"""So much of the time between two looks counts at most: in a longer one the storage was gone, or the watcher itself."""
 
 
 def take(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -93,17 +93,18 @@ def end_at_once() -> None:
 
 @dataclass
 class _Sighting:
-    """A lease as the watcher found it: since when it is unchanged, and when it was looked at last."""
+    """A lease as the watcher found it: for how long it is unchanged, and when it was looked at last."""
 
     value: str
-    since: float
     looked: float
+    silent_seconds: float = 0.0
 
 
 class LeaseWatch:
     """Tells of runs whose lease ran out, by what this process itself has seen, look after look.
 
-    Clocks of other machines do not matter, and after a gap between two looks the count begins anew.
+    Clocks of other machines do not matter. A storage that comes back after minutes finds every lease old, and its
+    holders still have time to renew: one look never counts for more than ``COUNTED_SECONDS``.
     """
 
     def __init__(self) -> None:
@@ -125,10 +126,11 @@ class LeaseWatch:
         seen = self._sightings.get(run_id)
         if value is None:
             return 0.0
-        if seen is None or seen.value != value or moment - seen.looked > UNWATCHED_SECONDS:
-            seen = self._sightings[run_id] = _Sighting(value, since=moment, looked=moment)
+        if seen is None or seen.value != value:
+            seen = self._sightings[run_id] = _Sighting(value, looked=moment)
+        seen.silent_seconds += min(moment - seen.looked, COUNTED_SECONDS)
         seen.looked = moment
-        return moment - seen.since
+        return seen.silent_seconds
 
 
 def _key(run_id: str) -> str:

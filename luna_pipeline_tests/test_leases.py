@@ -10,7 +10,15 @@ import dagster as dg
 import psutil
 import pytest
 
-from luna_pipeline.leases import LOST_AFTER_SECONDS, RENEW_SECONDS, STOP_AFTER_SECONDS, LeaseWatch, leased, take
+from luna_pipeline.leases import (
+    COUNTED_SECONDS,
+    LOST_AFTER_SECONDS,
+    RENEW_SECONDS,
+    STOP_AFTER_SECONDS,
+    LeaseWatch,
+    leased,
+    take,
+)
 from luna_pipeline_tests.processes import started, wait_for
 
 WORKER = """
@@ -63,11 +71,18 @@ def test_run_without_a_lease_is_not_judged(instance):
     assert [watch.silent_seconds(instance, "never", now=now) for now in (0, 20, 40, 60, 80)] == [0] * 5
 
 
-def test_after_a_gap_between_looks_the_count_begins_anew(instance):
+def test_gap_between_looks_counts_for_little_and_slow_looks_still_find_out(instance):
     watch = LeaseWatch()
     take(instance, "a")
-    # The storage was gone from 20 to 500: nobody could renew.
-    assert [watch.silent_seconds(instance, "a", now=now) for now in (0, 20, 500, 510)] == [0, 20, 0, 10]
+    # The storage was gone from 10 to 500: nobody could renew, and there is time to do so now.
+    assert [watch.silent_seconds(instance, "a", now=now) for now in (0, 10, 500, 510)] == [0, 10, 30, 40]
+    slow = [watch.silent_seconds(instance, "a", now=now) for now in (600, 700)]
+    assert slow == [60, 80]
+    assert slow[0] >= LOST_AFTER_SECONDS
+
+
+def test_one_look_leaves_its_holder_the_time_to_renew():
+    assert LOST_AFTER_SECONDS - COUNTED_SECONDS > 2 * RENEW_SECONDS
 
 
 def test_each_run_has_a_lease_of_its_own(instance):

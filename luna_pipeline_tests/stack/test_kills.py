@@ -95,7 +95,10 @@ def test_lost_worker_and_lost_code_location_are_noticed_and_the_demo_is_done(sta
     run_id = launch(stack.address("webserver"), "demo", config=demo(epochs=12))
     until(lambda: instance.get_runs(dg.RunsFilter(job_name="cut")), limit_seconds=120, what="Cutting", stack=stack)
     worker = run_workers(stack)[0]
+    helpers = worker.children(recursive=True)
     worker.kill()
+    # Nobody goes on writing for it.
+    assert psutil.wait_procs([worker, *helpers], timeout=20)[1] == []
     until(lambda: len(attempts(instance, run_id)) == 2, limit_seconds=90, what="The first retry", stack=stack)
     training = dg.RunsFilter(job_name="train_nodule_classifier", statuses=[dg.DagsterRunStatus.STARTED])
     until(lambda: instance.get_runs(training), limit_seconds=120, what="Training", stack=stack)
