@@ -1,56 +1,97 @@
-"""The store's buckets: `make NAME …`, `save NAME FOLDER`, `load NAME FOLDER`. Address and key are AWS's environment."""
+"""The store's buckets: `make NAME …`, `save NAME` as a tar to standard output, `load NAME` from one, `count NAME …`.
+
+Address and key are AWS's environment. What is said goes to standard error.
+"""
 
 import sys
-from pathlib import Path
+import tarfile
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
-import s3fs
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+PART_BYTES = 16 << 20
+"""As `luna_pipeline.core.remote_files` has it: an object that is loaded again gets the ETag that it had."""
 
 
-def make(files: s3fs.S3FileSystem, names: list[str]) -> None:
+def make(store: Any, *names: str) -> None:
     """Make buckets that are not there."""
+    there = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
     for name in names:
-        if not files.exists(name):
-            files.mkdir(name)
-            print(f"Bucket {name} made")
+        if name not in there:
+            store.create_bucket(Bucket=name)
+            _say(f"Bucket {name} made")
 
 
-def save(files: s3fs.S3FileSystem, name: str, folder: Path) -> None:
-    """Copy all objects of a bucket below a folder; whole ones only, since an object shows when its upload is done."""
-    found = files.find(name, detail=True)
-    for number, (path, entry) in enumerate(sorted(found.items()), 1):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        files.get_file(path, str(target))
-        if target.stat().st_size != entry["size"]:
-            raise OSError(
-                f"A copy must be as long as its object, got {target.stat().st_size} bytes ({path}). Try again."
-            )
-        if number % 100 == 0:
-            print(f"{number} of {len(found)} objects of {name}", flush=True)
-    print(f"{len(found)} objects of {name} saved")
+def objects(store: Any, name: str) -> Iterator[str]:
+    """Keys of a bucket; a key that ends with a slash is a folder's, and says nothing."""
+    for page in store.get_paginator("list_objects_v2").paginate(Bucket=name):
+        yield from (entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
 
 
-def load(files: s3fs.S3FileSystem, name: str, folder: Path) -> None:
-    """Make a bucket what the folder says: objects that it does not know are removed."""
-    kept = {str(path.relative_to(folder)): path for path in sorted((folder / name).rglob("*")) if path.is_file()}
-    make(files, [name])
-    for path in files.find(name):
-        if path not in kept:
-            files.rm_file(path)
-    for path, source in kept.items():
-        files.put_file(str(source), path)
-    print(f"{len(kept)} objects of {name} loaded")
+def save(store: Any, name: str) -> None:
+    """Write all objects of a bucket as a tar: each as it is at one moment, since one request gives the whole of it."""
+    num_saved = 0
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for key in list(objects(store, name)):
+            try:
+                answer = store.get_object(Bucket=name, Key=key)
+            except store.exceptions.NoSuchKey:
+                # Pruned since it was listed: it would have been gone a moment later as well.
+                _say(f"{key} of {name} is gone meanwhile")
+                continue
+            member = tarfile.TarInfo(key)
+            member.size, member.mtime = answer["ContentLength"], answer["LastModified"].timestamp()
+            tar.addfile(member, answer["Body"])
+            num_saved += 1
+            if num_saved % 1000 == 0:
+                _say(f"{num_saved} objects of {name}")
+    _say(f"{num_saved} objects of {name} saved")
 
 
-def main(command: str, *arguments: str) -> None:
+def load(store: Any, name: str) -> None:
+    """Make a bucket what the tar says: objects that it does not know are removed."""
+    make(store, name)
+    before, loaded = set(objects(store, name)), set()
+    parts = TransferConfig(multipart_threshold=2 * PART_BYTES, multipart_chunksize=PART_BYTES)
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None, member.name
+            # As something that can only be read: it goes up in parts, however large, and the container has no room.
+            store.upload_fileobj(SimpleNamespace(read=content.read), name, member.name, Config=parts)
+            loaded.add(member.name)
+    for key in sorted(before - loaded):
+        store.delete_object(Bucket=name, Key=key)
+    _say(f"{len(loaded)} objects of {name} loaded, {len(before - loaded)} others removed")
+
+
+def count(store: Any, *names: str) -> None:
+    """Say how many objects there are in buckets; one that is not there has none."""
+    there = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
+    print(sum(1 for name in names if name in there for _ in objects(store, name)))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(command: str, *names: str) -> int:
     """Do what is asked for."""
-    files = s3fs.S3FileSystem(use_listings_cache=False)
-    if command == "make":
-        make(files, list(arguments))
-    else:
-        name, folder = arguments
-        {"save": save, "load": load}[command](files, name, Path(folder))
+    # By path: the store is one machine, and its buckets have no names of their own in any DNS.
+    store = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+    try:
+        {"make": make, "save": save, "load": load, "count": count}[command](store, *names)
+    except (BotoCoreError, ClientError) as error:
+        said = " ".join(str(error).split())
+        _say(f"The store must do what is asked of it, got {said} ({command} {' '.join(names)}). Look at its log.")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,365 @@
+"""Back up, restore and upgrade the stack: `make backup`, `make restore BACKUP=FOLDER`, `make upgrade`.
+
+Runs on the machine of the stack with Python alone; databases and store are reached through their containers. What is
+copied flows through this process into files with their SHA-256, so no container needs the folder, and nothing on the
+way is readable by others. docs/operations.md says what is in a backup and what is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMAT = 1
+DATABASES = ("dagster", "mlflow")
+BUCKETS = ("luna", "mlflow")
+STORAGES = ("postgres", "store")
+WRITERS = ("daemon", "webserver", "code", "mlflow", "tensorboard", "ray-worker", "ray-head", "prepare")
+"""What uses databases, store and local files; in the order in which it is stopped."""
+LOCAL = ("cache/local", "dagster")
+"""Below /luna: the patient key and TensorBoard's logs; what runs printed and what their steps handed each other."""
+MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished"
+BLOCK_BYTES = 1 << 20
+MLFLOW_DATABASE = "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
+# All that is there, because tables of a newer version would be in the way of a later upgrade.
+EMPTIED = """
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS public CASCADE;
+CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+COMMENT ON SCHEMA public IS 'standard public schema';
+"""
+VERSIONS = """
+import importlib.metadata as m, json
+print(json.dumps({name: m.version(name) for name in ('luna-pipeline', 'dagster', 'mlflow')}))
+"""
+
+
+class NotPossibleError(Exception):
+    """What was asked for cannot be done; one line that says why, and what to do."""
+
+
+class Compose:
+    """The stack's services, by Docker Compose."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+
+    def inside(self, service: str, *words: str) -> list[str]:
+        """Return the command that runs words in the container of a running service."""
+        return [*self._command, "exec", "-T", service, *words]
+
+    def beside(self, service: str, *words: str) -> list[str]:
+        """Return the command that runs words in a new container like the service's, which goes when they end."""
+        return [*self._command, "run", "--rm", "--no-deps", "-T", service, *words]
+
+    def running(self) -> set[str]:
+        """Return the names of the services that run."""
+        return set(said([*self._command, "ps", "--services", "--status", "running"]).split())
+
+    def image(self) -> str:
+        """Return the name of the project's image."""
+        return str(json.loads(said([*self._command, "config", "--format", "json"]))["services"]["code"]["image"])
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Stop services."""
+        # Those of a profile that is not switched on are only known under it.
+        said([*self._command, "--profile", "ray", "stop", *names])
+
+    def start_storages(self) -> None:
+        """Start database and store alone, and wait until they are well."""
+        said([*self._command, "up", "--detach", "--wait", "--no-deps", *STORAGES])
+
+
+def said(command: Sequence[str]) -> str:
+    """Run a command and return what it printed."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    _refuse_failure(done.returncode, command)
+    return done.stdout
+
+
+def _refuse_failure(code: int, command: Sequence[str], *, accepted: Sequence[int] = (0,)) -> None:
+    if code not in accepted:
+        # Commands hold no passwords: those are in the containers' environments.
+        shown = " ".join(shlex.join(command).split())
+        shown = shown if len(shown) <= 160 else f"{shown[:100]} … {shown[-55:]}"
+        raise NotPossibleError(f"A command must end with 0, got {code} ({shown}). Its own words are above.")
+
+
+def _by_role(database: str, program: str, *options: str) -> list[str]:
+    """Return a command of PostgreSQL's under the database's own role, with the password that the container knows."""
+    password = f"${database.upper()}_POSTGRES_PASSWORD"
+    place = ["--no-password", "--host=127.0.0.1", f"--username={database}", f"--dbname={database}"]
+    return ["sh", "-c", f'PGPASSWORD="{password}" exec {shlex.join([program, *place, *options])}']
+
+
+def _ask(stack: Compose, database: str, statement: str) -> str:
+    options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
+    return said(stack.inside("postgres", *_by_role(database, "psql", *options, f"--command={statement}"))).strip()
+
+
+def schemas(stack: Compose) -> dict[str, str]:
+    """Return the revision of each database's tables."""
+    return {name: _ask(stack, name, "SELECT version_num FROM alembic_version") for name in DATABASES}
+
+
+def versions(stack: Compose) -> dict[str, str]:
+    """Return the versions of what runs now; where the code location does not run, of what would."""
+    words = ("python", "-c", VERSIONS)
+    found = said(stack.inside("code", *words) if "code" in stack.running() else stack.beside("prepare", *words))
+    server = _ask(stack, "dagster", "SHOW server_version")
+    return {"image": stack.image(), **json.loads(found), "postgresql": server}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a backup: the commands that fill it, and that take it back."""
+
+    name: str
+    save: list[str]
+    load: list[str]
+    accepted: tuple[int, ...] = (0,)
+
+
+def parts(stack: Compose) -> list[Part]:
+    """Return the files of a backup in their order: databases first, so that what they name is in the copies after."""
+    found = []
+    for name in DATABASES:
+        dump = _by_role(name, "pg_dump", "--format=custom")
+        load = _by_role(name, "pg_restore", "--no-owner", "--exit-on-error", "--single-transaction")
+        found.append(Part(f"{name}.dump", stack.inside("postgres", *dump), stack.inside("postgres", *load)))
+    for name in BUCKETS:
+        script = ("python", "/opt/luna/stack/buckets.py")
+        save, load = (stack.beside("prepare", *script, command, name) for command in ("save", "load"))
+        found.append(Part(f"bucket_{name}.tar", save, load))
+    # A log grows while it is read, and a lock is nobody's after a restart.
+    tar = ["tar", "--create", "--directory=/luna", "--exclude=.lock", "--warning=no-file-changed"]
+    tar += ["--warning=no-file-removed", *LOCAL]
+    untar = ["tar", "--extract", "--directory=/luna", "--preserve-permissions", "--no-same-owner"]
+    save, load = stack.beside("prepare", *tar), stack.beside("prepare", *untar)
+    return [*found, Part("local.tar", save, load, accepted=(0, 1))]
+
+
+def back_up(stack: Compose, root: Path, *, running: dict[str, str] | None = None) -> Path:
+    """Copy all that cannot be made again into a new folder below ``root``; it is complete, or not there.
+
+    Args:
+        stack: The stack, at work or not; database and store must run.
+        root: Folder of the backups; made where it is missing.
+        running: The versions to note, where what made the data no longer runs.
+
+    Returns:
+        The new folder.
+    """
+    missing = sorted(set(STORAGES) - stack.running())
+    if missing:
+        msg = f"Database and store must run to be backed up, got none of {', '.join(missing)}."
+        raise NotPossibleError(f"{msg} Run `make up` first.")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(root):
+        for left in root.glob(f"*{UNFINISHED}"):
+            shutil.rmtree(left)
+        moment = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
+        folder = root / f"{moment}{UNFINISHED}"
+        folder.mkdir(mode=0o700)
+        try:
+            manifest = {
+                "format": FORMAT, "time": moment, "versions": running or versions(stack), "schemas": schemas(stack),
+                "files": {part.name: _saved(part, folder) for part in parts(stack)},
+            }  # fmt: skip
+            with _new_file(folder / MANIFEST) as file:
+                file.write(json.dumps(manifest, indent=2).encode() + b"\n")
+            _sync(folder)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        folder.rename(root / moment)
+        _sync(root)
+    num_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
+    print(f"Backup {root / moment}: {len(manifest['files'])} files, {num_bytes / 1e6:.1f} MB")
+    return root / moment
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"One backup at a time is made, got another at work ({root}). Wait for its end."
+            raise NotPossibleError(msg) from None
+        yield
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _saved(part: Part, folder: Path) -> dict[str, int | str]:
+    """Fill one file; what comes through is counted and digested on its way."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with _new_file(folder / part.name) as file:
+        with subprocess.Popen(part.save, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while block := process.stdout.read(BLOCK_BYTES):
+                digest.update(block)
+                file.write(block)
+                num_bytes += len(block)
+        _refuse_failure(process.returncode, part.save, accepted=part.accepted)
+    print(f"{part.name}: {num_bytes / 1e6:.1f} MB", flush=True)
+    return {"bytes": num_bytes, "sha256": digest.hexdigest()}
+
+
+def checked(folder: Path) -> dict:
+    """Return the manifest of a backup of which every byte is there."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files, form = dict(manifest["files"]), manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"A backup must have a manifest, got {type(error).__name__} ({folder / MANIFEST})."
+        raise NotPossibleError(f"{msg} Name the folder of a whole backup.") from None
+    if form != FORMAT:
+        raise NotPossibleError(
+            f"A backup must be of format {FORMAT}, got {form} ({folder}). Take the scripts it is of."
+        )
+    for name, entry in files.items():
+        path, digest = folder / name, hashlib.sha256()
+        num_bytes = path.stat().st_size if path.is_file() else None
+        if num_bytes == entry["bytes"]:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    digest.update(block)
+        if num_bytes != entry["bytes"] or digest.hexdigest() != entry["sha256"]:
+            sizes = "no file" if num_bytes is None else f"{num_bytes} bytes"
+            found = f"{digest.hexdigest()[:12]}…" if num_bytes == entry["bytes"] else sizes
+            msg = f"A backup's file must be as its manifest says ({entry['bytes']} bytes, {entry['sha256'][:12]}…)"
+            raise NotPossibleError(f"{msg}, got {found} ({path}). Take another backup.")
+    return manifest
+
+
+def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
+    """Make databases, store and local files what a backup says.
+
+    What a database names is there at each moment: the databases are emptied first and filled last. So a restore that
+    was cut off is done again, with ``is_replacing``.
+    """
+    manifest = checked(folder)
+    working = [name for name in WRITERS if name in stack.running()]
+    if working:
+        msg = f"Nobody may use what is restored, got {', '.join(working)} at work."
+        raise NotPossibleError(f"{msg} Run `make down` first.")
+    known = {part.name: part for part in parts(stack)}
+    if set(known) != set(manifest["files"]):
+        raise NotPossibleError(f"A backup must hold {', '.join(known)}, got other files ({folder}). Take another.")
+    stack.start_storages()
+    found = _what_is_there(stack)
+    if found and not is_replacing:
+        msg = f"A backup is restored into an empty stack, got {', '.join(found)}."
+        raise NotPossibleError(f"{msg} If that may be lost: the same with REPLACE=1.")
+    for name in DATABASES:
+        _ask(stack, name, EMPTIED)
+    said(stack.beside("prepare", "find", *(f"/luna/{name}" for name in LOCAL), "-mindepth", "1", "-delete"))
+    for part in reversed(list(known.values())):
+        with (folder / part.name).open("rb") as file:
+            done = subprocess.run(part.load, stdin=file, stdout=subprocess.DEVNULL, check=False)
+        _refuse_failure(done.returncode, part.load)
+        print(f"{part.name} restored", flush=True)
+    print(f"Restored what {manifest['time']} was. `make up` starts it; after a newer image, `make upgrade` first.")
+
+
+def _what_is_there(stack: Compose) -> list[str]:
+    """Say what a restore would replace."""
+    found = []
+    for name in DATABASES:
+        num_tables = int(_ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+        found += [f"{num_tables} tables of {name}"] if num_tables else []
+    num_objects = int(said(stack.beside("prepare", "python", "/opt/luna/stack/buckets.py", "count", *BUCKETS)))
+    found += [f"{num_objects} objects"] if num_objects else []
+    places = [f"/luna/{name}" for name in LOCAL]
+    files = said(stack.beside("prepare", "find", *places, "-type", "f")).splitlines()
+    return [*found, *([f"{len(files)} local files"] if files else [])]
+
+
+def upgrade(stack: Compose, root: Path) -> None:
+    """Stop what uses the databases, back up, and bring their tables to the versions of the image."""
+    stack.start_storages()
+    running = versions(stack)
+    stack.stop([name for name in WRITERS if name in stack.running()])
+    folder = back_up(stack, root, running=running)
+    before = schemas(stack)
+    print("Migrating; if it fails:", f"make restore BACKUP={folder} REPLACE=1, with the image of before", flush=True)
+    for command in (
+        stack.beside("prepare", "dagster", "instance", "migrate"),
+        # The password is in the service's environment.
+        stack.beside("mlflow", "mlflow", "db", "upgrade", MLFLOW_DATABASE),
+    ):
+        _refuse_failure(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode, command)
+    after = schemas(stack)
+    for name in DATABASES:
+        print(f"Tables of {name}: {before[name]}" + (f" -> {after[name]}" if after != before else ", as they were"))
+
+
+def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -> int:
+    """Do what is asked for; exit code 0, or 1 and one line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compose", default="docker compose", help="the command, with its options")
+    parser.add_argument("--backups", type=Path, default=Path("backups"), help="folder of the backups")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("backup", help="make a backup, also while the stack works")
+    commands.add_parser("upgrade", help="stop, back up, migrate both databases")
+    for name, about in (("check", "is every byte of a backup there?"), ("restore", "into an empty stack")):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("folder", type=Path)
+        if name == "restore":
+            command.add_argument("--replace", action="store_true", help="what is there may be lost")
+    asked = parser.parse_args(arguments)
+    stack = stack or Compose(shlex.split(asked.compose))
+    try:
+        if asked.command == "backup":
+            back_up(stack, asked.backups)
+        elif asked.command == "upgrade":
+            upgrade(stack, asked.backups)
+        elif asked.command == "check":
+            print(f"Whole: {asked.folder}, {len(checked(asked.folder)['files'])} files")
+        else:
+            restore(stack, asked.folder, is_replacing=asked.replace)
+    except NotPossibleError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"Files must be readable and fit on the disk, got {error}. Look at the folder and its room.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
