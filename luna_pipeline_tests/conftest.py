@@ -10,8 +10,24 @@ import pytest
 
 from luna_pipeline_tests.real_data import make_lidc_root
 from luna_pipeline_tests.s3_server import s3_home, s3_server
+from luna_pipeline_tests.storages import LOCAL, STACK, new_instance, postgres_server, storage_environment
 
-__all__ = ["s3_home", "s3_server"]
+__all__ = ["new_instance", "postgres_server", "s3_home", "s3_server", "storage_environment"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the pipeline's tests run on what the stack keeps its data in, and keep what they made for a comparison."""
+    parser.addoption("--storage", choices=(LOCAL, STACK), default=LOCAL, help="where the fixture `luna` keeps things")
+    parser.addoption("--record", type=Path, metavar="FILE", help="write what the fixture `luna` had at each test's end")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the options say nothing about: tests without the fixture `luna`."""
+    if config.getoption("--storage") == LOCAL and config.getoption("--record") is None:
+        return
+    of_the_pipeline = [item for item in items if "luna" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in of_the_pipeline])
+    items[:] = of_the_pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +96,14 @@ class Folders:
 
 
 @pytest.fixture(scope="session")
-def phantom_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phantom_source(tmp_path_factory: pytest.TempPathFactory, record) -> Path:
     """A phantom of six series in three subsets; copied by whoever changes it."""
     from luna_pipeline.core.ct.phantom_files import make_phantom
 
     root = tmp_path_factory.mktemp("phantom")
     make_phantom(root, num_series=6, num_subsets=3, seed=3, size_irc=(48, 64, 64))
+    if record is not None:
+        record.settle(root)
     return root
 
 
@@ -103,19 +121,28 @@ def folders(phantom_source: Path, tmp_path: Path) -> Folders:
     return laid_out(phantom_source, tmp_path)
 
 
-@pytest.fixture
-def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A data root of one's own, an empty home, a fresh Dagster instance."""
-    import dagster as dg
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest):
+    """The record that was asked for, or none; begun anew by each session."""
+    path = request.config.getoption("--record")
+    if path is None:
+        return None
+    from luna_pipeline_tests.records import Record
 
+    return Record.begun(path)
+
+
+@pytest.fixture
+def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_instance, record, request):
+    """A data root of one's own, an empty home, a fresh Dagster instance; where they lie is `--storage`."""
     from luna_pipeline_tests.installation import Luna
 
     shutil.copytree(phantom_source, tmp_path / "data")
     monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(
-        str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
-    ) as instance:
-        yield Luna(tmp_path, instance)
+    with new_instance() as instance:
+        luna = Luna(tmp_path, instance, new_instance)
+        if record is not None:
+            record.prepare(luna)
+        yield luna
+        if record is not None:
+            record.add(request.node.nodeid, luna)

@@ -1,5 +1,8 @@
 """One installation inside the test's own process: its folders, its Dagster instance, and how to run a job of it."""
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -7,17 +10,73 @@ import pandas as pd
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
+from luna_pipeline.core.files import AnyPath, content_of, is_remote, listing, read_bytes, remove, write_bytes
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import CT_SERIES, CT_SERIES_NAME
+from luna_pipeline.settings import Settings
+from luna_pipeline_tests.storages import NewInstance
 
 
 class Luna:
-    """A data root, a home and an instance, with the project's definitions."""
+    """A data root, a home and an instance, with the project's definitions.
 
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
-        self.data = root / "data"
-        self.home = root / "home"
+    The home is a folder or an address in S3; what is in it is named relative to it, as in ``cutouts/<uid>.npz``.
+    """
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance, new_instance: NewInstance) -> None:
+        self.root = root
         self.instance = instance
+        self.settings = Settings.from_environment()
+        self._new_instance = new_instance
+
+    @contextlib.contextmanager
+    def with_lost_dagster_home(self) -> Iterator["Luna"]:
+        """The same data and home, with an instance that knows nothing of them."""
+        with self._new_instance() as instance:
+            yield Luna(self.root, instance, self._new_instance)
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data_dir
+
+    @property
+    def home(self) -> AnyPath:
+        return self.settings.home
+
+    def file(self, name: str) -> AnyPath:
+        return self.home / name
+
+    def read(self, name: str) -> bytes:
+        return read_bytes(self.file(name))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a content into a file; on a disk into the same file, as whoever damages one does."""
+        path = self.file(name)
+        write_bytes(path, content) if is_remote(path) else path.write_bytes(content)
+
+    def remove(self, name: str) -> None:
+        assert self.has(name)
+        remove(self.file(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file or a folder of this name; S3 has no folders without files."""
+        path = self.file(name)
+        return bool(name in self.names() or self.names(name)) if is_remote(path) else path.exists()
+
+    def names(self, folder: str = "") -> list[str]:
+        """What lies below a folder of the home, by names relative to that folder."""
+        return sorted(listing(self.home / folder if folder else self.home))
+
+    def read_json(self, name: str) -> dict:
+        return json.loads(self.read(name))
+
+    def checkpoint(self, name: str, version: str) -> Checkpoint:
+        return load_checkpoint(self.file(f"checkpoints/{name}/{version}/best.pt"))
+
+    @property
+    def cutout_files(self) -> list[str]:
+        return [f"cutouts/{name}" for name in self.names("cutouts") if "/" not in name and name.endswith(".npz")]
 
     @property
     def uids(self) -> list[str]:
@@ -33,7 +92,7 @@ class Luna:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by its asset's name, or by ``<asset>/<fold>``."""
-        return pd.read_parquet(self.home / "tables" / f"{name}.parquet")
+        return pd.read_parquet(content_of(self.file(f"tables/{name}.parquet")))
 
     def partitions(self, asset: str) -> set[str]:
         return self.instance.get_materialized_partitions(dg.AssetKey(asset))

@@ -52,11 +52,11 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(trained
     first = told.index(f"Untouched test folds: {TITLE} (a synthetic phantom; research use only; 95 % intervals):") + 1
     assert [line.split()[1] for line in told[first : first + 5]] == list(board["model"])
     assert f"CPM {board['cpm'].iloc[0]:.3f} [" in told[first]
-    log = EventAccumulator(str(trained.home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
+    log = EventAccumulator(str(trained.settings.local_home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
     assert log.Tags()["images"] == ["test/errors"]
     champion = trained.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})
     assert champion.success
-    client = MlflowClient(f"sqlite:///{trained.home / 'mlflow.db'}")
+    client = MlflowClient(trained.settings.mlflow_tracking_uri)
     aliases = client.get_registered_model("nodule_classifier").aliases
     # Whether a network of one epoch is good enough is not what this is about.
     is_promoted = "becomes the champion over none" in metadata_of(trained, "champion")["outcome"]
@@ -71,12 +71,12 @@ def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_p
     folds = trained.table("folds")
     scans = folds.loc[folds["fold"].isin([0, 1]), "series_instance_uid"]
     (tmp_path / "scans.csv").write_text("\n".join(scans))
-    submission = trained.home / "submissions/nodule_classifier/folds_0_1_of_3.csv"
+    (tmp_path / "submission.csv").write_bytes(trained.read("submissions/nodule_classifier/folds_0_1_of_3.csv"))
     done = CliRunner().invoke(
         cli,
         ["evaluate_froc", "--annotations", str(trained.data / "annotations.csv"),
          "--excluded", str(trained.data / "annotations_excluded.csv"), "--series", str(tmp_path / "scans.csv"),
-         "--predictions", str(submission), "--json", str(tmp_path / "o.json")],
+         "--predictions", str(tmp_path / "submission.csv"), "--json", str(tmp_path / "o.json")],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     row = trained.table("nodule_froc").set_index("model").loc["nodule_classifier"]
@@ -85,12 +85,12 @@ def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_p
 
 def test_a_patient_in_training_and_test_stops_the_predictions_and_is_named(trained: Luna):
     folds = trained.table("folds")
-    folds.assign(patient_hash="ab" * 32).to_parquet(trained.home / "tables/folds.parquet")
+    trained.write("tables/folds.parquet", folds.assign(patient_hash="ab" * 32).to_parquet())
     result = trained.make("nodule_predictions", "nodule_models", partition_key="0", raise_on_error=False)
     assert not result.success
     assert list(failed_checks(result)) == ["no_leak"]
     assert "abababababab" in failed_checks(result)["no_leak"]
-    assert not (trained.home / "tables/nodule_predictions").exists()
+    assert not trained.has("tables/nodule_predictions")
     assert trained.partitions("nodule_predictions") == set()
 
 
@@ -110,4 +110,4 @@ def test_the_same_ct_under_two_names_in_two_folds_stops_the_index_and_is_named(l
     said = failed_checks(result)["no_cutout_in_two_folds"]
     assert f"(series {uid}, fold 0)" in said
     assert "(series 9.9, fold 1)" in said
-    assert not (luna.home / "tables/cutout_index.parquet").exists()
+    assert not luna.has("tables/cutout_index.parquet")

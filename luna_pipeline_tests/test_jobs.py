@@ -1,8 +1,8 @@
 """The chain end to end, in one process, on a small phantom: every job, every asset, the failures too."""
 
-import json
+import io
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import dagster as dg
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.phantom_files import make_phantom
-from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.core.files import content_of
 from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
 from luna_pipeline_tests.installation import Luna
 
@@ -46,15 +46,15 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
     assert set(folds[predictions["series_instance_uid"]]) == {0}
     network = predictions[predictions["model"] == "nodule_classifier"]
     assert sorted(network["candidate_id"]) == expected_candidates(luna, 0)
-    assert len(list((luna.home / "cutouts").glob("*.npz"))) == 6
+    assert len(luna.cutout_files) == 6
     assert set(luna.table("nodule_report")["model"]) == {
         "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting", "nodule_classifier",
     }  # fmt: skip
-    checkpoint = json.loads((luna.home / "checkpoints/nodule_classifier/current_0.json").read_text())
-    assert (luna.home / checkpoint["path"]).exists()
+    checkpoint = luna.read_json("checkpoints/nodule_classifier/current_0.json")
+    assert luna.has(checkpoint["path"])
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{luna.home / 'mlflow.db'}")
+    client = mlflow.MlflowClient(luna.settings.mlflow_tracking_uri)
     run = client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id])[0]
     assert run.info.status == "FINISHED"
     assert "test/auc" in run.data.metrics
@@ -73,7 +73,7 @@ def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so
             assert sorted(rows["candidate_id"]) == expected_candidates(luna, fold)
         models = luna.table(f"nodule_models/{fold}").set_index("model")
         assert models.loc["nodule_classifier", "version"] == f"0.0.1-fold{fold}"
-        submission = pd.read_csv(luna.home / f"submissions/nodule_classifier/{fold}.csv")
+        submission = pd.read_csv(content_of(luna.file(f"submissions/nodule_classifier/{fold}.csv")))
         assert len(submission) == len(expected_candidates(luna, fold))
     report = luna.table("nodule_report")
     assert set(report["folds"]) == {"folds 0, 1 of 3"}
@@ -95,8 +95,7 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     assert set(luna.table("malignancy_report")["folds"]) == {"fold 0 of 3"}
     assert list(luna.table("malignancy_model_cards")["version"]) == ["0.0.1-fold0"]
     nodules, malignancy = (
-        load_checkpoint(luna.home / f"checkpoints/{name}/0.0.1-fold0/best.pt")
-        for name in ("nodule_classifier", "malignancy_classifier")
+        luna.checkpoint(name, "0.0.1-fold0") for name in ("nodule_classifier", "malignancy_classifier")
     )
     assert malignancy.config.frozen == "backbone"
     assert malignancy.inherited_training_series == nodules.training_series
@@ -167,19 +166,15 @@ def test_cut_visits_all_series_or_the_one_of_the_partition_and_records_only_news
     assert set(versions_by_series(luna.instance, "cutouts", uids)) == set(uids)
 
 
-def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna: Luna, tmp_path: Path):
+def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna: Luna):
     assert luna.run("ingest").success
     assert luna.run("cut").success
-    (tmp_path / "other").mkdir()
-    with dg.DagsterInstance.local_temp(
-        str(tmp_path / "other"), overrides={"telemetry": {"enabled": False}}
-    ) as instance:
-        fresh = Luna(tmp_path, instance)
+    with luna.with_lost_dagster_home() as fresh:
         assert fresh.run("ingest").success
         result = fresh.run("cut")
         assert result.success
         assert fresh.cut_uids(result) == set()
-        assert len(versions_by_series(instance, "cutouts", instance.get_dynamic_partitions(CT_SERIES_NAME))) == 6
+        assert len(versions_by_series(fresh.instance, "cutouts", fresh.uids)) == 6
 
 
 def test_unreadable_ct_costs_the_others_nothing(luna: Luna):
@@ -191,20 +186,20 @@ def test_unreadable_ct_costs_the_others_nothing(luna: Luna):
     assert row["series_instance_uid"] == broken.stem
     assert "1000" in row["reason"]
     assert luna.run("cut").success
-    assert len(list((luna.home / "cutouts").glob("*.npz"))) == 5
+    assert len(luna.cutout_files) == 5
 
 
 def test_deleted_and_damaged_files_are_cut_again(luna: Luna):
     assert luna.run("ingest").success
     assert luna.run("cut").success
-    first, second, *_ = sorted((luna.home / "cutouts").glob("*.npz"))
-    whole = first.read_bytes()
-    first.unlink()
-    second.write_bytes(second.read_bytes()[:-100])
+    first, second, *_ = luna.cutout_files
+    whole = luna.read(first)
+    luna.remove(first)
+    luna.write(second, luna.read(second)[:-100])
     result = luna.run("cut")
     assert result.success
-    assert luna.cut_uids(result) == {first.stem, second.stem}
-    assert first.read_bytes() == whole
+    assert luna.cut_uids(result) == {PurePath(first).stem, PurePath(second).stem}
+    assert luna.read(first) == whole
 
 
 def test_changed_parameter_recuts_all_and_shift_refuses_thin_cts(luna: Luna):
@@ -263,9 +258,9 @@ def test_chunks_in_the_file_have_the_declared_form(luna: Luna):
     assert luna.run("cut").success
     assert luna.run("index").success
     index = luna.table("cutout_index")
-    for path in (luna.home / "cutouts").glob("*.npz"):
-        with np.load(path, allow_pickle=False) as members:
-            rows = index[index["series_instance_uid"] == path.stem]
+    for name in luna.cutout_files:
+        with np.load(io.BytesIO(luna.read(name)), allow_pickle=False) as members:
+            rows = index[index["series_instance_uid"] == PurePath(name).stem]
             assert members["ct_chunks"].shape == (len(rows), 32, 48, 48)
             assert members["ct_chunks"].dtype == np.int16
             assert members["ct_chunks"].min() >= -1000

@@ -60,7 +60,7 @@ def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_
     assert not luna.run("cut").success
     assert luna.shown()[broken] == "FAILED"
     assert luna.run("index").success
-    index = pd.read_parquet(luna.home / "tables/cutout_index.parquet")
+    index = luna.table("cutout_index")
     assert set(index["series_instance_uid"]) == set(luna.uids) - {broken}
 
 
@@ -68,15 +68,15 @@ def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna: 
     assert luna.run("ingest").success
     assert luna.run("cut").success
     mended = luna.uids[0]
-    file = luna.home / f"cutouts/{mended}.npz"
-    kept = file.read_bytes()
-    file.unlink()
+    file = f"cutouts/{mended}.npz"
+    kept = luna.read(file)
+    luna.remove(file)
     whole = _halve_voxels(luna, mended)
     assert not luna.run("cut").success
     assert luna.shown()[mended] == "FAILED"
     raw = next(path for path in luna.files_of_ct(mended) if path.suffix == ".raw")
     raw.write_bytes(whole)
-    file.write_bytes(kept)
+    luna.write(file, kept)
     result = luna.run("cut")
     assert result.success
     assert luna.cut_uids(result) == set()
@@ -147,7 +147,7 @@ def test_new_ct_is_catalogued_and_cut_alone(luna: Luna, tmp_path: Path):
 
 def test_gone_ct_is_told_its_cutouts_are_kept_and_cutting_the_others_goes_on(luna: Luna):
     assert luna.run("recut_changed").success
-    gone, file = luna.uids[1], luna.home / f"cutouts/{luna.uids[1]}.npz"
+    gone = luna.uids[1]
     for path in luna.files_of_ct(gone):
         path.unlink()
     result = luna.run("ingest")
@@ -165,6 +165,6 @@ def test_gone_ct_is_told_its_cutouts_are_kept_and_cutting_the_others_goes_on(lun
     assert luna.run("index").success
     assert gone not in set(luna.table("cutout_index")["series_instance_uid"])
     assert luna.run("cut", tags=_a_range(luna)).success
-    assert file.exists()
+    assert luna.has(f"cutouts/{gone}.npz")
     assert gone in luna.uids
     assert luna.shown()[gone] == "MATERIALIZED"

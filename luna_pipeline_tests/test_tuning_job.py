@@ -9,6 +9,7 @@ from luna_pipeline.assets.tuning_config import TuningConfig
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.test_evaluation_jobs import DRAWS, metadata_of
 
+POINTER = "checkpoints/tuned_nodule_classifier/current_0.json"
 PLACES = {"optimizer.learning_rate": {"choices": [0.002, 0.00001]}}
 STUDY = {"recipe": "demo", "epochs": 1, "search": "grid", "scheduler": "none", "places": PLACES, "num_bootstraps": 20}
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
@@ -24,7 +25,7 @@ def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_othe
     table = luna.table("tuning_study/0")
     assert list(table["trial"]) == [0, 1, 2]
     assert list(table["optimizer.learning_rate"]) == [0.001, 0.002, 0.00001]
-    pointer = json.loads((luna.home / "checkpoints/tuned_nodule_classifier/current_0.json").read_text())
+    pointer = luna.read_json(POINTER)
     assert pointer["version"] == "0.0.1-fold0"
     board = luna.table("leaderboard").set_index("model")
     assert {"tuned_nodule_classifier", "nodule_classifier"} <= set(board.index)
@@ -41,7 +42,7 @@ def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_othe
 
     # Of another cutout index the winner says nothing: it stays out, and the evaluation goes on without it.
     edited = {**pointer, "index_digest": "0" * 64}
-    (luna.home / "checkpoints/tuned_nodule_classifier/current_0.json").write_text(json.dumps(edited))
+    luna.write(POINTER, json.dumps(edited).encode())
     assert luna.run("evaluate", run_config=DRAWS).success
     assert "tuned_nodule_classifier" not in set(luna.table("leaderboard")["model"])
 

@@ -1,7 +1,6 @@
 """Series cut on Ray: the files that this machine alone would write, whatever happens to workers."""
 
 import contextlib
-import hashlib
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from luna_pipeline.cluster.cutting import MAX_RETRIES, _num_in_flight, run_jobs_
 from luna_pipeline.cluster.session import RayResources, ray_session
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import run_jobs
+from luna_pipeline.core.files import listing, sha256_of
 from luna_pipeline.launchers.cutting import create_cutouts
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline.settings import Settings
@@ -28,10 +28,13 @@ from luna_pipeline_tests.processes import wait_for
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_cpus():
+def two_cpus(storage_environment):
     """A Ray that all tests share: each call inside it uses it and leaves it."""
-    with ray_session(num_cpus=2) as there:
-        yield there
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in storage_environment.items():
+            patch.setenv(name, value)
+        with ray_session(num_cpus=2) as there:
+            yield there
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,8 @@ def settings_of(data, home) -> Settings:
 
 
 def checksums(settings) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in settings.cutouts_dir.glob("*.npz")}
+    names = [name for name in listing(settings.cutouts_dir) if name.endswith(".npz")]
+    return {name: sha256_of(settings.cutouts_dir / name) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +21,9 @@ from pathlib import Path
 
 import psutil
 
+from luna_pipeline_tests.postgres_server import POSTGRES_BIN, PostgresCluster
 from luna_pipeline_tests.processes import REPOSITORY, free_port, session_of, wait_for
 
-POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 BIN = Path(sys.executable).parent
 PORTS = {"postgres": 5432, "store": 8333, "mlflow": 8080, "code": 4000, "webserver": 3000, "tensorboard": 6006}
 HIDDEN = ("AWS_", "LUNA_", "DAGSTER_", "MLFLOW_", "RAY_", "PG", "POSTGRES_")
@@ -228,33 +227,13 @@ def stack_of_processes(folder: Path, *, without: tuple[str, ...] = ()) -> Iterat
 
 def _make_database(stack: StackOfProcesses, service: Service) -> None:
     """What the image's entrypoint does at its first start: a cluster with passwords, and the project's script."""
-    # In a folder of its own: pytest closes its folders to other users, and PostgreSQL does not run as root.
-    own = stack.database = service.folder = Path(tempfile.mkdtemp(prefix="luna_postgres_"))
-    data, secret, environment = own / "data", own / "superuser", service.environment
-    secret.write_text(environment["POSTGRES_PASSWORD"])
-    if os.geteuid() == 0:
-        for path in (own, secret):
-            shutil.chown(path, "postgres", "postgres")
-    as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    initdb = [*as_postgres, "initdb", "-D", str(data), "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}"]
-    subprocess.run(initdb, env=environment, cwd=own, check=True, capture_output=True)
-    options = ["-D", str(data), "-c", "listen_addresses=127.0.0.1", "-k", str(data), "-p", str(stack.ports["postgres"])]
-    service.own_command = [*as_postgres, "postgres", *options]
+    cluster = PostgresCluster.in_new_folder(port=stack.ports["postgres"], environment=service.environment)
+    stack.database = service.folder = cluster.folder
+    cluster.initialize()
+    service.own_command = cluster.command
     service.start()
-    place = {
-        "PGHOST": str(data),
-        "PGPORT": str(stack.ports["postgres"]),
-        "PGPASSWORD": environment["POSTGRES_PASSWORD"],
-    }
-    wait_for(
-        lambda: subprocess.run(
-            ["pg_isready", f"--host={data}", f"--port={stack.ports['postgres']}"],
-            env=environment, capture_output=True, check=False,
-        ).returncode == 0,
-        limit_seconds=30, what="PostgreSQL's first start",
-    )  # fmt: skip
-    script = ["bash", str(REPOSITORY / "deploy/stack/databases.sh")]
-    subprocess.run(script, env={**environment, **place}, check=True, capture_output=True)
+    cluster.wait()
+    cluster.make_databases()
     service.end()
 
 
