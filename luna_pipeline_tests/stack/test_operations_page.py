@@ -1,0 +1,73 @@
+"""docs/operations.md keeps its word: its commands are the Makefile's, its one other command is run, its names exist."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from luna_pipeline_tests.postgres_server import POSTGRES_BIN, postgres_running
+from luna_pipeline_tests.processes import REPOSITORY
+from luna_pipeline_tests.stack.as_processes import composed
+
+PAGE = (REPOSITORY / "docs/operations.md").read_text()
+COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).splitlines()
+TARGETS = sorted({*re.findall(r"`make ([a-z-]+)", PAGE), *(line.split()[1] for line in COMMANDS if line[:4] == "make")})
+OTHERS = [line for line in COMMANDS if line and not line.startswith("make ")]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_targets_of_the_page_exist(target: str):
+    command = ["make", "-n", target, "BACKUP=backups/2025-01-31T020000Z"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_services_volumes_and_variables_of_the_page_are_those_of_the_compose_file(tmp_path: Path):
+    config = composed(tmp_path, "--profile", "ray")
+    table = PAGE.split("| service |")[1].split("\n\n")[0]
+    named = " ".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))
+    assert set(re.findall(r"`([a-z-]+)`", named)) == set(config["services"])
+    for volume in config["volumes"]:
+        assert f"`{volume}`" in PAGE
+    known = (REPOSITORY / ".env.example").read_text()
+    for name in ("GPU_RUNS", "DISK_RUNS", "CODE_MEMORY", "CODE_CPUS", "LUNA_DATA", "LUNA_TAG", "COMPOSE_PROFILES"):
+        assert name in PAGE
+        assert name in known
+
+
+def test_alerts_give_the_code_location_its_settings_and_a_way_out(tmp_path: Path):
+    files = ("-f", "docker-compose.yml", "-f", "docker-compose.alerts.yml")
+    address = "https://chat.example/x"
+    plain, alerting = (composed(tmp_path, *chosen, LUNA_ALERT_WEBHOOK=address) for chosen in ((), files))
+    assert set(plain["services"]["code"]["networks"]) == {"inside"}
+    assert set(alerting["services"]["code"]["networks"]) == {"inside", "edge"}
+    environment = alerting["services"]["code"]["environment"]
+    assert environment["LUNA_ALERT_WEBHOOK"] == address
+    assert environment.items() >= plain["services"]["code"]["environment"].items()
+    used = set(re.findall(r"\"(LUNA_[A-Z_]+)\"", (REPOSITORY / "luna_pipeline/alerts.py").read_text()))
+    assert used <= set(environment)
+
+
+@pytest.mark.skipif(POSTGRES_BIN is None, reason="needs PostgreSQL")
+def test_command_that_changes_a_password_changes_it(tmp_path: Path):
+    (command,) = OTHERS
+    words = shlex.split(command)
+    assert words[:4] == ["docker", "compose", "exec", "postgres"]
+    with postgres_running() as server:
+        own = server.cluster.environment
+        place = {"PGHOST": "127.0.0.1", "PGPORT": str(server.cluster.port)}
+        subprocess.run(
+            words[4:], env={**own, **place, "PGPASSWORD": own["POSTGRES_PASSWORD"]}, input=b"new\nnew\n", check=True,
+            start_new_session=True, capture_output=True,
+        )  # fmt: skip
+        for password, code in (("new", 0), (own["DAGSTER_POSTGRES_PASSWORD"], 2)):
+            asked = ["psql", "--no-password", "--username=dagster", "--dbname=dagster", "--command=SELECT 1"]
+            done = subprocess.run(asked, env={**own, **place, "PGPASSWORD": password}, capture_output=True, check=False)
+            assert done.returncode == code, done.stderr
+
+
+def test_page_names_files_that_exist():
+    for name in re.findall(r"(?:deploy/|docker-compose)[\w./-]+\w|(?<=\]\()[\w.]+\.md", PAGE):
+        assert (REPOSITORY / name).is_file() or (REPOSITORY / "docs" / name).is_file(), name
