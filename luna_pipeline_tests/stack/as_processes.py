@@ -30,9 +30,12 @@ HIDDEN = ("AWS_", "LUNA_", "DAGSTER_", "MLFLOW_", "RAY_", "PG", "POSTGRES_")
 
 
 def composed(folder: Path, *arguments: str, **variables: str) -> dict:
-    """What Compose makes of the file, with passwords as `make up` writes them."""
-    subprocess.run(["sh", "deploy/stack/make_env.sh", str(folder / ".env")], cwd=REPOSITORY, check=True)
-    command = [BIN / "docker-compose", "--env-file", str(folder / ".env"), *arguments, "config", "--format", "json"]
+    """What Compose makes of the file, with passwords as `make up` writes them.
+
+    They are not in a file `.env`, which Dagster would read where it starts.
+    """
+    subprocess.run(["sh", "deploy/stack/make_env.sh", str(folder / "env")], cwd=REPOSITORY, check=True)
+    command = [BIN / "docker-compose", "--env-file", str(folder / "env"), *arguments, "config", "--format", "json"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
     return json.loads(subprocess.check_output(command, cwd=REPOSITORY, env=environment))
 

@@ -1,6 +1,8 @@
 """The stack of the compose file at work, as processes: same results as on local files, pools, and who may ask whom."""
 
+import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ from luna_pipeline.core.files import AnyPath, content_of, listing, read_bytes
 from luna_pipeline.core.remote_files import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
-from luna_pipeline_tests.processes import session_of
+from luna_pipeline_tests.processes import REPOSITORY, session_of
+from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, LEFT_OUT_METRICS, TIME_OF_TRAINING
 from luna_pipeline_tests.s3_server import forget_connections
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses, stack_of_processes, until
 from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, instance_of, launch
@@ -29,8 +32,17 @@ pytestmark = pytest.mark.slow
 DEMO = """
 ops: {make_phantom_data: {config: {num_series: 6, num_subsets: 3, size_irc: [48, 64, 64], epochs: 2}}}
 """
-# Columns that hold when, where and by which run something was made.
-OF_THE_RUN = {"made_at", "mlflow_run_id", "dagster_run_id", "run_id", "seconds", "modified_ns", "path"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SameData(Folders):
+    """An installation on local files that reads the CTs of the stack."""
+
+    cts: Path = Path()
+
+    @property
+    def data(self) -> Path:
+        return self.cts
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +77,11 @@ def demo(stack: StackOfProcesses) -> str:
 
 
 def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tmp_path):
-    local = Folders(tmp_path, num_series=6)
+    local = SameData(tmp_path, num_series=6, cts=stack.folder / "luna/data")
     local.dagster.mkdir()
-    (local.dagster / "dagster.yaml").write_text(Path("dagster.yaml").read_text())
+    (local.dagster / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
+    local.home.mkdir()
+    shutil.copy(stack.folder / "luna/cache/local/patient_key", local.home)
     with pytest.MonkeyPatch.context() as patch:
         # The local one knows nothing of the stack.
         for name in [name for name in os.environ if name.startswith(("AWS_", "DAGSTER_POSTGRES", "LUNA_"))]:
@@ -82,8 +96,8 @@ def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tm
         assert read_bytes(one / name) == read_bytes(other / name), name
     for name in _names(other, ".parquet"):
         tables = [pd.read_parquet(content_of(home / name)) for home in (one, other)]
-        kept = [table.drop(columns=[c for c in table if c in OF_THE_RUN]) for table in tables]
-        pd.testing.assert_frame_equal(*kept, obj=name)
+        kept = [table.drop(columns=[c for c in table if c in LEFT_OUT_COLUMNS]) for table in tables]
+        pd.testing.assert_frame_equal(*map(_without_times, kept), obj=name)
     for name in _names(other, ".pt"):
         checkpoints = [load_checkpoint(home / name) for home in (one, other)]
         states = [checkpoint.model_state for checkpoint in checkpoints]
@@ -93,37 +107,47 @@ def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tm
     assert any(key.startswith("trn") or "val" in key for key, *_ in metrics[0])
 
 
+def _without_times(table: pd.DataFrame) -> pd.DataFrame:
+    """Model cards say how long training took."""
+    texts = table.select_dtypes(["object", "string"]).columns
+    return table.assign(**{name: table[name].astype(str).replace(TIME_OF_TRAINING, "", regex=True) for name in texts})
+
+
 def _names(home: AnyPath, kind: str) -> list[str]:
-    return sorted(name for name in listing(home) if name.endswith(kind))
+    kept = ("tables/", "cutouts/", "checkpoints/")
+    return sorted(name for name in listing(home) if name.startswith(kept) and name.endswith(kind))
 
 
 def _metrics(address: str) -> list[tuple[str, int, float]]:
     client = mlflow.MlflowClient(address)
     runs = client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id])
-    keys = [(run.info.run_id, key) for run in runs for key in run.data.metrics if not key.startswith("system/")]
+    keys = [
+        (run.info.run_id, key)
+        for run in runs
+        for key in run.data.metrics
+        if not key.startswith(tuple(LEFT_OUT_METRICS))
+    ]
     found = [metric for run_id, key in keys for metric in client.get_metric_history(run_id, key)]
-    return sorted((metric.key, metric.step, metric.value) for metric in found if "seconds" not in metric.key)
+    return sorted((metric.key, metric.step, metric.value) for metric in found)
 
 
 def test_two_users_at_once_respect_the_pools(stack, demo, instance):
     address = stack.address("webserver")
-    training = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 2}}}}
-    users = [
-        [
-            launch(address, "__ASSET_JOB", assets=("nodule_classifier",), partition=fold, config=training),
-            launch(address, "__ASSET_JOB", assets=("ct_series",)),
-            launch(address, "__ASSET_JOB", assets=("ct_series",)),
-        ]
-        for fold in ("0", "1")
-    ]
-    every = [*users[0], *users[1]]
+    config = {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 12}}}
+    by_hand = launch(address, "__ASSET_JOB", assets=("nodule_classifier",), partition="0", config={"ops": config})
+    config["nodule_classifier"]["config"] |= {"folds": [1], "epochs": 2}
+    by_job = launch(address, "train_nodule_classifier", config={"ops": config})
+    catalogues = [launch(address, "__ASSET_JOB", assets=("ct_series",)) for _ in range(4)]
+    every = [by_hand, by_job, *catalogues]
     until(lambda: all(has_ended(instance, run_id) for run_id in every), limit_seconds=400, what="All ends", stack=stack)
     for run_id in every:
         assert attempts(instance, run_id)[-1].status == dg.DagsterRunStatus.SUCCESS
-    assert _most_at_once(instance, [runs[0] for runs in users], "nodule_classifier") == 1
-    assert 1 <= _most_at_once(instance, users[0][1:] + users[1][1:], "ct_series") <= 2
-    said = " ".join(str(entry.message) for runs in users for entry in instance.all_logs(runs[0]))
-    assert "blocked by limit for pool gpu" in said, said
+    inside = instance.get_runs(dg.RunsFilter(tags={"luna/parent_run_id": by_job, "dagster/partition": "1"}))
+    (inner,) = [run.run_id for run in inside if dg.AssetKey("nodule_classifier") in (run.asset_selection or ())]
+    assert _most_at_once(instance, [by_hand, inner], "nodule_classifier") == 1
+    assert _most_at_once(instance, catalogues, "ct_series") <= 2
+    # The job's own step waited inside its run; a run that is one step waits in the queue.
+    assert "blocked by limit for pool gpu" in " ".join(str(entry.message) for entry in instance.all_logs(inner))
 
 
 def _most_at_once(instance: dg.DagsterInstance, run_ids: list[str], step: str) -> int:
@@ -201,7 +225,7 @@ def test_unknown_job_is_refused_in_one_line(stack):
 
 
 def test_no_secret_stands_in_a_log(stack, demo):
-    secrets = [line.split("=")[1] for line in (stack.folder / ".env").read_text().splitlines() if "=" in line]
+    secrets = [line.split("=")[1] for line in (stack.folder / "env").read_text().splitlines() if "=" in line]
     assert len(secrets) == 5
     for service in stack.services.values():
         text = service.log.read_text()
