@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real study ui check test test-slow test-containers test-kills format mlflow-migrate mlflow-server \
-        image up down logs demo-stack \
+        image up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling clean
 
 PYTHON ?= python3
@@ -103,7 +103,11 @@ test-containers: setup ## the real image and compose file in containers, killed 
 ENV_FILE ?= .env
 DOCKER ?= docker
 COMPOSE ?= $(if $(shell $(DOCKER) compose version 2>/dev/null),$(DOCKER) compose,docker-compose)
-STACK = $(COMPOSE) --env-file $(ENV_FILE) -f docker-compose.yml $(if $(GPU),-f docker-compose.cuda.yml)
+STACK = $(COMPOSE) --env-file $(ENV_FILE) -f docker-compose.yml $(if $(GPU),-f docker-compose.cuda.yml) \
+  $(if $(ALERTS),-f docker-compose.alerts.yml)
+# Runs on this machine and reaches databases and store through their containers.
+BACKUPS ?= backups
+KEEP = python3 deploy/stack/backup.py --compose "$(STACK)" --backups "$(BACKUPS)"
 
 image: ## the image of every part of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .env.example)
 	@sh deploy/stack/make_env.sh $(ENV_FILE)
@@ -123,6 +127,19 @@ logs: ## what the stack's services print
 
 demo-stack: ## the demo inside the stack, by its queue
 	@$(STACK) exec -T code python /opt/luna/stack/launch.py demo
+
+backup: ## copy both databases, the store and what cannot be made again to backups/, also while the stack works
+	@$(KEEP) backup
+
+backup-check: ## is every byte of BACKUP=FOLDER there?
+	@$(KEEP) check "$(BACKUP)"
+
+restore: ## BACKUP=FOLDER into an empty stack that is down (REPLACE=1: what is there may be lost)
+	@$(KEEP) restore "$(BACKUP)" $(if $(REPLACE),--replace)
+
+upgrade: ## after a new version and `make image`: stop, back up, migrate both databases, start
+	@$(KEEP) upgrade
+	@$(STACK) up --detach --wait --no-build
 
 bench-cutting: setup ## cutting and tables against the tutorial, the book and the disk; wants an idle machine (~10 minutes)
 	@python -m benchmarks.bench_cutting --out benchmarks/results

@@ -73,6 +73,11 @@ class Containers:
         """Kill a container's first process, as a crash does: after `docker kill` nothing is started again."""
         os.kill(self.container(service)["State"]["Pid"], signal.SIGKILL)
 
+    def remove_volumes(self) -> None:
+        """Forget all data; those of other projects stay."""
+        if names := self.docker("volume", "ls", "-q", "-f", "name=luna-test_").split():
+            self.docker("volume", "rm", *names)
+
     def run_workers(self) -> list[int]:
         """Processes of this machine in which the code location's runs are executed."""
         rows = self.docker("top", "luna-test-code-1", "-eo", "pid,args").splitlines()[1:]
@@ -92,8 +97,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
         yield stack
     finally:
         stack.make("down")
-        with contextlib.suppress(subprocess.CalledProcessError):
-            stack.docker("volume", "rm", *stack.docker("volume", "ls", "-q", "-f", "name=luna-test_").split())
+        stack.remove_volumes()
 
 
 def test_everything_is_well_and_confined(stack: Containers):
@@ -203,3 +207,22 @@ def test_logs_hold_no_secret(stack: Containers):
             capture_output=True, text=True, check=True, env=stack.environment,
         )  # fmt: skip
         assert not any(secret in said.stdout + said.stderr for secret in secrets), service
+
+
+def test_backup_goes_into_an_empty_stack(stack: Containers):
+    address = stack.address("dagster")
+    run_id = launch(address, "__ASSET_JOB", assets=("ct_series",))
+    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=300, what="A run's end")
+    before = {run["runId"]: run["status"] for run in runs_of(address)}
+    backups = stack.folder / "backups"
+    stack.make("backup", f"BACKUPS={backups}")
+    (backup,) = [path for path in backups.iterdir() if path.is_dir()]
+    stack.make("backup-check", f"BACKUP={backup}")
+    stack.make("down")
+    stack.remove_volumes()
+    stack.make("restore", f"BACKUP={backup}")
+    stack.make("up")
+    assert {run["runId"]: run["status"] for run in runs_of(address)} == before
+    again = launch(address, "__ASSET_JOB", assets=("ct_series",))
+    wait_for(lambda: is_shown_ended(address, again), limit_seconds=300, what="A run's end")
+    assert shown_attempts(address, again)[-1]["status"] == "SUCCESS"

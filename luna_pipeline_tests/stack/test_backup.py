@@ -97,7 +97,7 @@ def run(stack: StackOfProcesses, *arguments: str) -> int:
 
 
 def secrets_of(stack: StackOfProcesses) -> list[str]:
-    return [row.split("=")[1] for row in (stack.folder / ".env").read_text().splitlines() if "=" in row]
+    return [row.split("=")[1] for row in (stack.folder / "env").read_text().splitlines() if "=" in row]
 
 
 def what_is_there(stack: StackOfProcesses) -> dict:
@@ -329,7 +329,7 @@ def test_restore_beside_others_at_work_is_refused(tmp_path, capsys):
 
 def test_image_is_the_compose_files(tmp_path):
     composed(tmp_path)
-    command = [str(BIN / "docker-compose"), "--env-file", str(tmp_path / ".env"), "-f", "docker-compose.yml"]
+    command = [str(BIN / "docker-compose"), "--env-file", str(tmp_path / "env"), "-f", "docker-compose.yml"]
     with contextlib.chdir(REPOSITORY):
         assert backup.Compose(command).image().startswith("luna-pipeline:")
 
