@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -22,9 +21,8 @@ from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import REPOSITORY, session_of
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, LEFT_OUT_METRICS, TIME_OF_TRAINING
-from luna_pipeline_tests.s3_server import forget_connections
-from luna_pipeline_tests.stack.as_processes import StackOfProcesses, stack_of_processes, until
-from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, instance_of, launch
+from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
+from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, launch
 from luna_pipeline_tests.test_interruptions import run_to_end
 
 pytestmark = pytest.mark.slow
@@ -43,21 +41,6 @@ class SameData(Folders):
     @property
     def data(self) -> Path:
         return self.cts
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOfProcesses]:
-    with stack_of_processes(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
-
-
-@pytest.fixture
-def instance(stack: StackOfProcesses) -> Iterator[dg.DagsterInstance]:
-    """The stack's instance; the test's own environment is the code location's while it is open."""
-    with instance_of(stack.environment()) as instance:
-        forget_connections()
-        yield instance
-    forget_connections()
 
 
 def by_the_queue(stack: StackOfProcesses, job: str, *config: str) -> subprocess.CompletedProcess[str]:
