@@ -33,8 +33,6 @@ LEFT_OUT_COLUMNS = {
 """Columns of any table that are not compared, and why; that they are there is."""
 LEFT_OUT_METRICS = {"system/": "what the machine was at"}
 """Beginnings of names of metrics that are not compared, and why."""
-OF_LOOKS = ("fingerprint", "glance")
-"""Columns of `ct_series` that hold times of files; compared for CTs that the test did not write itself."""
 TIME_OF_TRAINING = re.compile(r"(?<=\| training \| )[^|]+ s(?= \|)")
 """Where a model card says how long training took."""
 FACTS = (
@@ -97,9 +95,8 @@ def made_by(luna: Luna) -> dict[str, dict[str, Parts]]:
 
 
 def _touched(luna: Luna) -> set[str]:
-    """The series whose files the test wrote itself, at a time that is another in each run; by names without suffix."""
+    """Names of CTs whose files the test wrote itself, at a time that is another in each run, and of their folders."""
     files = [path for path in luna.data.rglob("*") if path.is_file()]
-    # A DICOM series is a folder.
     return {name for path in files if path.stat().st_mtime != SETTLED_SECONDS for name in (path.stem, path.parent.name)}
 
 
@@ -120,7 +117,10 @@ class _Plain:
 def _table(luna: Luna, name: str, touched: set[str], plain: _Plain) -> Parts:
     table = pd.read_parquet(content_of(luna.file(name)))
     if name == "tables/ct_series.parquet":
-        table.loc[table["series_instance_uid"].isin(touched), list(OF_LOOKS)] = "of the test's own time"
+        # A CT's fingerprint is of its own files, the glance of all in its folder.
+        folders = table["path"].map(lambda path: PurePath(path).parent.name)
+        for column, whose in {"fingerprint": table["series_instance_uid"], "glance": folders}.items():
+            table.loc[whose.isin(touched), column] = "of the test's own time"
     compared = [column for column in table if column not in LEFT_OUT_COLUMNS]
     digests = {f"column {column}": _column(table[column], plain) for column in compared}
     return {"rows": len(table), "columns": list(table.columns), **digests}
