@@ -159,7 +159,7 @@ def test_mlflow_answers_only_its_hosts(stack: Containers):
 
 def test_killed_run_worker_and_killed_container_are_noticed_and_the_run_is_done(stack: Containers):
     address = stack.address("dagster")
-    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 60, "changes": {}}}}}
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 4}}}}
     run_id = launch(address, "train_nodule_classifier", config=config)
     _until_training(stack, 1)
     os.kill(stack.run_workers()[0], signal.SIGKILL)
