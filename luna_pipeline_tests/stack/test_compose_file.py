@@ -63,9 +63,9 @@ def test_example_names_every_password_and_gives_none(tmp_path):
 
 
 def test_every_variable_of_the_compose_file_stands_in_the_example():
-    files = [REPOSITORY / name for name in ("docker-compose.yml", "Makefile")]
-    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", files[0].read_text()))
-    used |= set(re.findall(r"--build-arg ([A-Z_]+)", files[1].read_text()))
+    names = ("docker-compose.yml", "docker-compose.alerts.yml")
+    used = {name for file in names for name in re.findall(r"(?<!\$)\$\{([A-Z_]+)", (REPOSITORY / file).read_text())}
+    used |= set(re.findall(r"--build-arg ([A-Z_]+)", (REPOSITORY / "Makefile").read_text()))
     example = set(re.findall(r"^#?([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE))
     assert used == example - {"COMPOSE_PROFILES"}
 
@@ -106,9 +106,9 @@ def test_ports_are_on_loopback_and_databases_and_store_have_none(services):
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
-def test_only_what_has_a_page_or_sends_alerts_can_reach_outside(services):
+def test_only_what_has_a_page_can_reach_outside(services):
     outside = {name for name, service in services.items() if "edge" in service["networks"]}
-    assert outside == {"webserver", "mlflow", "tensorboard", "daemon"}
+    assert outside == {"webserver", "mlflow", "tensorboard"}
 
 
 def test_start_waits_for_health_and_for_what_is_done_once(services):
