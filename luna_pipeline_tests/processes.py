@@ -1,13 +1,14 @@
 """Real processes in tests: started in a session of their own, waited for on a condition, ended for certain."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def in_four_processes(call: Callable[..., object], arguments: Iterable[tuple]) -> list:
+    """Return what the calls return, each made in one of four forked processes.
+
+    These end by themselves: Dagster, once it has run in this process, takes SIGTERM over, and a forked process that is
+    told to end so just before it begins to wait would wait for ever.
+    """
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        results = pool.starmap(call, arguments, chunksize=1)
+        pool.close()
+        pool.join()
+    return results
 
 
 @contextlib.contextmanager

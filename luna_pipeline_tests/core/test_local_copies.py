@@ -1,7 +1,6 @@
 """Local copies of objects, from a real server."""
 
 import mmap
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from luna_pipeline.core.files import AnyPath, listing, remove, status_of, write_bytes
 from luna_pipeline.core.local_copies import LocalCopies
 from luna_pipeline.core.remote_files import PART_BYTES, RemoteStoreError, remote_path
-from luna_pipeline_tests.processes import free_port
+from luna_pipeline_tests.processes import free_port, in_four_processes
 from luna_pipeline_tests.s3_server import forget_connections
 
 FETCHER = """
@@ -138,7 +137,6 @@ def _inode(folder: Path, path: AnyPath) -> tuple[int, int]:
 
 def test_of_several_processes_one_fetches(remote, tmp_path):
     write_bytes(remote, os.urandom(PART_BYTES + 5))
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        found = pool.starmap(_inode, [(tmp_path / "cache", remote)] * 8, chunksize=1)
+    found = in_four_processes(_inode, [(tmp_path / "cache", remote)] * 8)
     assert len(set(found)) == 1
     assert found[0][1] == PART_BYTES + 5

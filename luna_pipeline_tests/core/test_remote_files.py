@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from luna_pipeline.core.files import (
     written_atomically,
 )
 from luna_pipeline.core.remote_files import PART_BYTES, TAIL_BYTES, RemoteStoreError, remote_path
-from luna_pipeline_tests.processes import free_port
+from luna_pipeline_tests.processes import free_port, in_four_processes
 from luna_pipeline_tests.s3_server import forget_connections
 
 KILLED_WRITER = """
@@ -179,8 +178,7 @@ def _makes_it(folder: AnyPath) -> bool:
 
 def test_of_several_who_make_a_folder_at_once_one_does_also_after_a_fork(home):
     exists(home / "anything")  # opens the connection that children must not use
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        made = pool.map(_makes_it, [home / "model" / str(n // 6) for n in range(18)], chunksize=1)
+    made = in_four_processes(_makes_it, [(home / "model" / str(n // 6),) for n in range(18)])
     assert sum(made) == 3
 
 

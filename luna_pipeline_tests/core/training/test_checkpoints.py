@@ -1,5 +1,4 @@
 import math
-import multiprocessing
 import os
 import zipfile
 from dataclasses import fields, replace
@@ -22,6 +21,7 @@ from luna_pipeline.core.training.checkpoints import (
     save_checkpoint,
 )
 from luna_pipeline.core.training.recipes import demo, nodule_baseline
+from luna_pipeline_tests.processes import in_four_processes
 from luna_pipeline_tests.s3_server import forget_connections
 
 DECISION = Decision.of(np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.25, 0.4, 0.6, 0.9]))
@@ -257,8 +257,7 @@ def test_a_claimed_version_is_never_given_again(store):
 
 
 def test_claims_at_the_same_moment_differ(store):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        claims = pool.starmap(store.claim, [("classification", "1")] * 12, chunksize=1)
+    claims = in_four_processes(store.claim, [("classification", "1")] * 12)
     assert len(set(claims)) == 12
 
 
