@@ -100,6 +100,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
         stack.remove_volumes()
 
 
+@pytest.fixture(scope="module")
+def demo(stack: Containers) -> str:
+    """What the demo said, done once by the queue; its data are what the other tests work on."""
+    return stack.make("demo-stack")
+
+
 def test_everything_is_well_and_confined(stack: Containers):
     for service in SERVICES:
         container = stack.container(service)
@@ -129,9 +135,8 @@ def test_image_has_no_secret_and_no_root(stack: Containers):
     assert not any(secret in kept for secret in secrets)
 
 
-def test_demo_by_the_queue_and_the_three_pages(stack: Containers, tmp_path: Path):
-    said = stack.make("demo-stack")
-    assert "SUCCESS" in said
+def test_demo_by_the_queue_and_the_three_pages(stack: Containers, demo: str, tmp_path: Path):
+    assert "SUCCESS" in demo
     assert CHROMIUM, "a browser must be installed: apt-get install chromium"
     from playwright.sync_api import sync_playwright
 
@@ -157,7 +162,7 @@ def test_mlflow_answers_only_its_hosts(stack: Containers):
     assert requests.get(place, headers={"Host": "elsewhere.example"}, timeout=30).status_code == 403
 
 
-def test_killed_run_worker_and_killed_container_are_noticed_and_the_run_is_done(stack: Containers):
+def test_killed_run_worker_and_killed_container_are_noticed_and_the_run_is_done(stack: Containers, demo: str):
     address = stack.address("dagster")
     config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 4}}}}
     run_id = launch(address, "train_nodule_classifier", config=config)
@@ -189,7 +194,7 @@ def _until_training(stack: Containers, count: int) -> None:
 
 
 @pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon"])
-def test_killed_container_comes_back_and_work_goes_on(stack: Containers, service: str):
+def test_killed_container_comes_back_and_work_goes_on(stack: Containers, demo: str, service: str):
     stack.kill(service)
     wait_for(lambda: not stack.is_healthy(service), limit_seconds=60, what=f"The end of {service}")
     wait_for(lambda: all(map(stack.is_healthy, SERVICES)), limit_seconds=300, what="Health")
@@ -209,7 +214,7 @@ def test_logs_hold_no_secret(stack: Containers):
         assert not any(secret in said.stdout + said.stderr for secret in secrets), service
 
 
-def test_backup_goes_into_an_empty_stack(stack: Containers):
+def test_backup_goes_into_an_empty_stack(stack: Containers, demo: str):
     address = stack.address("dagster")
     run_id = launch(address, "__ASSET_JOB", assets=("ct_series",))
     wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=300, what="A run's end")
