@@ -117,10 +117,11 @@ class _Plain:
 def _table(luna: Luna, name: str, touched: set[str], plain: _Plain) -> Parts:
     table = pd.read_parquet(content_of(luna.file(name)))
     if name == "tables/ct_series.parquet":
-        # A CT's fingerprint is of its own files, the glance of all in its folder.
-        folders = table["path"].map(lambda path: PurePath(path).parent.name)
-        for column, whose in {"fingerprint": table["series_instance_uid"], "glance": folders}.items():
-            table.loc[whose.isin(touched), column] = "of the test's own time"
+        # A CT's fingerprint is of its own files, the glance of all in its folder; a DICOM series may be that folder.
+        is_own = table["series_instance_uid"].isin(touched)
+        is_in_own = table["path"].map(lambda path: bool({PurePath(path).name, PurePath(path).parent.name} & touched))
+        for column, rows in {"fingerprint": is_own, "glance": is_own | is_in_own}.items():
+            table.loc[rows, column] = "of the test's own time"
     compared = [column for column in table if column not in LEFT_OUT_COLUMNS]
     digests = {f"column {column}": _column(table[column], plain) for column in compared}
     return {"rows": len(table), "columns": list(table.columns), **digests}
