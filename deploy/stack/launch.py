@@ -11,6 +11,8 @@ import uuid
 from pathlib import Path
 
 import dagster as dg
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 POLL_SECONDS = 2.0
@@ -58,7 +60,7 @@ def follow(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
                 _say(seen, run.run_id, f"  {shown.step_key}: {shown.event_type_value.removeprefix('STEP_').lower()}")
             if run.status in ENDED and not _is_tried_again(run):
                 return run.status
-        except Exception as error:
+        except (DagsterPostgresException, SQLAlchemyError) as error:
             # The database is down for a moment: the run is not.
             _say(seen, run_id, f"  asking again: {type(error).__name__}")
         time.sleep(POLL_SECONDS)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.files import content_of, listing
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 NUM_KILLS = int(os.environ.get("LUNA_TEST_KILLS", "5"))
 PHANTOM = {"num_series": 6, "num_subsets": 3, "size_irc": [48, 64, 64]}
+DATABASE_IS_DOWN = (DagsterPostgresException, SQLAlchemyError)
 KILLED = ("postgres", "store", "mlflow", "code", "webserver", "daemon", "tensorboard", "run worker")
 
 
@@ -46,14 +49,14 @@ def status_of(instance: dg.DagsterInstance, run_id: str) -> str:
     """The newest attempt's status; unknown while the database is down."""
     try:
         return attempts(instance, run_id)[-1].status.value
-    except Exception:
+    except DATABASE_IS_DOWN:
         return "UNKNOWN"
 
 
 def ended(instance: dg.DagsterInstance, run_id: str) -> bool:
     try:
         return has_ended(instance, run_id)
-    except Exception:
+    except DATABASE_IS_DOWN:
         return False
 
 
