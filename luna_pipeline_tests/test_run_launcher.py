@@ -6,10 +6,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from luna_pipeline import leases
-from luna_pipeline.run_launcher import LeasedRunLauncher
+from luna_pipeline.run_launcher import LOCATION, LeasedRunLauncher
 from luna_pipeline.turns import MAX_RETRIES_TAG, run_in_turn
 from luna_pipeline_tests.processes import REPOSITORY
 
@@ -53,6 +54,18 @@ def test_run_is_running_while_its_lease_is_renewed_and_lost_when_it_is_not(insta
         found.append(launcher.check_run_worker_health(run))
     assert [result.status for result in found] == [WorkerStatus.RUNNING] * 4 + [WorkerStatus.FAILED] * 2
     assert "no sign of it for 75 s" in str(found[-1].msg)
+
+
+@pytest.mark.parametrize(("location", "is_judged"), [(LOCATION, True), ("somebody_elses", False)])
+def test_run_of_this_location_has_a_lease_before_its_process_can_take_one(instance, monkeypatch, location, is_judged):
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin("here", 1, None, location), "r"), "j")
+    run = instance.create_run_for_job(_job).with_job_origin(origin)
+    # A code location that takes the run and dies: nobody else ever renews.
+    monkeypatch.setattr(DefaultRunLauncher, "launch_run", lambda launcher, context: None)
+    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    watch = leases.LeaseWatch()
+    watch.silent_seconds(instance, run.run_id, now=0)
+    assert (watch.silent_seconds(instance, run.run_id, now=10) == 10) == is_judged
 
 
 def test_runs_inside_runs_are_not_tried_again_by_themselves(luna):

@@ -111,6 +111,12 @@ def test_only_what_has_a_page_can_reach_outside(services):
     assert outside == {"webserver", "mlflow", "tensorboard"}
 
 
+def test_inner_network_has_no_way_out(tmp_path):
+    networks = composed(tmp_path)["networks"]
+    assert networks["inside"]["internal"]
+    assert not networks["edge"].get("internal")
+
+
 def test_start_waits_for_health_and_for_what_is_done_once(services):
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
