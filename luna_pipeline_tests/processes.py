@@ -16,13 +16,15 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def wait_for(condition: Callable[[], object], *, limit_seconds: float, what: str) -> object:
+def wait_for(
+    condition: Callable[[], object], *, limit_seconds: float, what: str, every_seconds: float = 0.05
+) -> object:
     """Return the first true value of ``condition``; fail when the limit is reached."""
     deadline = time.monotonic() + limit_seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(every_seconds)
     msg = f"{what} did not happen within {limit_seconds} s"
     raise AssertionError(msg)
 

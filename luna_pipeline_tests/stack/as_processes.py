@@ -48,7 +48,6 @@ class Service:
         self.stack = stack
         self.config = stack.config["services"][name]
         self.process: subprocess.Popen[bytes] | None = None
-        self.num_starts = 0
         self.own_command: list[str] = []
         self.folder = stack.folder
 
@@ -80,7 +79,6 @@ class Service:
                 env=self.environment, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        self.num_starts += 1
 
     def is_well(self) -> bool:
         """Ask the health check of the compose file; a service without one is well when it has ended with 0."""
@@ -104,7 +102,11 @@ class Service:
     def wait(self, *, limit_seconds: float = 180) -> None:
         try:
             wait_for(
-                lambda: self.is_well() or self.has_failed(), limit_seconds=limit_seconds, what=f"Health of {self.name}"
+                lambda: self.is_well() or self.has_failed(),
+                limit_seconds=limit_seconds,
+                what=f"Health of {self.name}",
+                # A look starts a Python with Dagster in it, beside the service that is just starting.
+                every_seconds=1,
             )
             assert not self.has_failed(), f"{self.name} failed"
         except AssertionError as error:
@@ -137,9 +139,7 @@ class StackOfProcesses:
     def __init__(self, folder: Path, *, without: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.ports = {name: free_port() for name in PORTS}
-        self.config = composed(
-            folder, **{f"{name.upper()}_PORT": str(PORTS[name]) for name in ("mlflow", "tensorboard")}
-        )
+        self.config = composed(folder)
         names = [name for name in self.config["services"] if name not in without]
         self.services = {name: Service(name, self) for name in names}
         self.database: Path | None = None
