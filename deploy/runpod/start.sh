@@ -29,8 +29,9 @@ if [[ -z "${LUNA_VOLUME:-}" ]]; then
     refuse "The network volume must be mounted, got none ($LUNA_VOLUME). Attach one, or name a folder: LUNA_VOLUME."
 fi
 root="$LUNA_VOLUME/luna"
-mkdir -p "$root"/{data,home,cache/s3,dagster} 2>/dev/null && [[ -w "$root" ]] ||
+if ! mkdir -p "$root"/{data,home,cache/s3,dagster} 2>/dev/null || [[ ! -w "$root" ]]; then
   refuse "The volume must be writable, got one that is not ($root, user $(id -u)). Change its owner or the pod's user."
+fi
 
 # The image has its own places for these, on the container's disk, which goes with the pod.
 export LUNA_DATA_DIR="$root/data" LUNA_CACHE="$root/cache/s3" DAGSTER_HOME="$root/dagster"

@@ -16,5 +16,8 @@ new="$file.new.$$"
   done
 } >"$new"
 # `ln` does not replace: of two that write at once, one wins.
-ln "$new" "$file" 2>/dev/null && echo "Wrote $file with new random passwords" || true
+if ln "$new" "$file" 2>/dev/null; then
+  echo "Wrote $file with new random passwords"
+fi
 rm -f "$new"
+[ -e "$file" ] || { echo "Passwords must be kept in a file, got none ($file). Can hard links be made in its folder?" >&2; exit 1; }

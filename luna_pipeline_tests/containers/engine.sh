@@ -106,6 +106,7 @@ stop() {
   if [ -z "$(other_engines)" ]; then
     remove_chains
     # Docker lets nothing be forwarded but its own; as it was before.
+    # shellcheck disable=SC2046  # the words of a rule
     [ ! -s "$folder/forward_policy" ] || iptables $(<"$folder/forward_policy")
   fi
   { grep -oE " $folder/[^ ]*" /proc/mounts || true; } | sort -r |

@@ -45,6 +45,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     "${psql[@]}" --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
   fi
   for file in /docker-entrypoint-initdb.d/*; do
+    # shellcheck disable=SC1090  # whatever the folder holds
     case "$file" in
       *.sh) echo "$0: $file"; if [ -x "$file" ]; then "$file"; else . "$file"; fi ;;
       *.sql) echo "$0: $file"; "${psql[@]}" --dbname "$POSTGRES_DB" -f "$file" ;;

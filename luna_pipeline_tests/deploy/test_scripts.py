@@ -1,4 +1,4 @@
-"""Every script below deploy/ can be parsed by the shell that runs it, and by a linter where there is one."""
+"""Every shell script of the house can be parsed by the shell that runs it, and by a linter where there is one."""
 
 import shutil
 import subprocess
@@ -8,18 +8,26 @@ import pytest
 
 from luna_pipeline_tests.processes import REPOSITORY
 
-OWN = [REPOSITORY / "deploy" / name for name in ("runpod", "slurm", "kubernetes")]
-SCRIPTS = sorted(path for folder in OWN for path in folder.rglob("*") if path.suffix in {".sh", ".sbatch"})
+FOLDERS = [REPOSITORY / name for name in ("deploy", "luna_pipeline_tests")]
+SCRIPTS = [
+    REPOSITORY / ".ci" / "run",
+    *sorted(path for folder in FOLDERS for path in folder.rglob("*") if path.suffix in {".sh", ".sbatch"}),
+]
 
 
 def test_there_are_scripts():
-    assert {path.name for path in SCRIPTS} >= {"start.sh", "train.sbatch"}
+    assert {path.name for path in SCRIPTS} >= {"run", "start.sh", "train.sbatch", "make_env.sh", "engine.sh"}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_can_be_parsed(path: Path):
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True, check=False).stderr == b""
-    assert path.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_can_be_called_unless_another_names_their_shell(path: Path):
+    # Compose and the image of PostgreSQL call those of the stack by `sh`, or read them into a shell of their own.
+    assert bool(path.stat().st_mode & 0o111) == (path.parent.name != "stack")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
