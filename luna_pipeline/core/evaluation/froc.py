@@ -137,7 +137,7 @@ class RankedFroc:
             draw: How often each row of the list of scans was drawn (S,); None for the samples as they are.
 
         Returns:
-            The curve, a point a distinct score; nan where nothing was found, or no nodule was drawn.
+            The curve, with a point where its slope changes; nan where nothing was found, or no nodule was drawn.
         """
         if draw is None:
             # A scan that is listed twice has its samples twice already.
@@ -146,8 +146,10 @@ class RankedFroc:
         else:
             times = np.bincount(self.listed, weights=draw, minlength=len(self.nodules_of_scan)).astype(np.int64)
             num_nodules = int(times @ self.nodules_of_scan)
-        found, wrong = (np.append(0, counts) for counts in self.ranked.counts(times))
-        thresholds = self.ranked.thresholds
+        found, wrong = self.ranked.counts(times)
+        corners = _corners(found, wrong)
+        found, wrong = np.append(0, found[corners]), np.append(0, wrong[corners])
+        thresholds = self.ranked.thresholds[corners]
         first = thresholds[:1] + 1 if len(thresholds) else np.array([np.nan])
         with np.errstate(invalid="ignore", divide="ignore"):
             fps_per_scan, sensitivity = self._rates(found, wrong, num_nodules)
@@ -162,3 +164,13 @@ class RankedFroc:
         # As the script has it: to rates and back again.
         fps_per_scan = wrong / wrong[-1] * float(wrong[-1]) / num_scans if wrong[-1] else np.zeros(len(wrong))
         return fps_per_scan, np.asarray(found / found[-1] * float(found[-1]) / np.float64(num_nodules))
+
+
+def _corners(found: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places (K,) of the points that ``roc_curve`` keeps: a point less is a last bit more or less."""
+    more_found, more_wrong = np.diff(found, prepend=0), np.diff(wrong, prepend=0)
+    drawn = np.flatnonzero(more_found | more_wrong)
+    more_found, more_wrong = more_found[drawn], more_wrong[drawn]
+    is_kept = np.ones(len(drawn), dtype=bool)
+    is_kept[1:-1] = (more_found[1:-1] != more_found[2:]) | (more_wrong[1:-1] != more_wrong[2:])
+    return np.asarray(drawn[is_kept])
