@@ -21,11 +21,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from services import (
+    DATABASES,
+    STORAGES,
+    Compose,
+    NotPossibleError,
+    ask,
+    by_role,
+    refuse_failure,
+    said,
+    schemas,
+    versions,
+)
 
 FORMAT = 1
-DATABASES = ("dagster", "mlflow")
 BUCKETS = ("luna", "mlflow")
-STORAGES = ("postgres", "store")
 WRITERS = ("daemon", "webserver", "code", "mlflow", "tensorboard", "ray-worker", "ray-head", "prepare")
 """What uses databases, store and local files; in the order in which it is stopped."""
 LOCAL = ("cache/local", "dagster")
@@ -42,86 +54,6 @@ CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 COMMENT ON SCHEMA public IS 'standard public schema';
 """
-VERSIONS = """
-import importlib.metadata as m, json
-print(json.dumps({name: m.version(name) for name in ('luna-pipeline', 'dagster', 'mlflow')}))
-"""
-
-
-class NotPossibleError(Exception):
-    """What was asked for cannot be done; one line that says why, and what to do."""
-
-
-class Compose:
-    """The stack's services, by Docker Compose."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
-
-    def inside(self, service: str, *words: str) -> list[str]:
-        """Return the command that runs words in the container of a running service."""
-        return [*self._command, "exec", "-T", service, *words]
-
-    def beside(self, service: str, *words: str) -> list[str]:
-        """Return the command that runs words in a new container like the service's, which goes when they end."""
-        return [*self._command, "run", "--rm", "--no-deps", "-T", service, *words]
-
-    def running(self) -> set[str]:
-        """Return the names of the services that run."""
-        return set(said([*self._command, "ps", "--services", "--status", "running"]).split())
-
-    def image(self) -> str:
-        """Return the name of the project's image."""
-        return str(json.loads(said([*self._command, "config", "--format", "json"]))["services"]["code"]["image"])
-
-    def stop(self, names: Sequence[str]) -> None:
-        """Stop services."""
-        # Those of a profile that is not switched on are only known under it.
-        said([*self._command, "--profile", "ray", "stop", *names])
-
-    def start_storages(self) -> None:
-        """Start database and store alone, and wait until they are well."""
-        said([*self._command, "up", "--detach", "--wait", "--no-deps", *STORAGES])
-
-
-def said(command: Sequence[str]) -> str:
-    """Run a command and return what it printed."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    _refuse_failure(done.returncode, command)
-    return done.stdout
-
-
-def _refuse_failure(code: int, command: Sequence[str], *, accepted: Sequence[int] = (0,)) -> None:
-    if code not in accepted:
-        # Commands hold no passwords: those are in the containers' environments.
-        shown = " ".join(shlex.join(command).split())
-        shown = shown if len(shown) <= 160 else f"{shown[:100]} … {shown[-55:]}"
-        raise NotPossibleError(f"A command must end with 0, got {code} ({shown}). Its own words are above.")
-
-
-def _by_role(database: str, program: str, *options: str) -> list[str]:
-    """Return a command of PostgreSQL's under the database's own role, with the password that the container knows."""
-    password = f"${database.upper()}_POSTGRES_PASSWORD"
-    place = ["--no-password", "--host=127.0.0.1", f"--username={database}", f"--dbname={database}"]
-    return ["sh", "-c", f'PGPASSWORD="{password}" exec {shlex.join([program, *place, *options])}']
-
-
-def _ask(stack: Compose, database: str, statement: str) -> str:
-    options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
-    return said(stack.inside("postgres", *_by_role(database, "psql", *options, f"--command={statement}"))).strip()
-
-
-def schemas(stack: Compose) -> dict[str, str]:
-    """Return the revision of each database's tables."""
-    return {name: _ask(stack, name, "SELECT version_num FROM alembic_version") for name in DATABASES}
-
-
-def versions(stack: Compose) -> dict[str, str]:
-    """Return the versions of what runs now; where the code location does not run, of what would."""
-    words = ("python", "-c", VERSIONS)
-    found = said(stack.inside("code", *words) if "code" in stack.running() else stack.beside("prepare", *words))
-    server = _ask(stack, "dagster", "SHOW server_version")
-    return {"image": stack.image(), **json.loads(found), "postgresql": server}
 
 
 @dataclass(frozen=True)
@@ -138,8 +70,8 @@ def parts(stack: Compose) -> list[Part]:
     """Return the files of a backup in their order: databases first, so that what they name is in the copies after."""
     found = []
     for name in DATABASES:
-        dump = _by_role(name, "pg_dump", "--format=custom")
-        load = _by_role(name, "pg_restore", "--no-owner", "--exit-on-error", "--single-transaction")
+        dump = by_role(name, "pg_dump", "--format=custom")
+        load = by_role(name, "pg_restore", "--no-owner", "--exit-on-error", "--single-transaction")
         found.append(Part(f"{name}.dump", stack.inside("postgres", *dump), stack.inside("postgres", *load)))
     for name in BUCKETS:
         script = ("python", "/opt/luna/stack/buckets.py")
@@ -176,10 +108,9 @@ def back_up(stack: Compose, root: Path, *, running: dict[str, str] | None = None
         folder = root / f"{moment}{UNFINISHED}"
         folder.mkdir(mode=0o700)
         try:
-            manifest = {
-                "format": FORMAT, "time": moment, "versions": running or versions(stack), "schemas": schemas(stack),
-                "files": {part.name: _saved(part, folder) for part in parts(stack)},
-            }  # fmt: skip
+            noted = {"versions": running or versions(stack), "schemas": schemas(stack)}
+            files = {part.name: _saved(part, folder) for part in parts(stack)}
+            manifest = {"format": FORMAT, "time": moment, **noted, "files": files}
             with _new_file(folder / MANIFEST) as file:
                 file.write(json.dumps(manifest, indent=2).encode() + b"\n")
             _sync(folder)
@@ -188,8 +119,8 @@ def back_up(stack: Compose, root: Path, *, running: dict[str, str] | None = None
             raise
         folder.rename(root / moment)
         _sync(root)
-    num_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
-    print(f"Backup {root / moment}: {len(manifest['files'])} files, {num_bytes / 1e6:.1f} MB")
+    num_bytes = sum(entry["bytes"] for entry in files.values())
+    print(f"Backup {root / moment}: {len(files)} files, {num_bytes / 1e6:.1f} MB")
     return root / moment
 
 
@@ -205,7 +136,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator:
+def _new_file(path: Path) -> Iterator[BinaryIO]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         yield file
@@ -221,7 +152,7 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _saved(part: Part, folder: Path) -> dict[str, int | str]:
+def _saved(part: Part, folder: Path) -> dict[str, Any]:
     """Fill one file; what comes through is counted and digested on its way."""
     digest, num_bytes = hashlib.sha256(), 0
     with _new_file(folder / part.name) as file:
@@ -231,15 +162,15 @@ def _saved(part: Part, folder: Path) -> dict[str, int | str]:
                 digest.update(block)
                 file.write(block)
                 num_bytes += len(block)
-        _refuse_failure(process.returncode, part.save, accepted=part.accepted)
+        refuse_failure(process.returncode, part.save, accepted=part.accepted)
     print(f"{part.name}: {num_bytes / 1e6:.1f} MB", flush=True)
     return {"bytes": num_bytes, "sha256": digest.hexdigest()}
 
 
-def checked(folder: Path) -> dict:
+def checked(folder: Path) -> dict[str, Any]:
     """Return the manifest of a backup of which every byte is there."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         files, form = dict(manifest["files"]), manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"A backup must have a manifest, got {type(error).__name__} ({folder / MANIFEST})."
@@ -283,12 +214,12 @@ def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
         msg = f"A backup is restored into an empty stack, got {', '.join(found)}."
         raise NotPossibleError(f"{msg} If that may be lost: the same with REPLACE=1.")
     for name in DATABASES:
-        _ask(stack, name, EMPTIED)
+        ask(stack, name, EMPTIED)
     said(stack.beside("prepare", "find", *(f"/luna/{name}" for name in LOCAL), "-mindepth", "1", "-delete"))
     for part in reversed(list(known.values())):
         with (folder / part.name).open("rb") as file:
             done = subprocess.run(part.load, stdin=file, stdout=subprocess.DEVNULL, check=False)
-        _refuse_failure(done.returncode, part.load)
+        refuse_failure(done.returncode, part.load)
         print(f"{part.name} restored", flush=True)
     print(f"Restored what {manifest['time']} was. `make up` starts it; after a newer image, `make upgrade` first.")
 
@@ -297,7 +228,7 @@ def _what_is_there(stack: Compose) -> list[str]:
     """Say what a restore would replace."""
     found = []
     for name in DATABASES:
-        num_tables = int(_ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+        num_tables = int(ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
         found += [f"{num_tables} tables of {name}"] if num_tables else []
     num_objects = int(said(stack.beside("prepare", "python", "/opt/luna/stack/buckets.py", "count", *BUCKETS)))
     found += [f"{num_objects} objects"] if num_objects else []
@@ -319,7 +250,7 @@ def upgrade(stack: Compose, root: Path) -> None:
         # The password is in the service's environment.
         stack.beside("mlflow", "mlflow", "db", "upgrade", MLFLOW_DATABASE),
     ):
-        _refuse_failure(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode, command)
+        refuse_failure(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode, command)
     after = schemas(stack)
     for name in DATABASES:
         print(f"Tables of {name}: {before[name]}" + (f" -> {after[name]}" if after != before else ", as they were"))

@@ -5,7 +5,7 @@ Address and key are AWS's environment. What is said goes to standard error.
 
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,8 +84,9 @@ def main(command: str, *names: str) -> int:
     """Do what is asked for."""
     # By path: the store is one machine, and its buckets have no names of their own in any DNS.
     store = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+    commands: dict[str, Callable[..., None]] = {"make": make, "save": save, "load": load, "count": count}
     try:
-        {"make": make, "save": save, "load": load, "count": count}[command](store, *names)
+        commands[command](store, *names)
     except (BotoCoreError, ClientError) as error:
         said = " ".join(str(error).split())
         _say(f"The store must do what is asked of it, got {said} ({command} {' '.join(names)}). Look at its log.")

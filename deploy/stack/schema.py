@@ -13,7 +13,7 @@ def main() -> int:
     with dg.DagsterInstance.get() as instance:
         # Of PostgreSQL all three share one database, and so one revision.
         storages = [instance.run_storage, instance.schedule_storage, instance.event_log_storage]
-        found, wanted = {storage.alembic_version() for storage in storages}.pop() or (None, None)
+        found, wanted = {storage.alembic_version() for storage in storages if storage}.pop() or (None, None)
     if found == wanted:
         return 0
     print(f"Dagster's tables must be of revision {wanted}, got {found} (its database). Run `make upgrade`.")

@@ -4,18 +4,18 @@ The script is the one that `make backup` and `make restore` run; only Compose's 
 """
 
 import contextlib
-import importlib.util
+import hashlib
 import io
 import json
 import shlex
 import shutil
 import stat
-import sys
 import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
 
+import backup
 import dagster as dg
 import mlflow
 import pandas as pd
@@ -32,17 +32,6 @@ from luna_pipeline_tests.stack.asking import attempts, has_ended, instance_of, l
 DEMO = {"num_series": 8, "num_subsets": 4, "size_irc": [40, 80, 80], "epochs": 2}
 # What the training writes that is backed up in its midst.
 OF_THE_TRAINING = {"cutout_index", "malignancy_classifier"}
-
-
-def _script() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("backup", REPOSITORY / "deploy/stack/backup.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["backup"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-backup = _script()
 
 
 class Processes:
@@ -177,7 +166,7 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
         assert run(stack, "restore", str(worked.backup)) == 1, "it is not empty now"
         assert run(stack, "restore", str(worked.backup), "--replace") == 0
         again = worked.training_id
-        status = backup._ask(Processes(stack), "dagster", f"SELECT status FROM runs WHERE run_id = '{again}'")
+        status = backup.ask(Processes(stack), "dagster", f"SELECT status FROM runs WHERE run_id = '{again}'")
         assert status == "STARTED"
         start(stack, "prepare", "mlflow", "code", "webserver", "daemon")
         stack._watcher.start()
@@ -246,7 +235,7 @@ def _whole(folder: Path) -> Path:
     for name in ("dagster.dump", "mlflow.dump", "bucket_luna.tar", "bucket_mlflow.tar", "local.tar"):
         content = name.encode() * 100
         (folder / name).write_bytes(content)
-        files[name] = {"bytes": len(content), "sha256": backup.hashlib.sha256(content).hexdigest()}
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest = {"format": 1, "time": "2025-01-01T000000Z", "versions": {}, "schemas": {}, "files": files}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

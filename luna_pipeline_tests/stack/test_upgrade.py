@@ -28,7 +28,7 @@ def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_pa
     try:
         processes.start_storages()
         for dump in sorted(OF_BEFORE.glob("*.dump")):
-            load = backup._by_role(dump.name.split("_")[0], "pg_restore", "--no-owner", "--exit-on-error")
+            load = backup.by_role(dump.name.split("_")[0], "pg_restore", "--no-owner", "--exit-on-error")
             with dump.open("rb") as file:
                 subprocess.run(processes.inside("postgres", *load), stdin=file, check=True)
         assert backup.schemas(processes) == OLD
@@ -57,7 +57,7 @@ def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_pa
         (of_before, _) = sorted((tmp_path / "backups").glob("2*"))
         assert run(stack, "restore", str(of_before), "--replace") == 0
         assert backup.schemas(processes) == OLD
-        num_tables = backup._ask(processes, "mlflow", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        num_tables = backup.ask(processes, "mlflow", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         assert num_tables == "16"
     finally:
         forget_connections()

@@ -1,0 +1,96 @@
+"""What the scripts of this folder ask of a stack at work, by Docker Compose: its services, databases and versions.
+
+Runs on the machine of the stack with Python alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+DATABASES = ("dagster", "mlflow")
+STORAGES = ("postgres", "store")
+VERSIONS = """
+import importlib.metadata as m, json
+print(json.dumps({name: m.version(name) for name in ('luna-pipeline', 'dagster', 'mlflow')}))
+"""
+
+
+class NotPossibleError(Exception):
+    """What was asked for cannot be done; one line that says why, and what to do."""
+
+
+class Compose:
+    """The stack's services, by Docker Compose."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+
+    def inside(self, service: str, *words: str) -> list[str]:
+        """Return the command that runs words in the container of a running service."""
+        return [*self._command, "exec", "-T", service, *words]
+
+    def beside(self, service: str, *words: str) -> list[str]:
+        """Return the command that runs words in a new container like the service's, which goes when they end."""
+        return [*self._command, "run", "--rm", "--no-deps", "-T", service, *words]
+
+    def running(self) -> set[str]:
+        """Return the names of the services that run."""
+        return set(said([*self._command, "ps", "--services", "--status", "running"]).split())
+
+    def image(self) -> str:
+        """Return the name of the project's image."""
+        return str(json.loads(said([*self._command, "config", "--format", "json"]))["services"]["code"]["image"])
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Stop services."""
+        # Those of a profile that is not switched on are only known under it.
+        said([*self._command, "--profile", "ray", "stop", *names])
+
+    def start_storages(self) -> None:
+        """Start database and store alone, and wait until they are well."""
+        said([*self._command, "up", "--detach", "--wait", "--no-deps", *STORAGES])
+
+
+def said(command: Sequence[str]) -> str:
+    """Run a command and return what it printed."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    refuse_failure(done.returncode, command)
+    return done.stdout
+
+
+def refuse_failure(code: int, command: Sequence[str], *, accepted: Sequence[int] = (0,)) -> None:
+    """Raise in one line if a command's exit code is none of those that are accepted."""
+    if code not in accepted:
+        # Commands hold no passwords: those are in the containers' environments.
+        shown = " ".join(shlex.join(command).split())
+        shown = shown if len(shown) <= 160 else f"{shown[:100]} … {shown[-55:]}"
+        raise NotPossibleError(f"A command must end with 0, got {code} ({shown}). Its own words are above.")
+
+
+def by_role(database: str, program: str, *options: str) -> list[str]:
+    """Return a command of PostgreSQL's under the database's own role, with the password that the container knows."""
+    password = f"${database.upper()}_POSTGRES_PASSWORD"
+    place = ["--no-password", "--host=127.0.0.1", f"--username={database}", f"--dbname={database}"]
+    return ["sh", "-c", f'PGPASSWORD="{password}" exec {shlex.join([program, *place, *options])}']
+
+
+def ask(stack: Compose, database: str, statement: str) -> str:
+    """Return what one of the two databases answers to a statement, under its own role."""
+    options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
+    return said(stack.inside("postgres", *by_role(database, "psql", *options, f"--command={statement}"))).strip()
+
+
+def schemas(stack: Compose) -> dict[str, str]:
+    """Return the revision of each database's tables."""
+    return {name: ask(stack, name, "SELECT version_num FROM alembic_version") for name in DATABASES}
+
+
+def versions(stack: Compose) -> dict[str, str]:
+    """Return the versions of what runs now; where the code location does not run, of what would."""
+    words = ("python", "-c", VERSIONS)
+    found = said(stack.inside("code", *words) if "code" in stack.running() else stack.beside("prepare", *words))
+    server = ask(stack, "dagster", "SHOW server_version")
+    return {"image": stack.image(), **json.loads(found), "postgresql": server}
