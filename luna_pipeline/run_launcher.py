@@ -43,12 +43,24 @@ class LeasedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Tell whether the process of a started run still renews its lease; runs inside runs have their own."""
+        """Tell whether the process of a started run still renews its lease; runs inside runs have their own.
+
+        Those inside end with the run that somebody asked for, because they share its process: one that died at its
+        first breath, before it took a lease, is found by that.
+        """
+        asked_for = run.tags.get(PARENT_TAG)
+        if asked_for and self._is_over(asked_for):
+            reason = f"The run that it is part of must be in progress, got one that has ended ({asked_for})"
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"{reason}: their process is gone")
         silent = self._watch.silent_seconds(self._instance, run.run_id)
         if silent < LOST_AFTER_SECONDS:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         reason = f"Its process must renew the run's lease, got no sign of it for {silent:.0f} s"
         return CheckRunHealthResult(WorkerStatus.FAILED, f"{reason}: the process or its container is gone")
+
+    def _is_over(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
 
     def terminate(self, run_id: str) -> bool:
         """End a run; of a run inside a run the one that somebody asked for, whose process they share."""

@@ -10,6 +10,7 @@ from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, WorkerS
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from luna_pipeline import leases
+from luna_pipeline.resources import PARENT_TAG
 from luna_pipeline.run_launcher import LOCATION, LeasedRunLauncher
 from luna_pipeline.turns import MAX_RETRIES_TAG, run_in_turn
 from luna_pipeline_tests.processes import REPOSITORY
@@ -54,6 +55,27 @@ def test_run_is_running_while_its_lease_is_renewed_and_lost_when_it_is_not(insta
         found.append(launcher.check_run_worker_health(run))
     assert [result.status for result in found] == [WorkerStatus.RUNNING] * 4 + [WorkerStatus.FAILED] * 2
     assert "no sign of it for 75 s" in str(found[-1].msg)
+
+
+@pytest.mark.parametrize(
+    ("outer", "expected"),
+    [
+        (dg.DagsterRunStatus.STARTED, WorkerStatus.RUNNING),
+        (dg.DagsterRunStatus.CANCELING, WorkerStatus.RUNNING),
+        (dg.DagsterRunStatus.FAILURE, WorkerStatus.FAILED),
+        (dg.DagsterRunStatus.CANCELED, WorkerStatus.FAILED),
+        (None, WorkerStatus.FAILED),
+    ],
+)
+@pytest.mark.parametrize("is_leased", [True, False])
+def test_run_inside_a_run_is_lost_when_that_one_has_ended(instance, outer, expected, is_leased):
+    run_id = instance.create_run_for_job(_job, status=outer).run_id if outer else "deleted meanwhile"
+    inner = instance.create_run_for_job(_job, status=dg.DagsterRunStatus.STARTED, tags={PARENT_TAG: run_id})
+    if is_leased:
+        leases.take(instance, inner.run_id)
+    result = instance.run_launcher.check_run_worker_health(inner)
+    assert result.status == expected
+    assert (run_id in str(result.msg)) == (expected == WorkerStatus.FAILED)
 
 
 @pytest.mark.parametrize(("location", "is_judged"), [(LOCATION, True), ("somebody_elses", False)])
