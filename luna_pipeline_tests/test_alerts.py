@@ -21,7 +21,7 @@ UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"
 class Webhook:
     """A real HTTP server that keeps what is posted to it."""
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int = 200, *, host: str = "127.0.0.1") -> None:
         self.posts: list[dict] = []
         webhook = self
 
@@ -35,8 +35,8 @@ class Webhook:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.server = HTTPServer((host, 0), Handler)
+        self.address = f"http://{host}:{self.server.server_port}/hook"
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 

@@ -4,6 +4,11 @@
 set -euo pipefail
 
 if [ -n "${RAY_ADDRESS:-}" ]; then
-  ray start --address="$RAY_ADDRESS" --num-cpus=0 --object-store-memory=200000000 --disable-usage-stats >/dev/null
+  # A node ends when its head does, and does not begin before it: it joins again.
+  while true; do
+    ray start --address="$RAY_ADDRESS" --num-cpus=0 --object-store-memory=200000000 --disable-usage-stats \
+      --block >/dev/null || true
+    sleep 5
+  done &
 fi
 exec dagster api grpc -m luna_pipeline.definitions -h "$LUNA_LISTEN" -p "$LUNA_CODE_PORT"

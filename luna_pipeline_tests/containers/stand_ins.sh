@@ -34,8 +34,9 @@ debian() {
       echo "A tree of Debian must be made with debootstrap, got none on PATH. Run: apt-get install debootstrap" >&2
       exit 2
     }
-    mirror="$(grep -rhoE '(https?|file)://[^] ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
-      tr -d ' ' | head -n 1)"
+    # Not every machine has both places.
+    mirror="$({ grep -rhoE '(https?|file)://[^] ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d \
+      2>/dev/null || true; } | tr -d ' ' | sed -n 1p)"
     [ -n "$mirror" ] || { echo "A mirror of Debian must stand in apt's sources, got none. Add one." >&2; exit 2; }
     say "debootstrap (some minutes, once)"
     rm -rf "$tree"

@@ -19,6 +19,7 @@ import requests
 
 from luna_pipeline_tests.processes import REPOSITORY, free_port, wait_for
 from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, shown_attempts
+from luna_pipeline_tests.test_alerts import Webhook
 from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.containers
@@ -42,12 +43,12 @@ class Containers:
     def env_file(self) -> Path:
         return self.folder / "env"
 
-    def make(self, *words: str) -> str:
+    def make(self, *words: str, **variables: str) -> str:
         command = ["make", "--no-print-directory", *words, f"ENV_FILE={self.env_file}"]
         if docker := os.environ.get("DOCKER"):
             command.append(f"DOCKER={docker}")
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False
+            command, cwd=REPOSITORY, env={**self.environment, **variables}, capture_output=True, text=True, check=False
         )
         print(f"$ make {' '.join(words)}\n{done.stdout[-1500:]}", flush=True)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -78,10 +79,14 @@ class Containers:
         if names := self.docker("volume", "ls", "-q", "-f", "name=luna-test_").split():
             self.docker("volume", "rm", *names)
 
+    def processes(self, service: str) -> dict[int, str]:
+        """Processes in a service's container, by their numbers on this machine."""
+        rows = self.docker("top", f"luna-test-{service}-1", "-eo", "pid,args").splitlines()[1:]
+        return {int(number): arguments for number, arguments in (row.split(maxsplit=1) for row in rows)}
+
     def run_workers(self) -> list[int]:
         """Processes of this machine in which the code location's runs are executed."""
-        rows = self.docker("top", "luna-test-code-1", "-eo", "pid,args").splitlines()[1:]
-        return [int(row.split()[0]) for row in rows if "spawn_main" in row]
+        return [number for number, arguments in self.processes("code").items() if "spawn_main" in arguments]
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +186,14 @@ def test_killed_run_worker_and_killed_container_are_noticed_and_the_run_is_done(
     assert stack.container("code")["RestartCount"] == 1
 
 
+def _done(stack: Containers, job: str, **options) -> str:
+    """Launch a run by the queue and return how its last attempt ended."""
+    address = stack.address("dagster")
+    run_id = launch(address, job, **options)
+    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=600, what=f"The end of {job}")
+    return shown_attempts(address, run_id)[-1]["status"]
+
+
 def _until_training(stack: Containers, count: int) -> None:
     """Wait until an attempt's inner run trains: so many runs of the classifier's asset have begun."""
 
@@ -198,10 +211,7 @@ def test_killed_container_comes_back_and_work_goes_on(stack: Containers, demo: s
     stack.kill(service)
     wait_for(lambda: not stack.is_healthy(service), limit_seconds=60, what=f"The end of {service}")
     wait_for(lambda: all(map(stack.is_healthy, SERVICES)), limit_seconds=300, what="Health")
-    address = stack.address("dagster")
-    run_id = launch(address, "__ASSET_JOB", assets=("ct_series",))
-    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=300, what="A run's end")
-    assert shown_attempts(address, run_id)[-1]["status"] == "SUCCESS"
+    assert _done(stack, "__ASSET_JOB", assets=("ct_series",)) == "SUCCESS"
 
 
 def test_logs_hold_no_secret(stack: Containers):
@@ -214,10 +224,77 @@ def test_logs_hold_no_secret(stack: Containers):
         assert not any(secret in said.stdout + said.stderr for secret in secrets), service
 
 
+def test_failed_run_is_told_from_inside_when_asked_for(stack: Containers):
+    network = json.loads(stack.docker("network", "inspect", "luna-test_edge"))[0]
+    webhook = Webhook(host=network["IPAM"]["Config"][0]["Gateway"])
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "no_such_recipe"}}}}
+    try:
+        stack.make("up", "ALERTS=1", LUNA_ALERT_WEBHOOK=webhook.address)
+        assert _done(stack, "train_nodule_classifier", config=config) == "FAILURE"
+        wait_for(lambda: webhook.posts, limit_seconds=120, what="An alert")
+    finally:
+        webhook.close()
+    stack.make("up")
+    (told,) = webhook.posts
+    assert told["job"] == "train_nodule_classifier"
+    assert told["run_url"].startswith(stack.address("dagster"))
+    assert "no_such_recipe" not in told["text"]
+
+
+def test_trials_run_on_the_ray_worker_and_the_code_location_joins_a_new_head(stack: Containers, demo: str):
+    stack.make("up", COMPOSE_PROFILES="ray", RAY_ADDRESS="ray-head:6379")
+    _until_three_nodes(stack)
+    _study_on_the_worker(stack, "0.0.1-ray")
+    stack.kill("ray-head")
+    _until_three_nodes(stack)
+    _study_on_the_worker(stack, "0.0.2-ray")
+    # Without the profile its containers would stay.
+    stack.docker("rm", "--force", "luna-test-ray-head-1", "luna-test-ray-worker-1")
+    stack.make("up")
+
+
+def _study_on_the_worker(stack: Containers, version: str) -> None:
+    places = {"optimizer.learning_rate": {"log_uniform": [0.0005, 0.003]}}
+    study = {"recipe": "demo", "trials": 2, "epochs": 1, "places": places, "num_bootstraps": 10, "version": version}
+    address = stack.address("dagster")
+    run_id = launch(address, "tune", config={"ops": {"tuning_study": {"config": study}}})
+    wait_for(lambda: _trials(stack, "ray-worker"), limit_seconds=300, what="A trial on the worker")
+    assert not _trials(stack, "code") + _trials(stack, "ray-head")
+    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=600, what="The end of the study")
+    assert [run["status"] for run in shown_attempts(address, run_id)] == ["SUCCESS"]
+
+
+def _trials(stack: Containers, service: str) -> list[str]:
+    return [words for words in stack.processes(service).values() if words.startswith("ray::ImplicitFunc")]
+
+
+def _until_three_nodes(stack: Containers) -> None:
+    """Wait until the head that runs now knows the worker and the code location, both alive."""
+    script = "import ray; ray.init('auto', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+
+    def are_three() -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return stack.docker("exec", "luna-test-ray-head-1", "python", "-c", script).split()[-1] == "3"
+        return False
+
+    began = time.monotonic()
+    wait_for(are_three, limit_seconds=300, what="A cluster of three nodes", every_seconds=2)
+    print(f"three nodes of Ray after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def test_upgrade_keeps_what_was_done(stack: Containers):
+    address = stack.address("dagster")
+    before = {run["runId"]: run["status"] for run in runs_of(address)}
+    backups = stack.folder / "upgraded"
+    stack.make("upgrade", f"BACKUPS={backups}")
+    assert len([path for path in backups.iterdir() if path.is_dir()]) == 1
+    assert {run["runId"]: run["status"] for run in runs_of(address)} == before
+    assert all(map(stack.is_healthy, SERVICES))
+
+
 def test_backup_goes_into_an_empty_stack(stack: Containers, demo: str):
     address = stack.address("dagster")
-    run_id = launch(address, "__ASSET_JOB", assets=("ct_series",))
-    wait_for(lambda: is_shown_ended(address, run_id), limit_seconds=300, what="A run's end")
+    assert _done(stack, "__ASSET_JOB", assets=("ct_series",)) == "SUCCESS"
     before = {run["runId"]: run["status"] for run in runs_of(address)}
     backups = stack.folder / "backups"
     stack.make("backup", f"BACKUPS={backups}")
@@ -228,6 +305,4 @@ def test_backup_goes_into_an_empty_stack(stack: Containers, demo: str):
     stack.make("restore", f"BACKUP={backup}")
     stack.make("up")
     assert {run["runId"]: run["status"] for run in runs_of(address)} == before
-    again = launch(address, "__ASSET_JOB", assets=("ct_series",))
-    wait_for(lambda: is_shown_ended(address, again), limit_seconds=300, what="A run's end")
-    assert shown_attempts(address, again)[-1]["status"] == "SUCCESS"
+    assert _done(stack, "__ASSET_JOB", assets=("ct_series",)) == "SUCCESS"
