@@ -117,8 +117,10 @@ def test_ranked_samples_give_the_curve_of_scikit_learn(marks):
     official = froc_curve(samples.probability, samples.is_nodule, samples.is_missed, num_scans=samples.num_scans)
     ranked = RankedFroc.of(samples).curve()
     if np.isfinite(official.sensitivity).all():
-        np.testing.assert_array_equal(ranked.fps_per_scan, official.fps_per_scan)
-        np.testing.assert_array_equal(ranked.threshold, official.threshold)
+        for name in ("fps_per_scan", "sensitivity", "threshold"):
+            np.testing.assert_array_equal(getattr(ranked, name), getattr(official, name))
+    rates = np.linspace(0.01, 9, 400)
+    np.testing.assert_array_equal(sensitivity_at(rates, ranked), sensitivity_at(rates, official))
     np.testing.assert_array_equal(ranked.sens_at_points, official.sens_at_points)
 
 
