@@ -115,11 +115,13 @@ def measured(tables: FrocTables, *, num_draws: int, repeats: int) -> dict[str, A
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     draws = medians["bootstrap"] - medians["point"]
     return {
-        "num_scans": len(tables.scans), "num_marks": len(tables.marks), "num_bootstraps": num_draws,
+        "num_scans": len(tables.scans),
+        "num_marks": len(tables.marks),
+        "num_bootstraps": num_draws,
         **{f"{name}_seconds": round(value, 4) for name, value in medians.items()},
         "point_ratio": round(medians["official_point"] / medians["point"], 1),
         "draw_ratio": round(medians["official_draw"] * num_draws / draws, 1),
-    }  # fmt: skip
+    }
 
 
 def _findings(generator: np.random.Generator, scans: list[str], number: int, *, diameter_mm: float) -> pd.DataFrame:

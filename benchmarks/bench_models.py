@@ -55,8 +55,11 @@ def costs_of(config: NetworkConfig) -> Costs:
     two, four = (kept_bytes(network, num_cutouts, config.chunk_shape_irc) for num_cutouts in (2, 4))
     return Costs(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        forward_flop=forward, step_flop=step, kept_bytes=(four - two) // 2, smallest_size=config.smallest_size,
-    )  # fmt: skip
+        forward_flop=forward,
+        step_flop=step,
+        kept_bytes=(four - two) // 2,
+        smallest_size=config.smallest_size,
+    )
 
 
 def flop_of(network: nn.Module, shape_irc: tuple[int, int, int]) -> tuple[int, int]:
@@ -122,9 +125,19 @@ def main() -> None:
 
 
 def _convolution_backward_flop(
-    grad_out_shape: Any, x_shape: Any, w_shape: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any,
-    transposed: bool, _output_padding: Any, _groups: int, output_mask: Any, **_kwargs: Any,
-) -> int:  # fmt: skip
+    grad_out_shape: Any,
+    x_shape: Any,
+    w_shape: Any,
+    _bias: Any,
+    _stride: Any,
+    _padding: Any,
+    _dilation: Any,
+    transposed: bool,
+    _output_padding: Any,
+    _groups: int,
+    output_mask: Any,
+    **_kwargs: Any,
+) -> int:
     """Each gradient takes as much as the forward pass; torch's own count forgets that a convolution has groups."""
     once = conv_flop_count(list(x_shape), list(w_shape), list(grad_out_shape), transposed=transposed)
     return once * (int(output_mask[0]) + int(output_mask[1]))

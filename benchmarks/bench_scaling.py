@@ -56,9 +56,12 @@ def ray_tasks(folder: Path) -> dict[str, float]:
         memory = sum(process.memory_info().rss for process in below)
         before_end = time.perf_counter()
     return {
-        "ray_start": started, "ray_first_task": first, "ray_task": many / NUM_TASKS,
-        "ray_end": time.perf_counter() - before_end, "ray_idle_mb": memory / 1e6,
-    }  # fmt: skip
+        "ray_start": started,
+        "ray_first_task": first,
+        "ray_task": many / NUM_TASKS,
+        "ray_end": time.perf_counter() - before_end,
+        "ray_idle_mb": memory / 1e6,
+    }
 
 
 def _nothing() -> None:
@@ -84,9 +87,12 @@ def ray_trials(folder: Path) -> dict[str, float]:
     with ray_session(num_cpus=2) as there:
         began = time.perf_counter()
         listener = StudyListener(
-            records=records, num_epochs=1, num_trials=NUM_TRIALS, metric="auc",
+            records=records,
+            num_epochs=1,
+            num_trials=NUM_TRIALS,
+            metric="auc",
             say=lambda line: ends.append(time.perf_counter()) if "ended: trial" in line else None,
-        )  # fmt: skip
+        )
         run_study(study, _idle_trial, folder=folder, listener=listener, there=there, resources=resources)
     later = [after - before for before, after in itertools.pairwise(ends)]
     return {"ray_first_trial": ends[0] - began, "ray_trial": statistics.median(later)}
@@ -102,8 +108,16 @@ def _idle_trial(variant: Any, report: Callable[[dict[str, Any]], None]) -> None:
 def torchrun(folder: Path) -> dict[str, float]:
     """Return seconds of two processes that find each other and part again."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", HERE, "--joined",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        HERE,
+        "--joined",
+    ]
     return {"torchrun_of_two": statistics.median([_timed(partial(_run, command)) for _ in range(3)])}
 
 

@@ -105,9 +105,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 4, 10, 20])
     given = parser.parse_args(arguments)
     shared = {
-        "num_series": given.series, "machine_gb_per_second": given.machine_gb_per_second,
+        "num_series": given.series,
+        "machine_gb_per_second": given.machine_gb_per_second,
         "store_gb_per_second": given.store_gb_per_second,
-    }  # fmt: skip
+    }
     plans = {"all 850 candidates": Plan(**shared), "one nodule and 20 others": Plan(**shared, num_cutouts=21)}
     machines = " | ".join(f"{number} machine{'s' * (number > 1)}" for number in given.machines)
     print(f"| cutouts a CT | read | written | index | {machines} | useful |")

@@ -72,8 +72,12 @@ class Worker:
         kept["TORCHINDUCTOR_CACHE_DIR"] = str(weights.with_name("translated"))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.training_worker", json.dumps(work)],
-            cwd=REPOSITORY, env={**kept, **kind.environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env={**kept, **kind.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def __enter__(self) -> "Worker":
         return self
@@ -189,9 +193,11 @@ class _Answers:
             classifier: Any = ProjectClassifier(config)
         else:
             network = TutorialNetwork(
-                sizes.chunk_shape_irc, conv_channels=sizes.conv_channels, n_blocks=sizes.n_blocks,
+                sizes.chunk_shape_irc,
+                conv_channels=sizes.conv_channels,
+                n_blocks=sizes.n_blocks,
                 dropout_rate=dropout_rate,
-            )  # fmt: skip
+            )
             classifier = TutorialClassifier(
                 network, learning_rate=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
             )

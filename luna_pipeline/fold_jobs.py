@@ -153,9 +153,7 @@ train_all_nodule_folds = _trained("nodule_classifier", AllNoduleFolds, "nodule_c
 train_malignancy_folds = _trained("malignancy_classifier", MalignancyFolds, "malignancy_classifier_fold_by_fold")
 fit_zero_rule = _fitted("zero_rule_baseline", HeldOutFolds)
 fit_features = _fitted("feature_baseline", BaselineConfig, "feature_baseline_models")
-fit_malignancy_features = _fitted(
-    "malignancy_feature_baseline", BaselineConfig, "malignancy_feature_baseline_models"
-)  # fmt: skip
+fit_malignancy_features = _fitted("malignancy_feature_baseline", BaselineConfig, "malignancy_feature_baseline_models")
 
 
 def _baselines(folds: Any) -> Any:

@@ -50,15 +50,25 @@ class PostgresCluster:
         if os.geteuid() == 0:
             for path in (self.folder, secret):
                 shutil.chown(path, "postgres", "postgres")
-        self._run(*_as_postgres(), "initdb", "-D", str(self.data), "-U", "postgres", "-A", "scram-sha-256",
-                  f"--pwfile={secret}")  # fmt: skip
+        self._run(
+            *_as_postgres(),
+            "initdb",
+            "-D",
+            str(self.data),
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+        )
 
     def wait(self, *, limit_seconds: float = 30) -> None:
         asked = ["pg_isready", f"--host={self.data}", f"--port={self.port}"]
         wait_for(
             lambda: subprocess.run(asked, env=self.environment, capture_output=True, check=False).returncode == 0,
-            limit_seconds=limit_seconds, what="PostgreSQL's first start",
-        )  # fmt: skip
+            limit_seconds=limit_seconds,
+            what="PostgreSQL's first start",
+        )
 
     def make_databases(self) -> None:
         """Run the project's script, as the image's entrypoint does."""
@@ -71,8 +81,10 @@ class PostgresCluster:
 
     def _run(self, *command: str) -> None:
         place = {
-            "PGHOST": str(self.data), "PGPORT": str(self.port), "PGPASSWORD": self.environment["POSTGRES_PASSWORD"],
-        }  # fmt: skip
+            "PGHOST": str(self.data),
+            "PGPORT": str(self.port),
+            "PGPASSWORD": self.environment["POSTGRES_PASSWORD"],
+        }
         environment = {**self.environment, **place}
         subprocess.run(command, env=environment, cwd=self.folder, check=True, capture_output=True)
 
@@ -125,9 +137,13 @@ def postgres_running() -> Iterator[PostgresServer]:
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off"]
         with (cluster.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                [*cluster.command, *quick], env=environment, cwd=cluster.folder, stdout=log, stderr=subprocess.STDOUT,
+                [*cluster.command, *quick],
+                env=environment,
+                cwd=cluster.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         try:
             cluster.wait()
             cluster.make_databases()

@@ -36,8 +36,14 @@ LEFT_OUT_METRICS = {"system/": "what the machine was at"}
 TIME_OF_TRAINING = re.compile(r"(?<=\| training \| )[^|]+ s(?= \|)")
 """Where a model card says how long training took."""
 FACTS = (
-    "epoch", "num_samples_seen", "best_score", "decision", "training_series", "validation_series", "data_fingerprint",
-)  # fmt: skip
+    "epoch",
+    "num_samples_seen",
+    "best_score",
+    "decision",
+    "training_series",
+    "validation_series",
+    "data_fingerprint",
+)
 """What is compared of a checkpoint beside its weights."""
 MAX_RUNS = 1000
 

@@ -79,10 +79,22 @@ def forget_connections() -> None:
 def _command(folder: Path, port: int) -> list[str]:
     ports = [f"-{name}={free_port()}" for name in PORTS]
     return [
-        str(WEED), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-        f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 'identities.json'}",
-        "-volume.max=128", "-master.volumeSizeLimitMB=64", "-master.telemetry=false", *ports,
-    ]  # fmt: skip
+        str(WEED),
+        "server",
+        f"-dir={folder / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+        f"-s3.port={port}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.config={folder / 'identities.json'}",
+        "-volume.max=128",
+        "-master.volumeSizeLimitMB=64",
+        "-master.telemetry=false",
+        *ports,
+    ]
 
 
 def _answers(server: S3Server) -> bool:

@@ -29,9 +29,12 @@ def installed(tmp_path, tracking_uri, monkeypatch) -> Path:
     (tmp_path / "home/tables").mkdir()
     index.to_parquet(tmp_path / "home/tables/cutout_index.parquet")
     for name, value in {
-        "LUNA_HOME": tmp_path / "home", "LUNA_DATA_DIR": tmp_path / "data", "LUNA_CACHE": tmp_path / "cache",
-        "MLFLOW_TRACKING_URI": tracking_uri, "OMP_NUM_THREADS": "1",
-    }.items():  # fmt: skip
+        "LUNA_HOME": tmp_path / "home",
+        "LUNA_DATA_DIR": tmp_path / "data",
+        "LUNA_CACHE": tmp_path / "cache",
+        "MLFLOW_TRACKING_URI": tracking_uri,
+        "OMP_NUM_THREADS": "1",
+    }.items():
         monkeypatch.setenv(name, str(value))
     for name, ratio in SMALL["ratios"].items():
         (tmp_path / f"{name}.json").write_text(json.dumps(configuration(name, ratio)))

@@ -26,9 +26,13 @@ def luna(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder that holds its installation as well."""
     own = {"LUNA_HOME": str(cwd / "home"), "LUNA_DATA_DIR": str(cwd / "data"), "LUNA_CACHE": str(cwd / "cache")}
     return subprocess.run(
-        [sys.executable, "-m", "luna_pipeline.cli", *arguments], cwd=cwd, env={**os.environ, **own},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "luna_pipeline.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -41,8 +45,19 @@ def tables(tmp_path):
     return tmp_path
 
 
-EVALUATE = ["evaluate_froc", "--annotations", "a.csv", "--excluded", "e.csv", "--series", "s.csv",
-            "--predictions", "p.csv", "--json", "o.json"]  # fmt: skip
+EVALUATE = [
+    "evaluate_froc",
+    "--annotations",
+    "a.csv",
+    "--excluded",
+    "e.csv",
+    "--series",
+    "s.csv",
+    "--predictions",
+    "p.csv",
+    "--json",
+    "o.json",
+]
 
 
 def test_a_submission_is_scored_and_told(tables):
@@ -119,8 +134,9 @@ def trained(tmp_path_factory):
     (root / "empty").mkdir()
     index.to_parquet(root / "home/tables/cutout_index.parquet")
     (root / "nodule.json").write_text(json.dumps(configuration("nodule", SMALL["ratios"]["nodule"])))
-    done = luna("train_luna_classification", "0.0.1", "--config", "nodule.json", "--epochs", "1", "--no-mlflow",
-                cwd=root)  # fmt: skip
+    done = luna(
+        "train_luna_classification", "0.0.1", "--config", "nodule.json", "--epochs", "1", "--no-mlflow", cwd=root
+    )
     assert done.returncode == 0, done.stderr
     return root
 
@@ -167,8 +183,10 @@ def test_commands_of_the_page_on_evaluation_run_as_they_stand_there(tmp_path):
     page = (ROOT / "docs/evaluation.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         ["bash", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -124,8 +124,10 @@ def test_an_interrupt_leaves_a_checkpoint_a_killed_mlflow_run_and_no_process_and
     resumed = CliRunner().invoke(cli, ["resume", "classification", "0.0.1"], catch_exceptions=False)
     assert resumed.exit_code == 0
     luna(installed, *LONG, "--no-resume", "--no-mlflow")
-    assert_equal(weights_of(installed, "nodule_classifier", "0.0.1", "last"),
-                 weights_of(installed, "nodule_classifier", "0.0.1+1", "last"))  # fmt: skip
+    assert_equal(
+        weights_of(installed, "nodule_classifier", "0.0.1", "last"),
+        weights_of(installed, "nodule_classifier", "0.0.1+1", "last"),
+    )
     (run,) = MlflowClient(tracking_uri).search_runs(["1"])
     assert run.info.status == "FINISHED"
 

@@ -57,7 +57,7 @@ def test_a_search_ends_with_a_table_a_classifier_and_a_configuration_that_the_tr
         (["--test-fold", "7"], "A held-out fold must exist, got 7", 1),
         (["--ray-address", "ray://127.0.0.1:10001"], "A Ray cluster's address must be HOST:PORT of its head", 1),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_searched_is_said_in_one_line_before_anything_starts(
     installed, monkeypatch, capsys, arguments, line, status
 ):

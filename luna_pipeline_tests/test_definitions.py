@@ -16,13 +16,23 @@ from luna_pipeline.partitions import TEST_FOLDS
 HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas", "pyarrow"]
 
 FOR_NODULES = {
-    "candidates", "cutout_index", "nodule_classifier", "zero_rule_baseline", "feature_baseline",
-    "feature_baseline_models", "folds", "tuned_nodule_classifier",
-}  # fmt: skip
+    "candidates",
+    "cutout_index",
+    "nodule_classifier",
+    "zero_rule_baseline",
+    "feature_baseline",
+    "feature_baseline_models",
+    "folds",
+    "tuned_nodule_classifier",
+}
 FOR_MALIGNANCY = {
-    "candidates", "cutout_index", "malignancy_classifier", "malignancy_feature_baseline",
-    "malignancy_feature_baseline_models", "folds",
-}  # fmt: skip
+    "candidates",
+    "cutout_index",
+    "malignancy_classifier",
+    "malignancy_feature_baseline",
+    "malignancy_feature_baseline_models",
+    "folds",
+}
 OF_NODULES = {"nodule_predictions", "nodule_models", "nodule_classifier"}
 OF_MALIGNANCY = {"malignancy_predictions", "malignancy_models", "malignancy_classifier"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
@@ -55,23 +65,35 @@ GRAPH = {
     "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "cutout_index", "ct_series"}),
     "nodule_errors": ("stage_5_evaluation", {*OF_NODULES, "cutout_index"}),
     "nodule_model_cards": (
-        "stage_5_evaluation", {*OF_NODULES, "cutout_index", "nodule_report", "nodule_subgroups", "nodule_froc"},
+        "stage_5_evaluation",
+        {*OF_NODULES, "cutout_index", "nodule_report", "nodule_subgroups", "nodule_froc"},
     ),
     "malignancy_report": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_calibration": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index", "ct_series"}),
     "malignancy_errors": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index"}),
     "malignancy_model_cards": (
-        "stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index", "malignancy_report", "malignancy_subgroups"},
+        "stage_5_evaluation",
+        {*OF_MALIGNANCY, "cutout_index", "malignancy_report", "malignancy_subgroups"},
     ),
     "leaderboard": ("stage_5_evaluation", {"nodule_froc", "nodule_report", "nodule_models"}),
     "champion": ("stage_5_evaluation", {*OF_NODULES, "folds", "leaderboard"}),
-}  # fmt: skip
+}
 OF_A_FOLD = {
-    "nodule_classifier", "malignancy_classifier", "zero_rule_baseline", "feature_baseline", "feature_baseline_models",
-    "malignancy_feature_baseline", "malignancy_feature_baseline_models", "nodule_predictions", "nodule_models",
-    "malignancy_predictions", "malignancy_models", "tuning_study", "tuned_nodule_classifier",
-}  # fmt: skip
+    "nodule_classifier",
+    "malignancy_classifier",
+    "zero_rule_baseline",
+    "feature_baseline",
+    "feature_baseline_models",
+    "malignancy_feature_baseline",
+    "malignancy_feature_baseline_models",
+    "nodule_predictions",
+    "nodule_models",
+    "malignancy_predictions",
+    "malignancy_models",
+    "tuning_study",
+    "tuned_nodule_classifier",
+}
 
 
 def test_asset_graph_is_the_table_above():
@@ -188,7 +210,13 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
             pools.setdefault(assets.op.pool, set()).add(key.to_user_string())
     assert pools["disk"] == {"ct_series", "cutouts"}
     assert pools["gpu"] == {
-        "nodule_classifier", "malignancy_classifier", "tuning_study", "tuned_nodule_classifier",
-        "nodule_predictions", "nodule_models", "malignancy_predictions", "malignancy_models",
-    }  # fmt: skip
+        "nodule_classifier",
+        "malignancy_classifier",
+        "tuning_study",
+        "tuned_nodule_classifier",
+        "nodule_predictions",
+        "nodule_models",
+        "malignancy_predictions",
+        "malignancy_models",
+    }
     assert set(pools) == {None, "disk", "gpu"}

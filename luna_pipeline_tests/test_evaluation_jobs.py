@@ -74,10 +74,20 @@ def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_p
     (tmp_path / "submission.csv").write_bytes(trained.read("submissions/nodule_classifier/folds_0_1_of_3.csv"))
     done = CliRunner().invoke(
         cli,
-        ["evaluate_froc", "--annotations", str(trained.data / "annotations.csv"),
-         "--excluded", str(trained.data / "annotations_excluded.csv"), "--series", str(tmp_path / "scans.csv"),
-         "--predictions", str(tmp_path / "submission.csv"), "--json", str(tmp_path / "o.json")],
-    )  # fmt: skip
+        [
+            "evaluate_froc",
+            "--annotations",
+            str(trained.data / "annotations.csv"),
+            "--excluded",
+            str(trained.data / "annotations_excluded.csv"),
+            "--series",
+            str(tmp_path / "scans.csv"),
+            "--predictions",
+            str(tmp_path / "submission.csv"),
+            "--json",
+            str(tmp_path / "o.json"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     row = trained.table("nodule_froc").set_index("model").loc["nodule_classifier"]
     assert pd.read_json(tmp_path / "o.json", typ="series")["cpm"] == pytest.approx(row["cpm"], abs=1e-15)

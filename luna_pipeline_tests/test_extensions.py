@@ -20,14 +20,15 @@ from luna_pipeline_tests.small_installation import installed
 __all__ = ["empty_database", "installed", "quiet_mlflow", "tracking_uri"]
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/extending.md").read_text()
-EXAMPLES = {
-    choice: code
-    for choice, code in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
-}  # fmt: skip
+EXAMPLES = {choice: code for choice, code in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)}
 REGISTRIES = {
-    "network.name": NETWORKS, "loss.name": LOSSES, "dataset": DATASETS, "model": MODELS, "trainer": TRAINERS,
+    "network.name": NETWORKS,
+    "loss.name": LOSSES,
+    "dataset": DATASETS,
+    "model": MODELS,
+    "trainer": TRAINERS,
     "--handler": HANDLERS,
-}  # fmt: skip
+}
 
 
 @pytest.fixture

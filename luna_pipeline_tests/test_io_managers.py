@@ -32,9 +32,13 @@ def train(settings: Settings, version: str) -> TrainedClassifier:
     path = settings.checkpoints_dir / checkpoint.name / version / "best.pt"
     save_checkpoint(path, checkpoint)
     return TrainedClassifier(
-        checkpoint=checkpoint, path=path, version=version, history=pd.DataFrame(),
-        tensorboard_dir=settings.local_home / "tensorboard", seconds=0.0,
-    )  # fmt: skip
+        checkpoint=checkpoint,
+        path=path,
+        version=version,
+        history=pd.DataFrame(),
+        tensorboard_dir=settings.local_home / "tensorboard",
+        seconds=0.0,
+    )
 
 
 def hand_over(trained: TrainedClassifier, fold: int = 0) -> None:
@@ -46,7 +50,7 @@ def load(fold: int = 0):
     partition = dg.PartitionKeyRange(str(fold), str(fold))
     context = dg.build_input_context(
         asset_key=ASSET, asset_partition_key_range=partition, asset_partitions_def=TEST_FOLDS
-    )  # fmt: skip
+    )
     return CheckpointIOManager().load_input(context)
 
 

@@ -48,8 +48,12 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
     assert sorted(network["candidate_id"]) == expected_candidates(luna, 0)
     assert len(luna.cutout_files) == 6
     assert set(luna.table("nodule_report")["model"]) == {
-        "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting", "nodule_classifier",
-    }  # fmt: skip
+        "zero_rule_baseline",
+        "middle_hu",
+        "logistic_regression",
+        "gradient_boosting",
+        "nodule_classifier",
+    }
     checkpoint = luna.read_json("checkpoints/nodule_classifier/current_0.json")
     assert luna.has(checkpoint["path"])
     import mlflow
@@ -63,8 +67,12 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
 
 
 def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so(luna: Luna):
-    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", of_nodules(folds=[1, 0])),
-                        ("evaluate", {})]:  # fmt: skip
+    for job, config in [
+        ("ingest", {}),
+        ("cut", {}),
+        ("train_nodule_classifier", of_nodules(folds=[1, 0])),
+        ("evaluate", {}),
+    ]:
         assert luna.run(job, run_config=config).success, job
     for asset in ("nodule_classifier", "zero_rule_baseline", "feature_baseline", "nodule_predictions", "nodule_models"):
         assert luna.partitions(asset) == {"0", "1"}, asset
@@ -87,8 +95,13 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     luna.edit(
         "annotations_with_malignancy.csv", lambda rows: rows.assign(is_malignant=[i % 2 == 0 for i in range(len(rows))])
     )
-    steps = {"ingest": {}, "cut": {}, "train_nodule_classifier": of_nodules(),
-             "train_malignancy_classifier": of_malignancy(), "cross_validate": of_nodules()}  # fmt: skip
+    steps = {
+        "ingest": {},
+        "cut": {},
+        "train_nodule_classifier": of_nodules(),
+        "train_malignancy_classifier": of_malignancy(),
+        "cross_validate": of_nodules(),
+    }
     for job, config in steps.items():
         assert luna.run(job, run_config=config).success, job
     assert set(luna.table("nodule_report")["folds"]) == {"all 3 folds"}
@@ -103,8 +116,12 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     assert luna.partitions("malignancy_predictions") == {"0"}
     scores = luna.table("malignancy_predictions/0")
     assert set(scores["model"]) == {
-        "malignancy_classifier", "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting",
-    }  # fmt: skip
+        "malignancy_classifier",
+        "zero_rule_baseline",
+        "middle_hu",
+        "logistic_regression",
+        "gradient_boosting",
+    }
     assert set(scores["series_instance_uid"]).isdisjoint(malignancy.training_series)
     index = luna.table("cutout_index").set_index("candidate_id")
     is_malignant = index.loc[scores["candidate_id"], "is_malignant"].fillna(False)
@@ -112,8 +129,13 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
 
 
 def test_predictions_of_another_version_are_refused_and_a_fold_of_another_recipe_is_left_out(luna: Luna):
-    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", of_nodules(folds=[0])),
-                        ("evaluate", {}), ("train_nodule_classifier", of_nodules(folds=[0]))]:  # fmt: skip
+    for job, config in [
+        ("ingest", {}),
+        ("cut", {}),
+        ("train_nodule_classifier", of_nodules(folds=[0])),
+        ("evaluate", {}),
+        ("train_nodule_classifier", of_nodules(folds=[0])),
+    ]:
         assert luna.run(job, run_config=config).success, job
     refused = luna.make("nodule_report", raise_on_error=False)
     assert not refused.success

@@ -29,9 +29,15 @@ def test_make_targets_of_the_readme_exist(target: str):
 def test_jobs_commands_assets_and_functions_of_the_readme_exist():
     assert {"demo", "test", "ui", "real"} <= set(TARGETS)
     assert set(JOBS) == {
-        "ingest", "cut", "train_nodule_classifier", "train_malignancy_classifier", "evaluate", "cross_validate",
-        "promote", "tune",
-    }  # fmt: skip
+        "ingest",
+        "cut",
+        "train_nodule_classifier",
+        "train_malignancy_classifier",
+        "evaluate",
+        "cross_validate",
+        "promote",
+        "tune",
+    }
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
     assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
@@ -85,8 +91,12 @@ def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Pa
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
     done = subprocess.run(
         ["bash", "-e", "-c", "\n".join(blocks)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "home/checkpoints/nodule_classifier/0.1.0/best.pt").exists(), done.stderr
     (space,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
@@ -104,13 +114,19 @@ def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: 
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "program.py").write_text(program)
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path),
-        "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
-    }  # fmt: skip
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }
     done = subprocess.run(
         ["bash", "-e", "-c", "\n".join([*blocks, "python program.py"])],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert set(re.findall(r"^luna ([a-z_]+)", "\n".join(blocks), re.MULTILINE)) <= set(cli.commands)
     checkpoints = tmp_path / "home/checkpoints"

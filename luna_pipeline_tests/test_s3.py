@@ -115,12 +115,19 @@ def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: Remo
         assert read_bytes(remote.home / "cutouts" / name) == read_bytes(folders.home / "cutouts" / name)
     places = {name.rpartition("/")[0] for name in listing(remote.home)}
     assert {place for place in places if not place.startswith("tables/")} == {
-        "tables", "cutouts", "checkpoints/nodule_classifier", "checkpoints/nodule_classifier/0.0.1-fold0",
+        "tables",
+        "cutouts",
+        "checkpoints/nodule_classifier",
+        "checkpoints/nodule_classifier/0.0.1-fold0",
         "submissions/nodule_classifier",
-    }  # fmt: skip
+    }
     assert {path.name for path in (tmp_path / "local").iterdir()} == {
-        "mlflow.db", "mlartifacts", "tensorboard", "checkpoints", "patient_key",
-    }  # fmt: skip
+        "mlflow.db",
+        "mlartifacts",
+        "tensorboard",
+        "checkpoints",
+        "patient_key",
+    }
     assert run_to_end(remote, "cut") == 0
     assert listing(remote.home / "cutouts") == cutouts
 

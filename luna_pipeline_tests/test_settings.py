@@ -30,8 +30,10 @@ def test_environment_wins_and_relative_paths_become_absolute(tmp_path: Path, mon
 def test_home_in_s3_keeps_the_rest_on_this_machine(tmp_path: Path):
     settings = Settings.from_environment({"LUNA_HOME": "s3://bucket/luna", "LUNA_CACHE": str(tmp_path / "cache")})
     assert [str(folder) for folder in (settings.tables_dir, settings.cutouts_dir, settings.checkpoints_dir)] == [
-        "s3://bucket/luna/tables", "s3://bucket/luna/cutouts", "s3://bucket/luna/checkpoints",
-    ]  # fmt: skip
+        "s3://bucket/luna/tables",
+        "s3://bucket/luna/cutouts",
+        "s3://bucket/luna/checkpoints",
+    ]
     assert settings.cache_dir == tmp_path / "cache"
     assert settings.local_home == tmp_path / "local"
     assert settings.mlflow_tracking_uri == f"sqlite:///{tmp_path}/local/mlflow.db"

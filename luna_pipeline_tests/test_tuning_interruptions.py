@@ -58,10 +58,18 @@ def study(installed: Path, monkeypatch) -> Path:
 
 def command(installed: Path, *more: str) -> list[str]:
     return [
-        "luna", "tune_luna_classification", f"--config={installed}/nodule.json", f"--space={installed}/space.json",
-        "--set=loss.name=slow", "--search=grid", "--scheduler=none", "--metric=auc", f"--epochs={NUM_EPOCHS}",
-        "--no-winner", *more,
-    ]  # fmt: skip
+        "luna",
+        "tune_luna_classification",
+        f"--config={installed}/nodule.json",
+        f"--space={installed}/space.json",
+        "--set=loss.name=slow",
+        "--search=grid",
+        "--scheduler=none",
+        "--metric=auc",
+        f"--epochs={NUM_EPOCHS}",
+        "--no-winner",
+        *more,
+    ]
 
 
 def epochs_of(study: Path) -> dict[int, list[dict]]:
@@ -140,8 +148,9 @@ def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(in
     with started(command(installed), environment={}, log=log) as driver:
         wait_for(
             lambda: len(ended(study)) >= 2 and len(epochs_of(study)) > len(ended(study)),
-            limit_seconds=120, what="two trials that are over and one that is not",
-        )  # fmt: skip
+            limit_seconds=120,
+            what="two trials that are over and one that is not",
+        )
         with all_ended_below(driver.pid) as below:
             driver.kill()
             driver.wait()

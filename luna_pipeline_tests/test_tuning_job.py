@@ -18,9 +18,12 @@ TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs":
 @pytest.mark.slow
 def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_other_model(luna: Luna):
     for job, config in [
-        ("ingest", {}), ("cut", {}), ("tune", {"ops": {"tuning_study": {"config": STUDY}}}),
-        ("train_nodule_classifier", TRAINING), ("evaluate", DRAWS),
-    ]:  # fmt: skip
+        ("ingest", {}),
+        ("cut", {}),
+        ("tune", {"ops": {"tuning_study": {"config": STUDY}}}),
+        ("train_nodule_classifier", TRAINING),
+        ("evaluate", DRAWS),
+    ]:
         assert luna.run(job, run_config=config).success, job
     table = luna.table("tuning_study/0")
     assert list(table["trial"]) == [0, 1, 2]
@@ -69,6 +72,8 @@ def test_the_launchpad_becomes_a_study():
     assert set(study.space.domains) >= {"network.name", "loss.name"}
     places = TuningConfig(recipe="demo", search="grid", places=PLACES).study(test_fold=0)
     assert [variant.changes for variant in places.variants()] == [
-        {}, {"optimizer.learning_rate": 0.002}, {"optimizer.learning_rate": 0.00001},
-    ]  # fmt: skip
+        {},
+        {"optimizer.learning_rate": 0.002},
+        {"optimizer.learning_rate": 0.00001},
+    ]
     assert TuningConfig(cpus_per_trial=2, max_concurrent=3).resources().max_concurrent == 3

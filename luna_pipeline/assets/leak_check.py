@@ -14,9 +14,11 @@ NO_LEAK = "no_leak"
 def no_leak(asset: str) -> dg.AssetCheckSpec:
     """Describe the check that stops predictions by a model that has seen what it is tested on."""
     return dg.AssetCheckSpec(
-        NO_LEAK, asset=asset, blocking=True,
+        NO_LEAK,
+        asset=asset,
+        blocking=True,
         description="The models have seen no series, patient and candidate of the test fold.",
-    )  # fmt: skip
+    )
 
 
 def checked(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[dg.AssetCheckResult]:
@@ -32,9 +34,12 @@ def checked(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[
     """
     leaks = [line for report in reports for line in report.lines]
     yield dg.AssetCheckResult(
-        check_name=NO_LEAK, asset_key=asset, passed=not leaks, severity=dg.AssetCheckSeverity.ERROR,
+        check_name=NO_LEAK,
+        asset_key=asset,
+        passed=not leaks,
+        severity=dg.AssetCheckSeverity.ERROR,
         description=" ".join(leaks or map(str, reports)),
         metadata={"fold": fold, "leaks": dg.MetadataValue.json(leaks)},
-    )  # fmt: skip
+    )
     if leaks:
         raise dg.Failure(" ".join(leaks), allow_retries=False)

@@ -112,10 +112,12 @@ def _without_duplicates(cutting: CutoutCutting, index: "pd.DataFrame") -> Iterat
     said = said_of_duplicates(duplicates)
     ids = duplicates["candidate_id"].head(50).tolist()
     yield dg.AssetCheckResult(
-        check_name=NO_DUPLICATES, passed=not said, severity=dg.AssetCheckSeverity.ERROR,
+        check_name=NO_DUPLICATES,
+        passed=not said,
+        severity=dg.AssetCheckSeverity.ERROR,
         description=said or "No two folds hold the same cutout.",
         metadata={"num_cutouts": len(duplicates), "candidate_ids": dg.MetadataValue.json(ids)},
-    )  # fmt: skip
+    )
     if said:
         raise dg.Failure(said, allow_retries=False)
 

@@ -64,9 +64,14 @@ def feature_baseline(
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit classifiers of features that tell nodules from other candidates."""
     yield from _fitted(
-        context, config, name="feature_baseline", dataset="cutouts", cutting=cutting, candidates=candidates,
+        context,
+        config,
+        name="feature_baseline",
+        dataset="cutouts",
+        cutting=cutting,
+        candidates=candidates,
         index=cutout_index,
-    )  # fmt: skip
+    )
 
 
 @dg.multi_asset(
@@ -92,25 +97,40 @@ def malignancy_feature_baseline(
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit classifiers of features that tell malignant nodules from all else."""
     yield from _fitted(
-        context, config, name="malignancy_feature_baseline", dataset="malignant_cutouts", cutting=cutting,
-        candidates=candidates, index=cutout_index,
-    )  # fmt: skip
+        context,
+        config,
+        name="malignancy_feature_baseline",
+        dataset="malignant_cutouts",
+        cutting=cutting,
+        candidates=candidates,
+        index=cutout_index,
+    )
 
 
 def _fitted(
-    context: dg.AssetExecutionContext, config: BaselineConfig,
-    *, name: str, dataset: str, cutting: CutoutCutting, candidates: Any, index: Any,
-) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:  # fmt: skip
+    context: dg.AssetExecutionContext,
+    config: BaselineConfig,
+    *,
+    name: str,
+    dataset: str,
+    cutting: CutoutCutting,
+    candidates: Any,
+    index: Any,
+) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     from luna_pipeline.launchers.baselines import fit_feature_baselines
     from luna_pipeline.launchers.scored_models import models_of_baselines
 
     started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(
-        index=index, candidates=candidates, store=cutting.store, dataset=dataset,
+        index=index,
+        candidates=candidates,
+        store=cutting.store,
+        dataset=dataset,
         split=config.split_of(index, test_fold=fold),
-        estimators=config.estimators, seed=config.seed,
+        estimators=config.estimators,
+        seed=config.seed,
         on_progress=lambda done, total: context.log.info(f"Features of {done} of {total} candidates."),
-    )  # fmt: skip
+    )
     seconds = round(time.perf_counter() - started, 2)
     yield from checked(name, fold, _leaks(fitted, cutting.paths))
     yield dg.Output(fitted.predictions, name, metadata={**_metadata(fitted), "seconds": seconds})

@@ -78,9 +78,7 @@ def malignancy_classifier(
     code_version="2",
     io_manager_key="tables",
 )
-def zero_rule_baseline(
-    context: dg.AssetExecutionContext, config: HeldOutFolds, cutout_index: Any
-) -> dg.Output[Any]:  # fmt: skip
+def zero_rule_baseline(context: dg.AssetExecutionContext, config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any]:
     """The share of nodules in the training folds, given to every candidate: what a model must beat.
 
     Form: one row with the probability, the number of training candidates and the held-out folds.
@@ -126,10 +124,13 @@ def _trained(
         msg = f"The configuration must be of the asset's own name, got {training.name} ({asset})."
         raise ValueError(f"{msg} Choose another recipe, or materialize `{training.name}`.")
     request = TrainingRequest(
-        config=training, start=config.start(settings, test_fold=test_fold), head_only=config.head_only,
-        test_fold=split.test_fold, validation_fold=split.validation_fold,
+        config=training,
+        start=config.start(settings, test_fold=test_fold),
+        head_only=config.head_only,
+        test_fold=split.test_fold,
+        validation_fold=split.validation_fold,
         options=RunOptions(show_progress=context.log.info, is_profiled=config.profile),
-    )  # fmt: skip
+    )
     if config.processes > 1:
         trained = train_together(settings, request, num_processes=config.processes)
     else:

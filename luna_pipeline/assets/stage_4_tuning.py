@@ -25,20 +25,26 @@ KINDS = {"python", "pytorch", "ray"}
     group_name=GROUP,
     outs={
         "tuning_study": dg.AssetOut(
-            io_manager_key="tables", owners=OWNERS, kinds=KINDS, code_version="1",
+            io_manager_key="tables",
+            owners=OWNERS,
+            kinds=KINDS,
+            code_version="1",
             description="Trials of a search for a better configuration, scored on the validation fold; the test fold "
             "is not touched. Source: cutouts as HU. Form: a row a trial with its state, score, best epoch and what it "
             "tried; files in `tuning/nodule_classifier/<version>-fold<fold>`: best configuration, pictures, the "
             "comparison with the recipe as it is. Research use only.",
         ),
         "tuned_nodule_classifier": dg.AssetOut(
-            io_manager_key="checkpoints", owners=OWNERS, kinds=KINDS | {"mlflow"}, code_version="1",
+            io_manager_key="checkpoints",
+            owners=OWNERS,
+            kinds=KINDS | {"mlflow"},
+            code_version="1",
             description="The study's winner, trained again on all folds but the test fold, without a validation fold: "
             "its thresholds are 0.5. Form: `checkpoints/tuned_nodule_classifier/<version>-fold<fold>/best.pt`. "
             "Research use only.",
         ),
     },
-)  # fmt: skip
+)
 def tuning_study(
     context: dg.AssetExecutionContext, config: TuningConfig, paths: LunaPaths, ray: RayCluster, cutout_index: Any
 ) -> Iterator[dg.Output[Any]]:
@@ -54,10 +60,16 @@ def tuning_study(
     split = config.split_of(cutout_index, test_fold=test_fold)
     keep_freed_memory()
     request = TuningRequest(
-        study=study, test_fold=split.test_fold, validation_fold=split.validation_fold, resources=config.resources(),
-        address=ray.address, has_dashboard=ray.dashboard, num_bootstraps=config.num_bootstraps,
-        report=context.log.info, tags={"dagster_run_id": context.run.run_id, "luna.test_fold": str(test_fold)},
-    )  # fmt: skip
+        study=study,
+        test_fold=split.test_fold,
+        validation_fold=split.validation_fold,
+        resources=config.resources(),
+        address=ray.address,
+        has_dashboard=ray.dashboard,
+        num_bootstraps=config.num_bootstraps,
+        report=context.log.info,
+        tags={"dagster_run_id": context.run.run_id, "luna.test_fold": str(test_fold)},
+    )
     tuned = tune_parameters(settings, request)
     context.log.info(tuned.conclusion)
     yield dg.Output(tuned.table, "tuning_study", metadata=_metadata(tuned, settings))

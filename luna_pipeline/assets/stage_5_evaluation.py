@@ -64,10 +64,14 @@ def nodule_predictions(
     classifiers = evaluation.classifiers_of_fold(settings, nodule_classifier, [*config.also, *tuned], test_fold=fold)
     yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
     predicted = evaluation.predict_test_fold(
-        index=cutout_index, candidates=candidates, store=cutting.store, test_fold=fold, classifiers=classifiers,
+        index=cutout_index,
+        candidates=candidates,
+        store=cutting.store,
+        test_fold=fold,
+        classifiers=classifiers,
         zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
         baselines=_baselines(paths, "feature_baseline", fold),
-    )  # fmt: skip
+    )
     files = evaluation.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
     yield dg.Output(predicted.predictions, "nodule_predictions", metadata=_metadata(predicted, started) | submission)
@@ -108,11 +112,15 @@ def malignancy_predictions(
     classifiers = evaluation.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
     yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
     predicted = evaluation.predict_test_fold(
-        index=cutout_index, candidates=candidates, store=store, test_fold=fold, classifiers=classifiers,
+        index=cutout_index,
+        candidates=candidates,
+        store=store,
+        test_fold=fold,
+        classifiers=classifiers,
         dataset=malignancy_classifier.config.dataset,
         baselines=_baselines(paths, "malignancy_feature_baseline", fold),
         zero_rule_score=evaluation.training_share(cutout_index, store, malignancy_classifier),
-    )  # fmt: skip
+    )
     yield dg.Output(predicted.predictions, "malignancy_predictions", metadata=_metadata(predicted, started))
     yield dg.Output(predicted.models, "malignancy_models")
 
@@ -133,9 +141,7 @@ def _checked(
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
     from luna_pipeline.launchers.scored_models import FoldPredictions
 
-    return FoldPredictions(
-        predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold)
-    )  # fmt: skip
+    return FoldPredictions(predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold))
 
 
 def _metadata(predicted: "FoldPredictions", started: float) -> dict[str, Any]:

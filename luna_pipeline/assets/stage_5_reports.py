@@ -16,9 +16,21 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 KINDS = {"python", "scikitlearn"}
 RESEARCH_USE = "Research use only."
 SHOWN = [
-    "model", "num_candidates", "num_nodules", "num_series", "auc", "auc_lower", "auc_upper", "average_precision",
-    "sensitivity_at_specificity_95", "threshold", "sensitivity", "specificity", "ece", "ece_calibrated",
-]  # fmt: skip
+    "model",
+    "num_candidates",
+    "num_nodules",
+    "num_series",
+    "auc",
+    "auc_lower",
+    "auc_upper",
+    "average_precision",
+    "sensitivity_at_specificity_95",
+    "threshold",
+    "sensitivity",
+    "specificity",
+    "ece",
+    "ece_calibrated",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +57,20 @@ class Task:
     def asset(self, kind: str, description: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
         """Return the decorator of one of the task's assets."""
         decorator: Callable[[Callable[..., Any]], Any] = dg.asset(
-            name=f"{self.name}_{kind}", group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="3",
-            io_manager_key="tables", description=f"{description} {RESEARCH_USE}", **{"deps": self.deps, **options},
-        )  # fmt: skip
+            name=f"{self.name}_{kind}",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds=KINDS,
+            code_version="3",
+            io_manager_key="tables",
+            description=f"{description} {RESEARCH_USE}",
+            **{"deps": self.deps, **options},
+        )
         return decorator
 
 
 NODULES = Task(name="nodule", classifier="nodule_classifier", positives="nodules", has_froc=True)
-MALIGNANCY = Task(
-    name="malignancy", classifier="malignancy_classifier", positives="malignant nodules", has_froc=False
-)  # fmt: skip
+MALIGNANCY = Task(name="malignancy", classifier="malignancy_classifier", positives="malignant nodules", has_froc=False)
 
 
 def report(task: Task) -> Any:

@@ -100,11 +100,13 @@ class ChampionConfig(DrawsConfig):
     deps=[*POOLED, "folds"],
     check_specs=[
         dg.AssetCheckSpec(
-            "may_be_champion", asset="champion", blocking=True,
+            "may_be_champion",
+            asset="champion",
+            blocking=True,
             description="Better on the same folds, calibrated, no leak. A leak or no calibration fails the run.",
         )
     ],
-)  # fmt: skip
+)
 def champion(
     config: ChampionConfig, paths: LunaPaths, leaderboard: Any
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
@@ -117,9 +119,12 @@ def champion(
 
     started = time.perf_counter()
     outcome = promotion.challenge(
-        paths.settings, leaderboard, max_ece=config.max_calibration_error,
-        num_bootstraps=config.num_bootstraps, seed=config.seed,
-    )  # fmt: skip
+        paths.settings,
+        leaderboard,
+        max_ece=config.max_calibration_error,
+        num_bootstraps=config.num_bootstraps,
+        seed=config.seed,
+    )
     severity = dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN
     said = {
         "outcome": outcome.text,
@@ -129,10 +134,14 @@ def champion(
     yield dg.Output(
         outcome.predictions,
         metadata={
-            **said, "champion": outcome.champion, "registered_version": outcome.registered_version,
-            "folds": outcome.folds, "notes": "Research use only.", "seconds": round(time.perf_counter() - started, 2),
+            **said,
+            "champion": outcome.champion,
+            "registered_version": outcome.registered_version,
+            "folds": outcome.folds,
+            "notes": "Research use only.",
+            "seconds": round(time.perf_counter() - started, 2),
         },
-    )  # fmt: skip
+    )
     yield dg.AssetCheckResult(
         check_name="may_be_champion", passed=outcome.is_fine, severity=severity, metadata=said, description=outcome.text
     )

@@ -48,20 +48,30 @@ class TuningConfig(RecipeConfig):
         from luna_pipeline.tuning.study import study_of
 
         return study_of(
-            self.training_config(test_fold=test_fold), space=self.places or self.space, searcher=self.search,
-            scheduler=self.scheduler, metric=self.metric, num_trials=self.trials, num_epochs=self.epochs,
-            total_epochs=self.total_epochs, total_seconds=self.total_seconds, grace_epochs=self.grace_epochs,
-            reduction_factor=self.reduction_factor, seed=self.seed,
-        )  # fmt: skip
+            self.training_config(test_fold=test_fold),
+            space=self.places or self.space,
+            searcher=self.search,
+            scheduler=self.scheduler,
+            metric=self.metric,
+            num_trials=self.trials,
+            num_epochs=self.epochs,
+            total_epochs=self.total_epochs,
+            total_seconds=self.total_seconds,
+            grace_epochs=self.grace_epochs,
+            reduction_factor=self.reduction_factor,
+            seed=self.seed,
+        )
 
     def resources(self) -> "TrialResources":
         """Return what each trial gets."""
         from luna_pipeline.tuning.resources import TrialResources
 
         return TrialResources(
-            cpus=self.cpus_per_trial, gpus=self.gpus_per_trial, max_concurrent=self.max_concurrent,
+            cpus=self.cpus_per_trial,
+            gpus=self.gpus_per_trial,
+            max_concurrent=self.max_concurrent,
             max_restarts=self.max_restarts,
-        )  # fmt: skip
+        )
 
 
 class TuningFolds(ChosenFolds, TuningConfig):

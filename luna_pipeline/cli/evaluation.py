@@ -18,8 +18,14 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--excluded", type=TABLE, help="LUNA16's annotations_excluded.csv; without, no finding is ignored.")
 @click.option("--series", required=True, type=TABLE, help="LUNA16's seriesuids.csv: the scans, one a row, no header.")
 @click.option("--predictions", required=True, type=TABLE, help="seriesuid,coordX,coordY,coordZ,probability.")
-@click.option("--bootstrap", "num_bootstraps", type=click.IntRange(0), default=0, show_default=True,
-              help="Draws of scans for intervals; the official number is 1000.")  # fmt: skip
+@click.option(
+    "--bootstrap",
+    "num_bootstraps",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Draws of scans for intervals; the official number is 1000.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the draws.")
 @click.option("--corrected", is_flag=True, help="Read the script's oddities as meant, see docs/evaluation.md.")
 @click.option("--json", "json_file", required=True, type=TABLE, help="Where the result goes.")
@@ -36,9 +42,12 @@ def evaluate_froc_command(**options: Any) -> None:
 
     is_corrected = options["corrected"]
     tables = read_froc_tables(
-        annotations=options["annotations"], excluded=options["excluded"], series=options["series"],
-        predictions=options["predictions"], is_corrected=is_corrected,
-    )  # fmt: skip
+        annotations=options["annotations"],
+        excluded=options["excluded"],
+        series=options["series"],
+        predictions=options["predictions"],
+        is_corrected=is_corrected,
+    )
     for line in check_marks(tables):
         click.echo(f"Warning: {line}", err=True)
     result = evaluate_froc(
@@ -89,13 +98,23 @@ def _interval(bounds: Any) -> str:
 @click.argument("name")
 @click.argument("version", required=False)
 @click.option("--out", required=True, type=TABLE, help="The submission, as CSV.")
-@click.option("--from", "loader", type=click.Choice(["file", "mlflow"]), default="file", show_default=True,
-              help="Where the classifier is.")  # fmt: skip
-@click.option("--cutouts", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="Everything in these files, annotated centres too; default: LUNA_HOME's candidates.")  # fmt: skip
+@click.option(
+    "--from",
+    "loader",
+    type=click.Choice(["file", "mlflow"]),
+    default="file",
+    show_default=True,
+    help="Where the classifier is.",
+)
+@click.option(
+    "--cutouts",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Everything in these files, annotated centres too; default: LUNA_HOME's candidates.",
+)
 @click.option("--fold", type=click.IntRange(0), help="Only LUNA_HOME's candidates of this fold.")
-@click.option("--workers", "num_workers", default=0, show_default=True, type=click.IntRange(0),
-              help="Processes that load.")  # fmt: skip
+@click.option(
+    "--workers", "num_workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that load."
+)
 def predict_command(**options: Any) -> None:
     """Score cutouts with the classifier NAME VERSION (default: its newest) and write a submission for LUNA16.
 

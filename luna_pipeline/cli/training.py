@@ -50,18 +50,26 @@ FOLD_OPTIONS = [
 CONFIGURATION_OPTIONS = [
     click.option("--recipe", help="A function of core/training/recipes.py, or a registered one."),
     click.option(
-        "--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="A whole configuration as JSON, in the recipe's place.",
     ),
     click.option(
-        "--set", "changes", multiple=True, callback=_place_and_value, metavar="PLACE=VALUE",
+        "--set",
+        "changes",
+        multiple=True,
+        callback=_place_and_value,
+        metavar="PLACE=VALUE",
         help="One value of the configuration; may come several times.",
     ),
     click.option(
-        "--result", "result_file", type=click.Path(path_type=Path, dir_okay=False),
+        "--result",
+        "result_file",
+        type=click.Path(path_type=Path, dir_okay=False),
         help="Write name, version, scores and places as JSON, for programs.",
     ),
-]  # fmt: skip
+]
 TRAINING_OPTIONS = [
     click.argument("version"),
     click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
@@ -72,18 +80,19 @@ TRAINING_OPTIONS = [
     click.option("--no-resume", is_flag=True, help="Begin anew, even where the same run was interrupted."),
     click.option("--no-mlflow", is_flag=True, help="Keep checkpoints and TensorBoard only."),
     *RUN_OPTIONS,
-]  # fmt: skip
+]
 SOURCE_OPTIONS = [
     click.argument("version"),
     click.argument("loader", type=click.Choice(["file", "mlflow"])),
     click.argument("from_name"),
     click.argument("from_version"),
     click.option(
-        "--learn", type=click.Choice(["head", "all"]),
+        "--learn",
+        type=click.Choice(["head", "all"]),
         help="What learns; default: the head where the question is another one, else all.",
     ),
     *TRAINING_OPTIONS[1:],
-]  # fmt: skip
+]
 
 
 def with_options(options: list[Any]) -> Callable[[Any], Any]:
@@ -150,9 +159,12 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
     from luna_pipeline.launchers.commands import TrainingRequest, configured, train
 
     changes = {
-        "version": options["version"], "num_epochs": options["epochs"], "batch_size": options["batch_size"],
-        "seed": options["seed"], **options["changes"],
-    }  # fmt: skip
+        "version": options["version"],
+        "num_epochs": options["epochs"],
+        "batch_size": options["batch_size"],
+        "seed": options["seed"],
+        **options["changes"],
+    }
     start = None
     if "loader" in options:
         start = StartConfig(loader=options["loader"], name=options["from_name"], version=options["from_version"])
@@ -194,11 +206,18 @@ def _tell(trained: Any, result_file: Path | None = None) -> None:
     checkpoint = trained.checkpoint
     if result_file is not None:
         values = {
-            "name": checkpoint.name, "version": trained.version, "epoch": checkpoint.epoch,
-            "validation_auc": checkpoint.best_score, "threshold": checkpoint.threshold, "path": str(trained.path),
-            "mlflow_run_id": trained.mlflow_run_id, "model_uri": trained.model_uri, "seconds": trained.seconds,
-            "index_digest": trained.index_digest, "history": trained.history.to_dict("records"),
-        }  # fmt: skip
+            "name": checkpoint.name,
+            "version": trained.version,
+            "epoch": checkpoint.epoch,
+            "validation_auc": checkpoint.best_score,
+            "threshold": checkpoint.threshold,
+            "path": str(trained.path),
+            "mlflow_run_id": trained.mlflow_run_id,
+            "model_uri": trained.model_uri,
+            "seconds": trained.seconds,
+            "index_digest": trained.index_digest,
+            "history": trained.history.to_dict("records"),
+        }
         result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
     click.echo(
         f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation AUC "

@@ -32,7 +32,7 @@ SEARCH_OPTIONS = [
     click.option("--grace-epochs", default=1, show_default=True, type=click.IntRange(1), help="No stop before."),
     click.option("--reduction-factor", default=3, show_default=True, type=click.IntRange(2), help="One in so many."),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draws."),
-]  # fmt: skip
+]
 RAY_OPTIONS = [
     click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="CPUs of a trial."),
     click.option("--gpus", type=click.FloatRange(0), help="GPUs of a trial; default: one where there is any."),
@@ -71,25 +71,40 @@ def _tune(recipe: str, options: dict[str, Any]) -> None:
         options["recipe"] or recipe, options["config_file"], {"version": options["version"], **options["changes"]}
     )
     study = study_of(
-        base, space=options["space"], searcher=options["search"], scheduler=options["scheduler"],
-        metric=options["metric"], num_trials=options["trials"], num_epochs=options["epochs"],
-        total_epochs=options["total_epochs"], total_seconds=options["seconds"], grace_epochs=options["grace_epochs"],
-        reduction_factor=options["reduction_factor"], seed=options["seed"],
-    )  # fmt: skip
+        base,
+        space=options["space"],
+        searcher=options["search"],
+        scheduler=options["scheduler"],
+        metric=options["metric"],
+        num_trials=options["trials"],
+        num_epochs=options["epochs"],
+        total_epochs=options["total_epochs"],
+        total_seconds=options["seconds"],
+        grace_epochs=options["grace_epochs"],
+        reduction_factor=options["reduction_factor"],
+        seed=options["seed"],
+    )
     # Ray takes two seconds to load: what is wrong with the question is said before.
     from luna_pipeline.launchers.tuning import TuningRequest, tune_parameters
     from luna_pipeline.tuning.resources import TrialResources
 
     request = TuningRequest(
-        study=study, test_fold=options["test_fold"], validation_fold=options["validation_fold"],
+        study=study,
+        test_fold=options["test_fold"],
+        validation_fold=options["validation_fold"],
         resources=TrialResources(
-            cpus=options["cpus"], gpus=options["gpus"], max_concurrent=options["concurrent"],
+            cpus=options["cpus"],
+            gpus=options["gpus"],
+            max_concurrent=options["concurrent"],
             max_restarts=options["max_restarts"],
         ),
-        address=options["ray_address"], has_dashboard=options["dashboard"], resume=not options["no_resume"],
-        uses_mlflow=not options["no_mlflow"], trains_winner=not options["no_winner"],
+        address=options["ray_address"],
+        has_dashboard=options["dashboard"],
+        resume=not options["no_resume"],
+        uses_mlflow=not options["no_mlflow"],
+        trains_winner=not options["no_winner"],
         report=lambda line: click.echo(line, err=True),
-    )  # fmt: skip
+    )
     _tell(tune_parameters(Settings.from_environment(), request), options["result_file"])
 
 
@@ -97,12 +112,16 @@ def _tell(tuned: Any, result_file: Path | None) -> None:
     folder = tuned.place.folder
     if result_file is not None:
         values = {
-            "study": tuned.title, "folder": str(folder), "winner": tuned.winner.trial, "changes": tuned.winner.changes,
+            "study": tuned.title,
+            "folder": str(folder),
+            "winner": tuned.winner.trial,
+            "changes": tuned.winner.changes,
             "classifier": None if tuned.classifier is None else str(tuned.classifier.path),
             "comparison": None if tuned.comparison is None else tuned.comparison.as_dict(),
-            "conclusion": tuned.conclusion, "mlflow_run_id": tuned.mlflow_run_id,
+            "conclusion": tuned.conclusion,
+            "mlflow_run_id": tuned.mlflow_run_id,
             "trials": json.loads(tuned.table.to_json(orient="records")),
-        }  # fmt: skip
+        }
         result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
     click.echo(f"Wrote {folder}: {len(tuned.table)} trials (trials.csv), the best configuration (best.json), pictures.")
     if tuned.classifier is not None:

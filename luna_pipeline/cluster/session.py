@@ -118,10 +118,14 @@ def _started(*, num_cpus: int | None, has_dashboard: bool) -> Iterator[None]:
         _short_folder() as folder,
         _environment(own, without=(ADDRESS_VARIABLE,)),
         _ray(
-            address="local", num_cpus=num_cpus, include_dashboard=has_dashboard, dashboard_host="127.0.0.1",
-            object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder),
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=has_dashboard,
+            dashboard_host="127.0.0.1",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
         ),
-    ):  # fmt: skip
+    ):
         yield
 
 

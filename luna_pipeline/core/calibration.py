@@ -58,8 +58,10 @@ class TemperatureCalibration:
         right = np.where(labels == 1, 1.0, -1.0) * _log_odds(scores)
         found = minimize_scalar(
             lambda log_temperature: float(np.logaddexp(0.0, -right / math.exp(log_temperature)).mean()),
-            bounds=(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])), method="bounded", options={"xatol": 1e-6},
-        )  # fmt: skip
+            bounds=(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])),
+            method="bounded",
+            options={"xatol": 1e-6},
+        )
         return cls(math.exp(float(found.x)))
 
     def apply(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -109,12 +109,14 @@ class Decision:
         if set(values) != expected:
             msg = f"A decision must hold {sorted(expected)}, got {sorted(values)}. Use the version that wrote it."
             raise ValueError(msg)
-        return cls(**{
-            **values,
-            "temperature": math.nan if values["temperature"] is None else values["temperature"],
-            "isotonic_scores": tuple(values["isotonic_scores"]),
-            "isotonic_probabilities": tuple(values["isotonic_probabilities"]),
-        })  # fmt: skip
+        return cls(
+            **{
+                **values,
+                "temperature": math.nan if values["temperature"] is None else values["temperature"],
+                "isotonic_scores": tuple(values["isotonic_scores"]),
+                "isotonic_probabilities": tuple(values["isotonic_probabilities"]),
+            }
+        )
 
     def __eq__(self, other: object) -> bool:
         # Two without a temperature are equal, though nan is equal to nothing.

@@ -9,9 +9,16 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 DEFAULT_THRESHOLD = 0.5
 METRIC_NAMES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "accuracy")
 DECISION_METRIC_NAMES = (
-    "true_positives", "false_positives", "true_negatives", "false_negatives",
-    "sensitivity", "specificity", "precision", "f1", "accuracy",
-)  # fmt: skip
+    "true_positives",
+    "false_positives",
+    "true_negatives",
+    "false_negatives",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "accuracy",
+)
 
 
 def binary_metrics(

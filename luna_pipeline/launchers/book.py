@@ -56,23 +56,38 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
         path = store.path(BOOK_NAME, version)
         save_checkpoint(path, checkpoint)
     return TrainedClassifier(
-        checkpoint=checkpoint, path=path, version=version, history=pd.DataFrame(),
+        checkpoint=checkpoint,
+        path=path,
+        version=version,
+        history=pd.DataFrame(),
         tensorboard_dir=settings.local_home / "tensorboard" / BOOK_NAME / version,
-        seconds=time.perf_counter() - started, model_uri=model_uri, mlflow_run_id=checkpoint.mlflow_run_id,
-    )  # fmt: skip
+        seconds=time.perf_counter() - started,
+        model_uri=model_uri,
+        mlflow_run_id=checkpoint.mlflow_run_id,
+    )
 
 
 def _book_checkpoint(state_file: Path) -> Checkpoint:
     network, model_state = import_book_weights(state_file)
     # Nothing was trained here: there is no epoch, no data and nothing to go on from.
     return Checkpoint(
-        name=BOOK_NAME, version=BOOK_VERSION,
+        name=BOOK_NAME,
+        version=BOOK_VERSION,
         config=TrainingConfig(name=BOOK_NAME, version=BOOK_VERSION, network=network),
-        model_state=model_state, optimizer_state={}, scheduler_state={}, epoch=0, num_samples_seen=0,
-        best_score=math.nan, rng_state={}, training_series=[], validation_series=[],
-        training_candidate_ids=torch.empty(0, dtype=torch.int64), data_fingerprint="",
-        has_unknown_origin=True, notes=NOTES,
-    )  # fmt: skip
+        model_state=model_state,
+        optimizer_state={},
+        scheduler_state={},
+        epoch=0,
+        num_samples_seen=0,
+        best_score=math.nan,
+        rng_state={},
+        training_series=[],
+        validation_series=[],
+        training_candidate_ids=torch.empty(0, dtype=torch.int64),
+        data_fingerprint="",
+        has_unknown_origin=True,
+        notes=NOTES,
+    )
 
 
 @contextlib.contextmanager
@@ -90,9 +105,12 @@ def _claimed(store: CheckpointStore) -> Iterator[str]:
 def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> tuple[Checkpoint, str | None]:
     run_name = f"{checkpoint.name} {checkpoint.version}"
     with mlflow_run(
-        settings.mlflow_tracking_uri, experiment=EXPERIMENT, artifact_location=settings.artifact_location,
-        run_name=run_name, system_metrics_seconds=None,
-    ) as run:  # fmt: skip
+        settings.mlflow_tracking_uri,
+        experiment=EXPERIMENT,
+        artifact_location=settings.artifact_location,
+        run_name=run_name,
+        system_metrics_seconds=None,
+    ) as run:
         checkpoint = replace(checkpoint, mlflow_run_id=run.run_id)
         handlers = MlflowHandlers(run, tags={"source_sha256": source, "luna.checkpoint": run_name})
         handlers.log_start(LogStart(description=NOTES))
@@ -100,8 +118,11 @@ def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> t
         handlers.log_params(LogParams(params=params))
         signature = classification_signature(task_of(checkpoint.config))
         message = LogModel(
-            name=checkpoint.name, version=checkpoint.version, checkpoint=checkpoint,
-            module=network_of(checkpoint), signature=signature,
-        )  # fmt: skip
+            name=checkpoint.name,
+            version=checkpoint.version,
+            checkpoint=checkpoint,
+            module=network_of(checkpoint),
+            signature=signature,
+        )
         handlers.log_model(message)
     return checkpoint, handlers.model_uri

@@ -103,16 +103,24 @@ class LunaClassificationLauncher:
         return replace(trained, index_digest=index_fingerprint(index))
 
     def _fit(
-        self, config: TrainingConfig, data: DataModule,
-        *, split: TrainingSplit, source: Checkpoint | None, previous: Checkpoint | None, version: str,
-    ) -> TrainedClassifier:  # fmt: skip
+        self,
+        config: TrainingConfig,
+        data: DataModule,
+        *,
+        split: TrainingSplit,
+        source: Checkpoint | None,
+        previous: Checkpoint | None,
+        version: str,
+    ) -> TrainedClassifier:
         """Train, with all who listen."""
         started = time.perf_counter()
         folder = self.local_home / "tensorboard" / config.name / version
         tags = {
-            "config_digest": config.digest, "data_fingerprint": data.fingerprint,
-            "luna.test_fold": str(split.test_fold), "luna.validation_fold": str(split.validation_fold),
-        }  # fmt: skip
+            "config_digest": config.digest,
+            "data_fingerprint": data.fingerprint,
+            "luna.test_fold": str(split.test_fold),
+            "luna.validation_fold": str(split.validation_fold),
+        }
         with ServiceContainer() as services:
             mlflow = self._mlflow_run(services, f"{config.name} {version}", previous)
             run = Run(name=config.name, version=version, folder=folder, mlflow_run=mlflow, previous=previous, tags=tags)
@@ -121,10 +129,15 @@ class LunaClassificationLauncher:
             history = services.get_service(History).as_table() if self._processes.is_first else pd.DataFrame()
             model_uri = services.get_service(MlflowHandlers).model_uri if mlflow else None
         return TrainedClassifier(
-            checkpoint=checkpoint, path=self.checkpoints.path(config.name, version), version=version,
-            history=history, tensorboard_dir=folder, seconds=time.perf_counter() - started, model_uri=model_uri,
+            checkpoint=checkpoint,
+            path=self.checkpoints.path(config.name, version),
+            version=version,
+            history=history,
+            tensorboard_dir=folder,
+            seconds=time.perf_counter() - started,
+            model_uri=model_uri,
             mlflow_run_id=checkpoint.mlflow_run_id,
-        )  # fmt: skip
+        )
 
     def load_fit(
         self,
@@ -203,9 +216,13 @@ class LunaClassificationLauncher:
     ) -> DataModule:
         training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
         return build_data_module(
-            config, training_index=training, validation_index=validation, store=store,
-            num_workers=self._options.num_workers, processes=self._processes,
-        )  # fmt: skip
+            config,
+            training_index=training,
+            validation_index=validation,
+            store=store,
+            num_workers=self._options.num_workers,
+            processes=self._processes,
+        )
 
     def _claimed(
         self, config: TrainingConfig, data: DataModule, *, resume: bool | str
@@ -237,9 +254,15 @@ class LunaClassificationLauncher:
         return MessageHandler({})
 
     def _train(
-        self, config: TrainingConfig, data: DataModule, services: ServiceContainer, handler: MessageHandler,
-        run: Run, *, source: Checkpoint | None,
-    ) -> Checkpoint:  # fmt: skip
+        self,
+        config: TrainingConfig,
+        data: DataModule,
+        services: ServiceContainer,
+        handler: MessageHandler,
+        run: Run,
+        *,
+        source: Checkpoint | None,
+    ) -> Checkpoint:
         num_batches = data.num_training_batches
         model = build_model(
             config, handler=handler, num_batches=num_batches, processes=self._processes, start_from=source
@@ -251,13 +274,21 @@ class LunaClassificationLauncher:
                 StepProfiler, StepProfiler(run.folder, handler=handler, steps_in_epoch=num_steps)
             )
         trainer = TRAINERS.get(config.trainer)(
-            config, handler=handler, store=self.checkpoints, processes=self._processes, profiler=profiler,
+            config,
+            handler=handler,
+            store=self.checkpoints,
+            processes=self._processes,
+            profiler=profiler,
             seconds_between_checkpoints=self._options.seconds_between_checkpoints,
-        )  # fmt: skip
+        )
         checkpoint: Checkpoint = trainer.fit(
-            model, data, version=run.version, resume_from=run.previous, started_from=source,
+            model,
+            data,
+            version=run.version,
+            resume_from=run.previous,
+            started_from=source,
             mlflow_run_id=run.mlflow_run.run_id if run.mlflow_run else None,
-        )  # fmt: skip
+        )
         return checkpoint
 
     def _mlflow_run(self, services: ServiceContainer, name: str, previous: Checkpoint | None) -> MlflowRun | None:

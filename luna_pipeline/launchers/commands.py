@@ -83,9 +83,13 @@ def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
     """
     with joined_processes() as processes:
         return train_on(
-            settings, request, index=read_index(settings), store=cutout_store(settings),
-            open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None, processes=processes,
-        )  # fmt: skip
+            settings,
+            request,
+            index=read_index(settings),
+            store=cutout_store(settings),
+            open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
+            processes=processes,
+        )
 
 
 def train_on(
@@ -112,9 +116,13 @@ def train_on(
         ValueError: If parts do not fit each other.
     """
     launcher = LunaClassificationLauncher(
-        settings.home, local_home=settings.local_home, tracking_uri=settings.mlflow_tracking_uri,
-        open_mlflow_run=open_mlflow_run, options=request.options, processes=processes,
-    )  # fmt: skip
+        settings.home,
+        local_home=settings.local_home,
+        tracking_uri=settings.mlflow_tracking_uri,
+        open_mlflow_run=open_mlflow_run,
+        options=request.options,
+        processes=processes,
+    )
     split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
     data: dict[str, Any] = {
         "index": index,
@@ -148,9 +156,13 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
     last = load_checkpoint(store.path(name, version, "last"))
     split = _split_of(last, read_index(settings))
     return TrainingRequest(
-        config=last.config, test_fold=split.test_fold, validation_fold=split.validation_fold,
-        resume_version=version, uses_mlflow=last.mlflow_run_id is not None, options=options,
-    )  # fmt: skip
+        config=last.config,
+        test_fold=split.test_fold,
+        validation_fold=split.validation_fold,
+        resume_version=version,
+        uses_mlflow=last.mlflow_run_id is not None,
+        options=options,
+    )
 
 
 def read_index(settings: Settings) -> pd.DataFrame:
@@ -171,9 +183,12 @@ def mlflow_opener(settings: Settings) -> OpenMlflowRun:
 
     def open_run(name: str, run_id: str | None) -> AbstractContextManager[MlflowRun]:
         return mlflow_run(
-            settings.mlflow_tracking_uri, experiment=EXPERIMENT, artifact_location=settings.artifact_location,
-            run_name=name, run_id=run_id,
-        )  # fmt: skip
+            settings.mlflow_tracking_uri,
+            experiment=EXPERIMENT,
+            artifact_location=settings.artifact_location,
+            run_name=name,
+            run_id=run_id,
+        )
 
     return open_run
 

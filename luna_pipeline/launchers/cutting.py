@@ -118,9 +118,12 @@ def create_cutouts(
         parameters=request.parameters,
     )
     summary = service.cut_many(
-        workers=workers, run=run,
-        on_plan=listener.on_plan, on_outcome=listener.on_outcome, on_failure=listener.on_failure,
-    )  # fmt: skip
+        workers=workers,
+        run=run,
+        on_plan=listener.on_plan,
+        on_outcome=listener.on_outcome,
+        on_failure=listener.on_failure,
+    )
     for reason in _write_index(settings, service, folds).values():
         listener.report(f"Not in the index: {reason}")
     if not summary.failed:

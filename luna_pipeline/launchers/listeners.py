@@ -73,18 +73,26 @@ def register_listeners(services: ServiceContainer, run: Run, options: "RunOption
     history = History()
     services.register_service(History, history)
     context = HandlerContext(
-        name=run.name, version=run.version, folder=run.folder, mlflow_run=run.mlflow_run,
+        name=run.name,
+        version=run.version,
+        folder=run.folder,
+        mlflow_run=run.mlflow_run,
         write_line=_writer(options.show_progress),
         first_step=_first_step(run.previous) if run.previous else None,
-        tags=run.tags, registers_model=options.registers_model,
-    )  # fmt: skip
+        tags=run.tags,
+        registers_model=options.registers_model,
+    )
     names = ["tensorboard"]
     names += ["mlflow"] if run.mlflow_run else []
     names += ["console"] if options.show_progress else []
     return build_handlers(
-        [*names, *options.handlers], context, services, also=[history.handlers()], after=options.listeners,
+        [*names, *options.handlers],
+        context,
+        services,
+        also=[history.handlers()],
+        after=options.listeners,
         patience_seconds=options.seconds_of_patience,
-    )  # fmt: skip
+    )
 
 
 def _first_step(previous: Checkpoint) -> int:

@@ -85,9 +85,11 @@ def predict(
     write_submission(request.out, index.assign(x_mm=x_mm, y_mm=y_mm, z_mm=z_mm, probability=scores))
     series = set(index["series_instance_uid"])
     return Prediction(
-        checkpoint=checkpoint, num_candidates=len(index), num_series=len(series),
+        checkpoint=checkpoint,
+        num_candidates=len(index),
+        num_series=len(series),
         num_seen_series=len(series & seen_data(checkpoint).series),
-    )  # fmt: skip
+    )
 
 
 def find_checkpoint(settings: Settings, name: str, version: str | None, *, loader: str = "file") -> Checkpoint:

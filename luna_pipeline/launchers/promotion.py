@@ -107,13 +107,17 @@ def challenge(
     champion = _champion(settings, challenger_version=version)
     is_zero = pooled.predictions["model"] == ZERO_RULE
     promotion = judge(
-        challenger.predictions, pooled.predictions[is_zero] if champion.empty else champion,
+        challenger.predictions,
+        pooled.predictions[is_zero] if champion.empty else champion,
         reference=reference_of(settings, pooled.folds.folds),
         ece_calibrated=calibration_errors(
             challenger.predictions["class"].to_numpy(), challenger.predictions["calibrated"].to_numpy()
         )["ece"],
-        leaks=_leaks(settings, challenger), max_ece=max_ece, num_bootstraps=num_bootstraps, seed=seed,
-    )  # fmt: skip
+        leaks=_leaks(settings, challenger),
+        max_ece=max_ece,
+        num_bootstraps=num_bootstraps,
+        seed=seed,
+    )
     standing = Outcome(promotion=promotion, is_fine=False, text="", predictions=champion)
     if standing.champion == challenger.title and not promotion.is_error:
         return _with(standing, is_fine=True, text=f"{challenger.title} is the champion already.")
@@ -129,9 +133,11 @@ def _promoted(settings: Settings, challenger: _Challenger, version: str, standin
     rows = challenger.predictions.assign(champion=challenger.title, registered_version=version)
     text = f"{challenger.title}, registered version {version}, becomes the champion over {standing.champion}."
     return Outcome(
-        promotion=standing.promotion, is_fine=True, text=text,
+        promotion=standing.promotion,
+        is_fine=True,
+        text=text,
         predictions=rows[list(CHAMPION_COLUMNS)].reset_index(drop=True),
-    )  # fmt: skip
+    )
 
 
 def _with(standing: Outcome, *, is_fine: bool, text: str) -> Outcome:

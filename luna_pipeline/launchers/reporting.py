@@ -134,12 +134,16 @@ def _card(
     row = own["report"].iloc[0]
     figures = _figures(own["froc"], _FROC_FIGURES) if "froc" in own else []
     return ModelCard(
-        name=checkpoint.name, version=checkpoint.version, registered_version=registered,
-        purpose=PURPOSES[checkpoint.name], is_synthetic=settings.is_synthetic,
-        leaks=str(leaks_of_checkpoint(
-            checkpoint, pooled.predictions.query("fold == @fold"), read_table(settings, "folds")
-        )),
-        num_folds=pooled.folds.num_folds, evaluated_folds=tuple(pooled.folds.folds),
+        name=checkpoint.name,
+        version=checkpoint.version,
+        registered_version=registered,
+        purpose=PURPOSES[checkpoint.name],
+        is_synthetic=settings.is_synthetic,
+        leaks=str(
+            leaks_of_checkpoint(checkpoint, pooled.predictions.query("fold == @fold"), read_table(settings, "folds"))
+        ),
+        num_folds=pooled.folds.num_folds,
+        evaluated_folds=tuple(pooled.folds.folds),
         parts=_parts(settings, checkpoint, store, fold=fold),
         figures=[*figures, *_figures(own["report"], _FIGURES)],
         decision=checkpoint.decision,
@@ -147,10 +151,13 @@ def _card(
             **{name: float(row[name]) for name in ("brier", "ece", "brier_calibrated", "ece_calibrated")}
         ),
         subgroups=own["subgroups"].drop(columns=["model", "classifier_versions"], errors="ignore").to_dict("records"),
-        config_digest=checkpoint.config.digest, data_fingerprint=checkpoint.data_fingerprint,
-        num_parameters=network_facts(checkpoint)["num_parameters"], training_seconds=checkpoint.training_seconds,
-        mlflow_run_id=checkpoint.mlflow_run_id, notes=checkpoint.notes,
-    )  # fmt: skip
+        config_digest=checkpoint.config.digest,
+        data_fingerprint=checkpoint.data_fingerprint,
+        num_parameters=network_facts(checkpoint)["num_parameters"],
+        training_seconds=checkpoint.training_seconds,
+        mlflow_run_id=checkpoint.mlflow_run_id,
+        notes=checkpoint.notes,
+    )
 
 
 def _figures(row: pd.DataFrame, names: Mapping[str, str]) -> list[Figure]:
@@ -172,9 +179,11 @@ def _parts(settings: Settings, checkpoint: Checkpoint, store: CutoutSource, *, f
     }
     return [
         DataPart(
-            name=name, folds=tuple(sorted(int(number) for number in rows["fold"].unique())),
-            num_series=int(rows["series_instance_uid"].nunique()), num_candidates=len(rows),
+            name=name,
+            folds=tuple(sorted(int(number) for number in rows["fold"].unique())),
+            num_series=int(rows["series_instance_uid"].nunique()),
+            num_candidates=len(rows),
             num_nodules=int(rows["class"].sum()),
         )
         for name, rows in parts.items()
-    ]  # fmt: skip
+    ]

@@ -14,9 +14,19 @@ from luna_pipeline.launchers.baselines import FittedBaselines
 from luna_pipeline.launchers.folds import recipe_digest
 
 MODEL_COLUMNS = (
-    "model", "version", "fold", "num_parameters", "training_seconds", "scoring_seconds", "candidates_per_second",
-    "num_candidates", "mlflow_run_id", "recipe_digest", "is_origin_known", "fold_digest",
-)  # fmt: skip
+    "model",
+    "version",
+    "fold",
+    "num_parameters",
+    "training_seconds",
+    "scoring_seconds",
+    "candidates_per_second",
+    "num_candidates",
+    "mlflow_run_id",
+    "recipe_digest",
+    "is_origin_known",
+    "fold_digest",
+)
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -67,13 +77,16 @@ def models_of_baselines(fitted: FittedBaselines) -> pd.DataFrame:
     num_candidates = fitted.num_candidates["test"]
     rows = (
         _model_row(
-            baseline.model.name, int(fold), num_candidates=num_candidates,
+            baseline.model.name,
+            int(fold),
+            num_candidates=num_candidates,
             seconds=num_candidates / fitted.candidates_per_second,
-            num_parameters=baseline.num_parameters, training_seconds=baseline.training_seconds,
+            num_parameters=baseline.num_parameters,
+            training_seconds=baseline.training_seconds,
             fold_digest=fitted.fold_digest,
         )
         for baseline in fitted.baselines
-    )  # fmt: skip
+    )
     return _models(rows)
 
 

@@ -124,9 +124,13 @@ def prediction_rows(
     rows = index[["candidate_id", "series_instance_uid", "class", "fold"]].reset_index(drop=True)
     scores = np.broadcast_to(np.asarray(probability, dtype=np.float64), len(rows)).copy()
     rows = rows.join(positions, on="candidate_id").assign(
-        model=model, probability=scores, threshold=decision.threshold, threshold_f1=decision.threshold_f1,
-        threshold_sensitivity=decision.threshold_sensitivity, calibrated=decision.calibrated(scores),
-    )  # fmt: skip
+        model=model,
+        probability=scores,
+        threshold=decision.threshold,
+        threshold_f1=decision.threshold_f1,
+        threshold_sensitivity=decision.threshold_sensitivity,
+        calibrated=decision.calibrated(scores),
+    )
     return rows[[*PREDICTION_COLUMNS, *DECISION_COLUMNS]]
 
 

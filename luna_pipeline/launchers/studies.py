@@ -38,9 +38,7 @@ class StudyNote:
 
     def is_of(self, other: "StudyNote") -> bool:
         """Say whether both are the same study."""
-        mine, others = (
-            (n.digest, n.index_digest, n.test_fold, n.validation_fold) for n in (self, other)
-        )  # fmt: skip
+        mine, others = ((n.digest, n.index_digest, n.test_fold, n.validation_fold) for n in (self, other))
         return mine == others
 
 
@@ -100,9 +98,10 @@ def study_folder(
         if unfinished is None:
             stack.enter_context(studies.locked(name, claimed))
         taken = StudyFolder(
-            folder=studies.path(name, claimed).parent, local_folder=settings.local_home / "tuning" / name / claimed,
+            folder=studies.path(name, claimed).parent,
+            local_folder=settings.local_home / "tuning" / name / claimed,
             is_new=unfinished is None,
-        )  # fmt: skip
+        )
         if taken.is_new:
             taken.keep(note)
         yield taken

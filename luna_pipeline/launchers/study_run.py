@@ -42,10 +42,14 @@ def study_run(
         return
     note = place.note()
     with mlflow_run(
-        settings.mlflow_tracking_uri, experiment=EXPERIMENT, artifact_location=settings.artifact_location,
-        run_name=f"{place.title} study", run_id=note.mlflow_run_id, system_metrics_seconds=None,
+        settings.mlflow_tracking_uri,
+        experiment=EXPERIMENT,
+        artifact_location=settings.artifact_location,
+        run_name=f"{place.title} study",
+        run_id=note.mlflow_run_id,
+        system_metrics_seconds=None,
         tags={**tags, "intended_use": INTENDED_USE, "luna.study_folder": str(place.folder)},
-    ) as run:  # fmt: skip
+    ) as run:
         place.keep(replace(note, mlflow_run_id=run.run_id))
         try:
             yield run

@@ -47,10 +47,23 @@ def train_together(settings: Settings, request: TrainingRequest, *, num_processe
 
 def _torchrun(num_processes: int, *, logs: Path) -> list[str]:
     return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
-        "--max-restarts", str(MAX_RESTARTS), "--monitor-interval", "0.5", "--tee", "3", "--log-dir", str(logs),
-        "-m", "luna_pipeline.cli",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(num_processes),
+        "--max-restarts",
+        str(MAX_RESTARTS),
+        "--monitor-interval",
+        "0.5",
+        "--tee",
+        "3",
+        "--log-dir",
+        str(logs),
+        "-m",
+        "luna_pipeline.cli",
+    ]
 
 
 def _arguments(request: TrainingRequest, folder: Path) -> list[str]:
@@ -72,11 +85,13 @@ def _arguments(request: TrainingRequest, folder: Path) -> list[str]:
         "--profile": request.options.is_profiled,
     }
     return [
-        command, request.config.version, *source,
+        command,
+        request.config.version,
+        *source,
         *(f"--handler={name}" for name in request.options.handlers),
         *(f"{name}={value}" for name, value in options.items() if value is not None),
         *(name for name, is_set in flags.items() if is_set),
-    ]  # fmt: skip
+    ]
 
 
 def _environment(settings: Settings, num_processes: int) -> dict[str, str]:
@@ -144,9 +159,13 @@ def _result(settings: Settings, written: dict[str, Any]) -> TrainedClassifier:
 
     path = settings.checkpoints_dir / written["name"] / written["version"] / "best.pt"
     return TrainedClassifier(
-        checkpoint=load_checkpoint(path), path=path, version=written["version"],
+        checkpoint=load_checkpoint(path),
+        path=path,
+        version=written["version"],
         history=pd.DataFrame(written["history"]),
         tensorboard_dir=settings.local_home / "tensorboard" / written["name"] / written["version"],
-        seconds=written["seconds"], index_digest=written["index_digest"], model_uri=written["model_uri"],
+        seconds=written["seconds"],
+        index_digest=written["index_digest"],
+        model_uri=written["model_uri"],
         mlflow_run_id=written["mlflow_run_id"],
-    )  # fmt: skip
+    )

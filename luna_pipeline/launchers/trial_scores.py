@@ -113,9 +113,13 @@ class TrialReporter:
         auc, loss = self._metrics["auc"], self._metrics["loss"]
         cpm = math.nan if self.scoring is None else self.scoring(message)
         reached = EpochScore(
-            epoch=message.epoch, score=auc if self.scoring is None else cpm, auc=auc, cpm=cpm, loss=loss,
+            epoch=message.epoch,
+            score=auc if self.scoring is None else cpm,
+            auc=auc,
+            cpm=cpm,
+            loss=loss,
             seconds=self.clock() - self._began,
-        )  # fmt: skip
+        )
         self.progress = self.progress.with_epoch(reached)
         self.records.keep(self.progress)
 

@@ -95,10 +95,12 @@ class TrialTask:
         config = self.study.config_of(variant)
         reporter.scoring = self._scoring(index, config.use_annotations)
         launcher = LunaClassificationLauncher(
-            self.place.folder, local_home=self.place.local_folder, tracking_uri=self.settings.mlflow_tracking_uri,
+            self.place.folder,
+            local_home=self.place.local_folder,
+            tracking_uri=self.settings.mlflow_tracking_uri,
             open_mlflow_run=self._open_mlflow_run(variant) if self.mlflow_run_id else None,
             options=RunOptions(show_progress=False, listeners=[reporter.handlers()], registers_model=False),
-        )  # fmt: skip
+        )
         unfinished = _unfinished(launcher.checkpoints, config.name, variant.version)
         launcher.fit(
             config, index=index, store=cutout_store(self.settings), split=self.split, resume=unfinished or False
@@ -120,9 +122,14 @@ class TrialTask:
             tags = {STUDY_TAG: str(self.mlflow_run_id), TRIAL_TAG: str(variant.trial)}
             known = run_id or run_of_trial(uri, tags, artifact_location=location)
             return mlflow_run(
-                uri, experiment=EXPERIMENT, artifact_location=location, run_id=known, system_metrics_seconds=None,
-                run_name=f"{self.place.title} {variant.version}", tags={**tags, PARENT_TAG: str(self.mlflow_run_id)},
-            )  # fmt: skip
+                uri,
+                experiment=EXPERIMENT,
+                artifact_location=location,
+                run_id=known,
+                system_metrics_seconds=None,
+                run_name=f"{self.place.title} {variant.version}",
+                tags={**tags, PARENT_TAG: str(self.mlflow_run_id)},
+            )
 
         return open_run
 

@@ -92,9 +92,12 @@ class FinalTraining:
             prefix: Put before the name: ``tuned``.
         """
         launcher = LunaClassificationLauncher(
-            self.settings.home, local_home=self.settings.local_home, tracking_uri=self.settings.mlflow_tracking_uri,
-            open_mlflow_run=self.open_mlflow_run, options=RunOptions(show_progress=self.report),
-        )  # fmt: skip
+            self.settings.home,
+            local_home=self.settings.local_home,
+            tracking_uri=self.settings.mlflow_tracking_uri,
+            open_mlflow_run=self.open_mlflow_run,
+            options=RunOptions(show_progress=self.report),
+        )
         final = config.with_changes(
             name=f"{prefix}_{config.name}",
             version=fold_version(config.version, self.test_fold),
@@ -104,9 +107,15 @@ class FinalTraining:
         return launcher.fit(final, index=self.index, store=self.store, split=split)
 
     def compare(
-        self, tuned: Checkpoint, untuned: Checkpoint, *, metric: Metric, reference: Reference | None,
-        num_bootstraps: int, seed: int,
-    ) -> TunedComparison:  # fmt: skip
+        self,
+        tuned: Checkpoint,
+        untuned: Checkpoint,
+        *,
+        metric: Metric,
+        reference: Reference | None,
+        num_bootstraps: int,
+        seed: int,
+    ) -> TunedComparison:
         """Compare the winner and the recipe as it is on the test fold, by paired draws of its scans.
 
         Args:
@@ -130,9 +139,13 @@ class FinalTraining:
         else:
             scores, difference = _by_cpm(predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
         return TunedComparison(
-            metric=metric, test_fold=self.test_fold, num_scans=int(test["series_instance_uid"].nunique()),
-            tuned=scores[TUNED], untuned=scores[UNTUNED], difference=difference,
-        )  # fmt: skip
+            metric=metric,
+            test_fold=self.test_fold,
+            num_scans=int(test["series_instance_uid"].nunique()),
+            tuned=scores[TUNED],
+            untuned=scores[UNTUNED],
+            difference=difference,
+        )
 
 
 def _by_cpm(
@@ -148,9 +161,7 @@ def _by_auc(predictions: pd.DataFrame, *, num_bootstraps: int, seed: int) -> tup
     for name, rows in predictions.groupby("model"):
         labels, values = rows["class"].to_numpy(dtype=np.int64), rows["probability"].to_numpy(dtype=np.float64)
         scores[str(name)] = binary_metrics(labels, values)["auc"]
-        of_name = ranking_draws(
-            labels, values, rows["series_instance_uid"], num_bootstraps=num_bootstraps, seed=seed
-        )  # fmt: skip
+        of_name = ranking_draws(labels, values, rows["series_instance_uid"], num_bootstraps=num_bootstraps, seed=seed)
         draws[str(name)] = of_name["auc"]
     difference = scores[TUNED] - scores[UNTUNED]
     return scores, PairedDifference.of_draws(difference, draws[TUNED], draws[UNTUNED])

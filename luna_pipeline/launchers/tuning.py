@@ -119,18 +119,26 @@ def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParamete
     references = {fold: _reference(settings, request.study, fold) for fold in (split.test_fold, split.validation_fold)}
     base = request.study.base
     note = StudyNote(
-        digest=request.study.digest, index_digest=index_fingerprint(index), test_fold=split.test_fold,
-        validation_fold=int(split.validation_fold or 0), study=request.study.to_dict(),
-    )  # fmt: skip
+        digest=request.study.digest,
+        index_digest=index_fingerprint(index),
+        test_fold=split.test_fold,
+        validation_fold=int(split.validation_fold or 0),
+        study=request.study.to_dict(),
+    )
     version = fold_version(base.version, split.test_fold)
     with study_folder(settings, base.name, version, note, resume=request.resume) as place:
         request.report(f"Study {place.title} {'begins' if place.is_new else 'goes on'} ({place.folder})")
         with study_run(settings, place, uses_mlflow=request.uses_mlflow, tags=request.tags) as mlflow:
             task = TrialTask(
-                settings=settings, study=request.study, place=place, split=split, index_digest=note.index_digest,
-                reference=references[split.validation_fold], num_threads=request.resources.cpus,
+                settings=settings,
+                study=request.study,
+                place=place,
+                split=split,
+                index_digest=note.index_digest,
+                reference=references[split.validation_fold],
+                num_threads=request.resources.cpus,
                 mlflow_run_id=mlflow.run_id if mlflow else None,
-            )  # fmt: skip
+            )
             _run_trials(request, task)
             tuned = _judged(settings, request, place, index=index, split=split, reference=references[split.test_fold])
             if mlflow is not None:
@@ -174,15 +182,22 @@ def _run_trials(request: TuningRequest, task: TrialTask) -> None:
     if variants is not None and len(records.ended()) == len(variants):
         return
     listener = StudyListener(
-        records=records, num_epochs=request.study.epochs, metric=request.study.metric, say=request.report,
+        records=records,
+        num_epochs=request.study.epochs,
+        metric=request.study.metric,
+        say=request.report,
         num_trials=request.study.num_trials if variants is None else len(variants),
-    )  # fmt: skip
+    )
     with ray_session(address=request.address, has_dashboard=request.has_dashboard) as there:
         request.report(f"Ray has {there.num_cpus:g} CPUs and {there.num_gpus:g} GPUs on {there.num_nodes} nodes")
         run_study(
-            request.study, task.run, folder=task.place.local_folder, listener=listener, there=there,
+            request.study,
+            task.run,
+            folder=task.place.local_folder,
+            listener=listener,
+            there=there,
             resources=request.resources,
-        )  # fmt: skip
+        )
     _end_the_rest(records)
 
 
@@ -194,9 +209,14 @@ def _end_the_rest(records: TrialRecords) -> None:
 
 
 def _judged(
-    settings: Settings, request: TuningRequest, place: StudyFolder,
-    *, index: pd.DataFrame, split: TrainingSplit, reference: Reference | None,
-) -> TunedParameters:  # fmt: skip
+    settings: Settings,
+    request: TuningRequest,
+    place: StudyFolder,
+    *,
+    index: pd.DataFrame,
+    split: TrainingSplit,
+    reference: Reference | None,
+) -> TunedParameters:
     """Make table, pictures and best configuration of the trials; train and judge the winner where that is asked for."""
     study, records = request.study, TrialRecords(place.folder)
     table = study_table(study, records.all_progress(), records.ended())
@@ -211,22 +231,37 @@ def _judged(
     for name, png in pictures.items():
         place.write(name, png)
     tuned = TunedParameters(
-        title=place.title, place=place, table=table, winner=winner, config=config, pictures=pictures, classifier=None,
-        comparison=None, mlflow_run_id=None,
-    )  # fmt: skip
+        title=place.title,
+        place=place,
+        table=table,
+        winner=winner,
+        config=config,
+        pictures=pictures,
+        classifier=None,
+        comparison=None,
+        mlflow_run_id=None,
+    )
     if not request.trains_winner:
         return tuned
     training = FinalTraining(
-        settings=settings, index=index, store=cutout_store(settings), test_fold=split.test_fold, report=request.report,
+        settings=settings,
+        index=index,
+        store=cutout_store(settings),
+        test_fold=split.test_fold,
+        report=request.report,
         open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
-    )  # fmt: skip
+    )
     return _with_winner(tuned, request, training, best_epoch=best_epoch, reference=reference)
 
 
 def _with_winner(
-    tuned: TunedParameters, request: TuningRequest, training: FinalTraining,
-    *, best_epoch: int, reference: Reference | None,
-) -> TunedParameters:  # fmt: skip
+    tuned: TunedParameters,
+    request: TuningRequest,
+    training: FinalTraining,
+    *,
+    best_epoch: int,
+    reference: Reference | None,
+) -> TunedParameters:
     study = request.study
     classifier = training.run(tuned.config, best_epoch=best_epoch, prefix=TUNED)
     if tuned.winner.trial == 0:
@@ -236,8 +271,12 @@ def _with_winner(
         study.base.with_changes(num_epochs=study.epochs), best_epoch=int(as_it_is) or study.epochs, prefix=UNTUNED
     )
     comparison = training.compare(
-        load_checkpoint(classifier.path), load_checkpoint(untuned.path), metric=study.metric, reference=reference,
-        num_bootstraps=request.num_bootstraps, seed=study.seed,
-    )  # fmt: skip
+        load_checkpoint(classifier.path),
+        load_checkpoint(untuned.path),
+        metric=study.metric,
+        reference=reference,
+        num_bootstraps=request.num_bootstraps,
+        seed=study.seed,
+    )
     tuned.place.write("comparison.json", json.dumps(comparison.as_dict(), indent=1).encode())
     return replace(tuned, classifier=classifier, comparison=comparison)

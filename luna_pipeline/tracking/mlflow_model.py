@@ -70,16 +70,21 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
     record = Model()
     if logged_model is not None:
         record = Model(
-            artifact_path=logged_model.artifact_location, run_id=logged_model.source_run_id,
-            model_uuid=logged_model.model_id, model_id=logged_model.model_id,
-        )  # fmt: skip
+            artifact_path=logged_model.artifact_location,
+            run_id=logged_model.source_run_id,
+            model_uuid=logged_model.model_id,
+            model_id=logged_model.model_id,
+        )
     mlflow.pytorch.save_model(
-        probability_module(module), str(folder), mlflow_model=record,
-        signature=mlflow_signature(signature), input_example=_example(signature),
+        probability_module(module),
+        str(folder),
+        mlflow_model=record,
+        signature=mlflow_signature(signature),
+        input_example=_example(signature),
         # Given, because MLflow would otherwise start a second process to find them out.
         pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         serialization_format="pt2",
-    )  # fmt: skip
+    )
     _drop_example(record, folder)
 
 

@@ -133,8 +133,11 @@ class LogUniform:
 
 Domain: TypeAlias = Choices | Integers | Uniform | LogUniform
 KINDS: Mapping[str, type[Domain]] = {
-    "choices": Choices, "integers": Integers, "uniform": Uniform, "log_uniform": LogUniform,
-}  # fmt: skip
+    "choices": Choices,
+    "integers": Integers,
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+}
 
 
 def domain_from_plain(place: str, value: Any) -> Domain:

@@ -56,8 +56,9 @@ class StudyListener:
             # Of the trial that has just reported Ray knows this epoch only after it has told.
             epochs = {
                 variant_of(other.config).trial: (result if other is trial else other.last_result or {}).get(EPOCH, 0)
-                for other in trials if other.status == "RUNNING"
-            }  # fmt: skip
+                for other in trials
+                if other.status == "RUNNING"
+            }
             running = ", ".join(f"trial {running} at epoch {epoch}" for running, epoch in epochs.items())
             self._say_now(f"{self._count()} ended; {running}; {self._best_so_far()}")
 
@@ -72,9 +73,13 @@ class StudyListener:
             state = self._state(int(last.get(EPOCH, 0)), error)
             self.records.end(
                 TrialEnd(
-                    trial=variant.trial, changes=variant.changes, state=state, error=error, num_restarts=num_restarts,
+                    trial=variant.trial,
+                    changes=variant.changes,
+                    state=state,
+                    error=error,
+                    num_restarts=num_restarts,
                 )
-            )  # fmt: skip
+            )
             how = f"failed: {error}" if error else state.replace("_", " ")
             reached = f" with {self.metric} {last[SCORE]:.4f}" if SCORE in last and not error else ""
             self._say_now(f"{self._count()} ended: trial {variant.trial} {how}{reached} ({variant})")

@@ -112,9 +112,11 @@ class TrialRecords:
     def keep(self, progress: TrialProgress) -> None:
         """Write how far a trial is."""
         values = {
-            "trial": progress.variant.trial, "changes": progress.variant.changes, "error": progress.error,
+            "trial": progress.variant.trial,
+            "changes": progress.variant.changes,
+            "error": progress.error,
             "epochs": [asdict(epoch) for epoch in progress.epochs],
-        }  # fmt: skip
+        }
         write_bytes(self._path(progress.variant.trial), json.dumps(values, indent=1).encode())
 
     def end(self, end: TrialEnd) -> None:

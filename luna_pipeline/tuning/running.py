@@ -66,7 +66,7 @@ def _trainable(run_trial: RunTrial) -> Callable[[dict[str, Any]], None]:
 
 def _tuner(
     study: StudyConfig, trainable: Any, folder: Path, records: TrialRecords, *, resources: TrialResources, at_once: int
-) -> "tune.Tuner":  # fmt: skip
+) -> "tune.Tuner":
     folder.mkdir(parents=True, exist_ok=True)
     notes = str(folder / RAY_FOLDER)
     if tune.Tuner.can_restore(notes):
@@ -78,16 +78,24 @@ def _tuner(
         trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
-            search_alg=searcher, scheduler=scheduler_of(study), num_samples=num_samples,
-            max_concurrent_trials=at_once, time_budget_s=study.total_seconds, reuse_actors=True,
-            trial_name_creator=_name, trial_dirname_creator=_name,
+            search_alg=searcher,
+            scheduler=scheduler_of(study),
+            num_samples=num_samples,
+            max_concurrent_trials=at_once,
+            time_budget_s=study.total_seconds,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name=RAY_FOLDER, storage_path=str(folder), verbose=0, callbacks=[HandOn()],
+            name=RAY_FOLDER,
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[HandOn()],
             stop=EpochBudget(study.total_epochs) if study.total_epochs else None,
             failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
         ),
-    )  # fmt: skip
+    )
 
 
 def _name(trial: Any) -> str:

@@ -40,9 +40,13 @@ def scheduler_of(study: StudyConfig) -> TrialScheduler:
     if study.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return AsyncHyperBandScheduler(
-        time_attr=EPOCH, metric=SCORE, mode="max", max_t=study.epochs, reduction_factor=study.reduction_factor,
+        time_attr=EPOCH,
+        metric=SCORE,
+        mode="max",
+        max_t=study.epochs,
+        reduction_factor=study.reduction_factor,
         grace_period=min(study.grace_epochs, study.epochs),
-    )  # fmt: skip
+    )
 
 
 def plain_variant(variant: Variant) -> dict[str, Any]:
@@ -88,8 +92,10 @@ class PromisingSearch(OptunaSearch):
         self._asked_nobody: str | None = None
         super().__init__(
             {place: distribution_of(domain) for place, domain in self._domains.items()},
-            metric=SCORE, mode="max", seed=seed,
-        )  # fmt: skip
+            metric=SCORE,
+            mode="max",
+            seed=seed,
+        )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return what to try next."""

@@ -128,37 +128,43 @@ def read_space(name_or_file: str) -> SearchSpace:
 
 def learning() -> SearchSpace:
     """How weights follow their gradients: what matters first."""
-    return SearchSpace({
-        "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
-        "optimizer.weight_decay": LogUniform(1e-6, 1e-1),
-        "optimizer.name": Choices(("adamw", "sgd")),
-        "scheduler.gamma": Uniform(0.5, 1.0),
-        "batch_size": Choices((8, 16, 32, 64)),
-    })  # fmt: skip
+    return SearchSpace(
+        {
+            "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
+            "optimizer.weight_decay": LogUniform(1e-6, 1e-1),
+            "optimizer.name": Choices(("adamw", "sgd")),
+            "scheduler.gamma": Uniform(0.5, 1.0),
+            "batch_size": Choices((8, 16, 32, 64)),
+        }
+    )
 
 
 def network() -> SearchSpace:
     """Which network, how deep and wide, with how much dropout, and by which loss."""
-    return SearchSpace({
-        "network.name": Choices(("luna", "densenet", "se_resnet", "convnext")),
-        "network.n_blocks": Integers(3, 4),
-        "network.conv_channels": Choices((4, 8, 16)),
-        "network.dropout_rate": Uniform(0.0, 0.5),
-        "loss.name": Choices(("cross_entropy", "focal")),
-    })  # fmt: skip
+    return SearchSpace(
+        {
+            "network.name": Choices(("luna", "densenet", "se_resnet", "convnext")),
+            "network.n_blocks": Integers(3, 4),
+            "network.conv_channels": Choices((4, 8, 16)),
+            "network.dropout_rate": Uniform(0.0, 0.5),
+            "loss.name": Choices(("cross_entropy", "focal")),
+        }
+    )
 
 
 def augmentation() -> SearchSpace:
     """How much a training cutout may be changed."""
-    return SearchSpace({
-        "augmentation.offset.probability": Uniform(0.0, 1.0),
-        "augmentation.offset.share": Uniform(0.0, 0.2),
-        "augmentation.scale.probability": Uniform(0.0, 1.0),
-        "augmentation.scale.share": Uniform(0.0, 0.3),
-        "augmentation.rotate.probability": Uniform(0.0, 1.0),
-        "augmentation.noise.probability": Uniform(0.0, 1.0),
-        "augmentation.noise.std_hu": Uniform(0.0, 50.0),
-    })  # fmt: skip
+    return SearchSpace(
+        {
+            "augmentation.offset.probability": Uniform(0.0, 1.0),
+            "augmentation.offset.share": Uniform(0.0, 0.2),
+            "augmentation.scale.probability": Uniform(0.0, 1.0),
+            "augmentation.scale.share": Uniform(0.0, 0.3),
+            "augmentation.rotate.probability": Uniform(0.0, 1.0),
+            "augmentation.noise.probability": Uniform(0.0, 1.0),
+            "augmentation.noise.std_hu": Uniform(0.0, 50.0),
+        }
+    )
 
 
 def everything() -> SearchSpace:
@@ -168,10 +174,12 @@ def everything() -> SearchSpace:
 
 def small_grid() -> SearchSpace:
     """Learning rate and its fall, three values each."""
-    return SearchSpace({
-        "optimizer.learning_rate": Choices((3e-4, 1e-3, 3e-3)),
-        "scheduler.gamma": Choices((0.5, 0.7, 0.9)),
-    })  # fmt: skip
+    return SearchSpace(
+        {
+            "optimizer.learning_rate": Choices((3e-4, 1e-3, 3e-3)),
+            "scheduler.gamma": Choices((0.5, 0.7, 0.9)),
+        }
+    )
 
 
 def changes_from_plain(values: Mapping[str, Any]) -> Changes:

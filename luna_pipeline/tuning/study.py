@@ -140,9 +140,14 @@ class StudyConfig:
 
 
 def study_of(
-    base: TrainingConfig, *, space: str | Mapping[str, Any], searcher: str, metric: str | None = None,
-    num_trials: int | None = None, **more: Any,
-) -> StudyConfig:  # fmt: skip
+    base: TrainingConfig,
+    *,
+    space: str | Mapping[str, Any],
+    searcher: str,
+    metric: str | None = None,
+    num_trials: int | None = None,
+    **more: Any,
+) -> StudyConfig:
     """Return a study as a command line or a launchpad asks for it.
 
     Args:

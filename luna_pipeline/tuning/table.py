@@ -13,14 +13,24 @@ from luna_pipeline.tuning.study import StudyConfig, Variant
 
 TIME_COLUMNS = ("seconds",)
 STUDY_COLUMNS = (
-    "trial", "rank", "state", "score", "cpm", "auc", "best_epoch", "num_epochs", "num_restarts", "changes", "error",
+    "trial",
+    "rank",
+    "state",
+    "score",
+    "cpm",
+    "auc",
+    "best_epoch",
+    "num_epochs",
+    "num_restarts",
+    "changes",
+    "error",
     *TIME_COLUMNS,
-)  # fmt: skip
+)
 
 
 def study_table(
     study: StudyConfig, progress: Mapping[int, TrialProgress], ended: Mapping[int, TrialEnd]
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Return a row for each trial that is over, by its number.
 
     Args:

@@ -7,9 +7,13 @@ from benchmarks.scaling_plan import CUTOUT_BYTES, Plan, epochs_of_a_search, main
 
 def test_a_plan_counts_bytes_and_waits_for_what_is_slowest():
     plan = Plan(
-        num_series=3600, raw_bytes=1e9, num_cutouts=0, machine_gb_per_second=1.0, store_gb_per_second=4.0,
+        num_series=3600,
+        raw_bytes=1e9,
+        num_cutouts=0,
+        machine_gb_per_second=1.0,
+        store_gb_per_second=4.0,
         cutouts_per_second=1.0,
-    )  # fmt: skip
+    )
     assert plan.bytes_read == 3.6e12
     assert plan.hours(1) == (1.0, "machine's line")
     assert plan.hours(2) == (0.5, "machine's line")
@@ -19,9 +23,15 @@ def test_a_plan_counts_bytes_and_waits_for_what_is_slowest():
 
 def test_cores_are_the_limit_where_lines_are_fast():
     plan = Plan(
-        num_series=1000, raw_bytes=0.0, num_cutouts=36, cutouts_per_second=10.0, seconds_unpacking=8.0, cores=8,
-        machine_gb_per_second=1e6, store_gb_per_second=1e6,
-    )  # fmt: skip
+        num_series=1000,
+        raw_bytes=0.0,
+        num_cutouts=36,
+        cutouts_per_second=10.0,
+        seconds_unpacking=8.0,
+        cores=8,
+        machine_gb_per_second=1e6,
+        store_gb_per_second=1e6,
+    )
     assert plan.bytes_written == 1000 * 36 * CUTOUT_BYTES
     # 3.6 seconds of cutting and one of unpacking each.
     assert plan.hours(2) == (pytest.approx(4600 / 3600 / 2), "machine's cores")

@@ -228,9 +228,12 @@ def test_dagsters_job_cuts_the_same_files_on_ray(luna, cut_by_both):
 def python(*arguments, settings, home_of_user, check=False):
     # Not the tests' own, in which their Ray's token stands.
     environment = {
-        "LUNA_DATA_DIR": str(settings.data_dir), "LUNA_HOME": str(settings.home), "HOME": str(home_of_user),
-        "LUNA_CACHE": str(settings.cache_dir), "PATH": os.environ["PATH"],
-    }  # fmt: skip
+        "LUNA_DATA_DIR": str(settings.data_dir),
+        "LUNA_HOME": str(settings.home),
+        "HOME": str(home_of_user),
+        "LUNA_CACHE": str(settings.cache_dir),
+        "PATH": os.environ["PATH"],
+    }
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=check)
 

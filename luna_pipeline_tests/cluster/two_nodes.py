@@ -46,8 +46,12 @@ class TwoNodes:
         with self.log.open("ab") as log:
             subprocess.run(
                 self.command("ray", "start", *arguments, *NODE),
-                env={**os.environ, **self.environment}, stdout=log, stderr=log, check=True, timeout=120,
-            )  # fmt: skip
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+                check=True,
+                timeout=120,
+            )
         return [process for process in processes_of(self.host) if process not in before]
 
     def kill_second(self) -> None:
@@ -72,9 +76,12 @@ def two_nodes(root: Path) -> Iterator[TwoNodes]:
     folder = Path(tempfile.mkdtemp(prefix="luna-ray-", dir="/tmp"))
     host = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && exec sleep 3600"])
     environment = {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0", "HOME": str(root),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HOME": str(root),
         "RAY_ADDRESS": HEAD,
-    }  # fmt: skip
+    }
     cluster = TwoNodes(host.pid, {**environment}, root / "nodes.log")
     try:
         wait_for(lambda: network_of(host.pid) != network_of(os.getpid()), limit_seconds=10, what="a network of its own")

@@ -127,8 +127,10 @@ def test_everything_is_well_and_confined(stack: Containers):
         assert stack.container(service)["Config"]["User"] == "1000:1000"
     # Whoever asks from outside finds neither the database nor the store.
     assert {name for name in SERVICES if stack.container(name)["HostConfig"]["PortBindings"]} == {
-        "webserver", "mlflow", "tensorboard",
-    }  # fmt: skip
+        "webserver",
+        "mlflow",
+        "tensorboard",
+    }
 
 
 def test_image_has_no_secret_and_no_root(stack: Containers):
@@ -220,8 +222,11 @@ def test_logs_hold_no_secret(stack: Containers):
     for service in SERVICES:
         said = subprocess.run(
             [os.environ.get("DOCKER", "docker"), "logs", f"luna-test-{service}-1"],
-            capture_output=True, text=True, check=True, env=stack.environment,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            env=stack.environment,
+        )
         assert not any(secret in said.stdout + said.stderr for secret in secrets), service
 
 

@@ -69,8 +69,14 @@ def _write_series(store, uid, fold, first_id, count, shape_irc, ratings) -> pd.D
     store.write(uid, cutouts)
     return pd.DataFrame(
         {
-            "candidate_id": ids, "series_instance_uid": uid, "row": np.arange(count), "class": labels,
-            "is_malignant": is_malignant, "diameter_mm": np.nan,
-            "source": "candidate", "fold": fold, "fingerprint": fingerprint.digest,
+            "candidate_id": ids,
+            "series_instance_uid": uid,
+            "row": np.arange(count),
+            "class": labels,
+            "is_malignant": is_malignant,
+            "diameter_mm": np.nan,
+            "source": "candidate",
+            "fold": fold,
+            "fingerprint": fingerprint.digest,
         }
-    )  # fmt: skip
+    )

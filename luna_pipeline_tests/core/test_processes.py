@@ -32,13 +32,23 @@ def run_together(program: str, world_size: int = 2) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size),
-              "OMP_NUM_THREADS": "1"}  # fmt: skip
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+        "OMP_NUM_THREADS": "1",
+    }
     running = [
-        subprocess.Popen([sys.executable, "-c", program], env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(world_size)
-    ]  # fmt: skip
+    ]
     outputs = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0] * world_size, outputs
     return [output for output, _ in outputs]

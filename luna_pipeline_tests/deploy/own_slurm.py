@@ -110,10 +110,23 @@ def own_slurm() -> Iterator[OwnSlurm]:
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c",
-             START.format(host=host, folder=folder)],
-            env={**os.environ, "PATH": SEARCH}, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [
+                "unshare",
+                "--net",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "bash",
+                "-c",
+                START.format(host=host, folder=folder),
+            ],
+            env={**os.environ, "PATH": SEARCH},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         first = wait_for(lambda: psutil.Process(process.pid).children(), limit_seconds=60, what="The first process")
         slurm = OwnSlurm(first[0].pid, folder)

@@ -27,9 +27,16 @@ def slurm():
 
 def submit(slurm, installed: Path, *arguments: str, options: tuple[str, ...] = ()) -> str:
     line = slurm.run(
-        "sbatch", "--parsable", f"--output={installed}/slurm.out", *options, str(SCRIPT), *arguments,
-        f"--config={installed / 'nodule.json'}", "--batch-size=4", "--checkpoint-seconds=0",
-    )  # fmt: skip
+        "sbatch",
+        "--parsable",
+        f"--output={installed}/slurm.out",
+        *options,
+        str(SCRIPT),
+        *arguments,
+        f"--config={installed / 'nodule.json'}",
+        "--batch-size=4",
+        "--checkpoint-seconds=0",
+    )
     return line.strip()
 
 
@@ -94,9 +101,12 @@ def test_a_job_of_one_test_fold_that_runs_out_of_time_passes_it_on_and_requeues_
 )
 def test_what_is_missing_is_told_before_anything_runs(arguments, home, said):
     result = subprocess.run(
-        ["bash", str(SCRIPT), *arguments], env={**os.environ, "LUNA_HOME": home}, capture_output=True, text=True,
+        ["bash", str(SCRIPT), *arguments],
+        env={**os.environ, "LUNA_HOME": home},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr
 

@@ -92,8 +92,14 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
     home, settings = made.home, made.settings
 
     def open_run(name: str, run_id: str | None):
-        return mlflow_run(settings.mlflow_tracking_uri, experiment="a", system_metrics_seconds=None, run_name=name,
-                          artifact_location=settings.home.parent / "artifacts", run_id=run_id)  # fmt: skip
+        return mlflow_run(
+            settings.mlflow_tracking_uri,
+            experiment="a",
+            system_metrics_seconds=None,
+            run_name=name,
+            artifact_location=settings.home.parent / "artifacts",
+            run_id=run_id,
+        )
 
     launcher = LunaClassificationLauncher(home.path, options=RunOptions(show_progress=False), open_mlflow_run=open_run)
     split = TrainingSplit(test_fold=fold, validation_fold=fold + 1)
@@ -105,15 +111,25 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
     )
     save_checkpoint(trained.path, checkpoint)
     CurrentClassifier(
-        asset=NODULE_CLASSIFIER, test_fold=fold, version=trained.version, sha256=sha256_of(trained.path),
-        path=str(trained.path.relative_to(home.path)), data_fingerprint=checkpoint.data_fingerprint,
-        recipe_digest=recipe_digest(config), index_digest=index_fingerprint(home.index), dagster_run_id="",
+        asset=NODULE_CLASSIFIER,
+        test_fold=fold,
+        version=trained.version,
+        sha256=sha256_of(trained.path),
+        path=str(trained.path.relative_to(home.path)),
+        data_fingerprint=checkpoint.data_fingerprint,
+        recipe_digest=recipe_digest(config),
+        index_digest=index_fingerprint(home.index),
+        dagster_run_id="",
         made_at=now(),
-    ).write(settings)  # fmt: skip
+    ).write(settings)
     predicted = predict_test_fold(
-        index=home.index, candidates=home.candidates, store=home.store, test_fold=fold,
-        classifiers={NODULE_CLASSIFIER: checkpoint}, zero_rule_score=0.4,
-    )  # fmt: skip
+        index=home.index,
+        candidates=home.candidates,
+        store=home.store,
+        test_fold=fold,
+        classifiers={NODULE_CLASSIFIER: checkpoint},
+        zero_rule_score=0.4,
+    )
     made.write_table(f"nodule_predictions/{fold}", predicted.predictions)
     made.write_table(f"nodule_models/{fold}", predicted.models)
 
@@ -122,9 +138,9 @@ def ranked_perfectly(predictions: pd.DataFrame) -> pd.DataFrame:
     """Let the network score every nodule above all else, as a calibrated probability would."""
     is_network = predictions["model"] == NODULE_CLASSIFIER
     sure = predictions["class"].map({1: 0.99, 0: 0.01})
-    return predictions.assign(**{
-        name: predictions[name].where(~is_network, sure) for name in ("probability", "calibrated")
-    })  # fmt: skip
+    return predictions.assign(
+        **{name: predictions[name].where(~is_network, sure) for name in ("probability", "calibrated")}
+    )
 
 
 __all__ = ["Evaluated", "Path", "evaluated", "evaluated_source"]

@@ -98,9 +98,12 @@ def test_from_the_scans_to_the_books_own_figures(settings, real_data, lidc_root)
     store, catalogue = CutoutStore(settings.cutouts_dir), catalogue_series(lidc_root, patient_key=b"test")
     candidates = build_candidates(lidc_root, catalogue).candidates
     service = CtCutoutService(
-        data_root=lidc_root, catalogue=catalogue, candidates=candidates, store=store,
+        data_root=lidc_root,
+        catalogue=catalogue,
+        candidates=candidates,
+        store=store,
         parameters=CuttingParameters(edge_rule="shift"),
-    )  # fmt: skip
+    )
     for uid in catalogue["series_instance_uid"]:
         service.cut_series(uid)
     index = build_cutout_index(candidates, assign_folds(catalogue, data_root=lidc_root), store)

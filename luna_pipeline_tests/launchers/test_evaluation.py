@@ -34,9 +34,13 @@ def settings(home, tmp_path) -> Settings:
 def predict(home, checkpoints, *, test_fold: int = 0, **options) -> FoldPredictions:
     classifiers = {checkpoint.name: checkpoint for checkpoint in checkpoints}
     return predict_test_fold(
-        index=home.index, candidates=home.candidates, store=home.store, test_fold=test_fold,
-        classifiers=classifiers, **options,
-    )  # fmt: skip
+        index=home.index,
+        candidates=home.candidates,
+        store=home.store,
+        test_fold=test_fold,
+        classifiers=classifiers,
+        **options,
+    )
 
 
 def keep(settings: Settings, checkpoint: Checkpoint, version: str) -> None:

@@ -21,9 +21,17 @@ from luna_pipeline.settings import Settings
 
 ASSET = "nodule_classifier"
 OLD = CurrentClassifier(
-    asset=ASSET, test_fold=0, version="0.0.1-fold0", path="p", sha256="s", data_fingerprint="d",
-    recipe_digest="recipe", index_digest="index", dagster_run_id="run", made_at="2026-01-01T00:00:00",
-)  # fmt: skip
+    asset=ASSET,
+    test_fold=0,
+    version="0.0.1-fold0",
+    path="p",
+    sha256="s",
+    data_fingerprint="d",
+    recipe_digest="recipe",
+    index_digest="index",
+    dagster_run_id="run",
+    made_at="2026-01-01T00:00:00",
+)
 NEW = replace(OLD, test_fold=2, version="0.0.1-fold2", made_at="2026-01-02T00:00:00")
 
 

@@ -46,9 +46,13 @@ def test_each_version_has_a_card_in_its_run_and_in_the_registry(evaluated):
     pooled = evaluated.pooled
     froc = official_scores(evaluated.settings, pooled, num_bootstraps=20, seed=0).table
     cards = model_cards(
-        evaluated.settings, pooled, report=binary_report(pooled.predictions, num_bootstraps=20),
-        subgroups=subgroups_of(evaluated.settings, pooled), froc=froc, store=evaluated.home.store,
-    )  # fmt: skip
+        evaluated.settings,
+        pooled,
+        report=binary_report(pooled.predictions, num_bootstraps=20),
+        subgroups=subgroups_of(evaluated.settings, pooled),
+        froc=froc,
+        store=evaluated.home.store,
+    )
     assert tuple(cards.columns) == CARD_COLUMNS
     assert list(cards["version"]) == ["0.0.1-fold0", "0.0.1-fold1"]
     client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
@@ -58,8 +62,14 @@ def test_each_version_has_a_card_in_its_run_and_in_the_registry(evaluated):
         assert registered.description == row.card
     card = cards["card"].iloc[0]
     cpm = froc.set_index("model").loc[NODULE_CLASSIFIER, "cpm"]
-    for words in (f"CPM | {cpm:.3f}", "folds 0, 1 of 4", "| training | folds 2, 3 of 4 | 4 | 20 | 8 |",
-                  "| validation | fold 1 of 4 | 2 | 10 | 4 |", "| test | fold 0 of 4 | 2 | 10 | 4 |",
-                  "No leak found", "Research use only"):  # fmt: skip
+    for words in (
+        f"CPM | {cpm:.3f}",
+        "folds 0, 1 of 4",
+        "| training | folds 2, 3 of 4 | 4 | 20 | 8 |",
+        "| validation | fold 1 of 4 | 2 | 10 | 4 |",
+        "| test | fold 0 of 4 | 2 | 10 | 4 |",
+        "No leak found",
+        "Research use only",
+    ):
         assert words in card, words
     assert not np.isnan(cpm)

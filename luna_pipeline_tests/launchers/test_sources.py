@@ -35,9 +35,10 @@ def launcher(home):
 @pytest.fixture
 def malignancy(small_config):
     return small_config.with_changes(
-        name="malignancy_classifier", dataset="malignant_cutouts",
+        name="malignancy_classifier",
+        dataset="malignant_cutouts",
         ratio=MalignantRatio(malignant=1, benign=1, non_nodule=1),
-    )  # fmt: skip
+    )
 
 
 def head_and_backbone(checkpoint):
@@ -49,11 +50,13 @@ def head_and_backbone(checkpoint):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("classification", "nodule_classifier"), ("Classification", "nodule_classifier"),
-        ("malignant classification", "malignancy_classifier"), ("Malignant_Classification", "malignancy_classifier"),
+        ("classification", "nodule_classifier"),
+        ("Classification", "nodule_classifier"),
+        ("malignant classification", "malignancy_classifier"),
+        ("Malignant_Classification", "malignancy_classifier"),
         ("book_nodule_classifier", "book_nodule_classifier"),
     ],
-)  # fmt: skip
+)
 def test_the_tutorials_names_stand_for_the_classifiers(name, expected):
     assert full_name(name) == expected
 

@@ -23,11 +23,26 @@ ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"
 
 def torchrun(installed, version: str, *, epochs: int) -> list[str]:
     return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3",
-        "--monitor-interval", "0.5", "-m", "luna_pipeline.cli", "train_luna_classification", version,
-        f"--epochs={epochs}", "--batch-size=4", "--checkpoint-seconds=0", f"--config={installed / 'nodule.json'}",
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "3",
+        "--monitor-interval",
+        "0.5",
+        "-m",
+        "luna_pipeline.cli",
+        "train_luna_classification",
+        version,
+        f"--epochs={epochs}",
+        "--batch-size=4",
+        "--checkpoint-seconds=0",
+        f"--config={installed / 'nodule.json'}",
         "--no-resume" if version == "unbroken" else "--workers=0",
-    ]  # fmt: skip
+    ]
 
 
 def ranks(process) -> list[psutil.Process]:
@@ -78,9 +93,11 @@ def test_a_program_gets_what_its_processes_have_trained(installed):
     lines: list[str] = []
     config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
     request = TrainingRequest(
-        config=config.with_changes(num_epochs=2), test_fold=0, validation_fold=1,
+        config=config.with_changes(num_epochs=2),
+        test_fold=0,
+        validation_fold=1,
         options=RunOptions(show_progress=lines.append),
-    )  # fmt: skip
+    )
     trained = train_together(Settings.from_environment(), request, num_processes=2)
     assert trained.version == "0.0.1"
     assert list(trained.history["epoch"]) == [1, 2]

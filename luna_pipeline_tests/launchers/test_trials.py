@@ -34,10 +34,15 @@ def task(searched, small_config) -> TrialTask:
     reference = read_reference(settings.data_dir, pd.read_parquet(settings.tables_dir / "folds.parquet"), of_folds=[1])
     here = home.path / "tuning/a/b"
     return TrialTask(
-        settings=settings, study=study, place=StudyFolder(folder=here, local_folder=here, is_new=True),
-        split=TrainingSplit(test_fold=0, validation_fold=1), reference=reference, num_threads=1, mlflow_run_id=None,
+        settings=settings,
+        study=study,
+        place=StudyFolder(folder=here, local_folder=here, is_new=True),
+        split=TrainingSplit(test_fold=0, validation_fold=1),
+        reference=reference,
+        num_threads=1,
+        mlflow_run_id=None,
         index_digest=index_fingerprint(pd.read_parquet(settings.tables_dir / "cutout_index.parquet")),
-    )  # fmt: skip
+    )
 
 
 def run(task: TrialTask, variant: Variant = FAST, *, until: int | None = None) -> list[dict]:
@@ -195,7 +200,7 @@ def test_what_ray_is_told_is_the_best_so_far_and_nothing_of_a_trial_that_failed(
     for epoch, score in ((1, 0.9), (2, 0.7)):
         reached = reached.with_epoch(
             EpochScore(epoch=epoch, score=score, auc=score, cpm=math.nan, loss=1.0, seconds=1.0)
-        )  # fmt: skip
+        )
     assert reported(reached) == {"epoch": 2, "score": 0.9, "error": ""}
     assert reported(replace(reached, error="broken")) == {"epoch": 2, "score": 0.0, "error": "broken"}
 

@@ -70,9 +70,7 @@ def test_without_a_reference_both_are_compared_by_their_auc_on_the_same_draws(tr
 )
 def test_a_comparison_says_what_it_found(bounds, words):
     difference = PairedDifference(difference=0.05, lower=bounds[0], upper=bounds[1], num_bootstraps=1000)
-    found = TunedComparison(
-        metric="cpm", test_fold=3, num_scans=89, tuned=0.85, untuned=0.8, difference=difference
-    )  # fmt: skip
+    found = TunedComparison(metric="cpm", test_fold=3, num_scans=89, tuned=0.85, untuned=0.8, difference=difference)
     assert str(found).startswith(
         "On fold 3, which neither has seen (89 scans): CPM 0.8500 with the winner, 0.8000 with the recipe as it is; "
         "+0.0500 ["

@@ -114,9 +114,12 @@ def _check_winner(searched, tuned) -> None:
     assert untuned.training_series == checkpoint.training_series
 
     predicted = predict_test_fold(
-        index=home.index, candidates=home.candidates, store=home.store, test_fold=0,
+        index=home.index,
+        candidates=home.candidates,
+        store=home.store,
+        test_fold=0,
         classifiers={"tuned": checkpoint, "untuned": untuned},
-    ).predictions  # fmt: skip
+    ).predictions
     reference = reference_of(settings, [0])
     results = evaluate_models(predicted, reference, num_bootstraps=1000, seed=0)
     found = tuned.comparison
@@ -147,9 +150,14 @@ def test_a_trial_that_raises_is_shown_with_its_error_and_the_others_go_on(search
 def test_asha_stops_what_falls_behind_and_a_budget_of_epochs_ends_all(searched, small_config):
     _, settings = searched
     stopped = replace(
-        study_of_rates(small_config), searcher="random", num_trials=5, scheduler="asha", num_epochs=6,
-        reduction_factor=2, metric="auc",
-    )  # fmt: skip
+        study_of_rates(small_config),
+        searcher="random",
+        num_trials=5,
+        scheduler="asha",
+        num_epochs=6,
+        reduction_factor=2,
+        metric="auc",
+    )
     one_by_one = TrialResources(max_concurrent=1)
     tuned = tune_parameters(settings, request_of(stopped, [], trains_winner=False, resources=one_by_one))
     states = tuned.table.set_index("trial")["state"]
@@ -173,10 +181,14 @@ def test_asha_stops_what_falls_behind_and_a_budget_of_epochs_ends_all(searched, 
 def test_a_budget_of_seconds_ends_a_study(searched, small_config):
     _, settings = searched
     endless = replace(
-        study_of_rates(small_config), searcher="random", num_trials=3, num_epochs=100_000, metric="auc",
+        study_of_rates(small_config),
+        searcher="random",
+        num_trials=3,
+        num_epochs=100_000,
+        metric="auc",
         # Long enough for the first epoch, which waits for torch to load.
         total_seconds=25.0,
-    )  # fmt: skip
+    )
     tuned = tune_parameters(settings, request_of(endless, [], trains_winner=False))
     assert set(tuned.table["state"]) == {"stopped_early"}
     assert 1 <= len(tuned.table) <= 3
@@ -195,9 +207,11 @@ def test_optuna_numbers_its_trials_and_begins_with_the_recipe_as_it_is(searched,
 def test_a_winner_that_is_the_recipe_itself_is_said_to_be(searched, small_config):
     _, settings = searched
     study = replace(
-        study_of_rates(small_config.with_changes({"optimizer.learning_rate": 0.01})), num_epochs=1, metric="auc",
+        study_of_rates(small_config.with_changes({"optimizer.learning_rate": 0.01})),
+        num_epochs=1,
+        metric="auc",
         space=SearchSpace({"optimizer.learning_rate": Choices((1e-8,))}),
-    )  # fmt: skip
+    )
     study = replace(study, base=study.base.with_changes({"optimizer.learning_rate": 0.01}))
     tuned = tune_parameters(settings, request_of(study, []))
     assert tuned.winner.trial == 0

@@ -76,9 +76,12 @@ class Service:
             self.process = subprocess.Popen(
                 # A shell that put the tests into the background would have them ignore Ctrl-C, and all that they start.
                 ["env", "--default-signal=INT,QUIT,TERM", *self.command],
-                env=self.environment, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT,
+                env=self.environment,
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def is_well(self) -> bool:
         """Ask the health check of the compose file; a service without one is well when it has ended with 0."""
@@ -190,7 +193,7 @@ class StackOfProcesses:
             # The store's other parts would take ports of their own choosing.
             service.config["command"] += [
                 f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
-            ] + [f"-s3.port.grpc={free_port()}"]  # fmt: skip
+            ] + [f"-s3.port.grpc={free_port()}"]
         service.start()
 
     def wait(self) -> None:

@@ -29,8 +29,10 @@ def launch(
 ) -> str:
     """Launch a run as the page does, by the queue; return its id."""
     selector: dict = {
-        "repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__", "pipelineName": job,
-    }  # fmt: skip
+        "repositoryLocationName": "luna_pipeline",
+        "repositoryName": "__repository__",
+        "pipelineName": job,
+    }
     if assets:
         selector["assetSelection"] = [{"path": [name]} for name in assets]
     tags = [{"key": "dagster/partition", "value": partition}] if partition else []

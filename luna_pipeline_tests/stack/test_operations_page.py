@@ -59,9 +59,13 @@ def test_command_that_changes_a_password_changes_it(tmp_path: Path):
         own = server.cluster.environment
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(server.cluster.port)}
         subprocess.run(
-            words[4:], env={**own, **place, "PGPASSWORD": own["POSTGRES_PASSWORD"]}, input=b"new\nnew\n", check=True,
-            start_new_session=True, capture_output=True,
-        )  # fmt: skip
+            words[4:],
+            env={**own, **place, "PGPASSWORD": own["POSTGRES_PASSWORD"]},
+            input=b"new\nnew\n",
+            check=True,
+            start_new_session=True,
+            capture_output=True,
+        )
         for password, code in (("new", 0), (own["DAGSTER_POSTGRES_PASSWORD"], 2)):
             asked = ["psql", "--no-password", "--username=dagster", "--dbname=dagster", "--command=SELECT 1"]
             done = subprocess.run(asked, env={**own, **place, "PGPASSWORD": password}, capture_output=True, check=False)

@@ -30,9 +30,13 @@ def epoch_of(num_batches: int):
     yield LogBatchStart(epoch=1, mode=Mode.TRAINING, num_batches=num_batches)
     for index in range(num_batches):
         yield LogBatch(
-            epoch=1, mode=Mode.TRAINING, batch_index=index, num_batches=num_batches,
-            num_samples_seen=4 * (index + 1), loss=0.5,
-        )  # fmt: skip
+            epoch=1,
+            mode=Mode.TRAINING,
+            batch_index=index,
+            num_batches=num_batches,
+            num_samples_seen=4 * (index + 1),
+            loss=0.5,
+        )
     yield LogBatchEnd(epoch=1, mode=Mode.TRAINING, num_batches=num_batches, seconds=1.25, seconds_waiting=0.05)
     yield LogMetrics(
         epoch=1, mode=Mode.TRAINING, num_samples_seen=40, values={"loss": 0.5, "auc": np.nan, "other": 1.0}

@@ -40,9 +40,14 @@ def test_every_zeroth_batch_is_refused():
 @pytest.mark.seed_defect(44)
 def test_batch_values_have_keys_of_their_own():
     message = LogBatch(
-        epoch=1, mode=Mode.TRAINING, batch_index=4, num_batches=9, num_samples_seen=4, loss=0.1,
+        epoch=1,
+        mode=Mode.TRAINING,
+        batch_index=4,
+        num_batches=9,
+        num_samples_seen=4,
+        loss=0.1,
         values={"gradient_norm": 2.5},
-    )  # fmt: skip
+    )
     kept = batch_values(message, every_nth_batch=4)
     assert kept == {"training_batch/gradient_norm": 2.5, "training_batch/loss": 0.1}
     assert batch_values(message, every_nth_batch=3) == {}

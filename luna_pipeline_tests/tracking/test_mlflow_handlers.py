@@ -45,11 +45,22 @@ def small_network() -> nn.Module:
 
 def checkpoint() -> Checkpoint:
     return Checkpoint(
-        name="nodule_classifier", version="0.0.1", config=demo(), model_state=small_network().state_dict(),
-        optimizer_state={}, scheduler_state={}, epoch=2, num_samples_seen=80, best_score=0.9,
-        decision=Decision.at(0.25), rng_state={}, training_series=["a"], validation_series=["b"],
-        training_candidate_ids=torch.tensor([1, 2]), data_fingerprint="f" * 64,
-    )  # fmt: skip
+        name="nodule_classifier",
+        version="0.0.1",
+        config=demo(),
+        model_state=small_network().state_dict(),
+        optimizer_state={},
+        scheduler_state={},
+        epoch=2,
+        num_samples_seen=80,
+        best_score=0.9,
+        decision=Decision.at(0.25),
+        rng_state={},
+        training_series=["a"],
+        validation_series=["b"],
+        training_candidate_ids=torch.tensor([1, 2]),
+        data_fingerprint="f" * 64,
+    )
 
 
 def model_message(module: nn.Module, version: str = "0.0.1") -> LogModel:
@@ -64,9 +75,14 @@ def metrics(step: int, mode: Mode = Mode.VALIDATION, **values: float) -> LogMetr
 
 def batch(index: int, mode: Mode) -> LogBatch:
     return LogBatch(
-        epoch=1, mode=mode, batch_index=index, num_batches=5, num_samples_seen=4 * index, loss=0.5,
+        epoch=1,
+        mode=mode,
+        batch_index=index,
+        num_batches=5,
+        num_samples_seen=4 * index,
+        loss=0.5,
         values={"learning_rate": 0.01},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

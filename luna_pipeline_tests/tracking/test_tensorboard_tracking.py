@@ -20,9 +20,14 @@ def metrics(mode: Mode, step: int, **values: float) -> LogMetrics:
 
 def batch(index: int, mode: Mode = Mode.TRAINING) -> LogBatch:
     return LogBatch(
-        epoch=1, mode=mode, batch_index=index, num_batches=9, num_samples_seen=4 * (index + 1), loss=index / 8,
+        epoch=1,
+        mode=mode,
+        batch_index=index,
+        num_batches=9,
+        num_samples_seen=4 * (index + 1),
+        loss=index / 8,
         values={"gradient_norm": 2.0 * index},
-    )  # fmt: skip
+    )
 
 
 def result(labels: list[int], scores: list[float]) -> LogResult:

@@ -143,7 +143,7 @@ ONE_OF = "What is searched must be one of choices, integers, uniform, log_unifor
         ({"choices": []}, "Choices must hold at least one value, got none. Leave the place out of the search."),
         ({"choices": [4, 8, 4]}, "Choices must hold each value once, got 4 twice. Leave one out."),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_domain_is_refused_in_one_line_that_names_the_place(plain, message):
     with pytest.raises(ValueError, match=r"a\.b") as refusal:
         domain_from_plain("a.b", plain)

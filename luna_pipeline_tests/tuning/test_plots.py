@@ -172,7 +172,7 @@ def test_names_on_the_picture_do_not_touch(figures):
         **SPACE,
         "loss.name": {"choices": ["cross_entropy", "weighted_cross_entropy", "focal"]},
         "network.options": {"choices": [[], [["blocks_per_level", 1], ["b", 2]], [["blocks_per_level", 2], ["b", 2]]]},
-    }  # fmt: skip
+    }
     study, random = made_study(space), np.random.default_rng(0)
     parallel_coordinates_png(
         made_table(study, [(study.space.sample(random), random.normal()) for _ in range(30)]), study
@@ -209,9 +209,14 @@ def test_a_recipe_without_a_value_has_a_gap_there(drawn):
 
 
 def test_a_choice_that_is_not_among_them_stands_above_all(drawn):
-    axes = drawn(made_study({"network.name": {"choices": ["se_resnet", "convnext"]}}), [
-        ({}, 0.5), ({"network.name": "convnext"}, 0.6), ({"network.name": "se_resnet"}, 0.7),
-    ])  # fmt: skip
+    axes = drawn(
+        made_study({"network.name": {"choices": ["se_resnet", "convnext"]}}),
+        [
+            ({}, 0.5),
+            ({"network.name": "convnext"}, 0.6),
+            ({"network.name": "se_resnet"}, 0.7),
+        ],
+    )
     assert marks_of(axes, 0) == pytest.approx({"se_resnet": 0.0, "convnext": 0.5, "luna": 1.0})
 
 

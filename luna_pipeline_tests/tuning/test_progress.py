@@ -79,8 +79,11 @@ def test_there_is_a_line_in_thirty_seconds_and_no_more(listener, clock, lines):
         listener.hear(trial, reached(1 + second // 20, 0.5), [trial])
     # At 0, 30, 60 and 90 seconds.
     assert [line.partition("; ")[2].partition(";")[0] for line in lines] == [
-        "trial 0 at epoch 1", "trial 0 at epoch 2", "trial 0 at epoch 4", "trial 0 at epoch 5",
-    ]  # fmt: skip
+        "trial 0 at epoch 1",
+        "trial 0 at epoch 2",
+        "trial 0 at epoch 4",
+        "trial 0 at epoch 5",
+    ]
 
 
 def test_an_end_is_said_at_once_and_begins_the_thirty_seconds_anew(listener, clock, lines):

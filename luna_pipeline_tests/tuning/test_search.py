@@ -25,12 +25,14 @@ from luna_pipeline.tuning.space import SearchSpace
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline_tests.tuning.made_studies import made_study
 
-SPACE = SearchSpace({
-    "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
-    "network.dropout_rate": Uniform(0.0, 0.5),
-    "optimizer.betas": Choices(((0.9, 0.999), (0.8, 0.9))),
-    "network.n_blocks": Integers(3, 4),
-})  # fmt: skip
+SPACE = SearchSpace(
+    {
+        "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
+        "network.dropout_rate": Uniform(0.0, 0.5),
+        "optimizer.betas": Choices(((0.9, 0.999), (0.8, 0.9))),
+        "network.n_blocks": Integers(3, 4),
+    }
+)
 CORNER = SearchSpace({"network.dropout_rate": Uniform(0.0, 0.5), "augmentation.noise.std_hu": Uniform(0.0, 50.0)})
 
 
@@ -208,8 +210,11 @@ def test_asha_lets_the_better_part_go_on_and_ends_all_at_the_last_epoch():
     scheduler = asha(num_epochs=9, reduction_factor=2)
     # Of two the lower half is stopped: what lies below the median of those before.
     assert told(scheduler, {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.7}, 1) == {
-        "a": "CONTINUE", "b": "STOP", "c": "CONTINUE", "d": "STOP",
-    }  # fmt: skip
+        "a": "CONTINUE",
+        "b": "STOP",
+        "c": "CONTINUE",
+        "d": "STOP",
+    }
     assert told(scheduler, {"a": 0.9}, 8) == {"a": "CONTINUE"}
     assert told(scheduler, {"a": 0.9, "c": 0.9}, 9) == {"a": "STOP", "c": "STOP"}
 

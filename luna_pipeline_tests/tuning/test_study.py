@@ -111,7 +111,7 @@ def test_combinations_that_are_not_allowed_are_refused_before_anything_starts():
         ({"space": SearchSpace.from_dict({"optimizer.lr": {"choices": [1]}})}, "one of the configuration's values"),
         ({"space": SearchSpace.from_dict({"seed": {"integers": [-1, 3]}})}, r"got -1.*\(search space, seed\)"),
     ],
-)  # fmt: skip
+)
 def test_a_study_that_is_not_allowed_is_refused_in_one_line(values, message):
     study = made_study()
     with pytest.raises(ValueError, match=message) as refusal:

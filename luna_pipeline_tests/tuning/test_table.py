@@ -48,31 +48,65 @@ def test_the_columns_are_those_of_all_studies_and_then_the_places(table):
         (
             0,
             {
-                "trial": 0, "rank": 1, "state": "finished", "score": 0.7, "cpm": 0.7, "auc": 0.71, "best_epoch": 2,
-                "num_epochs": 3, "num_restarts": 0, "changes": "{}", "error": "", "seconds": 7.5,
-                "optimizer.learning_rate": 0.001, "optimizer.name": "adamw", "optimizer.betas": "(0.9, 0.999)",
+                "trial": 0,
+                "rank": 1,
+                "state": "finished",
+                "score": 0.7,
+                "cpm": 0.7,
+                "auc": 0.71,
+                "best_epoch": 2,
+                "num_epochs": 3,
+                "num_restarts": 0,
+                "changes": "{}",
+                "error": "",
+                "seconds": 7.5,
+                "optimizer.learning_rate": 0.001,
+                "optimizer.name": "adamw",
+                "optimizer.betas": "(0.9, 0.999)",
             },
         ),
         (
             1,
             {
-                "trial": 1, "rank": 2, "state": "stopped_early", "score": 0.4, "cpm": 0.4, "auc": 0.41,
-                "best_epoch": 1, "num_epochs": 1, "num_restarts": 2, "error": "", "seconds": 2.0,
+                "trial": 1,
+                "rank": 2,
+                "state": "stopped_early",
+                "score": 0.4,
+                "cpm": 0.4,
+                "auc": 0.41,
+                "best_epoch": 1,
+                "num_epochs": 1,
+                "num_restarts": 2,
+                "error": "",
+                "seconds": 2.0,
                 "changes": '{"optimizer.learning_rate": 0.002, "optimizer.name": "sgd", "optimizer.betas": [0.8, 0.9]}',
-                "optimizer.learning_rate": 0.002, "optimizer.name": "sgd", "optimizer.betas": "(0.8, 0.9)",
+                "optimizer.learning_rate": 0.002,
+                "optimizer.name": "sgd",
+                "optimizer.betas": "(0.8, 0.9)",
             },
         ),
         (
             2,
             {
-                "trial": 2, "rank": None, "state": "failed", "score": None, "cpm": None, "auc": None,
-                "best_epoch": 0, "num_epochs": 1, "num_restarts": 0, "error": "ValueError: no", "seconds": 5.0,
+                "trial": 2,
+                "rank": None,
+                "state": "failed",
+                "score": None,
+                "cpm": None,
+                "auc": None,
+                "best_epoch": 0,
+                "num_epochs": 1,
+                "num_restarts": 0,
+                "error": "ValueError: no",
+                "seconds": 5.0,
                 "changes": json.dumps(THIRD),
-                "optimizer.learning_rate": 0.004, "optimizer.name": "adamw", "optimizer.betas": "(0.9, 0.999)",
+                "optimizer.learning_rate": 0.004,
+                "optimizer.name": "adamw",
+                "optimizer.betas": "(0.9, 0.999)",
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_a_row_says_what_became_of_a_trial(table, trial, row):
     assert len(table) == 3
     found = table.loc[trial].to_dict()
@@ -118,8 +152,10 @@ def test_what_was_tried_is_the_recipes_where_a_trial_changed_nothing():
     study = made_study(SPACE, base=demo().with_changes({"optimizer.learning_rate": 0.005}))
     changes = '{"optimizer.name": "sgd", "optimizer.betas": [0.8, 0.9]}'
     assert tried_values(study, changes) == {
-        "optimizer.learning_rate": 0.005, "optimizer.name": "sgd", "optimizer.betas": (0.8, 0.9),
-    }  # fmt: skip
+        "optimizer.learning_rate": 0.005,
+        "optimizer.name": "sgd",
+        "optimizer.betas": (0.8, 0.9),
+    }
 
 
 def test_the_winner_is_the_first_rank_with_its_best_epoch(table):

@@ -21,18 +21,43 @@ if TYPE_CHECKING:
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _KEYWORDS = (
-    "ImageType", "SOPClassUID", "Modality", "Manufacturer", "PatientID", "SeriesInstanceUID", "ImagePositionPatient",
-    "ImageOrientationPatient", "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
-    _SHARED, _PER_FRAME,
-)  # fmt: skip
+    "ImageType",
+    "SOPClassUID",
+    "Modality",
+    "Manufacturer",
+    "PatientID",
+    "SeriesInstanceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    _SHARED,
+    _PER_FRAME,
+)
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PIXEL_GROUP, _UNDEFINED_LENGTH = 0x7FE0, 0xFFFFFFFF
 # What pydicom raises on bytes that only look like DICOM.
 _MALFORMED = (
-    ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError, EOFError, OSError, struct.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    struct.error,
     zlib.error,
-)  # fmt: skip
+)
 
 
 class PixelStorage(NamedTuple):

@@ -14,9 +14,21 @@ from luna_pipeline.core.ct.unpacking import unpacked_length
 _PACKED = {"gzip", "gz"}
 # Bytes a voxel by the type's name, where "signed", "unsigned", a second "int" and "_t" are left out.
 _TYPE_BYTES = {
-    "short": 2, "ushort": 2, "int16": 2, "uint16": 2, "int": 4, "uint": 4, "int32": 4, "uint32": 4, "float": 4,
-    "longlong": 8, "ulonglong": 8, "int64": 8, "uint64": 8, "double": 8,
-}  # fmt: skip
+    "short": 2,
+    "ushort": 2,
+    "int16": 2,
+    "uint16": 2,
+    "int": 4,
+    "uint": 4,
+    "int32": 4,
+    "uint32": 4,
+    "float": 4,
+    "longlong": 8,
+    "ulonglong": 8,
+    "int64": 8,
+    "uint64": 8,
+    "double": 8,
+}
 _MAX_HEADER_BYTES = 1 << 16
 
 

@@ -57,9 +57,19 @@ def local_header(member: Member) -> bytes:
     num_extra = member.offset - member.start - _LOCAL_HEADER_BYTES - len(member.name)
     num_zeros = num_extra - _ZIP64_EXTRA_BYTES - 6
     fixed = struct.pack(
-        "<4s5H3I2H", b"PK\x03\x04", _VERSION_WITH_ZIP64, 0, 0, 0, _DATE, member.crc, _IN_EXTRA, _IN_EXTRA,
-        len(member.name), num_extra,
-    )  # fmt: skip
+        "<4s5H3I2H",
+        b"PK\x03\x04",
+        _VERSION_WITH_ZIP64,
+        0,
+        0,
+        0,
+        _DATE,
+        member.crc,
+        _IN_EXTRA,
+        _IN_EXTRA,
+        len(member.name),
+        num_extra,
+    )
     zip64 = struct.pack("<2H2Q", 1, 16, member.num_bytes, member.num_bytes)
     padding = struct.pack("<3H", _PADDING_TAG, 2 + num_zeros, ALIGNMENT) + bytes(num_zeros)
     return fixed + member.name.encode() + zip64 + padding
@@ -70,9 +80,18 @@ def central_directory(members: Sequence[Member]) -> bytes:
     directory = b"".join(map(_directory_entry, members))
     start = members[-1].end
     end64 = struct.pack(
-        "<4sQ2H2I4Q", b"PK\x06\x06", 44, _VERSION_WITH_ZIP64, _VERSION_WITH_ZIP64, 0, 0, len(members), len(members),
-        len(directory), start,
-    )  # fmt: skip
+        "<4sQ2H2I4Q",
+        b"PK\x06\x06",
+        44,
+        _VERSION_WITH_ZIP64,
+        _VERSION_WITH_ZIP64,
+        0,
+        0,
+        len(members),
+        len(members),
+        len(directory),
+        start,
+    )
     locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, start + len(directory), 1)
     end = struct.pack(
         "<4s4H2IH", b"PK\x05\x06", 0, 0, len(members), len(members), len(directory), min(start, _IN_EXTRA), 0
@@ -84,7 +103,23 @@ def _directory_entry(member: Member) -> bytes:
     extra = struct.pack("<2H3Q", 1, 24, member.num_bytes, member.num_bytes, member.start)
     made_by_unix = (3 << 8) | _VERSION_WITH_ZIP64
     fixed = struct.pack(
-        "<4s6H3I5H2I", b"PK\x01\x02", made_by_unix, _VERSION_WITH_ZIP64, 0, 0, 0, _DATE, member.crc, _IN_EXTRA,
-        _IN_EXTRA, len(member.name), len(extra), 0, 0, 0, _UNIX_FILE, _IN_EXTRA,
-    )  # fmt: skip
+        "<4s6H3I5H2I",
+        b"PK\x01\x02",
+        made_by_unix,
+        _VERSION_WITH_ZIP64,
+        0,
+        0,
+        0,
+        _DATE,
+        member.crc,
+        _IN_EXTRA,
+        _IN_EXTRA,
+        len(member.name),
+        len(extra),
+        0,
+        0,
+        0,
+        _UNIX_FILE,
+        _IN_EXTRA,
+    )
     return fixed + member.name.encode() + extra

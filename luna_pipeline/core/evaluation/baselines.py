@@ -101,8 +101,9 @@ def _lost_auc(
 
 
 def _middle_density(ct_chunks: Chunks, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    middles = tuple(slice(size // 2 - MIDDLE_SIZE // 2, size // 2 + MIDDLE_SIZE // 2 + 1)
-                    for size in ct_chunks.shape[1:])  # fmt: skip
+    middles = tuple(
+        slice(size // 2 - MIDDLE_SIZE // 2, size // 2 + MIDDLE_SIZE // 2 + 1) for size in ct_chunks.shape[1:]
+    )
     lowest_hu, highest_hu = HU_WINDOW
     mean_hu = np.array([ct_chunks[row][middles].mean(dtype=np.float64) for row in rows])
     density: NDArray[np.float64] = np.clip((mean_hu - lowest_hu) / (highest_hu - lowest_hu), 0.0, 1.0)

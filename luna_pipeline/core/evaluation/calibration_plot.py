@@ -69,9 +69,14 @@ def _draw_model(diagram: "Axes", histogram: "Axes", model: object, rows: pd.Data
 
 
 def _draw_reliability(
-    axes: "Axes", labels: NDArray[np.int64], scores: NDArray[np.float64], *, label: str, look: dict[str, Any],
+    axes: "Axes",
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    *,
+    label: str,
+    look: dict[str, Any],
     marker: str,
-) -> None:  # fmt: skip
+) -> None:
     table = reliability_table(labels, scores)
     axes.plot(
         table["mean_score"],
@@ -101,5 +106,8 @@ def _finish(diagram: "Axes", histogram: "Axes", *, title: str) -> None:
     # Below both: in the diagram there is no corner that no curve may cross.
     histogram.legend(
         *diagram.get_legend_handles_labels(),
-        fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.6),
-    )  # fmt: skip
+        fontsize=SMALL,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.6),
+    )

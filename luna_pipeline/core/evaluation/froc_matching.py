@@ -129,12 +129,15 @@ def match_marks(
     is_missed = np.append(num_hits == 0, np.zeros(len(wrong), dtype=np.bool_))
     repeated = np.repeat(np.arange(len(scan)), times[scan])
     return FrocSamples(
-        probability=probability[repeated], is_nodule=is_nodule[repeated], is_missed=is_missed[repeated],
-        scans=scan[repeated], listed=listed,
+        probability=probability[repeated],
+        is_nodule=is_nodule[repeated],
+        is_missed=is_missed[repeated],
+        scans=scan[repeated],
+        listed=listed,
         num_marks=int(times[marks["scan"]].sum()),
         num_ignored=int(times[marks["scan"].to_numpy()[is_ignored]].sum()),
         num_doubles=int((np.maximum(num_hits - 1, 0) * times[nodules["scan"]]).sum()),
-    )  # fmt: skip
+    )
 
 
 def _of_scans(table: pd.DataFrame, uids: pd.Index) -> pd.DataFrame:
@@ -190,9 +193,12 @@ def _hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
 def _nearest_hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
     """Let each mark hit the nearest finding alone."""
     nearest = nearest_in_series(
-        marks["series_instance_uid"], marks[POINT], center_series=findings["series_instance_uid"],
-        centers_xyz=findings[POINT], radii_mm=_radii_mm(findings),
-    )  # fmt: skip
+        marks["series_instance_uid"],
+        marks[POINT],
+        center_series=findings["series_instance_uid"],
+        centers_xyz=findings[POINT],
+        radii_mm=_radii_mm(findings),
+    )
     hitting = np.flatnonzero(nearest >= 0)
     return _Hits(nearest[hitting], hitting)
 

@@ -58,9 +58,14 @@ def _draw(axes: "Axes", result: FrocResult, *, place: int, label: str) -> None:
         return
     if result.band is not None and place < MAX_BANDS:
         axes.fill_between(
-            GRID, result.band.lower, result.band.upper, color=look["color"], alpha=0.18, linewidth=0,
+            GRID,
+            result.band.lower,
+            result.band.upper,
+            color=look["color"],
+            alpha=0.18,
+            linewidth=0,
             label="95 % of the draws of scans",
-        )  # fmt: skip
+        )
     axes.plot(GRID, sensitivity_at(GRID, curve), linewidth=1.8, clip_on=False, **look)
     marker: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "markersize": 5}
     axes.plot(OPERATING_POINTS, curve.sens_at_points, clip_on=False, **{**look, **marker, "linestyle": ""})

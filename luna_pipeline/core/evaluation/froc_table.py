@@ -11,11 +11,21 @@ from luna_pipeline.core.evaluation.reference import Reference
 
 SENSITIVITY_COLUMNS = tuple(f"sensitivity_at_{rate:g}" for rate in OPERATING_POINTS)
 FROC_COLUMNS = (
-    "model", "folds", "num_scans", "num_nodules", "num_found", "num_false_positives", "num_ignored", "num_doubles",
-    "cpm", "cpm_lower", "cpm_upper", *SENSITIVITY_COLUMNS,
+    "model",
+    "folds",
+    "num_scans",
+    "num_nodules",
+    "num_found",
+    "num_false_positives",
+    "num_ignored",
+    "num_doubles",
+    "cpm",
+    "cpm_lower",
+    "cpm_upper",
+    *SENSITIVITY_COLUMNS,
     *(f"{name}_{bound}" for name in SENSITIVITY_COLUMNS for bound in ("lower", "upper")),
     "cpm_draws",
-)  # fmt: skip
+)
 
 
 def evaluate_models(
@@ -88,9 +98,11 @@ def _row(result: FrocResult) -> dict[str, object]:
         "num_false_positives": counts["false_positives"],
         "num_ignored": counts["ignored_on_excluded"],
         "num_doubles": counts["ignored_double_detections"],
-        "cpm": curve.cpm, "cpm_lower": cpm_lower, "cpm_upper": cpm_upper,
+        "cpm": curve.cpm,
+        "cpm_lower": cpm_lower,
+        "cpm_upper": cpm_upper,
         **dict(zip(SENSITIVITY_COLUMNS, curve.sens_at_points.tolist(), strict=True)),
         **{f"{name}_lower": float(value) for name, value in zip(SENSITIVITY_COLUMNS, lower, strict=True)},
         **{f"{name}_upper": float(value) for name, value in zip(SENSITIVITY_COLUMNS, upper, strict=True)},
         "cpm_draws": [] if band is None else band.cpm.tolist(),
-    }  # fmt: skip
+    }

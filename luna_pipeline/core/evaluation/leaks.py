@@ -112,9 +112,11 @@ def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> Leak
     everything = seen.series | set(fold_of)
     num_unknown = len(everything - set(known["series_instance_uid"]))
     return LeakReport(
-        lines=tuple(lines), num_unknown_patients=num_unknown, num_series=len(everything),
+        lines=tuple(lines),
+        num_unknown_patients=num_unknown,
+        num_series=len(everything),
         is_origin_known=seen.is_origin_known,
-    )  # fmt: skip
+    )
 
 
 def _line(seen: SeenData, kind: str, number: int, first: str) -> str:

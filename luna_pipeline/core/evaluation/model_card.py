@@ -154,9 +154,15 @@ class ModelCard:
     def _data(self) -> list[str]:
         kind = "Synthetic chest CTs (a phantom)" if self.is_synthetic else "Chest CTs"
         rows = [
-            (part.name, folds_in_words(part.folds, self.num_folds), part.num_series, part.num_candidates,
-             part.num_nodules) for part in self.parts
-        ]  # fmt: skip
+            (
+                part.name,
+                folds_in_words(part.folds, self.num_folds),
+                part.num_series,
+                part.num_candidates,
+                part.num_nodules,
+            )
+            for part in self.parts
+        ]
         head = ("part", "folds", "series", "candidates", "nodules")
         return [f"{kind}. Leaks into the test part: {self.leaks}", "", *_table(head, rows)]
 

@@ -31,19 +31,23 @@ class FrocResult:
     def to_dict(self) -> dict[str, Any]:
         """Return ``counts``, ``sens_at_points``, ``cpm``, ``froc`` and ``bootstrap`` for JSON; None is undefined."""
         curve = self.curve
-        values: dict[str, Any] = _plain({
-            "operating_points": OPERATING_POINTS,
-            "n_scans": self.samples.num_scans,
-            "counts": self.samples.counts,
-            "sens_at_points": curve.sens_at_points,
-            "cpm": curve.cpm,
-            "froc": {
-                "fps_per_scan": curve.fps_per_scan, "sensitivity": curve.sensitivity, "threshold": curve.threshold,
-            },
-            "bootstrap": None if self.band is None else _band_to_dict(self.band),
-            "is_corrected": self.ranked.is_corrected,
-            "intended_use": "research use only",
-        })  # fmt: skip
+        values: dict[str, Any] = _plain(
+            {
+                "operating_points": OPERATING_POINTS,
+                "n_scans": self.samples.num_scans,
+                "counts": self.samples.counts,
+                "sens_at_points": curve.sens_at_points,
+                "cpm": curve.cpm,
+                "froc": {
+                    "fps_per_scan": curve.fps_per_scan,
+                    "sensitivity": curve.sensitivity,
+                    "threshold": curve.threshold,
+                },
+                "bootstrap": None if self.band is None else _band_to_dict(self.band),
+                "is_corrected": self.ranked.is_corrected,
+                "intended_use": "research use only",
+            }
+        )
         return values
 
 
@@ -63,9 +67,11 @@ def evaluate_froc(
     """
     samples = match_marks(tables.marks, tables.nodules, tables.excluded, tables.scans, is_corrected=is_corrected)
     ranked = RankedFroc.of(samples, is_corrected=is_corrected)
-    curve = ranked.curve() if is_corrected else froc_curve(
-        samples.probability, samples.is_nodule, samples.is_missed, num_scans=samples.num_scans
-    )  # fmt: skip
+    curve = (
+        ranked.curve()
+        if is_corrected
+        else froc_curve(samples.probability, samples.is_nodule, samples.is_missed, num_scans=samples.num_scans)
+    )
     band = froc_band(ranked, num_bootstraps=num_bootstraps, seed=seed) if num_bootstraps else None
     return FrocResult(samples=samples, ranked=ranked, curve=curve, band=band)
 

@@ -71,9 +71,13 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
             if column in history and history[column].notna().any():
                 known = history[history[column].notna()]
                 axes.plot(
-                    known["epoch"], known[column], label=mode, marker="os"[place], markersize=4,
+                    known["epoch"],
+                    known[column],
+                    label=mode,
+                    marker="os"[place],
+                    markersize=4,
                     **look_of(place),
-                )  # fmt: skip
+                )
         _finish(axes, title=title, xlabel="Epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines:
@@ -106,14 +110,14 @@ def _draw_pr(
 
 def _finish_roc(axes: "Axes") -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="chance")
-    _finish(axes, title="ROC", xlabel="False positive rate (1 - specificity)",
-            ylabel="True positive rate (sensitivity)")  # fmt: skip
+    _finish(
+        axes, title="ROC", xlabel="False positive rate (1 - specificity)", ylabel="True positive rate (sensitivity)"
+    )
     _legend_below(axes)
 
 
 def _finish_pr(axes: "Axes", *, share_of_nodules: float) -> None:
-    axes.axhline(share_of_nodules, color=GREY, linewidth=0.8,
-                 label=f"chance: {figure_of(share_of_nodules)}")  # fmt: skip
+    axes.axhline(share_of_nodules, color=GREY, linewidth=0.8, label=f"chance: {figure_of(share_of_nodules)}")
     _finish(axes, title="Precision and recall", xlabel="Recall (sensitivity)", ylabel="Precision")
     _legend_below(axes)
 

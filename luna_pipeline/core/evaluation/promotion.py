@@ -93,12 +93,14 @@ def judge(
         conditions=(
             Condition(name="no_leak", is_met=not leaks, is_blocking=True, finding=" ".join(leaks) or "Nothing seen."),
             Condition(
-                name="calibrated", is_met=is_calibrated, is_blocking=True,
+                name="calibrated",
+                is_met=is_calibrated,
+                is_blocking=True,
                 finding=f"Expected calibration error must be at most {max_ece:g}, and {error}.",
             ),
             better,
         ),
-    )  # fmt: skip
+    )
 
 
 def shared_series(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:

@@ -55,9 +55,9 @@ class SplitResult:
     def joined(cls, parts: Iterable["SplitResult"]) -> "SplitResult":
         """Put the parts of a pass together, in their order."""
         parts = list(parts)
-        return cls(**{
-            entry.name: np.concatenate([getattr(part, entry.name) for part in parts]) for entry in fields(cls)
-        })  # fmt: skip
+        return cls(
+            **{entry.name: np.concatenate([getattr(part, entry.name) for part in parts]) for entry in fields(cls)}
+        )
 
     @property
     def loss(self) -> float:

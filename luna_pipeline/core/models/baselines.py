@@ -62,9 +62,15 @@ def gradient_boosting(seed: int) -> Any:
     would hold single candidates out, whose neighbours of the same CT are trained on.
     """
     return HistGradientBoostingClassifier(
-        learning_rate=0.1, max_iter=100, max_leaf_nodes=15, min_samples_leaf=20, l2_regularization=1.0,
-        class_weight=None, early_stopping=False, random_state=seed,
-    )  # fmt: skip
+        learning_rate=0.1,
+        max_iter=100,
+        max_leaf_nodes=15,
+        min_samples_leaf=20,
+        l2_regularization=1.0,
+        class_weight=None,
+        early_stopping=False,
+        random_state=seed,
+    )
 
 
 class BaselineModel(ABC):

@@ -67,11 +67,22 @@ def _measures(voxels: NDArray[np.intp], box_hu: NDArray[np.int16], around: Surro
     short_mm, middle_mm, long_mm = _axes(relative_mm, around)
     is_in_ball = (relative_mm**2).sum(axis=1) <= (diameter_mm / 2) ** 2
     values_hu = box_hu[voxels].astype(np.float64)
-    return np.array([
-        volume_mm3, diameter_mm, long_mm, short_mm, long_mm / middle_mm, middle_mm / short_mm,
-        is_in_ball.mean(), volume_mm3 / (np.pi / 6 * long_mm * middle_mm * short_mm),
-        np.linalg.norm(centroid_mm), values_hu.mean(), values_hu.std(), around.is_border[voxels].any(),
-    ])  # fmt: skip
+    return np.array(
+        [
+            volume_mm3,
+            diameter_mm,
+            long_mm,
+            short_mm,
+            long_mm / middle_mm,
+            middle_mm / short_mm,
+            is_in_ball.mean(),
+            volume_mm3 / (np.pi / 6 * long_mm * middle_mm * short_mm),
+            np.linalg.norm(centroid_mm),
+            values_hu.mean(),
+            values_hu.std(),
+            around.is_border[voxels].any(),
+        ]
+    )
 
 
 def _axes(relative_mm: NDArray[np.float64], around: Surroundings) -> NDArray[np.float64]:

@@ -237,10 +237,14 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
     ) -> None:
         losses = self._processes.gather(part.losses)
         message = LogBatch(
-            epoch=epoch, mode=mode, batch_index=batch_index, num_batches=num_batches,
-            num_samples_seen=self.num_samples_seen, values=values,
+            epoch=epoch,
+            mode=mode,
+            batch_index=batch_index,
+            num_batches=num_batches,
+            num_samples_seen=self.num_samples_seen,
+            values=values,
             loss=float(sum(each.sum() for each in losses) / sum(map(len, losses))),
-        )  # fmt: skip
+        )
         self._handler.handle_message(message)
 
 

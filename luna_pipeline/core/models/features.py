@@ -214,11 +214,13 @@ def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np
         by_col = values @ col_weights
         by_row = np.einsum("nird,rb->nibd", by_col, row_weights, optimize=True)
         derived = np.einsum("nibd,ia->nabd", by_row, index_weights, optimize=True)
-        hessian = np.array([
-            [derived[:, 2, 0, 0], derived[:, 1, 1, 0], derived[:, 1, 0, 1]],
-            [derived[:, 1, 1, 0], derived[:, 0, 2, 0], derived[:, 0, 1, 1]],
-            [derived[:, 1, 0, 1], derived[:, 0, 1, 1], derived[:, 0, 0, 2]],
-        ]).transpose(2, 0, 1)  # fmt: skip
+        hessian = np.array(
+            [
+                [derived[:, 2, 0, 0], derived[:, 1, 1, 0], derived[:, 1, 0, 1]],
+                [derived[:, 1, 1, 0], derived[:, 0, 2, 0], derived[:, 0, 1, 1]],
+                [derived[:, 1, 0, 1], derived[:, 0, 1, 1], derived[:, 0, 0, 2]],
+            ]
+        ).transpose(2, 0, 1)
         largest = _largest_eigenvalue(hessian)
         found += [-(scale**2) * np.trace(hessian, axis1=1, axis2=2), -(scale**2) * largest]
     return np.stack(found, axis=1)

@@ -31,9 +31,16 @@ def resnet(config: NetworkConfig) -> ScaledNetwork:
     (blocks_per_level,) = config.sizes_from_options(blocks_per_level=1)
     channels = [config.conv_channels * 2**level for level in range(config.n_blocks)]
     features = ResNet(
-        "basic", layers=[blocks_per_level] * config.n_blocks, block_inplanes=channels, n_input_channels=1,
-        conv1_t_size=3, conv1_t_stride=2, no_max_pool=True, feed_forward=False, bias_downsample=False,
-    )  # fmt: skip
+        "basic",
+        layers=[blocks_per_level] * config.n_blocks,
+        block_inplanes=channels,
+        n_input_channels=1,
+        conv1_t_size=3,
+        conv1_t_stride=2,
+        no_max_pool=True,
+        feed_forward=False,
+        bias_downsample=False,
+    )
     return ScaledNetwork(features, channels[-1], dropout_rate=config.dropout_rate)
 
 
@@ -53,9 +60,13 @@ def densenet(config: NetworkConfig) -> ScaledNetwork:
 
     (layers_per_level,) = config.sizes_from_options(layers_per_level=3)
     features = DenseNet(
-        spatial_dims=3, in_channels=1, out_channels=1, init_features=2 * config.conv_channels,
-        growth_rate=config.conv_channels, block_config=[layers_per_level] * config.n_blocks,
-    )  # fmt: skip
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=1,
+        init_features=2 * config.conv_channels,
+        growth_rate=config.conv_channels,
+        block_config=[layers_per_level] * config.n_blocks,
+    )
     num_features = cast(nn.Linear, features.class_layers.out).in_features
     features.features.pool0 = nn.Identity()
     features.class_layers.out = nn.Identity()

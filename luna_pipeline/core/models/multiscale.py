@@ -69,7 +69,9 @@ def multiscale(config: NetworkConfig) -> ScaledNetwork:
 
 def _blocks(config: NetworkConfig) -> nn.Sequential:
     channels = [1, *(config.conv_channels * 2**level for level in range(config.n_blocks - 1))]
-    return nn.Sequential(*(
-        LunaBlock(config.block, incoming, outgoing, dropout_rate=config.dropout_rate)
-        for incoming, outgoing in itertools.pairwise(channels)
-    ))  # fmt: skip
+    return nn.Sequential(
+        *(
+            LunaBlock(config.block, incoming, outgoing, dropout_rate=config.dropout_rate)
+            for incoming, outgoing in itertools.pairwise(channels)
+        )
+    )

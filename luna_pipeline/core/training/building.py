@@ -52,14 +52,24 @@ def build_model(
     num_steps = -(-num_batches // config.accumulated_batches)
     schedule = build_schedule(optimizer, config.scheduler, num_epochs=config.num_epochs, num_steps_per_epoch=num_steps)
     stepper = Stepper(
-        module, optimizer, schedule, clip_norm=config.clipping.norm, clip_value=config.clipping.value,
-        accumulated_batches=config.accumulated_batches, mixed_precision=config.compute.mixed_precision,
-    )  # fmt: skip
+        module,
+        optimizer,
+        schedule,
+        clip_norm=config.clipping.norm,
+        clip_value=config.clipping.value,
+        accumulated_batches=config.accumulated_batches,
+        mixed_precision=config.compute.mixed_precision,
+    )
     model: BaseModel[Any] = MODELS.get(config.model)(
-        module, task=task_of(config), loss=build_loss(config.loss).to(processes.device), stepper=stepper,
+        module,
+        task=task_of(config),
+        loss=build_loss(config.loss).to(processes.device),
+        stepper=stepper,
         augment=Augmenter(config.augmentation, seed=config.seed),
-        batch_iterator=BatchIteratorProvider(handler), handler=handler, processes=processes,
-    )  # fmt: skip
+        batch_iterator=BatchIteratorProvider(handler),
+        handler=handler,
+        processes=processes,
+    )
     return model
 
 
@@ -94,7 +104,7 @@ def build_data_module(
         world_size=processes.world_size,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+    )
 
 
 def task_of(config: TrainingConfig) -> ClassificationTask:

@@ -192,9 +192,11 @@ def _as_format_3(entries: dict[str, Any]) -> dict[str, Any]:
     # Imported weights have learned from no series of ours, and pass none on.
     begins_elsewhere = bool(entries["config"]["start"]["name"]) and not entries["inherited_training_series"]
     return {
-        **entries, "decision": Decision.at(threshold).to_dict(), "training_seconds": math.nan,
+        **entries,
+        "decision": Decision.at(threshold).to_dict(),
+        "training_seconds": math.nan,
         "has_unknown_origin": not entries["training_series"] or begins_elsewhere,
-    }  # fmt: skip
+    }
 
 
 def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:

@@ -105,9 +105,12 @@ class RunKeeper:
         rng_state = get_rng_state(self._processes)
         if self._processes.is_first:
             current = replace(
-                last, **_entries(model.get_state()), progress=progress, rng_state=rng_state,
+                last,
+                **_entries(model.get_state()),
+                progress=progress,
+                rng_state=rng_state,
                 training_seconds=self._seconds(last),
-            )  # fmt: skip
+            )
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
     def keep_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
@@ -121,13 +124,15 @@ class RunKeeper:
             progress=BEGINNING,
             best_score=score if is_best else last.best_score,
             epochs_without_rise=epochs_without_rise(
-                last.epochs_without_rise, score=score, best_score=last.best_score,
+                last.epochs_without_rise,
+                score=score,
+                best_score=last.best_score,
                 min_delta=self._config.early_stopping.min_delta,
             ),
             decision=decision,
             training_seconds=self._seconds(last),
             rng_state=get_rng_state(self._processes),
-        )  # fmt: skip
+        )
         self._epoch_began = self._clock()
         if self._processes.is_first:
             if is_best:

@@ -84,10 +84,13 @@ def one_cycle(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int,
     """
     highest, start_divisor = optimizer.param_groups[0]["lr"], 25.0
     scheduler = lr_scheduler.OneCycleLR(
-        optimizer, highest, total_steps=num_steps + 1, div_factor=start_divisor,
+        optimizer,
+        highest,
+        total_steps=num_steps + 1,
+        div_factor=start_divisor,
         final_div_factor=1 / (config.final_share * start_divisor),
         cycle_momentum=False,
-    )  # fmt: skip
+    )
     return Schedule(scheduler, Moment.STEP)
 
 

@@ -78,9 +78,12 @@ def test_only_spheres_of_the_points_series_count(kind):
     uids, center_uids = rng.choice(["1.2", "1.3", "1.4"], 400), rng.choice(["1.4", "1.2", "1.5"], 20)
     points, centers, radii = rng.uniform(-5, 5, (400, 3)), rng.uniform(-5, 5, (20, 3)), rng.uniform(1, 5, 20)
     found = nearest_in_series(
-        pd.Series(uids, dtype=kind), points,
-        center_series=pd.Series(center_uids, dtype=kind), centers_xyz=centers, radii_mm=radii,
-    )  # fmt: skip
+        pd.Series(uids, dtype=kind),
+        points,
+        center_series=pd.Series(center_uids, dtype=kind),
+        centers_xyz=centers,
+        radii_mm=radii,
+    )
     expected = np.full(400, -1)
     for uid in ("1.2", "1.4"):
         rows, spheres = np.flatnonzero(uids == uid), np.flatnonzero(center_uids == uid)

@@ -69,10 +69,18 @@ def test_a_small_set_by_hand(build):
         ("annotation", A, 10.0, 10.0): (1, 8.0, nan, unknown),
     }
     assert tables.counts == {
-        "rows_candidates": 5, "rows_annotations": 2, "rows_malignancy": 1, "kept": 7, "kept_candidates": 5,
-        "kept_annotations": 2, "rejected": 0, "rows_without_ct": 0, "annotations_rated": 1,
-        "class_1_outside_annotations": 1, "class_0_inside_annotations": 1,
-    }  # fmt: skip
+        "rows_candidates": 5,
+        "rows_annotations": 2,
+        "rows_malignancy": 1,
+        "kept": 7,
+        "kept_candidates": 5,
+        "kept_annotations": 2,
+        "rejected": 0,
+        "rows_without_ct": 0,
+        "annotations_rated": 1,
+        "class_1_outside_annotations": 1,
+        "class_0_inside_annotations": 1,
+    }
 
 
 @pytest.mark.seed_defect(15)

@@ -107,8 +107,13 @@ def test_each_unreadable_series_is_a_row_with_its_reason_and_costs_no_other(tmp_
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     catalogue = catalogue_of(tmp_path).set_index("series_instance_uid")
     assert catalogue.is_readable.to_dict() == {
-        "1.2.1": False, "1.2.2": False, "1.2.3": False, "1.2.4": False, "1.2.5": False, "1.2.9": True
-    }  # fmt: skip
+        "1.2.1": False,
+        "1.2.2": False,
+        "1.2.3": False,
+        "1.2.4": False,
+        "1.2.5": False,
+        "1.2.9": True,
+    }
     reasons = catalogue.reason[~catalogue.is_readable]
     said = ["960 bytes, got no such file", "960 bytes, got 5", "1440 bytes, got 960", "evenly spaced", "that is there"]
     for (uid, reason), words in zip(reasons.items(), said, strict=True):
@@ -158,8 +163,9 @@ def test_a_mask_under_the_name_of_the_ct_does_not_take_its_place(tmp_path):
     sitk.WriteImage(sitk.Image([4, 5, 6], sitk.sitkUInt8), str(tmp_path / "masks" / "1.2.3.mhd"))
     write_ct(tmp_path / "scans", "1.2.3", random_hounsfield())
     assert catalogue_of(tmp_path).set_index("path").is_readable.to_dict() == {
-        "masks/1.2.3.mhd": False, "scans/1.2.3.mhd": True
-    }  # fmt: skip
+        "masks/1.2.3.mhd": False,
+        "scans/1.2.3.mhd": True,
+    }
 
 
 def test_links_are_followed_and_circles_end(tmp_path):

@@ -127,9 +127,12 @@ def write_stored(tmp_path, rescales, *, signs=(0, 0, 0), is_packed=False):
     pixels = np.append(np.random.default_rng(0).integers(0, 4000, size=252), STORED)
     for number, (slope, intercept), sign in zip((3, 2, 1), rescales, signs, strict=True):
         edit_dicom(
-            folder / f"slice{number:04d}.dcm", RescaleSlope=slope, RescaleIntercept=intercept,
-            PixelRepresentation=sign, PixelData=pixels.astype("<u2").tobytes(),
-        )  # fmt: skip
+            folder / f"slice{number:04d}.dcm",
+            RescaleSlope=slope,
+            RescaleIntercept=intercept,
+            PixelRepresentation=sign,
+            PixelData=pixels.astype("<u2").tobytes(),
+        )
         if is_packed:
             pack(folder / f"slice{number:04d}.dcm")
     return read_ct(folder, series_instance_uid=UID).hounsfield[:, 15, 12:].tolist()

@@ -23,9 +23,17 @@ def write_header(folder, *lines, element_type="MET_SHORT", voxels=None):
     voxels = np.arange(24, dtype="<i2") * 40 - 500 if voxels is None else voxels
     (folder / "voxels.raw").write_bytes(voxels.tobytes())
     text = "\n".join(
-        ("ObjectType = Image", "NDims = 3", "BinaryData = True", *lines, "DimSize = 4 3 2",
-         f"ElementType = {element_type}", "ElementDataFile = voxels.raw", "")
-    )  # fmt: skip
+        (
+            "ObjectType = Image",
+            "NDims = 3",
+            "BinaryData = True",
+            *lines,
+            "DimSize = 4 3 2",
+            f"ElementType = {element_type}",
+            "ElementDataFile = voxels.raw",
+            "",
+        )
+    )
     (folder / f"{UID}.mhd").write_bytes(text.encode())
     return folder / f"{UID}.mhd"
 
@@ -54,10 +62,15 @@ def is_map(array):
 def test_oblique_grids_and_voxels_equal_itks(tmp_path, suffix, is_compressed, seed):
     rng = np.random.default_rng(seed)
     path = write_ct(
-        tmp_path, UID, random_hounsfield((5, 7, 9), seed=seed), suffix=suffix, is_compressed=is_compressed,
-        spacing_mm=rng.uniform(0.3, 5, size=3), origin_xyz=rng.uniform(-500, 500, size=3),
+        tmp_path,
+        UID,
+        random_hounsfield((5, 7, 9), seed=seed),
+        suffix=suffix,
+        is_compressed=is_compressed,
+        spacing_mm=rng.uniform(0.3, 5, size=3),
+        origin_xyz=rng.uniform(-500, 500, size=3),
         direction=random_direction(seed),
-    )  # fmt: skip
+    )
     assert grid_of_header(read_metaimage_header(path)) is not None
     assert_as_itk(path)
 
@@ -111,9 +124,17 @@ def test_big_endian_voxels_are_turned(tmp_path, key, word):
 
 @pytest.mark.parametrize(
     ("element_type", "dtype"),
-    [("MET_USHORT", "<u2"), ("MET_INT", "<i4"), ("MET_UINT", "<u4"), ("MET_LONG", "<i4"), ("MET_ULONG", "<u4"),
-     ("MET_LONG_LONG", "<i8"), ("MET_FLOAT", "<f4"), ("MET_DOUBLE", "<f8")],
-)  # fmt: skip
+    [
+        ("MET_USHORT", "<u2"),
+        ("MET_INT", "<i4"),
+        ("MET_UINT", "<u4"),
+        ("MET_LONG", "<i4"),
+        ("MET_ULONG", "<u4"),
+        ("MET_LONG_LONG", "<i8"),
+        ("MET_FLOAT", "<f4"),
+        ("MET_DOUBLE", "<f8"),
+    ],
+)
 def test_other_number_types_equal_itks(tmp_path, element_type, dtype):
     voxels = np.linspace(0, 70_000, 24).clip(0, np.iinfo(dtype).max if dtype[1] in "iu" else None).astype(dtype)
     if dtype[1] != "u":

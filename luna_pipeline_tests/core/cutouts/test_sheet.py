@@ -19,9 +19,15 @@ def test_the_middle_slice_is_drawn_in_the_lung_window_and_not_flipped():
     # Quarters of the middle slice: below the window, its lower end, its middle, above it.
     chunk[2, :10, :15], chunk[2, :10, 15:], chunk[2, 10:, :15], chunk[2, 10:, 15:] = -1500, -1000, -300, 500
     picture = drawn([chunk], ["a"], scale=4)
-    grey = {name: picture[6 + row, 6 + col] for name, row, col in [
-        ("top left", 20, 30), ("top right", 20, 90), ("bottom left", 60, 30), ("bottom right", 60, 90)
-    ]}  # fmt: skip
+    grey = {
+        name: picture[6 + row, 6 + col]
+        for name, row, col in [
+            ("top left", 20, 30),
+            ("top right", 20, 90),
+            ("bottom left", 60, 30),
+            ("bottom right", 60, 90),
+        ]
+    }
     assert grey == {"top left": 0, "top right": 0, "bottom left": 128, "bottom right": 255}
 
 

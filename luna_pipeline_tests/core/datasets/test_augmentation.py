@@ -31,9 +31,13 @@ def draw(config=ALL_FIVE, *, ids=IDS, repeat=0, seed=3, epoch=1):
 def draws_of(**changes):
     """One cutout that stays as it is but for the changes."""
     still = {
-        "is_flipped_irc": np.zeros((1, 3), bool), "offset_share_irc": np.zeros((1, 3)), "scale_irc": np.ones((1, 3)),
-        "angle_rad": np.zeros(1), "noise_std_hu": np.zeros(1, np.float32), "noise_key": np.zeros(1, np.uint64),
-    }  # fmt: skip
+        "is_flipped_irc": np.zeros((1, 3), bool),
+        "offset_share_irc": np.zeros((1, 3)),
+        "scale_irc": np.ones((1, 3)),
+        "angle_rad": np.zeros(1),
+        "noise_std_hu": np.zeros(1, np.float32),
+        "noise_key": np.zeros(1, np.uint64),
+    }
     return AugmentationDraws(**still | {name: np.array([value]) for name, value in changes.items()})
 
 
@@ -110,9 +114,11 @@ def test_angles_are_uniform_to_both_sides():
 
 def test_each_change_comes_as_often_as_said_and_by_itself():
     config = AugmentationConfig(
-        offset=Offset(probability=0.2), scale=Scale(probability=0.4), rotate=Rotate(probability=0.6),
+        offset=Offset(probability=0.2),
+        scale=Scale(probability=0.4),
+        rotate=Rotate(probability=0.6),
         noise=Noise(probability=0.8, std_hu=7.0),
-    )  # fmt: skip
+    )
     drawn = draw(config)
     is_offset, is_scaled = (drawn.offset_share_irc != 0).all(axis=1), (drawn.scale_irc != 1).all(axis=1)
     happens = np.array([is_offset, is_scaled, drawn.angle_rad != 0, drawn.noise_std_hu == 7])
@@ -134,18 +140,24 @@ def test_every_draw_has_noise_of_its_own():
 
 def test_by_default_cutouts_are_mirrored_half_of_the_time_and_nothing_else():
     assert AugmentationConfig() == AugmentationConfig(
-        flip=Flip(probability=0.5), offset=Offset(probability=0.0), scale=Scale(probability=0.0),
-        rotate=Rotate(probability=0.0), noise=Noise(probability=0.0),
-    )  # fmt: skip
+        flip=Flip(probability=0.5),
+        offset=Offset(probability=0.0),
+        scale=Scale(probability=0.0),
+        rotate=Rotate(probability=0.0),
+        noise=Noise(probability=0.0),
+    )
     assert draw(AugmentationConfig()).only_flips
 
 
 @pytest.mark.seed_defect("m")
 def test_all_five_has_the_strengths_of_the_tutorial():
     assert AugmentationConfig.all_five() == AugmentationConfig(
-        flip=Flip(probability=0.5), offset=Offset(probability=1.0, share=0.1), scale=Scale(probability=1.0, share=0.2),
-        rotate=Rotate(probability=1.0, degrees=180.0), noise=Noise(probability=1.0, std_hu=25.0),
-    )  # fmt: skip
+        flip=Flip(probability=0.5),
+        offset=Offset(probability=1.0, share=0.1),
+        scale=Scale(probability=1.0, share=0.2),
+        rotate=Rotate(probability=1.0, degrees=180.0),
+        noise=Noise(probability=1.0, std_hu=25.0),
+    )
 
 
 @pytest.mark.parametrize("part", [Flip, Offset, Scale, Rotate, Noise])

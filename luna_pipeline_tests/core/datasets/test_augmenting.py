@@ -274,9 +274,15 @@ def test_another_seed_epoch_or_repeat_changes_the_same_cutout_otherwise(way, see
 
 @pytest.mark.seed_defect("m")
 @pytest.mark.parametrize(
-    "part", [Flip(probability=1.0), Offset(probability=1.0), Scale(probability=1.0), Rotate(probability=1.0),
-             Noise(probability=1.0)]
-)  # fmt: skip
+    "part",
+    [
+        Flip(probability=1.0),
+        Offset(probability=1.0),
+        Scale(probability=1.0),
+        Rotate(probability=1.0),
+        Noise(probability=1.0),
+    ],
+)
 def test_each_setting_arrives_by_itself(way, part):
     config = AugmentationConfig(**{"flip": NEVER} | {type(part).__name__.lower(): part})
     hounsfield = chunks((4, 6, 6))
@@ -325,9 +331,12 @@ def test_batches_that_do_not_fit_are_refused(way, hounsfield, error, message):
 def test_the_compiled_helper_refuses_sizes_that_are_not_those_of_the_arrays(wrong):
     shapes = {"shape": (2, 3, 5), "negative": (-2, -3, 4), "empty": (2, 3, 0)}
     arrays = {
-        "maps": np.zeros((2, 3, 4)), "std": np.zeros(2, np.float32), "keys": np.zeros(2, np.uint64),
-        "normal": normal_levels(), "out": np.zeros((2, 2, 3, 4), np.float32),
-    }  # fmt: skip
+        "maps": np.zeros((2, 3, 4)),
+        "std": np.zeros(2, np.float32),
+        "keys": np.zeros(2, np.uint64),
+        "normal": normal_levels(),
+        "out": np.zeros((2, 2, 3, 4), np.float32),
+    }
     if wrong in arrays:
         arrays[wrong] = arrays[wrong][:1].copy()
     with pytest.raises(ValueError, match="must have the stated sizes"):

@@ -13,8 +13,11 @@ def make_index(num_folds=5, series_per_fold=2, rows_per_series=4) -> pd.DataFram
     place = np.tile(np.arange(rows_per_series), num_series)
     return pd.DataFrame(
         {
-            "candidate_id": np.arange(len(series)), "series_instance_uid": [f"1.{uid}" for uid in series],
-            "row": place, "class": (place < 2).astype(np.int8), "fold": series % num_folds,
+            "candidate_id": np.arange(len(series)),
+            "series_instance_uid": [f"1.{uid}" for uid in series],
+            "row": place,
+            "class": (place < 2).astype(np.int8),
+            "fold": series % num_folds,
             "source": np.where(place == 0, "annotation", "candidate"),
             # The nodules of a third of the series are benign, those of another third unrated.
             "is_malignant": pd.array(
@@ -23,7 +26,7 @@ def make_index(num_folds=5, series_per_fold=2, rows_per_series=4) -> pd.DataFram
             ),
             "fingerprint": [f"{uid:064x}" for uid in series],
         }
-    )  # fmt: skip
+    )
 
 
 SPLIT = TrainingSplit(test_fold=0, validation_fold=1)

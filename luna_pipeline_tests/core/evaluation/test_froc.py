@@ -14,9 +14,13 @@ from luna_pipeline_tests.core.evaluation.froc_cases import froc_tables
 # Six marks on four scans with three nodules: found at 0.9 and at 0.6, missed once; false at 0.8, 0.7, 0.5 and 0.4.
 NODULES = [("A", 0, 0, 0, 10), ("B", 0, 0, 0, 10), ("C", 0, 0, 0, 10)]
 MARKS = [
-    ("A", 0, 0, 0, 0.9), ("B", 0, 0, 0, 0.6),
-    ("A", 90, 0, 0, 0.8), ("C", 90, 0, 0, 0.7), ("D", 90, 0, 0, 0.5), ("D", 91, 0, 0, 0.4),
-]  # fmt: skip
+    ("A", 0, 0, 0, 0.9),
+    ("B", 0, 0, 0, 0.6),
+    ("A", 90, 0, 0, 0.8),
+    ("C", 90, 0, 0, 0.7),
+    ("D", 90, 0, 0, 0.5),
+    ("D", 91, 0, 0, 0.4),
+]
 SCANS = ("A", "B", "C", "D")
 
 

@@ -13,8 +13,14 @@ def matched(marks, nodules=(), excluded=(), scans=("A",), *, is_corrected=False)
 
 
 def outcome(samples) -> dict[str, int]:
-    short = {"tp": "true_positives", "fp": "false_positives", "fn": "false_negatives", "marks": "total_candidates",
-             "ignored": "ignored_on_excluded", "doubles": "ignored_double_detections"}  # fmt: skip
+    short = {
+        "tp": "true_positives",
+        "fp": "false_positives",
+        "fn": "false_negatives",
+        "marks": "total_candidates",
+        "ignored": "ignored_on_excluded",
+        "doubles": "ignored_double_detections",
+    }
     return {name: samples.counts[key] for name, key in short.items() if samples.counts[key]}
 
 

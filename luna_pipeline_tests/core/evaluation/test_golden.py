@@ -15,9 +15,15 @@ pytestmark = pytest.mark.real
 # Rates at which no step of any of the curves lies.
 BETWEEN = np.linspace(0.125, 8, 1001) + 1e-4
 COUNTED_EXACTLY = {
-    "true_positives", "false_positives", "false_negatives", "true_negatives", "total_candidates", "total_nodules",
-    "ignored_on_excluded", "ignored_double_detections",
-}  # fmt: skip
+    "true_positives",
+    "false_positives",
+    "false_negatives",
+    "true_negatives",
+    "total_candidates",
+    "total_nodules",
+    "ignored_on_excluded",
+    "ignored_double_detections",
+}
 
 
 def numbers(values) -> np.ndarray:
@@ -39,10 +45,24 @@ def evaluated(request, tmp_path_factory):
     out = tmp_path_factory.mktemp(case.name) / "out.json"
     result = CliRunner().invoke(
         cli,
-        ["evaluate_froc", "--annotations", places["annotations"], "--excluded", places["annotations_excluded"],
-         "--series", places["seriesuids"], "--predictions", places["submission"], "--json", str(out),
-         "--bootstrap", str(expected["settings"]["bootstrap_samples"]), "--seed", "0"],
-    )  # fmt: skip
+        [
+            "evaluate_froc",
+            "--annotations",
+            places["annotations"],
+            "--excluded",
+            places["annotations_excluded"],
+            "--series",
+            places["seriesuids"],
+            "--predictions",
+            places["submission"],
+            "--json",
+            str(out),
+            "--bootstrap",
+            str(expected["settings"]["bootstrap_samples"]),
+            "--seed",
+            "0",
+        ],
+    )
     assert result.exit_code == 0, result.output
     return expected, json.loads(out.read_text())
 

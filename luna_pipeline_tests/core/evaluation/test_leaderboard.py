@@ -33,9 +33,16 @@ def predictions_of(model: str, *, share_right: float) -> pd.DataFrame:
 
 def facts(model: str, **values) -> dict:
     return {
-        "model": model, "version": "0.0.1-fold0", "num_parameters": 10, "training_seconds": 5.0,
-        "scoring_seconds": 2.0, "num_candidates": 80, "mlflow_run_id": "r0", "is_origin_known": True, **values,
-    }  # fmt: skip
+        "model": model,
+        "version": "0.0.1-fold0",
+        "num_parameters": 10,
+        "training_seconds": 5.0,
+        "scoring_seconds": 2.0,
+        "num_candidates": 80,
+        "mlflow_run_id": "r0",
+        "is_origin_known": True,
+        **values,
+    }
 
 
 @pytest.fixture(scope="module")

@@ -51,22 +51,41 @@ def test_headings_come_in_their_order_and_use_is_said_before_all_else():
     lines = CARD.to_markdown().splitlines()
     assert [line.lstrip("# ") for line in lines if line.startswith("#")] == [
         "Model card: nodule_classifier 0.0.1-fold0",
-        "Model details", "Intended use", "Data", "Metrics", "Evaluation", "Caveats",
-    ]  # fmt: skip
+        "Model details",
+        "Intended use",
+        "Data",
+        "Metrics",
+        "Evaluation",
+        "Caveats",
+    ]
     assert lines[2].startswith("**Research use only. Not a medical device")
     assert "Tells nodules from other candidates in chest CT. Research use only." in section(CARD, "Intended use")
 
 
 def test_details_name_what_the_version_is_made_of():
     details = section(CARD, "Model details")
-    for row in ("registered version | 3", "parameters | 221,922", "training | 3,725 s", f"MLflow run | {'e' * 32}",
-                f"configuration | {'c' * 64}", f"training and validation data | {'d' * 64}"):  # fmt: skip
+    for row in (
+        "registered version | 3",
+        "parameters | 221,922",
+        "training | 3,725 s",
+        f"MLflow run | {'e' * 32}",
+        f"configuration | {'c' * 64}",
+        f"training and validation data | {'d' * 64}",
+    ):
         assert f"| {row} |" in details
 
 
 def test_what_is_not_known_of_a_version_says_so():
-    details = section(replace(CARD, registered_version=None, mlflow_run_id=None, training_seconds=math.nan,
-                              notes="Weights of another house."), "Model details")  # fmt: skip
+    details = section(
+        replace(
+            CARD,
+            registered_version=None,
+            mlflow_run_id=None,
+            training_seconds=math.nan,
+            notes="Weights of another house.",
+        ),
+        "Model details",
+    )
     for row in ("registered version | none", "MLflow run | none", "training | not measured"):
         assert f"| {row} |" in details
     assert details.endswith("\n\nWeights of another house.\n")
@@ -140,7 +159,10 @@ def test_fewer_than_all_folds_are_no_whole_cross_validation():
 @pytest.mark.parametrize("value", [math.nan, np.float64("nan")])
 def test_no_card_ever_says_nan(value):
     card = replace(
-        CARD, figures=[Figure("CPM", value)], calibration=CalibrationErrors(), training_seconds=value,
+        CARD,
+        figures=[Figure("CPM", value)],
+        calibration=CalibrationErrors(),
+        training_seconds=value,
         subgroups=[{"group": "x", "auc": value}],
-    )  # fmt: skip
+    )
     assert "nan" not in card.to_markdown()

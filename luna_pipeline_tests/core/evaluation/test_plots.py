@@ -60,8 +60,10 @@ def test_legend_gives_the_intervals_of_the_report(figures):
     roc_and_pr_png(predictions(), report=report)
     labels = [line.get_label() for axes in figures[0].axes for line in axes.lines]
     assert [label.split(": ")[1][len("AUC 0.960") :] for label in labels if ": AUC" in label] == [
-        " [0.900, 0.980]", "", ""
-    ]  # fmt: skip
+        " [0.900, 0.980]",
+        "",
+        "",
+    ]
     assert any(label.startswith("nodule_classifier: AP ") and label.endswith(" [0.500, 0.750]") for label in labels)
 
 

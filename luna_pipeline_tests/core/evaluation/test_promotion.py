@@ -81,8 +81,16 @@ def test_who_finds_nothing_because_of_ties_is_beaten_all_the_same():
 def test_without_a_common_scan_or_annotations_nobody_is_better():
     apart = judged(of_fold(0.9), of_fold(0.1).iloc[1:0])
     assert "There is no scan whose candidates both have scored. Remove champion.parquet" in apart.findings
-    blind = judge(of_fold(0.9), of_fold(0.1), reference=None, ece_calibrated=0.0, leaks=[], max_ece=0.05,
-                  num_bootstraps=10, seed=0)  # fmt: skip
+    blind = judge(
+        of_fold(0.9),
+        of_fold(0.1),
+        reference=None,
+        ece_calibrated=0.0,
+        leaks=[],
+        max_ece=0.05,
+        num_bootstraps=10,
+        seed=0,
+    )
     assert "There are no annotations" in blind.findings
     assert not apart.is_granted
     assert not blind.is_granted

@@ -53,8 +53,10 @@ def test_report_agrees_with_paper_arithmetic():
 
 def test_each_threshold_has_its_own_sensitivity_and_specificity():
     row = report_of(FIVE).iloc[0]
-    at = [(row[f"sensitivity_at_{name}"], row[f"specificity_at_{name}"]) for name in
-          ("threshold_f1", "threshold_sensitivity")]  # fmt: skip
+    at = [
+        (row[f"sensitivity_at_{name}"], row[f"specificity_at_{name}"])
+        for name in ("threshold_f1", "threshold_sensitivity")
+    ]
     assert at == [(1.0, pytest.approx(2 / 3)), (1.0, pytest.approx(1 / 3))]
 
 
@@ -114,10 +116,12 @@ def test_report_agrees_with_scikit_learn():
     labels, scores = table["class"], table["probability"]
     row = binary_report(table, num_bootstraps=0).iloc[0]
     expected = {
-        "auc": roc_auc_score(labels, scores), "average_precision": average_precision_score(labels, scores),
-        "precision": precision_score(labels, scores >= 0.5), "f1": f1_score(labels, scores >= 0.5),
+        "auc": roc_auc_score(labels, scores),
+        "average_precision": average_precision_score(labels, scores),
+        "precision": precision_score(labels, scores >= 0.5),
+        "f1": f1_score(labels, scores >= 0.5),
         "brier": brier_score_loss(labels, scores),
-    }  # fmt: skip
+    }
     assert row[list(expected)].to_dict() == pytest.approx(expected)
 
 

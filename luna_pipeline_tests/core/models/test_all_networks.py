@@ -134,10 +134,12 @@ def test_an_option_that_cannot_be_is_refused(name, option, value, error, message
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("resnet", {"blocks_per_level": 2}), ("densenet", {"layers_per_level": 2}),
-        ("se_resnet", {"blocks_per_level": 2, "reduction": 2}), ("convnext", {"blocks_per_level": 2, "kernel_size": 3}),
+        ("resnet", {"blocks_per_level": 2}),
+        ("densenet", {"layers_per_level": 2}),
+        ("se_resnet", {"blocks_per_level": 2, "reduction": 2}),
+        ("convnext", {"blocks_per_level": 2, "kernel_size": 3}),
     ],
-)  # fmt: skip
+)
 def test_options_change_the_network_and_it_still_judges(name, options):
     network = make_network(name, options=tuple(options.items()))
     assert sum(p.numel() for p in network.parameters()) != sum(p.numel() for p in make_network(name).parameters())

@@ -33,8 +33,9 @@ from luna_pipeline_tests.core.recorder import Recorder
 
 CONFIG = TrainingConfig(
     network=NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.2, chunk_shape_irc=(8, 8, 8)),
-    ratio=NoduleRatio(nodule=1, non_nodule=2), batch_size=5,
-)  # fmt: skip
+    ratio=NoduleRatio(nodule=1, non_nodule=2),
+    batch_size=5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -236,10 +237,13 @@ def test_training_is_the_plain_loop(examples):
 def test_eight_cutouts_are_learned_by_heart(examples):
     index, store = examples
     config = replace(
-        CONFIG, batch_size=8, augmentation=UNCHANGED,
+        CONFIG,
+        batch_size=8,
+        augmentation=UNCHANGED,
         network=replace(CONFIG.network, conv_channels=4, dropout_rate=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-2), scheduler=SchedulerConfig(gamma=1.0),
-    )  # fmt: skip
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        scheduler=SchedulerConfig(gamma=1.0),
+    )
     data_module = build_data_module(config, training_index=index.iloc[:8], validation_index=None, store=store)
     model = build_model(config, handler=Recorder(), num_batches=1)
     losses = [model.do_training(epoch, data_module.get_training_dataloader(epoch=epoch)).loss for epoch in range(1, 51)]

@@ -19,8 +19,9 @@ def test_a_block_is_what_the_paper_writes():
     features = torch.randn(2, 4, 3, 3, 3)
     seen = torch.nn.functional.conv3d(features, block.depthwise.weight, block.depthwise.bias, padding=1, groups=4)
     normed = (seen - seen.mean(1, keepdim=True)) / (seen.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-    wide = torch.nn.functional.gelu(torch.einsum("oc,ncijk->noijk", block.widen.weight, normed)
-                                    + block.widen.bias.view(1, -1, 1, 1, 1))  # fmt: skip
+    wide = torch.nn.functional.gelu(
+        torch.einsum("oc,ncijk->noijk", block.widen.weight, normed) + block.widen.bias.view(1, -1, 1, 1, 1)
+    )
     narrow = torch.einsum("oc,ncijk->noijk", block.narrow.weight, wide) + block.narrow.bias.view(1, -1, 1, 1, 1)
     assert torch.allclose(block(features), features + 0.01 * narrow, atol=1e-5)
 

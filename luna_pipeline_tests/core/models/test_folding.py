@@ -41,8 +41,10 @@ def test_logits_are_the_same_up_to_rounding(name):
 def test_each_block_of_the_tutorial_gives_the_same_losses(block):
     network, labels = make_network(block=block), torch.tensor([0, 1, 1, 0])
     with evaluating(network):
-        losses = [nn.functional.cross_entropy(module(CHUNKS), labels, reduction="none")
-                  for module in (network, folded(network))]  # fmt: skip
+        losses = [
+            nn.functional.cross_entropy(module(CHUNKS), labels, reduction="none")
+            for module in (network, folded(network))
+        ]
     assert torch.allclose(*losses, atol=1e-4)
 
 

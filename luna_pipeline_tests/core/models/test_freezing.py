@@ -108,8 +108,9 @@ def test_a_wrapped_network_is_frozen_as_the_network_itself():
     assert wrapped.training
     assert not network.tail_batchnorm.training
     assert [name for name, p in network.named_parameters() if p.requires_grad] == [
-        "luna_head.head_linear.weight", "luna_head.head_linear.bias",
-    ]  # fmt: skip
+        "luna_head.head_linear.weight",
+        "luna_head.head_linear.bias",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -88,9 +88,12 @@ def test_first_weights_are_kaiming_normal_and_biases_0():
 def test_parts_are_named_as_in_the_tutorial():
     names = set(build_network(NetworkConfig(block="dropout3d", **SMALL)).state_dict())
     assert {
-        "tail_batchnorm.running_mean", "luna_blocks.0.conv1.weight", "luna_blocks.1.bn2.bias",
-        "luna_head.head_linear.weight", "luna_head.head_linear.bias",
-    } < names  # fmt: skip
+        "tail_batchnorm.running_mean",
+        "luna_blocks.0.conv1.weight",
+        "luna_blocks.1.bn2.bias",
+        "luna_head.head_linear.weight",
+        "luna_head.head_linear.bias",
+    } < names
     biased = build_network(NetworkConfig(block="biased", **SMALL)).state_dict()
     assert "luna_blocks.1.conv2.bias" in biased
     assert len(biased) == 5 + 2 * 4 + 2

@@ -36,9 +36,16 @@ def test_what_is_no_epoch_or_no_cadence_is_refused(epoch, cadence):
 
 @pytest.mark.parametrize(
     ("score", "best", "delta", "expected"),
-    [(0.6, 0.5, 0.0, True), (0.5, 0.5, 0.0, False), (0.6, 0.5, 0.2, False), (0.71, 0.5, 0.2, True),
-     (math.nan, 0.5, 0.0, False), (0.1, math.nan, 0.5, True), (math.nan, math.nan, 0.0, False)],
-)  # fmt: skip
+    [
+        (0.6, 0.5, 0.0, True),
+        (0.5, 0.5, 0.0, False),
+        (0.6, 0.5, 0.2, False),
+        (0.71, 0.5, 0.2, True),
+        (math.nan, 0.5, 0.0, False),
+        (0.1, math.nan, 0.5, True),
+        (math.nan, math.nan, 0.0, False),
+    ],
+)
 def test_a_score_is_better_by_more_than_the_least_rise(score, best, delta, expected):
     assert is_better(score, best, min_delta=delta) is expected
 

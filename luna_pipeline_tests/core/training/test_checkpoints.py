@@ -33,13 +33,25 @@ def make_checkpoint(**changes) -> Checkpoint:
     linear(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     values = {
-        "name": "classification", "version": "0.0.1", "config": demo(), "model_state": linear.state_dict(),
-        "optimizer_state": optimizer.state_dict(), "scheduler_state": {"last_epoch": 2, "_last_lr": [0.1]},
-        "epoch": 2, "num_samples_seen": 812, "best_score": 0.75, "decision": DECISION, "training_seconds": 12.5,
-        "rng_state": {"0/cpu": torch.get_rng_state()}, "training_series": ["1.2", "1.3"], "validation_series": [],
-        "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]), "data_fingerprint": "ab" * 32,
-        "mlflow_run_id": None, "notes": "Trained without validation.",
-    }  # fmt: skip
+        "name": "classification",
+        "version": "0.0.1",
+        "config": demo(),
+        "model_state": linear.state_dict(),
+        "optimizer_state": optimizer.state_dict(),
+        "scheduler_state": {"last_epoch": 2, "_last_lr": [0.1]},
+        "epoch": 2,
+        "num_samples_seen": 812,
+        "best_score": 0.75,
+        "decision": DECISION,
+        "training_seconds": 12.5,
+        "rng_state": {"0/cpu": torch.get_rng_state()},
+        "training_series": ["1.2", "1.3"],
+        "validation_series": [],
+        "training_candidate_ids": torch.tensor([-(2**63), 5, 2**63 - 1]),
+        "data_fingerprint": "ab" * 32,
+        "mlflow_run_id": None,
+        "notes": "Trained without validation.",
+    }
     return Checkpoint(**{**values, **changes})
 
 

@@ -77,9 +77,10 @@ def test_digest_is_equal_for_equal_and_other_for_other_configurations():
     config = nodule_baseline()
     assert replace(config, seed=0).digest == config.digest
     assert replace(config, seed=1).digest != config.digest
-    assert replace(config, optimizer=OptimizerConfig(momentum=0)).digest == replace(
-        config, optimizer=OptimizerConfig(momentum=0.0)
-    ).digest  # fmt: skip
+    assert (
+        replace(config, optimizer=OptimizerConfig(momentum=0)).digest
+        == replace(config, optimizer=OptimizerConfig(momentum=0.0)).digest
+    )
 
 
 def test_config_cannot_be_changed():
@@ -127,7 +128,7 @@ def test_config_cannot_be_changed():
         (lambda: StartConfig(loader="s3"), "start.loader must be one of file, mlflow, got 's3'"),
         (lambda: StartConfig(name="a"), "start.name and start.version must be given together, got 'a' and None"),
     ],
-)  # fmt: skip
+)
 def test_a_value_outside_its_range_is_refused_in_one_line(build, line):
     with pytest.raises(ValueError, match=line) as refusal:
         build()

@@ -48,8 +48,10 @@ CONFIG = TrainingConfig(
     name="classification",
     network=NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.2, chunk_shape_irc=(8, 8, 8)),
     optimizer=OptimizerConfig(learning_rate=1e-2),
-    ratio=NoduleRatio(nodule=1, non_nodule=1), num_epochs=4, batch_size=5,
-)  # fmt: skip
+    ratio=NoduleRatio(nodule=1, non_nodule=1),
+    num_epochs=4,
+    batch_size=5,
+)
 UNBROKEN_EPOCHS = (1, 2, 3, 4)
 
 
@@ -74,9 +76,11 @@ class Run:
 
     def fit(self, *, version="0.0.1", seconds_between_checkpoints=1e9, **arguments):
         trainer = Trainer(
-            self.config, handler=self.recorder, store=self.store,
+            self.config,
+            handler=self.recorder,
+            store=self.store,
             seconds_between_checkpoints=seconds_between_checkpoints,
-        )  # fmt: skip
+        )
         return trainer.fit(self.model, self.data_module, version=version, **arguments)
 
     def read(self, kind, version="0.0.1"):
@@ -313,8 +317,10 @@ def test_a_run_that_was_killed_in_mid_epoch_goes_on_from_its_last_step(examples,
     got = resumed.fit(resume_from=checkpoint)
     assert_equal_weights(got, expected)
     assert (got.epoch, got.best_score, got.num_samples_seen) == (
-        expected.epoch, expected.best_score, expected.num_samples_seen
-    )  # fmt: skip
+        expected.epoch,
+        expected.best_score,
+        expected.num_samples_seen,
+    )
 
 
 def fail_after(run, *, epoch, num_batches):
