@@ -65,7 +65,7 @@ real: setup ## the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA na
 	@$(EXECUTE) cut
 	@$(EXECUTE) train_nodule_classifier -c config/real_training.yaml
 	@$(EXECUTE) evaluate -c config/real_evaluation.yaml
-	@python -m luna_pipeline.summary
+	@python -m luna_pipeline.jobs.demo_summary
 
 study: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 study: export LUNA_HOME = $(CURDIR)/.luna/demo/home

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from luna_pipeline.core.models.config import BLOCK_NAMES, NETWORKS, NetworkConfig
-from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.networks.config import BLOCK_NAMES, NETWORKS, NetworkConfig
+from luna_pipeline.core.networks.luna import build_network
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.bench_models -->", "<!-- end -->"

@@ -71,10 +71,10 @@ def _nothing() -> None:
 def ray_trials(folder: Path) -> dict[str, float]:
     """Return seconds until the first trial of a study is over, which loads torch, and of each after it."""
     from luna_pipeline.core.training.recipes import demo
-    from luna_pipeline.tuning.progress import StudyListener
+    from luna_pipeline.tuning.ray.progress import StudyListener
+    from luna_pipeline.tuning.ray.running import run_study
     from luna_pipeline.tuning.records import TrialRecords
     from luna_pipeline.tuning.resources import TrialResources
-    from luna_pipeline.tuning.running import run_study
     from luna_pipeline.tuning.space import learning
     from luna_pipeline.tuning.study import StudyConfig
 
@@ -100,7 +100,7 @@ def ray_trials(folder: Path) -> dict[str, float]:
 
 def _idle_trial(variant: Any, report: Callable[[dict[str, Any]], None]) -> None:
     """Load what a trial loads, and report an epoch that nobody trained."""
-    import luna_pipeline.launchers.trials  # noqa: F401
+    import luna_pipeline.tuning.trial  # noqa: F401
 
     report({"epoch": 1, "score": 0.5, "error": ""})
 
@@ -142,9 +142,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--joined", action="store_true", help="be one of torchrun's processes")
     options = parser.parse_args(arguments)
     if options.joined:
-        from luna_pipeline.core.processes import joined_processes
+        from luna_pipeline.core.distributed import distributed_context
 
-        with joined_processes():
+        with distributed_context():
             return 0
     with tempfile.TemporaryDirectory(prefix="luna-scaling-") as name:
         if options.only:

@@ -28,7 +28,7 @@ from benchmarks.timing import OnRun, Timing, Way, measure
 from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 from luna_pipeline.core.candidates.matching import nearest_in_series
 from luna_pipeline.core.candidates.tables import build_candidates
-from luna_pipeline.core.schemas import write_table
+from luna_pipeline.core.storage.tables import write_table
 
 MEASURED = "from files to matched diameters; build_candidates also checks, names and sorts the rows"
 CANDIDATES, ANNOTATIONS, TABLE = "candidates_V2.csv", "annotations.csv", "tables/candidates.parquet"

@@ -19,7 +19,7 @@ from benchmarks.training_data import TrainingSite, TrainingWorkload, make_traini
 from benchmarks.training_derived import baseline, goals, ratios
 from benchmarks.training_plot import draw
 from benchmarks.training_report import fill, text_of
-from luna_pipeline.core.memory import keep_freed_memory
+from luna_pipeline.core.malloc import keep_freed_memory
 
 Results = dict[str, Any]
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training_speed.md"

@@ -11,9 +11,9 @@ from luna_pipeline.core.datasets.augmentation import AugmentationConfig, Flip
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset
-from luna_pipeline.core.messages import BaseMessageHandler, LogBatch, LogBatchEnd, Message, Mode
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogBatch, LogBatchEnd, Message, Mode
 from luna_pipeline.core.models.base import BaseModel
-from luna_pipeline.core.models.config import NetworkConfig
+from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import CheckpointStore
 from luna_pipeline.core.training.config import ComputeConfig, TrainingConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.timing import OnRun, Way, measure
 from benchmarks.workload import Workload
-from luna_pipeline.core.ct.phantom_files import make_phantom
+from luna_pipeline.core.phantom.dataset import make_phantom
 
 TUTORIAL_IMPORT_SECONDS = 5.1
 """Imports of the tutorial's cutting command, measured once where it was installed; it is no part of this run."""

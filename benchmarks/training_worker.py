@@ -31,7 +31,7 @@ class WorkerKind:
         name: Word in the results.
         is_project: The project's way; else the tutorial's.
         environment: What malloc is told by the environment.
-        keeps_memory: Whether the process asks malloc to keep freed memory, as the project does (``core.memory``).
+        keeps_memory: Whether the process asks malloc to keep freed memory, as the project does (``core.malloc``).
         is_compiled: Whether ``torch.compile`` translates the network.
     """
 
@@ -128,7 +128,7 @@ class _Answers:
         self._work = work
         self._trained = Path(work["weights"]).with_name("trained.pt")
         if work["keeps_memory"]:
-            from luna_pipeline.core.memory import keep_freed_memory
+            from luna_pipeline.core.malloc import keep_freed_memory
 
             keep_freed_memory()
         import torch

@@ -12,7 +12,7 @@ from benchmarks.project import ProjectCutter
 from benchmarks.timing import OnRun, Way, measure
 from benchmarks.workload import Workload
 from luna_pipeline.core.ct.catalogue import catalogue_series
-from luna_pipeline.core.cutouts.receipt import Receipt
+from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
 
 SIZE_IRC = (8, 16, 16)
 CHUNK_SHAPE_IRC = (2, 2, 2)
@@ -39,9 +39,9 @@ class TinySeries:
     folder: Path
 
     @property
-    def receipt(self) -> Receipt:
+    def marker(self) -> UpToDateMarker:
         """Return the note that all is as it should be."""
-        return Receipt(self.site.data_root, self._cutouts, [self._table], {"benchmark": 1})
+        return UpToDateMarker(self.site.data_root, self._cutouts, [self._table], {"benchmark": 1})
 
     def cut(self) -> None:
         """Cut what is not there, and note it."""
@@ -50,11 +50,11 @@ class TinySeries:
             msg = f"Tiny series must be cut, got {next(iter(summary.failed.values()))}"
             raise RuntimeError(f"{msg} ({len(summary.failed)} such). Mend what cuts them.")
         self.site.candidates.to_parquet(self._table)
-        self.receipt.write(self.receipt.glance(), self.receipt.files())
+        self.marker.write(self.marker.stat_digest(), self.marker.files())
 
     def look_at_note(self) -> None:
         """Check as a command does that was run before."""
-        if not self.receipt.holds():
+        if not self.marker.holds():
             msg = "The note of an unchanged check must hold, got one that does not. Cut first."
             raise RuntimeError(msg)
 

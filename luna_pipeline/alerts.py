@@ -16,7 +16,7 @@ from email.message import EmailMessage
 
 import dagster as dg
 
-from luna_pipeline.resources import PARENT_TAG
+from luna_pipeline.runs.nested import PARENT_TAG
 
 TIMEOUT_SECONDS = 10.0
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")

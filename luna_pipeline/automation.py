@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from luna_pipeline.core.files import exists, folder_digest, folder_glance, status_of
-from luna_pipeline.jobs import recut_changed
+from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
+from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
-    from luna_pipeline.core.cutouts.receipt import Receipt
+    from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
 
 TABLE_SUFFIX = ".csv"
 MAX_REQUESTS = 3
@@ -30,12 +30,12 @@ class Seen:
     """What the sensor remembers from tick to tick.
 
     Attributes:
-        glance: Names, sizes and times of the files below the data root.
+        stat_digest: Names, sizes and times of the files below the data root.
         digest: Their content, once they rested from one tick to the next; empty before.
         num_requests: How many runs were asked for because of this content.
     """
 
-    glance: str = ""
+    stat_digest: str = ""
     digest: str = ""
     num_requests: int = 0
 
@@ -108,10 +108,10 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
     """Compare the inputs with those that catalogue and candidate table were made from, once they rest."""
     if not_now := _not_now(context.instance, paths):
         return not_now
-    seen, glance = Seen.from_cursor(context.cursor), folder_glance(paths.settings.data_dir)
-    if glance != seen.glance:
+    seen, stat_digest = Seen.from_cursor(context.cursor), folder_stat_digest(paths.settings.data_dir)
+    if stat_digest != seen.stat_digest:
         # A file that is being written is not read: its next look will be another.
-        context.update_cursor(Seen(glance).as_cursor())
+        context.update_cursor(Seen(stat_digest).as_cursor())
         return dg.SkipReason("Files below the data root are new or touched; they are read when they rest")
     digest = seen.digest or inputs_digest(paths)
     run = _newest_run(context.instance)
@@ -119,11 +119,11 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
     if last == dg.DagsterRunStatus.CANCELED:
         return dg.SkipReason("The run for this change was cancelled; start it by hand when it is wanted")
     if recorded_digests(context.instance) == {digest} and last != dg.DagsterRunStatus.FAILURE:
-        context.update_cursor(Seen(glance, digest).as_cursor())
+        context.update_cursor(Seen(stat_digest, digest).as_cursor())
         return dg.SkipReason("Catalogue and tables were made from the files that are there")
     if seen.num_requests >= MAX_REQUESTS:
         return dg.SkipReason(f"{MAX_REQUESTS} runs for this change failed; mend what their logs say and run `cut`")
-    cursor = Seen(glance, digest, seen.num_requests + 1).as_cursor()
+    cursor = Seen(stat_digest, digest, seen.num_requests + 1).as_cursor()
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
 
 
@@ -140,7 +140,7 @@ def recut_nightly(
         return not_now
     note = _note(context.instance, cutting, paths)
     if not note.holds():
-        glance, files = note.glance(), note.files()
+        stat_digest, files = note.stat_digest(), note.files()
         if recorded_digests(context.instance) != {inputs_digest(paths)}:
             return dg.RunRequest()
         if reason := work_left(cutting, paths):
@@ -148,21 +148,21 @@ def recut_nightly(
             return dg.RunRequest()
         # Where cutouts cannot be written, each night looks thoroughly.
         with contextlib.suppress(OSError):
-            note.write(glance, files)
+            note.write(stat_digest, files)
     _confirm(context.instance)
     return dg.SkipReason("Tables and cutouts are as they should be")
 
 
-def _note(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "Receipt":
-    """Return the note that all was found right, by which the next look costs a glance.
+def _note(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "UpToDateMarker":
+    """Return the note that all was found right, by which the next look compares stat digests only.
 
     It is none of those that cutting by hand leaves: what Dagster has recorded is part of it.
     """
     from luna_pipeline.launchers.cutting import CuttingRequest
 
-    receipt = CuttingRequest(cutting.parameters, cutting.selection).receipt(paths.settings)
+    marker = CuttingRequest(cutting.parameters, cutting.selection).marker(paths.settings)
     recorded = sorted(str(digest) for digest in recorded_digests(instance))
-    return replace(receipt, request={**receipt.request, "recorded": recorded})
+    return replace(marker, request={**marker.request, "recorded": recorded})
 
 
 def _confirm(instance: dg.DagsterInstance) -> None:

@@ -14,9 +14,9 @@ from luna_pipeline.assets import (
     stage_5_reports,
     stage_5_scores,
 )
-from luna_pipeline.executors import interruptible_executor
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
+from luna_pipeline.runs.executor import interruptible_executor
 
 STAGES = [
     stage_1_ct,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.files import content_of, sha256_of
+from luna_pipeline.core.storage.files import content_of, sha256_of
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
@@ -27,7 +27,7 @@ class ParquetIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: "pd.DataFrame", path: UPath) -> None:
         """Check the table and write it, whole or not at all."""
-        from luna_pipeline.core.schemas import write_table
+        from luna_pipeline.core.storage.tables import write_table
 
         write_table(path, obj, name=context.asset_key.path[-1])
 
@@ -64,7 +64,8 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: "TrainedClassifier") -> None:
         """Verify the checkpoint, make it current, note it in MLflow."""
         from luna_pipeline.core.training.checkpoints import load_checkpoint
-        from luna_pipeline.launchers.folds import CurrentClassifier, now, recipe_digest
+        from luna_pipeline.launchers.cross_validation import CurrentClassifier, now
+        from luna_pipeline.launchers.versions import recipe_digest
 
         settings = Settings.from_environment()
         load_checkpoint(obj.path)
@@ -95,7 +96,7 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
             ValueError: If the file is not the one that was made current.
         """
         from luna_pipeline.core.training.checkpoints import load_checkpoint
-        from luna_pipeline.launchers.folds import read_current
+        from luna_pipeline.launchers.cross_validation import read_current
 
         # Its network may be one of a user's own.
         load_extensions()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.cutouts.workers import RunJobs
-    from luna_pipeline.launchers.run_values import OpenMlflowRun
-    from luna_pipeline.tracking.mlflow_run import MlflowRun
-
-PARENT_TAG = "luna/parent_run_id"
-"""Names the run that somebody asked for, on each run inside it."""
+    from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun
 
 
 class LunaPaths(dg.ConfigurableResource[None]):
@@ -43,7 +40,7 @@ class LunaPaths(dg.ConfigurableResource[None]):
         Raises:
             FileNotFoundError: If that asset was never materialised.
         """
-        from luna_pipeline.launchers.folds import read_table
+        from luna_pipeline.launchers.installation import read_table
 
         return read_table(self.settings, name, fold)
 
@@ -90,7 +87,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     @property
     def store(self) -> "CutoutStore":
         """The files, one a series."""
-        from luna_pipeline.launchers.cutting import cutout_store
+        from luna_pipeline.launchers.installation import cutout_store
 
         return cutout_store(self.paths.settings)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from luna_pipeline.core.ct.phantom_marker import MARKER
-from luna_pipeline.core.files import AnyPath
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.phantom.marker import MARKER
+from luna_pipeline.core.storage.files import AnyPath
+from luna_pipeline.core.storage.s3 import remote_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _KEY_BYTES = 32
@@ -22,7 +22,7 @@ class Settings:
     """Folders and addresses of one installation.
 
     Tables, cutouts and checkpoints may lie in S3 (``LUNA_HOME=s3://bucket/prefix``); credentials and server are those
-    of AWS's environment, see ``core.remote_files``. Everything else stays on this machine.
+    of AWS's environment, see ``core.storage.s3``. Everything else stays on this machine.
 
     Attributes:
         data_dir: Raw CT series and LUNA16's tables (``LUNA_DATA_DIR``); only read.

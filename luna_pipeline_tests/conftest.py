@@ -8,11 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 from luna_pipeline_tests.real_data import make_lidc_root
 from luna_pipeline_tests.s3_server import s3_home, s3_server
 from luna_pipeline_tests.storages import LOCAL, STACK, new_instance, postgres_server, storage_environment
 
-__all__ = ["new_instance", "postgres_server", "s3_home", "s3_server", "storage_environment"]
+__all__ = [
+    "empty_database",
+    "new_instance",
+    "postgres_server",
+    "quiet_mlflow",
+    "s3_home",
+    "s3_server",
+    "storage_environment",
+    "tracking_uri",
+]
+
+
+# One thread each: two workers share two cores, and sums in another order differ in the last bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,7 +112,7 @@ class Folders:
 @pytest.fixture(scope="session")
 def phantom_source(tmp_path_factory: pytest.TempPathFactory, record) -> Path:
     """A phantom of six series in three subsets; copied by whoever changes it."""
-    from luna_pipeline.core.ct.phantom_files import make_phantom
+    from luna_pipeline.core.phantom.dataset import make_phantom
 
     root = tmp_path_factory.mktemp("phantom")
     make_phantom(root, num_series=6, num_subsets=3, seed=3, size_irc=(48, 64, 64))

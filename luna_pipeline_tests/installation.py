@@ -10,7 +10,7 @@ import pandas as pd
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
-from luna_pipeline.core.files import AnyPath, content_of, is_remote, listing, read_bytes, remove, write_bytes
+from luna_pipeline.core.storage.files import AnyPath, content_of, is_remote, listing, read_bytes, remove, write_bytes
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import CT_SERIES, CT_SERIES_NAME

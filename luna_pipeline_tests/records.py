@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from luna_pipeline.core.files import content_of
+from luna_pipeline.core.storage.files import content_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.installation import Luna
 
@@ -123,10 +123,11 @@ class _Plain:
 def _table(luna: Luna, name: str, touched: set[str], plain: _Plain) -> Parts:
     table = pd.read_parquet(content_of(luna.file(name)))
     if name == "tables/ct_series.parquet":
-        # A CT's fingerprint is of its own files, the glance of all in its folder; a DICOM series may be that folder.
+        # A CT's fingerprint is of its own files, its stat_digest of all in its folder,
+        # which may be a DICOM series.
         is_own = table["series_instance_uid"].isin(touched)
         is_in_own = table["path"].map(lambda path: bool({PurePath(path).name, PurePath(path).parent.name} & touched))
-        for column, rows in {"fingerprint": is_own, "glance": is_own | is_in_own}.items():
+        for column, rows in {"fingerprint": is_own, "stat_digest": is_own | is_in_own}.items():
             table.loc[rows, column] = "of the test's own time"
     compared = [column for column in table if column not in LEFT_OUT_COLUMNS]
     digests = {f"column {column}": _column(table[column], plain) for column in compared}

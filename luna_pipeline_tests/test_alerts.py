@@ -12,7 +12,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from luna_pipeline.alerts import Alert, AlertSettings, rule_of, run_failed, send
-from luna_pipeline.resources import PARENT_TAG
+from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.processes import free_port
 
 UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from luna_pipeline import automation
-from luna_pipeline.core.files import folder_digest
+from luna_pipeline.core.storage.files import folder_digest
 from luna_pipeline.definitions import defs
-from luna_pipeline.jobs import recut_changed
+from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline_tests.installation import Luna
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.launchers.scoring import score
+from luna_pipeline.launchers.evaluation.scoring import score
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.small_installation import FOLDS, SMALL, configuration, weights_of
 

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.cli import cli
+from luna_pipeline.jobs.demo_summary import summary_of
 from luna_pipeline.settings import Settings
-from luna_pipeline.summary import summary_of
 from luna_pipeline_tests.installation import Luna
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8, "folds": [0, 1]}}}}

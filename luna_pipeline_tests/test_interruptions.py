@@ -12,7 +12,7 @@ import pytest
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.turns import ALL_ASSETS
+from luna_pipeline.runs.nested import ALL_ASSETS
 from luna_pipeline_tests.processes import session_of, started, wait_for
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.files import listing, read_bytes, write_bytes
+from luna_pipeline.core.storage.files import listing, read_bytes, write_bytes
 from luna_pipeline.core.training.checkpoints import save_checkpoint
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.launchers import TrainedClassifier

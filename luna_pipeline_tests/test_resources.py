@@ -5,7 +5,8 @@ import mlflow
 import pytest
 
 from luna_pipeline.partitions import TEST_FOLDS
-from luna_pipeline.resources import PARENT_TAG, LunaPaths, MlflowRuns
+from luna_pipeline.resources import LunaPaths, MlflowRuns
+from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 
 __all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.files import AnyPath, content_of, listing, read_bytes, write_bytes
-from luna_pipeline.core.local_copies import LocalCopies
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.cache import LocalCopies
+from luna_pipeline.core.storage.files import AnyPath, content_of, listing, read_bytes, write_bytes
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import started, wait_for
@@ -36,8 +36,8 @@ TABLES = [
 
 UPLOADER = """
 import os, sys
-from luna_pipeline.core.files import written_atomically
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.files import written_atomically
+from luna_pipeline.core.storage.s3 import remote_path
 with written_atomically(remote_path(sys.argv[1])) as file:
     file.write(sys.argv[2].encode() * (80 << 20))
     print("uploading", flush=True)

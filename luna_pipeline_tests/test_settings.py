@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from luna_pipeline.core.ct.phantom_files import make_phantom
+from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.settings import REPOSITORY, Settings, demo_environment
 
 

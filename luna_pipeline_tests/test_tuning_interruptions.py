@@ -27,7 +27,7 @@ import time
 
 import torch
 
-from luna_pipeline.core.models.config import LOSSES
+from luna_pipeline.core.networks.config import LOSSES
 
 
 class Slow(torch.nn.CrossEntropyLoss):

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 PART_BYTES = 16 << 20
-"""As `luna_pipeline.core.remote_files` has it: an object that is loaded again gets the ETag that it had."""
+"""As `luna_pipeline.core.storage.s3` has it: an object that is loaded again gets the ETag that it had."""
 
 
 def make(store: Any, *names: str) -> None:

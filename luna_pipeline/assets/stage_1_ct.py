@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.data_versions import versioned
+from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.partitions import gone_series, register_series
 from luna_pipeline.resources import LunaPaths
 
@@ -29,8 +29,9 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
     whether it is readable and why not. Registers each readable series as a partition; a series whose CT is gone
     stays registered until it is pruned. Size: 888 rows for LUNA16.
     """
-    from luna_pipeline.core.files import folder_digest
-    from luna_pipeline.launchers.cutting import catalogue_of, cutout_store
+    from luna_pipeline.core.storage.files import folder_digest
+    from luna_pipeline.launchers.cutting import catalogue_of
+    from luna_pipeline.launchers.installation import cutout_store
 
     started = time.perf_counter()
     settings = paths.settings

@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.data_versions import versioned
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_2_candidates"
@@ -39,7 +39,7 @@ SOURCE_TABLES = {
 )
 def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
     """The version of each external table: its content."""
-    from luna_pipeline.core.files import sha256_of
+    from luna_pipeline.core.storage.files import sha256_of
 
     for name, (files, _) in SOURCE_TABLES.items():
         places = (paths.settings.data_dir / file for file in files)
@@ -75,7 +75,7 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
 def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Iterator[dg.Output[Any]]:
     """Join LUNA16's tables in world millimetres."""
     from luna_pipeline.core.candidates.tables import build_candidates
-    from luna_pipeline.core.files import folder_digest
+    from luna_pipeline.core.storage.files import folder_digest
 
     started = time.perf_counter()
     # Before reading: an edit in between is then seen as a change, not lost.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags, versioned
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_2_candidates import FRESHNESS
-from luna_pipeline.data_versions import DATA_VERSION, provenance_tags, versioned
 from luna_pipeline.partitions import (
     CT_SERIES,
     broken_series,
@@ -106,10 +106,10 @@ def cutout_index(
 
 def _without_duplicates(cutting: CutoutCutting, index: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
     """Tell what was found of cutouts in two folds, and go no further where there are any."""
-    from luna_pipeline.core.evaluation.duplicates import said_of_duplicates, same_content_in_two_folds
+    from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
 
     duplicates = same_content_in_two_folds(index, cutting.store)
-    said = said_of_duplicates(duplicates)
+    said = describe_duplicates(duplicates)
     ids = duplicates["candidate_id"].head(50).tolist()
     yield dg.AssetCheckResult(
         check_name=NO_DUPLICATES,

@@ -16,7 +16,7 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
     from luna_pipeline.core.evaluation.leaks import LeakReport
-    from luna_pipeline.launchers.baselines import FittedBaselines
+    from luna_pipeline.launchers.evaluation.feature_baselines import FittedBaselines
 
 KINDS = {"python", "scikitlearn"}
 NUM_FEATURES_SHOWN = 10
@@ -117,8 +117,8 @@ def _fitted(
     candidates: Any,
     index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
-    from luna_pipeline.launchers.baselines import fit_feature_baselines
-    from luna_pipeline.launchers.scored_models import models_of_baselines
+    from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
+    from luna_pipeline.launchers.evaluation.test_fold import models_of_baselines
 
     started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(

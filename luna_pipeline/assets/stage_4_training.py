@@ -112,10 +112,10 @@ def _trained(
     index: Any,
 ) -> dg.Output[Any]:
     """Train in this process, or in several that torchrun starts."""
-    from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers.commands import TrainingRequest, train_on
-    from luna_pipeline.launchers.run_values import RunOptions
-    from luna_pipeline.launchers.torchrun import train_together
+    from luna_pipeline.core.malloc import keep_freed_memory
+    from luna_pipeline.launchers.training.run import RunOptions
+    from luna_pipeline.launchers.training.torchrun import train_together
+    from luna_pipeline.launchers.training.train import TrainingRequest, train_on
 
     settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), int(context.partition_key)
     split = config.split_of(index, test_fold=test_fold)

@@ -13,8 +13,8 @@ from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import LunaPaths, RayCluster
 
 if TYPE_CHECKING:
-    from luna_pipeline.launchers.tuning import TunedParameters
     from luna_pipeline.settings import Settings
+    from luna_pipeline.tuning.request import TunedParameters
 
 KINDS = {"python", "pytorch", "ray"}
 
@@ -49,8 +49,9 @@ def tuning_study(
     context: dg.AssetExecutionContext, config: TuningConfig, paths: LunaPaths, ray: RayCluster, cutout_index: Any
 ) -> Iterator[dg.Output[Any]]:
     """Search, then train what won."""
-    from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers.tuning import TuningRequest, tune_parameters
+    from luna_pipeline.core.malloc import keep_freed_memory
+    from luna_pipeline.tuning.request import TuningRequest
+    from luna_pipeline.tuning.tune import tune_parameters
 
     settings, test_fold = paths.settings, int(context.partition_key)
     study = config.study(test_fold=test_fold)

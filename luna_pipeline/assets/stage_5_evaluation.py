@@ -15,7 +15,7 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
     from luna_pipeline.core.training.checkpoints import Checkpoint
-    from luna_pipeline.launchers.scored_models import FoldPredictions
+    from luna_pipeline.launchers.evaluation.test_fold import FoldPredictions
     from luna_pipeline.settings import Settings
 
 GROUP = "stage_5_evaluation"
@@ -54,16 +54,16 @@ def nodule_predictions(
     zero_rule_baseline: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for nodules."""
-    from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers import evaluation
+    from luna_pipeline.core.malloc import keep_freed_memory
+    from luna_pipeline.launchers.evaluation import test_fold
 
     started = time.perf_counter()
     keep_freed_memory()
     settings, fold = paths.settings, int(context.partition_key)
-    tuned = [name for name in evaluation.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
-    classifiers = evaluation.classifiers_of_fold(settings, nodule_classifier, [*config.also, *tuned], test_fold=fold)
+    tuned = [name for name in test_fold.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
+    classifiers = test_fold.classifiers_of_fold(settings, nodule_classifier, [*config.also, *tuned], test_fold=fold)
     yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
-    predicted = evaluation.predict_test_fold(
+    predicted = test_fold.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
         store=cutting.store,
@@ -72,7 +72,7 @@ def nodule_predictions(
         zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
         baselines=_baselines(paths, "feature_baseline", fold),
     )
-    files = evaluation.write_submissions(settings, predicted, test_fold=fold)
+    files = test_fold.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
     yield dg.Output(predicted.predictions, "nodule_predictions", metadata=_metadata(predicted, started) | submission)
     yield dg.Output(predicted.models, "nodule_models")
@@ -103,15 +103,15 @@ def malignancy_predictions(
     malignancy_classifier: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for malignancy."""
-    from luna_pipeline.core.memory import keep_freed_memory
-    from luna_pipeline.launchers import evaluation
+    from luna_pipeline.core.malloc import keep_freed_memory
+    from luna_pipeline.launchers.evaluation import test_fold
 
     started = time.perf_counter()
     keep_freed_memory()
     settings, store, fold = paths.settings, cutting.store, int(context.partition_key)
-    classifiers = evaluation.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
+    classifiers = test_fold.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
     yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
-    predicted = evaluation.predict_test_fold(
+    predicted = test_fold.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
         store=store,
@@ -119,7 +119,7 @@ def malignancy_predictions(
         classifiers=classifiers,
         dataset=malignancy_classifier.config.dataset,
         baselines=_baselines(paths, "malignancy_feature_baseline", fold),
-        zero_rule_score=evaluation.training_share(cutout_index, store, malignancy_classifier),
+        zero_rule_score=test_fold.training_share(cutout_index, store, malignancy_classifier),
     )
     yield dg.Output(predicted.predictions, "malignancy_predictions", metadata=_metadata(predicted, started))
     yield dg.Output(predicted.models, "malignancy_models")
@@ -129,8 +129,8 @@ def _checked(
     asset: str, settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int
 ) -> Iterator[dg.AssetCheckResult]:
     """Tell what was found of leaks, and go no further where there is one."""
-    from luna_pipeline.launchers.folds import read_table
-    from luna_pipeline.launchers.leaks import leaks_of_checkpoint
+    from luna_pipeline.launchers.installation import read_table
+    from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 
     test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
     folds = read_table(settings, "folds")
@@ -139,7 +139,7 @@ def _checked(
 
 
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
-    from luna_pipeline.launchers.scored_models import FoldPredictions
+    from luna_pipeline.launchers.evaluation.test_fold import FoldPredictions
 
     return FoldPredictions(predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold))
 

@@ -86,7 +86,7 @@ def report(task: Task) -> Any:
     def made(context: dg.AssetExecutionContext, config: DrawsConfig, paths: LunaPaths) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.plots import roc_and_pr_png
         from luna_pipeline.core.evaluation.report import binary_report
-        from luna_pipeline.launchers import evaluation, pooling
+        from luna_pipeline.launchers.evaluation import mlflow_metrics, pooling
 
         started, settings = time.perf_counter(), paths.settings
         pooled = pooling.pooled_predictions(settings, task.classifier)
@@ -96,7 +96,7 @@ def report(task: Task) -> Any:
         table = binary_report(pooled.predictions, num_bootstraps=config.num_bootstraps, seed=config.seed)
         table.insert(1, "folds", pooled.folds.title)
         table["classifier_versions"] = pooled.folds.versions
-        notes = evaluation.log_fold_metrics(settings, pooled)
+        notes = mlflow_metrics.log_fold_metrics(settings, pooled)
         synthetic = settings.is_synthetic
         png = roc_and_pr_png(pooled.predictions, report=table, is_synthetic=synthetic)
         own = table[table["model"] == task.classifier].iloc[0]
@@ -122,7 +122,7 @@ def calibration(task: Task) -> Any:
     )
     def made(paths: LunaPaths) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.calibration_plot import reliability_png
-        from luna_pipeline.launchers import pooling, reporting
+        from luna_pipeline.launchers.evaluation import pooling, reports
 
         started = time.perf_counter()
         pooled = pooling.pooled_predictions(paths.settings, task.classifier)
@@ -131,7 +131,7 @@ def calibration(task: Task) -> Any:
         own = pooled.predictions[pooled.predictions["model"] == task.classifier]
         png = reliability_png(own, is_synthetic=synthetic)
         metadata = {"diagram": dg.MetadataValue.md(markdown.picture(png, "reliability, research use only"))}
-        table = reporting.reliability_of(pooled.predictions)
+        table = reports.reliability_of(pooled.predictions)
         return dg.Output(table, metadata={**metadata, **_about(pooled, synthetic, started)})
 
     return made
@@ -147,11 +147,11 @@ def subgroups(task: Task) -> Any:
         deps=[*task.deps, "cutout_index", "ct_series"],
     )
     def made(paths: LunaPaths) -> dg.Output[Any]:
-        from luna_pipeline.launchers import pooling, reporting
+        from luna_pipeline.launchers.evaluation import pooling, reports
 
         started = time.perf_counter()
         pooled = pooling.pooled_predictions(paths.settings, task.classifier)
-        table = reporting.subgroups_of(paths.settings, pooled)
+        table = reports.subgroups_of(paths.settings, pooled)
         own = table[table["model"] == task.classifier].drop(columns=["model", "classifier_versions"])
         metadata = {"subgroups": dg.MetadataValue.md(markdown.table(own))}
         return dg.Output(table, metadata={**metadata, **_about(pooled, paths.settings.is_synthetic, started)})
@@ -170,11 +170,11 @@ def errors(task: Task) -> Any:
     )
     def made(paths: LunaPaths, cutting: CutoutCutting) -> dg.Output[Any]:
         from luna_pipeline.core.evaluation.error_sheet import worst_errors
-        from luna_pipeline.launchers import pooling, reporting
+        from luna_pipeline.launchers.evaluation import pooling, reports
 
         started = time.perf_counter()
         pooled = pooling.pooled_predictions(paths.settings, task.classifier)
-        png = reporting.errors_of(paths.settings, pooled, task.classifier, cutting.store, positives=task.positives)
+        png = reports.errors_of(paths.settings, pooled, task.classifier, cutting.store, positives=task.positives)
         metadata = {"montage": dg.MetadataValue.md(markdown.picture(png, "errors, research use only"))}
         own = pooled.predictions[pooled.predictions["model"] == task.classifier]
         table = worst_errors(own).reset_index(drop=True)
@@ -195,13 +195,13 @@ def model_cards(task: Task) -> Any:
         deps=[*task.deps, "cutout_index"],
     )
     def made(paths: LunaPaths, cutting: CutoutCutting, **tables: Any) -> dg.Output[Any]:
-        from luna_pipeline.launchers import pooling, reporting
+        from luna_pipeline.launchers.evaluation import pooling, reports
 
         started = time.perf_counter()
         pooled = pooling.pooled_predictions(paths.settings, task.classifier)
         for kind, made_before in tables.items():
             pooling.check_of_these_folds(made_before, pooled.folds, f"{task.name}_{kind}")
-        table = reporting.model_cards(paths.settings, pooled, store=cutting.store, **tables)
+        table = reports.model_cards(paths.settings, pooled, store=cutting.store, **tables)
         metadata = {"card": dg.MetadataValue.md(str(table["card"].iloc[0]))}
         return dg.Output(table, metadata={**metadata, **_about(pooled, paths.settings.is_synthetic, started)})
 

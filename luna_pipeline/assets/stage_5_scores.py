@@ -31,15 +31,15 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     `submissions/nodule_classifier/<folds>.csv`. No row where there are no annotations.
     """
     from luna_pipeline.core.evaluation.froc_plot import froc_png
-    from luna_pipeline.launchers import pooling, scores
+    from luna_pipeline.launchers.evaluation import mlflow_metrics, official_scores, pooling
 
     started, settings = time.perf_counter(), paths.settings
     pooled = pooling.pooled_predictions(settings, "nodule_classifier")
-    official = scores.official_scores(settings, pooled, num_bootstraps=config.num_bootstraps, seed=config.seed)
+    official = official_scores.official_scores(settings, pooled, num_bootstraps=config.num_bootstraps, seed=config.seed)
     for note in [*pooled.folds.left_out.values(), *official.notes]:
         context.log.warning(note)
-    submission = scores.write_pooled_submission(settings, pooled, "nodule_classifier")
-    scores.note_fold_scores(settings, pooled, "nodule_classifier")
+    submission = official_scores.write_pooled_submission(settings, pooled, "nodule_classifier")
+    mlflow_metrics.note_fold_scores(settings, pooled, "nodule_classifier")
     synthetic = settings.is_synthetic
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
@@ -65,7 +65,7 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     is better than the next one (paired draws of scans), parameters, training seconds, candidates a second, MLflow runs.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
-    from luna_pipeline.launchers import pooling
+    from luna_pipeline.launchers.evaluation import pooling
 
     started = time.perf_counter()
     pooled = pooling.pooled_predictions(paths.settings, "nodule_classifier")
@@ -115,10 +115,10 @@ def champion(
     The best network of the leaderboard is held against the champion by a rule that stands in the metadata with what
     came of it. Form: the champion's predictions when it became champion, by which the next one is judged.
     """
-    from luna_pipeline.launchers import promotion
+    from luna_pipeline.launchers.evaluation.champion import challenge
 
     started = time.perf_counter()
-    outcome = promotion.challenge(
+    outcome = challenge(
         paths.settings,
         leaderboard,
         max_ece=config.max_calibration_error,

@@ -47,7 +47,7 @@ class RecipeConfig(HeldOutFolds):
         from luna_pipeline.core.training.config import TrainingConfig
         from luna_pipeline.core.training.recipes import recipe_by_name
         from luna_pipeline.extensions import load_extensions
-        from luna_pipeline.launchers.folds import fold_version
+        from luna_pipeline.launchers.versions import fold_version
 
         load_extensions()
         changes = {"version": self.version, **self.own_changes(), **self.changes}
@@ -84,8 +84,8 @@ class NoduleTrainingConfig(RecipeConfig):
     def start(self, settings: "Settings", *, test_fold: int) -> "StartConfig | None":
         """Return the run to begin with, None where weights are new or ``configuration`` names it."""
         from luna_pipeline.core.training.config import StartConfig
-        from luna_pipeline.launchers.folds import own_version
-        from luna_pipeline.launchers.sources import full_name
+        from luna_pipeline.launchers.training.initial_weights import full_name
+        from luna_pipeline.launchers.versions import own_version
 
         if self.start_name is None:
             return None

@@ -37,7 +37,7 @@ for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tu
 @click.option("--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage")
 def make_phantom_command(**options: Any) -> None:
     """Write a synthetic data set in the form of LUNA16 below OUT."""
-    from luna_pipeline.core.ct.phantom_files import make_phantom
+    from luna_pipeline.core.phantom.dataset import make_phantom
 
     def on_series(uid: str, done: int, total: int) -> None:
         click.echo(f"{done}/{total} {uid}")

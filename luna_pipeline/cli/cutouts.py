@@ -137,7 +137,7 @@ class _Terminal:
 @click.option("--repair", is_flag=True, help="Remove damaged files, so that the next cutting makes them again.")
 def verify_cutouts_command(*, repair: bool) -> None:
     """Read every file of cutouts whole and compare it with its checksums."""
-    from luna_pipeline.launchers.upkeep import verify_cutouts
+    from luna_pipeline.launchers.cutout_maintenance import verify_cutouts
 
     damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=click.echo)
     if damaged and not repair:
@@ -152,7 +152,7 @@ def prune_command(*, yes: bool) -> None:
 
     With DAGSTER_HOME set, removed series are taken off Dagster's partitions as well.
     """
-    from luna_pipeline.launchers.upkeep import prune
+    from luna_pipeline.launchers.cutout_maintenance import prune
 
     gone = prune(Settings.from_environment(), is_removed=yes, report=click.echo)
     if yes and gone and os.environ.get("DAGSTER_HOME"):
@@ -168,7 +168,7 @@ def prune_command(*, yes: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def import_tutorial_cutouts_command(folder: Path) -> None:
     """Take over the tutorial's cache, one .npz a candidate, for the candidates and CTs below LUNA_DATA_DIR."""
-    from luna_pipeline.launchers.upkeep import import_tutorial_cutouts
+    from luna_pipeline.launchers.cutout_maintenance import import_tutorial_cutouts
 
     import_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
 
@@ -177,7 +177,7 @@ def import_tutorial_cutouts_command(folder: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export_tutorial_cutouts_command(folder: Path) -> None:
     """Write all cutouts as the tutorial keeps them, one float32 .npz a candidate, into FOLDER."""
-    from luna_pipeline.launchers.upkeep import export_tutorial_cutouts
+    from luna_pipeline.launchers.cutout_maintenance import export_tutorial_cutouts
 
     export_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
 

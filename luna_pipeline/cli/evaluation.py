@@ -38,7 +38,7 @@ def evaluate_froc_command(**options: Any) -> None:
     from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables
     from luna_pipeline.core.evaluation.froc_matching import MAX_MARKS_PER_SCAN
     from luna_pipeline.core.evaluation.official import evaluate_froc
-    from luna_pipeline.core.files import write_bytes
+    from luna_pipeline.core.storage.files import write_bytes
 
     is_corrected = options["corrected"]
     tables = read_froc_tables(
@@ -121,7 +121,7 @@ def predict_command(**options: Any) -> None:
     NAME may also be the file of a checkpoint (…/best.pt), without a version.
     """
     from luna_pipeline.extensions import load_extensions
-    from luna_pipeline.launchers.predicting import PredictionRequest, predict
+    from luna_pipeline.launchers.evaluation.predict import PredictionRequest, predict
     from luna_pipeline.settings import Settings
 
     if options["cutouts"] is not None and options["fold"] is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from luna_pipeline.core.memory import keep_freed_memory
+from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
@@ -147,7 +147,7 @@ def load_train_luna_malignant_classification(**options: Any) -> None:
 def resume(name: str, version: str, **options: Any) -> None:
     """Go on with the run NAME VERSION, which was ended before its time, from its last checkpoint."""
     _prepare()
-    from luna_pipeline.launchers.commands import train, unfinished_request
+    from luna_pipeline.launchers.training.train import train, unfinished_request
 
     settings = Settings.from_environment()
     _tell(train(settings, unfinished_request(settings, name, version, _run_options(options))))
@@ -156,7 +156,7 @@ def resume(name: str, version: str, **options: Any) -> None:
 def _train(recipe: str, options: dict[str, Any]) -> None:
     _prepare()
     from luna_pipeline.core.training.config import StartConfig
-    from luna_pipeline.launchers.commands import TrainingRequest, configured, train
+    from luna_pipeline.launchers.training.train import TrainingRequest, configured, train
 
     changes = {
         "version": options["version"],
@@ -189,7 +189,7 @@ def _prepare() -> None:
 
 
 def _run_options(options: dict[str, Any]) -> Any:
-    from luna_pipeline.launchers.run_values import RunOptions
+    from luna_pipeline.launchers.training.run import RunOptions
 
     return RunOptions(
         num_workers=options["workers"],

@@ -64,7 +64,7 @@ tune_luna_malignant_classification = _tuning_command(
 
 def _tune(recipe: str, options: dict[str, Any]) -> None:
     load_extensions()
-    from luna_pipeline.launchers.commands import configured
+    from luna_pipeline.launchers.training.train import configured
     from luna_pipeline.tuning.study import study_of
 
     base = configured(
@@ -85,8 +85,9 @@ def _tune(recipe: str, options: dict[str, Any]) -> None:
         seed=options["seed"],
     )
     # Ray takes two seconds to load: what is wrong with the question is said before.
-    from luna_pipeline.launchers.tuning import TuningRequest, tune_parameters
+    from luna_pipeline.tuning.request import TuningRequest
     from luna_pipeline.tuning.resources import TrialResources
+    from luna_pipeline.tuning.tune import tune_parameters
 
     request = TuningRequest(
         study=study,

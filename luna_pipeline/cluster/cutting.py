@@ -91,7 +91,7 @@ def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
 
 def _is_here(job: "SeriesJob", outcome: "CutOutcome") -> bool:
     """Say whether this machine sees the file that another one wrote; in S3 it does."""
-    from luna_pipeline.core.files import is_remote
+    from luna_pipeline.core.storage.files import is_remote
 
     uid, store = outcome.series_instance_uid, job.store
     if is_remote(store.root) or store.digest(uid) == outcome.fingerprint:

@@ -4,14 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from luna_pipeline.launchers.baselines import fit_feature_baselines
-    from luna_pipeline.launchers.book import import_book_classifier
-    from luna_pipeline.launchers.classification import LunaClassificationLauncher, LunaMalignantClassificationLauncher
-    from luna_pipeline.launchers.commands import TrainingRequest, train
     from luna_pipeline.launchers.cutting import create_cutouts
-    from luna_pipeline.launchers.evaluation import log_test_metrics, predict_test_fold
-    from luna_pipeline.launchers.run_values import RunOptions, TrainedClassifier
-    from luna_pipeline.launchers.scoring import predict_table, score
+    from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
+    from luna_pipeline.launchers.evaluation.mlflow_metrics import log_test_metrics
+    from luna_pipeline.launchers.evaluation.scoring import predict_table, score
+    from luna_pipeline.launchers.evaluation.test_fold import predict_test_fold
+    from luna_pipeline.launchers.training.book_weights import import_book_classifier
+    from luna_pipeline.launchers.training.classifier import (
+        LunaClassificationLauncher,
+        LunaMalignantClassificationLauncher,
+    )
+    from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier
+    from luna_pipeline.launchers.training.train import TrainingRequest, train
 
 __all__ = [
     "LunaClassificationLauncher",
@@ -30,19 +34,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "LunaClassificationLauncher": "classification",
-    "LunaMalignantClassificationLauncher": "classification",
-    "RunOptions": "run_values",
-    "TrainedClassifier": "run_values",
-    "TrainingRequest": "commands",
+    "LunaClassificationLauncher": "training.classifier",
+    "LunaMalignantClassificationLauncher": "training.classifier",
+    "RunOptions": "training.run",
+    "TrainedClassifier": "training.run",
+    "TrainingRequest": "training.train",
     "create_cutouts": "cutting",
-    "fit_feature_baselines": "baselines",
-    "import_book_classifier": "book",
-    "log_test_metrics": "evaluation",
-    "predict_table": "scoring",
-    "predict_test_fold": "evaluation",
-    "score": "scoring",
-    "train": "commands",
+    "fit_feature_baselines": "evaluation.feature_baselines",
+    "import_book_classifier": "training.book_weights",
+    "log_test_metrics": "evaluation.mlflow_metrics",
+    "predict_table": "evaluation.scoring",
+    "predict_test_fold": "evaluation.test_fold",
+    "score": "evaluation.scoring",
+    "train": "training.train",
 }
 
 

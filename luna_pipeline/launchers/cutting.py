@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
-from luna_pipeline.core.cutouts.receipt import Receipt
 from luna_pipeline.core.cutouts.selection import CandidateSelection
-from luna_pipeline.core.files import content_of, exists
+from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
+from luna_pipeline.core.storage.files import content_of, exists
+from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from luna_pipeline.core.cutouts.job import CutOutcome
     from luna_pipeline.core.cutouts.service import CtCutoutService, CutSummary
-    from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.cutouts.workers import RunJobs
 
 TABLES_CODE_VERSION = "1"
@@ -36,9 +36,9 @@ class CuttingRequest:
     parameters: CuttingParameters
     selection: CandidateSelection
 
-    def receipt(self, settings: Settings) -> Receipt:
+    def marker(self, settings: Settings) -> UpToDateMarker:
         """Return the note by which the next look is fast."""
-        return Receipt(
+        return UpToDateMarker(
             data_root=settings.data_dir,
             cutouts=settings.cutouts_dir,
             tables=[settings.tables_dir / f"{name}.parquet" for name in _TABLES],
@@ -48,14 +48,6 @@ class CuttingRequest:
                 "code": [CUTTING_CODE_VERSION, TABLES_CODE_VERSION],
             },
         )
-
-
-def cutout_store(settings: Settings, *, is_synced: bool = True) -> "CutoutStore":
-    """Return the store of an installation."""
-    from luna_pipeline.core.cutouts.store import CutoutStore
-    from luna_pipeline.core.local_copies import LocalCopies
-
-    return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
 
 
 class CuttingListener(Protocol):
@@ -101,14 +93,14 @@ def create_cutouts(
         NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
         ValueError: If a cutout is in two folds; then they are not indexed.
     """
-    receipt = request.receipt(settings)
-    if receipt.holds():
+    marker = request.marker(settings)
+    if marker.holds():
         return None
     # pandas and SimpleITK would take longer to load than the look that was enough.
     from luna_pipeline.core.cutouts.service import CtCutoutService
 
-    glance = receipt.glance()
-    receipt.discard()
+    stat_digest = marker.stat_digest()
+    marker.discard()
     catalogue, candidates, folds = make_tables(settings, listener.report)
     service = CtCutoutService(
         data_root=settings.data_dir,
@@ -128,9 +120,9 @@ def create_cutouts(
         listener.report(f"Not in the index: {reason}")
     if not summary.failed:
         # Another run may have been at work with other parameters: only what is found right is noted.
-        files = receipt.files()
+        files = marker.files()
         if (service.plan()["state"] == "current").all():
-            receipt.write(glance, files)
+            marker.write(stat_digest, files)
     return summary
 
 
@@ -140,7 +132,7 @@ def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
     Headers in folders that have not changed since stay shut.
     """
     from luna_pipeline.core.ct.catalogue import catalogue_series
-    from luna_pipeline.core.ct.kept_catalogue import num_rows_kept, read_kept_catalogue
+    from luna_pipeline.core.ct.catalogue_cache import num_rows_kept, read_kept_catalogue
 
     kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
     catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
@@ -150,7 +142,7 @@ def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
     """Make catalogue, candidate table and folds of the data root, keep them, and return them."""
     from luna_pipeline.core.candidates.tables import build_candidates
-    from luna_pipeline.core.schemas import write_table
+    from luna_pipeline.core.storage.tables import write_table
 
     catalogue, _ = catalogue_of(settings)
     for row in catalogue[~catalogue["is_readable"]].itertuples():
@@ -185,12 +177,12 @@ def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.Data
         ValueError: If a cutout is in two folds; then nothing is written.
     """
     from luna_pipeline.core.cutouts.index import build_cutout_index
-    from luna_pipeline.core.evaluation.duplicates import said_of_duplicates, same_content_in_two_folds
-    from luna_pipeline.core.schemas import write_table
+    from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
+    from luna_pipeline.core.storage.tables import write_table
 
     left_out: dict[str, str] = {}
     index = build_cutout_index(service.candidates, folds, service.store, left_out=left_out)
-    if said := said_of_duplicates(same_content_in_two_folds(index, service.store)):
+    if said := describe_duplicates(same_content_in_two_folds(index, service.store)):
         raise ValueError(said)
     write_table(settings.tables_dir / "cutout_index.parquet", index)
     return left_out

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from luna_pipeline.core.messages import (
+from luna_pipeline.core.events.messages import (
     Handler,
     LogBatch,
     LogBatchEnd,

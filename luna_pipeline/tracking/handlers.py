@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from luna_pipeline.core.messages import PATIENCE_SECONDS, Handler, LogBatch, Message, MessageHandler, Mode
-from luna_pipeline.core.registry import Registry
+from luna_pipeline.core.config.registry import Registry
+from luna_pipeline.core.events.messages import PATIENCE_SECONDS, Handler, LogBatch, Message, MessageHandler, Mode
 
 if TYPE_CHECKING:
     from pathlib import Path

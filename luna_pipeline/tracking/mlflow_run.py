@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.delivery import without_password
+from luna_pipeline.core.events.outbox import without_password
 from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+from collections.abc import Callable
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 SYSTEM_METRICS_SECONDS = 10.0
@@ -206,3 +208,7 @@ def _as_uri(location: str | Path | None) -> str | None:
 def _make_database_folder(tracking_uri: str) -> None:
     if tracking_uri.startswith("sqlite:///"):
         Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+# Opens the MLflow run of this name; or the one with this id again, which an ended process has left.
+OpenMlflowRun = Callable[[str, str | None], contextlib.AbstractContextManager[MlflowRun]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luna_pipeline.core.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
+from luna_pipeline.core.events.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
 from luna_pipeline.tracking.handlers import batch_values
 
 if TYPE_CHECKING:

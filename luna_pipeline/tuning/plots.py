@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from luna_pipeline.core.evaluation.picture import COLOURS, DOTS_PER_INCH, GREY, SMALL, png_of
-from luna_pipeline.tuning.domains import Choices, LogUniform
+from luna_pipeline.tuning.space import Choices, LogUniform
 from luna_pipeline.tuning.study import StudyConfig
 
 if TYPE_CHECKING:

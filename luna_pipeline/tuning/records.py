@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from luna_pipeline.core.files import AnyPath, exists, listing, read_bytes, write_bytes
+from luna_pipeline.core.storage.files import AnyPath, exists, listing, read_bytes, write_bytes
 from luna_pipeline.tuning.space import changes_from_plain
 from luna_pipeline.tuning.study import Variant
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from luna_pipeline.cluster.session import RayResources
-from luna_pipeline.core.ranges import check_integer, check_number
+from luna_pipeline.core.config.checks import check_integer, check_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from luna_pipeline.core.ranges import check_choice, check_integer, check_number
+from luna_pipeline.core.config.checks import check_choice, check_integer, check_number
+from luna_pipeline.core.config.plain import with_floats
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.core.training.plain import with_floats
 from luna_pipeline.tuning.space import Changes, SearchSpace, read_space
 
 Searcher = Literal["grid", "random", "optuna"]

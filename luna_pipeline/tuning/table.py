@@ -1,14 +1,14 @@
 """A study as a table, a row a trial, and its winner."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from luna_pipeline.tuning.domains import Choices, Domain
 from luna_pipeline.tuning.records import FAILED, TrialEnd, TrialProgress
-from luna_pipeline.tuning.space import Changes, changes_from_plain
+from luna_pipeline.tuning.space import Changes, Choices, Domain, changes_from_plain
 from luna_pipeline.tuning.study import StudyConfig, Variant
 
 TIME_COLUMNS = ("seconds",)
@@ -99,3 +99,48 @@ def _row(end: TrialEnd, progress: TrialProgress | None) -> dict[str, object]:
 def _column(domain: Domain, values: list[Any]) -> pd.Series:
     is_number = not isinstance(domain, Choices) or all(type(value) in (int, float) for value in values)
     return pd.Series(values, dtype="float64") if is_number else pd.Series([str(value) for value in values], dtype=str)
+
+
+# With fewer trials any order of the places is an accident.
+MIN_TRIALS = 4
+NUM_TREES = 64
+
+
+def importances(table: pd.DataFrame, study: StudyConfig) -> dict[str, float]:
+    """Return each place's share of what the score moved by, falling; nothing where too little is known.
+
+    Args:
+        table: See ``study_table``.
+        study: What was searched.
+
+    Returns:
+        Shares that sum to 1 by place: of the variance of the score over the space, as a forest of 64 trees has it.
+
+    Source:
+        Hutter, Hoos, Leyton-Brown, An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
+    """
+    from optuna import create_study, create_trial
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.logging import WARNING, set_verbosity
+
+    from luna_pipeline.tuning.ray.search import distribution_of, encoded
+
+    known = table[table["score"].notna()]
+    tried = [tried_values(study, str(changes)) for changes in known["changes"]]
+    domains = study.space.domains
+    # The recipe as it is may lie outside of what is searched: of that space it says nothing.
+    inside = [all(domain.holds(values[place]) for place, domain in domains.items()) for values in tried]
+    scores = known["score"].tolist()
+    if sum(inside) < MIN_TRIALS or len({score for score, is_in in zip(scores, inside, strict=True) if is_in}) < 2:
+        return {}
+    set_verbosity(WARNING)
+    of_optuna = create_study(direction="maximize")
+    distributions = {place: distribution_of(domain) for place, domain in domains.items()}
+    for values, score, is_in in zip(tried, scores, inside, strict=True):
+        if is_in:
+            params = {place: encoded(domain, values[place]) for place, domain in domains.items()}
+            of_optuna.add_trial(create_trial(params=params, distributions=distributions, value=score))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = FanovaImportanceEvaluator(n_trees=NUM_TREES, seed=0)
+        return dict(get_param_importances(of_optuna, evaluator=evaluator))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.assets.stage_4_baselines import BaselineConfig, feature_baseline, malignancy_feature_baseline
-from luna_pipeline.core.schemas import check_table
+from luna_pipeline.core.storage.tables import check_table
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline_tests.core.cutout_examples import write_examples
 

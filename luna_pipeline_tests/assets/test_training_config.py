@@ -8,7 +8,7 @@ from luna_pipeline.assets.training_config import (
     NoduleFolds,
     NoduleTrainingConfig,
 )
-from luna_pipeline.core.files import write_bytes
+from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.core.training.recipes import demo, malignancy_baseline, nodule_baseline
 from luna_pipeline.settings import Settings

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from benchmarks.bench_models import DOCS, HEAD, configurations, costs_of, flop_of, kept_bytes, rows, with_table
-from luna_pipeline.core.models.config import LOSSES, NETWORKS
+from luna_pipeline.core.networks.config import LOSSES, NETWORKS
 
 
 def table_of(text):

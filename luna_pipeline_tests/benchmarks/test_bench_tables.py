@@ -7,7 +7,7 @@ import pytest
 from benchmarks import bench_tables
 from benchmarks.bench_tables import Sizes, book_rows, from_csv, from_parquet, make_tables, whole
 from luna_pipeline.core.candidates.tables import build_candidates
-from luna_pipeline.core.schemas import write_table
+from luna_pipeline.core.storage.tables import write_table
 
 SMALL = Sizes(num_candidates=3000, num_series=20, num_annotations=60, num_annotated_series=12)
 A, B = "1.2.3", "1.2.4"

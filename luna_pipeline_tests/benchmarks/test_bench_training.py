@@ -13,8 +13,8 @@ from benchmarks.training_report import BEGIN, END, fill, text_of
 from benchmarks.training_steps import deviations
 from benchmarks.training_worker import KINDS
 from benchmarks.tutorial_training import TutorialCutouts, TutorialNetwork, moved, with_noise
-from luna_pipeline.core.models.config import NetworkConfig
-from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.networks.config import NetworkConfig
+from luna_pipeline.core.networks.luna import build_network
 
 TINY = TrainingWorkload(
     chunk_shape_irc=(4, 8, 8),

@@ -16,7 +16,7 @@ from luna_pipeline.cluster.cutting import MAX_RETRIES, _num_in_flight, run_jobs_
 from luna_pipeline.cluster.session import RayResources, ray_session
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import run_jobs
-from luna_pipeline.core.files import listing, sha256_of
+from luna_pipeline.core.storage.files import listing, sha256_of
 from luna_pipeline.launchers.cutting import create_cutouts
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline.settings import Settings

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from luna_pipeline.core.messages import Message
+from luna_pipeline.core.events.messages import Message
 
 
 @dataclass

@@ -9,7 +9,7 @@ from itertools import chain
 import pytest
 import yaml
 
-from luna_pipeline.run_launcher import LOCATION
+from luna_pipeline.runs.launcher import LOCATION
 from luna_pipeline_tests.processes import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy/kubernetes"

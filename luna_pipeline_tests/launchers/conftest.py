@@ -6,15 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.datasets.splits import TrainingSplit
 from luna_pipeline.core.training.config import NetworkConfig, TrainingConfig
 from luna_pipeline_tests.core.cutouts.examples import make_cutouts
-from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
-
-__all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]
 
 SHAPE_IRC = (8, 8, 8)
 CANDIDATES_PER_SERIES = 6
@@ -38,11 +34,6 @@ class Home:
     @property
     def test_rows(self) -> pd.DataFrame:
         return self.index[(self.index["fold"] == 0) & (self.index["source"] == "candidate")]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

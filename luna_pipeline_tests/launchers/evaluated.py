@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint
-from luna_pipeline.core.decisions import Decision
-from luna_pipeline.core.files import sha256_of
+from luna_pipeline.core.metrics.decision import Decision
+from luna_pipeline.core.storage.files import sha256_of
 from luna_pipeline.core.training.checkpoints import save_checkpoint
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_test_fold
-from luna_pipeline.launchers.folds import CurrentClassifier, now, recipe_digest
-from luna_pipeline.launchers.pooling import pooled_predictions
+from luna_pipeline.launchers.cross_validation import CurrentClassifier, now
+from luna_pipeline.launchers.evaluation.pooling import pooled_predictions
+from luna_pipeline.launchers.versions import recipe_digest
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline_tests.launchers.conftest import Home, make_home

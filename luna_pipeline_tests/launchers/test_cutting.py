@@ -7,11 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.ct.phantom_files import make_phantom
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.selection import CandidateSelection
-from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts, cutout_store
-from luna_pipeline.launchers.upkeep import export_tutorial_cutouts, import_tutorial_cutouts, prune, verify_cutouts
+from luna_pipeline.core.phantom.dataset import make_phantom
+from luna_pipeline.launchers.cutout_maintenance import (
+    export_tutorial_cutouts,
+    import_tutorial_cutouts,
+    prune,
+    verify_cutouts,
+)
+from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
+from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.settings import Settings
 
 ALL = CuttingRequest(CuttingParameters(), CandidateSelection())

@@ -21,8 +21,8 @@ import mlflow
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.files import listing, read_bytes
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.files import listing, read_bytes
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline_tests.processes import REPOSITORY
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS
 from luna_pipeline_tests.s3_server import forget_connections
@@ -34,7 +34,7 @@ DEMO = {"num_series": 8, "num_subsets": 4, "size_irc": [40, 80, 80], "epochs": 2
 OF_THE_TRAINING = {"cutout_index", "malignancy_classifier"}
 
 
-class Processes:
+class StackProcesses:
     """What Compose does for the script, for a stack of processes."""
 
     def __init__(self, stack: StackOfProcesses) -> None:
@@ -83,7 +83,7 @@ def start(stack: StackOfProcesses, *names: str) -> None:
 
 
 def run(stack: StackOfProcesses, *arguments: str) -> int:
-    return int(backup.main(arguments, Processes(stack)))
+    return int(backup.main(arguments, StackProcesses(stack)))
 
 
 def secrets_of(stack: StackOfProcesses) -> list[str]:
@@ -166,7 +166,7 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
         assert run(stack, "restore", str(worked.backup)) == 1, "it is not empty now"
         assert run(stack, "restore", str(worked.backup), "--replace") == 0
         again = worked.training_id
-        status = backup.ask(Processes(stack), "dagster", f"SELECT status FROM runs WHERE run_id = '{again}'")
+        status = backup.ask(StackProcesses(stack), "dagster", f"SELECT status FROM runs WHERE run_id = '{again}'")
         assert status == "STARTED"
         start(stack, "prepare", "mlflow", "code", "webserver", "daemon")
         stack._watcher.start()

@@ -18,12 +18,11 @@ from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.files import content_of, listing
-from luna_pipeline.core.local_copies import LocalCopies
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.cache import LocalCopies
+from luna_pipeline.core.storage.files import content_of, listing
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.resources import PARENT_TAG
-from luna_pipeline.turns import MAX_RETRIES_TAG
+from luna_pipeline.runs.nested import MAX_RETRIES_TAG, PARENT_TAG
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
 from luna_pipeline_tests.stack.asking import attempts, has_ended, launch, reasons
 

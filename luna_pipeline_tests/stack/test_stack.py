@@ -16,8 +16,8 @@ import pytest
 import requests
 import torch
 
-from luna_pipeline.core.files import AnyPath, content_of, listing, read_bytes
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.files import AnyPath, content_of, listing, read_bytes
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import REPOSITORY, session_of

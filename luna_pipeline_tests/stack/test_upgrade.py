@@ -14,7 +14,7 @@ import pytest
 from luna_pipeline_tests.s3_server import forget_connections
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses
 from luna_pipeline_tests.stack.asking import instance_of, runs_of
-from luna_pipeline_tests.stack.test_backup import Processes, backup, new_stack, run, start
+from luna_pipeline_tests.stack.test_backup import StackProcesses, backup, new_stack, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -24,7 +24,7 @@ OLD = {"dagster": "284a732df317", "mlflow": "acf3f17fdcc7"}
 
 def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_path, capfd):
     stack = new_stack(tmp_path / "old")
-    processes = Processes(stack)
+    processes = StackProcesses(stack)
     try:
         processes.start_storages()
         for dump in sorted(OF_BEFORE.glob("*.dump")):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from luna_pipeline.core.messages import (
+from luna_pipeline.core.events.messages import (
     LogBatch,
     LogBatchEnd,
     LogBatchStart,

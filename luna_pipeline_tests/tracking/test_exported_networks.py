@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from luna_pipeline.core.models.base import Signature, TensorSpec
-from luna_pipeline.core.models.config import NetworkConfig
-from luna_pipeline.core.models.networks import build_network
+from luna_pipeline.core.networks.config import NetworkConfig
+from luna_pipeline.core.networks.luna import build_network
 from luna_pipeline.tracking.mlflow_model import save_model
 
 NAMES = ("luna", "resnet", "densenet", "se_resnet", "convnext", "multiscale")

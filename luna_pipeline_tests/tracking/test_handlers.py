@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from luna_pipeline.core.messages import LogBatch, LogMetrics, LogStart, MessageHandler, Mode
+from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogStart, MessageHandler, Mode
 from luna_pipeline.core.training.services import ServiceContainer
 from luna_pipeline.tracking.console import ConsoleHandlers
 from luna_pipeline.tracking.handlers import (

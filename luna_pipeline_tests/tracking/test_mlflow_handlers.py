@@ -12,8 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from torch import nn
 
-from luna_pipeline.core.decisions import Decision
-from luna_pipeline.core.messages import (
+from luna_pipeline.core.events.messages import (
     LogBatch,
     LogMetrics,
     LogModel,
@@ -23,6 +22,7 @@ from luna_pipeline.core.messages import (
     Mode,
     UndeliveredMessagesError,
 )
+from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.models.base import Signature, TensorSpec
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.recipes import demo

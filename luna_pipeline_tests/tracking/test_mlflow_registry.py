@@ -7,8 +7,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from luna_pipeline.core.decisions import Decision
-from luna_pipeline.core.messages import TrackerUnavailableError
+from luna_pipeline.core.events.messages import TrackerUnavailableError
+from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.training.checkpoints import CheckpointError
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_registry import (

@@ -149,7 +149,7 @@ def test_two_classifiers_of_one_dagster_run_have_a_run_each_and_a_retry_finds_it
 
 
 def test_no_password_of_an_address_is_told():
-    from luna_pipeline.core.delivery import TrackerUnavailableError, without_password
+    from luna_pipeline.core.events.outbox import TrackerUnavailableError, without_password
     from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
 
     assert without_password("at http://user:hunter2@127.0.0.1:9/api") == "at http://127.0.0.1:9/api"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from luna_pipeline.core.messages import LogMetrics, MessageHandler, Mode
+from luna_pipeline.core.events.messages import LogMetrics, MessageHandler, Mode
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_registry import load_registered_checkpoint
@@ -155,7 +155,7 @@ def test_no_metric_is_lost_while_the_server_is_away_in_mid_training(server, run,
     assert history(run) == [(step, step / 1000) for step in steps]
     # Training goes on meanwhile: MLflow's own patience would be minutes for each number.
     assert len(steps) > 20
-    lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.core.delivery"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.core.events.outbox"]
     assert [line.split(",")[0] for line in lines if "still wait" not in line] == [
         "MlflowHandlers is away",
         "MlflowHandlers is back",

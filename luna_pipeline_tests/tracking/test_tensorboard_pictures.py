@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from luna_pipeline.core.messages import LogMetrics, Mode
+from luna_pipeline.core.events.messages import LogMetrics, Mode
 from luna_pipeline.tracking.tensorboard_pictures import add_picture
 from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
-from luna_pipeline.core.messages import LogBatch, LogMetrics, LogParams, LogResult, MessageHandler, Mode
+from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogParams, LogResult, MessageHandler, Mode
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
 

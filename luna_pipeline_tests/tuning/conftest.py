@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from luna_pipeline.core.evaluation import plots as plots_of_evaluation
 from luna_pipeline.tuning import plots
 from luna_pipeline_tests.core.evaluation.conftest import figures as figures_of_evaluation
+from luna_pipeline_tests.launchers.conftest import home, small_config
 
-__all__ = ["figures_of_evaluation"]
+__all__ = ["figures_of_evaluation", "home", "small_config"]
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from luna_pipeline.core.files import listing
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.files import listing
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.tuning.records import EpochScore, TrialEnd, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline_tests.tuning.made_studies import scored

@@ -24,7 +24,7 @@ from luna_pipeline.core.candidates.csv_tables import (
 from luna_pipeline.core.candidates.malignancy import label_malignancy
 from luna_pipeline.core.candidates.matching import nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
-from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS, SeriesGrids, UsableRows, sort_out
+from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS, SeriesGrids, UsableRows, validate_rows
 
 __all__ = ["CANDIDATE_COLUMNS", "REJECTED_COLUMNS", "CandidateTables", "build_candidates", "read_table"]
 
@@ -110,9 +110,9 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
     """Read a table and sort it out; one that is not there has no rows."""
     if path is None:
         no_rows = pd.DataFrame(columns=[*_ROW, value, "line"], dtype=object).astype({"series_instance_uid": "category"})
-        return sort_out(no_rows, file="", value=value, series=series)
+        return validate_rows(no_rows, file="", value=value, series=series)
     table = read_table(path, (*_ROW, value), optional=optional)
-    return sort_out(table, file=path.name, value=value, series=series)
+    return validate_rows(table, file=path.name, value=value, series=series)
 
 
 def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:

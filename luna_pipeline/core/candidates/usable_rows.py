@@ -69,7 +69,7 @@ class UsableRows:
     num_without_ct: int
 
 
-def sort_out(table: pd.DataFrame, *, file: str, value: str, series: SeriesGrids) -> UsableRows:
+def validate_rows(table: pd.DataFrame, *, file: str, value: str, series: SeriesGrids) -> UsableRows:
     """Tell the rows that can be used from those that cannot.
 
     Args:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.ct.dicom import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
+from luna_pipeline.core.ct.catalogue_cache import IDLE_SUFFIXES, is_in_stat_digest, kept_rows, stat_digest_of
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.formats.dicom_series import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.kept_catalogue import IDLE_SUFFIXES, glance_of, kept_rows, shows_at_a_glance
 from luna_pipeline.core.ct.reading import FORMATS, files_of_series, format_of, read_grid, series_stem
-from luna_pipeline.core.files import folders_below, is_name
+from luna_pipeline.core.storage.files import folders_below, is_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ CATALOGUE_COLUMNS = (
     "patient_hash",
     "manufacturer",
     "fingerprint",
-    "glance",
+    "stat_digest",
     "num_bytes",
     "is_readable",
     "reason",
@@ -57,7 +57,7 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
         the data root; size, spacing, origin and direction as in ``VoxelGrid``; subset (Int64, null where unknown);
         patient_hash and the scanner's manufacturer (DICOM only); fingerprint of header, names, sizes and times of the
-        files; glance of the folder
+        files; stat_digest of the folder
         (null where the next catalogue must look again); num_bytes of the data files; is_readable, and the reason
         where it is not. A series that lies there twice is readable at the first of its paths alone, so that a uid is
         unique among the readable rows.
@@ -73,9 +73,9 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     known = kept_rows(kept, columns=CATALOGUE_COLUMNS)
     rows: list[dict[str, Any]] = []
     for folder, files in _files_below(data_root):
-        glance = glance_of(folder, files, data_root=data_root, patient_key=patient_key)
-        rows += known.get(glance) or _rows_of(
-            folder, files, data_root=data_root, patient_key=patient_key, glance=glance
+        stat_digest = stat_digest_of(folder, files, data_root=data_root, patient_key=patient_key)
+        rows += known.get(stat_digest) or _rows_of(
+            folder, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
         )
     if not rows:
         msg = (
@@ -118,7 +118,7 @@ def _files_below(root: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _rows_of(
-    folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes, glance: str
+    folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes, stat_digest: str
 ) -> list[dict[str, Any]]:
     """Return the rows of one folder by the headers of its files."""
     rows = [_file_row(path, data_root) for path in files if format_of(path) is not None]
@@ -126,8 +126,8 @@ def _rows_of(
     found = scan_dicom_files(path for path in others if is_dicom_file(path))
     rows += [_dicom_row(series, data_root, patient_key) for series in found.values()]
     # Voxels that lie elsewhere change without the folder showing it.
-    is_all_seen = all(shows_at_a_glance(path, folder) for row in rows for path in row.pop("data_files"))
-    return [row | {"glance": glance if is_all_seen else None} for row in rows]
+    is_all_seen = all(is_in_stat_digest(path, folder) for row in rows for path in row.pop("data_files"))
+    return [row | {"stat_digest": stat_digest if is_all_seen else None} for row in rows]
 
 
 def _file_row(path: Path, data_root: Path) -> dict[str, Any]:

@@ -6,16 +6,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.dicom import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
-from luna_pipeline.core.ct.dicom_voxels import read_slice_voxels
 from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
+from luna_pipeline.core.ct.formats.dicom_series import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
+from luna_pipeline.core.ct.formats.dicom_voxels import read_slice_voxels
+from luna_pipeline.core.ct.formats.itk import read_itk_grid, read_itk_voxels
+from luna_pipeline.core.ct.formats.metaimage import (
+    check_metaimage_kind,
+    check_metaimage_size,
+    grid_of_header,
+    read_metaimage_header,
+    read_voxels,
+    unpacked_voxels,
+)
+from luna_pipeline.core.ct.formats.nifti import check_nifti_size, is_packed_nifti
+from luna_pipeline.core.ct.formats.nrrd import check_nrrd_size, read_nrrd_header
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.itk import read_itk_grid, read_itk_voxels
-from luna_pipeline.core.ct.metaimage import check_metaimage_kind, check_metaimage_size, read_metaimage_header
-from luna_pipeline.core.ct.metaimage_grid import grid_of_header
-from luna_pipeline.core.ct.metaimage_voxels import read_voxels, unpacked_voxels
-from luna_pipeline.core.ct.nifti import check_nifti_size, is_packed_nifti
-from luna_pipeline.core.ct.nrrd import check_nrrd_size, read_nrrd_header
 
 __all__ = ["FORMATS", "Ct", "UnreadableCtError", "files_of_series", "format_of", "read_ct", "read_grid", "series_stem"]
 

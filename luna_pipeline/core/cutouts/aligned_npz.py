@@ -21,7 +21,7 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from luna_pipeline.core.cutouts.stored_zip import END_RECORD_BYTES, Member, central_directory, local_header, placed
-from luna_pipeline.core.remote_files import RemoteStoreError
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 
 _BLOCK_BYTES = 1 << 20
 _NPY_HEADER_BYTES = 128

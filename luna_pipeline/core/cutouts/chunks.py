@@ -74,12 +74,12 @@ class CtChunks:
 
     def blocks(self) -> Iterator[NDArray[np.int16]]:
         """Yield all chunks in their order, some at a time (n, *chunk_shape_irc), in room that is used in turn."""
-        for number, start in enumerate(range(0, len(self), len(self._rooms[0]))):
-            centers = self._cut_irc[start : start + len(self._rooms[0])]
-            yield self._cut(centers, self._rooms[number % 2][: len(centers)])
+        for number, start in enumerate(range(0, len(self), len(self._buffer_pool[0]))):
+            centers = self._cut_irc[start : start + len(self._buffer_pool[0])]
+            yield self._cut(centers, self._buffer_pool[number % 2][: len(centers)])
 
     @cached_property
-    def _rooms(self) -> NDArray[np.int16]:
+    def _buffer_pool(self) -> NDArray[np.int16]:
         count = max(1, _BLOCK_BYTES // self._parameters.num_chunk_bytes)
         return np.empty((2, count, *self._parameters.chunk_shape_irc), dtype=np.int16)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.series_codes import order_by_series, rows_by_series, series_codes
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.remote_files import RemoteStoreError
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 
 INDEX_DTYPES = {
     "candidate_id": "int64",

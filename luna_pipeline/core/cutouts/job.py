@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.contents import NO_CONTENT, content_fingerprint, looks_of
+from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint, looks_of
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.reading import Ct, files_of_series, read_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError, SeriesCutouts, build_header
-from luna_pipeline.core.remote_files import RemoteStoreError
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 
 State = Literal["missing", "damaged", "changed", "touched", "current"]
 
@@ -183,5 +183,5 @@ class SeriesJob:
         if known.ct_content != recorded.get("ct_content"):
             return False
         self._refuse_other_looks(before)
-        self.store.keep_ct_content(self.series_instance_uid, known)
+        self.store.record_ct_content(self.series_instance_uid, known)
         return True

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.metaimage import read_metaimage_header
+from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.service import CtCutoutService
 from luna_pipeline.core.cutouts.store import SeriesCutouts

@@ -21,7 +21,7 @@ from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, look_at
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import RunJobs, run_jobs
-from luna_pipeline.core.files import AnyPath, is_remote
+from luna_pipeline.core.storage.files import AnyPath, is_remote
 
 _PLACE = ["x_mm", "y_mm", "z_mm"]
 _PLAN_COLUMNS = ["series_instance_uid", "state", "why", "num_rows", "num_bytes", "digest"]

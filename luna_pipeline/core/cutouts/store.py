@@ -28,7 +28,8 @@ from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
 from luna_pipeline.core.cutouts.series_cutouts import ARRAYS, CutoutSource, SeriesCutouts, build_header
 from luna_pipeline.core.cutouts.stored_zip import Member
-from luna_pipeline.core.files import (
+from luna_pipeline.core.storage.cache import LocalCopies
+from luna_pipeline.core.storage.files import (
     AnyPath,
     is_name,
     is_remote,
@@ -41,8 +42,7 @@ from luna_pipeline.core.files import (
     write_bytes,
     written_atomically,
 )
-from luna_pipeline.core.local_copies import LocalCopies
-from luna_pipeline.core.remote_files import FileStatus, RemoteStoreError
+from luna_pipeline.core.storage.s3 import FileStatus, RemoteStoreError
 
 __all__ = ["CutoutSource", "CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
 
@@ -161,7 +161,7 @@ class CutoutStore:
         except (FileNotFoundError, DamagedCutoutsError):
             return None
 
-    def keep_ct_content(self, series_instance_uid: str, fingerprint: Fingerprint) -> None:
+    def record_ct_content(self, series_instance_uid: str, fingerprint: Fingerprint) -> None:
         """Note that the CT's files, as they look now, hold the same bytes as when the series was cut.
 
         The file of the series need not be written again for that, and the CT need not be read at each look.

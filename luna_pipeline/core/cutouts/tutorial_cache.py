@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.store import SeriesCutouts, build_header
-from luna_pipeline.core.files import written_atomically
+from luna_pipeline.core.storage.files import written_atomically
 
 _INT16 = np.iinfo(np.int16)
 _SHAPE_IRC = (32, 48, 48)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ranges import check_number
+from luna_pipeline.core.config.checks import check_number
 
 _MASK_64 = 2**64 - 1
 _NUM_WORDS = 15

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.config.checks import check_integer
 from luna_pipeline.core.datasets.batch import FILLER
 from luna_pipeline.core.datasets.ratios import Draws
-from luna_pipeline.core.ranges import check_integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

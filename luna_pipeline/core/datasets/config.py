@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from luna_pipeline.core.registry import Registry
+from luna_pipeline.core.config.registry import Registry
 
 DATASETS: Registry[Any] = Registry(
     "data set",

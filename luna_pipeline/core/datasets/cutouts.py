@@ -13,8 +13,8 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series, series_co
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.datasets.buffer_pool import BufferPool
 from luna_pipeline.core.datasets.ratios import Draws
-from luna_pipeline.core.datasets.rooms import Rooms
 from luna_pipeline.core.datasets.splits import index_fingerprint
 
 UNKNOWN = -1
@@ -27,7 +27,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
     What a model is judged by is this and nothing more. What it learns from is drawn from the same by a
     ``RatioSampler`` and changed by an ``Augmenter``, of which a data set knows nothing.
 
-    An item is a batch of its own; a ``DataLoader`` asks for whole batches (``collate_fn=as_it_is``).
+    An item is a batch of its own; a ``DataLoader`` asks for whole batches (``collate_fn=identity``).
 
     Attributes:
         name: The name under which a configuration asks for it.
@@ -69,7 +69,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
         self._store = store
         self._chunks_of_series: list[Chunks] = []
-        self._rooms = Rooms()
+        self._buffer_pool = BufferPool()
         self.chunk_shape_irc = self._check_files()
 
     @classmethod
@@ -114,13 +114,13 @@ class CutoutsDataset(Dataset[CutoutBatch]):
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the mapped files out: a worker that is sent the data set maps them itself."""
-        return {**self.__dict__, "_chunks_of_series": [], "_rooms": Rooms()}
+        return {**self.__dict__, "_chunks_of_series": [], "_buffer_pool": BufferPool()}
 
     def _gather(self, positions: NDArray[np.int64]) -> torch.Tensor:
         """Return the voxels (N, 1, I, R, C) of these rows."""
         if not self._chunks_of_series:
             self._chunks_of_series = [self._store.read(uid).ct_chunks for uid in self.series]
-        chunks_hu = self._rooms.empty((len(positions), 1, *self.chunk_shape_irc))
+        chunks_hu = self._buffer_pool.empty((len(positions), 1, *self.chunk_shape_irc))
         values: NDArray[np.float32] = chunks_hu.numpy()
         series, rows = self._series_of_row[positions].tolist(), self._rows[positions].tolist()
         for place, (code, row) in enumerate(zip(series, rows, strict=True)):
@@ -184,7 +184,7 @@ class MalignantCutoutsDataset(CutoutsDataset):
         return index_fingerprint(self.index.assign(group=self.groups), labels=("class", "group"))
 
 
-def as_it_is(batch: Any) -> Any:
+def identity(batch: Any) -> Any:
     """Return the batch: the data set has put it together already."""
     return batch
 

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.batching import Batches, BatchPlan
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, as_it_is
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline.core.datasets.ratios import Ratio, RatioSampler
-from luna_pipeline.core.messages import Mode
+from luna_pipeline.core.events.messages import Mode
 
 
 class DataModule:
@@ -132,7 +132,7 @@ class DataModule:
             batch_sampler=batches,
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
-            collate_fn=as_it_is,
+            collate_fn=identity,
             worker_init_fn=_outlive_signals,
             # Its own generator: a loader without one draws from torch's, and shifts every later dropout.
             generator=torch.Generator(),

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ranges import check_integer
+from luna_pipeline.core.config.checks import check_integer
 
 
 class Ratio(Protocol):

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.metrics import binary_metrics
+from luna_pipeline.core.metrics.binary import binary_metrics
 
 if TYPE_CHECKING:
-    from luna_pipeline.core.models.baselines import FeatureModel
+    from luna_pipeline.core.baselines.feature_model import FeatureModel
 
 HU_WINDOW = (-1000, 1000)
 MIDDLE_SIZE = 5

@@ -44,7 +44,7 @@ def same_content_in_two_folds(index: pd.DataFrame, store: CutoutSource) -> pd.Da
     return found.reindex(columns=list(DUPLICATE_COLUMNS))
 
 
-def said_of_duplicates(duplicates: pd.DataFrame) -> str:
+def describe_duplicates(duplicates: pd.DataFrame) -> str:
     """Say in one line which cutouts are in two folds, and what to do; empty where none is.
 
     Args:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luna_pipeline.core.decisions import Decision
 from luna_pipeline.core.evaluation.fold_names import folds_in_words
-from luna_pipeline.core.thresholds import FIXED_SENSITIVITY
+from luna_pipeline.core.metrics.decision import Decision
+from luna_pipeline.core.metrics.thresholds import FIXED_SENSITIVITY
 
 _OUT_OF_SCOPE = "Research use only. Not a medical device: not for diagnosis, screening or any decision about a patient."
 _CAVEATS = (

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from luna_pipeline.core.evaluation.picture import DOTS_PER_INCH, GREY, SMALL, figure_of, look_of, png_of
 from luna_pipeline.core.evaluation.report import check_predictions
-from luna_pipeline.core.metrics import binary_metrics
+from luna_pipeline.core.metrics.binary import binary_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

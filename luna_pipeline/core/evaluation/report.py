@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.evaluation.calibration import calibration_errors
 from luna_pipeline.core.evaluation.intervals import ranking_intervals
-from luna_pipeline.core.metrics import binary_metrics, decision_metrics, sensitivity_at_specificity
+from luna_pipeline.core.metrics.binary import binary_metrics, decision_metrics, sensitivity_at_specificity
 
 PREDICTION_COLUMNS = (
     "candidate_id",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.evaluation.report import called, check_predictions
-from luna_pipeline.core.metrics import binary_metrics, decision_metrics
+from luna_pipeline.core.metrics.binary import binary_metrics, decision_metrics
 
 SUBGROUP_COLUMNS = (
     "model",

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from luna_pipeline.core.files import AnyPath, write_bytes
+from luna_pipeline.core.storage.files import AnyPath, write_bytes
 
 SUBMISSION_COLUMNS = {
     "series_instance_uid": "seriesuid",

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.messages import Mode
-from luna_pipeline.core.metrics import binary_metrics
+from luna_pipeline.core.events.messages import Mode
+from luna_pipeline.core.metrics.binary import binary_metrics
 
 BatchT = TypeVar("BatchT")
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.batch import CutoutBatch
-from luna_pipeline.core.messages import BaseMessageHandler, LogBatch, LogMetrics, LogResult, Mode
+from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogBatch, LogMetrics, LogResult, Mode
 from luna_pipeline.core.models.base import (
     BEGINNING,
     AfterStep,
@@ -26,12 +27,11 @@ from luna_pipeline.core.models.base import (
     TensorSpec,
     _let_pass,
 )
-from luna_pipeline.core.models.folding import folded
-from luna_pipeline.core.models.freezing import set_training_mode
-from luna_pipeline.core.models.networks import scores_of, unwrapped
+from luna_pipeline.core.models.optimizer_step import Stepper
 from luna_pipeline.core.models.scoring import evaluating, logits_of, on_device
-from luna_pipeline.core.models.stepping import Stepper
-from luna_pipeline.core.processes import ALONE, Processes
+from luna_pipeline.core.networks.folding import folded
+from luna_pipeline.core.networks.freezing import set_training_mode
+from luna_pipeline.core.networks.luna import scores_of, unwrapped
 
 
 class NoduleClassificationModel(BaseModel[CutoutBatch]):
@@ -52,7 +52,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         augment: Augmenter,
         batch_iterator: BaseIteratorProvider,
         handler: BaseMessageHandler,
-        processes: Processes = ALONE,
+        processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         """Put the parts together.
 
@@ -76,7 +76,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         self._handler = handler
         self._processes = processes
         self._device = next(module.parameters()).device
-        self._judge = self.get_module()
+        self._eval_network = self.get_module()
 
     def fit_epoch(
         self,
@@ -113,9 +113,9 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         with contextlib.closing(batches):
             for batch_index, batch in batches:
                 is_step = self._stepper.is_step(batch_index, num_batches)
-                parts.append(self._learn(batch, epoch, is_step=is_step))
+                parts.append(self._train_batch(batch, epoch, is_step=is_step))
                 # Those of the last step: whoever keeps a batch now and then would else miss them.
-                values = self._follow(batch) if is_step else values
+                values = self._optimizer_step(batch) if is_step else values
                 self._log_batch(epoch, Mode.TRAINING, batch_index, num_batches, parts[-1], values)
                 if is_step:
                     after_step(batch_index + 1, lambda: self._of_all(parts, before=progress.result))
@@ -159,7 +159,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
     def compute_logits(self, chunks_hu: torch.Tensor) -> torch.Tensor:
         """Return logits (N, 2) of cutouts (N, 1, I, R, C): with a graph in training, fast in evaluation."""
         if not self.module.training:
-            return logits_of(self._judge, on_device(chunks_hu, self._device))
+            return logits_of(self._eval_network, on_device(chunks_hu, self._device))
         with self._stepper.autocast():
             logits: torch.Tensor = self.module(on_device(chunks_hu, self._device))
         return logits.float()
@@ -206,13 +206,13 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
     def _judging(self) -> Iterator[None]:
         """Within, the network is in evaluation mode, and a copy of it judges that is faster at it."""
         with evaluating(self.module):
-            self._judge = folded(self.get_module())
+            self._eval_network = folded(self.get_module())
             try:
                 yield
             finally:
-                self._judge = self.get_module()
+                self._eval_network = self.get_module()
 
-    def _learn(self, batch: CutoutBatch, epoch: int, *, is_step: bool) -> SplitResult:
+    def _train_batch(self, batch: CutoutBatch, epoch: int, *, is_step: bool) -> SplitResult:
         """Add the gradients of a batch, changed at random."""
         chunks_hu = batch.chunks_hu.to(self._device, non_blocking=True)
         changed = self._augment(chunks_hu, batch.candidate_id, batch.repeat, epoch=epoch)
@@ -221,7 +221,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
             self._stepper.backward(loss)
         return part
 
-    def _follow(self, batch: CutoutBatch) -> dict[str, float]:
+    def _optimizer_step(self, batch: CutoutBatch) -> dict[str, float]:
         self.num_samples_seen += batch.num_in_step
         return self._stepper.step()
 

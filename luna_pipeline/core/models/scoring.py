@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from luna_pipeline.core.models.folding import folded
-from luna_pipeline.core.models.networks import scores_of
+from luna_pipeline.core.networks.folding import folded
+from luna_pipeline.core.networks.luna import scores_of
 
 # The features of four cutouts stay in a processor's cache, those of a whole batch do not.
 CUTOUTS_AT_ONCE = 4

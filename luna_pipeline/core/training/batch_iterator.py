@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.messages import BaseMessageHandler, LogBatchEnd, LogBatchStart, Mode
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogBatchEnd, LogBatchStart, Mode
 from luna_pipeline.core.models.base import BaseIteratorProvider
 
 __all__ = ["BaseIteratorProvider", "BatchIteratorProvider"]

@@ -10,18 +10,18 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.messages import BaseMessageHandler
+from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
+from luna_pipeline.core.events.messages import BaseMessageHandler
 from luna_pipeline.core.models.base import BaseModel, ClassificationTask
-from luna_pipeline.core.models.freezing import freeze, new_head
-from luna_pipeline.core.models.losses import build_loss
-from luna_pipeline.core.models.networks import build_network
-from luna_pipeline.core.models.stepping import Stepper
-from luna_pipeline.core.processes import ALONE, Processes
+from luna_pipeline.core.models.optimizer_step import Stepper
+from luna_pipeline.core.networks.freezing import freeze, new_head
+from luna_pipeline.core.networks.losses import build_loss
+from luna_pipeline.core.networks.luna import build_network
 from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_weights
 from luna_pipeline.core.training.config import MODELS, TrainingConfig
 from luna_pipeline.core.training.optimizers import build_optimizer
-from luna_pipeline.core.training.randomness import own_random_numbers
+from luna_pipeline.core.training.randomness import fork_rng
 from luna_pipeline.core.training.schedulers import build_schedule
 
 
@@ -30,7 +30,7 @@ def build_model(
     *,
     handler: BaseMessageHandler,
     num_batches: int,
-    processes: Processes = ALONE,
+    processes: DistributedContext = SINGLE_PROCESS,
     start_from: Checkpoint | None = None,
 ) -> BaseModel[Any]:
     """Return a new model, ready for its first epoch.
@@ -47,7 +47,7 @@ def build_model(
         CheckpointError: If the weights of ``start_from`` do not fit the network.
     """
     network = _network(config, start_from).to(processes.device)
-    module = processes.together(network)
+    module = processes.wrap_ddp(network)
     optimizer = build_optimizer(module, config.optimizer)
     num_steps = -(-num_batches // config.accumulated_batches)
     schedule = build_schedule(optimizer, config.scheduler, num_epochs=config.num_epochs, num_steps_per_epoch=num_steps)
@@ -80,7 +80,7 @@ def build_data_module(
     validation_index: pd.DataFrame | None,
     store: CutoutSource,
     num_workers: int = 0,
-    processes: Processes = ALONE,
+    processes: DistributedContext = SINGLE_PROCESS,
 ) -> DataModule:
     """Return the data of a run.
 
@@ -118,7 +118,7 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     Raises:
         CheckpointError: If its weights are not those of its configuration.
     """
-    with own_random_numbers(0):
+    with fork_rng(0):
         network = build_network(checkpoint.config.network)
     load_weights(network, checkpoint.model_state, origin=f"{checkpoint.name} {checkpoint.version}")
     network.eval()
@@ -126,7 +126,7 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
 
 
 def _network(config: TrainingConfig, start_from: Checkpoint | None) -> nn.Module:
-    with own_random_numbers(config.seed):
+    with fork_rng(config.seed):
         network = build_network(config.network)
         if start_from is not None:
             load_weights(network, start_from.model_state, origin=f"{start_from.name} {start_from.version}")

@@ -2,7 +2,7 @@
 
 import math
 
-from luna_pipeline.core.ranges import check_integer
+from luna_pipeline.core.config.checks import check_integer
 
 
 def is_validation_due(epoch: int, *, num_epochs: int, cadence: int) -> bool:

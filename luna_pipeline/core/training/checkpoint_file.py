@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from luna_pipeline.core.decisions import UNDECIDED, Decision
-from luna_pipeline.core.files import AnyPath, read_bytes, written_atomically
+from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
+from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from luna_pipeline.core.files import AnyPath, listing, make_new_folder, remove_empty_folder, subfolders
+from luna_pipeline.core.storage.files import AnyPath, listing, make_new_folder, remove_empty_folder, subfolders
 from luna_pipeline.core.training.checkpoint_file import (
     Checkpoint,
     CheckpointError,

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from luna_pipeline.core.config.checks import check_choice, check_flag, check_integer, check_text
+from luna_pipeline.core.config.plain import changed, flat_items, from_plain, with_floats
+from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio
-from luna_pipeline.core.models.config import FROZEN, Frozen, LossConfig, NetworkConfig
-from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_text
-from luna_pipeline.core.registry import Registry
+from luna_pipeline.core.networks.config import FROZEN, Frozen, LossConfig, NetworkConfig
 from luna_pipeline.core.training.parts import (
     ClippingConfig,
     ComputeConfig,
@@ -20,7 +21,6 @@ from luna_pipeline.core.training.parts import (
     SchedulerConfig,
     StartConfig,
 )
-from luna_pipeline.core.training.plain import changed, flat_items, from_plain, with_floats
 
 __all__ = [
     "MODELS",

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from luna_pipeline.core.ranges import check_choice, check_flag, check_integer, check_number, check_text
-from luna_pipeline.core.registry import Registry
+from luna_pipeline.core.config.checks import check_choice, check_flag, check_integer, check_number, check_text
+from luna_pipeline.core.config.registry import Registry
 
 OPTIMIZERS: Registry[object] = Registry(
     "optimizer",

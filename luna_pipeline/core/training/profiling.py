@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from luna_pipeline.core.messages import BaseMessageHandler, LogProfile
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogProfile
 
 _log = logging.getLogger(__name__)
 

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 
 import torch
 
-from luna_pipeline.core.processes import ALONE, Processes
+from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 
 
 @contextlib.contextmanager
-def own_random_numbers(seed: int) -> Iterator[None]:
+def fork_rng(seed: int) -> Iterator[None]:
     """Begin at ``seed`` inside; outside nothing is changed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
-def get_rng_state(processes: Processes = ALONE) -> dict[str, torch.Tensor]:
+def get_rng_state(processes: DistributedContext = SINGLE_PROCESS) -> dict[str, torch.Tensor]:
     """Return where the random numbers of each process and device are: ``0/cpu``, ``1/cpu``."""
     state = {"cpu": torch.get_rng_state()}
     for number in range(torch.cuda.device_count()):
@@ -28,7 +28,7 @@ def get_rng_state(processes: Processes = ALONE) -> dict[str, torch.Tensor]:
     }
 
 
-def set_rng_state(state: dict[str, torch.Tensor], processes: Processes = ALONE) -> None:
+def set_rng_state(state: dict[str, torch.Tensor], processes: DistributedContext = SINGLE_PROCESS) -> None:
     """Go on from there; processes and devices that were not there go on with what they have."""
     if (numbers := state.get(f"{processes.rank}/cpu")) is not None:
         torch.set_rng_state(numbers)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
-from luna_pipeline.core.registry import Registry
 from luna_pipeline.core.training.config import (
     MalignantRatio,
     NetworkConfig,

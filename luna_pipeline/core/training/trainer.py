@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart
+from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart
 from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, SplitResult
-from luna_pipeline.core.processes import ALONE, Processes
 from luna_pipeline.core.training.cadence import is_checkpoint_due, is_over, is_validation_due
+from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.core.training.interrupts import PostponedInterrupts
-from luna_pipeline.core.training.randomness import own_random_numbers
-from luna_pipeline.core.training.run_keeper import RunKeeper
+from luna_pipeline.core.training.randomness import fork_rng
 
 ModelT_contra = TypeVar("ModelT_contra", contravariant=True)
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
@@ -57,7 +57,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         *,
         handler: BaseMessageHandler,
         store: CheckpointStore,
-        processes: Processes = ALONE,
+        processes: DistributedContext = SINGLE_PROCESS,
         seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
         profiler: BaseProfiler | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         self._handler = handler
         self._store = store
         self._processes = processes
-        self._keeper = RunKeeper(config, handler=handler, store=store, processes=processes)
+        self._manager = CheckpointManager(config, handler=handler, store=store, processes=processes)
         self._seconds_between_checkpoints = seconds_between_checkpoints
         self._profiler = profiler
 
@@ -108,19 +108,19 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
             FloatingPointError: If the training loss is not finite.
             BlockingIOError: If another process trains this version.
         """
-        self._keeper.check_fits(data_module, version=version, resume_from=resume_from)
-        with self._locked(version), own_random_numbers(self.config.seed + self._processes.rank):
+        self._manager.check_fits(data_module, version=version, resume_from=resume_from)
+        with self._locked(version), fork_rng(self.config.seed + self._processes.rank):
             if resume_from is None:
-                last = self._keeper.beginning(model, data_module, version=version, started_from=started_from)
+                last = self._manager.beginning(model, data_module, version=version, started_from=started_from)
             else:
-                last = self._keeper.resumed(model, resume_from)
+                last = self._manager.resumed(model, resume_from)
             last = replace(last, mlflow_run_id=mlflow_run_id or last.mlflow_run_id)
             self._handler.handle_message(LogStart(description=repr(model)))
             self._handler.handle_message(LogParams(params=self.config.flat()))
             while not self._is_over(last):
                 result = self.fit_epoch(last.epoch + 1, model, data_module, last=last)
-                last = self._keeper.keep_epoch(last, result, model)
-            return self._keeper.finish(last, model)
+                last = self._manager.keep_epoch(last, result, model)
+            return self._manager.finish(last, model)
 
     def fit_epoch(
         self, epoch: int, model: BaseModel[Any], data_module: DataModule, *, last: Checkpoint | None = None
@@ -171,7 +171,7 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
             # All processes do the same: one that keeps or ends alone would leave the others waiting for ever.
             todo = self._processes.largest(_INTERRUPTED if interrupts.is_pending else _KEEP if is_due else _GO_ON)
             if todo != _GO_ON and last is not None:
-                self._keeper.keep_progress(last, EpochProgress(num_done, samples()), model)
+                self._manager.keep_progress(last, EpochProgress(num_done, samples()), model)
                 kept_at = time.monotonic()
             if todo == _INTERRUPTED:
                 interrupts.deliver()

@@ -3,9 +3,9 @@
 import locale
 from pathlib import Path
 
-from luna_pipeline.core.ct.phantom import PhantomConfig, make_series
-from luna_pipeline.core.ct.phantom_dicom import write_dicom
 from luna_pipeline.core.ct.quiet import quiet_itk
+from luna_pipeline.core.phantom.dicom import write_dicom
+from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 
 
 def test_another_locale_does_not_outlive_the_block():

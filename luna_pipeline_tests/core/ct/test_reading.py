@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.ct.itk import grid_of
-from luna_pipeline.core.ct.nifti import check_nifti_size
-from luna_pipeline.core.ct.nrrd import read_nrrd_header
+from luna_pipeline.core.ct.formats.itk import grid_of
+from luna_pipeline.core.ct.formats.nifti import check_nifti_size
+from luna_pipeline.core.ct.formats.nrrd import read_nrrd_header
 from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, read_ct, read_grid
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
 

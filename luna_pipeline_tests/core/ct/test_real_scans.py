@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
-from luna_pipeline.core.ct.itk import grid_of
+from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.reading import read_ct
 
 pytestmark = pytest.mark.real

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
-from luna_pipeline.core.ct.contents import content_fingerprint
+from luna_pipeline.core.ct.content_hash import content_fingerprint
 from luna_pipeline.core.ct.reading import read_ct
 from luna_pipeline.core.cutouts import job as module
 from luna_pipeline.core.cutouts.job import look_at
@@ -113,7 +113,7 @@ def test_a_file_of_format_1_is_read_and_current(made):
 def test_what_was_noted_of_another_look_does_not_count(made):
     _, _, store = made
     wanted = service_of(made).job(UIDS[0]).wanted
-    store.keep_ct_content(UIDS[0], replace(wanted, ct="look", ct_content="bytes"))
+    store.record_ct_content(UIDS[0], replace(wanted, ct="look", ct_content="bytes"))
     assert store.kept_ct_content(UIDS[0], "look") == "bytes"
     assert store.kept_ct_content(UIDS[0], "other look") is None
     (store.root / ".ct_contents" / f"{UIDS[0]}.json").write_text("[torn")

@@ -21,7 +21,7 @@ from luna_pipeline.core.cutouts.store import (
     SeriesCutouts,
     build_header,
 )
-from luna_pipeline.core.remote_files import RemoteStoreError
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 from luna_pipeline_tests.core.cutouts.examples import FINGERPRINT, GRID, UID, make_cutouts
 
 ARRAYS = ("ct_chunks", "center_irc", "center_xyz", "candidate_id")

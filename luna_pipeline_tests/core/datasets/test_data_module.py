@@ -8,7 +8,7 @@ from luna_pipeline.core.datasets.cutouts import CutoutsDataset, MalignantCutouts
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio, RatioSampler
 from luna_pipeline.core.datasets.splits import index_fingerprint
-from luna_pipeline.core.messages import Mode
+from luna_pipeline.core.events.messages import Mode
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
 EVEN = NoduleRatio(nodule=1, non_nodule=1)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.baselines.feature_model import FeatureModel
+from luna_pipeline.core.baselines.features import FEATURE_NAMES
 from luna_pipeline.core.evaluation.baselines import importances, middle_hu, zero_rule
-from luna_pipeline.core.models.baselines import FeatureModel
-from luna_pipeline.core.models.features import FEATURE_NAMES
 
 
 class Store:

@@ -12,7 +12,7 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.evaluation.duplicates import (
     DUPLICATE_COLUMNS,
     _read_only_what_is_asked_for,
-    said_of_duplicates,
+    describe_duplicates,
     same_content_in_two_folds,
 )
 from luna_pipeline_tests.core.cutouts.examples import make_cutouts
@@ -60,11 +60,11 @@ def test_equal_cutouts_in_two_folds_are_found_with_all_their_equals(tmp_path, ch
 def test_what_is_found_is_said_in_a_line_and_nothing_is_said_of_nothing(tmp_path, chunk):
     index, store = stored(tmp_path, s1={0: chunk, 1: chunk, 2: chunk}, s3={1: chunk}, s4={2: chunk})
     found = same_content_in_two_folds(index, store)
-    assert said_of_duplicates(found) == (
+    assert describe_duplicates(found) == (
         "A cutout must be in one fold, got 5 that are in two: 10 (series 1.1, fold 0); 11 (series 1.1, fold 0); "
         "12 (series 1.1, fold 0); 31 (series 1.3, fold 1). Remove one of the CTs, or put them into one fold."
     )
-    assert said_of_duplicates(found.iloc[:0]) == ""
+    assert describe_duplicates(found.iloc[:0]) == ""
 
 
 def test_each_content_is_a_group_of_its_own(tmp_path, chunk):

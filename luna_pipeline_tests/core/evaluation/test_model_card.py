@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.decisions import UNDECIDED, Decision
 from luna_pipeline.core.evaluation.leaks import LeakReport
 from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
+from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 
 CARD = ModelCard(
     name="nodule_classifier",

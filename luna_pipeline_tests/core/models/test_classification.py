@@ -10,14 +10,14 @@ from luna_pipeline.core.datasets.augmentation import Flip
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.messages import LogBatch, LogMetrics, LogResult, Mode
-from luna_pipeline.core.metrics import binary_metrics
+from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogResult, Mode
+from luna_pipeline.core.metrics.binary import binary_metrics
 from luna_pipeline.core.models.base import ClassificationTask, Signature, SplitResult, TensorSpec
 from luna_pipeline.core.models.classification import NoduleClassificationModel
-from luna_pipeline.core.models.config import NetworkConfig
-from luna_pipeline.core.models.losses import build_loss
-from luna_pipeline.core.models.networks import build_network
-from luna_pipeline.core.models.stepping import Stepper
+from luna_pipeline.core.models.optimizer_step import Stepper
+from luna_pipeline.core.networks.config import NetworkConfig
+from luna_pipeline.core.networks.losses import build_loss
+from luna_pipeline.core.networks.luna import build_network
 from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.config import (

@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
-from luna_pipeline.core.models.config import NetworkConfig
-from luna_pipeline.core.models.freezing import freeze, set_training_mode
-from luna_pipeline.core.models.networks import build_network
 from luna_pipeline.core.models.scoring import evaluating, logits_of, predict
+from luna_pipeline.core.networks.config import NetworkConfig
+from luna_pipeline.core.networks.freezing import freeze, set_training_mode
+from luna_pipeline.core.networks.luna import build_network
 
 CONFIG = NetworkConfig(n_blocks=2, conv_channels=2, dropout_rate=0.5, chunk_shape_irc=(4, 4, 4))
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from luna_pipeline.core.processes import ALONE
+from luna_pipeline.core.distributed import SINGLE_PROCESS
 from luna_pipeline.core.training.building import build_model
 from luna_pipeline.core.training.config import NetworkConfig, OptimizerConfig, SchedulerConfig, TrainingConfig
 from luna_pipeline_tests.core.recorder import Recorder
@@ -51,5 +51,5 @@ def test_a_new_network_has_no_opinion():
 
 
 def test_training_is_on_the_gpu_where_there_is_one():
-    assert ALONE.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert next(build().get_module().parameters()).device.type == ALONE.device.type
+    assert SINGLE_PROCESS.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert next(build().get_module().parameters()).device.type == SINGLE_PROCESS.device.type

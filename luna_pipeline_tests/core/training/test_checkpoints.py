@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from luna_pipeline.core.decisions import Decision
-from luna_pipeline.core.files import read_bytes, write_bytes
+from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.models.base import EpochProgress, SplitResult
-from luna_pipeline.core.remote_files import RemoteStoreError, remote_path
+from luna_pipeline.core.storage.files import read_bytes, write_bytes
+from luna_pipeline.core.storage.s3 import RemoteStoreError, remote_path
 from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION
 from luna_pipeline.core.training.checkpoints import (
     Checkpoint,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from luna_pipeline.core.messages import LogBatch
+from luna_pipeline.core.events.messages import LogBatch
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.training.test_trainer import Run, assert_equal_weights
 

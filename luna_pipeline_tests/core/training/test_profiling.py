@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.messages import LogProfile
+from luna_pipeline.core.events.messages import LogProfile
 from luna_pipeline.core.training.profiling import StepProfiler, operator_table, waiting_share
 from luna_pipeline_tests.core.recorder import Recorder
 

@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from luna_pipeline.core.datasets.splits import TrainingSplit, split_index
-from luna_pipeline.core.decisions import UNDECIDED, Decision
-from luna_pipeline.core.files import listing
-from luna_pipeline.core.messages import (
+from luna_pipeline.core.events.messages import (
     LogBatch,
     LogBatchEnd,
     LogBatchStart,
@@ -26,10 +24,13 @@ from luna_pipeline.core.messages import (
     LogStart,
     Mode,
 )
+from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import EpochResult, SplitResult
 from luna_pipeline.core.models.scoring import predict
-from luna_pipeline.core.remote_files import remote_path
+from luna_pipeline.core.storage.files import listing
+from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.building import build_data_module, build_model, network_of
+from luna_pipeline.core.training.checkpoint_manager import validation_score
 from luna_pipeline.core.training.checkpoints import CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import (
     EarlyStoppingConfig,
@@ -39,7 +40,6 @@ from luna_pipeline.core.training.config import (
     SchedulerConfig,
     TrainingConfig,
 )
-from luna_pipeline.core.training.run_keeper import validation_score
 from luna_pipeline.core.training.trainer import Trainer
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.recorder import Recorder

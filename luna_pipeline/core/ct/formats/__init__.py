@@ -1,0 +1,1 @@
+"""Readers of the CT file formats, one module a format."""

@@ -1,0 +1,254 @@
+"""DICOM series: which files of a folder belong together, in which order, on which grid.
+
+The grid comes from the slices' positions. SliceThickness says how thick a slice is, not how far the next one
+lies; with overlapping or spaced slices it is wrong.
+
+Source:
+    DICOM PS3.3, C.7.6.2 (Image Plane Module), C.7.6.16.2 (functional groups of multi-frame images).
+"""
+
+import struct
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
+from luna_pipeline.core.ct.formats.dicom_headers import DicomSlice, read_slices
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.ct.hounsfield import check_voxel_kind
+
+# A gap may differ from the mean gap by this: more is a missing slice or one out of place.
+GAP_TOLERANCE_MM = 0.01
+GAP_TOLERANCE_RATIO = 0.01
+# Slices may drift sideways over the whole scan by this part of a pixel; more is a tilted gantry.
+_DRIFT_TOLERANCE_PIXELS = 0.5
+
+
+@dataclass
+class DicomSeries:
+    """Files of one series in one folder.
+
+    Attributes:
+        series_instance_uid: DICOM (0020,000E).
+        slices: What makes up the CT, a file or a frame each.
+        left_out: Localizers and pictures that bear the series' uid and are no part of the CT.
+        broken: Files with its uid that cannot be read.
+    """
+
+    series_instance_uid: str
+    slices: list[DicomSlice] = field(default_factory=list)
+    left_out: list[DicomSlice] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the CT, sorted by name; of a series without any, those that it has instead."""
+        paths = {*(item.path for item in self.slices), *self.broken}
+        return sorted(paths or {item.path for item in self.left_out})
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file says that it is DICOM, by its suffix or by the four letters after its preamble; no DICOMDIR."""
+    if path.name.upper() == "DICOMDIR":
+        return False
+    if path.suffix.lower() == ".dcm":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    # A dangling link or a file of another user says nothing.
+    except OSError:
+        return False
+
+
+def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
+    """Read the headers of one folder's DICOM files and tell its series apart.
+
+    Args:
+        paths: DICOM files of one folder.
+
+    Returns:
+        Series by SeriesInstanceUID; a file whose series cannot be told is one under its own name.
+    """
+    found: dict[str, DicomSeries] = {}
+    broken: list[Path] = []
+    for path in sorted(paths):
+        items = read_slices(path)
+        if not items:
+            broken.append(path)
+        for item in items:
+            series = found.setdefault(item.series_instance_uid, DicomSeries(item.series_instance_uid))
+            (series.left_out if item.why_left_out else series.slices).append(item)
+    uids = tuple(found)
+    for path in broken:
+        uid = owner_of(path, uids)
+        found.setdefault(uid, DicomSeries(uid)).broken.append(path)
+    return found
+
+
+def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
+    """Sort a series along its normal and give its grid.
+
+    Returns:
+        The slices, and the grid by their positions: the first one's place, the mean gap along the normal.
+
+    Raises:
+        UnreadableCtError: If a file is broken, it is no CT, slices differ in size or orientation, lie at one
+            place, are unevenly spaced, or shifted sideways (tilted gantry). Names the files and frames.
+    """
+    uid = series.series_instance_uid
+    _check_whole(series)
+    _check_alike(series.slices, uid=uid)
+    axes = _axes(series.slices[0])
+    positions_xyz = np.array([item.position_xyz for item in series.slices])
+    heights_mm = positions_xyz @ axes[:, 2]
+    order = np.argsort(heights_mm, kind="stable")
+    slices = [series.slices[place] for place in order]
+    gap_mm = _even_gap(slices, heights_mm[order], uid=uid)
+    _check_drift(positions_xyz[order], axes[:, 2], spacing_mm=min(slices[0].spacing_rc_mm), uid=uid)
+    with naming_series(uid):
+        return slices, _grid(slices[0], axes, gap_mm, len(slices))
+
+
+def _check_whole(series: DicomSeries) -> None:
+    uid = series.series_instance_uid
+    if series.broken:
+        names = ", ".join(path.name for path in series.broken[:3])
+        msg = (
+            f"Every DICOM file must hold a readable image, got {len(series.broken)} that do not: {names} "
+            f"(series {uid}). Copy them again; leave out objects without an image."
+        )
+        raise UnreadableCtError(msg)
+    if not series.slices:
+        names = ", ".join(f"{item.name} ({item.why_left_out})" for item in series.left_out[:3])
+        msg = (
+            f"A series must hold slices of a CT, got {len(series.left_out)} images that are none: {names} "
+            f"(series {uid}). Leave it out of the data folder."
+        )
+        raise UnreadableCtError(msg)
+
+
+def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
+    first = slices[0]
+    if first.modality not in {"CT", ""}:
+        msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
+        raise UnreadableCtError(msg)
+    for item in slices:
+        check_voxel_kind(
+            f"{item.storage.num_bits} bits",
+            num_channels=item.storage.num_channels,
+            num_bytes=item.storage.num_bits // 8,
+            series_instance_uid=uid,
+        )
+        if item.missing:
+            msg = (
+                f"{item.missing} must be in the header, got none ({item.name}, series {uid}). Export the series again."
+            )
+            raise UnreadableCtError(msg)
+    places = np.array([(*item.spacing_rc_mm, *item.orientation) for item in slices])
+    is_alike = np.isclose(places, places[0], atol=1e-4).all(axis=1)
+    for item, is_parallel in zip(slices, is_alike, strict=True):
+        if not is_parallel or item.size_rc != first.size_rc:
+            msg = (
+                f"Slices of a series must share size, pixel spacing and orientation, got {item.name} "
+                f"unlike {first.name} (series {uid}). Take foreign slices out of the folder."
+            )
+            raise UnreadableCtError(msg)
+
+
+def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], *, uid: str) -> float:
+    """Return the mean gap of sorted slices in mm; refuses uneven ones."""
+    if len(slices) < 2:
+        msg = f"A CT must have two slices or more, got 1 ({slices[0].name}, series {uid}). Copy the whole series."
+        raise UnreadableCtError(msg)
+    gaps_mm = np.diff(heights_mm)
+    mean_mm = float(gaps_mm.mean())
+    worst = int(np.argmax(np.abs(gaps_mm - np.median(gaps_mm))))
+    between = f"{slices[worst].name} and {slices[worst + 1].name}, series {uid}"
+    # 1e-6 mm: positions are decimal text.
+    tolerance_mm = min(GAP_TOLERANCE_MM, GAP_TOLERANCE_RATIO * mean_mm) + 1e-6
+    if gaps_mm.min() < 1e-3:
+        twin = int(np.argmin(gaps_mm))
+        msg = (
+            f"Slices must lie at different places, got {slices[twin].name} and {slices[twin + 1].name} "
+            f"at one (series {uid}). Keep one copy of each slice."
+        )
+        raise UnreadableCtError(msg)
+    if np.abs(gaps_mm - mean_mm).max() > tolerance_mm:
+        msg = (
+            f"Slices must be evenly spaced, got a gap of {gaps_mm[worst]:.4g} mm among gaps of "
+            f"{np.median(gaps_mm):.4g} mm (between {between}). Copy the missing slices."
+        )
+        raise UnreadableCtError(msg)
+    return mean_mm
+
+
+def _check_drift(
+    positions_xyz: NDArray[np.float64], normal: NDArray[np.float64], *, spacing_mm: float, uid: str
+) -> None:
+    way = positions_xyz[-1] - positions_xyz[0]
+    drift_mm = float(np.linalg.norm(way - np.dot(way, normal) * normal))
+    if drift_mm > _DRIFT_TOLERANCE_PIXELS * spacing_mm:
+        msg = (
+            f"Slices must lie straight above each other, got a drift of {drift_mm:.4g} mm over the scan "
+            f"(series {uid}). A tilted gantry is not supported: resample the CT first."
+        )
+        raise UnreadableCtError(msg)
+
+
+def _axes(item: DicomSlice) -> NDArray[np.float64]:
+    """Return ITK's direction matrix: its columns are the ways along a row, down a column, and to the next slice."""
+    along_row, down_column = np.array(item.orientation, dtype=np.float64).reshape(2, 3)
+    return np.stack([along_row, down_column, np.cross(along_row, down_column)], axis=1)
+
+
+def _grid(first: DicomSlice, axes: NDArray[np.float64], gap_mm: float, num_slices: int) -> VoxelGrid:
+    row_mm, col_mm = first.spacing_rc_mm
+    x_mm, y_mm, z_mm = first.position_xyz
+    return VoxelGrid(
+        size_irc=(num_slices, *first.size_rc),
+        spacing_mm=(col_mm, row_mm, gap_mm),
+        origin_xyz=(x_mm, y_mm, z_mm),
+        direction=tuple(float(value) for value in axes.ravel()),
+    )
+
+
+_MODALITY = b"\x08\x00\x60\x00"
+_SERIES_INSTANCE_UID = b"\x20\x00\x0e\x00"
+_HEAD_BYTES = 65536
+
+
+def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
+    """Return the series that a damaged file belongs to.
+
+    Args:
+        path: A file that ITK cannot read.
+        series_instance_uids: The readable series of its folder.
+
+    Returns:
+        Its series where a damaged CT slice names it, or where it names none and the folder holds only one; else the
+        file's stem.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    # Both elements stand before any sequence that could repeat them in a CT slice.
+    modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
+    if modality not in {"CT", ""}:
+        return path.stem
+    if uid:
+        return uid
+    return next(iter(series_instance_uids)) if len(series_instance_uids) == 1 else path.stem
+
+
+def _value_of(head: bytes, tag: bytes) -> str:
+    """Return the text of a tag's first occurrence, explicit or implicit VR; empty where there is none."""
+    start = head.find(tag)
+    element = head[start + 4 : start + 8]
+    if start < 0 or len(element) < 4:
+        return ""
+    is_explicit = element[:2].isalpha()
+    length = struct.unpack("<H", element[2:])[0] if is_explicit else struct.unpack("<I", element)[0]
+    return head[start + 8 : start + 8 + min(length, 64)].decode("latin-1").strip(" \0")

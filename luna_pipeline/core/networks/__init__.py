@@ -1,0 +1,1 @@
+"""Network architectures, losses and weights."""

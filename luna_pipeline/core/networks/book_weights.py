@@ -1,0 +1,88 @@
+"""The published nodule classifier of the book, as weights of this project's network.
+
+The book's file is a pickled dictionary of a training run. Its ``model_state`` is what counts; the rest
+(command line, time, optimizer) is left behind. Cutouts for these weights are cut by the edge rule ``shift``.
+
+Source:
+    Stevens, Antiga, Viehmann: Deep Learning with PyTorch, 2020, chapter 14; its file
+    ``cls_2020-02-06_14.16.55_final-nodule-nonnodule.best.state``.
+"""
+
+import datetime
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luna_pipeline.core.networks.config import NetworkConfig
+from luna_pipeline.core.networks.luna import build_network
+
+BOOK_NETWORK = NetworkConfig(block="biased", n_blocks=4, conv_channels=8, dropout_rate=0.0)
+
+
+class BookWeightsError(ValueError):
+    """A file that does not hold the book's nodule classifier."""
+
+
+def import_book_weights(state_file: Path) -> tuple[NetworkConfig, dict[str, torch.Tensor]]:
+    """Read the book's classifier; no code in the file is run, every tensor is used exactly once.
+
+    Args:
+        state_file: The book's ``cls_….best.state``.
+
+    Returns:
+        What the network is made of, and its weights by this project's names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BookWeightsError: If it is another kind of file, or a tensor is missing, left over or of another
+        shape.
+    """
+    theirs = _model_state(state_file)
+    expected = build_network(BOOK_NETWORK).state_dict()
+    their_name = {name: _book_name(name) for name in expected}
+    differing = sorted(
+        name for name in set(their_name.values()) | set(theirs) if name not in theirs or name not in their_name.values()
+    )
+    if differing:
+        state = "no" if differing[0] not in theirs else "an unknown"
+        msg = f"The book's classifier must hold each of its tensors, got {state} {differing[0]}"
+        raise _refused(state_file, f"{msg} and {len(differing) - 1} other differences")
+    for name, tensor in expected.items():
+        found = theirs[their_name[name]]
+        if found.shape != tensor.shape:
+            msg = f"{their_name[name]} must have the shape {tuple(tensor.shape)}, got {tuple(found.shape)}"
+            raise _refused(state_file, msg)
+    return BOOK_NETWORK, {name: theirs[their_name[name]].clone() for name in expected}
+
+
+def _book_name(name: str) -> str:
+    """``luna_blocks.0.conv1.weight`` is their ``block1.conv1.weight``; only the head has a prefix here."""
+    if name.startswith("luna_blocks."):
+        _, position, rest = name.split(".", maxsplit=2)
+        return f"block{int(position) + 1}.{rest}"
+    return name.removeprefix("luna_head.")
+
+
+def _model_state(state_file: Path) -> dict[str, torch.Tensor]:
+    if not state_file.is_file():
+        msg = f"The book's weights must exist, got no file {state_file.name} (folder {state_file.parent})."
+        raise FileNotFoundError(f"{msg} Check the path.")
+    try:
+        # The dictionary holds the time of the training: the only thing beside plain values and tensors.
+        with torch.serialization.safe_globals([datetime.datetime]):
+            content: Any = torch.load(state_file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = "got a file that torch cannot read without running its code"
+        raise _refused(state_file, f"The book's classifier must be a saved training run, {reason}") from error
+    state = content.get("model_state") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        msg = "The book's classifier must be a saved training run with a model_state, got a file without one"
+        raise _refused(state_file, msg)
+    return dict(state)
+
+
+def _refused(state_file: Path, problem: str) -> BookWeightsError:
+    advice = "Use the file `cls_….best.state` that the book's authors publish."
+    return BookWeightsError(f"{problem} ({state_file}). {advice}")

@@ -1,0 +1,170 @@
+"""What a network and a loss are made of, as values; no torch here, so that a command line can read them quickly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from luna_pipeline.core.config.checks import check_choice, check_integer, check_number
+from luna_pipeline.core.config.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Frozen = Literal["nothing", "batch_norm", "backbone"]
+FROZEN: tuple[str, ...] = get_args(Frozen)
+BlockName = Literal["biased", "batch_norm", "dropout", "dropout3d", "dropout_only"]
+BLOCK_NAMES: tuple[str, ...] = get_args(BlockName)
+Scalar = bool | int | float | str
+
+# Each makes a network of a NetworkConfig: HU float32 (N, 1, I, R, C) to logits (N, 2).
+NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
+    "network",
+    {
+        "luna": "luna_pipeline.core.networks.luna:LunaNetwork",
+        "resnet": "luna_pipeline.core.networks.monai:resnet",
+        "densenet": "luna_pipeline.core.networks.monai:densenet",
+        "se_resnet": "luna_pipeline.core.networks.monai:se_resnet",
+        "convnext": "luna_pipeline.core.networks.convnext:convnext",
+        "multiscale": "luna_pipeline.core.networks.multiscale:multiscale",
+    },
+)
+# Each makes a loss of a LossConfig: logits (N, 2) and labels (N,) to the loss of each sample (N,).
+LOSSES: "Registry[Callable[[LossConfig], nn.Module]]" = Registry(
+    "loss",
+    {
+        "cross_entropy": "luna_pipeline.core.networks.losses:cross_entropy",
+        "weighted_cross_entropy": "luna_pipeline.core.networks.losses:weighted_cross_entropy",
+        "focal": "luna_pipeline.core.networks.losses:focal",
+    },
+)
+# How often each halves a cutout beyond n_blocks times; strided convolutions round up, so these two need one less.
+_HALVINGS = {"luna": 0, "resnet": -1, "densenet": 0, "se_resnet": -1, "convnext": 0, "multiscale": 0}
+# MONAI's residual network has four levels, no more and no fewer.
+_RESNET_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Parts and sizes of a classification network; docs/models.md says what each network makes of them.
+
+    Attributes:
+        name: ``luna``, ``resnet``, ``densenet``, ``se_resnet``, ``convnext``, ``multiscale``, or a registered one
+            (``NETWORKS``).
+        block: Kind of the convolution blocks of ``luna`` and ``multiscale`` (see ``LunaBlock``).
+        n_blocks: Number of levels; each halves the three axes and doubles the channels.
+        conv_channels: Channels of the first level.
+        dropout_rate: Probability that something is dropped in training. ``luna`` and ``multiscale``: a value
+            (``dropout``, ``dropout_only``) or a whole channel (``dropout3d``) in each block, nothing in other blocks;
+            ``convnext``: a residual branch; the others: a value in front of the head.
+        chunk_shape_irc: Voxels of a cutout; at least one must be left along each axis after the last level.
+        options: What only one network has, pairs of name and value: ``(("blocks_per_level", 2),)``.
+    """
+
+    name: str = "luna"
+    block: BlockName = "dropout3d"
+    n_blocks: int = 4
+    conv_channels: int = 8
+    dropout_rate: float = 0.2
+    chunk_shape_irc: tuple[int, int, int] = (32, 48, 48)
+    options: tuple[tuple[str, Scalar], ...] = ()
+
+    def __post_init__(self) -> None:
+        NETWORKS.check(self.name)
+        check_choice("network.block", self.block, BLOCK_NAMES)
+        check_integer("network.n_blocks", self.n_blocks, at_least=1, at_most=8)
+        check_integer("network.conv_channels", self.conv_channels, at_least=1)
+        check_number("network.dropout_rate", self.dropout_rate, "[0, 1)")
+        _check_options(self.options)
+        if self.name == "resnet" and self.n_blocks != _RESNET_LEVELS:
+            msg = f"network.n_blocks of a resnet must be {_RESNET_LEVELS}, got {self.n_blocks}. Use another network."
+            raise ValueError(msg)
+        if len(self.chunk_shape_irc) != 3 or min(self.chunk_shape_irc) < self.smallest_size:
+            msg = (
+                f"network.chunk_shape_irc must hold three sizes of at least {self.smallest_size} voxels (halved by "
+                f"each of {self.n_blocks} blocks), got {self.chunk_shape_irc}. Use larger cutouts or fewer blocks."
+            )
+            raise ValueError(msg)
+
+    @property
+    def smallest_size(self) -> int:
+        """Fewest voxels of a cutout along an axis; 1 for a registered network, which checks for itself."""
+        return int(2 ** max(self.n_blocks + _HALVINGS[self.name], 0)) if self.name in _HALVINGS else 1
+
+    @property
+    def backbone_shape(self) -> tuple[int, int, int, int]:
+        """Channels, then voxels I, R, C that ``luna``'s last block hands to the head; (64, 2, 3, 3) by default."""
+        index, row, col = (size // 2**self.n_blocks for size in self.chunk_shape_irc)
+        return (self.conv_channels * 2 ** (self.n_blocks - 1), index, row, col)
+
+    def checked_options(self, defaults: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return the options of a network, with its own values for those that are not given.
+
+        Args:
+            defaults: The options that the network knows.
+
+        Raises:
+            ValueError: If an option is given that the network does not know.
+            TypeError: If one is of another kind than its default.
+        """
+        given = dict(self.options)
+        for name, value in given.items():
+            if name not in defaults:
+                known = ", ".join(defaults) or "none"
+                msg = f"network.options of {self.name} must be among: {known}, got {name!r}. Leave it out."
+                raise ValueError(msg)
+            if type(value) is not type(defaults[name]):
+                kind = type(defaults[name]).__name__
+                msg = f"network.options' {name} must be a value of kind {kind}, got {value!r}. Give such a value."
+                raise TypeError(msg)
+        return {**defaults, **given}
+
+    def sizes_from_options(self, **defaults: int) -> tuple[int, ...]:
+        """Return the options of a network that knows sizes only, in the order of the defaults.
+
+        Raises:
+            ValueError: If an unknown option is given, or a size below 1.
+            TypeError: If a size is not a whole number.
+        """
+        values = self.checked_options(defaults)
+        for name in defaults:
+            check_integer(f"network.options' {name}", values[name], at_least=1)
+        return tuple(int(values[name]) for name in defaults)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """What is minimised.
+
+    Attributes:
+        name: ``cross_entropy``; ``weighted_cross_entropy``; ``focal``; or a registered one (``LOSSES``).
+        positive_weight: Factor on the loss of samples of class 1; ``cross_entropy`` does not read it.
+        focusing: How strongly ``focal`` turns from samples that are already right (gamma of the paper); 0 gives
+            ``weighted_cross_entropy``. The others do not read it.
+    """
+
+    name: str = "cross_entropy"
+    positive_weight: float = 1.0
+    focusing: float = 2.0
+
+    def __post_init__(self) -> None:
+        LOSSES.check(self.name)
+        check_number("loss.positive_weight", self.positive_weight, "(0, inf)")
+        check_number("loss.focusing", self.focusing, "[0, inf)")
+        if 0 < self.focusing < 1:
+            # x**focusing has an infinite slope at 0, which a sure and right sample reaches: the gradient is nan.
+            msg = f"loss.focusing must be 0 or at least 1, got {self.focusing}. Use 2, as in the paper."
+            raise ValueError(msg)
+
+
+def _check_options(options: object) -> None:
+    is_pairs = isinstance(options, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Scalar)
+        for pair in options
+    )
+    if not is_pairs:
+        msg = f"network.options must be pairs of a name and a plain value, got {options!r}."
+        raise TypeError(f"{msg} Write (('blocks_per_level', 2),).")
+    names = [name for name, _ in options]  # type: ignore[attr-defined]
+    if len(set(names)) != len(names):
+        msg = f"network.options must name each option once, got {names}. Leave one out."
+        raise ValueError(msg)

@@ -1,0 +1,78 @@
+"""LUNA16's tables for a phantom: the same columns, number formats and line ends."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from luna_pipeline.core.phantom.findings import Findings
+from luna_pipeline.core.phantom.shapes import Point
+
+ANNOTATION_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
+CANDIDATE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "class")
+MALIGNANCY_COLUMNS = (
+    *("seriesuid", "coord_x", "coord_y", "coord_z", "diameter_mm", "is_malignant", "malignant_details"),
+    *("bboxLowX", "bboxLowY", "bboxLowZ", "bboxHighX", "bboxHighY", "bboxHighZ", "len_mal_details"),
+)
+# LUNA16's own tables end their lines as DOS does, the malignancy table of the tutorial does not.
+DOS, UNIX = "\r\n", "\n"
+# The tutorial's table lacks a few of LUNA16's nodules; so does the phantom's.
+UNRATED_EVERY = 97
+
+
+@dataclass(frozen=True)
+class SeriesRows:
+    """What the tables say of one series."""
+
+    series_instance_uid: str
+    findings: Findings
+
+
+def tables_of(series: Iterable[SeriesRows]) -> dict[str, bytes]:
+    """Return each table's content by its file name, series in the order of their UIDs."""
+    ordered = sorted(series, key=lambda item: item.series_instance_uid)
+    annotations, candidates, excluded, rated = [], [], [], []
+    for item in ordered:
+        uid, findings = item.series_instance_uid, item.findings
+        annotations += [_row(uid, nodule.center_xyz, nodule.diameter_mm) for nodule in findings.nodules]
+        candidates += [_row(uid, spot.center_xyz, int(spot.is_nodule)) for spot in findings.candidates]
+        excluded += [_row(uid, spot.center_xyz, spot.diameter_mm) for spot in findings.excluded]
+        rated += _malignancy_rows(item)
+    rated = [row for number, row in enumerate(rated, start=1) if number % UNRATED_EVERY]
+    return {
+        "annotations.csv": _csv(ANNOTATION_COLUMNS, annotations, DOS),
+        "candidates_V2.csv": _csv(CANDIDATE_COLUMNS, candidates, DOS),
+        "annotations_excluded.csv": _csv(ANNOTATION_COLUMNS, excluded, DOS),
+        "annotations_with_malignancy.csv": _csv(MALIGNANCY_COLUMNS, rated, UNIX),
+        "seriesuids.csv": "".join(item.series_instance_uid + DOS for item in ordered).encode(),
+    }
+
+
+def is_malignant(ratings: Sequence[int]) -> bool:
+    """Tell whether at least two readers rated 4 or 5, as the tutorial's table does."""
+    return sum(rating >= 4 for rating in ratings) >= 2
+
+
+def _malignancy_rows(item: SeriesRows) -> list[list[str]]:
+    rows = []
+    for nodule, ratings in zip(item.findings.nodules, item.findings.ratings, strict=True):
+        center, reach = np.asarray(nodule.center_xyz), np.asarray(nodule.reach_xyz)
+        box = [repr(round(float(value), 6)) for value in (*(center - reach), *(center + reach))]
+        row = _row(item.series_instance_uid, nodule.center_xyz, nodule.diameter_mm)
+        rows.append([*row, str(is_malignant(ratings)), str(list(ratings)), *box, str(len(ratings))])
+    return rows
+
+
+def _row(uid: str, center_xyz: Point, value: float) -> list[str]:
+    """LUNA16 writes ten significant digits and no trailing zeros."""
+    return [uid, *(f"{number:.10g}" for number in (*center_xyz, value))]
+
+
+def _csv(columns: Sequence[str], rows: list[list[str]], line_end: str) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=line_end)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,202 @@
+"""A run as checkpoints: its beginning, its way, its end, and how it is taken up again."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.distributed import DistributedContext
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogCheckpoint, LogModel
+from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
+from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, ModelState
+from luna_pipeline.core.storage.files import remove
+from luna_pipeline.core.training.building import network_of
+from luna_pipeline.core.training.cadence import epochs_without_rise, is_better
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint, save_checkpoint
+from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.core.training.randomness import get_rng_state, set_rng_state
+
+WITHOUT_VALIDATION = (
+    "Trained without validation: the weights are those of the last epoch, the threshold is 0.5 by default."
+)
+WITHOUT_AUC = (
+    "Validation held one class only: the weights are those of the last epoch, the threshold is 0.5 by default."
+)
+
+
+class CheckpointManager:
+    """Keeps a run, whole at every moment; of several processes the first one writes."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        handler: BaseMessageHandler,
+        store: CheckpointStore,
+        processes: DistributedContext,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._handler = handler
+        self._store = store
+        self._processes = processes
+        self._clock = clock
+        self._epoch_began = clock()
+
+    def check_fits(self, data_module: DataModule, *, version: str, resume_from: Checkpoint | None) -> None:
+        """Refuse cutouts that the network does not take, and a checkpoint of another run.
+
+        Raises:
+            ValueError: If one of them does not fit.
+        """
+        expected, got = self._config.network.chunk_shape_irc, data_module.training.chunk_shape_irc
+        if expected != got:
+            msg = f"Cutouts must have the shape of the network's input {expected}, got {got}."
+            raise ValueError(f"{msg} Set network.chunk_shape_irc, or cut again.")
+        if resume_from is None:
+            return
+        wanted = (self._config.digest, data_module.fingerprint, version)
+        if (resume_from.config.digest, resume_from.data_fingerprint, resume_from.version) != wanted:
+            msg = "A run must be continued with its own configuration, data and version, got others"
+            where = f"{resume_from.name} {resume_from.version}, epoch {resume_from.epoch}"
+            raise ValueError(f"{msg} ({where}). Train a new version, from these weights if you like.")
+
+    def beginning(
+        self, model: BaseModel[Any], data_module: DataModule, *, version: str, started_from: Checkpoint | None
+    ) -> Checkpoint:
+        """Return the run before its first epoch."""
+        self._epoch_began = self._clock()
+        state, training, validation = model.get_state(), data_module.training, data_module.validation
+        return Checkpoint(
+            name=self._config.name,
+            version=version,
+            config=self._config,
+            **_entries(state),
+            epoch=0,
+            best_score=math.nan,
+            training_seconds=0.0,
+            rng_state=get_rng_state(self._processes),
+            training_series=training.series,
+            validation_series=[] if validation is None else validation.series,
+            training_candidate_ids=torch.tensor(training.candidate_id),
+            data_fingerprint=data_module.fingerprint,
+            **_inherited(started_from),
+        )
+
+    def resumed(self, model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
+        """Bring model and random numbers to where they were when the checkpoint was written."""
+        self._epoch_began = self._clock()
+        state = ModelState(
+            model_state=checkpoint.model_state,
+            optimizer_state=checkpoint.optimizer_state,
+            scheduler_state=checkpoint.scheduler_state,
+            num_samples_seen=checkpoint.num_samples_seen,
+        )
+        model.load_state(state)
+        set_rng_state(checkpoint.rng_state, self._processes)
+        return checkpoint
+
+    def keep_progress(self, last: Checkpoint, progress: EpochProgress, model: BaseModel[Any]) -> None:
+        """Write the run as it is after a training step."""
+        rng_state = get_rng_state(self._processes)
+        if self._processes.is_first:
+            current = replace(
+                last,
+                **_entries(model.get_state()),
+                progress=progress,
+                rng_state=rng_state,
+                training_seconds=self._seconds(last),
+            )
+            save_checkpoint(self._store.path(last.name, last.version, "last"), current)
+
+    def keep_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
+        """Write the run as it is after an epoch: first what may become the best, then the run itself."""
+        score, decision = validation_score(result)
+        is_best = is_better(score, last.best_score)
+        current = replace(
+            last,
+            **_entries(model.get_state()),
+            epoch=last.epoch + 1,
+            progress=BEGINNING,
+            best_score=score if is_best else last.best_score,
+            epochs_without_rise=epochs_without_rise(
+                last.epochs_without_rise,
+                score=score,
+                best_score=last.best_score,
+                min_delta=self._config.early_stopping.min_delta,
+            ),
+            decision=decision,
+            training_seconds=self._seconds(last),
+            rng_state=get_rng_state(self._processes),
+        )
+        self._epoch_began = self._clock()
+        if self._processes.is_first:
+            if is_best:
+                save_checkpoint(self._store.path(last.name, last.version, "best_so_far"), current)
+            path = self._store.path(last.name, last.version, "last")
+            save_checkpoint(path, current)
+            kept = LogCheckpoint(epoch=current.epoch, num_samples_seen=current.num_samples_seen, path=str(path))
+            self._handler.handle_message(kept)
+        return current
+
+    def finish(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
+        """Hand the chosen epoch to the trackers; only a run that they know is complete."""
+        chosen = self._hand_over(last, model) if self._processes.is_first else last
+        return self._processes.broadcast(chosen)
+
+    def _seconds(self, last: Checkpoint) -> float:
+        """Return the wall seconds of the run so far, with those of the epoch that it is in."""
+        return last.training_seconds + self._clock() - self._epoch_began
+
+    def _hand_over(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
+        best_so_far = self._store.path(last.name, last.version, "best_so_far")
+        if math.isnan(last.best_score):
+            note = WITHOUT_AUC if last.validation_series else WITHOUT_VALIDATION
+            chosen = replace(last, notes=f"{last.notes} {note}".strip())
+        else:
+            chosen = replace(
+                load_checkpoint(best_so_far), mlflow_run_id=last.mlflow_run_id, training_seconds=last.training_seconds
+            )
+        message = LogModel(
+            name=chosen.name,
+            version=chosen.version,
+            checkpoint=chosen,
+            module=network_of(chosen),
+            signature=model.get_signature(),
+        )
+        self._handler.handle_message(message)
+        save_checkpoint(self._store.path(chosen.name, chosen.version), chosen)
+        remove(best_so_far)
+        return chosen
+
+
+def validation_score(result: EpochResult) -> tuple[float, Decision]:
+    """Return the validation AUC of an epoch and what it decides; nan and ``UNDECIDED`` where there is none."""
+    if result.validation is None:
+        return math.nan, UNDECIDED
+    return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
+
+
+def _entries(state: ModelState) -> dict[str, Any]:
+    return {
+        "model_state": state.model_state,
+        "optimizer_state": state.optimizer_state,
+        "scheduler_state": state.scheduler_state,
+        "num_samples_seen": state.num_samples_seen,
+    }
+
+
+def _inherited(source: Checkpoint | None) -> dict[str, Any]:
+    """What the weights that a run begins with have seen is seen by the run as well."""
+    if source is None:
+        return {}
+    return {
+        "inherited_training_series": sorted({*source.training_series, *source.inherited_training_series}),
+        "inherited_validation_series": sorted({*source.validation_series, *source.inherited_validation_series}),
+        "has_unknown_origin": source.has_unknown_origin,
+        "notes": f"Began with the weights of {source.name} {source.version}. {source.notes}".strip(),
+    }

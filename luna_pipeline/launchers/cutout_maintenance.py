@@ -1,0 +1,104 @@
+"""Looking after the cutouts: verify, prune, take over from the tutorial's cache and hand over to it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.launchers.cutting import catalogue_of, make_tables
+from luna_pipeline.launchers.installation import cutout_store
+from luna_pipeline.settings import Settings
+
+Report = Callable[[str], Any]
+
+
+def verify_cutouts(settings: Settings, *, repair: bool, report: Report) -> dict[str, str]:
+    """Read every file of cutouts whole.
+
+    Args:
+        settings: Where they lie.
+        repair: Whether damaged files are removed, so that the next cutting makes them again.
+        report: Called with a line for people.
+
+    Returns:
+        Why it is damaged, by series.
+    """
+    store = cutout_store(settings)
+    uids = store.uids()
+    damaged = {uid: reason for uid in uids if (reason := store.check(uid)) is not None}
+    for uid, reason in damaged.items():
+        report(reason)
+        if repair:
+            store.remove(uid)
+    removed = ", removed; cut again to make them anew" if damaged and repair else ""
+    report(f"{len(uids) - len(damaged)} files are whole, {len(damaged)} damaged{removed} ({settings.cutouts_dir}).")
+    return damaged
+
+
+def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
+    """Find cutouts of series that are no longer in the data root.
+
+    Args:
+        settings: Where CTs and cutouts lie.
+        is_removed: Whether they are removed, and what killed writers left with them.
+        report: Called with a line for people.
+
+    Returns:
+        The series.
+    """
+    store = cutout_store(settings)
+    # A series that is there but cannot be read is no reason to throw its cutouts away.
+    catalogue, _ = catalogue_of(settings)
+    gone = sorted(set(store.uids()) - set(catalogue["series_instance_uid"]))
+    for uid in gone:
+        report(f"{'Removed' if is_removed else 'Would remove'} {store.path(uid)} ({store.num_bytes(uid)} bytes)")
+        if is_removed:
+            store.remove(uid)
+    if is_removed:
+        store.sweep()
+    elif gone:
+        report("Add --yes to remove them.")
+    report(f"{len(gone)} series without a CT below {settings.data_dir}.")
+    return gone
+
+
+def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> int:
+    """Write all cutouts as the tutorial keeps them and return the number of files."""
+    from luna_pipeline.core.cutouts.tutorial_cache import write_tutorial_cutouts
+
+    store = cutout_store(settings)
+    uids = store.uids()
+    num_files = sum(write_tutorial_cutouts(folder, store.read(uid)) for uid in uids)
+    report(f"Wrote {num_files} files of {len(uids)} series to {folder}.")
+    return num_files
+
+
+def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> list[str]:
+    """Take the tutorial's cache over for each series of which it holds all candidates, and return those series."""
+    from luna_pipeline.core.ct.catalogue import grid_of_row
+    from luna_pipeline.core.cutouts.service import CtCutoutService
+    from luna_pipeline.core.cutouts.tutorial_cache import read_tutorial_series
+
+    store = cutout_store(settings)
+    catalogue, candidates, _ = make_tables(settings, report)
+    service = CtCutoutService(
+        data_root=settings.data_dir,
+        catalogue=catalogue,
+        candidates=candidates,
+        store=store,
+        parameters=CuttingParameters(edge_rule="shift"),
+    )
+    taken = []
+    for row in catalogue[catalogue["is_readable"]].to_dict("records"):
+        uid = row["series_instance_uid"]
+        if store.digest(uid) is not None:
+            report(f"Left out {uid}: it was cut already. Remove its file to take the cache's.")
+            continue
+        cutouts = read_tutorial_series(folder, service.job(uid), grid_of_row(row))
+        if cutouts is None:
+            report(f"Left out {uid}: the cache lacks some of its {len(service.job(uid).candidate_id)} candidates.")
+            continue
+        store.write(uid, cutouts)
+        taken.append(uid)
+    report(f"Took {len(taken)} series over. They were cut by the rule `shift`: go on with --edge-rule shift.")
+    return taken

@@ -1,0 +1,1 @@
+"""Scoring, reports and promotion of trained classifiers."""

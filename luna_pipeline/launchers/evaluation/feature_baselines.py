@@ -1,0 +1,182 @@
+"""Baselines on features: fitted on the training folds, judged on the test fold as the networks are."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luna_pipeline.core.baselines.feature_model import FeatureModel
+from luna_pipeline.core.baselines.features import BatchFeatures, features_of_index
+from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.datasets.splits import TrainingSplit, fold_fingerprint, split_index
+from luna_pipeline.core.evaluation.baselines import importances
+from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
+from luna_pipeline.launchers.evaluation.scoring import labelled, prediction_rows
+
+FEATURE_BASELINES = ("logistic_regression", "gradient_boosting")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureBaseline:
+    """A fitted baseline and what it has seen.
+
+    Attributes:
+        model: The classifier; its name is that of the predictions.
+        decision: From which score on it calls a candidate positive, and how probable that is: by the validation fold,
+            ``UNDECIDED`` without one.
+        importances: What each feature is worth to it, see ``core.evaluation.baselines.importances``.
+        seen_series: Series that it learned from or that made its decision.
+        training_seconds: Wall time of the fit, without that of making features.
+        seconds: Wall time of fit, decision and importances.
+    """
+
+    model: FeatureModel
+    decision: Decision
+    importances: pd.DataFrame
+    seen_series: frozenset[str]
+    training_seconds: float
+    seconds: float
+
+    @property
+    def threshold(self) -> float:
+        """From which score on it calls a candidate positive: Youden's on the validation fold, 0.5 without one."""
+        return self.decision.threshold
+
+    @property
+    def num_parameters(self) -> int | None:
+        """How many numbers it has learned, see ``FeatureModel``."""
+        return self.model.num_parameters
+
+    def predict_table(self, index: pd.DataFrame, candidates: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+        """Score candidates and return them as rows of the table of predictions.
+
+        Args:
+            index: Rows of the cutout index, with the task's labels as ``class``.
+            candidates: The candidate table, for the positions.
+            features: Features of at least these candidates, see ``features_of_index``.
+
+        Returns:
+            A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+
+        Raises:
+            ValueError: If the model has seen a series of them.
+        """
+        if seen := sorted(self.seen_series & set(index["series_instance_uid"])):
+            msg = (
+                f"A baseline must not be tested on what it has seen, got {len(seen)} such series (the first {seen[0]}, "
+                f"{self.model.name}). Fit it with this test fold."
+            )
+            raise ValueError(msg)
+        scores = self.model.score(_values(features, index))
+        return prediction_rows(index, candidates, scores, model=self.model.name, decision=self.decision)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FittedBaselines:
+    """The baselines of one split and their judgement of the test fold.
+
+    Attributes:
+        baselines: In the order they were asked for.
+        predictions: A row a candidate of the test fold and baseline: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+        num_candidates: Candidates of ``training``, ``validation`` and ``test``.
+        num_undefined: How many candidates lack a feature, by its name; only those that some lack.
+        seconds_of_features: Wall time of making all features, once for all baselines.
+        fold_digest: Which candidates were scored, see ``fold_fingerprint``.
+    """
+
+    baselines: tuple[FeatureBaseline, ...]
+    predictions: pd.DataFrame
+    num_candidates: dict[str, int]
+    num_undefined: dict[str, int]
+    seconds_of_features: float
+    fold_digest: str
+
+    @property
+    def importances(self) -> pd.DataFrame:
+        """A row a baseline and feature."""
+        return pd.concat([baseline.importances for baseline in self.baselines], ignore_index=True)
+
+    @property
+    def candidates_per_second(self) -> float:
+        """How fast features were made."""
+        return sum(self.num_candidates.values()) / self.seconds_of_features
+
+
+def fit_feature_baselines(
+    *,
+    index: pd.DataFrame,
+    candidates: pd.DataFrame,
+    store: CutoutSource,
+    split: TrainingSplit,
+    dataset: str = "cutouts",
+    estimators: Sequence[str] = FEATURE_BASELINES,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FittedBaselines:
+    """Fit baselines on the training folds, choose thresholds on the validation fold, score the test fold.
+
+    Each training candidate is learned from once, in its own class share: nothing is balanced.
+
+    Args:
+        index: The cutout index.
+        candidates: The candidate table, for the positions.
+        store: Where the cutouts lie.
+        split: Which folds stay out of training.
+        dataset: What is told apart: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
+        estimators: Names of ``ESTIMATORS``.
+        seed: Of whatever a baseline draws, and of the importances.
+        on_progress: Is told after each series for how many candidates the features are made, of how many.
+
+    Raises:
+        ValueError: If index, cutouts, split and names do not fit each other.
+        FileNotFoundError: If a series was not cut.
+    """
+    rows = labelled(index, store, dataset)
+    training, validation, test = split_index(rows, split)
+    validation = training.iloc[:0] if validation is None else validation
+    parts = {"training": training, "validation": validation, "test": test}
+    started = time.perf_counter()
+    features = features_of_index(pd.concat(parts.values()), store, on_progress=on_progress)
+    seconds = time.perf_counter() - started
+    features_of = BatchFeatures(rows, store)
+    models = [FeatureModel(name, features_of=features_of, seed=seed) for name in estimators]
+    baselines = tuple(_fitted(model, features, training, validation, seed=seed) for model in models)
+    undefined = features.isna().sum()
+    return FittedBaselines(
+        baselines=baselines,
+        predictions=pd.concat(
+            [baseline.predict_table(test, candidates, features) for baseline in baselines], ignore_index=True
+        ),
+        num_candidates={name: len(part) for name, part in parts.items()},
+        num_undefined={str(name): int(count) for name, count in undefined[undefined > 0].items()},
+        seconds_of_features=seconds,
+        fold_digest=fold_fingerprint(index, split.test_fold),
+    )
+
+
+def _fitted(
+    model: FeatureModel, features: pd.DataFrame, training: pd.DataFrame, validation: pd.DataFrame, *, seed: int
+) -> FeatureBaseline:
+    started = time.perf_counter()
+    model.fit(_values(features, training), _labels(training))
+    training_seconds = time.perf_counter() - started
+    held_out, labels = _values(features, validation), _labels(validation)
+    return FeatureBaseline(
+        model=model,
+        decision=Decision.of(labels, model.score(held_out)) if len(labels) else UNDECIDED,
+        importances=importances(model, held_out, labels, seed=seed),
+        seen_series=frozenset({*training["series_instance_uid"], *validation["series_instance_uid"]}),
+        training_seconds=training_seconds,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _values(features: pd.DataFrame, rows: pd.DataFrame) -> NDArray[np.float64]:
+    return features.loc[rows["candidate_id"]].to_numpy(dtype=np.float64)
+
+
+def _labels(rows: pd.DataFrame) -> NDArray[np.int64]:
+    return rows["class"].to_numpy(dtype=np.int64)

@@ -1,0 +1,75 @@
+"""Scores of pooled folds, for reports, leaderboard and champion; and where they are noted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from luna_pipeline.core.evaluation.froc_table import evaluate_models, froc_table
+from luna_pipeline.core.evaluation.official import FrocResult
+from luna_pipeline.core.evaluation.reference import Reference, read_reference
+from luna_pipeline.core.evaluation.submission import write_submission
+from luna_pipeline.core.storage.files import AnyPath
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
+from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
+from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.settings import Settings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfficialScores:
+    """LUNA16's score of every model that has scored all pooled folds.
+
+    Attributes:
+        results: By model; empty without annotations.
+        table: A row a model, see ``froc_table``, with ``classifier_versions``.
+        notes: What a reader must know, a sentence each.
+    """
+
+    results: dict[str, FrocResult]
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootstraps: int, seed: int) -> OfficialScores:
+    """Evaluate pooled predictions as LUNA16 does.
+
+    Args:
+        settings: Where LUNA16's tables are.
+        pooled: The predictions.
+        num_bootstraps: Draws of scans.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If models have scored different candidates of a fold.
+    """
+    reference, notes = reference_of(settings, pooled.folds.folds), tuple(pooled.left_out.values())
+    if reference is None or not reference.scans:
+        lacking = "no annotations.csv" if reference is None else "no scan of these folds in seriesuids.csv"
+        none = f"There is {lacking}: without nodules to be found there is no FROC."
+        return OfficialScores(results={}, table=_table({}, pooled), notes=(*notes, none))
+    results = evaluate_models(pooled.predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
+    return OfficialScores(results=results, table=_table(results, pooled), notes=(*notes, *reference.notes))
+
+
+def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
+    """Return what predictions of these folds are held against; None without annotations."""
+    return read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=folds)
+
+
+def write_pooled_submission(settings: Settings, pooled: PooledPredictions, model: str) -> AnyPath:
+    """Write a model's scores of all pooled folds as one submission, named by the folds."""
+    name = pooled.folds.title.replace(",", "").replace(" ", "_")
+    path = settings.home / "submissions" / model / f"{name}.csv"
+    write_submission(path, pooled.predictions[pooled.predictions["model"] == model])
+    return path
+
+
+def pooled_checkpoints(settings: Settings, pooled: PooledPredictions) -> Iterator[tuple[int, Checkpoint]]:
+    """Yield the classifier of each pooled fold with its fold, one at a time."""
+    for classifier in pooled.folds.classifiers:
+        yield classifier.test_fold, load_checkpoint(settings.home / classifier.path)
+
+
+def _table(results: dict[str, FrocResult], pooled: PooledPredictions) -> pd.DataFrame:
+    return froc_table(results, folds=pooled.folds.title).assign(classifier_versions=pooled.folds.versions)

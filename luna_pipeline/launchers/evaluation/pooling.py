@@ -1,0 +1,107 @@
+"""Scores of several folds put together: only what belongs together, and nothing that has seen what it was tested on."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from luna_pipeline.core.datasets.splits import fold_fingerprint
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.launchers.cross_validation import CurrentClassifier, PooledFolds, pooled_folds
+from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
+from luna_pipeline.settings import Settings
+
+PREDICTIONS_OF = {"nodule_classifier": "nodule_predictions", "malignancy_classifier": "malignancy_predictions"}
+MODELS_OF = {"nodule_classifier": "nodule_models", "malignancy_classifier": "malignancy_models"}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PooledPredictions:
+    """Scores of pooled folds, each candidate by models that have not seen its fold.
+
+    Attributes:
+        folds: Which folds.
+        predictions: The folds' tables of predictions, one below the other.
+        models: The folds' tables of models, one below the other.
+        left_out: Why other models are not among them, by model.
+    """
+
+    folds: PooledFolds
+    predictions: pd.DataFrame
+    models: pd.DataFrame
+    left_out: dict[str, str]
+
+
+def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
+    """Put the predictions of pooled folds together.
+
+    Args:
+        settings: Where everything lies.
+        asset: The classifier that they are of.
+
+    Returns:
+        The predictions of all models that have scored each of the folds, by one recipe.
+
+    Raises:
+        FileNotFoundError: If a fold was not predicted.
+        ValueError: If a fold was predicted by another version than the one that counts, on other cutouts than those
+            of today, or by a classifier that has seen it.
+    """
+    pooled, index = pooled_folds(settings, asset), read_table(settings, "cutout_index")
+    models = pd.concat([_models_of(settings, of, index) for of in pooled.classifiers], ignore_index=True)
+    folds = read_table(settings, "folds")
+    predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
+    for classifier, rows in zip(pooled.classifiers, predictions, strict=True):
+        checkpoint = load_checkpoint(settings.home / classifier.path)
+        leaks_of_checkpoint(checkpoint, rows, folds).refuse()
+    left_out = _models_left_out(models, num_folds=len(pooled.folds))
+    together = pd.concat(predictions, ignore_index=True)
+    return PooledPredictions(
+        folds=pooled,
+        predictions=together[~together["model"].isin(left_out)].reset_index(drop=True),
+        models=models[~models["model"].isin(left_out)].reset_index(drop=True),
+        left_out=left_out,
+    )
+
+
+def check_of_these_folds(table: pd.DataFrame, pooled: PooledFolds, name: str) -> None:
+    """Refuse a table that was made of other classifiers than those that are pooled now.
+
+    Args:
+        table: With a column ``classifier_versions``; one without a row is of any.
+        pooled: The folds.
+        name: The asset.
+
+    Raises:
+        ValueError: If it was.
+    """
+    others = sorted(set(table["classifier_versions"]) - {pooled.versions})
+    if others:
+        msg = f"A table must be of the classifiers that are pooled, {pooled.versions}, got {others[0]} ({name})."
+        raise ValueError(f"{msg} Materialize `{name}` again.")
+
+
+def _models_of(settings: Settings, classifier: CurrentClassifier, index: pd.DataFrame) -> pd.DataFrame:
+    name, fold = PREDICTIONS_OF[classifier.asset], classifier.test_fold
+    models = read_table(settings, MODELS_OF[classifier.asset], fold)
+    versions = models.loc[models["model"] == classifier.asset, "version"].tolist()
+    again = f"Materialize `{name}` of fold {fold} again."
+    if versions != [classifier.version]:
+        got = ", ".join(map(str, versions)) or "none"
+        msg = f"Predictions must be of the classifier that counts, {classifier.version}, got those of {got} ({name})."
+        raise ValueError(f"{msg} {again}")
+    if set(models["fold_digest"]) != {fold_fingerprint(index, fold)}:
+        msg = f"Predictions must be of the cutouts of today, got those of others ({name} of fold {fold})."
+        raise ValueError(f"{msg} {again}")
+    return models
+
+
+def _models_left_out(models: pd.DataFrame, *, num_folds: int) -> dict[str, str]:
+    """Return why models cannot stand beside the others, by model."""
+    reasons = {}
+    for model, rows in models.groupby("model", sort=False):
+        if len(rows) < num_folds:
+            reasons[str(model)] = f"{model} has not scored all of these folds, and is left out."
+        elif rows["recipe_digest"].nunique() > 1:
+            reasons[str(model)] = f"{model} is of several recipes in these folds, and is left out."
+    return reasons

@@ -1,0 +1,134 @@
+"""A submission of any classifier on any cutouts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from luna_pipeline.core.cutouts.index import centers_xyz, index_of_files
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.evaluation.submission import write_submission
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.config import StartConfig
+from luna_pipeline.launchers.evaluation.scoring import score
+from luna_pipeline.launchers.installation import cutout_store, read_index
+from luna_pipeline.launchers.seen_data import seen_data
+from luna_pipeline.launchers.training.initial_weights import full_name, load_source
+from luna_pipeline.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRequest:
+    """Which classifier scores what, and where the scores go.
+
+    Attributes:
+        name: Name of a run, or of a registered model; or a checkpoint's file.
+        version: Its version; None for the newest one, and for a file.
+        loader: ``file`` or ``mlflow``.
+        cutouts: Folder with files of cutouts; None for the candidates of the installation.
+        fold: Only candidates of this fold of the installation; None for all.
+        out: The submission.
+        num_workers: Processes that load.
+    """
+
+    name: str
+    out: Path
+    version: str | None = None
+    loader: str = "file"
+    cutouts: Path | None = None
+    fold: int | None = None
+    num_workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What was written.
+
+    Attributes:
+        checkpoint: The classifier.
+        num_candidates: Rows of the submission.
+        num_series: Their series.
+        num_seen_series: Series among them that the classifier has seen in training or validation, as far as is known.
+    """
+
+    checkpoint: Checkpoint
+    num_candidates: int
+    num_series: int
+    num_seen_series: int
+
+
+def predict(
+    settings: Settings, request: PredictionRequest, *, on_batch: Callable[[int, int], None] | None = None
+) -> Prediction:
+    """Score cutouts and write the scores as a submission, whole or not at all.
+
+    Args:
+        settings: Where everything lies.
+        request: What is to be scored, by whom.
+        on_batch: Is told after each batch how many candidates are done, of how many.
+
+    Raises:
+        FileNotFoundError: If there is no such classifier, or nothing to score.
+        ValueError: If cutouts and network do not fit each other.
+    """
+    checkpoint = find_checkpoint(settings, request.name, request.version, loader=request.loader)
+    if request.cutouts is None:
+        store = cutout_store(settings)
+        index = _candidates(settings, request.fold)
+    else:
+        store = CutoutStore(request.cutouts)
+        index = index_of_files(store, _uids_in(store, request.cutouts))
+    scores = score(checkpoint, index, store, num_workers=request.num_workers, on_batch=on_batch)
+    x_mm, y_mm, z_mm = centers_xyz(index, store).T
+    write_submission(request.out, index.assign(x_mm=x_mm, y_mm=y_mm, z_mm=z_mm, probability=scores))
+    series = set(index["series_instance_uid"])
+    return Prediction(
+        checkpoint=checkpoint,
+        num_candidates=len(index),
+        num_series=len(series),
+        num_seen_series=len(series & seen_data(checkpoint).series),
+    )
+
+
+def find_checkpoint(settings: Settings, name: str, version: str | None, *, loader: str = "file") -> Checkpoint:
+    """Load a classifier.
+
+    Args:
+        settings: Where checkpoints and MLflow are.
+        name: Name of a run (the tutorial's names too), of a registered model, or a checkpoint's file.
+        version: Its version; None for the newest finished one.
+        loader: ``file`` or ``mlflow``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If a registered model's version is not given.
+    """
+    if version is None and loader == "file" and name.endswith(".pt"):
+        return load_checkpoint(Path(name))
+    store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
+    name = full_name(name)
+    if version is None and loader == "mlflow":
+        msg = f"A registered model must have a version, got none ({name}). Give one, or an alias such as @champion."
+        raise ValueError(msg)
+    start = StartConfig(loader=loader, name=name, version=version or store.latest(name))
+    return load_source(start, checkpoints=store, tracking_uri=settings.mlflow_tracking_uri)
+
+
+def _candidates(settings: Settings, fold: int | None) -> pd.DataFrame:
+    """Return the detector's candidates: annotated centres are nobody's marks."""
+    index = read_index(settings)
+    index = index[index["source"] == "candidate"]
+    folds = sorted(int(number) for number in index["fold"].unique())
+    if fold is not None and fold not in folds:
+        msg = f"A fold must exist, got {fold} of folds {folds}. Choose one of them."
+        raise ValueError(msg)
+    return index if fold is None else index[index["fold"] == fold]
+
+
+def _uids_in(store: CutoutStore, folder: Path) -> list[str]:
+    uids = store.uids()
+    if not uids:
+        msg = f"The folder must hold files of cutouts, got none (in {folder}). Run `luna create_cutouts`."
+        raise FileNotFoundError(msg)
+    return uids

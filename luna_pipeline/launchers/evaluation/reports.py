@@ -1,0 +1,189 @@
+"""What stands around a score: subgroups, errors that a person can look at, model cards."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.evaluation.calibration import RELIABILITY_COLUMNS, reliability_table
+from luna_pipeline.core.evaluation.error_sheet import error_sheet
+from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
+from luna_pipeline.core.evaluation.subgroups import subgroup_report
+from luna_pipeline.core.training.checkpoints import Checkpoint
+from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
+from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
+from luna_pipeline.launchers.evaluation.scoring import labelled
+from luna_pipeline.launchers.evaluation.test_fold import network_facts
+from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_registry import log_model_card, registered_version_of
+from luna_pipeline.tracking.tensorboard_pictures import add_picture
+
+CARD_COLUMNS = ("fold", "model", "version", "registered_version", "mlflow_run_id", "card")
+RELIABILITY_KINDS = {"probability": "as scored", "calibrated": "calibrated on validation"}
+PURPOSES = {
+    "nodule_classifier": "Tells nodules of at least 3 mm from a detector's other candidates in chest CT.",
+    "malignancy_classifier": "Tells nodules that readers rate as suspicious from benign ones and other candidates.",
+}
+_FIGURES = {"auc": "AUC", "average_precision": "average precision"}
+_FROC_FIGURES = {"cpm": "CPM", "sensitivity_at_1": "sensitivity at 1 false positive a scan"}
+
+
+def subgroups_of(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
+    """Return each model's worth by diameter, slice thickness, texture and scanner, see ``subgroup_report``."""
+    index, catalogue = read_table(settings, "cutout_index"), read_table(settings, "ct_series")
+    readable = catalogue[catalogue["is_readable"].astype(bool)]
+    series = readable[["series_instance_uid", "spacing_mm", "manufacturer"]]
+    table = subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
+    return table.assign(classifier_versions=pooled.folds.versions)
+
+
+def reliability_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability of each model's scores before and after calibration.
+
+    Args:
+        predictions: A row a candidate and model.
+
+    Returns:
+        A row a model, kind of score and bin: ``model``, ``kind``, and the columns of ``reliability_table``; no row of
+        a kind that a candidate lacks.
+    """
+    tables = []
+    for model, rows in predictions.groupby("model", sort=False):
+        labels = rows["class"].to_numpy(dtype=np.int64)
+        for column, kind in RELIABILITY_KINDS.items():
+            if rows[column].notna().all():
+                table = reliability_table(labels, rows[column].to_numpy(dtype=np.float64))
+                tables.append(table.assign(model=str(model), kind=kind))
+    return pd.concat(tables, ignore_index=True)[["model", "kind", *RELIABILITY_COLUMNS]]
+
+
+def errors_of(
+    settings: Settings, pooled: PooledPredictions, model: str, store: CutoutSource, *, positives: str
+) -> bytes:
+    """Draw a model's worst errors over all pooled folds, and each fold's into the TensorBoard log of its classifier.
+
+    Args:
+        settings: Where everything lies.
+        pooled: Predictions of these folds.
+        model: The classifier's name in them.
+        store: Where the cutouts lie.
+        positives: What class 1 is, in words.
+
+    Returns:
+        A PNG below 74 kB.
+    """
+    index = read_table(settings, "cutout_index")
+    options: dict[str, Any] = {"positives": positives, "is_synthetic": settings.is_synthetic}
+    rows = pooled.predictions[pooled.predictions["model"] == model]
+    for fold, checkpoint in pooled_checkpoints(settings, pooled):
+        png = error_sheet(rows[rows["fold"] == fold], index, store, **options)
+        folder = settings.local_home / "tensorboard" / checkpoint.name / checkpoint.version
+        add_picture(folder, png, tag="test/errors", step=checkpoint.num_samples_seen)
+    return error_sheet(rows, index, store, **options)
+
+
+def model_cards(
+    settings: Settings,
+    pooled: PooledPredictions,
+    *,
+    report: pd.DataFrame,
+    subgroups: pd.DataFrame,
+    store: CutoutSource,
+    froc: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Write the model card of each pooled classifier, into its MLflow run as well.
+
+    Args:
+        settings: Where everything lies.
+        pooled: Predictions of these folds.
+        report: A row a model, see ``binary_report``.
+        subgroups: See ``subgroup_report``.
+        store: Where the cutouts lie.
+        froc: A row a model, see ``froc_table``; None where LUNA16's score is not of this task.
+
+    Returns:
+        A row a classifier with ``CARD_COLUMNS``.
+    """
+    uri, rows = settings.mlflow_tracking_uri, []
+    for fold, checkpoint in pooled_checkpoints(settings, pooled):
+        run_id = checkpoint.mlflow_run_id
+        registered = None if run_id is None else registered_version_of(uri, checkpoint.name, run_id)
+        known = {"report": report, "subgroups": subgroups, "froc": froc}
+        card = _card(settings, pooled, checkpoint, known, store=store, fold=fold, registered=registered).to_markdown()
+        if run_id is not None:
+            log_model_card(uri, run_id, card)
+        rows.append((fold, checkpoint.name, checkpoint.version, registered, run_id, card))
+    return pd.DataFrame(rows, columns=list(CARD_COLUMNS))
+
+
+def _card(
+    settings: Settings,
+    pooled: PooledPredictions,
+    checkpoint: Checkpoint,
+    known: Mapping[str, Any],
+    *,
+    store: CutoutSource,
+    fold: int,
+    registered: str | None,
+) -> ModelCard:
+    own = {name: table[table["model"] == checkpoint.name] for name, table in known.items() if table is not None}
+    row = own["report"].iloc[0]
+    figures = _figures(own["froc"], _FROC_FIGURES) if "froc" in own else []
+    return ModelCard(
+        name=checkpoint.name,
+        version=checkpoint.version,
+        registered_version=registered,
+        purpose=PURPOSES[checkpoint.name],
+        is_synthetic=settings.is_synthetic,
+        leaks=str(
+            leaks_of_checkpoint(checkpoint, pooled.predictions.query("fold == @fold"), read_table(settings, "folds"))
+        ),
+        num_folds=pooled.folds.num_folds,
+        evaluated_folds=tuple(pooled.folds.folds),
+        parts=_parts(settings, checkpoint, store, fold=fold),
+        figures=[*figures, *_figures(own["report"], _FIGURES)],
+        decision=checkpoint.decision,
+        calibration=CalibrationErrors(
+            **{name: float(row[name]) for name in ("brier", "ece", "brier_calibrated", "ece_calibrated")}
+        ),
+        subgroups=own["subgroups"].drop(columns=["model", "classifier_versions"], errors="ignore").to_dict("records"),
+        config_digest=checkpoint.config.digest,
+        data_fingerprint=checkpoint.data_fingerprint,
+        num_parameters=network_facts(checkpoint)["num_parameters"],
+        training_seconds=checkpoint.training_seconds,
+        mlflow_run_id=checkpoint.mlflow_run_id,
+        notes=checkpoint.notes,
+    )
+
+
+def _figures(row: pd.DataFrame, names: Mapping[str, str]) -> list[Figure]:
+    return [
+        Figure(words, *(float(row[f"{name}{bound}"].iloc[0]) for bound in ("", "_lower", "_upper")))
+        for name, words in names.items()
+        if len(row)
+    ]
+
+
+def _parts(settings: Settings, checkpoint: Checkpoint, store: CutoutSource, *, fold: int) -> list[DataPart]:
+    index = labelled(read_table(settings, "cutout_index"), store, checkpoint.config.dataset)
+    is_candidate = index["source"] == "candidate"
+    series = index["series_instance_uid"]
+    parts = {
+        "training": index[index["candidate_id"].isin(checkpoint.training_candidate_ids.numpy())],
+        "validation": index[series.isin(checkpoint.validation_series) & is_candidate],
+        "test": index[(index["fold"] == fold) & is_candidate],
+    }
+    return [
+        DataPart(
+            name=name,
+            folds=tuple(sorted(int(number) for number in rows["fold"].unique())),
+            num_series=int(rows["series_instance_uid"].nunique()),
+            num_candidates=len(rows),
+            num_nodules=int(rows["class"].sum()),
+        )
+        for name, rows in parts.items()
+    ]

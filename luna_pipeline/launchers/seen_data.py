@@ -1,0 +1,50 @@
+"""Whether a classifier has seen what it is tested on, by what its checkpoint keeps."""
+
+import pandas as pd
+
+from luna_pipeline.core.evaluation.leaks import LeakReport, SeenData, leaks_of
+from luna_pipeline.core.training.checkpoints import Checkpoint
+
+
+def seen_data(checkpoint: Checkpoint) -> SeenData:
+    """Return what went into a classifier, and into the one whose weights it began with."""
+    return SeenData(
+        model=f"{checkpoint.name} {checkpoint.version}",
+        training_series=checkpoint.training_series,
+        validation_series=checkpoint.validation_series,
+        inherited_series=[*checkpoint.inherited_training_series, *checkpoint.inherited_validation_series],
+        training_candidate_ids=checkpoint.training_candidate_ids.numpy(),
+        is_origin_known=not checkpoint.has_unknown_origin,
+    )
+
+
+def leaks_of_checkpoint(checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
+    """Compare what a classifier has seen with what it is tested on: series, patients, candidates.
+
+    Args:
+        checkpoint: The classifier.
+        test: ``candidate_id``, ``series_instance_uid``, ``fold``.
+        folds: The table of folds.
+    """
+    return leaks_of(seen_data(checkpoint), test=test, folds=folds)
+
+
+def unseen_fold(checkpoint: Checkpoint, index: pd.DataFrame) -> int:
+    """Return the fold of which a classifier has seen no series, neither to learn nor to choose.
+
+    Args:
+        checkpoint: The classifier.
+        index: Rows of the cutout index.
+
+    Raises:
+        ValueError: If there is none or more than one.
+    """
+    is_seen = index["series_instance_uid"].isin(seen_data(checkpoint).series)
+    unseen = sorted(set(index["fold"]) - set(index.loc[is_seen, "fold"]))
+    if len(unseen) != 1:
+        msg = (
+            f"One fold must be unseen by the classifier, got {[int(fold) for fold in unseen]} "
+            f"({checkpoint.name} {checkpoint.version}). Train it on the folds of today."
+        )
+        raise ValueError(msg)
+    return int(unseen[0])

@@ -1,0 +1,1 @@
+"""Training runs: configuration in, checkpoint out."""

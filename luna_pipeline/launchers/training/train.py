@@ -1,0 +1,181 @@
+"""Training as the command line, torchrun's processes and other programs ask for it: folders in, classifier out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.datasets.splits import TrainingSplit, default_split
+from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
+from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.config import StartConfig, TrainingConfig
+from luna_pipeline.core.training.recipes import recipe_by_name
+from luna_pipeline.launchers.installation import cutout_store, mlflow_opener, read_index
+from luna_pipeline.launchers.seen_data import unseen_fold
+from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
+from luna_pipeline.launchers.training.initial_weights import full_name
+from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """What is to be trained, on which folds, how.
+
+    Attributes:
+        config: The complete configuration of the run.
+        test_fold: Untouched; None for the first.
+        validation_fold: Chooses epoch and threshold; None for the one after the test fold, none if there are two.
+        start: The run whose weights it begins with, where that is to be looked up; None for what ``config`` says.
+        head_only: Whether the last layer alone learns, see ``LunaClassificationLauncher.load_fit``.
+        resume: Whether an unfinished run of the same kind is continued.
+        resume_version: The very version that is continued; None for the newest that fits.
+        uses_mlflow: Whether there is an MLflow run.
+        options: How the run is carried out.
+    """
+
+    config: TrainingConfig
+    test_fold: int | None = None
+    validation_fold: int | None = None
+    start: StartConfig | None = None
+    head_only: bool | None = None
+    resume: bool = True
+    resume_version: str | None = None
+    uses_mlflow: bool = True
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+def configured(recipe: str, file: Path | None, changes: Mapping[str, Any]) -> TrainingConfig:
+    """Return the configuration of a recipe or a file, with changes.
+
+    Args:
+        recipe: Name of a recipe.
+        file: JSON of a whole configuration (``TrainingConfig.to_dict``), in the recipe's place; None for none.
+        changes: Values by their places; None leaves one as it is.
+
+    Raises:
+        ValueError: If a name, a place or a value is not allowed.
+        TypeError: If a value is of the wrong kind.
+    """
+    config = recipe_by_name(recipe) if file is None else _from_file(file)
+    return config.with_changes({place: value for place, value in changes.items() if value is not None})
+
+
+def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
+    """Train a classifier on the cutouts of an installation, alone or as one of torchrun's processes.
+
+    Args:
+        settings: Where everything lies.
+        request: What is to be trained.
+
+    Raises:
+        FileNotFoundError: If nothing was cut yet, or the run to begin with is not there.
+        ValueError: If parts do not fit each other.
+    """
+    with distributed_context() as processes:
+        return train_on(
+            settings,
+            request,
+            index=read_index(settings),
+            store=cutout_store(settings),
+            open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
+            processes=processes,
+        )
+
+
+def train_on(
+    settings: Settings,
+    request: TrainingRequest,
+    *,
+    index: pd.DataFrame,
+    store: CutoutSource,
+    open_mlflow_run: OpenMlflowRun | None,
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> TrainedClassifier:
+    """Train a classifier on these cutouts.
+
+    Args:
+        settings: Where results go.
+        request: What is to be trained.
+        index: The cutout index.
+        store: Where the cutouts lie.
+        open_mlflow_run: Opens the MLflow run; None for none.
+        processes: Those that train together.
+
+    Raises:
+        FileNotFoundError: If the run to begin with is not there.
+        ValueError: If parts do not fit each other.
+    """
+    launcher = LunaClassificationLauncher(
+        settings.home,
+        local_home=settings.local_home,
+        tracking_uri=settings.mlflow_tracking_uri,
+        open_mlflow_run=open_mlflow_run,
+        options=request.options,
+        processes=processes,
+    )
+    split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
+    data: dict[str, Any] = {
+        "index": index,
+        "store": store,
+        "split": split,
+        "resume": request.resume_version or request.resume,
+    }
+    if request.start is None:
+        return launcher.fit(request.config, **data)
+    return launcher.load_fit(request.config, start=request.start, head_only=request.head_only, **data)
+
+
+def unfinished_request(settings: Settings, name: str, version: str, options: RunOptions) -> TrainingRequest:
+    """Return the request that continues a run which was ended before its time.
+
+    Args:
+        settings: Where everything lies.
+        name: Its name; the tutorial's names stand for the project's.
+        version: Its version.
+        options: How it is carried out.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+        ValueError: If it is complete.
+    """
+    store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
+    name = full_name(name)
+    if exists(store.path(name, version)):
+        msg = f"A run to resume must be unfinished, got a complete one ({name} {version})."
+        raise ValueError(f"{msg} Go on from its weights with a `load_train_…` command.")
+    last = load_checkpoint(store.path(name, version, "last"))
+    split = _split_of(last, read_index(settings))
+    return TrainingRequest(
+        config=last.config,
+        test_fold=split.test_fold,
+        validation_fold=split.validation_fold,
+        resume_version=version,
+        uses_mlflow=last.mlflow_run_id is not None,
+        options=options,
+    )
+
+
+def _from_file(file: Path) -> TrainingConfig:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"A configuration must be a JSON file, got {error} ({file}). Write one with `TrainingConfig.to_dict`."
+        raise ValueError(msg) from error
+    return TrainingConfig.from_dict(values)
+
+
+def _split_of(last: Checkpoint, index: pd.DataFrame) -> TrainingSplit:
+    """The folds that a run held out: the one it has not seen, and the one of its validation series."""
+    series, folds = index["series_instance_uid"], index["fold"]
+    validation = sorted({int(fold) for fold in folds[series.isin(last.validation_series)]})
+    if len(validation) > 1:
+        msg = f"A run's validation series must lie in one fold, got {validation} ({last.name} {last.version})."
+        raise ValueError(f"{msg} Its folds have changed since: train a new version.")
+    return TrainingSplit(test_fold=unseen_fold(last, index), validation_fold=validation[0] if validation else None)

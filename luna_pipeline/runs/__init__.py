@@ -1,0 +1,1 @@
+"""How Dagster runs are launched, leased, nested and interrupted."""

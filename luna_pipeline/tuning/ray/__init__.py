@@ -1,0 +1,1 @@
+"""The studies that run on Ray Tune."""

@@ -1,0 +1,230 @@
+"""What bears a series' uid and is no slice of it; and what stored numbers mean slice by slice."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.formats.dicom_headers import read_slices
+from luna_pipeline.core.ct.reading import UnreadableCtError, files_of_series, read_ct
+from luna_pipeline_tests.phantoms import edit_dicom, random_hounsfield, write_dicom_series
+
+UID = "1.2.3"
+MULTI_FRAME_CAPTURE = "1.2.840.10008.5.1.4.1.1.7.4"
+LOCALIZER = {
+    "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    "ImageOrientationPatient": ["1", "0", "0", "0", "0", "-1"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dicom_series(tmp_path / "dicom", UID, random_hounsfield())
+
+
+def add_picture(folder, name="other.dcm", *, without_place=False, **tags):
+    """A copy of a slice under another name that says of itself to be something else."""
+    dataset = pydicom.dcmread(folder / "slice0003.dcm")
+    if without_place:
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(folder / name)
+
+
+def reason_of(folder):
+    with pytest.raises(UnreadableCtError) as caught:
+        read_ct(folder, series_instance_uid=UID)
+    return str(caught.value)
+
+
+def assert_series_is_whole(folder):
+    ct = read_ct(folder, series_instance_uid=UID)
+    np.testing.assert_array_equal(ct.hounsfield, random_hounsfield())
+    assert [file.name for file in ct.files] == [f"slice{number:04d}.dcm" for number in range(1, 7)]
+    assert files_of_series(folder, series_instance_uid=UID) == ct.files
+
+
+def test_a_localizer_is_left_out(folder):
+    add_picture(folder, **LOCALIZER, Rows=4, Columns=20)
+    assert_series_is_whole(folder)
+
+
+@pytest.mark.parametrize("sop_class", [SecondaryCaptureImageStorage, MULTI_FRAME_CAPTURE])
+def test_a_secondary_capture_is_left_out(folder, sop_class):
+    add_picture(folder, without_place=True, SOPClassUID=sop_class, Modality="OT")
+    assert_series_is_whole(folder)
+
+
+def test_a_coloured_screenshot_is_left_out(folder):
+    colours = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": bytes(8 * 10 * 3)}
+    add_picture(folder, without_place=True, SOPClassUID=SecondaryCaptureImageStorage, **colours, **bits)
+    assert_series_is_whole(folder)
+
+
+def test_a_derived_picture_without_a_place_is_left_out(folder):
+    add_picture(folder, without_place=True, ImageType=["DERIVED", "SECONDARY", "DOSE_INFO"])
+    assert_series_is_whole(folder)
+
+
+def test_a_derived_slice_with_its_place_belongs_to_the_series(folder):
+    edit_dicom(folder / "slice0003.dcm", ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    assert_series_is_whole(folder)
+
+
+def test_an_original_without_a_place_is_refused_by_name(folder):
+    add_picture(folder, without_place=True, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    assert "ImagePositionPatient must be in the header, got none (other.dcm" in reason_of(folder)
+
+
+def test_what_is_left_out_changes_no_fingerprint(folder):
+    before = catalogue_series(folder, patient_key=b"key").iloc[0]
+    add_picture(folder, **LOCALIZER)
+    after = catalogue_series(folder, patient_key=b"key").iloc[0]
+    assert (after.fingerprint, after.num_bytes) == (before.fingerprint, before.num_bytes)
+
+
+def test_a_series_of_nothing_else_is_a_row_with_its_reason(folder):
+    write_dicom_series(folder / "scout", "1.2.4", random_hounsfield((1, 8, 10)), tags=LOCALIZER)
+    catalogue = catalogue_series(folder, patient_key=b"key").set_index("series_instance_uid")
+    assert catalogue.is_readable.to_dict() == {UID: True, "1.2.4": False}
+    assert "got 1 images that are none: slice0001.dcm (a localizer) (series 1.2.4)" in catalogue.reason["1.2.4"]
+    assert catalogue.path["1.2.4"] == "scout"
+    assert catalogue.num_bytes["1.2.4"] == (folder / "scout" / "slice0001.dcm").stat().st_size
+
+
+@pytest.mark.parametrize("tags", [{"SamplesPerPixel": 2}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}])
+def test_colours_and_bytes_are_no_slices(tmp_path, tags):
+    pixels = {"PixelData": bytes(8 * 10 * 4)}
+    folder = write_dicom_series(tmp_path, UID, random_hounsfield(), tags=tags | pixels)
+    assert "must hold one number of 16 bits" in reason_of(folder)
+
+
+STORED = (0, 3, 1001, 3000)
+
+
+def pack(path):
+    """Compress the pixels of a file, which sends it another way."""
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(path)
+
+
+def write_stored(tmp_path, rescales, *, signs=(0, 0, 0), is_packed=False):
+    """Three slices of four stored numbers, each with a slope and an intercept of its own; lowest slice first."""
+    folder = write_dicom_series(tmp_path, UID, np.zeros((3, 16, 16), dtype=np.int16))
+    pixels = np.append(np.random.default_rng(0).integers(0, 4000, size=252), STORED)
+    for number, (slope, intercept), sign in zip((3, 2, 1), rescales, signs, strict=True):
+        edit_dicom(
+            folder / f"slice{number:04d}.dcm",
+            RescaleSlope=slope,
+            RescaleIntercept=intercept,
+            PixelRepresentation=sign,
+            PixelData=pixels.astype("<u2").tobytes(),
+        )
+        if is_packed:
+            pack(folder / f"slice{number:04d}.dcm")
+    return read_ct(folder, series_instance_uid=UID).hounsfield[:, 15, 12:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        ("1", "0", [0, 3, 1001, 3000]),
+        ("1", "-1000", [-1000, -997, 1, 2000]),
+        ("2", "-1024", [-1024, -1018, 978, 4976]),
+        # 1.5 and 500.5: halves to even.
+        ("0.5", "0", [0, 2, 500, 1500]),
+        ("12", "1000", [1000, 1036, 13012, 32767]),
+        ("-1", "0", [0, -3, -1001, -3000]),
+    ],
+)
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_slope_and_intercept_of_a_series_count(tmp_path, slope, intercept, expected, is_packed):
+    assert write_stored(tmp_path, [(slope, intercept)] * 3, is_packed=is_packed) == [expected] * 3
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_slope_and_intercept_of_each_slice_count(tmp_path, is_packed):
+    assert write_stored(tmp_path, [("1", "-1024"), ("0.5", "0"), ("20", "-1000")], is_packed=is_packed) == [
+        [-1024, -1021, -23, 1976],
+        [0, 2, 500, 1500],
+        [-1000, -940, 19020, 32767],
+    ]
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_signed_and_unsigned_slices_may_be_mixed(tmp_path, is_packed):
+    expected = [list(STORED), [-2000, -1997, -999, 1000], list(STORED)]
+    rescales = [("1", "0"), ("1", "-2000"), ("1", "0")]
+    assert write_stored(tmp_path, rescales, signs=(0, 1, 0), is_packed=is_packed) == expected
+
+
+@pytest.mark.parametrize("is_signed", [0, 1])
+@pytest.mark.parametrize("num_bits", [10, 12, 15, 16])
+@pytest.mark.parametrize("intercept", ["0", "-1024"])
+def test_only_the_bits_in_use_count_as_in_itk(tmp_path, is_signed, num_bits, intercept):
+    anything = np.random.default_rng(0).integers(0, 65536, size=80).astype("<u2").tobytes()
+    storage = {"PixelRepresentation": is_signed, "BitsStored": num_bits, "HighBit": num_bits - 1}
+    tags = storage | {"RescaleIntercept": intercept, "PixelData": anything}
+    folder = write_dicom_series(tmp_path, UID, random_hounsfield((3, 8, 10)), tags=tags)
+    ct = read_ct(folder, series_instance_uid=UID)
+    theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "slice0001.dcm")))
+    np.testing.assert_array_equal(ct.hounsfield[2:], theirs.clip(-32768, 32767))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_any_transfer_syntax_gives_the_same(folder, syntax):
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        if syntax == ExplicitVRBigEndian:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, dtype="<u2").astype(">u2").tobytes()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        is_little, is_implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+        pydicom.dcmwrite(path, dataset, little_endian=is_little, implicit_vr=is_implicit)
+    assert_series_is_whole(folder)
+
+
+def test_compressed_slices_give_the_same(folder):
+    for path in sorted(folder.iterdir())[:4]:
+        pack(path)
+    assert_series_is_whole(folder)
+
+
+@pytest.mark.parametrize("slope", [None, "1"])
+def test_without_a_rescale_stored_numbers_are_hounsfield(tmp_path, slope):
+    folder = write_dicom_series(tmp_path, UID, random_hounsfield())
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+        if slope:
+            dataset.RescaleSlope = slope
+        dataset.save_as(path)
+    hounsfield = read_ct(folder, series_instance_uid=UID).hounsfield
+    np.testing.assert_array_equal(hounsfield, random_hounsfield() + 1024)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Only Linux counts the bytes that a process reads")
+def test_a_header_is_read_without_its_voxels(folder):
+    path = folder / "slice0003.dcm"
+    voxels = np.zeros(40_000_000, dtype="<u2")
+    edit_dicom(path, Rows=5000, Columns=8000, PixelData=voxels.tobytes())
+
+    def num_bytes_read():
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = num_bytes_read()
+    (item,) = read_slices(path)
+    assert item.size_rc == (5000, 8000)
+    assert num_bytes_read() - before < 200_000

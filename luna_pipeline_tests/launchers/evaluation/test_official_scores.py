@@ -1,0 +1,81 @@
+"""LUNA16's score of pooled folds: of which scans, by whom, and where it is noted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from luna_pipeline.launchers.evaluation.mlflow_metrics import note_fold_scores
+from luna_pipeline.launchers.evaluation.official_scores import official_scores, reference_of, write_pooled_submission
+from luna_pipeline.launchers.installation import read_table
+from luna_pipeline_tests.launchers.evaluated import NODULE_CLASSIFIER, evaluated, evaluated_source, ranked_perfectly
+
+__all__ = ["evaluated", "evaluated_source"]
+
+
+def scores_of(evaluated, **options):
+    return official_scores(evaluated.settings, evaluated.pooled, **{"num_bootstraps": 20, "seed": 0, **options})
+
+
+def test_scans_and_nodules_are_those_of_the_pooled_folds(evaluated):
+    table = scores_of(evaluated).table.set_index("model")
+    # Two of the eight series lie in each of four folds, with two nodules each.
+    assert set(table["num_scans"]) == {4}
+    assert set(table["num_nodules"]) == {8}
+    assert set(table["folds"]) == {"folds 0, 1 of 4"}
+    assert set(table.index) == {NODULE_CLASSIFIER, "middle_hu", "zero_rule_baseline"}
+    assert set(table["num_found"] + table["num_false_positives"]) == {20}
+
+
+def test_a_perfect_ranking_scores_one_and_the_zero_rule_what_ties_give(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    table = scores_of(evaluated).table.set_index("model")
+    assert table.loc[NODULE_CLASSIFIER, "cpm"] == 1.0
+    # One diagonal from nothing to 8 nodules and 12 others on 4 scans: 3 a scan.
+    rates = np.array([0.125, 0.25, 0.5, 1, 2, 4, 8])
+    assert table.loc["zero_rule_baseline", "cpm"] == pytest.approx(np.minimum(rates / 3, 1).mean())
+
+
+def test_without_annotations_there_is_no_score_and_it_is_said(evaluated):
+    (evaluated.settings.data_dir / "annotations.csv").unlink()
+    scores = scores_of(evaluated)
+    assert scores.table.empty
+    assert scores.results == {}
+    assert scores.notes == ("There is no annotations.csv: without nodules to be found there is no FROC.",)
+    assert reference_of(evaluated.settings, [0]) is None
+
+
+def test_a_list_of_other_scans_gives_no_score_and_it_is_said(evaluated):
+    (evaluated.settings.data_dir / "seriesuids.csv").write_text("9.9.9\n")
+    scores = scores_of(evaluated)
+    assert scores.table.empty
+    assert scores.notes == (
+        "There is no scan of these folds in seriesuids.csv: without nodules to be found there is no FROC.",
+    )
+    note_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+
+
+def test_a_model_that_has_scored_fewer_folds_is_left_out_and_it_is_said(evaluated):
+    for name in ("nodule_predictions", "nodule_models"):
+        rows = read_table(evaluated.settings, name, 1)
+        evaluated.write_table(f"{name}/1", rows[rows["model"] != "middle_hu"])
+    scores = scores_of(evaluated)
+    assert set(scores.results) == {NODULE_CLASSIFIER, "zero_rule_baseline"}
+    assert scores.notes[0] == "middle_hu has not scored all of these folds, and is left out."
+
+
+def test_the_pooled_submission_is_named_by_its_folds(evaluated):
+    path = write_pooled_submission(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+    assert path == evaluated.settings.home / "submissions/nodule_classifier/folds_0_1_of_4.csv"
+    submission = pd.read_csv(path, float_precision="round_trip")
+    rows = evaluated.pooled.predictions.query("model == @NODULE_CLASSIFIER")
+    np.testing.assert_array_equal(submission["probability"], rows["probability"])
+
+
+def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    note_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
+    assert [run.data.metrics["test/cpm"] for run in runs] == [1.0, 1.0]
+    assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == [1.0, 1.0]

@@ -1,0 +1,115 @@
+"""Training by torchrun: real processes, one of which dies, all of which are asked to end."""
+
+import signal
+import sys
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.launchers import RunOptions, TrainingRequest
+from luna_pipeline.launchers.training.torchrun import train_together
+from luna_pipeline.settings import Settings
+from luna_pipeline_tests.processes import started, wait_for
+from luna_pipeline_tests.small_installation import assert_equal, installed, weights_of
+
+__all__ = ["installed"]
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(installed, version: str, *, epochs: int) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "3",
+        "--monitor-interval",
+        "0.5",
+        "-m",
+        "luna_pipeline.cli",
+        "train_luna_classification",
+        version,
+        f"--epochs={epochs}",
+        "--batch-size=4",
+        "--checkpoint-seconds=0",
+        f"--config={installed / 'nodule.json'}",
+        "--no-resume" if version == "unbroken" else "--workers=0",
+    ]
+
+
+def ranks(process) -> list[psutil.Process]:
+    """The training processes, by rank."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    found = {child.environ()["RANK"]: child for child in children if "RANK" in child.environ()}
+    return [found[rank] for rank in sorted(found)]
+
+
+def test_a_rank_that_is_killed_is_started_again_with_the_others_and_goes_on_to_the_same_weights(installed):
+    last = installed / "home/checkpoints/nodule_classifier/killed/last.pt"
+    with started(torchrun(installed, "killed", epochs=40), environment=ENVIRONMENT, log=installed / "log") as process:
+        wait_for(lambda: last.exists() and load_checkpoint(last).epoch > 1, limit_seconds=120, what="Two epochs")
+        ranks(process)[1].send_signal(signal.SIGKILL)
+        epoch = load_checkpoint(last).epoch
+        wait_for(lambda: process.poll() is not None, limit_seconds=180, what="The end of the run")
+        assert process.returncode == 0, (installed / "log").read_text()
+    assert epoch < 40
+    with started(
+        torchrun(installed, "unbroken", epochs=40), environment=ENVIRONMENT, log=installed / "log2"
+    ) as process:
+        wait_for(lambda: process.poll() is not None, limit_seconds=180, what="The end of the unbroken run")
+        assert process.returncode == 0, (installed / "log2").read_text()
+    assert_equal(
+        weights_of(installed, "nodule_classifier", "killed", "last"),
+        weights_of(installed, "nodule_classifier", "unbroken", "last"),
+    )
+
+
+def test_torchrun_that_is_asked_to_end_leaves_a_checkpoint_a_killed_mlflow_run_and_no_process(installed, tracking_uri):
+    last = installed / "home/checkpoints/nodule_classifier/0.0.1/last.pt"
+    with started(torchrun(installed, "0.0.1", epochs=400), environment=ENVIRONMENT, log=installed / "log") as process:
+        wait_for(lambda: last.exists() and load_checkpoint(last).epoch > 0, limit_seconds=120, what="An epoch")
+        workers = ranks(process)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: process.poll() is not None, limit_seconds=90, what="The end of the run")
+        assert process.returncode != 0
+        wait_for(lambda: not any(map(psutil.Process.is_running, workers)), limit_seconds=30, what="The end of all")
+    assert len(workers) == 2
+    assert 0 < load_checkpoint(last).epoch < 400
+    (run,) = MlflowClient(tracking_uri).search_runs(["1"])
+    assert run.info.status == "KILLED"
+
+
+def test_a_program_gets_what_its_processes_have_trained(installed):
+    import json
+
+    lines: list[str] = []
+    config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
+    request = TrainingRequest(
+        config=config.with_changes(num_epochs=2),
+        test_fold=0,
+        validation_fold=1,
+        options=RunOptions(show_progress=lines.append),
+    )
+    trained = train_together(Settings.from_environment(), request, num_processes=2)
+    assert trained.version == "0.0.1"
+    assert list(trained.history["epoch"]) == [1, 2]
+    assert trained.checkpoint.mlflow_run_id == trained.mlflow_run_id
+    assert any(line.startswith("epoch 2/2 training") for line in lines)
+    assert sum(line.startswith("Wrote ") for line in lines) == 1
+
+
+def test_what_fails_in_a_process_is_told(installed):
+    import json
+
+    config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
+    request = TrainingRequest(config=config, test_fold=7, options=RunOptions(show_progress=False))
+    with pytest.raises(RuntimeError, match="A held-out fold must exist, got 7"):
+        train_together(Settings.from_environment(), request, num_processes=2)
