@@ -210,10 +210,10 @@ def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np
     values = boxes_hu.astype(np.float64)
     found = []
     for scale, (index_weights, row_weights, col_weights) in zip(SCALES_MM, around.derivatives, strict=True):
-        # Letters: axes i, r, c and orders of derivation a, b, d along them.
-        by_col = values @ col_weights
-        by_row = np.einsum("nird,rb->nibd", by_col, row_weights, optimize=True)
-        derived = np.einsum("nibd,ia->nabd", by_row, index_weights, optimize=True)
+        # One small product a cutout: BLAS rounds a product of all cutouts differently for another number of them.
+        by_row = row_weights.T @ (values @ col_weights)
+        flat = by_row.reshape(*by_row.shape[:2], -1)
+        derived = (index_weights.T @ flat).reshape(len(values), -1, *by_row.shape[2:])
         hessian = np.array(
             [
                 [derived[:, 2, 0, 0], derived[:, 1, 1, 0], derived[:, 1, 0, 1]],
