@@ -1,13 +1,11 @@
 """What assets need from outside: folders, the cutting parameters, an MLflow run with its true status."""
 
-import contextlib
-import types
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.launchers.installation import EXPERIMENT
 from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline.settings import Settings
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.cutouts.workers import RunJobs
-    from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun
+    from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
 
 
 class LunaPaths(dg.ConfigurableResource[None]):
@@ -114,85 +112,35 @@ class CutoutCutting(dg.ConfigurableResource[None]):
 
 
 class MlflowRuns(dg.ConfigurableResource[None]):
-    """MLflow runs of Dagster runs, through dagster-mlflow, ended with the status that is true."""
+    """MLflow runs of assets: one for each asset and test fold of a requested Dagster run."""
 
     paths: LunaPaths
-    experiment: str = "luna_pipeline"
+    experiment: str = EXPERIMENT
 
     def opener(self, context: dg.AssetExecutionContext) -> "OpenMlflowRun":
-        """Return what opens the MLflow run of an asset, by its name and the id of a run that is continued."""
-        return lambda name, run_id: self.run(context, name=name, run_id=run_id)
+        """Return a function that opens the MLflow run of the asset; a retry continues the first attempt's run.
 
-    @contextlib.contextmanager
-    def run(self, context: dg.AssetExecutionContext, *, name: str, run_id: str | None = None) -> Iterator["MlflowRun"]:
-        """Open the MLflow run of this asset in this Dagster run; a retry of the Dagster run goes on in the same one.
-
-        Args:
-            context: Of the asset that trains.
-            name: What the MLflow run is called.
-            run_id: The MLflow run of a training that is continued, if there is one.
-
-        Yields:
-            The run: FINISHED afterwards, FAILED after an error, KILLED when the run was interrupted.
+        The run ends FINISHED, FAILED after an error, or KILLED after an interrupt.
         """
-        import mlflow
-        from dagster_mlflow.resources import MlFlow
-
-        from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, status_after
+        from luna_pipeline.tracking.mlflow_run import mlflow_run
 
         settings = self.paths.settings
-        settings.local_home.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
-        client = mlflow.MlflowClient()
-        experiment_id = experiment_id_of(client, self.experiment, artifact_location=settings.artifact_location)
-        mlflow.enable_system_metrics_logging()  # type: ignore[no-untyped-call]
-        opened = self._opened(client, context, name=name, run_id=run_id, experiment_id=experiment_id)
-        error: BaseException | None = None
-        try:
-            MlFlow(self._shim(context, settings, opened))  # type: ignore[no-untyped-call]
-            # That class gives a run the name of the job.
-            client.set_tag(opened, "mlflow.runName", name)
-            yield MlflowRun.at(settings.mlflow_tracking_uri, opened)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            if not mlflow.active_run():
-                # The class failed before: the opened run would look running for ever.
-                client.set_terminated(opened, status_after(error))
-            while mlflow.active_run():
-                mlflow.end_run(status_after(error))
-
-    def _opened(
-        self, client: Any, context: dg.AssetExecutionContext, *, name: str, run_id: str | None, experiment_id: str
-    ) -> str:
-        """A run for each asset, found again by its tags: two classifiers of one Dagster run do not share one."""
-        from luna_pipeline.tracking.mlflow_run import reopened_or_new_run, run_id_by_tags
-
-        tags = {"dagster_run_id": _asked_for(context), "luna.asset": context.asset_key.to_user_string()}
+        identity = {"dagster_run_id": _requested_run_id(context), "luna.asset": context.asset_key.to_user_string()}
         if context.has_partition_key:
-            tags["luna.test_fold"] = context.partition_key
-        found = run_id or run_id_by_tags(client, tags, experiment_id=experiment_id)
-        return reopened_or_new_run(client, found, experiment_id=experiment_id, run_name=name, tags=tags)
-
-    def _shim(self, context: dg.AssetExecutionContext, settings: Settings, mlflow_run_id: str) -> Any:
-        """The four attributes that dagster-mlflow's class reads, so that a run starts only where one is wanted."""
-        return types.SimpleNamespace(
-            log=context.log,
-            dagster_run=context.run,
-            run_id=_asked_for(context),
-            resource_config={
-                "mlflow_tracking_uri": settings.mlflow_tracking_uri,
-                "mlflow_run_id": mlflow_run_id,
-                "experiment_name": self.experiment,
-                "env": {},
-                "extra_tags": {"dagster_job": context.run.job_name},
-            },
+            identity["luna.test_fold"] = context.partition_key
+        return lambda name, run_id: mlflow_run(
+            settings.mlflow_tracking_uri,
+            experiment=self.experiment,
+            artifact_location=settings.artifact_location,
+            run_name=name,
+            run_id=run_id,
+            identity=identity,
+            tags={"dagster_job": context.run.job_name},
         )
 
 
-def _asked_for(context: dg.AssetExecutionContext) -> str:
-    """Return the id of the run that somebody asked for: not one inside it, and of a retry the first attempt."""
+def _requested_run_id(context: dg.AssetExecutionContext) -> str:
+    """Return the id of the outermost run; of a retry, the id of the first attempt."""
     outer = context.run.tags.get(PARENT_TAG)
     run = (context.instance.get_run_by_id(outer) if outer else None) or context.run
     return run.root_run_id or run.run_id

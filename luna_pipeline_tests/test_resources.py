@@ -1,4 +1,4 @@
-"""MLflow runs of Dagster runs: one for each asset, found again by a retry, ended with the status that is true."""
+"""MLflow runs of Dagster runs: one for each asset, continued by a retry, with their true status."""
 
 import dagster as dg
 import mlflow
@@ -15,7 +15,7 @@ OPENED: dict[str, list[str]] = {}
 
 
 def asset_that_trains(name: str) -> dg.AssetsDefinition:
-    """An asset with an MLflow run; the one called ``fails`` fails at the first attempt."""
+    """Return an asset with an MLflow run; the asset ``fails`` fails at the first attempt."""
 
     @dg.asset(name=name)
     def train(context: dg.AssetExecutionContext, mlflow_runs: MlflowRuns) -> None:
@@ -29,7 +29,7 @@ def asset_that_trains(name: str) -> dg.AssetsDefinition:
 
 
 def job_of_two() -> dg.JobDefinition:
-    """A job of two assets with an MLflow run each; a re-execution makes it anew by this name."""
+    """A job of two assets with an MLflow run each; a re-execution rebuilds it from this function."""
     definitions = dg.Definitions(
         assets=[asset_that_trains("works"), asset_that_trains("fails")],
         jobs=[dg.define_asset_job("two", "*")],
@@ -41,7 +41,7 @@ def job_of_two() -> dg.JobDefinition:
 
 @pytest.fixture
 def twice(tmp_path, tracking_uri, monkeypatch):
-    """The job, of which one asset fails, and its re-execution; the id of the first run."""
+    """Run the job, of which one asset fails, and re-execute it; yield the first statuses and the first run's id."""
     OPENED.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
@@ -67,7 +67,7 @@ def test_a_retry_goes_on_in_its_own_mlflow_run_and_ends_it(twice):
     run = client.get_run(OPENED["fails"][0])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "fails")
     assert run.data.tags["dagster_run_id"] == dagster_run_id
-    assert run.data.tags["luna.asset"] == "fails"
+    assert (run.data.tags["luna.asset"], run.data.tags["dagster_job"]) == ("fails", "two")
     assert mlflow.active_run() is None
 
 

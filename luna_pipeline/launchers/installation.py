@@ -1,9 +1,9 @@
-"""What every launcher takes from an installation: paths, tables, stores, the MLflow experiment."""
+"""Paths, tables, stores and the MLflow experiment of an installation, for all launchers."""
+
+from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from luna_pipeline.core.storage.files import content_of, exists
 from luna_pipeline.settings import Settings
@@ -13,33 +13,64 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.cutouts.store import CutoutStore
-
-from typing import TYPE_CHECKING
-
-import pandas as pd
-
-if TYPE_CHECKING:
-    pass
-
+    from luna_pipeline.core.training.checkpoints import CheckpointStore
 
 EXPERIMENT = "luna_pipeline"
 
 
 def read_index(settings: Settings) -> pd.DataFrame:
-    """Return the cutout index of an installation.
+    """Return the cutout index.
 
     Raises:
-        FileNotFoundError: If nothing was cut yet.
+        FileNotFoundError: If nothing has been cut yet.
     """
     path = settings.tables_dir / "cutout_index.parquet"
     if not exists(path):
         msg = f"Cutouts must be there to train on, got no {path.name} (in {path.parent})."
         raise FileNotFoundError(f"{msg} Run `luna create_cutouts`, or materialize `cutout_index`.")
-    return pd.read_parquet(content_of(path))
+    return read_table(settings, "cutout_index")
+
+
+def read_table(
+    settings: Settings, name: str, fold: int | None = None, *, columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Return the table of an asset.
+
+    Args:
+        settings: Paths of the installation.
+        name: Name of the asset.
+        fold: Its partition; None for an asset without partitions.
+        columns: Columns to read; None for all.
+
+    Raises:
+        FileNotFoundError: If the asset was never materialized.
+    """
+    import pandas as pd
+
+    path = settings.tables_dir / f"{name if fold is None else f'{name}/{fold}'}.parquet"
+    if not exists(path):
+        msg = f"Table must be made before it is read, got no {path.name} (in {path.parent})."
+        raise FileNotFoundError(f"{msg} Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
+    return pd.read_parquet(content_of(path), columns=columns)
+
+
+def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:
+    """Return the store of the cutout files; ``is_synced`` flushes each file to the disk."""
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.storage.cache import LocalCopies
+
+    return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
+
+
+def checkpoint_store(settings: Settings) -> CheckpointStore:
+    """Return the store of the checkpoints, ``<home>/checkpoints/<name>/<version>``."""
+    from luna_pipeline.core.training.checkpoints import CheckpointStore
+
+    return CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
 
 
 def mlflow_opener(settings: Settings) -> OpenMlflowRun:
-    """Return what opens an MLflow run of this installation."""
+    """Return a function that opens a run in the installation's MLflow experiment."""
 
     def open_run(name: str, run_id: str | None) -> AbstractContextManager[MlflowRun]:
         return mlflow_run(
@@ -51,33 +82,3 @@ def mlflow_opener(settings: Settings) -> OpenMlflowRun:
         )
 
     return open_run
-
-
-def cutout_store(settings: Settings, *, is_synced: bool = True) -> "CutoutStore":
-    """Return the store of an installation."""
-    from luna_pipeline.core.cutouts.store import CutoutStore
-    from luna_pipeline.core.storage.cache import LocalCopies
-
-    return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
-
-
-def read_table(
-    settings: Settings, name: str, fold: int | None = None, *, columns: list[str] | None = None
-) -> pd.DataFrame:
-    """Read a table that an asset made.
-
-    Args:
-        settings: Where everything lies.
-        name: The asset.
-        fold: Its partition, where it is made fold by fold.
-        columns: Those that are wanted; None for all.
-
-    Raises:
-        FileNotFoundError: If it was never made.
-    """
-    place = name if fold is None else f"{name}/{fold}"
-    path = settings.tables_dir / f"{place}.parquet"
-    if not exists(path):
-        msg = f"Table must be made before it is read, got no {path.name} (in {path.parent}). "
-        raise FileNotFoundError(f"{msg}Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
-    return pd.read_parquet(content_of(path), columns=columns)

@@ -1,44 +1,42 @@
-"""Versions of runs and of their test folds."""
+"""Versions of one classifier per test fold: ``0.0.1-fold3`` and its next build ``0.0.1-fold3+1``."""
 
 import re
 from typing import TYPE_CHECKING
 
 from luna_pipeline.core.storage.files import exists
+from luna_pipeline.launchers.installation import checkpoint_store
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from luna_pipeline.core.training.config import TrainingConfig
 
-
-_OWN_VERSION = re.compile(r"-fold\d+(\+\d+)?$")
+_FOLD_AND_BUILD = re.compile(r"-fold\d+(\+\d+)?$")
 
 
 def fold_version(version: str, fold: int) -> str:
-    """Return what a version is called where this fold is left out of training: ``0.0.1-fold3``."""
-    return f"{_OWN_VERSION.sub('', version)}-fold{fold}"
+    """Return the version for a test fold: ``0.0.1-fold3`` for ``0.0.1``, and for the version of another fold."""
+    return f"{_FOLD_AND_BUILD.sub('', version)}-fold{fold}"
 
 
 def own_version(settings: Settings, name: str, version: str, *, fold: int) -> str:
-    """Return the newest complete build for this fold (``0.0.1-fold3`` of ``0.0.1``, or ``0.0.1-fold3+1``), if any.
+    """Return the newest complete build of a version for a test fold; ``version`` itself if there is none.
 
     Args:
-        settings: Where checkpoints lie.
-        name: What was trained.
-        version: Of any fold, or of none; the answer where there is none for this fold.
-        fold: The fold left out of training.
+        settings: Paths of the installation.
+        name: Name of the classifier.
+        version: A version of any fold, or without a fold.
+        fold: The test fold.
     """
-    from luna_pipeline.core.training.checkpoints import CheckpointStore
-
-    store, build = CheckpointStore(settings.checkpoints_dir), re.escape(fold_version(version, fold)) + r"(\+\d+)?"
-    newest_first = reversed([own for own in store.versions(name) if re.fullmatch(build, own)])
+    store, build = checkpoint_store(settings), re.compile(re.escape(fold_version(version, fold)) + r"(\+\d+)?")
+    newest_first = (own for own in reversed(store.versions(name)) if build.fullmatch(own))
     return next((own for own in newest_first if exists(store.path(name, own))), version)
 
 
 def recipe_digest(config: "TrainingConfig") -> str:
-    """Return the identity of a configuration whatever its version and fold, 64 hexadecimal digits.
+    """Return the digest of a configuration without its version and fold, 64 hexadecimal digits.
 
-    Weights to begin with are another fold's for each fold; what they are called without it counts.
+    The version of the initial weights counts without its fold.
     """
     start = config.start.version
-    places = {"version": "any"} | ({"start.version": _OWN_VERSION.sub("", start)} if start else {})
+    places = {"version": "any"} | ({"start.version": _FOLD_AND_BUILD.sub("", start)} if start else {})
     return config.with_changes(places).digest

@@ -5,13 +5,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from luna_pipeline.tracking.mlflow_run import (
-    MlflowRun,
-    experiment_id_of,
-    mlflow_run,
-    reopened_or_new_run,
-    run_id_by_tags,
-)
+from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run
 
 
 def open_run(tracking_uri: str, tmp_path, **options):
@@ -128,14 +122,13 @@ def test_a_run_that_is_gone_is_replaced_by_a_new_one(tracking_uri, tmp_path, is_
 
 @pytest.fixture
 def asset_run(tracking_uri, tmp_path):
-    """Open the run of an asset in a Dagster run as the resource does: by its tags."""
-    client = MlflowClient(tracking_uri)
-    experiment_id = experiment_id_of(client, "nodules", artifact_location=tmp_path)
+    """Open the run of an asset in a Dagster run by its tags, as the resource does; return its id."""
 
     def open_by_tags(dagster_run: str, asset: str) -> str:
-        tags = {"dagster_run_id": dagster_run, "luna.asset": asset}
-        found = run_id_by_tags(client, tags, experiment_id=experiment_id)
-        return reopened_or_new_run(client, found, experiment_id=experiment_id, run_name=asset, tags=tags)
+        identity = {"dagster_run_id": dagster_run, "luna.asset": asset}
+        with open_run(tracking_uri, tmp_path, identity=identity) as run:
+            assert run.client.get_run(run.run_id).data.tags.items() >= identity.items()
+            return run.run_id
 
     return open_by_tags
 

@@ -1,4 +1,4 @@
-"""The book's nodule classifier as a checkpoint and a registered model of this project."""
+"""The classifier of 'Deep Learning with PyTorch' as a checkpoint and a registered model of this project."""
 
 import contextlib
 import math
@@ -17,13 +17,13 @@ from luna_pipeline.core.storage.files import sha256_of
 from luna_pipeline.core.training.building import network_of, task_of
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, save_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.launchers.installation import EXPERIMENT, checkpoint_store
 from luna_pipeline.launchers.training.run import TrainedClassifier
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 
 BOOK_NAME, BOOK_VERSION = "book_nodule_classifier", "1"
-EXPERIMENT = "luna_pipeline"
 NOTES = (
     "The published nodule classifier of 'Deep Learning with PyTorch' (Stevens, Antiga, Viehmann, 2020), research use "
     "only. It was trained on LUNA16 by the book, so a score on LUNA16 data is not a fair one. It expects cutouts of "
@@ -32,23 +32,23 @@ NOTES = (
 
 
 def import_book_classifier(state_file: Path, *, settings: Settings, register: bool = True) -> TrainedClassifier:
-    """Take over the published classifier of the book.
+    """Import the published classifier of the book.
 
     Args:
         state_file: The book's file ``cls_….best.state``.
-        settings: Where checkpoints and MLflow are.
-        register: Whether it also becomes a registered model of MLflow, in a run of its own.
+        settings: Paths of the installation and MLflow's address.
+        register: Whether to register it as an MLflow model too, in a separate run.
 
     Returns:
-        The checkpoint ``book_nodule_classifier``, version 1 or the next build of it.
+        The checkpoint ``book_nodule_classifier``, version 1 or its next build.
 
     Raises:
         FileNotFoundError: If there is no such file.
         BookWeightsError: If it is another file.
     """
     started = time.perf_counter()
-    checkpoint = _book_checkpoint(state_file)
-    store, model_uri = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints"), None
+    checkpoint, model_uri = _book_checkpoint(state_file), None
+    store = checkpoint_store(settings)
     with _claimed(store) as version:
         checkpoint = replace(checkpoint, version=version)
         if register:
@@ -69,7 +69,7 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
 
 def _book_checkpoint(state_file: Path) -> Checkpoint:
     network, model_state = import_book_weights(state_file)
-    # Nothing was trained here: there is no epoch, no data and nothing to go on from.
+    # Nothing was trained here: there is no epoch, no data and no optimizer state.
     return Checkpoint(
         name=BOOK_NAME,
         version=BOOK_VERSION,
@@ -96,7 +96,7 @@ def _claimed(store: CheckpointStore) -> Iterator[str]:
     try:
         yield version
     except BaseException:
-        # A version that came to nothing is free again.
+        # The version is not used.
         with contextlib.suppress(OSError):
             store.release(BOOK_NAME, version)
         raise
@@ -117,12 +117,8 @@ def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> t
         params = {name: value for name, value in checkpoint.config.flat().items() if name.startswith("network.")}
         handlers.log_params(LogParams(params=params))
         signature = classification_signature(task_of(checkpoint.config))
-        message = LogModel(
-            name=checkpoint.name,
-            version=checkpoint.version,
-            checkpoint=checkpoint,
-            module=network_of(checkpoint),
-            signature=signature,
+        name, version, module = checkpoint.name, checkpoint.version, network_of(checkpoint)
+        handlers.log_model(
+            LogModel(name=name, version=version, checkpoint=checkpoint, module=module, signature=signature)
         )
-        handlers.log_model(message)
     return checkpoint, handlers.model_uri

@@ -12,10 +12,10 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
 from luna_pipeline.core.storage.files import exists
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import recipe_by_name
-from luna_pipeline.launchers.installation import cutout_store, mlflow_opener, read_index
+from luna_pipeline.launchers.installation import checkpoint_store, cutout_store, mlflow_opener, read_index
 from luna_pipeline.launchers.seen_data import unseen_fold
 from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
 from luna_pipeline.launchers.training.initial_weights import full_name
@@ -145,8 +145,7 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
         FileNotFoundError: If there is no such run.
         ValueError: If it is complete.
     """
-    store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
-    name = full_name(name)
+    store, name = checkpoint_store(settings), full_name(name)
     if exists(store.path(name, version)):
         msg = f"A run to resume must be unfinished, got a complete one ({name} {version})."
         raise ValueError(f"{msg} Go on from its weights with a `load_train_…` command.")
