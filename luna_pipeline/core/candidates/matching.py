@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from luna_pipeline.core.candidates.series_codes import rows_by_series
 
+# Columns with a point's world position (LPS mm).
+POINT_COLUMNS = ["x_mm", "y_mm", "z_mm"]
+
 
 def nearest_within_radius(points_xyz: ArrayLike, centers_xyz: ArrayLike, radii_mm: ArrayLike) -> NDArray[np.int64]:
     """Return for each point the nearest of the spheres that it lies in.

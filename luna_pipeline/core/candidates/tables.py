@@ -22,7 +22,7 @@ from luna_pipeline.core.candidates.csv_tables import (
     read_table,
 )
 from luna_pipeline.core.candidates.malignancy import label_malignancy
-from luna_pipeline.core.candidates.matching import nearest_in_series
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS, SeriesGrids, UsableRows, validate_rows
 
@@ -41,7 +41,6 @@ CANDIDATE_COLUMNS = {
     "source": "category",
 }
 SOURCES = pd.Index(["annotation", "candidate"])
-_POINT = ["x_mm", "y_mm", "z_mm"]
 _ROW = ("series_instance_uid", "x", "y", "z")
 
 
@@ -146,9 +145,9 @@ def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
     """Return for each point the row of the nodule of its series that it lies in, -1 where none."""
     return nearest_in_series(
         points["series_instance_uid"],
-        points[_POINT],
+        points[POINT_COLUMNS],
         center_series=nodules["series_instance_uid"],
-        centers_xyz=nodules[_POINT],
+        centers_xyz=nodules[POINT_COLUMNS],
         radii_mm=nodules["number"] / 2,
     )
 

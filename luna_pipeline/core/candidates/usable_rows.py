@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.malignancy import are_ratings
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.geometry import VoxelGrid
 
@@ -20,8 +21,6 @@ NO_DIAMETER = "diameter is not a positive number of mm"
 NO_RATINGS = "ratings are not numbers from 1 to 5"
 UNREADABLE_CT = "CT of the series is not readable"
 OUTSIDE_CT = "outside the CT"
-
-_POINT = ["x_mm", "y_mm", "z_mm"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def validate_rows(table: pd.DataFrame, *, file: str, value: str, series: SeriesG
     known = _rows(table, has_ct)
     known["series_instance_uid"] = known["series_instance_uid"].cat.set_categories(series.uids)
     coordinates = [parse_numbers(known[axis]) for axis in ("x", "y", "z")]
-    for column, (values, _) in zip(_POINT, coordinates, strict=True):
+    for column, (values, _) in zip(POINT_COLUMNS, coordinates, strict=True):
         known[column] = values
     known["number"] = parse_numbers(known[value])[0]
     is_number = np.all([is_number for _, is_number in coordinates], axis=0)
@@ -104,7 +103,7 @@ def _rows(table: pd.DataFrame, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
 
 def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> dict[str, NDArray[np.bool_]]:
     """Return which rows keep a rule, by what is said of the others; the first that is broken counts."""
-    points_xyz, number = known[_POINT].to_numpy(), known["number"].to_numpy()
+    points_xyz, number = known[POINT_COLUMNS].to_numpy(), known["number"].to_numpy()
     is_finite = np.isfinite(points_xyz).all(axis=1)
     is_class = value == "class"
     return {

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
@@ -23,7 +24,6 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import RunJobs, run_jobs
 from luna_pipeline.core.storage.files import AnyPath, is_remote
 
-_PLACE = ["x_mm", "y_mm", "z_mm"]
 _PLAN_COLUMNS = ["series_instance_uid", "state", "why", "num_rows", "num_bytes", "digest"]
 _REQUESTS_AT_ONCE = 16
 # A candidate's other members: center_irc, center_xyz and candidate_id.
@@ -95,7 +95,7 @@ class CtCutoutService:
 
     @cached_property
     def _center_xyz(self) -> NDArray[np.float64]:
-        return self.candidates[_PLACE].to_numpy(dtype=np.float64)
+        return self.candidates[POINT_COLUMNS].to_numpy(dtype=np.float64)
 
     @cached_property
     def _paths(self) -> dict[str, str]:

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.candidates.matching import nearest_in_series
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 
 MAX_MARKS_PER_SCAN = 100
 # What the script takes for a diameter that is not known (below 0).
 UNKNOWN_DIAMETER_MM = 10.0
 # The script's score of a nodule that no mark has found; it is never compared.
 MISSED = -1e9
-POINT = ["x_mm", "y_mm", "z_mm"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -159,7 +158,7 @@ def _limited(marks: pd.DataFrame, num_scans: int, *, is_corrected: bool) -> pd.D
     """Leave a scan its highest marks; officially none of those that are tied with the first one too many."""
     probability, scan = marks["probability"].to_numpy(), marks["scan"].to_numpy()
     # Marks of one score in the order of their places, so that the order of the table decides nothing.
-    x_mm, y_mm, z_mm = marks[POINT].to_numpy().T
+    x_mm, y_mm, z_mm = marks[POINT_COLUMNS].to_numpy().T
     order = np.lexsort((x_mm, y_mm, z_mm, -probability, scan))
     num_marks = np.bincount(scan, minlength=num_scans)
     starts = np.cumsum(num_marks) - num_marks
@@ -183,7 +182,7 @@ def _hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
     first_pair = np.cumsum(ends - starts) - (ends - starts)
     pair_mark = np.arange(len(pair_finding)) - np.repeat(first_pair - starts, ends - starts)
     distance_mm2 = np.zeros(len(pair_finding))
-    for axis in POINT:
+    for axis in POINT_COLUMNS:
         difference_mm = findings[axis].to_numpy()[pair_finding] - marks[axis].to_numpy()[pair_mark]
         distance_mm2 += difference_mm**2
     is_hit = distance_mm2 < (_radii_mm(findings) ** 2)[pair_finding]
@@ -194,9 +193,9 @@ def _nearest_hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
     """Let each mark hit the nearest finding alone."""
     nearest = nearest_in_series(
         marks["series_instance_uid"],
-        marks[POINT],
+        marks[POINT_COLUMNS],
         center_series=findings["series_instance_uid"],
-        centers_xyz=findings[POINT],
+        centers_xyz=findings[POINT_COLUMNS],
         radii_mm=_radii_mm(findings),
     )
     hitting = np.flatnonzero(nearest >= 0)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.config import DATASETS
@@ -116,7 +117,7 @@ def prediction_rows(
     Raises:
         ValueError: If a candidate of the index is not in the table.
     """
-    positions = candidates.set_index("candidate_id")[["x_mm", "y_mm", "z_mm"]]
+    positions = candidates.set_index("candidate_id")[POINT_COLUMNS]
     missing = ~index["candidate_id"].isin(positions.index)
     if missing.any():
         msg = f"Every candidate of the index must be in the table, got {int(missing.sum())} that are not"
