@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real study ui check test test-slow test-containers test-kills format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -152,6 +152,9 @@ bench-froc: setup ## LUNA16's evaluation at its full size, on one core, against 
 
 bench-scaling: setup ## what Dagster runs, Ray's tasks and trials and torchrun cost without work; wants an idle machine (~2 minutes)
 	@python -m benchmarks.bench_scaling
+
+architecture: setup ## draw docs/architecture.svg from the imports of the code
+	@python docs/draw_architecture.py
 
 format: setup ## format the code and sort its imports
 	@ruff format .
