@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow test-containers test-kills format mlflow-migrate mlflow-server \
+.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-kills format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling architecture clean
 
@@ -85,18 +85,25 @@ check: setup ## ruff, mypy, import-linter, definitions validate
 	@lint-imports
 	@DAGSTER_HOME= dagster definitions validate -m luna_pipeline.definitions
 
-test: setup ## the test suite without the slow tests, and the coverage of core
+# Two processes of one thread each. WORKERS=0 runs the tests in pytest's own process, as a debugger needs.
+WORKERS ?= 2
+REPORTS ?= .luna/tests
+
+test: setup ## the tests that are not slow, on two cores (WORKERS=2), and the coverage of core
 	@coverage erase
-	@pytest -m "not slow and not containers" --cov --cov-report=
+	@pytest -m "not slow and not containers" -n $(WORKERS) --junitxml=$(REPORTS)/test.xml --cov --cov-report=
 	@coverage report --include='luna_pipeline/core/*' --fail-under=95
 
-test-slow: setup ## random kills, daemons, servers, browsers (PART=... for some of them)
-	@pytest -m slow $(PART)
+test-slow: setup ## tests with daemons, servers, browsers and killed processes (PART=... for some of them)
+	@pytest -m slow -n $(WORKERS) --junitxml=$(REPORTS)/$(or $(REPORT),slow).xml $(PART)
 
-test-kills: setup ## twenty random kills of processes of the stack, as processes of this machine (~20 minutes)
+test-times: setup ## the slowest files and tests of the last `make test` and `make test-slow`
+	@python -m luna_pipeline_tests.durations $(wildcard $(REPORTS)/*.xml)
+
+test-kills: setup ## twenty random kills in the stack, run as processes of this machine (~20 minutes)
 	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py
 
-test-containers: setup ## the real image and compose file in containers, killed and recovered (~20 minutes)
+test-containers: setup ## image and compose file in containers: services killed and recovered (~20 minutes)
 	@bash luna_pipeline_tests/containers/run.sh
 
 # The stack in containers: docs/operations.md. These need a container engine with Compose, and no virtual environment.

@@ -1,13 +1,17 @@
-"""What all tests share: where real data lies, if anywhere."""
+"""Options and fixtures of all tests: storage, real data, a small phantom, one installation per test."""
 
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
+from luna_pipeline_tests import workers
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 from luna_pipeline_tests.real_data import make_lidc_root
 from luna_pipeline_tests.s3_server import s3_home, s3_server
@@ -25,18 +29,30 @@ __all__ = [
 ]
 
 
-# One thread each: two workers share two cores, and sums in another order differ in the last bit.
+# One thread per process: two workers share two cores, and sums in another order differ in the last bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same examples in every run: a failure in CI is repeated by the same command.
+hypothesis.settings.register_profile("luna", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("luna")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the pipeline's tests run on what the stack keeps its data in, and keep what they made for a comparison."""
-    parser.addoption("--storage", choices=(LOCAL, STACK), default=LOCAL, help="where the fixture `luna` keeps things")
-    parser.addoption("--record", type=Path, metavar="FILE", help="write what the fixture `luna` had at each test's end")
+    """Add the options that run the pipeline's tests on other storage and that record what they produce."""
+    parser.addoption("--storage", choices=(LOCAL, STACK), default=LOCAL, help="storage of the fixture `luna`")
+    parser.addoption("--record", type=Path, metavar="FILE", help="write what the fixture `luna` holds after each test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reject ``--record`` with several workers: they would write one file."""
+    if config.getoption("--record") is not None and config.getoption("numprocesses", None):
+        msg = "--record needs a single process, got -n. Leave -n out."
+        raise pytest.UsageError(msg)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the options say nothing about: tests without the fixture `luna`."""
+    """Order tests for the workers of pytest-xdist; with the options above, keep the tests that use ``luna`` only."""
+    if hasattr(config, "workerinput"):
+        items[:] = workers.longest_first(items)
     if config.getoption("--storage") == LOCAL and config.getoption("--record") is None:
         return
     of_the_pipeline = [item for item in items if "luna" in getattr(item, "fixturenames", ())]
@@ -44,9 +60,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = of_the_pipeline
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Callable[..., None]) -> Any:
+    """Distribute files, and single tests of some files, over the workers."""
+    return workers.scheduler(config, log)
+
+
 @pytest.fixture(autouse=True)
 def _no_global_mlflow_address():
-    """MLflow keeps its address for the whole process; no test may inherit another's."""
+    """Reset MLflow's tracking address, which is global to the process, after each test."""
     yield
     if "mlflow" in sys.modules:
         sys.modules["mlflow"].set_tracking_uri(None)
