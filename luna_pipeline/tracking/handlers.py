@@ -1,4 +1,4 @@
-"""Who listens to a training run, chosen by name, and what all trackers share."""
+"""Handlers of a training run, chosen by name, and what all trackers share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from luna_pipeline.core.config.registry import Registry
-from luna_pipeline.core.events.messages import PATIENCE_SECONDS, Handler, LogBatch, Message, MessageHandler, Mode
+from luna_pipeline.core.events.messages import Handler, LogBatch, Message, MessageHandler, Mode
+from luna_pipeline.tracking.outbox import PATIENCE_SECONDS, RetryingMessageHandler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,23 +16,23 @@ if TYPE_CHECKING:
     from luna_pipeline.core.training.services import ServiceContainer
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
-# Apart from ``training/loss``, which is the mean over a whole epoch.
+# Differs from ``training/loss``, the mean over a whole epoch.
 BATCH_KEY = "training_batch"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerContext:
-    """What a handler may want to know of the run that it listens to.
+    """The run that a handler listens to.
 
     Attributes:
-        name: Of the model.
-        version: Of the model.
-        folder: Folder of this machine for the run's logs; made by who writes there.
-        mlflow_run: The run in MLflow, where there is one.
-        write_line: Takes what is said to a person, line by line; None means standard error.
-        first_step: Where a continued run goes on, in training samples seen.
-        tags: What identifies the run: digests of configuration and data.
-        registers_model: Whether the trained model is to be registered.
+        name: Name of the model.
+        version: Version of the model.
+        folder: Local folder for the run's logs, which the first handler that writes there creates.
+        mlflow_run: The MLflow run, if any.
+        write_line: Receives each line of progress; None prints to standard error.
+        first_step: First step of a resumed run, in training samples seen.
+        tags: Identity of the run: digests of configuration and data.
+        registers_model: Whether to register the trained model.
     """
 
     name: str
@@ -45,16 +46,16 @@ class HandlerContext:
 
 
 class Tracker(Protocol):
-    """Listens to a run; its handlers are called in the order of the messages.
+    """Logs a run: its handlers receive the messages in order.
 
-    A handler that cannot reach its tracker raises ``TrackerUnavailableError`` and gets the message again later.
+    A handler that cannot reach its tracker raises ``TrackerUnavailableError`` and receives the message again later.
     """
 
     def handlers(self) -> Mapping[type[Message], Handler]:
-        """Return who takes which type of message."""
+        """Return the handlers by message type."""
 
     def close(self) -> None:
-        """Let go of what is open; every message has been handed over."""
+        """Release resources; all messages have been sent."""
 
 
 HANDLERS: Registry[Callable[[HandlerContext], Tracker]] = Registry(
@@ -76,40 +77,34 @@ def build_handlers(
     after: Iterable[Mapping[type[Message], Handler]] = (),
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> MessageHandler:
-    """Build handlers and register each under its type, and the one that hands messages to them.
+    """Build trackers and the message handler that passes messages to them, and register all as services.
 
-    The message handler comes last, so that it hands over what waits while the trackers are still open.
+    The message handler is registered last, so that it sends its queued messages while the trackers are still open.
 
     Args:
-        names: Handlers of ``HANDLERS``, in the order in which they hear a message.
-        context: Of the run.
-        services: Close the trackers.
-        also: Who else listens, before the trackers.
-        after: Who else listens, after them.
-        patience_seconds: How long a tracker that is away is waited for, by the model and at the end.
+        names: Names in ``HANDLERS``, in the order in which they receive a message.
+        context: The run.
+        services: Closes the trackers.
+        also: Handlers to call before the trackers'.
+        after: Handlers to call after the trackers'.
+        patience_seconds: How long to wait for an unavailable tracker.
 
     Raises:
-        ValueError: If a name is unknown or there twice, or a handler lacks what it needs.
+        ValueError: If a name is unknown or repeated, or a tracker lacks what it needs.
     """
     sources = list(also)
     for name in names:
         tracker = HANDLERS.get(name)(context)
         services.register_service(type(tracker), tracker, on_close=type(tracker).close)
         sources.append(tracker.handlers())
-    return services.register_context(
-        MessageHandler, MessageHandler(handlers_by_message([*sources, *after]), patience_seconds=patience_seconds)
-    )
+    handlers = handlers_by_message([*sources, *after])
+    return services.register_context(MessageHandler, RetryingMessageHandler(handlers, patience_seconds))
 
 
 def batch_values(message: LogBatch, *, every_nth_batch: int) -> dict[str, float]:
-    """Return what a tracker keeps of a batch, by key; nothing of a batch that it does not keep.
+    """Return the values to log of a batch: ``training_batch/loss`` and ``training_batch/<name>`` of the others.
 
-    Args:
-        message: A batch that is done.
-        every_nth_batch: At least 1.
-
-    Returns:
-        ``training_batch/loss``, and ``training_batch/<name>`` for every other value.
+    The result is empty for a batch that is not logged, see ``is_kept``.
     """
     if not is_kept(message, every_nth_batch=every_nth_batch):
         return {}
@@ -117,11 +112,7 @@ def batch_values(message: LogBatch, *, every_nth_batch: int) -> dict[str, float]
 
 
 def is_kept(message: LogBatch, *, every_nth_batch: int) -> bool:
-    """Return whether a tracker keeps this batch: the first and then each n-th training batch of an epoch.
-
-    Args:
-        message: A batch that is done.
-        every_nth_batch: At least 1.
+    """Return whether to log a batch: the first and then each n-th training batch of an epoch.
 
     Raises:
         ValueError: If ``every_nth_batch`` is below 1.
@@ -129,20 +120,14 @@ def is_kept(message: LogBatch, *, every_nth_batch: int) -> bool:
     if every_nth_batch < 1:
         msg = f"every_nth_batch must be at least 1, got {every_nth_batch}. Give a larger one."
         raise ValueError(msg)
-    # Validation does not move the step: its batches would all lie on one point.
+    # The step stays the same during validation: all its batches would be one point.
     return message.mode == Mode.TRAINING and message.batch_index % every_nth_batch == 0
 
 
-def handlers_by_message(
-    sources: Iterable[Mapping[type[Message], Handler]],
-) -> dict[type[Message], list[Handler]]:
-    """Put the handlers of several trackers together, in the order of the trackers.
-
-    Args:
-        sources: For each tracker, who takes which type of message.
-    """
-    together: dict[type[Message], list[Handler]] = {}
+def handlers_by_message(sources: Iterable[Mapping[type[Message], Handler]]) -> dict[type[Message], list[Handler]]:
+    """Merge the handlers of several trackers by message type, in the order of the trackers."""
+    merged: dict[type[Message], list[Handler]] = {}
     for source in sources:
         for kind, handler in source.items():
-            together.setdefault(kind, []).append(handler)
-    return together
+            merged.setdefault(kind, []).append(handler)
+    return merged

@@ -126,7 +126,7 @@ class MlflowHandlers:
         from mlflow.entities import Metric
 
         # The time of the message: in a request that is repeated, MLflow knows the values by it.
-        said_at_ms = int(message.said_at * 1000)
+        said_at_ms = int(message.created_at * 1000)
         metrics = [Metric(key, float(value), said_at_ms, message.num_samples_seen) for key, value in values.items()]
         with mlflow_requests(HASTY):
             self.run.client.log_batch(self.run.run_id, metrics=metrics)

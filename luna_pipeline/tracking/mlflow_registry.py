@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from luna_pipeline.core.events.messages import TrackerUnavailableError
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from luna_pipeline.tracking.mlflow_handlers import CHECKPOINT_FILE, CHECKPOINT_FOLDER, CHECKPOINT_TAG
 from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, mlflow_requests
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

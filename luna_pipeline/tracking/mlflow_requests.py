@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
-from luna_pipeline.core.events.outbox import TrackerUnavailableError, without_password
+from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_password
 
 # Who asks tries again himself; MLflow's own patience would be four minutes a request.
 FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}

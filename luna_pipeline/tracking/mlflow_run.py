@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.events.outbox import without_password
 from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+from luna_pipeline.tracking.outbox import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -81,7 +81,7 @@ class TensorBoardHandlers:
         return self._writer
 
     def _add_value(self, key: str, value: float, message: LogMetrics | LogBatch) -> None:
-        self.writer.add_scalar(key, value, message.num_samples_seen, walltime=message.said_at)
+        self.writer.add_scalar(key, value, message.num_samples_seen, walltime=message.created_at)
 
 
 def tensorboard_handlers(context: HandlerContext) -> TensorBoardHandlers:

@@ -14,16 +14,7 @@ from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.reference import Reference
-from luna_pipeline.core.events.messages import (
-    Handler,
-    LogCheckpoint,
-    LogEpoch,
-    LogMetrics,
-    LogResult,
-    Message,
-    Mode,
-    UndeliveredMessagesError,
-)
+from luna_pipeline.core.events.messages import Handler, LogCheckpoint, LogEpoch, LogMetrics, LogResult, Message, Mode
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import CheckpointStore
@@ -34,6 +25,7 @@ from luna_pipeline.launchers.training.classifier import LunaClassificationLaunch
 from luna_pipeline.launchers.training.run import RunOptions
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
+from luna_pipeline.tracking.outbox import UndeliveredMessagesError
 from luna_pipeline.tuning.mlflow_runs import PARENT_TAG, STUDY_TAG, TRIAL_TAG, run_of_trial
 from luna_pipeline.tuning.records import EpochScore, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import StudyConfig, Variant

@@ -12,16 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from torch import nn
 
-from luna_pipeline.core.events.messages import (
-    LogBatch,
-    LogMetrics,
-    LogModel,
-    LogParams,
-    LogStart,
-    MessageHandler,
-    Mode,
-    UndeliveredMessagesError,
-)
+from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogModel, LogParams, LogStart, MessageHandler, Mode
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.models.base import Signature, TensorSpec
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
@@ -31,6 +22,7 @@ from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_model import model_summary
 from luna_pipeline.tracking.mlflow_requests import is_outage
 from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
+from luna_pipeline.tracking.outbox import RetryingMessageHandler, UndeliveredMessagesError
 
 SIGNATURE = Signature(
     inputs=(TensorSpec("chunks_hu", "float32", (-1, 1, 4, 6, 6)),),
@@ -249,10 +241,10 @@ class Away:
 def test_metrics_wait_while_mlflow_is_away_and_none_is_lost(run, monkeypatch):
     mlflow = Away(monkeypatch)
     handlers = MlflowHandlers(run)
-    message_handler = MessageHandler(handlers_by_message([handlers.handlers()]), patience_seconds=0)
+    message_handler = RetryingMessageHandler(handlers_by_message([handlers.handlers()]), patience_seconds=0)
     for step in (10, 20):
         message_handler.handle_message(metrics(step, auc=step / 100))
-    with pytest.raises(UndeliveredMessagesError, match=r"2 by MlflowHandlers: no answer"):
+    with pytest.raises(UndeliveredMessagesError, match=r"2 not sent to MlflowHandlers: no answer"):
         message_handler.close()
     mlflow.is_away = False
     message_handler.close()
@@ -261,7 +253,7 @@ def test_metrics_wait_while_mlflow_is_away_and_none_is_lost(run, monkeypatch):
 
 
 def test_what_mlflow_gets_late_or_twice_stands_once_at_its_own_time(run):
-    message = replace(metrics(10, auc=0.5), said_at=1234.5)
+    message = replace(metrics(10, auc=0.5), created_at=1234.5)
     send(run, message, message)
     (point,) = run.client.get_metric_history(run.run_id, "validation/auc")
     assert point.timestamp == 1_234_500

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from luna_pipeline.core.events.messages import TrackerUnavailableError
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.training.checkpoints import CheckpointError
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
@@ -20,6 +19,7 @@ from luna_pipeline.tracking.mlflow_registry import (
     registered_version_of,
 )
 from luna_pipeline.tracking.mlflow_run import mlflow_run
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
 from luna_pipeline_tests.processes import free_port
 from luna_pipeline_tests.tracking.test_mlflow_handlers import checkpoint, model_message, small_network
 

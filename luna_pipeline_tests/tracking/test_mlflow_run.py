@@ -142,8 +142,8 @@ def test_two_classifiers_of_one_dagster_run_have_a_run_each_and_a_retry_finds_it
 
 
 def test_no_password_of_an_address_is_told():
-    from luna_pipeline.core.events.outbox import TrackerUnavailableError, without_password
     from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+    from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_password
 
     assert without_password("at http://user:hunter2@127.0.0.1:9/api") == "at http://127.0.0.1:9/api"
     with pytest.raises(TrackerUnavailableError) as told, mlflow_requests(HASTY):

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from luna_pipeline.core.events.messages import LogMetrics, MessageHandler, Mode
+from luna_pipeline.core.events.messages import LogMetrics, Mode
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_registry import load_registered_checkpoint
 from luna_pipeline.tracking.mlflow_run import mlflow_run
+from luna_pipeline.tracking.outbox import RetryingMessageHandler
 from luna_pipeline_tests.tracking.test_mlflow_handlers import model_message, small_network
 
 pytestmark = pytest.mark.slow
@@ -125,7 +126,7 @@ def handlers(run):
 @pytest.fixture
 def said(handlers):
     """A message handler, and a function that says the next metric."""
-    message_handler, steps = MessageHandler(handlers_by_message([handlers.handlers()])), count(10, 10)
+    message_handler, steps = RetryingMessageHandler(handlers_by_message([handlers.handlers()])), count(10, 10)
 
     def say() -> int:
         step = next(steps)
@@ -155,10 +156,10 @@ def test_no_metric_is_lost_while_the_server_is_away_in_mid_training(server, run,
     assert history(run) == [(step, step / 1000) for step in steps]
     # Training goes on meanwhile: MLflow's own patience would be minutes for each number.
     assert len(steps) > 20
-    lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.core.events.outbox"]
-    assert [line.split(",")[0] for line in lines if "still wait" not in line] == [
-        "MlflowHandlers is away",
-        "MlflowHandlers is back",
+    lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.tracking.outbox"]
+    assert [line.split(";")[0] for line in lines if "retrying" not in line] == [
+        "MlflowHandlers is unavailable",
+        "MlflowHandlers is available again",
     ]
 
 

@@ -78,7 +78,7 @@ def test_histograms_have_the_words_of_the_labels(tmp_path):
 
 
 def test_what_is_written_late_stands_at_its_own_time(tmp_path):
-    events = written(tmp_path / "run", [replace(metrics(Mode.TRAINING, 40, loss=0.5), said_at=1234.5)])
+    events = written(tmp_path / "run", [replace(metrics(Mode.TRAINING, 40, loss=0.5), created_at=1234.5)])
     assert events.Scalars("training/loss")[0].wall_time == 1234.5
 
 

@@ -11,10 +11,11 @@ import torch
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.official import evaluate_froc
 from luna_pipeline.core.evaluation.reference import read_reference
-from luna_pipeline.core.events.messages import LogCheckpoint, LogMetrics, LogResult, MessageHandler, Mode
+from luna_pipeline.core.events.messages import LogCheckpoint, LogMetrics, LogResult, Mode
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.evaluation.scoring import predict_table, prediction_rows
 from luna_pipeline.tracking.handlers import handlers_by_message
+from luna_pipeline.tracking.outbox import RetryingMessageHandler
 from luna_pipeline.tuning.records import FINISHED, EpochScore, TrialEnd, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import Variant
 from luna_pipeline.tuning.study_folder import StudyFolder
@@ -181,7 +182,7 @@ def test_a_score_that_cannot_be_had_fails_the_trial_and_not_only_its_listener(tm
 
     reports: list[dict] = []
     reporter = TrialReporter(TrialRecords(tmp_path), TrialProgress(variant=FAST), reports.append, scoring)
-    handler = MessageHandler(handlers_by_message([reporter.handlers()]))
+    handler = RetryingMessageHandler(handlers_by_message([reporter.handlers()]))
     where = {"epoch": 1, "mode": Mode.VALIDATION, "num_samples_seen": 4}
     handler.handle_message(LogMetrics(values={"auc": 0.5, "loss": 1.0}, **where))
     # Here a run goes on: a tracker that refuses a message costs nobody his training.

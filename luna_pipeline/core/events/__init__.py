@@ -1,1 +1,1 @@
-"""Messages of a training run, and their delivery to trackers."""
+"""Messages of a training run."""

@@ -1,44 +1,17 @@
-"""What training says while it runs, and who listens: the loop knows messages, handlers know trackers."""
+"""Messages of a training run, and the handlers that receive them."""
 
 import enum
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.events.outbox import Outbox, TrackerUnavailableError
-
-__all__ = [
-    "BaseMessageHandler",
-    "Handler",
-    "LogBatch",
-    "LogBatchEnd",
-    "LogBatchStart",
-    "LogCheckpoint",
-    "LogEpoch",
-    "LogMetrics",
-    "LogModel",
-    "LogParams",
-    "LogProfile",
-    "LogResult",
-    "LogStart",
-    "Message",
-    "MessageHandler",
-    "Mode",
-    "TrackerUnavailableError",
-    "UndeliveredMessagesError",
-]
-
-
-PATIENCE_SECONDS = 300.0
-
 
 class Mode(enum.StrEnum):
-    """Which part of the data a message speaks of."""
+    """Part of the data that a message is about."""
 
     TRAINING = "training"
     VALIDATION = "validation"
@@ -47,36 +20,35 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """Something that happened in a training run.
+    """An event of a training run.
 
     Attributes:
-        must_succeed: A handler that fails on such a message fails the run; for the others training goes on and
-            the message is handed over again later.
-        said_at: When it happened, in seconds since 1970: what is handed over late stands at its own time, and what
-            is handed over twice is the same twice.
+        must_succeed: An error of a handler fails the run. For other messages training continues, and the message is
+            sent again later.
+        created_at: Time of the event, in seconds since 1970: trackers log late or repeated messages under it.
     """
 
     must_succeed: ClassVar[bool] = False
-    said_at: float = field(default_factory=time.time, compare=False, repr=False)
+    created_at: float = field(default_factory=time.time, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogStart(Message):
-    """Training begins."""
+    """Training starts."""
 
     description: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogParams(Message):
-    """The complete configuration of the run, flat: ``network.dropout_rate`` -> value."""
+    """Complete configuration of the run, flat: ``network.dropout_rate`` -> value."""
 
     params: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogEpoch(Message):
-    """An epoch begins; ``epoch`` counts from 1."""
+    """An epoch starts; ``epoch`` counts from 1."""
 
     epoch: int
     num_epochs: int
@@ -87,7 +59,7 @@ class LogEpoch(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogBatchStart(Message):
-    """A pass over a data loader begins."""
+    """A pass over a data loader starts."""
 
     epoch: int
     mode: Mode
@@ -96,10 +68,10 @@ class LogBatchStart(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogBatch(Message):
-    """A batch is done; ``batch_index`` counts from 0, ``loss`` is the batch's mean.
+    """A batch is done; ``batch_index`` counts from 0, ``loss`` is the mean over the batch.
 
     Attributes:
-        values: What else is known of the step: ``gradient_norm``, ``learning_rate``.
+        values: Further values of the step: ``gradient_norm``, ``learning_rate``.
     """
 
     epoch: int
@@ -113,7 +85,7 @@ class LogBatch(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogBatchEnd(Message):
-    """A pass over a data loader is over; ``seconds_waiting`` of its ``seconds`` the loop waited for the loader."""
+    """A pass over a data loader is done; of its ``seconds``, the loop waited ``seconds_waiting`` for the loader."""
 
     epoch: int
     mode: Mode
@@ -124,7 +96,7 @@ class LogBatchEnd(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogMetrics(Message):
-    """Values over all samples of an epoch; the step is always the number of training samples seen so far."""
+    """Values over all samples of an epoch; the step is the number of training samples seen so far."""
 
     epoch: int
     mode: Mode
@@ -134,7 +106,7 @@ class LogMetrics(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogResult(Message):
-    """Labels (N,) and scores (N,) in [0, 1] of all samples of an epoch; ``label_names`` says what 0 and 1 mean."""
+    """Labels (N,) and scores (N,) in [0, 1] of all samples of an epoch; ``label_names`` of the labels 0 and 1."""
 
     epoch: int
     mode: Mode
@@ -146,11 +118,7 @@ class LogResult(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogCheckpoint(Message):
-    """An epoch and all that was said of it is kept: a run that is ended now goes on after it.
-
-    Attributes:
-        path: The checkpoint.
-    """
+    """The checkpoint ``path`` of an epoch is written; a run that is interrupted now resumes after this epoch."""
 
     must_succeed: ClassVar[bool] = True
     epoch: int
@@ -160,10 +128,10 @@ class LogCheckpoint(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogProfile(Message):
-    """Where the time of the batches that were profiled went.
+    """Time spent in the profiled batches.
 
     Attributes:
-        table: The dearest operators, a row each.
+        table: The most expensive operators, one a row.
         trace_file: The trace, for TensorBoard and Perfetto.
         waiting_share: Share of the time in which the loop waited for data, in [0, 1].
     """
@@ -175,12 +143,12 @@ class LogProfile(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class LogModel(Message):
-    """The trained model, ready to be kept.
+    """The trained model, ready to be stored.
 
     Attributes:
-        checkpoint: The ``Checkpoint`` to be kept (of ``core.training.checkpoints``).
+        checkpoint: A ``core.training.checkpoints.Checkpoint``.
         module: The trained ``torch.nn.Module`` in evaluation mode, on the CPU.
-        signature: Names, dtypes and shapes of input and output (of ``core.models.base``).
+        signature: Names, dtypes and shapes of input and output, a ``core.models.base.Signature``.
     """
 
     must_succeed: ClassVar[bool] = True
@@ -191,85 +159,33 @@ class LogModel(Message):
     signature: Any
 
 
+Handler = Callable[[Any], None]
+
+
 class BaseMessageHandler(Protocol):
-    """What the training loop needs of a listener."""
+    """Receives the messages of the training loop."""
 
     def handle_message(self, message: Message) -> None:
-        """Take a message; raises only where ``message.must_succeed``."""
+        """Handle a message; raises only if ``message.must_succeed``."""
 
     def close(self) -> None:
-        """Hand over what is still waiting; raises if that fails."""
-
-
-class UndeliveredMessagesError(RuntimeError):
-    """Messages that no attempt could hand over."""
-
-
-Handler = Callable[[Any], None]
+        """Send the messages that are still queued; raises if that fails."""
 
 
 @dataclass
 class MessageHandler:
-    """Hands each message to the handlers of its type, in order, and forgets none.
-
-    A tracker that is away (its handler raises ``TrackerUnavailableError``, ``ConnectionError`` or ``TimeoutError``)
-    does not stop training: its messages wait, in their order, and are handed over when it is back, so that a tracker
-    that was away for a minute misses no number. Only the message that must succeed waits for it, and so does ``close``.
-    Handlers that are methods of one object are one tracker.
+    """Passes each message to the handlers of its type, in order.
 
     Attributes:
-        handlers: Handlers by type of message; a type without an entry is nobody's business.
-        patience_seconds: How long a tracker that is away is waited for, by the model and at the end.
-        clock: Seconds that only grow.
-        sleep: Waits so many seconds; an interrupt ends it.
+        handlers: Handlers by message type. Types without an entry are ignored.
     """
 
     handlers: Mapping[type[Message], Sequence[Handler]]
-    patience_seconds: float = PATIENCE_SECONDS
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    _outboxes: dict[int, Outbox] = field(default_factory=dict, init=False)
 
     def handle_message(self, message: Message) -> None:
-        """Hand ``message`` to its handlers.
-
-        Raises:
-            Exception: Whatever a handler raised on a message that must succeed; an outage only after the patience.
-        """
+        """Pass a message to the handlers of its type."""
         for handler in self.handlers.get(type(message), ()):
-            self._outbox_of(handler).take(handler, message, patience_seconds=self.patience_seconds)
+            handler(message)
 
-    def close(self, error: BaseException | None = None) -> None:
-        """Hand over what still waits.
-
-        Args:
-            error: What ends the run, if it was an error or an interrupt; it stays the one that is raised, and is told
-                what could not be handed over. After an interrupt everything is tried once and nobody is waited for.
-
-        Raises:
-            UndeliveredMessagesError: If a tracker is away until the end of the patience, or refuses a message again.
-        """
-        is_interrupted = error is not None and not isinstance(error, Exception)
-        deadline = self.clock() + (0.0 if is_interrupted else self.patience_seconds)
-        left = [box.close(patience_seconds=deadline - self.clock()) for box in self._outboxes.values()]
-        if not (undelivered := "; ".join(filter(None, left))):
-            return
-        msg = f"Every message must be logged, got {undelivered}. Check the tracker and run again."
-        if error is None:
-            raise UndeliveredMessagesError(msg)
-        error.add_note(msg)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close(error)
-
-    def _outbox_of(self, handler: Handler) -> Outbox:
-        tracker = getattr(handler, "__self__", handler)
-        if id(tracker) not in self._outboxes:
-            name = getattr(tracker, "__qualname__", type(tracker).__name__)
-            self._outboxes[id(tracker)] = Outbox(name, clock=self.clock, sleep=self.sleep)
-        return self._outboxes[id(tracker)]
+    def close(self) -> None:
+        """Do nothing: messages are not queued."""

@@ -1,11 +1,11 @@
-"""Training a classifier, from new weights or from another run's: the same whoever asks, the configuration decides."""
+"""Launchers that train a classifier from scratch or from another run's weights."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pandas as pd
 
@@ -22,8 +22,9 @@ from luna_pipeline.core.training.profiling import StepProfiler
 from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
 from luna_pipeline.launchers.training.initial_weights import check_unseen, continued, full_name, load_source
-from luna_pipeline.launchers.training.listeners import History, Run, register_listeners
+from luna_pipeline.launchers.training.listeners import History, register_listeners
 from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier
+from luna_pipeline.tracking.handlers import HandlerContext
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun
 
@@ -35,12 +36,12 @@ TunedT = TypeVar("TunedT")
 
 
 class LunaClassificationLauncher:
-    """Trains classifiers that tell nodules from other candidates.
+    """Trains classifiers of nodules against other candidates.
 
     Attributes:
-        recipe: What is trained where no configuration is given.
-        local_home: Folder of this machine for what cannot lie in S3: TensorBoard's logs.
-        checkpoints: Where checkpoints lie, ``<home>/checkpoints/<name>/<version>``.
+        recipe: Recipe to train if no configuration is given.
+        local_home: Local folder for what cannot be stored in S3: locks and TensorBoard logs.
+        checkpoints: Store of the checkpoints, ``<home>/checkpoints/<name>/<version>``.
     """
 
     recipe: ClassVar[str] = "nodule_baseline"
@@ -58,15 +59,22 @@ class LunaClassificationLauncher:
         """Prepare runs.
 
         Args:
-            home: Folder of everything that is produced, on a disk or in S3.
-            open_mlflow_run: Opens the MLflow run; None keeps a run in TensorBoard and checkpoints only.
-            tracking_uri: Where MLflow is, for weights from its registry.
-            local_home: Folder of this machine for locks and TensorBoard's logs, needed where ``home`` is in S3.
-            options: How runs are carried out.
-            processes: Those that train together; the first one writes and reports.
+            home: Folder of all results, on a disk or in S3.
+            open_mlflow_run: Opens the MLflow run; None logs to TensorBoard only.
+            tracking_uri: MLflow's address, to load weights from its registry.
+            local_home: Local folder for locks and TensorBoard logs, required if ``home`` is in S3.
+            options: Options that do not affect the result.
+            processes: Processes that train together; the first one writes and logs.
+
+        Raises:
+            ValueError: If ``home`` is in S3 and there is no ``local_home``.
         """
-        self.local_home = _on_this_machine(local_home or home)
-        self.checkpoints = CheckpointStore(home / "checkpoints", locks=self.local_home / "checkpoints")
+        local_home = local_home or home  # type: ignore[assignment]
+        if not isinstance(local_home, Path):
+            msg = f"Locks and TensorBoard's logs must lie on this machine, got no folder for them (home {home})."
+            raise ValueError(f"{msg} Set `local_home`.")
+        self.local_home = local_home
+        self.checkpoints = CheckpointStore(home / "checkpoints", locks=local_home / "checkpoints")
         self._open_mlflow_run = open_mlflow_run
         self._tracking_uri = tracking_uri
         self._options = options or RunOptions()
@@ -81,65 +89,36 @@ class LunaClassificationLauncher:
         split: TrainingSplit,
         resume: bool | str = True,
     ) -> TrainedClassifier:
-        """Train a classifier; a run that was ended before its time is continued where it was.
+        """Train a classifier, or resume an unfinished run.
 
         Args:
-            config: The complete configuration of the run; None for the recipe's.
+            config: Complete configuration of the run; None for the recipe's.
             index: The cutout index.
-            store: Where the cutouts lie.
-            split: Which folds stay out of training.
-            resume: Whether an unfinished run of the same configuration and data is continued; False begins anew, a
-                version continues that one and no other.
+            store: The cutouts.
+            split: The held-out folds.
+            resume: Whether to resume an unfinished run of the same configuration and data; a version resumes exactly
+                that one.
 
         Raises:
-            ValueError: If index, cutouts, split and configuration do not fit each other.
-            FileNotFoundError: If a series was not cut, or there is no run to begin with.
-            UndeliveredMessagesError: If a tracker did not take everything until the end.
+            ValueError: If index, cutouts, split and configuration do not match.
+            FileNotFoundError: If cutouts are missing, or there is no run with the initial weights.
+            UndeliveredMessagesError: If a tracker did not receive all messages.
         """
         config = config or recipe_by_name(self.recipe)
         source = self._source(config, index, split)
-        data = self._data(config, index, store, split)
-        previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
-        with self._given_back(config.name, version):
-            trained = self._fit(config, data, split=split, source=source, previous=previous, version=version)
-        return replace(trained, index_digest=index_fingerprint(index))
-
-    def _fit(
-        self,
-        config: TrainingConfig,
-        data: DataModule,
-        *,
-        split: TrainingSplit,
-        source: Checkpoint | None,
-        previous: Checkpoint | None,
-        version: str,
-    ) -> TrainedClassifier:
-        """Train, with all who listen."""
-        started = time.perf_counter()
-        folder = self.local_home / "tensorboard" / config.name / version
-        tags = {
-            "config_digest": config.digest,
-            "data_fingerprint": data.fingerprint,
-            "luna.test_fold": str(split.test_fold),
-            "luna.validation_fold": str(split.validation_fold),
-        }
-        with ServiceContainer() as services:
-            mlflow = self._mlflow_run(services, f"{config.name} {version}", previous)
-            run = Run(name=config.name, version=version, folder=folder, mlflow_run=mlflow, previous=previous, tags=tags)
-            handler = self._handler(services, run)
-            checkpoint = self._train(config, data, services, handler, run, source=source)
-            history = services.get_service(History).as_table() if self._processes.is_first else pd.DataFrame()
-            model_uri = services.get_service(MlflowHandlers).model_uri if mlflow else None
-        return TrainedClassifier(
-            checkpoint=checkpoint,
-            path=self.checkpoints.path(config.name, version),
-            version=version,
-            history=history,
-            tensorboard_dir=folder,
-            seconds=time.perf_counter() - started,
-            model_uri=model_uri,
-            mlflow_run_id=checkpoint.mlflow_run_id,
+        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
+        data = build_data_module(
+            config,
+            training_index=training,
+            validation_index=validation,
+            store=store,
+            num_workers=self._options.num_workers,
+            processes=self._processes,
         )
+        previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
+        with self._released_on_error(config.name, version):
+            trained = self._train(config, data, split=split, source=source, previous=previous, version=version)
+        return replace(trained, index_digest=index_fingerprint(index))
 
     def load_fit(
         self,
@@ -152,23 +131,23 @@ class LunaClassificationLauncher:
         split: TrainingSplit,
         resume: bool | str = True,
     ) -> TrainedClassifier:
-        """Train a classifier that begins with the weights of another run, see `fit`.
+        """Train a classifier from the weights of another run, see `fit`.
 
         Args:
-            config: What the run is to be; its network is the other run's. None for the recipe's.
-            start: Where that run is, its name and version.
-            head_only: Whether the last layer alone learns, the rest being frozen, its batch norms and dropout too; None
-                lets it where the question is another one.
+            config: Configuration of the run, with the other run's network; None for the recipe's.
+            start: Where the other run is, its name and version.
+            head_only: Whether to train the last layer only; the rest, with its batch norms and dropout, is frozen.
+                None trains it only if the task differs from the other run's.
             index: The cutout index.
-            store: Where the cutouts lie.
-            split: Which folds stay out of training.
-            resume: Whether an unfinished run of the same configuration and data is continued.
+            store: The cutouts.
+            split: The held-out folds.
+            resume: Whether to resume an unfinished run of the same configuration and data.
 
         Raises:
-            ValueError: If the other run has seen what this one holds out, or parts do not fit each other.
+            ValueError: If the other run has seen the held-out folds, or configuration and data do not match.
             FileNotFoundError: If there is no such run.
         """
-        named = StartConfig(loader=start.loader, name=full_name(str(start.name)), version=start.version)
+        named = replace(start, name=full_name(str(start.name)))
         source = load_source(named, checkpoints=self.checkpoints, tracking_uri=self._tracking_uri)
         config = continued(config or recipe_by_name(self.recipe), source, loader=start.loader, head_only=head_only)
         return self.fit(config, index=index, store=store, split=split, resume=resume)
@@ -179,21 +158,17 @@ class LunaClassificationLauncher:
         """Search for a better configuration.
 
         Args:
-            request: What is searched, on which folds, how: a ``TuningRequest``.
-            settings: Paths of the installation; the workers use the same ones.
+            request: A ``TuningRequest``.
+            settings: Paths of the installation, the same for all workers.
             tune: ``luna_pipeline.tuning.tune.tune_parameters``. It is passed in because tuning imports this module.
 
         Raises:
-            ValueError: If folds, score and data do not fit each other, or no trial has a score.
+            ValueError: If folds, score and data do not match, or no trial has a score.
         """
         return tune(settings, request)
 
     def load(self, name: str, version: str | None = None) -> Checkpoint:
-        """Load a finished checkpoint.
-
-        Args:
-            name: Its name.
-            version: Its version; None for the one completed last.
+        """Load a finished checkpoint; without a version, the one completed last.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -201,7 +176,7 @@ class LunaClassificationLauncher:
         return load_checkpoint(self.checkpoints.path(name, version or self.checkpoints.latest(name)))
 
     def _source(self, config: TrainingConfig, index: pd.DataFrame, split: TrainingSplit) -> Checkpoint | None:
-        """The run whose weights this one begins with; it must not have seen what is held out."""
+        """Load the run with the initial weights, which must not have seen the held-out folds."""
         if config.start.name is None:
             return None
         source = load_source(config.start, checkpoints=self.checkpoints, tracking_uri=self._tracking_uri)
@@ -213,34 +188,21 @@ class LunaClassificationLauncher:
         check_unseen(source, held_out=held_out, split=split)
         return source
 
-    def _data(
-        self, config: TrainingConfig, index: pd.DataFrame, store: CutoutSource, split: TrainingSplit
-    ) -> DataModule:
-        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
-        return build_data_module(
-            config,
-            training_index=training,
-            validation_index=validation,
-            store=store,
-            num_workers=self._options.num_workers,
-            processes=self._processes,
-        )
-
     def _claimed(
         self, config: TrainingConfig, data: DataModule, *, resume: bool | str
     ) -> tuple[Checkpoint | None, str]:
-        """The unfinished run that is continued, and the version of this one; of several processes the first decides."""
+        """Return the unfinished run to resume, if any, and the version of this run; only the first process decides."""
         if not self._processes.is_first:
             return None, config.version
         if isinstance(resume, str):
-            # What does not fit any more, or is trained by somebody else now, is refused by the trainer.
+            # The trainer rejects a run of another configuration, or one that another process is training.
             return load_checkpoint(self.checkpoints.path(config.name, resume, "last")), resume
         previous = self.checkpoints.unfinished(config.name, config.digest, data.fingerprint) if resume else None
         return previous, previous.version if previous else self.checkpoints.claim(config.name, config.version)
 
     @contextlib.contextmanager
-    def _given_back(self, name: str, version: str) -> Iterator[None]:
-        """Give a version back that came to nothing, such as where MLflow was away from the beginning."""
+    def _released_on_error(self, name: str, version: str) -> Iterator[None]:
+        """Release a version on an error before its first checkpoint, for example if MLflow is unavailable."""
         try:
             yield
         except BaseException:
@@ -249,67 +211,96 @@ class LunaClassificationLauncher:
                     self.checkpoints.release(name, version)
             raise
 
-    def _handler(self, services: ServiceContainer, run: Run) -> MessageHandler:
-        """Register all who listen; processes after the first say nothing."""
-        if self._processes.is_first:
-            return register_listeners(services, run, self._options)
-        return MessageHandler({})
-
     def _train(
         self,
         config: TrainingConfig,
         data: DataModule,
-        services: ServiceContainer,
-        handler: MessageHandler,
-        run: Run,
         *,
+        split: TrainingSplit,
         source: Checkpoint | None,
-    ) -> Checkpoint:
-        num_batches = data.num_training_batches
-        model = build_model(
-            config, handler=handler, num_batches=num_batches, processes=self._processes, start_from=source
-        )
-        profiler = None
-        if self._options.is_profiled and self._processes.is_first:
-            num_steps = -(-num_batches // config.accumulated_batches)
-            profiler = services.register_context(
-                StepProfiler, StepProfiler(run.folder, handler=handler, steps_in_epoch=num_steps)
+        previous: Checkpoint | None,
+        version: str,
+    ) -> TrainedClassifier:
+        started, is_first = time.perf_counter(), self._processes.is_first
+        with ServiceContainer() as services:
+            # The MLflow run is opened first and so closed last, with the final status.
+            run = self._mlflow_run(services, f"{config.name} {version}", previous)
+            context = self._context(config, data, split=split, previous=previous, version=version, run=run)
+            handler = register_listeners(services, context, self._options) if is_first else MessageHandler({})
+            num_batches = data.num_training_batches
+            model = build_model(
+                config, handler=handler, num_batches=num_batches, processes=self._processes, start_from=source
             )
-        trainer = TRAINERS.get(config.trainer)(
-            config,
-            handler=handler,
-            store=self.checkpoints,
-            processes=self._processes,
-            profiler=profiler,
-            seconds_between_checkpoints=self._options.seconds_between_checkpoints,
+            profiler = None
+            if self._options.is_profiled and is_first:
+                num_steps = -(-num_batches // config.accumulated_batches)
+                profiler = StepProfiler(context.folder, handler=handler, steps_in_epoch=num_steps)
+                services.register_context(StepProfiler, profiler)
+            trainer: Any = TRAINERS.get(config.trainer)(
+                config,
+                handler=handler,
+                store=self.checkpoints,
+                processes=self._processes,
+                profiler=profiler,
+                seconds_between_checkpoints=self._options.seconds_between_checkpoints,
+            )
+            run_id = run.run_id if run else None
+            checkpoint: Checkpoint = trainer.fit(
+                model, data, version=version, resume_from=previous, started_from=source, mlflow_run_id=run_id
+            )
+            history = services.get_service(History).as_table() if is_first else pd.DataFrame()
+            model_uri = services.get_service(MlflowHandlers).model_uri if run else None
+        return TrainedClassifier(
+            checkpoint=checkpoint,
+            path=self.checkpoints.path(config.name, version),
+            version=version,
+            history=history,
+            tensorboard_dir=context.folder,
+            seconds=time.perf_counter() - started,
+            model_uri=model_uri,
+            mlflow_run_id=checkpoint.mlflow_run_id,
         )
-        checkpoint: Checkpoint = trainer.fit(
-            model,
-            data,
-            version=run.version,
-            resume_from=run.previous,
-            started_from=source,
-            mlflow_run_id=run.mlflow_run.run_id if run.mlflow_run else None,
-        )
-        return checkpoint
 
     def _mlflow_run(self, services: ServiceContainer, name: str, previous: Checkpoint | None) -> MlflowRun | None:
-        """Open the MLflow run; it is closed last, with the status that is true."""
         if self._open_mlflow_run is None or not self._processes.is_first:
             return None
         return services.register_context(
             MlflowRun, self._open_mlflow_run(name, previous.mlflow_run_id if previous else None)
         )
 
+    def _context(
+        self,
+        config: TrainingConfig,
+        data: DataModule,
+        *,
+        split: TrainingSplit,
+        previous: Checkpoint | None,
+        version: str,
+        run: MlflowRun | None,
+    ) -> HandlerContext:
+        show = self._options.show_progress
+        first_step = None
+        if previous is not None:
+            # Metrics of a pass that was complete at the interrupt are logged again.
+            first_step = previous.num_samples_seen + (0 if previous.progress.num_batches else 1)
+        return HandlerContext(
+            name=config.name,
+            version=version,
+            folder=self.local_home / "tensorboard" / config.name / version,
+            mlflow_run=run,
+            write_line=None if isinstance(show, bool) else show,
+            first_step=first_step,
+            tags={
+                "config_digest": config.digest,
+                "data_fingerprint": data.fingerprint,
+                "luna.test_fold": str(split.test_fold),
+                "luna.validation_fold": str(split.validation_fold),
+            },
+            registers_model=self._options.registers_model,
+        )
+
 
 class LunaMalignantClassificationLauncher(LunaClassificationLauncher):
-    """Trains classifiers that tell malignant nodules from benign ones and other candidates."""
+    """Trains classifiers of malignant nodules against benign ones and other candidates."""
 
     recipe: ClassVar[str] = "malignancy_baseline"
-
-
-def _on_this_machine(folder: AnyPath) -> Path:
-    if not isinstance(folder, Path):
-        msg = f"Locks and TensorBoard's logs must lie on this machine, got no folder for them (home {folder})."
-        raise ValueError(f"{msg} Set `local_home`.")
-    return folder

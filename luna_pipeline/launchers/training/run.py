@@ -1,32 +1,33 @@
-"""What a training run is asked for and what it leaves, as values."""
+"""Options and results of training runs, as values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from luna_pipeline.core.events.messages import PATIENCE_SECONDS, Handler, Message
+from luna_pipeline.core.events.messages import Handler, Message
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.core.training.trainer import SECONDS_BETWEEN_CHECKPOINTS
+from luna_pipeline.tracking.outbox import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedClassifier:
-    """What a training run leaves.
+    """Result of a training run.
 
     Attributes:
         checkpoint: The chosen epoch.
         path: Its file.
-        version: Its version; the one asked for or a later build of it.
-        history: One row an epoch of this process: ``epoch``, ``num_samples_seen``, and ``<mode>/<name>`` of every
-            metric (nan where an epoch was not validated). A continued run's earlier epochs are in the trackers.
-        tensorboard_dir: Folder of the run's TensorBoard events.
+        version: Its version: the requested one or a later build of it.
+        history: One row per epoch of this process: ``epoch``, ``num_samples_seen``, and ``<mode>/<name>`` of every
+            metric (nan where an epoch was not validated). A resumed run's earlier epochs are in the trackers.
+        tensorboard_dir: Folder of the TensorBoard events.
         seconds: Wall time.
-        index_digest: Identity of the whole cutout index, all folds of it; empty where it was not trained on one.
-        model_uri: The registered model, where there is an MLflow run.
-        mlflow_run_id: The MLflow run, where there is one.
+        index_digest: Digest of the whole cutout index, with all folds; empty without an index.
+        model_uri: URI of the registered model; None without an MLflow run.
+        mlflow_run_id: Id of the MLflow run, if any.
     """
 
     checkpoint: Checkpoint
@@ -42,24 +43,24 @@ class TrainedClassifier:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is carried out; nothing here changes what comes out of it.
+    """Options that do not affect the trained weights.
 
     Attributes:
-        show_progress: True says on standard error what happens, False nothing, a function is handed each line.
-        num_workers: Processes that load cutouts; 0 loads in the one that trains.
-        seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
-        is_profiled: Whether some training steps are traced.
-        handlers: More who listen, by name (``tracking.handlers.HANDLERS``).
-        listeners: More who listen after all these, as they are: who takes which type of message.
-        registers_model: Whether the trained model goes to MLflow's registry, where there is an MLflow run.
-        seconds_of_patience: How long the end of a run waits for a tracker that is away.
+        show_progress: True prints progress to standard error, False nothing; a function receives each line.
+        num_workers: Processes that load cutouts; 0 loads in the training process.
+        seconds_between_checkpoints: Longest training time that is lost when a machine crashes.
+        is_profiled: Whether to trace some training steps.
+        handlers: Names of further handlers (``tracking.handlers.HANDLERS``).
+        listeners: Handlers by message type, called after all others.
+        registers_model: Whether to register the trained model, if there is an MLflow run.
+        seconds_of_patience: How long the end of a run waits for an unavailable tracker.
     """
 
     show_progress: bool | Callable[[str], None] = True
     num_workers: int = 0
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS
     is_profiled: bool = False
-    handlers: Sequence[str] = field(default_factory=tuple)
-    listeners: Sequence[Mapping[type[Message], Handler]] = field(default_factory=tuple)
+    handlers: Sequence[str] = ()
+    listeners: Sequence[Mapping[type[Message], Handler]] = ()
     registers_model: bool = True
     seconds_of_patience: float = PATIENCE_SECONDS

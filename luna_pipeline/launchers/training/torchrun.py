@@ -1,4 +1,8 @@
-"""Several processes that train one classifier, started by torchrun and watched by whoever asked for them."""
+"""Training in several processes of this machine, started by torchrun.
+
+Each process runs ``python -m luna_pipeline.launchers.training.torchrun REQUEST``, where REQUEST is a JSON file of the
+`TrainingRequest`. The first process writes its result next to that file.
+"""
 
 import contextlib
 import json
@@ -9,95 +13,101 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import psutil
 
+from luna_pipeline.core.config.plain import from_plain
+from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.extensions import load_extensions
 from luna_pipeline.launchers.training.run import TrainedClassifier
-from luna_pipeline.launchers.training.train import TrainingRequest
+from luna_pipeline.launchers.training.train import TrainingRequest, train
 from luna_pipeline.settings import Settings
 
 MAX_RESTARTS = 3
 SECONDS_TO_END = 60.0
-MAX_LINES = 20
-# What a process says bears its number; torchrun's own lines, which name no reason, do not.
-OWN_LINE = re.compile(r"^\[default\d+\]:(.*)")
+# Lines of the processes start with their number; torchrun's own lines name no reason and are dropped.
+PROCESS_LINE = re.compile(r"^\[default\d+\]:(.*)")
+RESULT_FIELDS = ("version", "seconds", "index_digest", "model_uri", "mlflow_run_id")
 
 
 def train_together(settings: Settings, request: TrainingRequest, *, num_processes: int) -> TrainedClassifier:
-    """Train in several processes of this machine; one that dies is started again, with the others, by torchrun.
+    """Train in several processes of this machine; if one dies, torchrun restarts all from the last checkpoint.
 
     Args:
-        settings: Where everything lies.
-        request: What is to be trained.
-        num_processes: How many.
+        settings: Paths of the installation.
+        request: What to train. Its listeners are not called: they live in this process.
+        num_processes: Number of processes.
 
     Raises:
-        RuntimeError: If they fail; what they said is in the message.
+        RuntimeError: If they fail; the message contains their last line.
     """
-    with tempfile.TemporaryDirectory(prefix="luna-torchrun-") as name:
-        folder = Path(name)
-        (folder / "config.json").write_text(json.dumps(request.config.to_dict()), encoding="utf-8")
-        command = [*_torchrun(num_processes, logs=folder / "logs"), *_arguments(request, folder)]
-        _run(command, environment=_environment(settings, num_processes), report=_reporter(request))
-        return _result(settings, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    show = request.options.show_progress
+    report = show if callable(show) else (lambda line: print(line, file=sys.stderr)) if show else (lambda _line: None)
+    with tempfile.TemporaryDirectory(prefix="luna-torchrun-") as folder:
+        file = Path(folder) / "request.json"
+        file.write_text(request_as_json(request), encoding="utf-8")
+        _run(_command(file, num_processes), environment=_environment(settings, num_processes), report=report)
+        result = json.loads(_result_file(file).read_text(encoding="utf-8"))
+    name, version = request.config.name, result["version"]
+    path = settings.checkpoints_dir / name / version / "best.pt"
+    return TrainedClassifier(
+        checkpoint=load_checkpoint(path),
+        path=path,
+        history=pd.DataFrame(result.pop("history")),
+        tensorboard_dir=settings.local_home / "tensorboard" / name / version,
+        **result,
+    )
 
 
-def _torchrun(num_processes: int, *, logs: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(num_processes),
-        "--max-restarts",
-        str(MAX_RESTARTS),
-        "--monitor-interval",
-        "0.5",
-        "--tee",
-        "3",
-        "--log-dir",
-        str(logs),
-        "-m",
-        "luna_pipeline.cli",
-    ]
+def request_as_json(request: TrainingRequest) -> str:
+    """Return a request as JSON, without what exists in this process only: listeners, and a function for progress."""
+    options = replace(request.options, show_progress=bool(request.options.show_progress), listeners=())
+    return json.dumps(asdict(replace(request, options=options)))
 
 
-def _arguments(request: TrainingRequest, folder: Path) -> list[str]:
-    start = request.start
-    command = "train_luna_classification" if start is None else "load_train_luna_classification"
-    source = [] if start is None else [start.loader, str(start.name), str(start.version)]
-    options: dict[str, Any] = {
-        "--config": folder / "config.json",
-        "--result": folder / "result.json",
-        "--test-fold": request.test_fold,
-        "--validation-fold": request.validation_fold,
-        "--learn": None if request.head_only is None else "head" if request.head_only else "all",
-        "--workers": request.options.num_workers,
-        "--checkpoint-seconds": request.options.seconds_between_checkpoints,
-    }
-    flags = {
-        "--no-mlflow": not request.uses_mlflow,
-        "--no-resume": not request.resume,
-        "--profile": request.options.is_profiled,
-    }
-    return [
-        command,
-        request.config.version,
-        *source,
-        *(f"--handler={name}" for name in request.options.handlers),
-        *(f"{name}={value}" for name, value in options.items() if value is not None),
-        *(name for name, is_set in flags.items() if is_set),
-    ]
+def request_from_json(text: str) -> TrainingRequest:
+    """Return the request that ``request_as_json`` wrote.
+
+    Raises:
+        ValueError: If a field is missing or unknown, or a value is outside its range.
+    """
+    return from_plain(TrainingRequest, json.loads(text), "training request")
+
+
+def main(file: Path) -> None:
+    """Train as one of torchrun's processes, with the request in ``file``."""
+    load_extensions()
+    keep_freed_memory()
+    request = request_from_json(file.read_text(encoding="utf-8"))
+    # After a restart, continue from the last checkpoint in any case.
+    is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    trained = train(Settings.from_environment(), replace(request, resume=request.resume or is_restarted))
+    if os.environ["RANK"] == "0":
+        result = {name: getattr(trained, name) for name in RESULT_FIELDS}
+        result["history"] = trained.history.to_dict("records")
+        _result_file(file).write_text(json.dumps(result), encoding="utf-8")
+        print(f"Wrote {trained.path} ({request.config.name} {trained.version}).")
+
+
+def _result_file(request: Path) -> Path:
+    return request.with_name("result.json")
+
+
+def _command(request: Path, num_processes: int) -> list[str]:
+    options = f"--standalone --nproc-per-node={num_processes} --max-restarts={MAX_RESTARTS} --monitor-interval=0.5"
+    logs = ["--tee=3", f"--log-dir={request.with_name('logs')}"]
+    module = ["-m", "luna_pipeline.launchers.training.torchrun", str(request)]
+    return [sys.executable, "-m", "torch.distributed.run", *options.split(), *logs, *module]
 
 
 def _environment(settings: Settings, num_processes: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     return {
-        # Without it processes that were started again look for the dead ones' addresses and wait for ever.
+        # Without it restarted processes wait forever at the addresses of the dead ones.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(threads),
         **os.environ,
@@ -108,64 +118,47 @@ def _environment(settings: Settings, num_processes: int) -> dict[str, str]:
     }
 
 
-def _reporter(request: TrainingRequest) -> Callable[[str], None]:
-    show = request.options.show_progress
-    if callable(show):
-        return show
-    return (lambda line: print(line, file=sys.stderr)) if show else (lambda _line: None)
-
-
 def _run(command: list[str], *, environment: dict[str, str], report: Callable[[str], None]) -> None:
-    said: list[str] = []
+    last_line = "no output"
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         try:
             for line in process.stdout or ():
-                if own := OWN_LINE.match(line):
-                    report(own[1].rstrip())
-                    said = [*said, own[1].strip()][-MAX_LINES:]
+                if match := PROCESS_LINE.match(line):
+                    report(match[1].rstrip())
+                    last_line = match[1].strip() or last_line
             status = process.wait()
         except BaseException:
-            _end(process)
+            _terminate(process)
             raise
     if status != 0:
-        msg = f"All processes must end well, got exit code {status}: {_reason(said)}. Mend it and train again."
-        raise RuntimeError(msg)
+        msg = f"All processes must succeed, got exit code {status}: {last_line.rstrip('.')}."
+        raise RuntimeError(f"{msg} Fix the cause and train again.")
 
 
-def _reason(said: list[str]) -> str:
-    last = [line for line in said if line][-1:]
-    return last[0].rstrip(".") if last else "nothing was said"
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Ask torchrun to end its processes, which write a checkpoint first; insist after a minute."""
-    # Each of them is in a session of its own: once torchrun is dead, nobody else would know them.
-    family = psutil.Process(process.pid).children(recursive=True)
+def _terminate(process: "subprocess.Popen[str]") -> None:
+    """Send SIGTERM to torchrun, so that its processes write a checkpoint; kill all of them after a minute."""
+    # Each process has its own session: once torchrun is dead, they can no longer be found.
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     try:
         process.communicate(timeout=SECONDS_TO_END)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for child in family:
+    for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
 
 
-def _result(settings: Settings, written: dict[str, Any]) -> TrainedClassifier:
-    import pandas as pd
-
-    path = settings.checkpoints_dir / written["name"] / written["version"] / "best.pt"
-    return TrainedClassifier(
-        checkpoint=load_checkpoint(path),
-        path=path,
-        version=written["version"],
-        history=pd.DataFrame(written["history"]),
-        tensorboard_dir=settings.local_home / "tensorboard" / written["name"] / written["version"],
-        seconds=written["seconds"],
-        index_digest=written["index_digest"],
-        model_uri=written["model_uri"],
-        mlflow_run_id=written["mlflow_run_id"],
-    )
+if __name__ == "__main__":
+    # SIGTERM ends training as Ctrl-C does, after a checkpoint.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except Exception as error:
+        # torchrun's log ends with this line, which is the reason that ``train_together`` reports.
+        sys.exit(" ".join(str(error).split()) or type(error).__name__)

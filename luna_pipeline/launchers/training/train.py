@@ -1,4 +1,4 @@
-"""Training as the command line, torchrun's processes and other programs ask for it: folders in, classifier out."""
+"""Training on the data of an installation, as the command line, torchrun's processes and other programs call it."""
 
 import json
 from collections.abc import Mapping
@@ -26,18 +26,19 @@ from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What is to be trained, on which folds, how.
+    """What to train, on which folds, and how.
 
     Attributes:
-        config: The complete configuration of the run.
-        test_fold: Untouched; None for the first.
-        validation_fold: Chooses epoch and threshold; None for the one after the test fold, none if there are two.
-        start: The run whose weights it begins with, where that is to be looked up; None for what ``config`` says.
-        head_only: Whether the last layer alone learns, see ``LunaClassificationLauncher.load_fit``.
-        resume: Whether an unfinished run of the same kind is continued.
-        resume_version: The very version that is continued; None for the newest that fits.
-        uses_mlflow: Whether there is an MLflow run.
-        options: How the run is carried out.
+        config: Complete configuration of the run.
+        test_fold: Fold held out for the test; None for the first one.
+        validation_fold: Fold that selects epoch and threshold; None for the one after the test fold, or for none if
+            the data have two folds.
+        start: Run with the initial weights, to be looked up; None for the weights that ``config`` names.
+        head_only: Whether to train the last layer only, see ``LunaClassificationLauncher.load_fit``.
+        resume: Whether to resume an unfinished run of the same configuration and data.
+        resume_version: Version of the run to resume; None for the newest that matches.
+        uses_mlflow: Whether to log to MLflow.
+        options: Options that do not affect the result.
     """
 
     config: TrainingConfig
@@ -56,27 +57,27 @@ def configured(recipe: str, file: Path | None, changes: Mapping[str, Any]) -> Tr
 
     Args:
         recipe: Name of a recipe.
-        file: JSON of a whole configuration (``TrainingConfig.to_dict``), in the recipe's place; None for none.
-        changes: Values by their places; None leaves one as it is.
+        file: JSON file of a complete configuration (``TrainingConfig.to_dict``), used instead of the recipe.
+        changes: Values by their places, such as ``network.dropout_rate``; None keeps the value.
 
     Raises:
         ValueError: If a name, a place or a value is not allowed.
-        TypeError: If a value is of the wrong kind.
+        TypeError: If a value has the wrong type.
     """
-    config = recipe_by_name(recipe) if file is None else _from_file(file)
+    config = recipe_by_name(recipe) if file is None else _read_config(file)
     return config.with_changes({place: value for place, value in changes.items() if value is not None})
 
 
 def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
-    """Train a classifier on the cutouts of an installation, alone or as one of torchrun's processes.
+    """Train a classifier on the cutouts of an installation, in one process or as one of torchrun's processes.
 
     Args:
-        settings: Where everything lies.
-        request: What is to be trained.
+        settings: Paths of the installation.
+        request: What to train.
 
     Raises:
-        FileNotFoundError: If nothing was cut yet, or the run to begin with is not there.
-        ValueError: If parts do not fit each other.
+        FileNotFoundError: If nothing has been cut yet, or the run with the initial weights does not exist.
+        ValueError: If configuration, folds and data do not match.
     """
     with distributed_context() as processes:
         return train_on(
@@ -98,19 +99,19 @@ def train_on(
     open_mlflow_run: OpenMlflowRun | None,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> TrainedClassifier:
-    """Train a classifier on these cutouts.
+    """Train a classifier on given cutouts.
 
     Args:
-        settings: Where results go.
-        request: What is to be trained.
+        settings: Paths for the results.
+        request: What to train.
         index: The cutout index.
-        store: Where the cutouts lie.
+        store: The cutouts.
         open_mlflow_run: Opens the MLflow run; None for none.
-        processes: Those that train together.
+        processes: Processes that train together.
 
     Raises:
-        FileNotFoundError: If the run to begin with is not there.
-        ValueError: If parts do not fit each other.
+        FileNotFoundError: If the run with the initial weights does not exist.
+        ValueError: If configuration, folds and data do not match.
     """
     launcher = LunaClassificationLauncher(
         settings.home,
@@ -121,25 +122,21 @@ def train_on(
         processes=processes,
     )
     split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
-    data: dict[str, Any] = {
-        "index": index,
-        "store": store,
-        "split": split,
-        "resume": request.resume_version or request.resume,
-    }
+    resume = request.resume_version or request.resume
+    data: dict[str, Any] = {"index": index, "store": store, "split": split, "resume": resume}
     if request.start is None:
         return launcher.fit(request.config, **data)
     return launcher.load_fit(request.config, start=request.start, head_only=request.head_only, **data)
 
 
 def unfinished_request(settings: Settings, name: str, version: str, options: RunOptions) -> TrainingRequest:
-    """Return the request that continues a run which was ended before its time.
+    """Return the request that resumes an interrupted run.
 
     Args:
-        settings: Where everything lies.
-        name: Its name; the tutorial's names stand for the project's.
+        settings: Paths of the installation.
+        name: Name of the run; the tutorial's names are accepted.
         version: Its version.
-        options: How it is carried out.
+        options: Options of the resumed run.
 
     Raises:
         FileNotFoundError: If there is no such run.
@@ -161,7 +158,7 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
     )
 
 
-def _from_file(file: Path) -> TrainingConfig:
+def _read_config(file: Path) -> TrainingConfig:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -171,7 +168,7 @@ def _from_file(file: Path) -> TrainingConfig:
 
 
 def _split_of(last: Checkpoint, index: pd.DataFrame) -> TrainingSplit:
-    """The folds that a run held out: the one it has not seen, and the one of its validation series."""
+    """Return the folds that a run held out, found by the series that its checkpoint lists."""
     series, folds = index["series_instance_uid"], index["fold"]
     validation = sorted({int(fold) for fold in folds[series.isin(last.validation_series)]})
     if len(validation) > 1:

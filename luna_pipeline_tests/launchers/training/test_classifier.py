@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
-from luna_pipeline.core.events.outbox import TrackerUnavailableError
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_table, score
 from luna_pipeline.tracking.mlflow_run import mlflow_run
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
 
 def launcher(home, *, mlflow_run=None, show_progress=False) -> LunaClassificationLauncher:

@@ -1,23 +1,25 @@
-"""Training by torchrun: real processes, one of which dies, all of which are asked to end."""
+"""Training by torchrun: real processes, one of which is killed, all of which are terminated."""
 
+import json
 import signal
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
 from mlflow import MlflowClient
 
+from luna_pipeline.core.events.messages import Message
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.core.training.config import StartConfig, TrainingConfig
+from luna_pipeline.core.training.recipes import demo_malignancy
 from luna_pipeline.launchers import RunOptions, TrainingRequest
-from luna_pipeline.launchers.training.torchrun import train_together
+from luna_pipeline.launchers.training.torchrun import request_as_json, request_from_json, train_together
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.processes import started, wait_for
 from luna_pipeline_tests.small_installation import assert_equal, installed, weights_of
 
 __all__ = ["installed"]
-pytestmark = pytest.mark.slow
-
 ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -46,12 +48,13 @@ def torchrun(installed, version: str, *, epochs: int) -> list[str]:
 
 
 def ranks(process) -> list[psutil.Process]:
-    """The training processes, by rank."""
+    """Return the training processes by rank."""
     children = psutil.Process(process.pid).children(recursive=True)
     found = {child.environ()["RANK"]: child for child in children if "RANK" in child.environ()}
     return [found[rank] for rank in sorted(found)]
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_started_again_with_the_others_and_goes_on_to_the_same_weights(installed):
     last = installed / "home/checkpoints/nodule_classifier/killed/last.pt"
     with started(torchrun(installed, "killed", epochs=40), environment=ENVIRONMENT, log=installed / "log") as process:
@@ -72,6 +75,7 @@ def test_a_rank_that_is_killed_is_started_again_with_the_others_and_goes_on_to_t
     )
 
 
+@pytest.mark.slow
 def test_torchrun_that_is_asked_to_end_leaves_a_checkpoint_a_killed_mlflow_run_and_no_process(installed, tracking_uri):
     last = installed / "home/checkpoints/nodule_classifier/0.0.1/last.pt"
     with started(torchrun(installed, "0.0.1", epochs=400), environment=ENVIRONMENT, log=installed / "log") as process:
@@ -87,9 +91,8 @@ def test_torchrun_that_is_asked_to_end_leaves_a_checkpoint_a_killed_mlflow_run_a
     assert run.info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_program_gets_what_its_processes_have_trained(installed):
-    import json
-
     lines: list[str] = []
     config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
     request = TrainingRequest(
@@ -106,10 +109,24 @@ def test_a_program_gets_what_its_processes_have_trained(installed):
     assert sum(line.startswith("Wrote ") for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_process_is_told(installed):
-    import json
-
     config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
     request = TrainingRequest(config=config, test_fold=7, options=RunOptions(show_progress=False))
     with pytest.raises(RuntimeError, match="A held-out fold must exist, got 7"):
         train_together(Settings.from_environment(), request, num_processes=2)
+
+
+def test_a_request_reaches_the_processes_unchanged_but_for_what_lives_in_this_process_only():
+    options = RunOptions(num_workers=3, handlers=("own",), registers_model=False, seconds_between_checkpoints=5.0)
+    request = TrainingRequest(
+        config=demo_malignancy().with_changes({"network.dropout_rate": 0.25, "version": "7"}),
+        test_fold=2,
+        start=StartConfig(loader="mlflow", name="nodule_classifier", version="0.0.1"),
+        head_only=False,
+        resume=False,
+        options=replace(options, show_progress=print, listeners=[{Message: print}]),
+    )
+    assert request_from_json(request_as_json(request)) == replace(request, options=options)
+    silent = replace(request, start=None, options=RunOptions(show_progress=False))
+    assert request_from_json(request_as_json(silent)) == silent
