@@ -15,7 +15,7 @@ from luna_pipeline.core.ct.catalogue_cache import IDLE_SUFFIXES, is_in_stat_dige
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.dicom_series import DicomSeries, is_dicom_file, ordered_slices, scan_dicom_files
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.reading import FORMATS, files_of_series, format_of, read_grid, series_stem
+from luna_pipeline.core.ct.reading import FORMATS, format_of, open_ct, series_stem
 from luna_pipeline.core.storage.files import folders_below, is_name
 
 if TYPE_CHECKING:
@@ -135,11 +135,12 @@ def _file_row(path: Path, data_root: Path) -> dict[str, Any]:
     row = _new_row(uid, path, data_root) | {"format": format_of(path)}
     header, data_files = b"", {path}
     try:
-        data_files = set(files_of_series(path, series_instance_uid=uid))
+        reader = open_ct(path, series_instance_uid=uid)
+        data_files = set(reader.files())
         if path.suffix.lower() == ".mhd":
             # Its text counts, not its time: a header that is written again changes nothing.
             header, data_files = path.read_bytes(), data_files - {path}
-        _fill_grid(row, read_grid(path, series_instance_uid=uid))
+        _fill_grid(row, reader.grid())
     except (ValueError, OSError) as error:
         row["reason"] = str(error)
     _fill_files(row, header, data_files)

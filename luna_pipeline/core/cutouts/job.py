@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint, looks_of
+from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint
 from luna_pipeline.core.ct.errors import UnreadableCtError
-from luna_pipeline.core.ct.reading import Ct, files_of_series, read_ct
+from luna_pipeline.core.ct.reading import Ct, CtReader, open_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
@@ -132,12 +132,12 @@ class SeriesJob:
             UnreadableCtError: If the CT cannot be read.
             ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
         """
-        return self._cutouts_of(read_ct(self.path, series_instance_uid=self.series_instance_uid), self.wanted)
+        return self._cutouts_of(self._reader().read(), self.wanted)
 
     def _cut(self) -> tuple[int, str]:
         """Write the file; return its size and the digest of its fingerprint."""
-        before = self._looks()
-        ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
+        reader = self._reader()
+        before, ct = reader.looks(), reader.read()
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
         # The CT's bytes are hashed while its chunks are cut and written: the header, where the hash stands, comes last.
         with ThreadPoolExecutor(1) as pool:
@@ -145,20 +145,18 @@ class SeriesJob:
 
             def final_header() -> dict[str, Any]:
                 known = replace(self.wanted, ct_content=content.result())
-                self._refuse_other_looks(before)
+                self._refuse_other_looks(reader, before)
                 return self._header(ct, known)
 
             num_bytes = self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
         return num_bytes, replace(self.wanted, ct_content=content.result()).digest
 
-    def _looks(self) -> list[tuple[str, int, int, int]]:
-        if self.path.is_dir():
-            return looks_of(path for path in self.path.iterdir() if path.is_file())
-        return looks_of(files_of_series(self.path, series_instance_uid=self.series_instance_uid))
+    def _reader(self) -> CtReader:
+        return open_ct(self.path, series_instance_uid=self.series_instance_uid)
 
-    def _refuse_other_looks(self, before: list[tuple[str, int, int, int]]) -> None:
+    def _refuse_other_looks(self, reader: CtReader, before: list[tuple[str, int, int, int]]) -> None:
         """Refuse a CT that was replaced in the meantime: its chunks would be of one and its content of another."""
-        if self._looks() != before:
+        if reader.looks() != before:
             msg = f"A CT must stay as it is while it is read, got another in its place ({self.path.name}, series"
             raise UnreadableCtError(f"{msg} {self.series_instance_uid}). Cut again when it is copied.")
 
@@ -177,11 +175,11 @@ class SeriesJob:
 
     def _holds_the_same_ct(self) -> bool:
         """Read the CT's files, and note it where they hold what they held when the series was cut."""
-        recorded, before = self.store.header(self.series_instance_uid)["fingerprints"], self._looks()
-        files = files_of_series(self.path, series_instance_uid=self.series_instance_uid)
-        known = replace(self.wanted, ct_content=content_fingerprint(files))
+        reader, recorded = self._reader(), self.store.header(self.series_instance_uid)["fingerprints"]
+        before = reader.looks()
+        known = replace(self.wanted, ct_content=content_fingerprint(reader.files()))
         if known.ct_content != recorded.get("ct_content"):
             return False
-        self._refuse_other_looks(before)
+        self._refuse_other_looks(reader, before)
         self.store.record_ct_content(self.series_instance_uid, known)
         return True

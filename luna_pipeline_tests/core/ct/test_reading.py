@@ -5,8 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.formats.itk import grid_of
-from luna_pipeline.core.ct.formats.nifti import check_nifti_size
-from luna_pipeline.core.ct.formats.nrrd import read_nrrd_header
+from luna_pipeline.core.ct.formats.nrrd import NrrdReader
 from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, read_ct, read_grid
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
 
@@ -182,7 +181,7 @@ def test_nifti_2_is_refused_for_its_length_is_not_known(tmp_path):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nii")
     path.write_bytes(b"\x1c\x02\0\0" + path.read_bytes()[4:])
     with pytest.raises(UnreadableCtError, match="no NIfTI-1 header"):
-        check_nifti_size(path, series_instance_uid=UID)
+        read_grid(path, series_instance_uid=UID)
 
 
 @pytest.mark.parametrize("difference", [-2, -200, 2, 100])
@@ -225,7 +224,7 @@ def test_nrrd_types_are_known_by_each_of_their_names(tmp_path, type_name):
     head = b"\n".join(line for line in head.splitlines() if not line.startswith(b"type:"))
     num_bytes = 4 if type_name in {"int", "float"} else 2
     path.write_bytes(head + f"\ntype: {type_name}\n\n".encode() + bytes(6 * 8 * 10 * num_bytes))
-    assert read_nrrd_header(path).num_voxel_bytes == 6 * 8 * 10 * num_bytes
+    assert NrrdReader(path, UID).header.num_voxel_bytes == 6 * 8 * 10 * num_bytes
     assert not read_ct(path, series_instance_uid=UID).hounsfield.any()
 
 

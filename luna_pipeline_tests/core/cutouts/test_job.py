@@ -10,7 +10,8 @@ import pytest
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.content_hash import content_fingerprint
-from luna_pipeline.core.ct.reading import read_ct
+from luna_pipeline.core.ct.formats import metaimage
+from luna_pipeline.core.ct.reading import CtReader, UnreadableCtError
 from luna_pipeline.core.cutouts import job as module
 from luna_pipeline.core.cutouts.job import look_at
 from luna_pipeline.core.cutouts.store import CutoutStore
@@ -124,20 +125,47 @@ def test_a_ct_that_is_replaced_while_it_is_cut_is_refused_and_leaves_no_file(mad
     root, _, store = made
     store.remove(UIDS[0])
 
-    def replaced_meanwhile(path, *, series_instance_uid):
-        ct = read_ct(path, series_instance_uid=series_instance_uid)
+    read = CtReader.read
+
+    def replaced_meanwhile(reader):
+        ct = read(reader)
         other = root / "new.part"
         other.write_bytes(bytes((root / f"{UIDS[0]}.raw").stat().st_size))
         other.rename(root / f"{UIDS[0]}.raw")
         return ct
 
-    monkeypatch.setattr(module, "read_ct", replaced_meanwhile)
+    monkeypatch.setattr(CtReader, "read", replaced_meanwhile)
     summary = service_of(made).cut_many()
     assert "must stay as it is while it is read" in summary.failed[UIDS[0]]
     assert UIDS[0] not in store.uids()
     monkeypatch.undo()
     assert service_of(made).cut_many().cut == [UIDS[0]]
     assert (np.asarray(store.read(UIDS[0]).ct_chunks) == 0).any()
+
+
+def test_a_header_is_parsed_once_a_cut_and_one_replaced_meanwhile_is_noticed(made, monkeypatch):
+    root, _, store = made
+    store.remove(UIDS[0])
+    header, parsed, read_fields = root / f"{UIDS[0]}.mhd", [], metaimage._read_fields
+
+    def count(path):
+        parsed.append(path)
+        return read_fields(path)
+
+    def replace_header(path):
+        fields = read_fields(path)
+        (root / "new.part").write_bytes(path.read_bytes())
+        (root / "new.part").rename(path)
+        return fields
+
+    service = service_of(made)
+    monkeypatch.setattr(metaimage, "_read_fields", count)
+    service.cut_series(UIDS[0])
+    assert parsed == [header]
+    store.remove(UIDS[0])
+    monkeypatch.setattr(metaimage, "_read_fields", replace_header)
+    with pytest.raises(UnreadableCtError, match="must stay as it is while it is read"):
+        service.cut_series(UIDS[0])
 
 
 def test_a_file_that_the_disk_does_not_give_back_is_damaged(made):

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
-from luna_pipeline.core.ct.reading import UnreadableCtError
-from luna_pipeline.core.cutouts import fingerprint, job, service
+from luna_pipeline.core.ct.reading import CtReader, UnreadableCtError
+from luna_pipeline.core.cutouts import fingerprint, service
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.service import NotEnoughDiskError
 from luna_pipeline.core.cutouts.store import CutoutStore, CutoutWriteError
@@ -323,13 +323,12 @@ def test_a_file_in_place_of_the_folder_is_one_clear_line(shared, tmp_path):
 
 
 def test_one_ct_and_a_few_chunks_are_in_memory_at_a_time_however_many_candidates(shared, store, monkeypatch):
-    big, read_ct = np.zeros((64, 256, 512), dtype=np.int16), job.read_ct
+    big, read = np.zeros((64, 256, 512), dtype=np.int16), CtReader.read
 
-    def read_big_ct(path, *, series_instance_uid):
-        ct = read_ct(path, series_instance_uid=series_instance_uid)
-        return dataclasses.replace(ct, hounsfield=big.copy())
+    def read_big_ct(reader):
+        return dataclasses.replace(read(reader), hounsfield=big.copy())
 
-    monkeypatch.setattr(job, "read_ct", read_big_ct)
+    monkeypatch.setattr(CtReader, "read", read_big_ct)
     root, catalogue, candidates = shared
     many = pd.concat([candidates.assign(candidate_id=candidates["candidate_id"] // 64 + n) for n in range(64)])
     parameters = CuttingParameters((16, 64, 64))

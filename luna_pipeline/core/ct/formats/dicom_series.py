@@ -8,15 +8,19 @@ Source:
 """
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.content_hash import looks_of
 from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
 from luna_pipeline.core.ct.formats.dicom_headers import DicomSlice, read_slices
+from luna_pipeline.core.ct.formats.dicom_voxels import read_slice_voxels
+from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.hounsfield import check_voxel_kind
 
@@ -25,6 +29,10 @@ GAP_TOLERANCE_MM = 0.01
 GAP_TOLERANCE_RATIO = 0.01
 # Slices may drift sideways over the whole scan by this part of a pixel; more is a tilted gantry.
 _DRIFT_TOLERANCE_PIXELS = 0.5
+# Tags (little endian) that are searched in the head of a damaged file.
+_MODALITY = b"\x08\x00\x60\x00"
+_SERIES_INSTANCE_UID = b"\x20\x00\x0e\x00"
+_HEAD_BYTES = 65536
 
 
 @dataclass
@@ -48,6 +56,48 @@ class DicomSeries:
         """The files of the CT, sorted by name; of a series without any, those that it has instead."""
         paths = {*(item.path for item in self.slices), *self.broken}
         return sorted(paths or {item.path for item in self.left_out})
+
+
+class DicomReader(CtReader):
+    """Reads one series of a folder with DICOM files."""
+
+    @cached_property
+    def series(self) -> DicomSeries:
+        """The series' headers.
+
+        Raises:
+            UnreadableCtError: If it is not in the folder.
+        """
+        uid = self.series_instance_uid
+        found = scan_dicom_files(path for path in self._folder_files() if is_dicom_file(path))
+        if uid not in found:
+            msg = f"A DICOM folder must hold the series that is asked for, got {sorted(found) or 'none'} ({self.path}"
+            raise UnreadableCtError(f"{msg}, series {uid}). Check the data folder.")
+        return found[uid]
+
+    @cached_property
+    def _ordered(self) -> tuple[list[DicomSlice], VoxelGrid]:
+        return ordered_slices(self.series)
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of the series' slices, sorted by name."""
+        return tuple(self.series.paths)
+
+    def grid(self) -> VoxelGrid:
+        """Return the grid by the slices' positions."""
+        return self._ordered[1]
+
+    def voxels(self) -> NDArray[np.int16]:
+        """Read the HU of the ordered slices."""
+        return read_slice_voxels(self._ordered[0], series_instance_uid=self.series_instance_uid)
+
+    def looks(self) -> list[tuple[str, int, int, int]]:
+        """Return name, inode, size and time of all files of the folder: one that is added may be a slice."""
+        return looks_of(path for path in self.path.iterdir() if path.is_file())
+
+    def _folder_files(self) -> Iterator[Path]:
+        # Hidden files are skipped, as in the catalogue: some systems create one next to each file.
+        return (path for path in self.path.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -87,6 +137,39 @@ def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
         uid = owner_of(path, uids)
         found.setdefault(uid, DicomSeries(uid)).broken.append(path)
     return found
+
+
+def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
+    """Return the series that a damaged file belongs to.
+
+    Args:
+        path: A file that ITK cannot read.
+        series_instance_uids: The readable series of its folder.
+
+    Returns:
+        Its series where a damaged CT slice names it, or where it names none and the folder holds only one; else the
+        file's stem.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    # Both elements stand before any sequence that could repeat them in a CT slice.
+    modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
+    if modality not in {"CT", ""}:
+        return path.stem
+    if uid:
+        return uid
+    return next(iter(series_instance_uids)) if len(series_instance_uids) == 1 else path.stem
+
+
+def _value_of(head: bytes, tag: bytes) -> str:
+    """Return the text of a tag's first occurrence, explicit or implicit VR; empty where there is none."""
+    start = head.find(tag)
+    element = head[start + 4 : start + 8]
+    if start < 0 or len(element) < 4:
+        return ""
+    is_explicit = element[:2].isalpha()
+    length = struct.unpack("<H", element[2:])[0] if is_explicit else struct.unpack("<I", element)[0]
+    return head[start + 8 : start + 8 + min(length, 64)].decode("latin-1").strip(" \0")
 
 
 def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
@@ -214,41 +297,3 @@ def _grid(first: DicomSlice, axes: NDArray[np.float64], gap_mm: float, num_slice
         origin_xyz=(x_mm, y_mm, z_mm),
         direction=tuple(float(value) for value in axes.ravel()),
     )
-
-
-_MODALITY = b"\x08\x00\x60\x00"
-_SERIES_INSTANCE_UID = b"\x20\x00\x0e\x00"
-_HEAD_BYTES = 65536
-
-
-def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
-    """Return the series that a damaged file belongs to.
-
-    Args:
-        path: A file that ITK cannot read.
-        series_instance_uids: The readable series of its folder.
-
-    Returns:
-        Its series where a damaged CT slice names it, or where it names none and the folder holds only one; else the
-        file's stem.
-    """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    # Both elements stand before any sequence that could repeat them in a CT slice.
-    modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
-    if modality not in {"CT", ""}:
-        return path.stem
-    if uid:
-        return uid
-    return next(iter(series_instance_uids)) if len(series_instance_uids) == 1 else path.stem
-
-
-def _value_of(head: bytes, tag: bytes) -> str:
-    """Return the text of a tag's first occurrence, explicit or implicit VR; empty where there is none."""
-    start = head.find(tag)
-    element = head[start + 4 : start + 8]
-    if start < 0 or len(element) < 4:
-        return ""
-    is_explicit = element[:2].isalpha()
-    length = struct.unpack("<H", element[2:])[0] if is_explicit else struct.unpack("<I", element)[0]
-    return head[start + 8 : start + 8 + min(length, 64)].decode("latin-1").strip(" \0")

@@ -1,4 +1,4 @@
-"""What ITK reads for us: every format and header that is not read here; imported when it is needed, not before."""
+"""Reading with ITK: formats and headers that are not read here. SimpleITK is imported only when it is needed."""
 
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series, one_line
+from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.hounsfield import check_voxel_kind, to_hounsfield
 from luna_pipeline.core.ct.quiet import quiet_itk
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def grid_of(image: "sitk.Image | sitk.ImageFileReader") -> VoxelGrid:
-    """Return where the voxels of an ITK image, or of a header that was read, lie.
+    """Return the grid of an ITK image, or of a header that was read.
 
     Raises:
-        ValueError: If it is not three-dimensional, or a spacing or the direction makes no sense.
+        ValueError: If it is not three-dimensional, a spacing is not positive or the direction is not orthonormal.
     """
     if image.GetDimension() != 3:
         msg = f"A CT must have three dimensions, got {image.GetDimension()}. Check the CT's header."
@@ -31,48 +32,42 @@ def grid_of(image: "sitk.Image | sitk.ImageFileReader") -> VoxelGrid:
     num_cols, num_rows, num_slices = (int(value) for value in image.GetSize())
     x_mm, y_mm, z_mm = (float(value) for value in image.GetOrigin())
     col_mm, row_mm, index_mm = (float(value) for value in image.GetSpacing())
-    return VoxelGrid(
-        size_irc=(num_slices, num_rows, num_cols),
-        spacing_mm=(col_mm, row_mm, index_mm),
-        origin_xyz=(x_mm, y_mm, z_mm),
-        direction=tuple(float(value) for value in image.GetDirection()),
-    )
+    direction = tuple(float(value) for value in image.GetDirection())
+    return VoxelGrid((num_slices, num_rows, num_cols), (col_mm, row_mm, index_mm), (x_mm, y_mm, z_mm), direction)
 
 
-def read_itk_grid(path: Path, *, series_instance_uid: str) -> VoxelGrid:
-    """Read the header of a file of any format that ITK knows.
+class ItkReader(CtReader):
+    """Reads a file of any format that ITK reads; raises ``UnreadableCtError`` where ITK cannot or it is no CT."""
 
-    Raises:
-        UnreadableCtError: If ITK cannot read it, it is no CT, or its grid makes no sense.
-    """
-    import SimpleITK as sitk
+    def files(self) -> tuple[Path, ...]:
+        """Return the file."""
+        return (self.path,)
 
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-        _check_kind(reader.GetNumberOfComponents(), reader.GetPixelIDValue(), uid=series_instance_uid)
-    except RuntimeError as error:
-        raise _unreadable(path, series_instance_uid, error) from error
-    with naming_series(series_instance_uid):
-        return grid_of(reader)
+    def grid(self) -> VoxelGrid:
+        """Read the grid from the header."""
+        import SimpleITK as sitk
 
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(self.path))
+        try:
+            with quiet_itk():
+                reader.ReadImageInformation()
+            _check_kind(reader.GetNumberOfComponents(), reader.GetPixelIDValue(), uid=self.series_instance_uid)
+        except RuntimeError as error:
+            raise _unreadable(self.path, self.series_instance_uid, error) from error
+        with naming_series(self.series_instance_uid):
+            return grid_of(reader)
 
-def read_itk_voxels(path: Path, *, series_instance_uid: str) -> NDArray[np.int16]:
-    """Read the HU of a file, shape (I, R, C).
+    def voxels(self) -> NDArray[np.int16]:
+        """Read the HU."""
+        import SimpleITK as sitk
 
-    Raises:
-        UnreadableCtError: If ITK cannot read it or it is no CT.
-    """
-    import SimpleITK as sitk
-
-    try:
-        with quiet_itk():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise _unreadable(path, series_instance_uid, error) from error
-    return _hounsfield_of(image, uid=series_instance_uid)
+        try:
+            with quiet_itk():
+                image = sitk.ReadImage(str(self.path))
+        except RuntimeError as error:
+            raise _unreadable(self.path, self.series_instance_uid, error) from error
+        return _hounsfield_of(image, uid=self.series_instance_uid)
 
 
 def read_itk_slices(paths: Sequence[Path], *, series_instance_uid: str, is_mixed: bool) -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""NIfTI files: ITK reads a truncated one without a word and fills up with zeros; here its length is compared.
+"""NIfTI files: ITK reads a truncated one without a warning and fills up with zeros; here its length is compared.
 
 Source:
     https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
@@ -6,42 +6,55 @@ Source:
 
 import math
 import struct
-from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.gzip_files import unpacked_head, unpacked_length
+from luna_pipeline.core.ct.formats.itk import ItkReader
+from luna_pipeline.core.ct.geometry import VoxelGrid
 
 _HEADER_BYTES = 348
 
 
-def check_nifti_size(path: Path, *, series_instance_uid: str) -> None:
-    """Compare a NIfTI file's (unpacked) length with its header; a ``.gz`` is unpacked, keeping nothing.
+class NiftiReader(ItkReader):
+    """Reads NIfTI-1; the length of a ``.gz`` is known only once it is unpacked, so it is checked with the voxels."""
 
-    Raises:
-        UnreadableCtError: If the file is shorter than its header says, does not unpack or is not NIfTI-1.
-    """
-    where = f"{path.name} of series {series_instance_uid}"
-    try:
-        expected = _expected_bytes(_head(path))
-        got = unpacked_length(path) if is_packed_nifti(path) else path.stat().st_size
-    except (struct.error, ValueError) as error:
-        msg = f"A NIfTI file must be whole, got {error} ({where}). Copy it again."
-        raise UnreadableCtError(msg) from error
-    if got < expected:
-        msg = f"A NIfTI file must hold the {expected} bytes of its header, got {got} ({where}). Copy it again."
-        raise UnreadableCtError(msg)
+    @property
+    def _is_packed(self) -> bool:
+        return self.path.name.lower().endswith(".gz")
 
+    def grid(self) -> VoxelGrid:
+        """Read the grid; the length of unpacked voxels is checked."""
+        if not self._is_packed:
+            self._check_size()
+        return super().grid()
 
-def is_packed_nifti(path: Path) -> bool:
-    """Whether a file's length is known only when it is unpacked."""
-    return path.name.lower().endswith(".gz")
+    def voxels(self) -> NDArray[np.int16]:
+        """Read the HU; the length of packed voxels is checked."""
+        if self._is_packed:
+            self._check_size()
+        return super().voxels()
 
+    def _check_size(self) -> None:
+        """Compare the (unpacked) length with the header; a ``.gz`` is unpacked, keeping nothing."""
+        where = f"{self.path.name} of series {self.series_instance_uid}"
+        try:
+            expected = _expected_bytes(self._head())
+            got = unpacked_length(self.path) if self._is_packed else self.path.stat().st_size
+        except (struct.error, ValueError) as error:
+            msg = f"A NIfTI file must be whole, got {error} ({where}). Copy it again."
+            raise UnreadableCtError(msg) from error
+        if got < expected:
+            msg = f"A NIfTI file must hold the {expected} bytes of its header, got {got} ({where}). Copy it again."
+            raise UnreadableCtError(msg)
 
-def _head(path: Path) -> bytes:
-    if is_packed_nifti(path):
-        return unpacked_head(path, _HEADER_BYTES)
-    with path.open("rb") as file:
-        return file.read(_HEADER_BYTES)
+    def _head(self) -> bytes:
+        if self._is_packed:
+            return unpacked_head(self.path, _HEADER_BYTES)
+        with self.path.open("rb") as file:
+            return file.read(_HEADER_BYTES)
 
 
 def _expected_bytes(head: bytes) -> int:

@@ -1,4 +1,4 @@
-"""NRRD files: ITK reads one with bytes too many without a word; here its length is compared.
+"""NRRD files: ITK reads one with bytes too many without a warning; here its length is compared.
 
 Source:
     https://teem.sourceforge.net/nrrd/format.html
@@ -6,35 +6,31 @@ Source:
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.gzip_files import unpacked_length
+from luna_pipeline.core.ct.formats.itk import ItkReader
+from luna_pipeline.core.ct.geometry import VoxelGrid
 
 _PACKED = {"gzip", "gz"}
-# Bytes a voxel by the type's name, where "signed", "unsigned", a second "int" and "_t" are left out.
-_TYPE_BYTES = {
-    "short": 2,
-    "ushort": 2,
-    "int16": 2,
-    "uint16": 2,
-    "int": 4,
-    "uint": 4,
-    "int32": 4,
-    "uint32": 4,
-    "float": 4,
-    "longlong": 8,
-    "ulonglong": 8,
-    "int64": 8,
-    "uint64": 8,
-    "double": 8,
+# Types by their bytes a voxel; "signed", "unsigned", a second "int" and "_t" are left out of the names.
+_TYPES = {
+    2: {"short", "ushort", "int16", "uint16"},
+    4: {"int", "uint", "int32", "uint32", "float"},
+    8: {"longlong", "ulonglong", "int64", "uint64", "double"},
 }
+_TYPE_BYTES = {name: num_bytes for num_bytes, names in _TYPES.items() for name in names}
 _MAX_HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """The fields of a NRRD header, names in small letters, and where the voxels begin."""
+    """The fields of a NRRD header, names in lower case, and where the voxels begin."""
 
     fields: dict[str, str]
     data_path: Path
@@ -42,12 +38,12 @@ class NrrdHeader:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the voxels' length is known only when they are unpacked."""
+        """Whether the voxels' length is known only once they are unpacked."""
         return self.fields.get("encoding", "").lower() in _PACKED
 
     @property
     def num_voxel_bytes(self) -> int | None:
-        """Bytes of all voxels, None where the header does not say it in a usual way."""
+        """Bytes of all voxels, None where the header does not give it in a usual way."""
         words = self.fields.get("type", "").lower().replace("_t", "").replace("long long", "longlong").split()
         num_bytes = _TYPE_BYTES.get(next((word for word in words if word not in {"signed", "unsigned"}), ""))
         sizes = self.fields.get("sizes", "").split()
@@ -58,42 +54,57 @@ class NrrdHeader:
         return math.prod(int(size) for size in sizes) * num_bytes
 
 
-def read_nrrd_header(path: Path) -> NrrdHeader:
-    """Parse a NRRD header: lines up to an empty one; what it makes no sense of is left to ITK."""
-    with path.open("rb") as file:
-        head = file.read(_MAX_HEADER_BYTES)
-    fields: dict[str, str] = {}
-    offset = 0
-    for line in head.splitlines(keepends=True):
-        offset += len(line)
-        if not line.strip():
-            break
-        name, _, value = line.decode("latin-1").partition(":")
-        fields[name.strip().lower()] = value.strip()
-    data_file = fields.get("data file", fields.get("datafile"))
-    if data_file is None:
-        return NrrdHeader(fields, path, offset)
-    return NrrdHeader(fields, path.parent / data_file, 0)
+class NrrdReader(ItkReader):
+    """Reads NRRD with a header of its own file or apart from its voxels."""
 
+    @cached_property
+    def header(self) -> NrrdHeader:
+        """The parsed header: lines up to an empty one; what is not understood is left to ITK."""
+        with self.path.open("rb") as file:
+            head = file.read(_MAX_HEADER_BYTES)
+        fields: dict[str, str] = {}
+        offset = 0
+        for line in head.splitlines(keepends=True):
+            offset += len(line)
+            if not line.strip():
+                break
+            name, _, value = line.decode("latin-1").partition(":")
+            fields[name.strip().lower()] = value.strip()
+        data_file = fields.get("data file", fields.get("datafile"))
+        if data_file is None:
+            return NrrdHeader(fields, self.path, offset)
+        return NrrdHeader(fields, self.path.parent / data_file, 0)
 
-def check_nrrd_size(header: NrrdHeader, *, series_instance_uid: str) -> None:
-    """Compare the length of the voxels with the header; packed ones are unpacked, keeping nothing.
+    def files(self) -> tuple[Path, ...]:
+        """Return the paths of header and voxels, sorted."""
+        return tuple(sorted({self.path, self.header.data_path}))
 
-    Raises:
-        UnreadableCtError: If there are too few bytes or too many, or they do not unpack.
-    """
-    expected = header.num_voxel_bytes
-    if expected is None or not header.data_path.is_file():
-        return
-    where = f"{header.data_path.name} of series {series_instance_uid}"
-    try:
-        if header.is_packed:
-            got = unpacked_length(header.data_path, offset=header.offset)
-        else:
-            got = header.data_path.stat().st_size - header.offset
-    except ValueError as error:
-        msg = f"The voxels of a NRRD file must unpack, got {error} ({where}). Copy it again."
-        raise UnreadableCtError(msg) from error
-    if got != expected:
-        msg = f"The voxels of a NRRD file must fill {expected} bytes, got {got} ({where}). Copy it again."
-        raise UnreadableCtError(msg)
+    def grid(self) -> VoxelGrid:
+        """Read the grid; the length of unpacked voxels is checked."""
+        if not self.header.is_packed:
+            self._check_size()
+        return super().grid()
+
+    def voxels(self) -> NDArray[np.int16]:
+        """Read the HU; the length of packed voxels is checked."""
+        if self.header.is_packed:
+            self._check_size()
+        return super().voxels()
+
+    def _check_size(self) -> None:
+        """Compare the length of the voxels with the header; packed ones are unpacked, keeping nothing."""
+        data_path, expected = self.header.data_path, self.header.num_voxel_bytes
+        if expected is None or not data_path.is_file():
+            return
+        where = f"{data_path.name} of series {self.series_instance_uid}"
+        try:
+            if self.header.is_packed:
+                got = unpacked_length(data_path, offset=self.header.offset)
+            else:
+                got = data_path.stat().st_size - self.header.offset
+        except ValueError as error:
+            msg = f"The voxels of a NRRD file must unpack, got {error} ({where}). Copy it again."
+            raise UnreadableCtError(msg) from error
+        if got != expected:
+            msg = f"The voxels of a NRRD file must fill {expected} bytes, got {got} ({where}). Copy it again."
+            raise UnreadableCtError(msg)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.formats import metaimage
 from luna_pipeline.core.ct.formats.itk import grid_of
-from luna_pipeline.core.ct.formats.metaimage import grid_of_header, read_metaimage_header
+from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct, read_grid
 from luna_pipeline_tests.phantoms import random_direction, random_hounsfield, write_ct
 
@@ -70,7 +72,7 @@ def test_oblique_grids_and_voxels_equal_itks(tmp_path, suffix, is_compressed, se
         origin_xyz=rng.uniform(-500, 500, size=3),
         direction=random_direction(seed),
     )
-    assert grid_of_header(read_metaimage_header(path)) is not None
+    assert read_metaimage_header(path).grid is not None
     assert_as_itk(path)
 
 
@@ -90,7 +92,7 @@ def test_oblique_grids_and_voxels_equal_itks(tmp_path, suffix, is_compressed, se
 )
 def test_headers_by_hand_are_understood_as_by_itk(tmp_path, lines):
     path = write_header(tmp_path, *lines)
-    assert grid_of_header(read_metaimage_header(path)) is not None
+    assert read_metaimage_header(path).grid is not None
     assert is_map(assert_as_itk(path).hounsfield)
 
 
@@ -109,7 +111,7 @@ def test_headers_by_hand_are_understood_as_by_itk(tmp_path, lines):
 )
 def test_unusual_headers_are_left_to_itk(tmp_path, lines):
     path = write_header(tmp_path, *lines)
-    assert grid_of_header(read_metaimage_header(path)) is None
+    assert read_metaimage_header(path).grid is None
     assert_as_itk(path)
 
 
@@ -189,6 +191,17 @@ def test_compressed_voxels_of_several_pieces_come_back(tmp_path, word):
 def test_a_senseless_grid_is_refused_with_its_series(tmp_path, line, said):
     with pytest.raises(UnreadableCtError, match=f"{said}.*series {UID}"):
         read_grid(write_header(tmp_path, line), series_instance_uid=UID)
+
+
+@pytest.mark.parametrize("lines", [(), ("Offset : 1 2 3",)])
+def test_a_header_is_parsed_once_a_reading(tmp_path, monkeypatch, lines):
+    parsed, read_fields = [], metaimage._read_fields
+    monkeypatch.setattr(metaimage, "_read_fields", lambda path: parsed.append(path) or read_fields(path))
+    path = write_header(tmp_path, *lines)
+    assert read_ct(path, series_instance_uid=UID).files == (path, tmp_path / "voxels.raw")
+    assert parsed == [path]
+    assert catalogue_series(tmp_path, patient_key=b"key").is_readable.tolist() == [True]
+    assert parsed == [path] * 2
 
 
 def test_reading_and_cataloguing_metaimages_imports_neither_itk_nor_pydicom(tmp_path):

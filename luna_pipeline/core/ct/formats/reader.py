@@ -1,0 +1,70 @@
+"""What the readers of all CT formats have in common."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.content_hash import looks_of
+from luna_pipeline.core.ct.geometry import VoxelGrid
+
+
+@dataclass(frozen=True)
+class Ct:
+    """A whole scan.
+
+    Attributes:
+        series_instance_uid: DICOM (0020,000E).
+        hounsfield: HU as in the file, shape (I, R, C), read only; padding below -1000 stays. A raw MetaImage is
+            mapped from its file, which must not be shortened while the array is in use.
+        grid: Where the voxels lie.
+        files: All files that it was read from: header and voxel file, or all slices, sorted.
+    """
+
+    series_instance_uid: str
+    hounsfield: NDArray[np.int16]
+    grid: VoxelGrid
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class CtReader(ABC):
+    """Reads one CT; its headers are parsed once, when they are first needed.
+
+    Attributes:
+        path: The file that names the CT, or the folder with its DICOM files.
+        series_instance_uid: The series; selects one in a DICOM folder with several.
+    """
+
+    path: Path
+    series_instance_uid: str
+
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Return all files that the CT is read from, sorted."""
+
+    @abstractmethod
+    def grid(self) -> VoxelGrid:
+        """Return the grid from the headers alone; lengths that need no unpacking are checked."""
+
+    @abstractmethod
+    def voxels(self) -> NDArray[np.int16]:
+        """Return the HU, shape (I, R, C), of a CT whose ``grid`` could be read."""
+
+    def read(self) -> Ct:
+        """Read the CT whole.
+
+        Raises:
+            UnreadableCtError: If the files are missing, incomplete, or no three-dimensional CT.
+        """
+        grid, voxels = self.grid(), self.voxels()
+        # As with a mapped file, which cannot be written to.
+        voxels.flags.writeable = False
+        return Ct(self.series_instance_uid, voxels, grid, self.files())
+
+    def looks(self) -> list[tuple[str, int, int, int]]:
+        """Return name, inode, size and time of each file; equal before and after a CT that stayed the same."""
+        # The header's is taken before it is parsed, so that replacing it in between is noticed too.
+        return looks_of([self.path]) + looks_of(self.files())
