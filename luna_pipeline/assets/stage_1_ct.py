@@ -14,12 +14,7 @@ OWNERS = ["team:pipeline"]
 
 
 @dg.asset(
-    pool="disk",
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    code_version="1",
-    io_manager_key="tables",
+    pool="disk", group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables"
 )
 def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[Any]:
     """Catalogue of the CT series below the data root, a row a series.

@@ -92,11 +92,7 @@ def zero_rule_baseline(context: dg.AssetExecutionContext, config: HeldOutFolds, 
     split = config.split_of(cutout_index, test_fold=int(context.partition_key))
     training = split_index(cutout_index, split)[0]
     probability = zero_rule(training)
-    row = {
-        "model": "zero_rule_baseline",
-        "probability": probability,
-        "num_training_candidates": len(training),
-    }
+    row = {"model": "zero_rule_baseline", "probability": probability, "num_training_candidates": len(training)}
     table = pd.DataFrame([{**row, "test_fold": split.test_fold}])
     seconds = round(time.perf_counter() - started, 2)
     return dg.Output(table, metadata={"probability": probability, "seconds": seconds})

@@ -126,11 +126,7 @@ def champion(
         seed=config.seed,
     )
     severity = dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN
-    said = {
-        "outcome": outcome.text,
-        "rule": outcome.promotion.rule,
-        "conditions": outcome.promotion.findings,
-    }
+    said = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
     yield dg.Output(
         outcome.predictions,
         metadata={

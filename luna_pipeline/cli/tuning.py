@@ -6,13 +6,7 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli.training import (
-    CONFIGURATION_OPTIONS,
-    FOLD_OPTIONS,
-    MALIGNANCY,
-    NODULES,
-    with_options,
-)
+from luna_pipeline.cli.training import CONFIGURATION_OPTIONS, FOLD_OPTIONS, MALIGNANCY, NODULES, with_options
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 

@@ -336,10 +336,7 @@ def everything() -> SearchSpace:
 def small_grid() -> SearchSpace:
     """Learning rate and its fall, three values each."""
     return SearchSpace(
-        {
-            "optimizer.learning_rate": Choices((3e-4, 1e-3, 3e-3)),
-            "scheduler.gamma": Choices((0.5, 0.7, 0.9)),
-        }
+        {"optimizer.learning_rate": Choices((3e-4, 1e-3, 3e-3)), "scheduler.gamma": Choices((0.5, 0.7, 0.9))}
     )
 
 

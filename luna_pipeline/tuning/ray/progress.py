@@ -73,11 +73,7 @@ class StudyListener:
             state = self._state(int(last.get(EPOCH, 0)), error)
             self.records.end(
                 TrialEnd(
-                    trial=variant.trial,
-                    changes=variant.changes,
-                    state=state,
-                    error=error,
-                    num_restarts=num_restarts,
+                    trial=variant.trial, changes=variant.changes, state=state, error=error, num_restarts=num_restarts
                 )
             )
             how = f"failed: {error}" if error else state.replace("_", " ")
