@@ -1,9 +1,11 @@
-"""What the launchpad asks of assets that train and predict, and how it becomes the configuration of a run."""
+"""Dagster config of the assets that train and predict, and its translation into a run's configuration."""
 
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
+
+from luna_pipeline.options import TrainingOptions, config_class, options_of
 
 if TYPE_CHECKING:
     from luna_pipeline.core.datasets.splits import TrainingSplit
@@ -12,34 +14,34 @@ if TYPE_CHECKING:
 
 
 class HeldOutFolds(dg.Config):
-    """Which fold stays out of training beside the test fold, which is the partition."""
+    """Folds left out of training; the test fold is the partition."""
 
     validation_fold: int | None = Field(
         default=None,
-        description="Chooses epoch and threshold; default: the fold after the test fold, none if there are two.",
+        description="Fold that selects epoch and threshold. Default: the fold after the test fold; none of two folds.",
     )
 
     def split_of(self, index: Any, *, test_fold: int) -> "TrainingSplit":
-        """Name the held-out folds of an index."""
+        """Return the held-out folds of an index."""
         from luna_pipeline.core.datasets.splits import default_split
 
         return default_split(index, test_fold=test_fold, validation_fold=self.validation_fold)
 
 
 class RecipeConfig(HeldOutFolds):
-    """A recipe and what this run changes in it, or a whole configuration."""
+    """A recipe and changes to it, or a complete configuration."""
 
     recipe: str = Field(default="nodule_baseline", description="A function of core/training/recipes.py.")
     version: str | None = Field(
         default=None,
-        description="The run is called by it and by its test fold, such as `0.0.1-fold3`. Never overwritten: where "
-        "it exists, the next build is written. Default: the recipe's.",
+        description="Version of the run; the test fold is appended: `0.0.1-fold3`. An existing version is not "
+        "overwritten: the next build is written. Default: the recipe's.",
     )
     changes: dict[str, Any] = Field(
-        default={}, description="Further values by their places, such as `network.dropout_rate: 0.4`."
+        default={}, description="Changes to the recipe by path, such as `network.dropout_rate: 0.4`."
     )
     configuration: dict[str, Any] = Field(
-        default={}, description="A whole configuration (`TrainingConfig.to_dict`) in the recipe's place."
+        default={}, description="A complete configuration (`TrainingConfig.to_dict`), used instead of a recipe."
     )
 
     def training_config(self, *, test_fold: int) -> "TrainingConfig":
@@ -56,33 +58,27 @@ class RecipeConfig(HeldOutFolds):
         return config.with_changes(version=fold_version(config.version, test_fold))
 
     def own_changes(self) -> dict[str, Any]:
-        """Return values of the configuration that have a field of their own, by place; None leaves one as it is."""
+        """Return changes that have their own config fields, by path; None keeps the recipe's value."""
         return {}
 
 
-class NoduleTrainingConfig(RecipeConfig):
-    """A recipe and how it is trained."""
+class NoduleTrainingConfig(config_class(TrainingOptions), RecipeConfig):  # type: ignore[misc]  # made of a dataclass
+    """A recipe, changes to it, and the weights to start from."""
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    start_loader: str = Field(default="file", description="Where the weights to begin with are: `file` or `mlflow`.")
-    start_name: str | None = Field(default=None, description="The run whose weights to begin with; default: new ones.")
+    start_loader: str = Field(default="file", description="Source of the initial weights: `file` or `mlflow`.")
+    start_name: str | None = Field(default=None, description="Run whose weights are loaded. Default: random weights.")
     start_version: str | None = Field(
-        default=None, description="Its version; of a file, what was trained for the same test fold where there is one."
+        default=None, description="Version of that run. From a file: its version for the same test fold is preferred."
     )
-    head_only: bool | None = Field(
-        default=None, description="Whether the last layer alone learns; default: where the question is another one."
-    )
-    profile: bool = Field(default=False, description="Trace some training steps.")
-    processes: int = Field(default=1, description="More than one train together, started by torchrun.")
+    head_only: bool | None = Field(default=None, description="Train only the last layer. Default: for a new task only.")
+    processes: int = Field(default=1, description="Number of processes. More than one are started by torchrun.")
 
     def own_changes(self) -> dict[str, Any]:
         """Return epochs, batch size and seed."""
-        return {"num_epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
+        return options_of(TrainingOptions, self.model_dump()).changes
 
     def start(self, settings: "Settings", *, test_fold: int) -> "StartConfig | None":
-        """Return the run to begin with, None where weights are new or ``configuration`` names it."""
+        """Return the run to start from; None for random weights or if ``configuration`` names it."""
         from luna_pipeline.core.training.config import StartConfig
         from luna_pipeline.launchers.training.initial_weights import full_name
         from luna_pipeline.launchers.versions import own_version
@@ -96,25 +92,23 @@ class NoduleTrainingConfig(RecipeConfig):
 
 
 class MalignancyTrainingConfig(NoduleTrainingConfig):
-    """The same, of the malignancy classifier."""
+    """A recipe of the malignancy classifier, changes to it, and the weights to start from."""
 
     recipe: str = Field(default="malignancy_baseline", description="A function of core/training/recipes.py.")
 
 
 class ChosenFolds(dg.Config):
-    """For which test folds a job trains."""
+    """Test folds for which a job trains."""
 
     folds: list[int] = Field(
         default=[],
-        description="Test folds, each trained as a run of its own; default: the first fold of the data. Folds of one "
-        "recipe and one cutout index are pooled by `evaluate`, also those that were trained before.",
+        description="Test folds, each trained in a separate run. Default: the first fold. `evaluate` pools all folds "
+        "trained with one recipe on one cutout index, including folds trained earlier.",
     )
-    all_folds: bool = Field(
-        default=False, description="Where `folds` names none: every fold of the data in turn, cross-validation."
-    )
+    all_folds: bool = Field(default=False, description="Train every fold (cross-validation) if `folds` is empty.")
 
     def of_each_fold(self) -> dict[str, Any]:
-        """Return the configuration of each fold's run: all values but the choice of folds."""
+        """Return the config of each fold's run: all fields except the choice of folds."""
         return self.model_dump(exclude=set(ChosenFolds.model_fields), exclude_none=True)
 
 
@@ -123,11 +117,9 @@ class NoduleFolds(ChosenFolds, NoduleTrainingConfig):
 
 
 class AllNoduleFolds(NoduleFolds):
-    """The same, for every fold unless told otherwise."""
+    """Runs of the nodule classifier for every fold by default."""
 
-    all_folds: bool = Field(
-        default=True, description="Where `folds` names none: every fold of the data in turn, cross-validation."
-    )
+    all_folds: bool = Field(default=True, description="Train every fold (cross-validation) if `folds` is empty.")
 
 
 class MalignancyFolds(ChosenFolds, MalignancyTrainingConfig):
@@ -135,19 +127,20 @@ class MalignancyFolds(ChosenFolds, MalignancyTrainingConfig):
 
 
 class BaselineConfig(HeldOutFolds):
-    """Which classifiers of features are fitted, and what they may not see."""
+    """Feature classifiers to fit, and their held-out folds."""
 
     estimators: list[str] = Field(
-        default=["logistic_regression", "gradient_boosting"], description="Names of core/models/baselines.ESTIMATORS."
+        default=["logistic_regression", "gradient_boosting"],
+        description="Names of registered estimators.",
     )
-    seed: int = Field(default=0, description="Of whatever a classifier draws.")
+    seed: int = Field(default=0, description="Seed of the classifiers.")
 
 
 class PredictionConfig(dg.Config):
-    """Which classifiers score the test fold beside the trained one."""
+    """Classifiers that score the test fold in addition to the trained one."""
 
     also: list[str] = Field(
         default=[],
-        description="Further checkpoints, such as an imported classifier: `NAME` for its newest version, or `NAME "
-        "VERSION`, for which the fold's own `VERSION-fold3` counts where it is there.",
+        description="Further checkpoints, such as an imported classifier: `NAME` for the newest version, or `NAME "
+        "VERSION`; the version of the same fold (`VERSION-fold3`) is preferred.",
     )

@@ -1,4 +1,4 @@
-"""Commands that train classifiers, from new weights or from those of another run, and take up what was interrupted."""
+"""Commands that train classifiers, from new or existing weights, and resume interrupted runs."""
 
 import json
 import os
@@ -10,14 +10,15 @@ import click
 
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
+from luna_pipeline.options import TrainingOptions, click_options, options_of
 from luna_pipeline.settings import Settings
 
 RESEARCH_USE = "Research use only; not a medical device."
 NODULES, MALIGNANCY = "nodule_baseline", "malignancy_baseline"
 
 
-def _place_and_value(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Read PLACE=VALUE: a value of the configuration, written as JSON or as a bare word."""
+def _changes(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Parse PLACE=VALUE; a value is JSON or a bare word."""
     changes = {}
     for text in values:
         place, found, value = text.partition("=")
@@ -32,19 +33,19 @@ def _place_and_value(_context: click.Context, _parameter: click.Parameter, value
 
 
 RUN_OPTIONS = [
-    click.option("--profile", is_flag=True, help="Trace some steps; print the ten dearest operators."),
-    click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that load."),
-    click.option("--handler", "handlers", multiple=True, metavar="NAME", help="Another listener, by its name."),
+    *click_options(TrainingOptions, "profile"),
+    click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Data loading processes."),
+    click.option("--handler", "handlers", multiple=True, metavar="NAME", help="A registered message handler."),
     click.option(
         "--checkpoint-seconds",
         default=600.0,
         show_default=True,
         type=click.FloatRange(0),
-        help="How much of an epoch may be lost.",
+        help="Seconds between checkpoints within an epoch.",
     ),
 ]
 FOLD_OPTIONS = [
-    click.option("--test-fold", type=click.IntRange(0), help="Stays untouched; default: the first fold."),
+    click.option("--test-fold", type=click.IntRange(0), help="Fold left out of training. Default: the first fold."),
     click.option("--validation-fold", type=click.IntRange(0), help="Default: the fold after the test fold."),
 ]
 CONFIGURATION_OPTIONS = [
@@ -53,32 +54,30 @@ CONFIGURATION_OPTIONS = [
         "--config",
         "config_file",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="A whole configuration as JSON, in the recipe's place.",
+        help="A complete configuration as JSON, used instead of a recipe.",
     ),
     click.option(
         "--set",
         "changes",
         multiple=True,
-        callback=_place_and_value,
+        callback=_changes,
         metavar="PLACE=VALUE",
-        help="One value of the configuration; may come several times.",
+        help="Change one value of the configuration. Can be repeated.",
     ),
     click.option(
         "--result",
         "result_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Write name, version, scores and places as JSON, for programs.",
+        help="Write name, version, scores and paths to this JSON file.",
     ),
 ]
 TRAINING_OPTIONS = [
     click.argument("version"),
-    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
-    click.option("--batch-size", type=click.IntRange(1), help="Of all processes together; default: the recipe's."),
-    click.option("--seed", type=click.IntRange(0), help="Default: the recipe's."),
+    *click_options(TrainingOptions, "epochs", "batch_size", "seed"),
     *FOLD_OPTIONS,
     *CONFIGURATION_OPTIONS,
-    click.option("--no-resume", is_flag=True, help="Begin anew, even where the same run was interrupted."),
-    click.option("--no-mlflow", is_flag=True, help="Keep checkpoints and TensorBoard only."),
+    click.option("--no-resume", is_flag=True, help="Start from scratch, even if the same run was interrupted."),
+    click.option("--no-mlflow", is_flag=True, help="Write checkpoints and TensorBoard logs only."),
     *RUN_OPTIONS,
 ]
 SOURCE_OPTIONS = [
@@ -89,14 +88,14 @@ SOURCE_OPTIONS = [
     click.option(
         "--learn",
         type=click.Choice(["head", "all"]),
-        help="What learns; default: the head where the question is another one, else all.",
+        help="Layers that are trained. Default: the head for a new task, else all.",
     ),
     *TRAINING_OPTIONS[1:],
 ]
 
 
 def with_options(options: list[Any]) -> Callable[[Any], Any]:
-    """Return what gives a command these options, in their order."""
+    """Return a decorator that gives a command these options, in this order."""
 
     def add(command: Any) -> Any:
         for option in reversed(options):
@@ -109,23 +108,23 @@ def with_options(options: list[Any]) -> Callable[[Any], Any]:
 @click.command("train_luna_classification")
 @with_options(TRAINING_OPTIONS)
 def train_luna_classification(**options: Any) -> None:
-    """Train the nodule classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
+    """Train the nodule classifier, as VERSION or its next build, on the cutouts in LUNA_HOME."""
     _train(NODULES, options)
 
 
 @click.command("train_luna_malignant_classification")
 @with_options(TRAINING_OPTIONS)
 def train_luna_malignant_classification(**options: Any) -> None:
-    """Train the malignancy classifier, as VERSION or its next build, on the cutouts below LUNA_HOME."""
+    """Train the malignancy classifier, as VERSION or its next build, on the cutouts in LUNA_HOME."""
     _train(MALIGNANCY, options)
 
 
 @click.command("load_train_luna_classification")
 @with_options(SOURCE_OPTIONS)
 def load_train_luna_classification(**options: Any) -> None:
-    """Train the nodule classifier further, from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
+    """Train the nodule classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
 
-    FROM_NAME is a run's name; `classification` and `malignant classification` stand for the two classifiers.
+    FROM_NAME is a run's name, or `classification` or `malignant classification` for the two classifiers.
     """
     _train(NODULES, options)
 
@@ -135,7 +134,7 @@ def load_train_luna_classification(**options: Any) -> None:
 def load_train_luna_malignant_classification(**options: Any) -> None:
     """Train the malignancy classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
 
-    From a nodule classifier the head begins anew and learns alone, unless --learn all.
+    From a nodule classifier, a fresh last layer is trained and the rest is frozen, unless --learn all.
     """
     _train(MALIGNANCY, options)
 
@@ -145,12 +144,12 @@ def load_train_luna_malignant_classification(**options: Any) -> None:
 @click.argument("version")
 @with_options(RUN_OPTIONS)
 def resume(name: str, version: str, **options: Any) -> None:
-    """Go on with the run NAME VERSION, which was ended before its time, from its last checkpoint."""
+    """Resume the interrupted run NAME VERSION from its last checkpoint."""
     _prepare()
     from luna_pipeline.launchers.training.train import train, unfinished_request
 
     settings = Settings.from_environment()
-    _tell(train(settings, unfinished_request(settings, name, version, _run_options(options))))
+    _report(train(settings, unfinished_request(settings, name, version, _run_options(options))))
 
 
 def _train(recipe: str, options: dict[str, Any]) -> None:
@@ -160,9 +159,7 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
 
     changes = {
         "version": options["version"],
-        "num_epochs": options["epochs"],
-        "batch_size": options["batch_size"],
-        "seed": options["seed"],
+        **options_of(TrainingOptions, options).changes,
         **options["changes"],
     }
     start = None
@@ -174,16 +171,16 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
         validation_fold=options["validation_fold"],
         start=start,
         head_only=None if options.get("learn") is None else options["learn"] == "head",
-        # What torchrun has started again goes on, however it was begun.
+        # A run that torchrun restarted is resumed in any case.
         resume=not options["no_resume"] or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0,
         uses_mlflow=not options["no_mlflow"],
         options=_run_options(options),
     )
-    _tell(train(Settings.from_environment(), request), options["result_file"])
+    _report(train(Settings.from_environment(), request), options["result_file"])
 
 
 def _prepare() -> None:
-    """Make the user's own parts known, and this process one that trains and then ends."""
+    """Load extensions and set up the memory allocator."""
     load_extensions()
     keep_freed_memory()
 
@@ -199,9 +196,9 @@ def _run_options(options: dict[str, Any]) -> Any:
     )
 
 
-def _tell(trained: Any, result_file: Path | None = None) -> None:
+def _report(trained: Any, result_file: Path | None = None) -> None:
     if os.environ.get("RANK", "0") != "0":
-        # One of torchrun's processes speaks for all.
+        # One of torchrun's processes reports.
         return
     checkpoint = trained.checkpoint
     if result_file is not None:

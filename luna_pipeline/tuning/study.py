@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -11,7 +10,7 @@ import numpy as np
 from luna_pipeline.core.config.checks import check_choice, check_integer, check_number
 from luna_pipeline.core.config.plain import with_floats
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.tuning.space import Changes, SearchSpace, read_space
+from luna_pipeline.tuning.space import Changes, SearchSpace
 
 Searcher = Literal["grid", "random", "optuna"]
 SEARCHERS: tuple[str, ...] = get_args(Searcher)
@@ -19,7 +18,6 @@ Scheduler = Literal["none", "asha"]
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 Metric = Literal["cpm", "auc"]
 METRICS: tuple[str, ...] = get_args(Metric)
-DEFAULT_TRIALS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,39 +135,6 @@ class StudyConfig:
         """SHA-256 over all values, 64 hexadecimal digits."""
         text = json.dumps(with_floats(self.to_dict()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def study_of(
-    base: TrainingConfig,
-    *,
-    space: str | Mapping[str, Any],
-    searcher: str,
-    metric: str | None = None,
-    num_trials: int | None = None,
-    **more: Any,
-) -> StudyConfig:
-    """Return a study as a command line or a launchpad asks for it.
-
-    Args:
-        base: The configuration that is to become better.
-        space: A space's name or file, or its plain form.
-        searcher: See ``StudyConfig``.
-        metric: See ``StudyConfig``; None for the CPM of nodules, the AUC of all else.
-        num_trials: See ``StudyConfig``; None for 16, and for the combinations of a grid.
-        more: The other values of ``StudyConfig``.
-
-    Raises:
-        ValueError: If the study is not allowed.
-        TypeError: If a value is of the wrong kind.
-    """
-    return StudyConfig(
-        base=base,
-        space=read_space(space) if isinstance(space, str) else SearchSpace.from_dict(space),
-        searcher=searcher,  # type: ignore[arg-type]  # which is checked there, and so is the next one
-        metric=("cpm" if base.dataset == "cutouts" else "auc") if metric is None else metric,  # type: ignore[arg-type]
-        num_trials=DEFAULT_TRIALS if num_trials is None and searcher != "grid" else num_trials,
-        **more,
-    )
 
 
 def _check_counted(study: StudyConfig) -> None:

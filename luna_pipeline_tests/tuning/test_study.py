@@ -4,8 +4,9 @@ from dataclasses import fields, replace
 import pytest
 
 from luna_pipeline.core.training.recipes import demo, demo_malignancy
+from luna_pipeline.tuning.options import TuningOptions
 from luna_pipeline.tuning.space import SearchSpace, read_space
-from luna_pipeline.tuning.study import StudyConfig, Variant, study_of
+from luna_pipeline.tuning.study import StudyConfig, Variant
 from luna_pipeline_tests.tuning.made_studies import RATES, made_study
 
 GRID = {"batch_size": {"choices": [4, 16]}, "network.n_blocks": {"integers": [3, 4]}}
@@ -195,29 +196,29 @@ def test_a_study_is_plain_values_that_json_can_hold():
 
 
 def test_a_study_as_it_is_asked_for_has_defaults():
-    study = study_of(demo(), space="learning", searcher="random")
+    study = TuningOptions().study(demo())
     assert (study.num_trials, study.metric, study.scheduler) == (16, "cpm", "asha")
     assert study.space == read_space("learning")
-    assert study_of(demo(), space="learning", searcher="optuna").num_trials == 16
-    assert study_of(demo_malignancy(), space="learning", searcher="random").metric == "auc"
-    grid = study_of(demo(), space="small_grid", searcher="grid")
+    assert TuningOptions(search="optuna").study(demo()).num_trials == 16
+    assert TuningOptions().study(demo_malignancy()).metric == "auc"
+    grid = TuningOptions(space="small_grid", search="grid").study(demo())
     assert (grid.num_trials, len(grid.variants())) == (None, 10)
 
 
 def test_a_study_is_what_is_asked_for():
-    study = study_of(demo(), space=RATES, searcher="random", metric="auc", num_trials=3, num_epochs=2, seed=5)
+    study = TuningOptions(metric="auc", trials=3, epochs=2, seed=5).study(demo(), RATES)
     assert study == made_study(metric="auc", num_trials=3, num_epochs=2, seed=5)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_trials": 0}, "num_trials must be at least 1, got 0"),
+        ({"trials": 0}, "num_trials must be at least 1, got 0"),
         ({"metric": ""}, "metric must be one of cpm, auc, got ''"),
         ({"space": "nowhere.json"}, "A search space must be a name or a JSON file"),
-        ({"searcher": "grid", "num_trials": 4}, "A grid must not be told its trials, got num_trials 4"),
+        ({"search": "grid", "trials": 4}, "A grid must not be told its trials, got num_trials 4"),
     ],
 )
 def test_what_is_asked_for_is_never_replaced_by_a_default(values, message):
     with pytest.raises(ValueError, match=message):
-        study_of(demo(), **{"space": "learning", "searcher": "random", **values})
+        TuningOptions(**values).study(demo())

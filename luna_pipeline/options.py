@@ -1,0 +1,80 @@
+"""Options that the command line and Dagster share, each declared once as a field of a dataclass.
+
+``click_options`` makes options of a command of these fields, ``config_class`` a config for Dagster's launchpad. Neither
+click nor Dagster is imported before it is needed: ``luna --help`` takes 0.1 s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_args
+
+Declared = TypeVar("Declared")
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    flag: str | None = None,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """Declare a field that is an option.
+
+    Args:
+        default: Its default; a default None is explained by the description.
+        description: Shown by ``--help`` and in the launchpad.
+        flag: Option of the command line; default: ``--`` and the field's name.
+        choices: Allowed words.
+        at_least: Smallest allowed number.
+        above: Excluded lower bound of a number.
+    """
+    bounds = {"min": at_least if above is None else above, "min_open": above is not None}
+    return field(default=default, metadata={"help": description, "flag": flag, "choices": choices, "bounds": bounds})
+
+
+def click_options(declared: type, *names: str) -> list[Any]:
+    """Return the decorators that give a command the options of a dataclass, or those of these names."""
+    import click
+
+    made = []
+    for each in (each for each in fields(declared) if not names or each.name in names):
+        kind, choices = (get_args(each.type) or (each.type,))[0], each.metadata["choices"]
+        numbers = {int: click.IntRange, float: click.FloatRange}
+        limited: Any = click.Choice(choices) if choices else None
+        if kind in numbers:
+            limited = numbers[kind](**each.metadata["bounds"])
+        name = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
+        how = {"is_flag": True} if kind is bool else {"type": limited, "show_default": each.default is not None}
+        made.append(click.option(name, each.name, default=each.default, help=each.metadata["help"], **how))
+    return made
+
+
+def config_class(declared: type) -> Any:
+    """Return a Dagster config class with the fields of a dataclass."""
+    import dagster as dg
+    from pydantic import Field, create_model
+
+    made = {each.name: (each.type, Field(each.default, description=each.metadata["help"])) for each in fields(declared)}
+    return create_model(declared.__name__, __base__=dg.Config, **made)  # type: ignore[call-overload]
+
+
+def options_of(declared: type[Declared], values: Mapping[str, Any]) -> Declared:
+    """Return an instance of a dataclass of options with those of the values that are its own."""
+    return declared(**{each.name: values[each.name] for each in fields(declared)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What a training run changes in its recipe, and how it runs."""
+
+    epochs: int | None = option(None, "Number of epochs. Default: the recipe's.", at_least=1)
+    batch_size: int | None = option(None, "Over all processes together. Default: the recipe's.", at_least=1)
+    seed: int | None = option(None, "Seed of weights, sampling and augmentation. Default: the recipe's.", at_least=0)
+    profile: bool = option(False, "Trace some training steps and print the ten most expensive operators.")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Values of the configuration by place; None keeps the recipe's."""
+        return {"num_epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
