@@ -1,5 +1,6 @@
 """Options and fixtures of all tests: storage, real data, a small phantom, one installation per test."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -143,6 +144,14 @@ def phantom_source(tmp_path_factory: pytest.TempPathFactory, record) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def prepared_homes(phantom_source: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Homes on the small phantom in which jobs have run, to be copied."""
+    from luna_pipeline_tests.prepared import PreparedHomes
+
+    return PreparedHomes(phantom_source, empty_database, tmp_path_factory.mktemp("prepared"))
+
+
 def laid_out(phantom_source: Path, root: Path) -> Folders:
     """Put a data root with the small phantom and a Dagster home with the project's settings below a folder."""
     shutil.copytree(phantom_source, root / "data")
@@ -182,3 +191,26 @@ def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         yield luna
         if record is not None:
             record.add(request.node.nodeid, luna)
+
+
+@pytest.fixture
+def luna_after(luna, prepared_homes, record, request: pytest.FixtureRequest):
+    """Function that returns ``luna`` after jobs that are only the set-up of a test: ``luna_after(INGEST, CUT)``.
+
+    On local storage the home is copied from one in which they have run; otherwise they run in ``luna`` itself.
+    """
+    from luna_pipeline_tests.installation import Luna
+    from luna_pipeline_tests.prepared import local_instance, run_job
+
+    with contextlib.ExitStack() as stack:
+
+        def after(*jobs):
+            if record is not None or request.config.getoption("--storage") != LOCAL:
+                for job in jobs:
+                    run_job(job, luna.instance)
+                return luna
+            folder = luna.root / "dagster_prepared"
+            prepared_homes.copy(jobs, home=luna.home, dagster=folder)
+            return Luna(luna.root, stack.enter_context(local_instance(folder)), luna.new_instance)
+
+        yield after

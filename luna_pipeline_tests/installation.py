@@ -28,13 +28,13 @@ class Luna:
         self.root = root
         self.instance = instance
         self.settings = Settings.from_environment()
-        self._new_instance = new_instance
+        self.new_instance = new_instance
 
     @contextlib.contextmanager
     def with_lost_dagster_home(self) -> Iterator["Luna"]:
         """The same data and home, with an instance that knows nothing of them."""
-        with self._new_instance() as instance:
-            yield Luna(self.root, instance, self._new_instance)
+        with self.new_instance() as instance:
+            yield Luna(self.root, instance, self.new_instance)
 
     @property
     def data(self) -> Path:

@@ -64,10 +64,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 def _local_instances(folder: Path) -> NewInstance:
     @contextlib.contextmanager
     def new_instance() -> "Iterator[dg.DagsterInstance]":
-        import dagster as dg
+        from luna_pipeline_tests.prepared import local_instance
 
-        own = str(_new_folder(folder))
-        with dg.DagsterInstance.local_temp(own, overrides={"telemetry": {"enabled": False}}) as instance:
+        with local_instance(_new_folder(folder)) as instance:
             yield instance
 
     return new_instance

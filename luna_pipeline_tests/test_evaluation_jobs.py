@@ -13,6 +13,7 @@ from luna_pipeline.cli import cli
 from luna_pipeline.jobs.demo_summary import summary_of
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.installation import Luna
+from luna_pipeline_tests.prepared import CUT, INGEST
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8, "folds": [0, 1]}}}}
 DRAWS = {"ops": {"nodule_report": {"config": {"num_bootstraps": 50}}}}
@@ -20,11 +21,19 @@ TITLE = "folds 0, 1 of 3"
 MODELS = {"nodule_classifier", "zero_rule_baseline", "middle_hu", "logistic_regression", "gradient_boosting"}
 
 
+FIRST = (INGEST, CUT, ("train_nodule_classifier", TRAINING))
+
+
 @pytest.fixture
-def trained(luna: Luna) -> Luna:
-    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", TRAINING)]:
-        assert luna.run(job, run_config=config).success, job
-    return luna
+def trained(luna_after) -> Luna:
+    """An installation with classifiers and baselines of two folds."""
+    return luna_after(*FIRST)
+
+
+@pytest.fixture
+def evaluated(luna_after) -> Luna:
+    """The same after the job `evaluate`."""
+    return luna_after(*FIRST, ("evaluate", DRAWS))
 
 
 def metadata_of(luna: Luna, asset: str) -> dict:
@@ -38,48 +47,46 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {evaluation.check_name: evaluation.description for evaluation in found if not evaluation.passed}
 
 
-def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(trained: Luna, tmp_path):
-    assert trained.run("evaluate", run_config=DRAWS).success
-    froc, board = trained.table("nodule_froc"), trained.table("leaderboard")
+def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(evaluated: Luna):
+    froc, board = evaluated.table("nodule_froc"), evaluated.table("leaderboard")
     assert set(froc["model"]) == set(board["model"]) == MODELS
     assert set(froc["folds"]) == set(board["folds"]) == {TITLE}
     assert list(board["cpm"]) == sorted(froc["cpm"], reverse=True)
     for asset in ("nodule_froc", "nodule_report", "nodule_calibration", "nodule_errors"):
-        pictures = re.findall(r"base64,([^)]*)", str(metadata_of(trained, asset)))
+        pictures = re.findall(r"base64,([^)]*)", str(metadata_of(evaluated, asset)))
         assert [len(picture) < 100_000 for picture in pictures] == [True], asset
-        assert metadata_of(trained, asset)["data"] == "synthetic phantom"
-    told = summary_of(trained.instance, Settings.from_environment()).splitlines()
+        assert metadata_of(evaluated, asset)["data"] == "synthetic phantom"
+    told = summary_of(evaluated.instance, Settings.from_environment()).splitlines()
     first = told.index(f"Untouched test folds: {TITLE} (a synthetic phantom; research use only; 95 % intervals):") + 1
     assert [line.split()[1] for line in told[first : first + 5]] == list(board["model"])
     assert f"CPM {board['cpm'].iloc[0]:.3f} [" in told[first]
-    log = EventAccumulator(str(trained.settings.local_home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
+    log = EventAccumulator(str(evaluated.settings.local_home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
     assert log.Tags()["images"] == ["test/errors"]
-    champion = trained.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})
+    champion = evaluated.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})
     assert champion.success
-    client = MlflowClient(trained.settings.mlflow_tracking_uri)
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
     aliases = client.get_registered_model("nodule_classifier").aliases
     # Whether a network of one epoch is good enough is not what this is about.
-    is_promoted = "becomes the champion over none" in metadata_of(trained, "champion")["outcome"]
+    is_promoted = "becomes the champion over none" in metadata_of(evaluated, "champion")["outcome"]
     assert is_promoted == ("champion" in aliases)
     assert list(failed_checks(champion)) == ([] if is_promoted else ["may_be_champion"])
     for version in client.search_model_versions("name='nodule_classifier'"):
         assert version.description.startswith(f"# Model card: {version.tags['checkpoint']}")
 
 
-def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_path):
-    assert trained.run("evaluate", run_config=DRAWS).success
-    folds = trained.table("folds")
+def test_the_score_is_that_of_the_command_on_the_submission(evaluated: Luna, tmp_path):
+    folds = evaluated.table("folds")
     scans = folds.loc[folds["fold"].isin([0, 1]), "series_instance_uid"]
     (tmp_path / "scans.csv").write_text("\n".join(scans))
-    (tmp_path / "submission.csv").write_bytes(trained.read("submissions/nodule_classifier/folds_0_1_of_3.csv"))
+    (tmp_path / "submission.csv").write_bytes(evaluated.read("submissions/nodule_classifier/folds_0_1_of_3.csv"))
     done = CliRunner().invoke(
         cli,
         [
             "evaluate_froc",
             "--annotations",
-            str(trained.data / "annotations.csv"),
+            str(evaluated.data / "annotations.csv"),
             "--excluded",
-            str(trained.data / "annotations_excluded.csv"),
+            str(evaluated.data / "annotations_excluded.csv"),
             "--series",
             str(tmp_path / "scans.csv"),
             "--predictions",
@@ -89,7 +96,7 @@ def test_the_score_is_that_of_the_command_on_the_submission(trained: Luna, tmp_p
         ],
     )
     assert done.exit_code == 0, done.output
-    row = trained.table("nodule_froc").set_index("model").loc["nodule_classifier"]
+    row = evaluated.table("nodule_froc").set_index("model").loc["nodule_classifier"]
     assert pd.read_json(tmp_path / "o.json", typ="series")["cpm"] == pytest.approx(row["cpm"], abs=1e-15)
 
 

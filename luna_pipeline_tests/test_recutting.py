@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from luna_pipeline_tests.installation import Luna
+from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
+
+RECUT = ("recut_changed", {})
 
 
 def _halve_voxels(luna: Luna, uid: str) -> bytes:
@@ -32,8 +35,8 @@ def _one(luna: Luna) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("tags", "num_others"), [(_everything, 5), (_a_range, 5), (_one, 0)])
-def test_broken_ct_fails_its_own_partition_with_its_reason(luna: Luna, tags, num_others: int):
-    assert luna.run("ingest").success
+def test_broken_ct_fails_its_own_partition_with_its_reason(luna_after, tags, num_others: int):
+    luna = luna_after(INGEST)
     broken = luna.uids[2]
     whole = _halve_voxels(luna, broken)
     result = luna.run("cut", tags=tags(luna))
@@ -51,9 +54,8 @@ def test_broken_ct_fails_its_own_partition_with_its_reason(luna: Luna, tags, num
     assert reasons[0].asset_event.metadata["failed"].value == failed[broken]
 
 
-def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_and_the_others_are_indexed(luna: Luna):
-    for job in ("ingest", "cut", "index"):
-        assert luna.run(job).success
+def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_and_the_others_are_indexed(luna_after):
+    luna = luna_after(INGEST, CUT, INDEX)
     broken = luna.uids[1]
     _halve_voxels(luna, broken)
     assert luna.run("ingest").success
@@ -64,9 +66,8 @@ def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_
     assert set(index["series_instance_uid"]) == set(luna.uids) - {broken}
 
 
-def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
+def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna_after):
+    luna = luna_after(INGEST, CUT)
     mended = luna.uids[0]
     file = f"cutouts/{mended}.npz"
     kept = luna.read(file)
@@ -83,8 +84,8 @@ def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna: 
     assert set(luna.shown().values()) == {"MATERIALIZED"}
 
 
-def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna: Luna):
-    assert luna.run("recut_changed").success
+def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna_after):
+    luna = luna_after(RECUT)
     candidates = luna.table("candidates")
     per_series = candidates[candidates["source"] == "candidate"]["series_instance_uid"].value_counts()
     moved, grown = sorted(per_series.index)[:2]
@@ -111,8 +112,8 @@ def test_edited_rows_recut_exactly_their_series_and_new_labels_none(luna: Luna):
     assert (luna.table("cutout_index")["diameter_mm"] == 29.5).any()
 
 
-def test_recut_marks_what_depends_on_the_index_stale_and_an_unchanged_run_does_not(luna: Luna):
-    assert luna.run("recut_changed").success
+def test_recut_marks_what_depends_on_the_index_stale_and_an_unchanged_run_does_not(luna_after):
+    luna = luna_after(RECUT)
     assert luna.make("zero_rule_baseline", partition_key="0").success
     assert luna.stale("zero_rule_baseline", "0") == "FRESH"
     assert luna.last_cut(luna.run("recut_changed")) == set()
@@ -145,8 +146,8 @@ def test_new_ct_is_catalogued_and_cut_alone(luna: Luna, tmp_path: Path):
     assert luna.shown()[late] == "MATERIALIZED"
 
 
-def test_gone_ct_is_told_its_cutouts_are_kept_and_cutting_the_others_goes_on(luna: Luna):
-    assert luna.run("recut_changed").success
+def test_gone_ct_is_told_its_cutouts_are_kept_and_cutting_the_others_goes_on(luna_after):
+    luna = luna_after(RECUT)
     gone = luna.uids[1]
     for path in luna.files_of_ct(gone):
         path.unlink()

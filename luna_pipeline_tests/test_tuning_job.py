@@ -6,7 +6,7 @@ import re
 import pytest
 
 from luna_pipeline.assets.tuning_config import TuningConfig
-from luna_pipeline_tests.installation import Luna
+from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
 from luna_pipeline_tests.test_evaluation_jobs import DRAWS, metadata_of
 
 POINTER = "checkpoints/tuned_nodule_classifier/current_0.json"
@@ -16,10 +16,9 @@ TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs":
 
 
 @pytest.mark.slow
-def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_other_model(luna: Luna):
+def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_other_model(luna_after):
+    luna = luna_after(INGEST, CUT)
     for job, config in [
-        ("ingest", {}),
-        ("cut", {}),
         ("tune", {"ops": {"tuning_study": {"config": STUDY}}}),
         ("train_nodule_classifier", TRAINING),
         ("evaluate", DRAWS),
@@ -50,10 +49,8 @@ def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_othe
     assert "tuned_nodule_classifier" not in set(luna.table("leaderboard")["model"])
 
 
-def test_a_study_of_malignancy_is_no_partition_of_this_asset(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
-    assert luna.run("index").success
+def test_a_study_of_malignancy_is_no_partition_of_this_asset(luna_after):
+    luna = luna_after(INGEST, CUT, INDEX)
     config = {"ops": {"tuning_study": {"config": {**STUDY, "recipe": "demo_malignancy", "metric": "auc"}}}}
     result = luna.make(
         "tuning_study", "tuned_nodule_classifier", partition_key="0", run_config=config, raise_on_error=False

@@ -13,16 +13,18 @@ from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.storage.files import content_of
 from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
 from luna_pipeline_tests.installation import Luna
+from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
 
 SIZE_IRC = (48, 64, 64)
-
-
 SHORT = {"epochs": 1, "batch_size": 8}
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT}}}}
 
 
 def of_nodules(**values) -> dict:
-    return {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT, **values}}}}
+    """Configuration of a training of nodule classifiers, with one feature baseline next to them."""
+    baseline = {"estimators": ["logistic_regression"]}
+    classifier = {"recipe": "demo", **SHORT, **values}
+    return {"ops": {"nodule_classifier": {"config": classifier}, "feature_baseline": {"config": baseline}}}
 
 
 def of_malignancy(**values) -> dict:
@@ -66,10 +68,9 @@ def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
     assert client.search_model_versions("name='nodule_classifier'")[0].run_id == run.info.run_id
 
 
-def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so(luna: Luna):
+def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so(luna_after):
+    luna = luna_after(INGEST, CUT)
     for job, config in [
-        ("ingest", {}),
-        ("cut", {}),
         ("train_nodule_classifier", of_nodules(folds=[1, 0])),
         ("evaluate", {}),
     ]:
@@ -128,10 +129,9 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     assert scores["class"].tolist() == is_malignant.astype(int).tolist()
 
 
-def test_predictions_of_another_version_are_refused_and_a_fold_of_another_recipe_is_left_out(luna: Luna):
+def test_predictions_of_another_version_are_refused_and_a_fold_of_another_recipe_is_left_out(luna_after):
+    luna = luna_after(INGEST, CUT)
     for job, config in [
-        ("ingest", {}),
-        ("cut", {}),
         ("train_nodule_classifier", of_nodules(folds=[0])),
         ("evaluate", {}),
         ("train_nodule_classifier", of_nodules(folds=[0])),
@@ -160,9 +160,8 @@ def test_configuration_of_resources_and_baselines_reaches_the_runs_inside(luna: 
     assert luna.table("feature_baseline_models/0")["model"].tolist() == ["logistic_regression"]
 
 
-def test_a_fold_that_the_data_do_not_have_fails(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
+def test_a_fold_that_the_data_do_not_have_fails(luna_after):
+    luna = luna_after(INGEST, CUT)
     result = luna.run("train_nodule_classifier", run_config=of_nodules(folds=[7]))
     assert not result.success
     (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
@@ -188,9 +187,8 @@ def test_cut_visits_all_series_or_the_one_of_the_partition_and_records_only_news
     assert set(versions_by_series(luna.instance, "cutouts", uids)) == set(uids)
 
 
-def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
+def test_lost_dagster_home_adopts_files_and_cuts_nothing(luna_after):
+    luna = luna_after(INGEST, CUT)
     with luna.with_lost_dagster_home() as fresh:
         assert fresh.run("ingest").success
         result = fresh.run("cut")
@@ -211,9 +209,8 @@ def test_unreadable_ct_costs_the_others_nothing(luna: Luna):
     assert len(luna.cutout_files) == 5
 
 
-def test_deleted_and_damaged_files_are_cut_again(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
+def test_deleted_and_damaged_files_are_cut_again(luna_after):
+    luna = luna_after(INGEST, CUT)
     first, second, *_ = luna.cutout_files
     whole = luna.read(first)
     luna.remove(first)
@@ -224,9 +221,8 @@ def test_deleted_and_damaged_files_are_cut_again(luna: Luna):
     assert luna.read(first) == whole
 
 
-def test_changed_parameter_recuts_all_and_shift_refuses_thin_cts(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
+def test_changed_parameter_recuts_all_and_shift_refuses_thin_cts(luna_after):
+    luna = luna_after(INGEST, CUT)
     config = {"resources": {"cutting": {"config": {"edge_rule": "shift"}}}}
     result = luna.run("cut", run_config=config)
     assert result.success
@@ -275,10 +271,8 @@ def test_blocking_check_stops_a_patient_in_two_folds(luna: Luna, tmp_path: Path)
     assert failed == {"folds_hold_series_and_patients_apart"}
 
 
-def test_chunks_in_the_file_have_the_declared_form(luna: Luna):
-    assert luna.run("ingest").success
-    assert luna.run("cut").success
-    assert luna.run("index").success
+def test_chunks_in_the_file_have_the_declared_form(luna_after):
+    luna = luna_after(INGEST, CUT, INDEX)
     index = luna.table("cutout_index")
     for name in luna.cutout_files:
         with np.load(io.BytesIO(luna.read(name)), allow_pickle=False) as members:
