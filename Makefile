@@ -19,14 +19,14 @@ export DAGSTER_HOME ?= $(abspath $(ROOT))/dagster
 LOCAL_HOME = $(if $(findstring ://,$(LUNA_HOME)),$(dir $(LUNA_CACHE))local,$(LUNA_HOME))
 MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 
-# Nothing is phoned home, superseded spellings of Dagster's CLI are used knowingly.
+# No telemetry, and no warnings about beta or superseded functions of Dagster.
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export PYTHONWARNINGS ?= ignore
 # matplotlib's font cache stays in the repository as well.
 export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
-EXECUTE = dagster job execute -m luna_pipeline.definitions -j
+EXECUTE = dg launch --job
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42

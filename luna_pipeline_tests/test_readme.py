@@ -16,7 +16,7 @@ from luna_pipeline.tuning.space import SPACES, SearchSpace
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 TARGETS = sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)))
-JOBS = sorted(set(re.findall(r"-j ([a-z_]+)", README)))
+JOBS = sorted(set(re.findall(r"--job ([a-z_]+)", README)))
 
 
 @pytest.mark.parametrize("target", TARGETS)
