@@ -1,7 +1,7 @@
-"""For people who are not looking: a run that failed is told by webhook and mail, once these are configured.
+"""Alerts: failed runs are reported by webhook and mail once these are configured.
 
-An alert names job, run, steps, rules that were broken and series. Values, paths and names stay on the run's page: a
-path below the data root may hold a patient's name.
+An alert names the job, the run, steps, broken rules and series. Values, paths and names are only on the run's page,
+because a path below the data root may contain a patient's name.
 """
 
 import json
@@ -16,7 +16,7 @@ from email.message import EmailMessage
 
 import dagster as dg
 
-from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline.runs.nested import PARENT_TAG, root_message
 
 TIMEOUT_SECONDS = 10.0
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -24,14 +24,14 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 @dataclass(frozen=True)
 class Alert:
-    """What is told about a failed run.
+    """Content of the alert of a failed run.
 
     Attributes:
-        job: Its job.
-        run_id: Its id.
-        run_url: Its page; empty where ``LUNA_DAGSTER_URL`` is not set.
-        steps: The rule that was broken, by failed step.
-        series: The rule that was broken, by failed series; a series whose name is no DICOM uid is called unnamed.
+        job: Name of the job.
+        run_id: Id of the run.
+        run_url: Page of the run; empty if ``LUNA_DAGSTER_URL`` is not set.
+        steps: Broken rule by failed step.
+        series: Broken rule by failed series; a series whose name is no DICOM uid is called unnamed.
     """
 
     job: str
@@ -42,12 +42,12 @@ class Alert:
 
     @property
     def title(self) -> str:
-        """One line."""
+        """The alert in one line."""
         return f"luna_pipeline: run {self.run_id[:8]} of `{self.job}` failed"
 
     @property
     def text(self) -> str:
-        """The whole, for people."""
+        """The whole alert as text."""
         lines = [self.title, self.run_url]
         lines += [f"Step {step}: {rule}" for step, rule in self.steps.items()]
         lines += [f"Series {uid}: {rule}" for uid, rule in self.series.items()]
@@ -56,17 +56,17 @@ class Alert:
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """Where alerts go, as the environment says; nowhere by default.
+    """Destinations of alerts, from the environment; none by default.
 
     Attributes:
-        webhook: ``LUNA_ALERT_WEBHOOK``, an http(s) address that takes JSON.
-        mail_to: ``LUNA_ALERT_MAIL_TO``, addresses with commas between.
+        webhook: ``LUNA_ALERT_WEBHOOK``, an http(s) address that accepts JSON.
+        mail_to: ``LUNA_ALERT_MAIL_TO``, addresses separated by commas.
         mail_from: ``LUNA_ALERT_MAIL_FROM``; by default the first of ``mail_to``.
         smtp_host: ``LUNA_SMTP_HOST``, by default this machine.
         smtp_port: ``LUNA_SMTP_PORT``, by default 25, with a user 587.
-        smtp_user: ``LUNA_SMTP_USER``; where it is set STARTTLS is used.
+        smtp_user: ``LUNA_SMTP_USER``; if it is set, STARTTLS is used.
         smtp_password: ``LUNA_SMTP_PASSWORD``.
-        dagster_url: ``LUNA_DAGSTER_URL``, where a browser finds Dagster's page.
+        dagster_url: ``LUNA_DAGSTER_URL``, the address of Dagster's page for a browser.
     """
 
     webhook: str
@@ -80,7 +80,7 @@ class AlertSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "AlertSettings":
-        """Read the variables when an alert is due."""
+        """Read the variables from ``environment``, by default the process's own."""
         values = os.environ if environment is None else environment
         user, mail_to = values.get("LUNA_SMTP_USER", ""), values.get("LUNA_ALERT_MAIL_TO", "")
         return cls(
@@ -96,22 +96,18 @@ class AlertSettings:
 
     @property
     def channels(self) -> dict[str, Callable[[Alert], None]]:
-        """The ways that are configured, by name."""
-        ways: dict[str, tuple[str, Callable[[Alert], None]]] = {
-            "webhook": (self.webhook, self._post),
-            "mail": (self.mail_to, self._mail),
-        }
-        return {name: send for name, (is_set, send) in ways.items() if is_set}
+        """The configured channels: name to a function that sends an alert."""
+        webhook = {"webhook": self._post} if self.webhook else {}
+        return {**webhook, "mail": self._mail} if self.mail_to else webhook
 
     def _post(self, alert: Alert) -> None:
         if not self.webhook.startswith(("http://", "https://")):
             msg = "LUNA_ALERT_WEBHOOK must be an http or https address, got another. Set it again."
             raise ValueError(msg)
-        # `text` is what chat programs show; the other members are for programs.
+        # Chat programs show `text`; the other members are for programs.
         content = json.dumps({"text": alert.text, **asdict(alert)}).encode()
         request = urllib.request.Request(self.webhook, content, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
-            pass
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()
 
     def _mail(self, alert: Alert) -> None:
         message = EmailMessage()
@@ -125,10 +121,10 @@ class AlertSettings:
 
 
 def send(alert: Alert, settings: AlertSettings) -> None:
-    """Send an alert on every channel that is configured, also when another one fails.
+    """Send an alert on all configured channels, even if one fails.
 
     Raises:
-        RuntimeError: Which channels failed and why, after all were tried.
+        RuntimeError: Names the failed channels and the reasons, after all were tried.
     """
     failures = []
     for name, channel in settings.channels.items():
@@ -137,36 +133,36 @@ def send(alert: Alert, settings: AlertSettings) -> None:
         except (OSError, ValueError, smtplib.SMTPException) as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
     if failures:
-        msg = f"An alert must reach every channel, got {'; '.join(failures)} (run {alert.run_id}). Mend the settings."
+        msg = f"An alert must reach every channel, got {'; '.join(failures)} (run {alert.run_id}). Fix the settings."
         raise RuntimeError(msg)
 
 
 def alert_of(instance: dg.DagsterInstance, run: dg.DagsterRun, *, dagster_url: str = "") -> Alert:
-    """Collect what failed in a run and in the runs that it ran in turn."""
-    inner = instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id}))
+    """Collect the failures of a run and of its nested runs."""
     steps: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    for each in [run, *inner]:
-        for event in _step_failures(instance, each):
-            steps[f"{each.job_name}.{event.step_key}"] = rule_of(_root_message(event))
+    for each in [run, *instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id}))]:
+        for record in instance.get_records_for_run(each.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+            event = record.event_log_entry.get_dagster_event()
+            steps[f"{each.job_name}.{event.step_key}"] = rule_of(root_message(event))
             reasons |= _failed_series(event)
     url = f"{dagster_url}/runs/{run.run_id}" if dagster_url else ""
     return Alert(run.job_name, run.run_id, url, steps, _named(reasons))
 
 
 def rule_of(message: str) -> str:
-    """Return the rule of an error ``<rule>, got <value> ...``; what has no such form may hold anything and is not told.
+    """Return the rule of an error message of the form ``<rule>, got <value> ...``, without value, file and name.
 
-    The rule is the project's own words; value, file and name come after it.
+    A message of another form may contain anything and is replaced by a reference to the run's page.
     """
     rule, found, _ = " ".join(message.split()).partition(", got ")
-    # What stands before a colon is the class of the error; a rule has none of the marks of a path.
+    # The class of the error precedes a colon. The project's rules contain no path separators.
     rule = rule.rpartition(": ")[2]
     return rule if found and not re.search(r"[/\\]", rule) else "see the run's page"
 
 
 def _named(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Return the rule by series; a file that is not named by a DICOM uid may be named after a patient."""
+    """Return the rule by series; only DICOM uids are kept as names, other file names may contain a patient's name."""
     names = [uid if _UID.fullmatch(uid) else f"unnamed {number}" for number, uid in enumerate(reasons, start=1)]
     return {name: rule_of(reason) for name, reason in zip(names, reasons.values(), strict=True)}
 
@@ -177,33 +173,20 @@ def _failed_series(event: dg.DagsterEvent) -> dict[str, str]:
     return dict(entry.data) if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, dict) else {}
 
 
-def _step_failures(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterEvent]:
-    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    return [record.event_log_entry.dagster_event for record in records if record.event_log_entry.dagster_event]
-
-
-def _root_message(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message if error else ""
-
-
 @dg.run_failure_sensor(
-    # Runs of the command line as well, which belong to no code location.
+    # Runs of the command line belong to no code location.
     monitor_all_code_locations=True,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of failed runs by webhook and mail; does nothing until LUNA_ALERT_WEBHOOK or "
-    "LUNA_ALERT_MAIL_TO is set.",
+    description="Reports failed runs by webhook and mail; off until LUNA_ALERT_WEBHOOK or LUNA_ALERT_MAIL_TO is set.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Send one alert a failed run; a run inside another is told with it, one that is tried again is not told."""
+    """Send one alert per failed run, including its nested runs; runs that will be retried are skipped."""
     run, settings = context.dagster_run, AlertSettings.from_environment()
     if not settings.channels:
         return dg.SkipReason("Alerts are off: neither LUNA_ALERT_WEBHOOK nor LUNA_ALERT_MAIL_TO is set")
     if PARENT_TAG in run.tags:
-        return dg.SkipReason(f"Run {run.run_id} is told with the run that ran it")
+        return dg.SkipReason(f"Run {run.run_id} is reported with its outermost run")
     if run.tags.get("dagster/will_retry") == "true":
-        return dg.SkipReason(f"Run {run.run_id} is tried again")
+        return dg.SkipReason(f"Run {run.run_id} will be retried")
     send(alert_of(context.instance, run, dagster_url=settings.dagster_url), settings)
     return None

@@ -1,4 +1,4 @@
-"""Re-cutting when tables or CTs change: a sensor that looks often, a schedule that looks thoroughly."""
+"""Re-cutting when tables or CTs change: a frequent, cheap sensor and a thorough nightly schedule."""
 
 import contextlib
 import json
@@ -17,22 +17,19 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIX = ".csv"
 MAX_REQUESTS = 3
-"""How often the sensor asks for the same change when the runs fail; the nightly schedule asks again."""
-
+"""Runs that the sensor requests for the same change if they fail; afterwards only the nightly schedule does."""
 LOST_AFTER = timedelta(hours=24)
-"""A run under way keeps others from starting for so long at most."""
-
-_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+"""A run in progress prevents further ones at most for this time."""
 
 
 @dataclass
 class Seen:
-    """What the sensor remembers from tick to tick.
+    """Cursor of the sensor.
 
     Attributes:
-        stat_digest: Names, sizes and times of the files below the data root.
-        digest: Their content, once they rested from one tick to the next; empty before.
-        num_requests: How many runs were asked for because of this content.
+        stat_digest: Digest of names, sizes and times of the files below the data root.
+        digest: Digest of their content, read once they were unchanged between two ticks; empty before.
+        num_requests: Number of runs requested for this content.
     """
 
     stat_digest: str = ""
@@ -41,35 +38,32 @@ class Seen:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "Seen":
-        """Read what the last tick left; nothing, where there was none of this form."""
+        """Read a cursor; a missing one, or one of another form, gives the defaults."""
         try:
             return cls(**json.loads(cursor or "{}"))
         except (TypeError, ValueError):
             return cls()
 
     def as_cursor(self) -> str:
-        """Return the text that the next tick reads."""
+        """Return the cursor as JSON."""
         return json.dumps(asdict(self))
 
 
 def inputs_digest(paths: LunaPaths) -> str:
-    """Return the digest that ``ct_series`` and ``candidates`` record of what they were made from."""
+    """Return the digest of the inputs, as ``ct_series`` and ``candidates`` record it."""
     return folder_digest(paths.settings.data_dir, by_content=TABLE_SUFFIX)
 
 
 def recorded_digests(instance: dg.DagsterInstance) -> set[str | None]:
-    """Return what catalogue and candidate table were made from; one digest, where both are of the same inputs."""
-    digests: set[str | None] = set()
-    for name in ("ct_series", "candidates"):
-        event = instance.get_latest_materialization_event(dg.AssetKey(name))
-        made = event.asset_materialization if event is not None else None
-        entry = made.metadata.get("inputs_digest") if made is not None else None
-        digests.add(str(entry.value) if entry is not None else None)
-    return digests
+    """Return the recorded digests of catalogue and candidate table; a single one if their inputs were the same."""
+    events = [instance.get_latest_materialization_event(dg.AssetKey(name)) for name in ("ct_series", "candidates")]
+    made = [event.asset_materialization if event is not None else None for event in events]
+    entries = [one.metadata.get("inputs_digest") if one is not None else None for one in made]
+    return {str(entry.value) if entry is not None else None for entry in entries}
 
 
 def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
-    """Say why cutouts have to be cut although no input changed (lost or damaged files, other parameters); else None."""
+    """Return why cutouts must be cut although no input changed (lost or damaged files, other parameters); else None."""
     if not exists(paths.settings.tables_dir / "candidates.parquet"):
         return "the candidate table was never made"
     plan = cutting.service().plan()
@@ -83,20 +77,19 @@ def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
 
 
 def _not_now(instance: dg.DagsterInstance, paths: LunaPaths) -> dg.SkipReason | None:
-    """Say why nothing is compared at this moment."""
+    """Return why nothing can be compared now."""
     if not paths.settings.data_dir.is_dir():
         return dg.SkipReason(f"There is no data root {paths.settings.data_dir}")
     run = _newest_run(instance)
-    if run is not None and run.status not in _ENDED and not _is_lost(instance, run):
+    if run is not None and not run.is_finished and not _is_lost(instance, run):
         return dg.SkipReason(f"Run {run.run_id} of `{recut_changed.name}` is under way")
     return None
 
 
 def _is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run that never ended is so old that nobody works on it any more: the machine went down with it."""
+    """Return whether an unfinished run is so old that its process must be gone, for example with its machine."""
     record = instance.get_run_record_by_id(run.run_id)
-    age = datetime.now(UTC) - record.create_timestamp.astimezone(UTC) if record else timedelta(0)
-    return age > LOST_AFTER
+    return record is not None and datetime.now(UTC) - record.create_timestamp.astimezone(UTC) > LOST_AFTER
 
 
 def _newest_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
@@ -105,58 +98,54 @@ def _newest_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
 
 @dg.sensor(job=recut_changed, minimum_interval_seconds=30, description="Re-cuts when a table or a CT was edited.")
 def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.SensorResult | dg.SkipReason:
-    """Compare the inputs with those that catalogue and candidate table were made from, once they rest."""
+    """Compare the inputs, once they are unchanged between two ticks, with those of catalogue and candidate table."""
     if not_now := _not_now(context.instance, paths):
         return not_now
     seen, stat_digest = Seen.from_cursor(context.cursor), folder_stat_digest(paths.settings.data_dir)
     if stat_digest != seen.stat_digest:
-        # A file that is being written is not read: its next look will be another.
+        # A file that is being written is not read: its size or time changes until the next tick.
         context.update_cursor(Seen(stat_digest).as_cursor())
-        return dg.SkipReason("Files below the data root are new or touched; they are read when they rest")
+        return dg.SkipReason("Files below the data root are new or changed; they are read when they stay unchanged")
     digest = seen.digest or inputs_digest(paths)
     run = _newest_run(context.instance)
     last = run.status if run is not None and seen.num_requests else None
     if last == dg.DagsterRunStatus.CANCELED:
-        return dg.SkipReason("The run for this change was cancelled; start it by hand when it is wanted")
+        return dg.SkipReason("The run for this change was cancelled; start `recut_changed` yourself to continue")
     if recorded_digests(context.instance) == {digest} and last != dg.DagsterRunStatus.FAILURE:
         context.update_cursor(Seen(stat_digest, digest).as_cursor())
-        return dg.SkipReason("Catalogue and tables were made from the files that are there")
+        return dg.SkipReason("Catalogue and tables were made from the current files")
     if seen.num_requests >= MAX_REQUESTS:
-        return dg.SkipReason(f"{MAX_REQUESTS} runs for this change failed; mend what their logs say and run `cut`")
+        return dg.SkipReason(f"{MAX_REQUESTS} runs for this change failed; fix the errors in their logs and run `cut`")
     cursor = Seen(stat_digest, digest, seen.num_requests + 1).as_cursor()
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
 
 
-@dg.schedule(
-    job=recut_changed,
-    cron_schedule="0 3 * * *",
-    description="Every night: cuts whatever is not as it should be.",
-)
+@dg.schedule(job=recut_changed, cron_schedule="0 3 * * *", description="Every night: re-cuts everything outdated.")
 def recut_nightly(
     context: dg.ScheduleEvaluationContext, paths: LunaPaths, cutting: CutoutCutting
 ) -> dg.RunRequest | dg.SkipReason:
     """Compare inputs, tables and the cutout files themselves."""
     if not_now := _not_now(context.instance, paths):
         return not_now
-    note = _note(context.instance, cutting, paths)
-    if not note.holds():
-        stat_digest, files = note.stat_digest(), note.files()
+    marker = _marker(context.instance, cutting, paths)
+    if not marker.holds():
+        stat_digest, files = marker.stat_digest(), marker.files()
         if recorded_digests(context.instance) != {inputs_digest(paths)}:
             return dg.RunRequest()
         if reason := work_left(cutting, paths):
             context.log.info("Cutting again: %s", reason)
             return dg.RunRequest()
-        # Where cutouts cannot be written, each night looks thoroughly.
+        # If the folder is read only, each night compares everything.
         with contextlib.suppress(OSError):
-            note.write(stat_digest, files)
+            marker.write(stat_digest, files)
     _confirm(context.instance)
     return dg.SkipReason("Tables and cutouts are as they should be")
 
 
-def _note(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "UpToDateMarker":
-    """Return the note that all was found right, by which the next look compares stat digests only.
+def _marker(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "UpToDateMarker":
+    """Return the marker with which the next check compares only stat digests.
 
-    It is none of those that cutting by hand leaves: what Dagster has recorded is part of it.
+    It differs from the markers of the command line, because it includes the digests that Dagster has recorded.
     """
     from luna_pipeline.launchers.cutting import CuttingRequest
 
@@ -166,7 +155,7 @@ def _note(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths
 
 
 def _confirm(instance: dg.DagsterInstance) -> None:
-    """Report again what was made: freshness counts from the last time that it was found right."""
+    """Report the last materializations again: freshness counts from the last successful check."""
     for name in ("candidates", "cutouts"):
         event = instance.get_latest_materialization_event(dg.AssetKey(name))
         if event is not None and event.asset_materialization is not None:

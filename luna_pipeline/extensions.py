@@ -1,4 +1,4 @@
-"""A user's own parts: Python files named by LUNA_EXTENSIONS, which register what they add by name."""
+"""Loading of your own parts: Python files, named by LUNA_EXTENSIONS, that register networks, losses and so on."""
 
 import importlib.util
 import os
@@ -10,17 +10,14 @@ VARIABLE = "LUNA_EXTENSIONS"
 
 
 def load_extensions(environment: Mapping[str, str] | None = None) -> list[Path]:
-    """Run the files that LUNA_EXTENSIONS names, each once in a process.
+    """Execute the files that LUNA_EXTENSIONS names, each once per process, and return them.
 
     Args:
-        environment: Where the variable is; None for the process's own. Several files are parted by ``:``.
-
-    Returns:
-        The files.
+        environment: Holds the variable; None for the process's own. Several files are separated by ``:``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If a file fails; what it raised is the cause.
+        FileNotFoundError: If a file does not exist.
+        ImportError: If a file raises an error, which is the cause.
     """
     values = os.environ if environment is None else environment
     files = [Path(name).expanduser().absolute() for name in values.get(VARIABLE, "").split(os.pathsep) if name]
@@ -38,13 +35,12 @@ def _load(file: Path) -> None:
         raise FileNotFoundError(msg)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        msg = f"An extension must be a Python file, got {file} ({VARIABLE}). Let its name end in .py."
+        msg = f"An extension must be a Python file, got {file} ({VARIABLE}). Rename it to end in .py."
         raise ImportError(msg)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        msg = f"An extension must run, got {type(error).__name__}: {error} ({file}). Mend the file."
+        msg = f"An extension must run, got {type(error).__name__}: {error} ({file}). Fix the file."
         raise ImportError(msg) from error

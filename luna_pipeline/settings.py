@@ -1,11 +1,11 @@
-"""Where things lie: the LUNA_* environment as paths and addresses, read when asked for, never at import."""
+"""Folders and addresses of an installation, from environment variables; nothing is read at import."""
 
 import contextlib
 import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luna_pipeline.core.phantom.marker import MARKER
@@ -21,14 +21,14 @@ DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
 class Settings:
     """Folders and addresses of one installation.
 
-    Tables, cutouts and checkpoints may lie in S3 (``LUNA_HOME=s3://bucket/prefix``); credentials and server are those
-    of AWS's environment, see ``core.storage.s3``. Everything else stays on this machine.
+    Tables, cutouts and checkpoints may be in S3 (``LUNA_HOME=s3://bucket/prefix``), see ``core.storage.s3`` for
+    credentials. Everything else is on this machine.
 
     Attributes:
         data_dir: Raw CT series and LUNA16's tables (``LUNA_DATA_DIR``); only read.
         home: Everything that is produced (``LUNA_HOME``), a folder or an address in S3.
-        mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``; by default an SQLite file under ``local_home``.
-        cache_dir: Local copies of what lies in S3 (``LUNA_CACHE``); may be removed at any time.
+        mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``; by default an SQLite file in ``local_home``.
+        cache_dir: Local copies of objects in S3 (``LUNA_CACHE``); may be removed at any time.
     """
 
     data_dir: Path
@@ -40,32 +40,32 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read ``LUNA_DATA_DIR``, ``LUNA_HOME``, ``LUNA_CACHE`` and ``MLFLOW_TRACKING_URI``.
 
-        Without them everything lies in ``.luna`` in the root of the repository, whatever the current folder.
+        By default everything is in ``.luna`` in the root of the repository, independent of the current folder.
 
         Raises:
-            ValueError: If LUNA_HOME is an address other than S3's, or another of the folders is an address.
+            ValueError: If LUNA_HOME is an address other than S3's, or another folder is an address.
         """
         values = os.environ if environment is None else environment
-        home, cache_dir = _home(values), _folder(values, "LUNA_CACHE", default=".luna/cache")
-        database = _local_home(home, cache_dir) / "mlflow.db"
-        return cls(
+        settings = cls(
             data_dir=_folder(values, "LUNA_DATA_DIR", default=".luna/data"),
-            home=home,
-            mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}",
-            cache_dir=cache_dir,
+            home=_home(values),
+            mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI", ""),
+            cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
         )
+        uri = settings.mlflow_tracking_uri or f"sqlite:///{settings.local_home / 'mlflow.db'}"
+        return replace(settings, mlflow_tracking_uri=uri)
 
     @property
     def local_home(self) -> Path:
-        """Folder of what cannot lie in S3: MLflow's SQLite and artifacts, TensorBoard's logs, the key, locks.
+        """Folder of what S3 cannot hold: MLflow's SQLite file and artifacts, TensorBoard's logs, the key, locks.
 
-        It is ``home`` itself, or the folder ``local`` beside ``cache_dir`` where ``home`` is in S3.
+        It is ``home``, or with ``home`` in S3 the folder ``local`` next to ``cache_dir``.
         """
-        return _local_home(self.home, self.cache_dir)
+        return self.home if isinstance(self.home, Path) else self.cache_dir.with_name("local")
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the data are a phantom, which everything that is shown of them must say."""
+        """Whether the data are a phantom; reports and plots must state it."""
         return (self.data_dir / MARKER).exists()
 
     @property
@@ -75,27 +75,27 @@ class Settings:
 
     @property
     def cutouts_dir(self) -> AnyPath:
-        """Folder of the cutout files, one a series."""
+        """Folder of the cutout files, one per series."""
         return self.home / "cutouts"
 
     @property
     def checkpoints_dir(self) -> AnyPath:
-        """Folder of the trained models: NAME/VERSION/best.pt."""
+        """Folder of the checkpoints: NAME/VERSION/best.pt."""
         return self.home / "checkpoints"
 
     @property
     def artifact_location(self) -> str | None:
-        """Where MLflow keeps artifacts: beside its SQLite file, or as its server decides."""
+        """Folder of MLflow's artifacts, as a URI; None if a server decides."""
         return None if self.mlflow_tracking_uri.startswith("http") else (self.local_home / "mlartifacts").as_uri()
 
     @property
     def mlflow_ui_url(self) -> str:
-        """Address at which a browser finds MLflow: the server itself, or the one `make mlflow-server` starts."""
+        """Address of MLflow's page: the tracking server, or the one that `make mlflow-server` starts."""
         uri = self.mlflow_tracking_uri
         return uri.rstrip("/") if uri.startswith("http") else DEFAULT_MLFLOW_UI_URL
 
     def patient_key(self) -> bytes:
-        """Return the secret under which patient ids are hashed; made at first use, readable by its owner only."""
+        """Return the secret key for hashing patient ids; created at first use, readable by its owner only."""
         path = self.local_home / "patient_key"
         self.local_home.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -108,7 +108,7 @@ class Settings:
 
 
 def _make_key(path: Path) -> None:
-    """Write a key beside its name and link it: of several processes one makes it, and nobody sees half of it."""
+    """Write a key under a temporary name and link it: of several processes one creates it, and it is never partial."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".patient_key.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -122,12 +122,9 @@ def _make_key(path: Path) -> None:
 
 
 def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the demo adds: its own folders, where ``environment`` names none."""
-    folders = {
-        "LUNA_DATA_DIR": str(REPOSITORY / ".luna/demo/data"),
-        "LUNA_HOME": str(REPOSITORY / ".luna/demo/home"),
-    }
-    return {name: value for name, value in folders.items() if not environment.get(name)}
+    """Return the variables that the demo adds: its own folders, unless ``environment`` names others."""
+    folders = {"LUNA_DATA_DIR": "data", "LUNA_HOME": "home"}
+    return {name: str(REPOSITORY / ".luna/demo" / it) for name, it in folders.items() if not environment.get(name)}
 
 
 def _home(values: Mapping[str, str]) -> AnyPath:
@@ -135,14 +132,10 @@ def _home(values: Mapping[str, str]) -> AnyPath:
     return remote_path(value) if value and _is_address(value) else _folder(values, "LUNA_HOME", default=".luna/home")
 
 
-def _local_home(home: AnyPath, cache_dir: Path) -> Path:
-    return home if isinstance(home, Path) else cache_dir.with_name("local")
-
-
 def _folder(values: Mapping[str, str], name: str, *, default: str) -> Path:
     value = values.get(name)
     if value and _is_address(value):
-        msg = f"{name} must be a folder of this machine, got {value}. Copy or mount it; only LUNA_HOME may lie in S3."
+        msg = f"{name} must be a folder of this machine, got {value}. Copy or mount it; only LUNA_HOME may be in S3."
         raise ValueError(msg)
     return Path(value).expanduser().absolute() if value else REPOSITORY / default
 

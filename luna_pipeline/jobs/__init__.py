@@ -1,4 +1,4 @@
-"""Dagster jobs: one for each piece of the chain, and some that run pieces one after the other."""
+"""Dagster jobs: one per step of the pipeline, and jobs that run several steps one after the other."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a run of the chain made, as lines for people."""
+"""Summary of the results of all stages as text: ``python -m luna_pipeline.jobs.demo_summary``."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import dagster as dg
 
 from luna_pipeline.settings import REPOSITORY, Settings
 
-# Stage, asset, the metadata that count it, what is counted.
+# Stage, asset, key of the metadata with the count, unit of the count.
 ROWS = [
     ("1 ct", "ct_series", "num_series", "series"),
     ("2 candidates", "candidates", "dagster/row_count", "candidates and annotations"),
@@ -24,7 +24,7 @@ ROWS = [
 
 
 def summary_of(instance: dg.DagsterInstance, settings: Settings) -> str:
-    """Return the table of stages, the test-fold scores, and where everything lies."""
+    """Return the table of stages, the test-fold scores and the paths of the results, as text."""
     lines = [f"{'stage':<14}{'asset':<22}{'count':>8}  {'of':<28}{'seconds':>8}"]
     for stage, asset, counter, what in ROWS:
         count, seconds = _count_and_seconds(instance, asset, counter)
@@ -34,9 +34,8 @@ def summary_of(instance: dg.DagsterInstance, settings: Settings) -> str:
 
 
 def _count_and_seconds(instance: dg.DagsterInstance, asset: str, counter: str) -> tuple[int, float]:
-    records = instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
     newest: dict[str | None, dict[str, Any]] = {}
-    for record in records:
+    for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records:
         event = record.asset_materialization
         if event and event.partition not in newest:
             newest[event.partition] = {name: entry.value for name, entry in event.metadata.items()}
@@ -50,12 +49,12 @@ def _scores(settings: Settings) -> list[str]:
     board = read_table(settings, "leaderboard")
     data = "a synthetic phantom" if settings.is_synthetic else "CT"
     lines = [f"Untouched test folds: {board['folds'].iloc[0]} ({data}; research use only; 95 % intervals):"]
-    rows: list[Any] = list(board.itertuples())
-    for row in rows:
+    row: Any
+    for row in board.itertuples():
         better = {True: "better than the next", False: "not clearly better than the next"}.get(row.better_than_next, "")
         cpm = _figure(row.cpm, row.cpm_lower, row.cpm_upper)
         auc = _figure(row.auc, row.auc_lower, row.auc_upper)
-        origin = "" if row.is_origin_known else "what its weights have seen is not known"
+        origin = "" if row.is_origin_known else "training data of its weights unknown"
         words = ", ".join(filter(None, [better, origin]))
         lines.append(f"  {row.rank}  {row.model:<22} CPM {cpm}   AUC {auc}   {words}".rstrip())
     return lines
@@ -83,7 +82,7 @@ def _places(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
 
 
 def main() -> None:
-    """Print the summary of DAGSTER_HOME and LUNA_HOME."""
+    """Print the summary of the installation that DAGSTER_HOME and LUNA_HOME name."""
     with dg.DagsterInstance.get() as instance:
         print(summary_of(instance, Settings.from_environment()))
 

@@ -1,7 +1,7 @@
-"""Jobs that go through test folds: training, evaluation, and both for every fold.
+"""Jobs over test folds: training, evaluation, tuning, and cross-validation.
 
-A fold is a partition, and a run makes one: each op here runs its asset fold by fold, and bears the asset's name so that
-its configuration stands where the asset's own does.
+A fold is a partition, and a run materializes one partition. So each op here starts one run per fold. It has the name of
+its asset, so that its configuration has the same place as the asset's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,190 +28,148 @@ if TYPE_CHECKING:
     from luna_pipeline.launchers.cross_validation import PooledFolds
 
 AFTER = {"after": dg.In(dg.Nothing)}
-# Assets of all pooled folds together, made in one run.
+NOTHING = dg.Out(dg.Nothing)
+# Assets that cover all pooled folds, made in one run.
 OF_EACH_TASK = ("report", "calibration", "subgroups", "errors", "model_cards")
 NODULE_REPORTS = ["nodule_froc", *(f"nodule_{kind}" for kind in OF_EACH_TASK), "leaderboard"]
 MALIGNANCY_REPORTS = [f"malignancy_{kind}" for kind in OF_EACH_TASK]
 WITH_DRAWS = {"nodule_froc", "nodule_report", "malignancy_report"}
 
 
-@dg.op(required_resource_keys={"cutting"}, out=dg.Out(dg.Nothing), description="Run the job `index` to its end.")
+@dg.op(required_resource_keys={"cutting"}, out=NOTHING)
 def nested_index(context: dg.OpExecutionContext) -> None:
-    """Make the cutout index, with the cutting parameters of this run."""
+    """Run the job `index` to its end, with the cutting parameters of this run."""
     run_nested_job(context, "index", _resources(context, "cutting"))
 
 
-def _trained(asset: str, config_type: type[ChosenFolds], name: str) -> Any:
+def _trained(name: str, config_type: type[ChosenFolds], assets: Sequence[str], *resources: str) -> Any:
+    shown = "` and `".join(assets)
+
     @dg.op(
         name=name,
         ins=AFTER,
-        required_resource_keys={"cutting", "mlflow_runs"},
-        description=f"Train `{asset}` for one test fold after the other.",
+        required_resource_keys=set(resources),
+        description=f"Make `{shown}` for one test fold after the other.",
     )
     def train_folds(context: dg.OpExecutionContext, config: config_type) -> list[int]:  # type: ignore[valid-type]
         from luna_pipeline.launchers.cross_validation import chosen_folds
 
         folds = chosen_folds(Settings.from_environment(), config.folds, all_folds=config.all_folds)  # type: ignore[attr-defined]
-        _make(context, [asset], folds, config.of_each_fold(), "cutting", "mlflow_runs")  # type: ignore[attr-defined]
+        _make(context, assets, folds, config.of_each_fold(), *resources)  # type: ignore[attr-defined]
         return folds
 
-    return train_folds.alias(asset)
+    return train_folds.alias(assets[0])
 
 
-@dg.op(
-    ins=AFTER,
-    required_resource_keys={"ray"},
-    description="Make `tuning_study` and `tuned_nodule_classifier` for one test fold after the other.",
-)
-def tune_folds(context: dg.OpExecutionContext, config: TuningFolds) -> list[int]:
-    """Search for each fold by itself: none of its trials sees the fold."""
-    from luna_pipeline.launchers.cross_validation import chosen_folds
-
-    folds = chosen_folds(Settings.from_environment(), config.folds, all_folds=config.all_folds)
-    _make(context, ["tuning_study", "tuned_nodule_classifier"], folds, config.of_each_fold(), "ray")
-    return folds
-
-
-def _fitted(asset: str, config_type: type[dg.Config], *more: str) -> Any:
+def _fitted(config_type: type[dg.Config], *assets: str) -> Any:
     @dg.op(
-        name=f"{asset}_fold_by_fold",
+        name=f"{assets[0]}_fold_by_fold",
         required_resource_keys={"cutting"},
-        description=f"Make `{asset}` for the test folds that were trained for.",
+        description=f"Make `{assets[0]}` for the test folds that were trained for.",
     )
     def fit_folds(context: dg.OpExecutionContext, folds: list[int], config: config_type) -> list[int]:  # type: ignore[valid-type]
-        _make(context, [asset, *more], folds, config.model_dump(exclude_none=True), "cutting")  # type: ignore[attr-defined]
+        _make(context, assets, folds, config.model_dump(exclude_none=True), "cutting")  # type: ignore[attr-defined]
         return folds
 
-    return fit_folds.alias(asset)
+    return fit_folds.alias(assets[0])
 
 
-@dg.op(
-    ins=AFTER,
-    out=dg.Out(dg.Nothing),
-    required_resource_keys={"cutting"},
-    description="Make `nodule_predictions` for the test folds that are pooled.",
-)
-def predict_nodules(context: dg.OpExecutionContext, config: PredictionConfig) -> None:
-    """Score the folds of the newest classifier's recipe and index."""
-    from luna_pipeline.launchers.cross_validation import pooled_folds
+def _predicted(task: str) -> Any:
+    @dg.op(
+        name=f"predict_{task}",
+        ins=AFTER,
+        out=NOTHING,
+        required_resource_keys={"cutting"},
+        description=f"Make `{task}_predictions` for the test folds of the newest classifier's recipe and cutouts.",
+    )
+    def predict_folds(context: dg.OpExecutionContext, config: PredictionConfig) -> None:
+        pooled = _pooled(context, task)
+        if pooled is not None:
+            context.log.info("Pooled: %s", pooled.title)
+            for reason in pooled.left_out.values():
+                context.log.warning("Left out: %s", reason)
+            _make(context, [f"{task}_predictions", f"{task}_models"], pooled.folds, config.model_dump(), "cutting")
 
-    pooled = pooled_folds(Settings.from_environment(), "nodule_classifier")
-    context.log.info("Pooled: %s", pooled.title)
-    for reason in pooled.left_out.values():
-        context.log.warning("Left out: %s", reason)
-    assets = ["nodule_predictions", "nodule_models"]
-    _make(context, assets, pooled.folds, config.model_dump(), "cutting")
-
-
-@dg.op(
-    ins=AFTER,
-    out=dg.Out(dg.Nothing),
-    required_resource_keys={"cutting"},
-    description="Make `malignancy_predictions` for the test folds that are pooled, where any were trained on the "
-    "cutouts of today.",
-)
-def predict_malignancy(context: dg.OpExecutionContext, config: PredictionConfig) -> None:
-    """Score the folds of the newest classifier's recipe and index; not to have trained any is no failure."""
-    pooled = _malignancy(context)
-    if pooled is not None:
-        assets = ["malignancy_predictions", "malignancy_models"]
-        _make(context, assets, pooled.folds, config.model_dump(), "cutting")
+    return predict_folds.alias(f"{task}_predictions")
 
 
-@dg.op(
-    ins=AFTER,
-    out=dg.Out(dg.Nothing),
-    required_resource_keys={"cutting"},
-    description="Make scores, reports and leaderboard of all pooled folds together, and those of malignancy where "
-    "there are predictions of it.",
-)
-def report_in_turn(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
-    """Pool the folds' predictions."""
-    for assets in (NODULE_REPORTS, MALIGNANCY_REPORTS if _malignancy(context) else []):
+@dg.op(ins=AFTER, out=NOTHING, required_resource_keys={"cutting"})
+def report_pooled(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
+    """Make scores, reports and leaderboard of all pooled folds; of malignancy if it was predicted."""
+    for assets in (NODULE_REPORTS, MALIGNANCY_REPORTS if _pooled(context, "malignancy") else []):
         ops = {name: {"config": config.model_dump()} for name in assets if name in WITH_DRAWS}
         if assets:
             materialize_nested(context, assets, run_config={"ops": ops, **_resources(context, "cutting")})
 
 
-def _malignancy(context: dg.OpExecutionContext) -> "PooledFolds | None":
-    """Return the folds of malignancy that are pooled, if any were trained on the cutouts of today."""
+def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":
+    """Return the folds to pool; None if malignancy classifiers are missing or of other cutouts than the current."""
     from luna_pipeline.launchers.cross_validation import is_of_today, pooled_folds, trained_folds
 
-    settings = Settings.from_environment()
-    if not trained_folds(settings, "malignancy_classifier"):
+    settings, asset = Settings.from_environment(), f"{task}_classifier"
+    if task == "malignancy" and not trained_folds(settings, asset):
         context.log.info("No malignancy classifier was trained")
         return None
-    pooled = pooled_folds(settings, "malignancy_classifier")
-    if not is_of_today(settings, pooled):
+    pooled = pooled_folds(settings, asset)
+    if task == "malignancy" and not is_of_today(settings, pooled):
         context.log.warning("Left out: malignancy, whose classifiers were trained on another cutout index")
         return None
     return pooled
 
 
-train_nodule_folds = _trained("nodule_classifier", NoduleFolds, "nodule_classifier_fold_by_fold")
-train_all_nodule_folds = _trained("nodule_classifier", AllNoduleFolds, "nodule_classifier_of_all_folds")
-train_malignancy_folds = _trained("malignancy_classifier", MalignancyFolds, "malignancy_classifier_fold_by_fold")
-fit_zero_rule = _fitted("zero_rule_baseline", HeldOutFolds)
-fit_features = _fitted("feature_baseline", BaselineConfig, "feature_baseline_models")
-fit_malignancy_features = _fitted("malignancy_feature_baseline", BaselineConfig, "malignancy_feature_baseline_models")
+TRAINING_RESOURCES = ("cutting", "mlflow_runs")
+train_nodules = _trained("nodule_classifier_fold_by_fold", NoduleFolds, ["nodule_classifier"], *TRAINING_RESOURCES)
+train_all = _trained("nodule_classifier_of_all_folds", AllNoduleFolds, ["nodule_classifier"], *TRAINING_RESOURCES)
+train_malignancy = _trained(
+    "malignancy_classifier_fold_by_fold", MalignancyFolds, ["malignancy_classifier"], *TRAINING_RESOURCES
+)
+# A study per fold: none of its trials uses the test fold.
+tune_folds = _trained("tune_folds", TuningFolds, ["tuning_study", "tuned_nodule_classifier"], "ray")
+predict_nodules, predict_malignancy = _predicted("nodule"), _predicted("malignancy")
+fit_zero_rule = _fitted(HeldOutFolds, "zero_rule_baseline")
+fit_features = _fitted(BaselineConfig, "feature_baseline", "feature_baseline_models")
+fit_malignancy_features = _fitted(BaselineConfig, "malignancy_feature_baseline", "malignancy_feature_baseline_models")
 
 
 def _baselines(folds: Any) -> Any:
     return fit_features(fit_zero_rule(folds))
 
 
-def _evaluated(after: Any = None) -> None:
-    nodules = predict_nodules.alias("nodule_predictions")
-    predicted = nodules() if after is None else nodules(after=after)
-    report_in_turn.alias("nodule_report")(after=predict_malignancy.alias("malignancy_predictions")(after=predicted))
+def _evaluated(**after: Any) -> None:
+    report_pooled.alias("nodule_report")(after=predict_malignancy(after=predict_nodules(**after)))
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="Index the cutouts; for each chosen test fold train on all folds but it and the validation fold.",
-)
+@dg.job(executor_def=interruptible_executor)
 def train_nodule_classifier() -> None:
-    """Classifiers first, then what they have to beat."""
-    _baselines(train_nodule_folds(after=nested_index()))
+    """Index the cutouts; for each chosen test fold, train on all folds except it and the validation fold."""
+    _baselines(train_nodules(after=nested_index()))
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="Index the cutouts; for each chosen test fold train on the rated nodules of all folds but it and the "
-    "validation fold.",
-)
+@dg.job(executor_def=interruptible_executor)
 def train_malignancy_classifier() -> None:
-    """Classifiers first, then what they have to beat."""
-    fit_malignancy_features(train_malignancy_folds(after=nested_index()))
+    """Index the cutouts; for each chosen test fold, train on the rated nodules of all but the held-out folds."""
+    fit_malignancy_features(train_malignancy(after=nested_index()))
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="Score the test folds of the newest classifier's recipe and cutouts, and report on all of them.",
-)
+@dg.job(executor_def=interruptible_executor)
 def evaluate() -> None:
-    """Predictions fold by fold, then the reports."""
+    """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them."""
     _evaluated()
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="Cross-validation: train for every test fold, score each by the classifier that has not seen it, and "
-    "report on all of them.",
-)
+@dg.job(executor_def=interruptible_executor)
 def cross_validate() -> None:
-    """Training of all folds, then evaluation."""
-    _evaluated(after=_baselines(train_all_nodule_folds(after=nested_index())))
+    """Train for every test fold, score each with the classifier that has not seen it, and report on all of them."""
+    _evaluated(after=_baselines(train_all(after=nested_index())))
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="Index the cutouts; for each chosen test fold search a better configuration of the nodule classifier, "
-    "train what won on all other folds, and hold it against the recipe as it is.",
-)
+@dg.job(executor_def=interruptible_executor)
 def tune() -> None:
-    """A study for each chosen fold."""
-    tune_folds.alias("tuning_study")(after=nested_index())
+    """Index the cutouts; for each chosen test fold, search for a better configuration of the nodule classifier.
+
+    The winner is trained on all other folds and compared with the original recipe.
+    """
+    tune_folds(after=nested_index())
 
 
 FOLD_JOBS = [train_nodule_classifier, train_malignancy_classifier, evaluate, cross_validate, tune]
@@ -220,13 +178,13 @@ FOLD_JOBS = [train_nodule_classifier, train_malignancy_classifier, evaluate, cro
 def _make(
     context: dg.OpExecutionContext, assets: Sequence[str], folds: Sequence[int], config: Mapping[str, Any], *keys: str
 ) -> None:
-    """Make assets of one op for each fold, the op being named as the first of them."""
+    """Materialize assets for each fold; the first one's op gets the configuration."""
     run_config = {"ops": {assets[0]: {"config": dict(config)}}, **_resources(context, *keys)}
     for fold in folds:
         materialize_nested(context, assets, fold=fold, run_config=run_config)
 
 
 def _resources(context: dg.OpExecutionContext, *keys: str) -> dict[str, Any]:
-    """Return the part of this run's configuration that runs inside it share."""
+    """Return the configuration of resources that nested runs share with this one."""
     given: Any = context.run.run_config.get("resources", {})
     return {"resources": {key: given[key] for key in keys if key in given}}

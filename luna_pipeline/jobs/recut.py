@@ -1,6 +1,4 @@
-"""Re-read the tables and cut the series that changed."""
-
-from typing import Any
+"""The job that updates tables and cutouts after an edit."""
 
 import dagster as dg
 
@@ -8,29 +6,25 @@ from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.nested import run_nested_job
 
 
-@dg.op
-def refresh_tables(context: dg.OpExecutionContext) -> dict[str, Any]:
+@dg.op(out=dg.Out(dg.Nothing))
+def refresh_tables(context: dg.OpExecutionContext) -> None:
     """Read catalogue and tables again."""
     run_nested_job(context, "ingest")
-    return {}
 
 
-@dg.op
-def recut(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
-    """Cut the series whose CT, candidate ids or centres changed; the others' files are adopted as they are."""
+@dg.op(ins={"refreshed": dg.In(dg.Nothing)})
+def recut(context: dg.OpExecutionContext) -> None:
+    """Cut the series whose CT, candidate ids or centres changed; the files of the others are kept."""
     try:
         run_nested_job(context, "cut")
     except dg.Failure:
-        # One CT that cannot be cut shall not hide what the others have become.
+        # One CT that cannot be cut must not hide the new cutouts of the others.
         run_nested_job(context, "index")
         raise
     run_nested_job(context, "index")
 
 
-@dg.job(
-    executor_def=interruptible_executor,
-    description="After an edit of tables or CTs: new tables, and exactly the changed cutouts.",
-)
+@dg.job(executor_def=interruptible_executor)
 def recut_changed() -> None:
-    """Ingest, then cut what changed."""
+    """After an edit of tables or CTs: make new tables, and cut exactly the changed cutouts."""
     recut(refresh_tables())

@@ -1,4 +1,4 @@
-"""How runs are executed: in one process that holds the run's lease; an interrupted run is cancelled, not failed."""
+"""The executor of all runs: one process that holds the run's lease; an interrupt cancels the run."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class InterruptibleExecutor(dg.Executor):
-    """Dagster's in-process executor, which says of an interrupt that somebody wanted the end.
+    """Dagster's in-process executor, but SIGTERM and Ctrl-C cancel the run.
 
-    Dagster takes SIGTERM and Ctrl-C for a failure unless the run was asked to end through its page; here they are
-    such a request. It holds for runs inside runs too, which nobody could terminate by their own page.
+    Dagster reports an interrupted run as failed unless its termination was requested in the UI. The same holds for
+    nested runs, which have no process that the UI could terminate.
     """
 
     def __init__(self, in_process: dg.Executor) -> None:
@@ -25,7 +25,7 @@ class InterruptibleExecutor(dg.Executor):
 
     @property
     def retries(self) -> "RetryMode":
-        """How often a step is tried again, as the in-process executor has it."""
+        """The retry mode of the in-process executor."""
         return self._in_process.retries
 
     def execute(

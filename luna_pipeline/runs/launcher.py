@@ -1,4 +1,4 @@
-"""How runs are launched: as processes of the code location, each watched by its lease."""
+"""The run launcher that dagster.yaml names: runs are processes of the code location, each monitored by its lease."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,14 +11,14 @@ from luna_pipeline.runs.leases import LOST_AFTER_SECONDS, LeaseWatch, take
 from luna_pipeline.runs.nested import PARENT_TAG
 
 LOCATION = "luna_pipeline"
-"""The code location whose runs renew leases, as the workspace files name it."""
+"""Name of the code location whose runs renew leases, as in the workspace files."""
 
 
 class LeasedRunLauncher(DefaultRunLauncher):
-    """Dagster's default launcher, and run monitoring can tell that a run's process is gone.
+    """Dagster's default launcher with a health check for run monitoring.
 
-    The default launcher cannot: when the code location goes down with its runs, they stay STARTED for ever. Named in
-    dagster.yaml as ``run_launcher``; whoever loads that file (webserver, daemon, code location) imports this module.
+    With the default launcher, runs stay STARTED forever when the code location ends together with them. Webserver,
+    daemon and code location import this module when they load dagster.yaml.
     """
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
@@ -27,11 +27,11 @@ class LeasedRunLauncher(DefaultRunLauncher):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
-        """Make the launcher that dagster.yaml names; it has no settings."""
+        """Make the launcher; it has no settings."""
         return cls(inst_data=inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Take the run's first lease, so that one which dies at its first breath is missed, and launch it."""
+        """Launch a run. Its first lease is taken here, so that a process that ends at its start is detected."""
         origin = context.dagster_run.remote_job_origin
         if origin is not None and origin.location_name == LOCATION:
             take(self._instance, context.dagster_run.run_id)
@@ -39,18 +39,18 @@ class LeasedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Whether run monitoring may ask."""
+        """True: run monitoring may call ``check_run_worker_health``."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Tell whether the process of a started run still renews its lease; runs inside runs have their own.
+        """Return FAILED if the lease of a started run has expired, or if its outermost run has ended.
 
-        Those inside end with the run that somebody asked for, because they share its process: one that died at its
-        first breath, before it took a lease, is found by that.
+        Nested runs share the process of the outermost run. The second condition finds those whose process ended before
+        they took a lease.
         """
-        asked_for = run.tags.get(PARENT_TAG)
-        if asked_for and self._is_over(asked_for):
-            reason = f"The run that it is part of must be in progress, got one that has ended ({asked_for})"
+        outermost = run.tags.get(PARENT_TAG)
+        if outermost and self._is_over(outermost):
+            reason = f"The run that it is part of must be in progress, got one that has ended ({outermost})"
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{reason}: their process is gone")
         silent = self._watch.silent_seconds(self._instance, run.run_id)
         if silent < LOST_AFTER_SECONDS:
@@ -63,7 +63,7 @@ class LeasedRunLauncher(DefaultRunLauncher):
         return run is None or run.is_finished
 
     def terminate(self, run_id: str) -> bool:
-        """End a run; of a run inside a run the one that somebody asked for, whose process they share."""
+        """Terminate a run; for a nested run its outermost run, because they share a process."""
         run = self._instance.get_run_by_id(run_id)
-        asked_for = run.tags.get(PARENT_TAG, run_id) if run else run_id
-        return bool(super().terminate(asked_for))  # type: ignore[no-untyped-call]
+        outermost = run.tags.get(PARENT_TAG, run_id) if run else run_id
+        return bool(super().terminate(outermost))  # type: ignore[no-untyped-call]

@@ -1,10 +1,9 @@
-"""Leases of runs: whoever works on a run renews its lease, and whoever watches runs ends one whose lease ran out.
+"""Leases of runs: the process that executes a run renews its lease; run monitoring ends runs whose lease expired.
 
-A lease is a row in Dagster's own storage, renewed by the process that executes the run, wherever that is: no launcher,
-container or machine has to be asked whether the process lives. Two promises hold together: a run is declared lost only
-after nothing was heard of it for ``LOST_AFTER_SECONDS``, and a process that could not renew for the shorter
-``STOP_AFTER_SECONDS``, or whose run was ended by others, ends at once, with its children. So nobody goes on writing
-for a run that another has taken over.
+A lease is a row in Dagster's storage. So no launcher, container or machine has to be queried whether a process lives.
+Two rules prevent that two processes write for the same run: a run is declared lost only after its lease was silent for
+``LOST_AFTER_SECONDS``, and a process that cannot renew for the shorter ``STOP_AFTER_SECONDS``, or whose run was ended
+elsewhere, exits immediately with its child processes.
 """
 
 import contextlib
@@ -21,12 +20,12 @@ RENEW_SECONDS = 5.0
 STOP_AFTER_SECONDS = 40.0
 LOST_AFTER_SECONDS = 60.0
 COUNTED_SECONDS = 20.0
-"""So much of the time between two looks counts at most: in a longer one the storage was gone, or the watcher itself."""
+"""Upper limit of the time between two looks that counts: in a longer gap the storage or the watcher was down."""
 
 
 def take(instance: dg.DagsterInstance, run_id: str) -> None:
     """Take or renew the lease of a run."""
-    # The clock is not read by others: that the value changes is the sign of life.
+    # Readers only compare values for equality, so clocks need not agree.
     instance.daemon_cursor_storage.set_cursor_values({_key(run_id): str(time.time_ns())})
 
 
@@ -34,8 +33,7 @@ def take(instance: dg.DagsterInstance, run_id: str) -> None:
 def leased(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Renew the lease of a run, which this process executes, until the end of the block.
 
-    The process ends at once, with its children, when the lease cannot be renewed any more or when others have ended
-    the run meanwhile.
+    The process exits immediately, with its children, if the lease cannot be renewed or the run was ended elsewhere.
     """
     take(instance, run_id)
     renewal = _Renewal(instance, run_id)
@@ -49,7 +47,7 @@ def leased(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 @dataclass
 class _Renewal:
-    """One thread renews; another counts the seconds since, because a request to a lost storage may never return."""
+    """Loops of two threads: one renews, the other counts the seconds since, because a storage request may hang."""
 
     instance: dg.DagsterInstance
     run_id: str
@@ -65,11 +63,11 @@ class _Renewal:
                 take(self.instance, self.run_id)
                 self.unrenewed_seconds = 0
             except Exception as error:
-                # Tried again until the other thread's patience ends; what is in the way is said now.
+                # Retried until the other thread stops the process.
                 print(f"Lease of run {self.run_id} not renewed: {type(error).__name__}: {error}", file=sys.stderr)
 
     def watch(self) -> None:
-        # Its own seconds are counted, not the clock's: a process that stood still as a whole may renew first.
+        # Counts its own seconds, not the clock's: a process that was suspended as a whole may renew first.
         while not self.over.wait(1):
             self.unrenewed_seconds += 1
             if self.unrenewed_seconds >= STOP_AFTER_SECONDS:
@@ -78,11 +76,11 @@ class _Renewal:
     def _stop(self, reason: str) -> None:
         if not self.over.is_set():
             print(f"Run {self.run_id} is given up by process {os.getpid()}: {reason}.", file=sys.stderr, flush=True)
-            end_at_once()
+            _exit_with_children()
 
 
-def end_at_once() -> None:
-    """End this process and its descendants now: everything that is kept is written whole or not at all."""
+def _exit_with_children() -> None:
+    """Exit immediately; files are safe, because they are written atomically."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):
@@ -93,7 +91,7 @@ def end_at_once() -> None:
 
 @dataclass
 class _Sighting:
-    """A lease as the watcher found it: for how long it is unchanged, and when it was looked at last."""
+    """The last seen value of a lease, for how long it is unchanged, and when it was read."""
 
     value: str
     looked: float
@@ -101,31 +99,31 @@ class _Sighting:
 
 
 class LeaseWatch:
-    """Tells of runs whose lease ran out, by what this process itself has seen, look after look.
+    """Measures how long leases are silent, from what this process itself has seen.
 
-    Clocks of other machines do not matter. A storage that comes back after minutes finds every lease old, and its
-    holders still have time to renew: one look never counts for more than ``COUNTED_SECONDS``.
+    A storage that is back after minutes shows only old leases. Because one look counts at most ``COUNTED_SECONDS``,
+    their holders still have time to renew.
     """
 
     def __init__(self) -> None:
         self._sightings: dict[str, _Sighting] = {}
 
     def silent_seconds(self, instance: dg.DagsterInstance, run_id: str, *, now: float | None = None) -> float:
-        """Look at the lease of a run, and return for how long it has not been renewed.
+        """Read the lease of a run, and return for how many seconds it has not been renewed.
 
         Args:
-            instance: Where the run is kept.
+            instance: The instance that holds the run.
             run_id: The run.
-            now: Seconds of a clock that only goes forward; None for this machine's.
+            now: Seconds of a monotonic clock; None for this machine's.
 
         Returns:
-            Seconds since the value was first seen; 0 for a run that never had a lease: it is not ours.
+            Seconds since the value was first seen; 0 for a run that never had a lease, which is not ours.
         """
         value = instance.daemon_cursor_storage.get_cursor_values({_key(run_id)}).get(_key(run_id))
         moment = time.monotonic() if now is None else now
-        seen = self._sightings.get(run_id)
         if value is None:
             return 0.0
+        seen = self._sightings.get(run_id)
         if seen is None or seen.value != value:
             seen = self._sightings[run_id] = _Sighting(value, looked=moment)
         seen.silent_seconds += min(moment - seen.looked, COUNTED_SECONDS)
