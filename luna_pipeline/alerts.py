@@ -97,8 +97,8 @@ class AlertSettings:
     @property
     def channels(self) -> dict[str, Callable[[Alert], None]]:
         """The configured channels: name to a function that sends an alert."""
-        webhook = {"webhook": self._post} if self.webhook else {}
-        return {**webhook, "mail": self._mail} if self.mail_to else webhook
+        posts: dict[str, Callable[[Alert], None]] = {"webhook": self._post} if self.webhook else {}
+        return {**posts, "mail": self._mail} if self.mail_to else posts
 
     def _post(self, alert: Alert) -> None:
         if not self.webhook.startswith(("http://", "https://")):
