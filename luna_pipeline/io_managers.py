@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.training.checkpoints import Checkpoint
-    from luna_pipeline.launchers import TrainedClassifier
+    from luna_pipeline.launchers.training.run import TrainedClassifier
 
 
 class ParquetIOManager(dg.UPathIOManager):

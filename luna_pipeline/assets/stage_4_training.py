@@ -12,7 +12,7 @@ from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
-    from luna_pipeline.launchers import TrainedClassifier
+    from luna_pipeline.launchers.training.run import TrainedClassifier
 
 GROUP = "stage_4_training"
 KINDS = {"python", "pytorch", "mlflow"}

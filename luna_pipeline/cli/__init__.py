@@ -51,7 +51,7 @@ def make_phantom_command(**options: Any) -> None:
 @click.option("--no-mlflow", is_flag=True, help="Keep the checkpoint only, register no model.")
 def import_book_weights_command(state_file: Path, *, no_mlflow: bool) -> None:
     """Take over the published classifier of 'Deep Learning with PyTorch' as a checkpoint and registered model."""
-    from luna_pipeline.launchers import import_book_classifier
+    from luna_pipeline.launchers.training.book_weights import import_book_classifier
 
     settings = Settings.from_environment()
     trained = import_book_classifier(state_file, settings=settings, register=not no_mlflow)

@@ -1,4 +1,4 @@
-"""Whether a classifier has seen what it is tested on, by what its checkpoint keeps."""
+"""Data that a classifier has seen, according to its checkpoint."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from luna_pipeline.core.training.checkpoints import Checkpoint
 
 
 def seen_data(checkpoint: Checkpoint) -> SeenData:
-    """Return what went into a classifier, and into the one whose weights it began with."""
+    """Return the training and validation data of a classifier and of the one with its initial weights."""
     return SeenData(
         model=f"{checkpoint.name} {checkpoint.version}",
         training_series=checkpoint.training_series,
@@ -19,7 +19,7 @@ def seen_data(checkpoint: Checkpoint) -> SeenData:
 
 
 def leaks_of_checkpoint(checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
-    """Compare what a classifier has seen with what it is tested on: series, patients, candidates.
+    """Compare the data that a classifier has seen with its test data, by series, patient and candidate.
 
     Args:
         checkpoint: The classifier.
@@ -30,7 +30,7 @@ def leaks_of_checkpoint(checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.Da
 
 
 def unseen_fold(checkpoint: Checkpoint, index: pd.DataFrame) -> int:
-    """Return the fold of which a classifier has seen no series, neither to learn nor to choose.
+    """Return the fold without series that a classifier has seen in training or validation.
 
     Args:
         checkpoint: The classifier.
@@ -40,11 +40,8 @@ def unseen_fold(checkpoint: Checkpoint, index: pd.DataFrame) -> int:
         ValueError: If there is none or more than one.
     """
     is_seen = index["series_instance_uid"].isin(seen_data(checkpoint).series)
-    unseen = sorted(set(index["fold"]) - set(index.loc[is_seen, "fold"]))
+    unseen = sorted(int(fold) for fold in set(index["fold"]) - set(index.loc[is_seen, "fold"]))
     if len(unseen) != 1:
-        msg = (
-            f"One fold must be unseen by the classifier, got {[int(fold) for fold in unseen]} "
-            f"({checkpoint.name} {checkpoint.version}). Train it on the folds of today."
-        )
-        raise ValueError(msg)
-    return int(unseen[0])
+        msg = f"One fold must be unseen by the classifier, got {unseen} ({checkpoint.name} {checkpoint.version})."
+        raise ValueError(f"{msg} Train it on the current folds.")
+    return unseen[0]
