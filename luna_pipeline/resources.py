@@ -1,4 +1,4 @@
-"""What assets need from outside: folders, the cutting parameters, an MLflow run with its true status."""
+"""Resources of the assets: paths, cutting parameters, MLflow runs, Ray."""
 
 from typing import TYPE_CHECKING
 

@@ -79,7 +79,7 @@ def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: P
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "Took 4 series over" in done.stdout
+    assert "Imported 4 series" in done.stdout
     assert set(re.findall(r"luna ([a-z_]+)", "\n".join(blocks))) <= set(cli.commands)
 
 

@@ -1,1 +1,1 @@
-"""Work on Ray: a session on this machine or on a cluster, and the cutting of many series there."""
+"""Ray sessions on this machine or a cluster, and cutting on Ray."""

@@ -1,4 +1,4 @@
-"""Many series cut on Ray: jobs go out, workers write the files, and only what came of each series comes back."""
+"""Cutting of many series on Ray: workers write the cutout files and return only the outcomes."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -9,46 +9,46 @@ from luna_pipeline.cluster.session import RayResources, ray_session
 if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
-# A series whose worker was killed is tried so often again: the machine may have been short of memory for a while.
+# Retries of a series whose worker was killed, for example because memory was short for a while.
 MAX_RETRIES = 2
 
 
 def run_jobs_on_ray(
     jobs: "Iterable[SeriesJob]", *, workers: int | None = None, address: str | None = None
 ) -> "Iterator[tuple[str, CutOutcome | str]]":
-    """Cut series on a cluster, or on a Ray of this machine; one that fails does not stop the others.
+    """Cut series on a Ray cluster or on this machine; one that fails does not stop the others.
 
-    CTs and cutouts lie where all machines see them under the same names: on a shared disk, or in S3. When nobody asks
-    for more, what is in work is given up.
+    All machines need the same paths to CTs and cutouts, on a shared disk or in S3. Closing the generator cancels the
+    series in work.
 
     Args:
         jobs: The series.
-        workers: Processes that cut at once, each with one CT in memory; None for as many as Ray has CPUs.
-        address: Head of the cluster, ``host:port``; None for the one that RAY_ADDRESS names, else this machine.
+        workers: Processes that cut at once, each with one CT in memory; None for one per CPU of Ray.
+        address: Head of the cluster, ``host:port``; None for the one of RAY_ADDRESS, else this machine.
 
     Yields:
-        Series uid and outcome, or the reason why it failed, as each is done.
+        Series uid and outcome, or the reason of the failure, in order of completion.
 
     Raises:
         ConnectionError: If there is no cluster at the address.
-        ValueError: If the number of workers makes no sense.
+        ValueError: If the number of workers is not positive.
     """
     from luna_pipeline.core.cutouts.workers import checked_workers
 
-    with ray_session(address=address, num_cpus=checked_workers(workers)) as there:
-        yield from _run(iter(jobs), num_in_flight=_num_in_flight(there, workers))
+    with ray_session(address=address, num_cpus=checked_workers(workers)) as resources:
+        yield from _run(iter(jobs), num_in_flight=_num_in_flight(resources, workers))
 
 
-def _num_in_flight(there: RayResources, workers: int | None) -> int:
-    """Return how many series Ray has in hand: one waits for each in work, unless fewer shall be than there is room."""
-    num_cpus = max(1, int(there.num_cpus))
+def _num_in_flight(resources: RayResources, workers: int | None) -> int:
+    """Return how many series are submitted at once: ``workers`` if there are more CPUs, else two per CPU."""
+    num_cpus = max(1, int(resources.num_cpus))
     return workers if workers is not None and workers < num_cpus else 2 * num_cpus
 
 
 def _run(jobs: "Iterator[SeriesJob]", *, num_in_flight: int) -> "Iterator[tuple[str, CutOutcome | str]]":
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_attempt_as_asked)
+    task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_attempt_if_same_code)
     in_flight: dict[Any, SeriesJob] = {}
     try:
         while True:
@@ -64,8 +64,8 @@ def _run(jobs: "Iterator[SeriesJob]", *, num_in_flight: int) -> "Iterator[tuple[
             ray.cancel(reference)
 
 
-def _attempt_as_asked(job: "SeriesJob") -> "CutOutcome | str":
-    """Run a job on a worker, unless it would cut other voxels than the machine that asks."""
+def _attempt_if_same_code(job: "SeriesJob") -> "CutOutcome | str":
+    """Run a job on a worker that has the driver's version of the cutting code."""
     from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION
     from luna_pipeline.core.cutouts.workers import attempt
 
@@ -76,7 +76,7 @@ def _attempt_as_asked(job: "SeriesJob") -> "CutOutcome | str":
 
 
 def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
-    """Return what came of a series, as a process of this machine would have said it."""
+    """Return the outcome of a series in the form of ``core.cutouts.workers.run_jobs``."""
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
@@ -86,23 +86,21 @@ def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
         result: CutOutcome | str = ray.get(reference)
     except (NodeDiedError, OutOfMemoryError, WorkerCrashedError):
         return killed(job.series_instance_uid)
-    return result if isinstance(result, str) or _is_here(job, result) else _elsewhere(job)
+    if isinstance(result, str) or _is_visible(job, result):
+        return result
+    return (
+        "Cutouts must lie where all machines of the cluster see them, got a file that is not here (series "
+        f"{job.series_instance_uid}, folder {job.store.root}). Set LUNA_HOME to a shared disk or to S3."
+    )
 
 
-def _is_here(job: "SeriesJob", outcome: "CutOutcome") -> bool:
-    """Say whether this machine sees the file that another one wrote; in S3 it does."""
+def _is_visible(job: "SeriesJob", outcome: "CutOutcome") -> bool:
+    """Return whether this machine sees the file that another one wrote; always in S3."""
     from luna_pipeline.core.storage.files import is_remote
 
     uid, store = outcome.series_instance_uid, job.store
     if is_remote(store.root) or store.digest(uid) == outcome.fingerprint:
         return True
-    # A network disk may remember that there was no such file, until somebody looks through its folder.
+    # A network disk may cache that the file does not exist, until its folder is listed.
     store.listing()
     return store.digest(uid) == outcome.fingerprint
-
-
-def _elsewhere(job: "SeriesJob") -> str:
-    return (
-        "Cutouts must lie where all machines of the cluster see them, got a file that is not here (series "
-        f"{job.series_instance_uid}, folder {job.store.root}). Set LUNA_HOME to a shared disk or to S3."
-    )

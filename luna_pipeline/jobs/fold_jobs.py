@@ -104,14 +104,14 @@ def report_pooled(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
 
 def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":
     """Return the folds to pool; None if malignancy classifiers are missing or of other cutouts than the current."""
-    from luna_pipeline.launchers.cross_validation import is_of_today, pooled_folds, trained_folds
+    from luna_pipeline.launchers.cross_validation import pooled_folds, trained_folds, uses_current_index
 
     settings, asset = Settings.from_environment(), f"{task}_classifier"
     if task == "malignancy" and not trained_folds(settings, asset):
         context.log.info("No malignancy classifier was trained")
         return None
     pooled = pooled_folds(settings, asset)
-    if task == "malignancy" and not is_of_today(settings, pooled):
+    if task == "malignancy" and not uses_current_index(settings, pooled):
         context.log.warning("Left out: malignancy, whose classifiers were trained on another cutout index")
         return None
     return pooled

@@ -1,4 +1,4 @@
-"""Cross-validation: which classifier counts for which fold, which folds are pooled, and what their score is called."""
+"""Cross-validation: the current classifier of each fold, and the folds that are pooled."""
 
 import datetime
 import json
@@ -15,24 +15,25 @@ from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from luna_pipeline.core.storage.files import AnyPath
+
 _POINTER = re.compile(r"current_(\d+)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurrentClassifier:
-    """The classifier that counts for a fold, as ``checkpoints/<asset>/current_<fold>.json`` names it.
+    """The current classifier of a fold, stored as ``checkpoints/<asset>/current_<fold>.json``.
 
     Attributes:
-        asset: What was trained.
-        test_fold: The fold that it has not seen.
+        asset: Asset of the classifier.
+        test_fold: Its test fold.
         version: Its version.
         path: Its checkpoint, relative to the home.
-        sha256: Of that file.
-        data_fingerprint: Identity of its training and validation data.
-        recipe_digest: Identity of its configuration, whatever the fold, see ``recipe_digest``.
-        index_digest: Identity of the whole cutout index at that time, all folds of it.
+        sha256: SHA-256 of that file.
+        data_fingerprint: Digest of its training and validation data.
+        recipe_digest: Digest of its configuration without the fold, see ``launchers.versions.recipe_digest``.
+        index_digest: Digest of the whole cutout index, with all folds, at that time.
         dagster_run_id: The run that trained it.
-        made_at: When it was handed over, UTC, ISO 8601.
+        made_at: Time of the handover, UTC, ISO 8601.
     """
 
     asset: str
@@ -47,19 +48,19 @@ class CurrentClassifier:
     made_at: str
 
     def write(self, settings: Settings) -> None:
-        """Make it the one that counts."""
+        """Make it the current classifier of its fold."""
         content = json.dumps(asdict(self), indent=1, sort_keys=True).encode()
         write_bytes(_pointer(settings, self.asset, self.test_fold), content)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PooledFolds:
-    """Folds whose scores may be put together.
+    """Folds whose predictions are pooled.
 
     Attributes:
-        classifiers: Those that count, of one recipe and one cutout index, by rising fold.
-        left_out: Why other folds are not among them, by fold.
-        num_folds: Folds of the data.
+        classifiers: Current classifiers of one recipe and one cutout index, in ascending order of folds.
+        left_out: Why other folds are left out, by fold.
+        num_folds: Number of folds of the data.
     """
 
     classifiers: tuple[CurrentClassifier, ...]
@@ -68,27 +69,27 @@ class PooledFolds:
 
     @property
     def folds(self) -> list[int]:
-        """The folds, rising."""
+        """Folds in ascending order."""
         return [classifier.test_fold for classifier in self.classifiers]
 
     @property
     def versions(self) -> str:
-        """Versions of the classifiers, by rising fold: what a table of these folds was made of."""
+        """Versions of the classifiers, in ascending order of folds, as tables of these folds record them."""
         return ", ".join(classifier.version for classifier in self.classifiers)
 
     @property
     def title(self) -> str:
-        """What a score of these folds is called: ``folds 0, 1 of 5``, or ``all 10 folds``."""
+        """Name of the folds: ``folds 0, 1 of 5``, or ``all 10 folds``."""
         return folds_in_words(self.folds, self.num_folds)
 
 
 def now() -> str:
-    """Return the time as ``CurrentClassifier.made_at`` holds it."""
+    """Return the current time in the form of ``CurrentClassifier.made_at``."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def folds_of_data(settings: Settings) -> list[int]:
-    """Return the folds of the cutout index, rising.
+    """Return the folds of the cutout index in ascending order.
 
     Raises:
         FileNotFoundError: If there is no index yet.
@@ -97,16 +98,16 @@ def folds_of_data(settings: Settings) -> list[int]:
 
 
 def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool) -> list[int]:
-    """Return the folds that are asked for.
+    """Return the selected test folds.
 
     Args:
-        settings: Where the data are.
-        folds: The test folds; none for the first of the data.
-        all_folds: Whether none means all of the data instead.
+        settings: Paths of the installation.
+        folds: The test folds; empty for the first fold of the data.
+        all_folds: Whether an empty selection means all folds instead.
 
     Raises:
         FileNotFoundError: If there is no cutout index yet.
-        ValueError: If the data have no such fold, or less than two.
+        ValueError: If the data do not have such a fold, or fewer than two.
     """
     known = folds_of_data(settings)
     if len(known) < 2:
@@ -119,7 +120,7 @@ def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool)
 
 
 def read_current(settings: Settings, asset: str, fold: int) -> CurrentClassifier:
-    """Return the classifier that counts for a fold.
+    """Return the current classifier of a fold.
 
     Raises:
         FileNotFoundError: If none was trained.
@@ -132,25 +133,25 @@ def read_current(settings: Settings, asset: str, fold: int) -> CurrentClassifier
 
 
 def trained_folds(settings: Settings, asset: str) -> list[int]:
-    """Return the folds for which there is a classifier, rising."""
+    """Return the folds with a current classifier in ascending order."""
     found = [_POINTER.fullmatch(name) for name in listing(settings.checkpoints_dir / asset)]
     return sorted(int(match[1]) for match in found if match)
 
 
-def is_of_today(settings: Settings, pooled: PooledFolds) -> bool:
-    """Return whether classifiers were trained on the cutout index that is there now."""
+def uses_current_index(settings: Settings, pooled: PooledFolds) -> bool:
+    """Return whether the classifiers were trained on the current cutout index."""
     return pooled.classifiers[0].index_digest == index_fingerprint(read_table(settings, "cutout_index"))
 
 
 def pooled_folds(settings: Settings, asset: str) -> PooledFolds:
-    """Find the folds whose classifiers are of the newest one's recipe and cutout index.
+    """Return the folds whose classifiers have the newest one's recipe and cutout index.
 
     Args:
-        settings: Where everything lies.
+        settings: Paths of the installation.
         asset: `nodule_classifier` or `malignancy_classifier`.
 
     Raises:
-        FileNotFoundError: If none was trained, or there is no cutout index.
+        FileNotFoundError: If no classifier was trained, or there is no cutout index.
     """
     trained = [read_current(settings, asset, fold) for fold in trained_folds(settings, asset)]
     if not trained:

@@ -1,4 +1,4 @@
-"""Looking after the cutouts: verify, prune, take over from the tutorial's cache and hand over to it."""
+"""Maintenance of the cutouts: verify, prune, import from the tutorial's cache and export to it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +13,15 @@ Report = Callable[[str], Any]
 
 
 def verify_cutouts(settings: Settings, *, repair: bool, report: Report) -> dict[str, str]:
-    """Read every file of cutouts whole.
+    """Check every cutout file completely.
 
     Args:
-        settings: Where they lie.
-        repair: Whether damaged files are removed, so that the next cutting makes them again.
-        report: Called with a line for people.
+        settings: Paths of the installation.
+        repair: Whether to remove damaged files, so that the next run cuts them again.
+        report: Receives each line of the report.
 
     Returns:
-        Why it is damaged, by series.
+        Reason of the damage by series.
     """
     store = cutout_store(settings)
     uids = store.uids()
@@ -30,7 +30,7 @@ def verify_cutouts(settings: Settings, *, repair: bool, report: Report) -> dict[
         report(reason)
         if repair:
             store.remove(uid)
-    removed = ", removed; cut again to make them anew" if damaged and repair else ""
+    removed = ", removed; cut again to replace them" if damaged and repair else ""
     report(f"{len(uids) - len(damaged)} files are whole, {len(damaged)} damaged{removed} ({settings.cutouts_dir}).")
     return damaged
 
@@ -39,15 +39,15 @@ def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
     """Find cutouts of series that are no longer in the data root.
 
     Args:
-        settings: Where CTs and cutouts lie.
-        is_removed: Whether they are removed, and what killed writers left with them.
-        report: Called with a line for people.
+        settings: Paths of the installation.
+        is_removed: Whether to remove them, and temporary files of killed writers.
+        report: Receives each line of the report.
 
     Returns:
         The series.
     """
     store = cutout_store(settings)
-    # A series that is there but cannot be read is no reason to throw its cutouts away.
+    # Cutouts of a series that cannot be read at the moment are kept.
     catalogue, _ = catalogue_of(settings)
     gone = sorted(set(store.uids()) - set(catalogue["series_instance_uid"]))
     for uid in gone:
@@ -63,7 +63,7 @@ def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
 
 
 def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> int:
-    """Write all cutouts as the tutorial keeps them and return the number of files."""
+    """Write all cutouts in the format of the tutorial's cache and return the number of files."""
     from luna_pipeline.core.cutouts.tutorial_cache import write_tutorial_cutouts
 
     store = cutout_store(settings)
@@ -74,7 +74,7 @@ def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report)
 
 
 def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> list[str]:
-    """Take the tutorial's cache over for each series of which it holds all candidates, and return those series."""
+    """Import each series of which the tutorial's cache has all candidates, and return those series."""
     from luna_pipeline.core.ct.catalogue import grid_of_row
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.tutorial_cache import read_tutorial_series
@@ -88,17 +88,17 @@ def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report)
         store=store,
         parameters=CuttingParameters(edge_rule="shift"),
     )
-    taken = []
+    imported = []
     for row in catalogue[catalogue["is_readable"]].to_dict("records"):
         uid = row["series_instance_uid"]
         if store.digest(uid) is not None:
-            report(f"Left out {uid}: it was cut already. Remove its file to take the cache's.")
+            report(f"Left out {uid}: it was cut already. Remove its file to import the cache's.")
             continue
         cutouts = read_tutorial_series(folder, service.job(uid), grid_of_row(row))
         if cutouts is None:
             report(f"Left out {uid}: the cache lacks some of its {len(service.job(uid).candidate_id)} candidates.")
             continue
         store.write(uid, cutouts)
-        taken.append(uid)
-    report(f"Took {len(taken)} series over. They were cut by the rule `shift`: go on with --edge-rule shift.")
-    return taken
+        imported.append(uid)
+    report(f"Imported {len(imported)} series. They were cut by the rule `shift`: continue with --edge-rule shift.")
+    return imported

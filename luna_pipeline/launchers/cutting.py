@@ -1,4 +1,4 @@
-"""From a data root to cutouts and their index, without Dagster: what its jobs ingest, cut and index do one by one."""
+"""Cutouts and their index from a data root, without Dagster: the work of its jobs ``ingest`` and ``cut``."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,25 +19,20 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.workers import RunJobs
 
 TABLES_CODE_VERSION = "1"
-"""Raised by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
+"""Increased by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
 
 _TABLES = ("ct_series", "candidates", "rejected", "folds", "cutout_index")
 
 
 @dataclass(frozen=True)
 class CuttingRequest:
-    """What is to be cut and how; equal requests on equal data give equal files.
-
-    Attributes:
-        parameters: How the chunks are cut.
-        selection: Which candidates.
-    """
+    """Cutting parameters and selection of candidates; equal requests on equal data give equal files."""
 
     parameters: CuttingParameters
     selection: CandidateSelection
 
     def marker(self, settings: Settings) -> UpToDateMarker:
-        """Return the note by which the next look is fast."""
+        """Return the marker by which a later run sees that nothing has changed."""
         return UpToDateMarker(
             data_root=settings.data_dir,
             cutouts=settings.cutouts_dir,
@@ -51,19 +46,19 @@ class CuttingRequest:
 
 
 class CuttingListener(Protocol):
-    """Who is told how the work goes."""
+    """Receives the progress of the work."""
 
     def report(self, line: str) -> None:
-        """Tell a line for people."""
+        """Show a line."""
 
     def on_plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
-        """Tell what will be done, before it is done."""
+        """Show the plan, before the work starts."""
 
     def on_outcome(self, outcome: "CutOutcome") -> None:
-        """Tell that a series is done."""
+        """Show that a series is done."""
 
     def on_failure(self, series_instance_uid: str, reason: str) -> None:
-        """Tell that a series failed."""
+        """Show that a series failed."""
 
 
 def create_cutouts(
@@ -75,28 +70,28 @@ def create_cutouts(
     run: "RunJobs | None" = None,
     is_synced: bool = True,
 ) -> "CutSummary | None":
-    """Catalogue the CTs, join the tables, cut what is not there or changed, and index it.
+    """Catalogue the CTs, join the tables, cut missing and changed cutouts, and index them.
 
     Args:
-        settings: Where the data lie and where everything that is made goes.
-        request: What is cut and how.
-        listener: Who is told how it goes.
-        workers: Processes that cut; None for as many as is usual where they are: on this machine one.
-        run: Who cuts them, as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
-        is_synced: Whether each file waits for the disk.
+        settings: Paths of the installation.
+        request: What to cut and how.
+        listener: Receives the progress.
+        workers: Processes that cut; None for one on this machine, or all CPUs of Ray.
+        run: Runs the jobs, such as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
+        is_synced: Whether to flush each file to the disk.
 
     Returns:
-        What was cut and what failed; None where everything was as it should be and nothing was read.
+        What was cut and what failed; None if everything was up to date.
 
     Raises:
         FileNotFoundError: If there are no CTs or tables.
-        NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
-        ValueError: If a cutout is in two folds; then they are not indexed.
+        NotEnoughDiskError: If the cutouts do not fit on the disk; nothing is cut.
+        ValueError: If a cutout is in two folds; nothing is indexed.
     """
     marker = request.marker(settings)
     if marker.holds():
         return None
-    # pandas and SimpleITK would take longer to load than the look that was enough.
+    # Imported after this check, which takes less time than loading pandas and SimpleITK.
     from luna_pipeline.core.cutouts.service import CtCutoutService
 
     stat_digest = marker.stat_digest()
@@ -119,7 +114,7 @@ def create_cutouts(
     for reason in _write_index(settings, service, folds).values():
         listener.report(f"Not in the index: {reason}")
     if not summary.failed:
-        # Another run may have been at work with other parameters: only what is found right is noted.
+        # Another run may have written with other parameters at the same time: mark only what is current.
         files = marker.files()
         if (service.plan()["state"] == "current").all():
             marker.write(stat_digest, files)
@@ -127,9 +122,9 @@ def create_cutouts(
 
 
 def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
-    """Return the catalogue of the data root, and how many of its rows are those of the last one.
+    """Return the catalogue of the data root, and how many rows of the last one were reused.
 
-    Headers in folders that have not changed since stay shut.
+    Headers in unchanged folders are not read again.
     """
     from luna_pipeline.core.ct.catalogue import catalogue_series
     from luna_pipeline.core.ct.catalogue_cache import num_rows_kept, read_kept_catalogue
@@ -140,7 +135,7 @@ def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
 
 
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
-    """Make catalogue, candidate table and folds of the data root, keep them, and return them."""
+    """Write and return the catalogue, candidate table and folds of the data root."""
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.storage.tables import write_table
 
@@ -157,7 +152,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
 
 
 def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the folds that were made before, where they hold for all series: a model was trained on them."""
+    """Return the existing folds, which models were trained on, if they cover all series; else new ones."""
     import pandas as pd
 
     from luna_pipeline.core.candidates.folds import assign_folds
@@ -171,10 +166,10 @@ def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> dict[str, str]:
-    """Index the series that have fitting files; return why the others have none.
+    """Index the series with matching files; return the reasons for the others.
 
     Raises:
-        ValueError: If a cutout is in two folds; then nothing is written.
+        ValueError: If a cutout is in two folds; nothing is written.
     """
     from luna_pipeline.core.cutouts.index import build_cutout_index
     from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
@@ -182,7 +177,7 @@ def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.Data
 
     left_out: dict[str, str] = {}
     index = build_cutout_index(service.candidates, folds, service.store, left_out=left_out)
-    if said := describe_duplicates(same_content_in_two_folds(index, service.store)):
-        raise ValueError(said)
+    if msg := describe_duplicates(same_content_in_two_folds(index, service.store)):
+        raise ValueError(msg)
     write_table(settings.tables_dir / "cutout_index.parquet", index)
     return left_out

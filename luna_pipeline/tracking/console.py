@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a moving bar in a terminal, plain lines everywhere else."""
+"""Shows a training run: a progress bar in a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from luna_pipeline.core.events.messages import (
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from luna_pipeline.tracking.handlers import HandlerContext
 
@@ -32,29 +32,29 @@ SHOWN_METRICS = ("loss", "auc", "average_precision", "sensitivity", "specificity
 
 
 def plain_value(value: float) -> str:
-    """Return a number as people read it; what is not defined says so."""
+    """Return a number with four decimals, or ``undefined`` for nan."""
     return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def plain_metrics(values: Mapping[str, float]) -> str:
-    """Return the values that belong on one line, the well-known ones."""
+    """Return the best-known metrics on one line."""
     return ", ".join(f"{name} {plain_value(values[name])}" for name in SHOWN_METRICS if name in values)
 
 
 def plain_share(part: float, whole: float) -> str:
-    """Return a share as people read it; there is none of nothing."""
+    """Return a share in percent; 0.0 % of a whole of 0."""
     return f"{100 * part / whole:.1f} %" if whole > 0 else "0.0 %"
 
 
 @dataclass
 class ConsoleHandlers:
-    """Says what happens, line by line; within a pass either by a bar or by a line now and then.
+    """Shows a run line by line; a pass over the data as a progress bar, or as a line every 30 seconds.
 
     Attributes:
-        write_line: Where the lines go; None means standard error, which keeps standard output clean.
-        console: The terminal; None means the process's own.
-        seconds_between_lines: Without a terminal, the least time between two lines of one pass.
-        clock: Seconds that only grow.
+        write_line: Receives each line; None prints to standard error, which keeps standard output clean.
+        console: The terminal; None for the one of the process.
+        seconds_between_lines: Without a terminal, the shortest time between two lines of one pass.
+        clock: Returns monotonic seconds.
     """
 
     write_line: Callable[[str], None] | None = None
@@ -62,7 +62,6 @@ class ConsoleHandlers:
     seconds_between_lines: float = 30.0
     clock: Callable[[], float] = time.monotonic
     _bar: Progress | None = field(default=None, init=False, repr=False)
-    _task: TaskID | None = field(default=None, init=False, repr=False)
     _last_line_at: float = field(default=0.0, init=False, repr=False)
     _num_epochs: int = field(default=0, init=False, repr=False)
 
@@ -73,7 +72,7 @@ class ConsoleHandlers:
             self.console = Console(stderr=True)
 
     def handlers(self) -> dict[type[Message], Handler]:
-        """Return who takes which type of message."""
+        """Return the handlers by message type."""
         return {
             LogStart: self.show_start,
             LogEpoch: self.show_epoch,
@@ -86,68 +85,68 @@ class ConsoleHandlers:
         }
 
     def show_start(self, message: LogStart) -> None:
-        """Say what begins."""
-        self._say(message.description)
+        """Show the description of the run."""
+        self._show(message.description)
 
     def show_epoch(self, message: LogEpoch) -> None:
-        """Say how much an epoch will see."""
+        """Show the numbers of epochs and samples, once."""
         self._num_epochs = message.num_epochs
         if message.epoch == 1:
-            self._say(
+            self._show(
                 f"{message.num_epochs} epochs of {message.num_training_samples} training samples, "
                 f"{message.num_validation_samples} validation samples, batches of {message.batch_size}"
             )
 
     def show_pass_start(self, message: LogBatchStart) -> None:
-        """Open the bar of a pass, or start the clock of its lines."""
+        """Open the progress bar of a pass, or start the clock of its lines."""
         self._last_line_at = self.clock()
         if self._is_terminal:
             from rich.progress import Progress
 
             self._bar = Progress(console=self.console, transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._title(message.epoch, message.mode), total=message.num_batches)
+            self._bar.add_task(self._title(message.epoch, message.mode), total=message.num_batches)
 
     def show_batch(self, message: LogBatch) -> None:
-        """Move the bar, or say how far the pass is if nothing was said for a while."""
+        """Move the bar, or show the progress of the pass if the last line is old enough."""
         done = message.batch_index + 1
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
         elif self.clock() - self._last_line_at >= self.seconds_between_lines:
             self._last_line_at = self.clock()
             percent = 100 * done // message.num_batches
-            self._say(
+            self._show(
                 f"{self._title(message.epoch, message.mode)}: {percent} % ({done} of {message.num_batches} "
                 f"batches), loss {plain_value(message.loss)}"
             )
 
     def show_pass_end(self, message: LogBatchEnd) -> None:
-        """Take the bar away and say how long the pass took, and how much of that it waited for data."""
+        """Remove the bar and show how long the pass took, and how much of that it waited for data."""
         self.close()
         title = self._title(message.epoch, message.mode)
         waiting = plain_share(message.seconds_waiting, message.seconds)
-        self._say(f"{title}: {message.num_batches} batches in {message.seconds:.1f} s, {waiting} waiting for data")
+        self._show(f"{title}: {message.num_batches} batches in {message.seconds:.1f} s, {waiting} waiting for data")
 
     def show_metrics(self, message: LogMetrics) -> None:
-        """Say what an epoch brought."""
-        self._say(f"{self._title(message.epoch, message.mode)}: {plain_metrics(message.values)}")
+        """Show the metrics of an epoch."""
+        self._show(f"{self._title(message.epoch, message.mode)}: {plain_metrics(message.values)}")
 
     def show_profile(self, message: LogProfile) -> None:
-        """Say where the time went, and where the trace is."""
+        """Show the table of a profile, and the file of its trace."""
         for line in message.table.splitlines():
-            self._say(line)
+            self._show(line)
         waiting = plain_share(message.waiting_share, 1.0)
-        self._say(f"{waiting} of the profiled time waiting for data; the trace is {message.trace_file}")
+        self._show(f"{waiting} of the profiled time waiting for data; the trace is {message.trace_file}")
 
     def show_model(self, message: LogModel) -> None:
-        """Say what was kept."""
-        self._say(f"{message.name} {message.version} is trained (research use only)")
+        """Show which model is trained."""
+        self._show(f"{message.name} {message.version} is trained (research use only)")
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar = self._task = None
+            self._bar = None
 
     @property
     def _is_terminal(self) -> bool:
@@ -156,11 +155,11 @@ class ConsoleHandlers:
     def _title(self, epoch: int, mode: Mode) -> str:
         return f"epoch {epoch}/{self._num_epochs} {mode}"
 
-    def _say(self, line: str) -> None:
+    def _show(self, line: str) -> None:
         if self.write_line is not None:
             self.write_line(line)
         elif self.console is not None:
-            # Neither colours nor wrapping: a log file takes the line as it is.
+            # Log files get the line without colours and line breaks.
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What MLflow keeps of a training run: parameters, metrics, batch losses, checkpoint and registered model."""
+"""Logs a training run to MLflow: parameters, metrics, batch losses, checkpoint and registered model."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 INTENDED_USE = "research use only"
-# Where the run keeps its checkpoint, and the tag by which a registered version says which one it is.
+# Artifact of the checkpoint, and the tag of a registered version with the checkpoint's name and version.
 CHECKPOINT_FOLDER, CHECKPOINT_FILE, CHECKPOINT_TAG = "checkpoint", "best.pt", "checkpoint"
-# MLflow takes at most so many parameters in one request.
+# MLflow's limit.
 MAX_PARAMS_PER_REQUEST = 100
 
 
 @dataclass
 class MlflowHandlers:
-    """Listens to a training run and keeps it in one MLflow run.
+    """Logs a training run to an MLflow run.
 
-    Metrics have the key ``<mode>/<name>``, batch losses ``training_batch/loss``; the step is always the
-    number of training samples seen.
+    Metrics have the key ``<mode>/<name>``, batch losses ``training_batch/loss``; the step is the number of training
+    samples seen.
 
     Attributes:
         run: The MLflow run.
-        tags: Tags of the run, for example the digests of configuration and data.
-        every_nth_batch: The first and then each n-th training batch of an epoch is kept.
-        registers_model: Whether checkpoint and model are kept in MLflow; else only where they lie is known.
-        model_uri: Where the registered model is, once there is one.
+        tags: Tags of the run, such as the digests of configuration and data.
+        every_nth_batch: Log the first and then each n-th training batch of an epoch.
+        registers_model: Whether to log the checkpoint and register the model.
+        model_uri: URI of the registered model; None before it is registered.
     """
 
     run: MlflowRun
@@ -53,17 +53,17 @@ class MlflowHandlers:
     model_uri: str | None = field(default=None, init=False)
 
     def handlers(self) -> dict[type[Message], Handler]:
-        """Return who takes which type of message."""
-        numbers: dict[type[Message], Handler] = {
+        """Return the handlers by message type."""
+        handlers: dict[type[Message], Handler] = {
             LogStart: self.log_start,
             LogParams: self.log_params,
             LogMetrics: self.log_metrics,
             LogBatch: self.log_batch,
         }
-        return {**numbers, LogModel: self.log_model} if self.registers_model else numbers
+        return handlers | ({LogModel: self.log_model} if self.registers_model else {})
 
     def log_start(self, message: LogStart) -> None:
-        """Tag the run with what it is and what it may be used for."""
+        """Tag the run with its identity, description and intended use."""
         from mlflow.entities import RunTag
 
         tags = {**self.tags, "intended_use": INTENDED_USE, "mlflow.note.content": message.description}
@@ -71,7 +71,7 @@ class MlflowHandlers:
             self.run.client.log_batch(self.run.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_params(self, message: LogParams) -> None:
-        """Keep the whole configuration."""
+        """Log the complete configuration."""
         from mlflow.entities import Param
 
         params = [Param(key, str(value)) for key, value in message.params.items()]
@@ -80,21 +80,21 @@ class MlflowHandlers:
                 self.run.client.log_batch(self.run.run_id, params=params[start : start + MAX_PARAMS_PER_REQUEST])
 
     def log_metrics(self, message: LogMetrics) -> None:
-        """Keep the values of an epoch."""
+        """Log the values of an epoch."""
         values = {f"{message.mode}/{name}": value for name, value in message.values.items()}
         self._log_values(values, message)
 
     def log_batch(self, message: LogBatch) -> None:
-        """Keep loss, gradient norm and the like of a training batch now and then."""
+        """Log the values of every n-th training batch, such as loss and gradient norm."""
         if values := batch_values(message, every_nth_batch=self.every_nth_batch):
             self._log_values(values, message)
 
     def log_model(self, message: LogModel) -> None:
-        """Keep the checkpoint as ``checkpoint/best.pt``, describe the model and register it, once a run.
+        """Log the checkpoint as ``checkpoint/best.pt`` and a summary of the model, and register it once per run.
 
         Raises:
-            TrackerUnavailableError: If MLflow is away; all of it can be tried again.
-            Exception: Whatever MLflow or the disk refused: a model that is lost must not look kept.
+            TrackerUnavailableError: If MLflow is unavailable; the call can be repeated.
+            Exception: Any other error of MLflow or the disk.
         """
         from luna_pipeline.tracking.mlflow_model import model_summary, register_model
 
@@ -112,7 +112,7 @@ class MlflowHandlers:
             )
 
     def close(self) -> None:
-        """Do nothing: every call was a request of its own."""
+        """Do nothing: nothing is open between two calls."""
 
     def _log_checkpoint(self, message: LogModel) -> None:
         from luna_pipeline.core.training.checkpoints import save_checkpoint
@@ -125,9 +125,9 @@ class MlflowHandlers:
     def _log_values(self, values: Mapping[str, float], message: LogMetrics | LogBatch) -> None:
         from mlflow.entities import Metric
 
-        # The time of the message: in a request that is repeated, MLflow knows the values by it.
-        said_at_ms = int(message.created_at * 1000)
-        metrics = [Metric(key, float(value), said_at_ms, message.num_samples_seen) for key, value in values.items()]
+        # The time of the message: MLflow recognizes the values of a repeated request by it.
+        created_at_ms = int(message.created_at * 1000)
+        metrics = [Metric(key, float(value), created_at_ms, message.num_samples_seen) for key, value in values.items()]
         with mlflow_requests(HASTY):
             self.run.client.log_batch(self.run.run_id, metrics=metrics)
 

@@ -1,7 +1,7 @@
 """A trained network as a registered MLflow model: HU in, probability of label 1 out (nodule, malignant).
 
-The format is MLflow's default, ``pt2`` (``torch.export``): loading it runs no foreign code and needs no class
-of this project, and the number of cutouts stays free, because the program is exported with two of them.
+The format is MLflow's default, ``pt2`` (``torch.export``): loading it executes no stored code and needs no class of
+this project. The program is exported with two cutouts and accepts any number of them.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from luna_pipeline.core.models.base import Signature, TensorSpec
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
-# Two, because torch.export takes a dimension of one for a constant.
+# Two, because torch.export treats a dimension of size 1 as constant.
 NUM_EXAMPLE_CUTOUTS = 2
 
 
 def register_model(
     run: MlflowRun, module: nn.Module, *, name: str, signature: Signature, tags: Mapping[str, str]
 ) -> str:
-    """Log a model of ``run`` and register it as the next version of ``name``, unless the run did that before.
+    """Log a model of ``run`` and register it as the next version of ``name``, unless the run has registered it.
 
     Args:
-        run: The run that the model belongs to.
+        run: The run of the model.
         module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
-        name: Name of the registered model, made where it is missing.
-        signature: Names, dtypes and shapes of the registered model's input and output; -1 is free.
-        tags: Tags of the registered version; ``checkpoint`` says which one it is.
+        name: Name of the registered model, created where it is missing.
+        signature: Names, dtypes and shapes of the registered model's input and output; -1 is any size.
+        tags: Tags of the registered version; the tag ``checkpoint`` identifies it.
 
     Returns:
-        The URI under which MLflow loads it, ``models:/<name>/<version>``.
+        The model's URI for MLflow, ``models:/<name>/<version>``.
     """
-    # A request whose answer was lost is repeated, and so is the end of a run that was killed there.
+    # Registered before: by a request whose answer was lost, or by a run that was killed afterwards.
     for version in run.client.search_model_versions(f"name = '{name}' and run_id = '{run.run_id}'"):
         if version.status == "READY" and version.tags.get("checkpoint") == tags["checkpoint"]:
             return f"models:/{name}/{version.version}"
@@ -59,9 +59,9 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
 
     Args:
         module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
-        folder: Where to; must not exist.
-        signature: Names, dtypes and shapes of input and output of the written model; -1 is free.
-        logged_model: MLflow's record of the model, if there is one.
+        folder: Target folder; must not exist.
+        signature: Names, dtypes and shapes of the written model's input and output; -1 is any size.
+        logged_model: MLflow's record of the model, if any.
     """
     import mlflow.pytorch
     import torch
@@ -81,7 +81,7 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
         mlflow_model=record,
         signature=mlflow_signature(signature),
         input_example=_example(signature),
-        # Given, because MLflow would otherwise start a second process to find them out.
+        # Without them MLflow starts a second process to find the requirements.
         pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         serialization_format="pt2",
     )
@@ -89,14 +89,14 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
 
 
 def mlflow_signature(signature: Signature) -> ModelSignature:
-    """Return MLflow's form of names, dtypes and shapes."""
+    """Return MLflow's form of a signature."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema
     from mlflow.types import TensorSpec as MlflowTensorSpec
 
     def schema(specs: tuple[TensorSpec, ...]) -> Schema:
-        # MLflow feeds an unnamed tensor to the network as it comes; a named one would arrive in a dictionary.
+        # Without names, so that MLflow passes the tensor to the network; named tensors are passed in a dictionary.
         return Schema([MlflowTensorSpec(np.dtype(spec.dtype), tuple(spec.shape)) for spec in specs])
 
     return ModelSignature(inputs=schema(signature.inputs), outputs=schema(signature.outputs))
@@ -117,12 +117,12 @@ def probability_module(module: nn.Module) -> nn.Module:
             logits: Tensor = self.network(chunks_hu)
             return logits.softmax(dim=1)[:, 1]
 
-    # Channels last is for training; torch.export keeps weights whole in the plain memory format only.
+    # torch.export stores weights completely in the contiguous format only, not in channels last.
     return _Probability(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def model_summary(module: nn.Module) -> str:
-    """Describe the layers of a network and the size of their parameters; nothing is computed with it."""
+    """Return a table of a network's layers and their numbers of parameters, without a forward pass."""
     rows = [
         (name or "(whole)", type(layer).__name__, sum(p.numel() for p in layer.parameters()))
         for name, layer in module.named_modules()
@@ -143,7 +143,7 @@ def _example(signature: Signature) -> Any:
 
 
 def _drop_example(record: Any, folder: Path) -> None:
-    # The export needed it; as JSON it is three times the size of the weights and tells nobody anything.
+    # It was needed for the export only; as JSON it is three times as large as the weights.
     for name in ("input_example.json", "serving_input_example.json"):
         (folder / name).unlink(missing_ok=True)
     record.saved_input_example_info = None
@@ -161,7 +161,7 @@ def _register(run: MlflowRun, logged_model: Any, *, name: str, tags: Mapping[str
             raise
     version = run.client.create_model_version(
         name,
-        # Not `models:/<id>`: a store without a server would look that up at MLflow's global address.
+        # Not `models:/<id>`: a store without a server resolves that at MLflow's global address.
         source=logged_model.artifact_location,
         run_id=run.run_id,
         model_id=logged_model.model_id,

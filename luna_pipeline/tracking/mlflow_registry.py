@@ -1,4 +1,8 @@
-"""MLflow's model registry: weights by version, alias or number; model cards; who is the champion."""
+"""MLflow's model registry: checkpoints by version, alias or number; model cards; the champion.
+
+In all functions ``tracking_uri`` is a server's address or ``sqlite:///…``, and ``name`` that of the registered model.
+They raise TrackerUnavailableError if MLflow cannot be reached, and FileNotFoundError if the database does not exist.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# So many registered versions are named to somebody who asked for another one.
+# Number of registered versions that an error message lists.
 NUM_NAMED = 5
 CHAMPION = "champion"
 CARD_FILE = "model_card.md"
-# What the registry's databases keep of a description.
+# Longest description that the registry's databases store.
 MAX_DESCRIPTION = 5000
 
 
@@ -30,17 +34,17 @@ def load_registered_checkpoint(tracking_uri: str, name: str, version: str) -> Ch
     """Load the checkpoint of a registered version.
 
     Args:
-        tracking_uri: A server's address or ``sqlite:///…``.
+        tracking_uri: MLflow's address.
         name: Name of the registered model.
-        version: luna_pipeline's own version (``0.0.1``), for which the newest registered version of that name counts;
-            an alias (``@champion``); or, where no run has that version, the registry's number (``3``).
+        version: luna_pipeline's version (``0.0.1``), of which the newest registered one is loaded; an alias
+            (``@champion``); or, if no run has that version, the registry's number (``3``).
 
     Raises:
-        FileNotFoundError: If there is no such version, or its run holds no checkpoint.
-        CheckpointError: If its checkpoint is damaged, or none of luna_pipeline.
+        FileNotFoundError: If there is no such version, or its run has no checkpoint.
+        CheckpointError: If its checkpoint is damaged, or not luna_pipeline's.
         TrackerUnavailableError: If MLflow cannot be reached.
     """
-    with _answering(tracking_uri) as client, tempfile.TemporaryDirectory(prefix="luna-checkpoint-") as folder:
+    with _client(tracking_uri) as client, tempfile.TemporaryDirectory(prefix="luna-checkpoint-") as folder:
         registered = _registered_version(client, name, version)
         artifact = f"{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"
         where = f"{artifact} of models:/{name}/{registered.version}"
@@ -56,38 +60,18 @@ def load_registered_checkpoint(tracking_uri: str, name: str, version: str) -> Ch
 
 
 def registered_version_of(tracking_uri: str, name: str, run_id: str) -> str | None:
-    """Return the registry's number of the version that a run registered, the newest of several; None for none.
-
-    Args:
-        tracking_uri: A server's address or ``sqlite:///…``.
-        name: Name of the registered model.
-        run_id: The run in MLflow.
-
-    Raises:
-        FileNotFoundError: If there is no such database.
-        TrackerUnavailableError: If MLflow cannot be reached.
-    """
-    with _answering(tracking_uri) as client:
+    """Return the registry's number of the newest version that a run registered; None for none."""
+    with _client(tracking_uri) as client:
         found = [entry for entry in _versions(client, name) if entry.run_id == run_id]
     return str(found[0].version) if found else None
 
 
 def log_model_card(tracking_uri: str, run_id: str, markdown: str) -> None:
-    """Keep a model card as ``model_card.md`` of its run and as description of what the run registered.
+    """Store a model card as the run's artifact ``model_card.md`` and as description of its registered versions.
 
-    A newer card takes the older one's place. A card that is too long for a description is cut short there and says
-    where it is whole.
-
-    Args:
-        tracking_uri: A server's address or ``sqlite:///…``.
-        run_id: The run in MLflow.
-        markdown: The card.
-
-    Raises:
-        FileNotFoundError: If there is no such database.
-        TrackerUnavailableError: If MLflow cannot be reached.
+    It replaces an older card. A description that is too long is truncated and names the artifact.
     """
-    with _answering(tracking_uri) as client:
+    with _client(tracking_uri) as client:
         client.log_text(run_id, markdown, CARD_FILE)
         for entry in client.search_model_versions(f"run_id = '{run_id}'"):
             client.update_model_version(entry.name, entry.version, description=_as_description(markdown))
@@ -96,28 +80,28 @@ def log_model_card(tracking_uri: str, run_id: str, markdown: str) -> None:
 def promote(
     tracking_uri: str, name: str, version: str, *, alias: str = CHAMPION, tags: Mapping[str, str] | None = None
 ) -> str | None:
-    """Give an alias to a registered version, which takes it from the one that held it.
+    """Move an alias to a registered version.
 
     Args:
-        tracking_uri: A server's address or ``sqlite:///…``.
+        tracking_uri: MLflow's address.
         name: Name of the registered model.
         version: The registry's number, see ``registered_version_of``.
-        alias: What the version is from now on.
-        tags: Put on the version: what it was promoted for.
+        alias: The alias.
+        tags: Tags of the version: the reasons for its promotion.
 
     Returns:
-        The number that held the alias before; None for none.
+        The number of the version that had the alias before; None for none.
 
     Raises:
-        FileNotFoundError: If there is no such database or version.
+        FileNotFoundError: If there is no such version.
         TrackerUnavailableError: If MLflow cannot be reached.
     """
-    with _answering(tracking_uri) as client:
+    with _client(tracking_uri) as client:
         found = _versions(client, name)
         if version not in {str(entry.version) for entry in found}:
             raise _not_registered(name, version, found)
-        before = _holder(client, name, alias)
-        # The alias last: who follows it finds the tags.
+        before = _version_with(client, name, alias)
+        # The alias comes last, so that its version always has the tags.
         for key, value in (tags or {}).items():
             client.set_model_version_tag(name, version, key, value)
         client.set_registered_model_alias(name, alias, version)
@@ -125,27 +109,17 @@ def promote(
 
 
 def champion_of(tracking_uri: str, name: str, alias: str = CHAMPION) -> str | None:
-    """Return the registry's number of the version that holds an alias; None where none does.
-
-    Args:
-        tracking_uri: A server's address or ``sqlite:///…``.
-        name: Name of the registered model, which need not be there.
-        alias: The alias.
-
-    Raises:
-        FileNotFoundError: If there is no such database.
-        TrackerUnavailableError: If MLflow cannot be reached.
-    """
-    with _answering(tracking_uri) as client:
-        return _holder(client, name, alias) if _versions(client, name) else None
+    """Return the registry's number of the version with an alias; None for none, or if there is no such model."""
+    with _client(tracking_uri) as client:
+        return _version_with(client, name, alias) if _versions(client, name) else None
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return all versions of a model, the newest first."""
+    """Return all versions of a model, newest first."""
     return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda entry: -int(entry.version))
 
 
-def _holder(client: MlflowClient, name: str, alias: str) -> str | None:
+def _version_with(client: MlflowClient, name: str, alias: str) -> str | None:
     number = client.get_registered_model(name).aliases.get(alias)
     return None if number is None else str(number)
 
@@ -154,14 +128,14 @@ def _as_description(markdown: str) -> str:
     if len(markdown) <= MAX_DESCRIPTION:
         return markdown
     rest = f"\n\n… The whole card is the run's artifact {CARD_FILE}.\n"
-    # Whole lines, so that no table ends within a row.
+    # Complete lines, so that no table ends within a row.
     return markdown[: MAX_DESCRIPTION - len(rest)].rpartition("\n")[0] + rest
 
 
 def _registered_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
     found = _versions(client, name)
     if version.startswith("@"):
-        number = _holder(client, name, version[1:]) if found else None
+        number = _version_with(client, name, version[1:]) if found else None
         chosen = [entry for entry in found if str(entry.version) == number]
     else:
         chosen = [entry for entry in found if entry.tags.get(CHECKPOINT_TAG) == f"{name} {version}"]
@@ -179,8 +153,8 @@ def _not_registered(name: str, version: str, found: list[ModelVersion]) -> FileN
 
 
 @contextlib.contextmanager
-def _answering(tracking_uri: str) -> Iterator[MlflowClient]:
-    """A client; where nobody answers it says so in one line, without what an address may hold of passwords."""
+def _client(tracking_uri: str) -> Iterator[MlflowClient]:
+    """Yield a client; raise an outage as one line, without the password of the address."""
     from mlflow import MlflowClient
 
     database = tracking_uri.removeprefix("sqlite:///")

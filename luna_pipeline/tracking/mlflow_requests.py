@@ -1,4 +1,4 @@
-"""Requests to MLflow that end soon and say whether MLflow is away or refuses."""
+"""Requests to MLflow with short timeouts, and the difference between an outage and a rejection."""
 
 import contextlib
 import os
@@ -6,20 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_password
 
-# Who asks tries again himself; MLflow's own patience would be four minutes a request.
+# The caller retries; MLflow's own retries would take four minutes per request.
 FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-# A number that cannot be handed over now is handed over later; training does not wait for a server that hangs.
+# Values that cannot be sent now are sent later: training does not wait for a server that hangs.
 HASTY = {**FEW_RETRIES, "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-# A proxy says these for a server that is not there; 429 says later by itself.
+# A proxy answers with these for a missing server; 429 means "retry later".
 OUTAGE_STATUS = (429, 502, 503, 504)
 
 
 @contextlib.contextmanager
 def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
-    """Ask MLflow under these settings, and tell an outage from a refusal.
-
-    Args:
-        settings: Environment variables of MLflow, set back afterwards.
+    """Send requests to MLflow with these environment variables, which are restored afterwards.
 
     Raises:
         TrackerUnavailableError: If the server cannot be reached, or its database is locked.
@@ -30,7 +27,7 @@ def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
         yield
     except Exception as error:
         if is_outage(error):
-            # Without its cause: the chain below it names the address with its password.
+            # Without its cause, whose message contains the address with its password.
             raise TrackerUnavailableError(without_password(str(error))) from None
         raise
     finally:
@@ -42,19 +39,20 @@ def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Say whether an error, or one that led to it, is that of a server that may be back later."""
+    """Return whether an error or one of its causes means that the server is unavailable for a while."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
-    # MLflow raises a general error of its own in the place of the one that tells.
+    requests_outages = (
+        exceptions.ConnectionError,
+        exceptions.Timeout,
+        exceptions.RetryError,
+        exceptions.ChunkedEncodingError,
+    )
+    # MLflow raises a general error; the reason is among its causes.
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, ConnectionError | TimeoutError):
-            return True
-        if isinstance(
-            link,
-            exceptions.ConnectionError | exceptions.Timeout | exceptions.RetryError | exceptions.ChunkedEncodingError,
-        ):
+        if isinstance(link, (ConnectionError, TimeoutError, *requests_outages)):
             return True
         if isinstance(link, exceptions.HTTPError) and getattr(link.response, "status_code", None) in OUTAGE_STATUS:
             return True

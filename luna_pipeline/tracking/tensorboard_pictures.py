@@ -1,17 +1,17 @@
-"""What a finished run is found to be worth, beside its training in TensorBoard: pictures."""
+"""Adds pictures of a run's test results to its TensorBoard folder."""
 
 import io
 from pathlib import Path
 
 
 def add_picture(folder: Path, png: bytes, *, tag: str, step: int) -> None:
-    """Write a picture into a run's folder; what is there stays.
+    """Add a picture to a run's folder.
 
     Args:
-        folder: The run's own folder, ``<home>/tensorboard/<name>/<version>``; made where it is missing.
-        png: A PNG, grey or in colours.
-        tag: Under which TensorBoard shows it: ``test/errors``.
-        step: Training samples that the run had seen, as in all that it wrote itself.
+        folder: Folder of the run, ``<home>/tensorboard/<name>/<version>``; created where it is missing.
+        png: A PNG file, grey or in colours.
+        tag: Name in TensorBoard, such as ``test/errors``.
+        step: Training samples seen, as in the run's other events.
     """
     import numpy as np
     from PIL import Image

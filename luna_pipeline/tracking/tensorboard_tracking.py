@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training run: scalars, precision-recall curves, histograms of the scores."""
+"""Logs a training run to TensorBoard: scalars, precision-recall curves, histograms of the scores."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class TensorBoardHandlers:
-    """Writes a training run into one folder; the step is always the number of training samples seen.
+    """Logs a training run to one folder; the step is the number of training samples seen.
 
     Attributes:
-        folder: The run's own folder, ``<home>/tensorboard/<name>/<version>``.
-        first_step: Where a continued run goes on; what an earlier attempt wrote from there on is not shown.
-        every_nth_batch: The first and then each n-th training batch of an epoch is written.
+        folder: Folder of the run, ``<home>/tensorboard/<name>/<version>``.
+        first_step: First step of a resumed run; events of the earlier attempt from there on are discarded.
+        every_nth_batch: Log the first and then each n-th training batch of an epoch.
     """
 
     folder: Path
@@ -31,7 +31,7 @@ class TensorBoardHandlers:
     _writer: SummaryWriter | None = field(default=None, init=False, repr=False)
 
     def handlers(self) -> dict[type[Message], Handler]:
-        """Return who takes which type of message."""
+        """Return the handlers by message type."""
         return {
             LogParams: self.log_params,
             LogMetrics: self.log_metrics,
@@ -40,24 +40,24 @@ class TensorBoardHandlers:
         }
 
     def log_params(self, message: LogParams) -> None:
-        """Write the configuration as a table."""
+        """Log the configuration as a table."""
         rows = [f"| {name} | {value} |" for name, value in message.params.items()]
         self.writer.add_text("configuration", "\n".join(["| parameter | value |", "|---|---|", *rows]))
 
     def log_metrics(self, message: LogMetrics) -> None:
-        """Write the values of an epoch as ``<mode>/<name>``."""
+        """Log the values of an epoch as ``<mode>/<name>``."""
         for name, value in message.values.items():
             self._add_value(f"{message.mode}/{name}", value, message)
-        # An epoch is what somebody waits for; it should not sit in a buffer.
+        # Make the epoch visible at once.
         self.writer.flush()
 
     def log_batch(self, message: LogBatch) -> None:
-        """Write loss, gradient norm and the like of a training batch now and then."""
+        """Log the values of every n-th training batch, such as loss and gradient norm."""
         for key, value in batch_values(message, every_nth_batch=self.every_nth_batch).items():
             self._add_value(key, value, message)
 
     def log_result(self, message: LogResult) -> None:
-        """Write the precision-recall curve and, per class, the histogram of the scores."""
+        """Log the precision-recall curve and, per class, the histogram of the scores."""
         step = message.num_samples_seen
         self.writer.add_pr_curve(f"{message.mode}/precision_recall", message.labels, message.scores, step)
         for label, word in enumerate(message.label_names):
@@ -66,14 +66,14 @@ class TensorBoardHandlers:
                 self.writer.add_histogram(f"{message.mode}/scores_of_{word}", scores, step)
 
     def close(self) -> None:
-        """Write what still sits in buffers."""
+        """Flush and close the files."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     @property
     def writer(self) -> SummaryWriter:
-        """The writer, opened on first use: a run that says nothing leaves no folder."""
+        """The writer, opened on first use: a run without messages leaves no folder."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -1,31 +1,31 @@
-"""The weights that a run begins with: found by the tutorial's names too, in a file or in MLflow's registry."""
+"""Initial weights of a run, from a checkpoint file or from MLflow's registry."""
 
 from luna_pipeline.core.datasets.splits import TrainingSplit
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 
 NODULE_CLASSIFIER, MALIGNANCY_CLASSIFIER = "nodule_classifier", "malignancy_classifier"
-# The tutorial's names stand for what they trained.
+# The tutorial's names of the two classifiers.
 ALIASES = {"classification": NODULE_CLASSIFIER, "malignant classification": MALIGNANCY_CLASSIFIER}
 
 
 def full_name(name: str) -> str:
-    """Return a run's name; the tutorial's names stand for the project's."""
+    """Return the project's name of a classifier for the tutorial's name; other names are unchanged."""
     return ALIASES.get(name.lower().replace("_", " "), name)
 
 
 def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_uri: str | None) -> Checkpoint:
-    """Load the run whose weights another one begins with.
+    """Load the run with the initial weights of another run.
 
     Args:
-        start: Where it is, its name and version.
-        checkpoints: Where files lie.
-        tracking_uri: Where MLflow is.
+        start: Where the run is, its name and version.
+        checkpoints: Store of the checkpoint files.
+        tracking_uri: MLflow's address; None for no MLflow.
 
     Raises:
         FileNotFoundError: If there is no such run.
-        CheckpointError: If its file is damaged, or none.
-        ValueError: If it is to come from MLflow, and there is none.
+        CheckpointError: If its file is damaged, or not a checkpoint.
+        ValueError: If the loader is MLflow and there is no address.
     """
     name, version = str(start.name), str(start.version)
     if start.loader == "file":
@@ -39,20 +39,21 @@ def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_ur
 
 
 def continued(config: TrainingConfig, source: Checkpoint, *, loader: str, head_only: bool | None) -> TrainingConfig:
-    """Return the configuration of a run that goes on from another one's weights.
+    """Return the configuration of a run with another run's weights.
+
+    For another task, with other labels, the last layer is re-initialized.
 
     Args:
-        config: What the run is to be.
-        source: The run whose weights it begins with; its network is taken over.
-        loader: Where the source was found.
-        head_only: Whether the last layer alone learns; None lets it where the question is another one, for which the
-            last layer begins anew in any case.
+        config: Configuration of the run.
+        source: The run with the initial weights; its network is adopted.
+        loader: Where the source was loaded from, ``file`` or ``mlflow``.
+        head_only: Whether to train the last layer only; None trains it only for another task.
     """
-    is_new_question = source.config.dataset != config.dataset
-    is_head_alone = is_new_question if head_only is None else head_only
-    start = StartConfig(loader=loader, name=source.name, version=source.version, new_head=is_new_question)
+    is_new_task = source.config.dataset != config.dataset
+    is_head_only = is_new_task if head_only is None else head_only
+    start = StartConfig(loader=loader, name=source.name, version=source.version, new_head=is_new_task)
     frozen = config.frozen
-    if is_head_alone:
+    if is_head_only:
         frozen = "backbone"
     elif head_only is False and frozen == "backbone":
         frozen = "nothing"
@@ -60,21 +61,21 @@ def continued(config: TrainingConfig, source: Checkpoint, *, loader: str, head_o
 
 
 def check_unseen(source: Checkpoint, *, held_out: dict[str, set[str]], split: TrainingSplit) -> None:
-    """Refuse weights that have learned from what is held out now: every score would be too good.
+    """Reject initial weights that were trained on held-out series: every score would be too high.
 
     Args:
-        source: The run whose weights another one begins with.
-        held_out: Series by part, ``test`` and ``validation``.
-        split: The folds held out.
+        source: The run with the initial weights.
+        held_out: Held-out series by part, ``test`` and ``validation``.
+        split: The held-out folds.
 
     Raises:
-        ValueError: If it has seen them.
+        ValueError: If the run has seen held-out series.
     """
-    learned = {*source.training_series, *source.inherited_training_series}
-    chosen_by = {*source.validation_series, *source.inherited_validation_series}
+    trained_on = {*source.training_series, *source.inherited_training_series}
+    validated_on = {*source.validation_series, *source.inherited_validation_series}
     leaks = {
-        "the test fold": held_out["test"] & (learned | chosen_by),
-        "the validation fold": held_out["validation"] & learned,
+        "the test fold": held_out["test"] & (trained_on | validated_on),
+        "the validation fold": held_out["validation"] & trained_on,
     }
     for part, series in leaks.items():
         if series:
