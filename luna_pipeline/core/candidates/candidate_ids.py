@@ -1,4 +1,4 @@
-"""Names of candidates that outlive any change of other rows."""
+"""Ids of candidates, by their content: they stay the same when other rows of a table change."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.csv_tables import as_arrow
 
-# Rows at a time: what is computed with stays in the processor's cache.
+# Rows at a time: they fit into the processor's cache.
 _BLOCK = 1 << 15
 _BYTES_A_WORD = 8
 # Masks for the first 0 to 8 bytes of a word.
@@ -23,17 +23,17 @@ _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 def candidate_ids(
     series: pd.Series, texts: Sequence[pd.Series], *, source: str, precedence: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Name rows by what they say.
+    """Return an id for each row, by its content.
 
     Args:
         series: Series instance uids, ``category``, N rows.
         texts: The coordinates as written, a column each, N rows.
-        source: Where the rows come from.
+        source: ``annotation`` or ``candidate``.
         precedence: Shape (N,): equal rows are counted from the lowest, then in their order.
 
     Returns:
         Shape (N,): a 64-bit hash of source, uid and texts, and of the row's number among equal rows, as a signed
-        number. It begins with BLAKE2b of "source|uid"; each text adds its length and its UTF-8 bytes in little-endian
+        number. It starts with BLAKE2b of "source|uid"; each text adds its length and its UTF-8 bytes in little-endian
         words of eight, mixed after each word; so does the number, unless it is 0.
 
     Source:
@@ -43,7 +43,7 @@ def candidate_ids(
     hashes = starts[series.cat.codes.to_numpy()]
     for text in texts:
         _add_text(hashes, text)
-    _tell_equals_apart(hashes, precedence)
+    _number_equals(hashes, precedence)
     return hashes.view(np.int64)
 
 
@@ -54,14 +54,14 @@ def _hash_of(text: str) -> int:
 def _add_text(hashes: NDArray[np.uint64], text: pd.Series) -> None:
     """Mix a column of text into the hashes of its rows."""
     bounds, content = _layout_of(as_arrow(text))
-    # A word may be read from any byte; behind the last text stand zeros.
+    # Words are read from any byte; the last text is followed by zeros.
     words = np.ndarray(len(content) - _BYTES_A_WORD + 1, dtype="<u8", buffer=content, strides=(1,))
     for first in range(0, len(hashes), _BLOCK):
         _add_words(hashes[first : first + _BLOCK], words, bounds[first : first + _BLOCK + 1])
 
 
 def _layout_of(cells: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Return where each text starts (N + 1,), and the bytes of all texts with eight zeros behind."""
+    """Return where each text starts (N + 1,), and the bytes of all texts, padded with eight zeros."""
     _, starts, content = cells.buffers()
     bounds = np.frombuffer(starts, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
     content = np.frombuffer(content or b"", dtype=np.uint8)
@@ -71,7 +71,7 @@ def _layout_of(cells: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uin
 def _add_words(hashes: NDArray[np.uint64], words: NDArray[np.uint64], bounds: NDArray[np.int32]) -> None:
     """Mix texts, word by word, into the hashes of their rows."""
     lengths = np.diff(bounds)
-    # Without the length "1", "23" and "12", "3" could begin alike.
+    # Without the length, "1", "23" and "12", "3" could give the same words.
     hashes += (lengths.astype(np.uint64) + np.uint64(1)) * _GOLDEN
     rows: slice | NDArray[np.intp] = slice(None)
     for place in range(0, max(1, int(lengths.max(initial=0))), _BYTES_A_WORD):
@@ -81,8 +81,8 @@ def _add_words(hashes: NDArray[np.uint64], words: NDArray[np.uint64], bounds: ND
         hashes[rows] = _mixed(hashes[rows] ^ (words[bounds[:-1][rows] + place] & _FIRST_BYTES[left]))
 
 
-def _tell_equals_apart(hashes: NDArray[np.uint64], precedence: NDArray[np.float64]) -> None:
-    """Mix the row's number among its equals into all but the first of them."""
+def _number_equals(hashes: NDArray[np.uint64], precedence: NDArray[np.float64]) -> None:
+    """Mix each row's number among equal rows into its hash, except for the first of them."""
     ordered = np.sort(hashes)
     is_repeated = ordered[1:] == ordered[:-1]
     if not is_repeated.any():
@@ -96,7 +96,7 @@ def _tell_equals_apart(hashes: NDArray[np.uint64], precedence: NDArray[np.float6
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread each bit over the whole word, in place; no two words become one."""
+    """Spread each bit over the whole word, in place; a bijection."""
     for shift, factor in zip(_SHIFTS[:2], _FACTORS, strict=True):
         words ^= words >> shift
         words *= factor

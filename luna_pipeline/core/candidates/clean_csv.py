@@ -1,4 +1,4 @@
-"""CSV files as programs write them, read by Arrow on all cores; a file that could be read in two ways is left alone."""
+"""CSV files without quotes and spaces, read by Arrow on all cores; ambiguous files are not read here."""
 
 import gzip
 import mmap
@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import csv
 
-# Where one of these stands, a quote is to be resolved, a space to be dropped or the end of a text to be found.
+# Bytes that need a parser with more rules: quotes, spaces and ends of text.
 _ODD = (b'"', b" ", b"\0")
 
 
@@ -21,8 +21,7 @@ def read_clean_csv(
 
     Args:
         path: The file, ``.gz`` or not; its first line names the columns.
-        choose: Is handed the names in the header, and returns the columns that are wanted: name in the table -> name
-            in the file.
+        choose: Maps the header's names to the columns to read: name in the table -> name in the file.
         repeating: Columns of the table with few different values.
 
     Returns:
@@ -41,7 +40,7 @@ def read_clean_csv(
 
 
 def _content_of(path: Path) -> mmap.mmap | None:
-    """Return what is in a file, unpacked where it is packed; None where that is nothing."""
+    """Return the content of a file, unpacked where it is packed; None where it is empty."""
     if path.suffix == ".gz":
         text = unpacked(path)
         content = mmap.mmap(-1, len(text)) if text else None
@@ -49,12 +48,12 @@ def _content_of(path: Path) -> mmap.mmap | None:
             content.write(text)
         return content
     with path.open("rb") as file:
-        # Mapped: copying 66 MB into fresh memory would cost a quarter of the reading. It ends with the last view of it.
+        # Mapped: copying 66 MB would take a quarter of the reading time. It is unmapped with its last view.
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else None
 
 
 def unpacked(path: Path) -> bytes:
-    """Return what is in a ``.gz`` file.
+    """Return the unpacked content of a ``.gz`` file.
 
     Raises:
         ValueError: If it is damaged.
@@ -67,15 +66,15 @@ def unpacked(path: Path) -> bytes:
 
 
 def _header_of(content: mmap.mmap) -> list[str] | None:
-    """Return the columns' names; None where two are equal, one has none, or the line's end is not certain."""
+    """Return the columns' names; None where two are equal, one is empty, or the line end is ambiguous."""
     content.seek(0)
     try:
         line = content.readline().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         return None
     names = line.split(",")
-    is_certain = all(names) and len(set(names)) == len(names) and "\r" not in line
-    return names if is_certain else None
+    is_clean = all(names) and len(set(names)) == len(names) and "\r" not in line
+    return names if is_clean else None
 
 
 def _cells_of(content: mmap.mmap, is_repeating: Mapping[str, bool]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""LUNA16's CSV files as text, under one spelling of their columns."""
+"""LUNA16's CSV files as text, with one spelling of their columns."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.clean_csv import read_clean_csv
 
-# File names that count, the first that is there.
+# Accepted file names; the first existing one is read.
 CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
 ANNOTATION_FILES = ("annotations.csv",)
 MALIGNANCY_FILES = ("annotations_with_malignancy.csv",)
 SUBSET_FILES = ("luna16_subsets.csv",)
 
-# Our name -> the spellings of LUNA16, of the book and of the tutorial; the first is said where none is there.
+# Our name -> the spellings of LUNA16, the book and the tutorial; messages use the first.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "series_instance_uid": ("seriesuid", "series_instance_uid"),
     "x": ("coordX", "coord_x"),
@@ -32,13 +32,13 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "probability": ("probability",),
 }
 
-# Columns with few different values; the others are Arrow's strings, from which numbers are made without Python's.
+# Columns with few different values; the others are Arrow's strings, which Arrow converts to numbers.
 REPEATING = ("series_instance_uid", "class", "subset")
 TEXT = pd.ArrowDtype(pa.string())
 
 
 def find_table(data_root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of the files that is there."""
+    """Return the first of the files that exists, None without one."""
     return next((data_root / name for name in names if (data_root / name).is_file()), None)
 
 
@@ -47,13 +47,13 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 
     Args:
         path: The file, ``.gz`` or not; its first line names the columns.
-        columns: Wanted columns by our names (keys of ``SPELLINGS``), ``series_instance_uid`` among them.
-        optional: Columns that are taken where they are there.
+        columns: Columns by our names (keys of ``SPELLINGS``), ``series_instance_uid`` among them.
+        optional: Columns that are read where they exist.
 
     Returns:
         The columns under our names, as written but for spaces around a uid (Arrow's strings, ``category`` for those of
-        ``REPEATING``), and ``line`` (int64, the header is 1). What a short line lacks is empty text; blank lines are
-        left out.
+        ``REPEATING``), and ``line`` (int64, the header is 1). Values missing in a short line are empty text; blank
+        lines are skipped.
 
     Raises:
         ValueError: If a column is missing (names the file, the column and those found), or a line has too many values.
@@ -76,11 +76,11 @@ def as_arrow(text: pd.Series) -> pa.StringArray:
 
 
 def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Turn text into numbers.
+    """Parse text as numbers.
 
     Returns:
-        Values (N,), NaN where the text is none, to the last bit what is written; and whether it is a number (N,):
-        "NaN" and "inf" are, "abc" and "" are not.
+        Values (N,), correctly rounded, NaN where the text is no number; and whether it is a number (N,): "NaN" and
+        "inf" are, "abc" and "" are not.
     """
     if isinstance(text.dtype, pd.CategoricalDtype):
         codes = text.cat.codes.to_numpy()
@@ -88,7 +88,7 @@ def parse_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool
         return values[codes], is_number[codes]
     try:
         values = np.asarray(pc.cast(as_arrow(text), pa.float64()))
-        # Arrow takes some words for NaN that Python does not.
+        # Arrow reads some words as NaN that Python does not.
         if np.isfinite(values).all():
             return values, np.ones(len(values), dtype=bool)
     except pa.ArrowInvalid:
@@ -106,7 +106,7 @@ def _number_of(word: str) -> float | None:
 
 
 def _read_carefully(path: Path, choose: Callable[[Sequence[str]], Mapping[str, str]]) -> pd.DataFrame:
-    """Read any file that is a table, with its quotes, spaces and blank lines."""
+    """Read any table, with quotes, spaces and blank lines."""
     raw = _read_text(path)
     found = {name.strip(): name for name in raw.columns}
     table = pd.DataFrame({column: raw[found[name]].fillna("") for column, name in choose(list(found)).items()})
@@ -121,9 +121,9 @@ def _read_text(path: Path) -> pd.DataFrame:
     """Read all cells as text, blank lines too."""
     try:
         with warnings.catch_warnings():
-            # pandas only warns where it drops what a long line has too much.
+            # pandas only warns where it drops surplus values of a long line.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without NA values: "NaN" is to be told from an empty cell, and both from a number.
+            # Without NA values: "NaN" and an empty cell are different errors.
             return pd.read_csv(
                 path,
                 dtype=str,
@@ -139,23 +139,16 @@ def _read_text(path: Path) -> pd.DataFrame:
         raise ValueError(msg) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = str(error).strip().splitlines()[-1]
-        msg = f"Each line must have as many values as the header, got: {reason} ({path.name}). Mend that line."
+        msg = f"Each line must have as many values as the header, got: {reason} ({path.name}). Correct that line."
         raise ValueError(msg) from error
 
 
 def _chosen(header: Sequence[str], columns: Sequence[str], optional: Sequence[str], *, file: str) -> dict[str, str]:
-    """Return the file's own names of the columns, by ours."""
-    chosen = {column: _spelling_of(column, header) for column in (*columns, *optional)}
+    """Return the file's names of the columns, by ours."""
+    wanted = (*columns, *optional)
+    chosen = {column: next((name for name in SPELLINGS[column] if name in header), None) for column in wanted}
     missing = [SPELLINGS[column][0] for column in columns if chosen[column] is None]
     if missing:
-        msg = (
-            f"Column {', '.join(missing)} must be in the table, got {', '.join(header)} ({file}). "
-            "Rename or add it in the first line."
-        )
-        raise ValueError(msg)
+        msg = f"Column {', '.join(missing)} must be in the table, got {', '.join(header)} ({file})."
+        raise ValueError(f"{msg} Rename or add it in the first line.")
     return {column: name for column, name in chosen.items() if name is not None}
-
-
-def _spelling_of(column: str, header: Sequence[str]) -> str | None:
-    """Return the file's own name of a column."""
-    return next((name for name in SPELLINGS[column] if name in header), None)

@@ -1,10 +1,8 @@
-"""One fold a series: the only place where data are split.
+"""Assignment of one fold to each series: the only place where data are split.
 
-LUNA16's own subsets are the folds. Where a data set brings none, series are dealt out by patient, so that no patient is
-in two folds.
+LUNA16's own subsets are the folds. Without subsets, series are assigned by patient: no patient is in two folds.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +14,24 @@ FOLD_COLUMNS = ("series_instance_uid", "fold", "patient_hash", "rule")
 
 
 def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 10, seed: int = 0) -> pd.DataFrame:
-    """Give each readable series its fold.
+    """Assign a fold to each readable series.
 
-    A series' fold is, the first that is known: the subset folder above it; its row in ``luna16_subsets.csv``; the fold
-    of another series of its patient; else its group (its patient's series, or itself where the patient is not known)
-    is dealt to the fold with the fewest series, groups in seeded order. Dealt are the folds that are in use already;
-    where fewer than two are, ``num_folds``, but no more than there are groups.
+    A series' fold is the first that is known of: the subset folder above it; its row in ``luna16_subsets.csv``; the
+    fold of another series of its patient. Otherwise its group (its patient's series, or itself where the patient is
+    not known) is assigned to the fold with the fewest series, groups in seeded order. The folds already in use are
+    filled; with fewer than two of them ``num_folds``, but no more than there are groups.
 
     Args:
         catalogue: As from ``catalogue_series``.
         data_root: Folder that may hold ``luna16_subsets.csv``.
-        num_folds: Folds to be made where the data set brings none.
-        seed: Of the order in which groups are dealt. Neither the patient key nor the order of rows matters.
+        num_folds: Number of folds for a data set without subsets.
+        seed: Seed of the order of groups. Neither the patient key nor the order of rows matters.
 
     Returns:
         A row a readable series, sorted: series_instance_uid, fold (int64), patient_hash, rule.
 
     Raises:
-        ValueError: If ``num_folds`` is below 1, or the table has no numbers or two of them for a series.
+        ValueError: If ``num_folds`` is below 1, or the table has an invalid or a second subset for a series.
     """
     if num_folds < 1:
         msg = f"There must be one fold or more, got {num_folds} (num_folds). Ask for 2 to 10."
@@ -53,13 +51,13 @@ def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 1
 
 
 def check_folds(folds: pd.DataFrame) -> list[str]:
-    """Look for what must not be: a series or a patient in two folds.
+    """Find series and patients that are in two folds.
 
     Args:
         folds: Columns series_instance_uid, fold, patient_hash.
 
     Returns:
-        A line for each violation, none where all is well; patients by the first 12 digits of their hash.
+        A line for each violation, patients by the first 12 digits of their hash.
     """
     lines = []
     for kind, column, num_digits in (("Series", "series_instance_uid", None), ("Patient", "patient_hash", 12)):
@@ -71,7 +69,7 @@ def check_folds(folds: pd.DataFrame) -> list[str]:
 
 
 def _read_subsets(data_root: Path) -> dict[str, int]:
-    """Read the table of subsets, if there is one."""
+    """Read the table of subsets; empty without one."""
     path = find_table(data_root, SUBSET_FILES)
     if path is None:
         return {}
@@ -80,9 +78,8 @@ def _read_subsets(data_root: Path) -> dict[str, int]:
     is_wrong = ~((numbers >= 0) & (numbers % 1 == 0))
     if is_wrong.any():
         row = table[is_wrong].iloc[0]
-        msg = (
-            f"A subset must be a whole number from 0, got {row['subset']!r} ({path.name} line {row['line']}). Mend it."
-        )
+        where = f"{path.name} line {row['line']}"
+        msg = f"A subset must be a whole number from 0, got {row['subset']!r} ({where}). Correct it."
         raise ValueError(msg)
     subsets = pd.DataFrame({"uid": table["series_instance_uid"], "subset": numbers.astype(np.int64)}).drop_duplicates()
     twice = subsets.loc[subsets["uid"].duplicated(), "uid"]
@@ -94,23 +91,22 @@ def _read_subsets(data_root: Path) -> dict[str, int]:
 
 
 def _follow_patients(folds: pd.DataFrame) -> None:
-    """Put series without a fold where their patient already is."""
+    """Assign series without a fold to the fold of their patient."""
     placed = folds.dropna(subset=["fold", "patient_hash"]).drop_duplicates("patient_hash")
     of_patient = placed.set_index("patient_hash")["fold"]
     folds["fold"] = folds["fold"].fillna(folds["patient_hash"].map(of_patient).astype("Int64"))
 
 
 def _deal(folds: pd.DataFrame, *, num_folds: int, seed: int) -> None:
-    """Deal the series that are left to the folds with the fewest series."""
+    """Assign the remaining series to the folds with the fewest series."""
     left = folds[folds["fold"].isna()]
     groups = left.groupby(left["patient_hash"].fillna(left["series_instance_uid"])).indices
     # By their smallest uid, for the rows are sorted by uid: another patient key changes no fold.
     members = sorted(groups.values(), key=lambda rows: int(min(rows)))
     sizes = folds["fold"].value_counts()
-    in_use: Iterable[int] = (int(fold) for fold in sizes.index)
-    num_series = {fold: int(sizes[fold]) for fold in in_use}
+    num_series = {int(fold): int(size) for fold, size in sizes.items()}
     if len(num_series) < 2:
-        # Where there are fewer groups than folds, the last folds stay empty and so do not exist.
+        # With fewer groups than folds, the last folds stay empty and so do not exist.
         num_series |= {fold: num_series.get(fold, 0) for fold in range(num_folds)}
     for place in np.random.default_rng(seed).permutation(len(members)):
         rows = left.index[members[place]]

@@ -1,4 +1,4 @@
-"""The readers' malignancy ratings: 1 highly unlikely to 5 highly suspicious, up to four readers and more."""
+"""The readers' malignancy ratings: 1 (highly unlikely) to 5 (highly suspicious)."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-# Book's policy: malignant where at least so many readers rated so high. A 3, "indeterminate", speaks for neither.
+# The book's rule: malignant where at least two readers rated 4 or 5. A 3 means "indeterminate".
 MALIGNANT_RATING = 4
 MIN_MALIGNANT_READERS = 2
 
@@ -15,7 +15,7 @@ _RATINGS = re.compile(r"\[?\s*(\d+(?:[\s,;]+\d+)*)?\s*\]?")
 
 
 def is_malignant_by_readers(ratings: Sequence[int]) -> bool:
-    """Tell whether at least two readers rated a nodule 4 or 5.
+    """Return whether at least two readers rated a nodule 4 or 5.
 
     Source:
         Stevens, Antiga, Viehmann, Deep Learning with PyTorch, chapter 14.
@@ -24,21 +24,21 @@ def is_malignant_by_readers(ratings: Sequence[int]) -> bool:
 
 
 def parse_ratings(text: str) -> list[int]:
-    """Read ratings as written in tables: "[4, 2, 4, 2]" or "4 2 4 2"; empty text has none.
+    """Parse ratings as written in tables: "[4, 2, 4, 2]" or "4 2 4 2"; empty text has none.
 
     Raises:
-        ValueError: If it is anything else than numbers from 1 to 5.
+        ValueError: If it holds anything but numbers from 1 to 5.
     """
     match = _RATINGS.fullmatch(text.strip())
     ratings = [int(number) for number in re.findall(r"\d+", text)] if match else [0]
     if any(not 1 <= rating <= 5 for rating in ratings):
-        msg = f"Ratings must be numbers from 1 to 5, got {text!r}. Mend the table."
+        msg = f"Ratings must be numbers from 1 to 5, got {text!r}. Correct the table."
         raise ValueError(msg)
     return ratings
 
 
 def are_ratings(text: str) -> bool:
-    """Whether ``parse_ratings`` can read it."""
+    """Return whether ``parse_ratings`` accepts a text."""
     try:
         parse_ratings(text)
     except ValueError:
@@ -47,25 +47,21 @@ def are_ratings(text: str) -> bool:
 
 
 def label_malignancy(table: pd.DataFrame) -> pd.DataFrame:
-    """Give mean rating and label of each nodule.
+    """Return mean rating and label of each nodule.
 
     Args:
         table: Text columns ``is_malignant`` and ``ratings``, one of them or both.
 
     Returns:
-        ``malignancy`` (float64, mean rating, NaN where there are none) and ``is_malignant`` (boolean: as in the file;
-        where it says nothing by the readers' ratings; null where there are none either), same index.
+        ``malignancy`` (float64, mean rating, NaN without ratings) and ``is_malignant`` (boolean: as in the file, else
+        by the readers' ratings; null without either), same index.
     """
     empty = pd.Series("", index=table.index, dtype=object)
     ratings = [parse_ratings(text) for text in table.get("ratings", empty)]
     labels = [_label_of(text, rated) for text, rated in zip(table.get("is_malignant", empty), ratings, strict=True)]
-    return pd.DataFrame(
-        {
-            "malignancy": [float(np.mean(rated)) if rated else np.nan for rated in ratings],
-            "is_malignant": pd.array(labels, dtype="boolean"),
-        },
-        index=table.index,
-    ).astype({"malignancy": "float64"})
+    means = np.array([np.mean(rated) if rated else np.nan for rated in ratings], dtype=np.float64)
+    columns = {"malignancy": means, "is_malignant": pd.array(labels, dtype="boolean")}
+    return pd.DataFrame(columns, index=table.index)
 
 
 def _label_of(text: str, ratings: Sequence[int]) -> bool | None:

@@ -1,8 +1,8 @@
 """LUNA16's tables as one candidate table.
 
-Candidates are what detectors proposed, with the class that the file gives them; annotations are the reference nodules.
-Both become rows, told apart by ``source``: scores are computed on candidates alone, since an annotation sits in the
-middle of its nodule and a detection does not.
+Candidates are positions proposed by detectors, with the class of the file; annotations are the reference nodules. Both
+become rows, distinguished by ``source``: scores are computed on candidates alone, since an annotation is exactly in the
+centre of its nodule and a detection is not.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ _ROW = ("series_instance_uid", "x", "y", "z")
 
 @dataclass(frozen=True)
 class CandidateTables:
-    """What the tables of a data root give.
+    """The tables of a data root, joined.
 
     Attributes:
         candidates: ``CANDIDATE_COLUMNS``; diameter (mm) and malignancy (mean rating) of the annotation that a
@@ -54,7 +54,7 @@ class CandidateTables:
         rejected: Rows that cannot be used, as written, with file, line and reason.
         counts: ``rows_candidates``, ``rows_annotations``, ``rows_malignancy`` (in the files); ``kept``,
             ``kept_candidates``, ``kept_annotations``, ``rejected``; ``rows_without_ct`` (candidates and annotations of
-            series that are not there); ``annotations_rated``; ``class_1_outside_annotations`` and
+            series that are not in the catalogue); ``annotations_rated``; ``class_1_outside_annotations`` and
             ``class_0_inside_annotations`` (0 without an annotations file).
     """
 
@@ -67,9 +67,9 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
     """Join LUNA16's tables in world millimetres.
 
     Args:
-        data_root: Folder with ``candidates_V2.csv`` (or ``candidates.csv``) or ``annotations.csv`` or both, and
-            ``annotations_with_malignancy.csv`` where there are ratings.
-        catalogue: The series there are, as from ``catalogue_series``.
+        data_root: Folder with ``candidates_V2.csv`` (or ``candidates.csv``), ``annotations.csv`` or both, and
+            optionally ``annotations_with_malignancy.csv``.
+        catalogue: As from ``catalogue_series``.
 
     Raises:
         FileNotFoundError: If there are neither candidates nor annotations.
@@ -106,7 +106,7 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
 
 
 def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence[str] = ()) -> UsableRows:
-    """Read a table and sort it out; one that is not there has no rows."""
+    """Read a table and validate its rows; a missing table has no rows."""
     if path is None:
         no_rows = pd.DataFrame(columns=[*_ROW, value, "line"], dtype=object).astype({"series_instance_uid": "category"})
         return validate_rows(no_rows, file="", value=value, series=series)
@@ -115,7 +115,7 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
 
 
 def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Add diameter, mean rating and label to annotations; the ratings' centres are not written to the last digit."""
+    """Add diameter, mean rating and label to annotations; the ratings' centres are rounded differently."""
     labels = label_malignancy(ratings)
     places = _match(annotations, ratings)
     matched = labels.reindex(places).reset_index(drop=True)
@@ -130,9 +130,9 @@ def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataF
 
 
 def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
-    """Give each candidate diameter and malignancy of the annotation that it lies in."""
+    """Add diameter and malignancy of the annotation that each candidate lies in."""
     columns = ["diameter_mm", "malignancy", "is_malignant"]
-    # Shallow: what is not changed need not be copied.
+    # Shallow: unchanged columns are not copied.
     located = candidates.copy(deep=False)
     located[columns] = nodules[columns].reindex(_match(candidates, nodules)).set_axis(candidates.index)
     located["class"] = candidates["number"].astype("int8")
@@ -142,7 +142,7 @@ def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
 
 
 def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
-    """Return for each point the row of the nodule of its series that it lies in, -1 where none."""
+    """Return for each point the row of the nodule of its series that contains it, -1 without one."""
     return nearest_in_series(
         points["series_instance_uid"],
         points[POINT_COLUMNS],
@@ -153,7 +153,7 @@ def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _ids(rows: pd.DataFrame, *, source: str) -> NDArray[np.int64]:
-    # Among equal rows the one with the lower class or diameter comes first, whatever their order in the file.
+    # Equal rows are numbered by class or diameter, not by their order in the file.
     texts = [rows[axis] for axis in ("x", "y", "z")]
     return candidate_ids(rows["series_instance_uid"], texts, source=source, precedence=rows["number"].to_numpy())
 
@@ -163,7 +163,7 @@ def _repeated(source: str, num_rows: int) -> "pd.Categorical[str]":
 
 
 def _disagreements(detections: pd.DataFrame) -> dict[str, int]:
-    """Count candidates whose class in the file is not what their place says."""
+    """Count candidates whose class in the file contradicts their position."""
     is_inside = detections["diameter_mm"].notna()
     return {
         "class_1_outside_annotations": int(((detections["class"] == 1) & ~is_inside).sum()),
@@ -172,7 +172,7 @@ def _disagreements(detections: pd.DataFrame) -> dict[str, int]:
 
 
 def _finish(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Bring the rows together and order them."""
+    """Concatenate the rows and sort them by series and id."""
     rows = pd.concat([part[list(CANDIDATE_COLUMNS)] for part in parts], ignore_index=True)
     codes, uids = series_codes(rows["series_instance_uid"])
     rows["series_instance_uid"] = rows["series_instance_uid"].cat.set_categories(uids)
@@ -182,7 +182,7 @@ def _finish(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _all_rejected(parts: Sequence[UsableRows]) -> pd.DataFrame:
-    """Bring the rejected rows together."""
+    """Concatenate the rejected rows."""
     rejected = pd.concat([part.rejected for part in parts], ignore_index=True)
     rejected["series_instance_uid"] = rejected["series_instance_uid"].cat.remove_unused_categories()
     return rejected.astype({"line": "int64", "file": "category", "reason": "category"})

@@ -1,4 +1,4 @@
-"""Which rows of a table can be used, and why the others cannot."""
+"""Validation of the rows of a table: usable rows, and the others with the reason."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ OUTSIDE_CT = "outside the CT"
 
 @dataclass(frozen=True)
 class SeriesGrids:
-    """The series of the catalogue.
+    """The grids of a catalogue's series.
 
     Attributes:
         readable: Grid by series_instance_uid.
-        unreadable: Series of which no copy can be read.
+        unreadable: Series without a readable copy.
     """
 
     readable: Mapping[str, VoxelGrid]
@@ -42,7 +42,7 @@ class SeriesGrids:
 
     @classmethod
     def of_catalogue(cls, catalogue: pd.DataFrame) -> "SeriesGrids":
-        """Take the grids from a catalogue's rows."""
+        """Build from the rows of a catalogue."""
         from luna_pipeline.core.ct.catalogue import grid_of_row
 
         rows = catalogue.to_dict("records")
@@ -52,7 +52,7 @@ class SeriesGrids:
 
 @dataclass(frozen=True)
 class UsableRows:
-    """A table, sorted out.
+    """A validated table.
 
     Attributes:
         kept: Its columns and ``x_mm``, ``y_mm``, ``z_mm``, ``number`` (class or diameter), all float64; the uids'
@@ -69,13 +69,13 @@ class UsableRows:
 
 
 def validate_rows(table: pd.DataFrame, *, file: str, value: str, series: SeriesGrids) -> UsableRows:
-    """Tell the rows that can be used from those that cannot.
+    """Split a table into usable and rejected rows.
 
     Args:
         table: Text columns series_instance_uid, x, y, z and the value, with ``line``, as from ``read_table``.
         file: Its name, for the rejected rows.
         value: ``class`` or ``diameter_mm``.
-        series: The series there are.
+        series: The series of the catalogue.
     """
     has_ct = table["series_instance_uid"].isin(series.uids).to_numpy(dtype=bool)
     known = _rows(table, has_ct)
@@ -89,9 +89,7 @@ def validate_rows(table: pd.DataFrame, *, file: str, value: str, series: SeriesG
     is_kept = np.all(list(is_right.values()), axis=0)
     return UsableRows(
         kept=_rows(known, is_kept),
-        rejected=_rejected(
-            known[~is_kept], {reason: keeps[~is_kept] for reason, keeps in is_right.items()}, file, value
-        ),
+        rejected=_rejected(known[~is_kept], {why: keeps[~is_kept] for why, keeps in is_right.items()}, file, value),
         num_rows=len(table),
         num_without_ct=int((~has_ct).sum()),
     )
@@ -102,7 +100,7 @@ def _rows(table: pd.DataFrame, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
 
 
 def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> dict[str, NDArray[np.bool_]]:
-    """Return which rows keep a rule, by what is said of the others; the first that is broken counts."""
+    """Return for each reason the rows that it does not apply to; the first that applies is reported."""
     points_xyz, number = known[POINT_COLUMNS].to_numpy(), known["number"].to_numpy()
     is_finite = np.isfinite(points_xyz).all(axis=1)
     is_class = value == "class"
@@ -133,7 +131,7 @@ def _has_right_ratings(known: pd.DataFrame) -> NDArray[np.bool_]:
 def _is_inside(
     series: pd.Series, points_xyz: NDArray[np.float64], is_finite: NDArray[np.bool_], grids: Mapping[str, VoxelGrid]
 ) -> NDArray[np.bool_]:
-    """Whether a row's nearest voxel lies in its CT; False where the point is not finite or the CT not readable."""
+    """Return whether each row's nearest voxel lies in its CT; False for infinite points and unreadable CTs."""
     is_inside = np.zeros(len(series), dtype=bool)
     for uid, places in rows_by_series(series).items():
         if uid in grids:

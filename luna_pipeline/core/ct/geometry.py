@@ -112,8 +112,3 @@ class VoxelGrid:
         # A centre that lies on the CT's very border counts as outside, as in ITK.
         num_slices, num_rows, num_cols = (int(size) for size in np.ceil(last_irc - 1e-9))
         return replace(self, size_irc=(num_slices, num_rows, num_cols), spacing_mm=spacing_mm)
-
-    @property
-    def is_oblique(self) -> bool:
-        """Whether an axis of the CT is not parallel to a world axis."""
-        return bool((np.abs(self.direction) > 1e-6).sum() > 3)

@@ -13,17 +13,12 @@ from luna_pipeline.core.ct.quiet import quiet_itk
 from luna_pipeline.core.phantom.series import PhantomSeries
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-# As most scanners do; ITK takes it off when it writes and adds it when it reads.
+# As most scanners have it; ITK subtracts it when it writes and adds it when it reads.
 RESCALE_INTERCEPT_HU = -1024
 
 
 def write_dicom(folder: Path, series: PhantomSeries) -> None:
-    """Write one file a slice, ``0001.dcm`` on, that ITK reads back to the same HU and geometry.
-
-    Args:
-        folder: Folder of the series; made where it is missing.
-        series: The series.
-    """
+    """Write one file a slice, ``0001.dcm`` on, that ITK reads back to the same HU and geometry."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()

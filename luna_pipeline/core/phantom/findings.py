@@ -1,4 +1,4 @@
-"""Where nodules and look-alikes lie in a phantom, and what a made-up detector and readers say about them."""
+"""Positions of nodules and look-alikes in a phantom, and the output of a synthetic detector and readers."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.phantom.lookalikes import LookAlike, draw_lookalike
 from luna_pipeline.core.phantom.nodules import Nodule, draw_nodule, draw_ratings
-from luna_pipeline.core.phantom.shapes import Point
+from luna_pipeline.core.phantom.shapes import Point, as_point
 from luna_pipeline.core.phantom.thorax import Thorax
 from luna_pipeline.core.phantom.vessels import Tree, draw_lung_points
 
@@ -19,7 +19,7 @@ WIDE_GAP_MM = 24.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place that the detector proposes; class 1 inside an annotated nodule."""
+    """A position that the detector proposes; class 1 inside an annotated nodule."""
 
     center_xyz: Point
     is_nodule: bool
@@ -35,14 +35,14 @@ class ExcludedFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that lies in a series.
+    """All findings of a series.
 
     Attributes:
         nodules: Annotated nodules, 3 mm and more.
         ratings: Malignancy ratings of each nodule.
         minor_nodules: Painted nodules that too few readers marked, or below 3 mm.
-        lookalikes: What is no nodule.
-        candidates: What the detector proposes.
+        lookalikes: Findings that are no nodules.
+        candidates: Positions that the detector proposes.
         excluded: Rows of the table of irrelevant findings.
     """
 
@@ -62,7 +62,7 @@ class Findings:
         """Return the same findings in a world whose origin lies elsewhere."""
 
         def move(point: Point) -> Point:
-            return point[0] + shift_xyz[0], point[1] + shift_xyz[1], point[2] + shift_xyz[2]
+            return as_point(np.add(point, shift_xyz))
 
         return replace(
             self,
@@ -90,12 +90,10 @@ def draw_findings(
     num_nodules = 1 + int(rng.poisson(2.8)) if has_nodules else 0
     nodules = _place_nodules(rng, thorax, vessels, floor, num_nodules)
     minor = _place_minor_nodules(rng, thorax, floor)
-    # A larger field holds more vessels that mislead a detector.
+    # A larger field holds more vessels that a detector takes for nodules.
     field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
     num_lookalikes = int(rng.poisson(9 * max(1.0, field_mm / SMALL_FIELD_MM)))
-    lookalikes = _place_lookalikes(
-        rng, thorax, vessels=vessels, floor=floor, nodules=nodules, num_lookalikes=num_lookalikes
-    )
+    lookalikes = _place_lookalikes(rng, thorax, vessels, floor=floor, nodules=nodules, num_wanted=num_lookalikes)
     candidates = _detect(rng, nodules, lookalikes, grid)
     return Findings(
         nodules=tuple(nodules),
@@ -108,7 +106,7 @@ def draw_findings(
 
 
 def draw_jitter(rng: np.random.Generator, radius_mm: float) -> NDArray[np.float64]:
-    """Draw how far a detector misses the middle of a finding: the same rule for nodules and look-alikes.
+    """Draw a detector's offset from the centre of a finding: the same rule for nodules and look-alikes.
 
     Returns:
         mm, shape (3,); shorter than the radius.
@@ -160,7 +158,7 @@ def _draw_place(rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], r
         tree = vessels[int(rng.integers(len(vessels)))]
         row = int(rng.integers(1, len(tree.parents)))
         point = tree.points_xyz[row] + rng.normal(0, 0.3 * radius_mm, size=3)
-        return _point(point) if thorax.lung_distance(point) < -min(radius_mm, 4.0) else None
+        return as_point(point) if thorax.lung_distance(point) < -min(radius_mm, 4.0) else None
     points = draw_lung_points(rng, thorax, 1, depth_mm=1.0)
     if not len(points):
         return None
@@ -168,8 +166,8 @@ def _draw_place(rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], r
     if where < 0.4:
         wanted_mm = radius_mm * rng.uniform(0.35, 0.9)
         point = points[0] + thorax.lung_normal(points[0]) * (depth_mm - wanted_mm)
-        return _point(point) if -thorax.lung_distance(point) > 0.25 * radius_mm else None
-    return _point(points[0]) if depth_mm > radius_mm + 1 else None
+        return as_point(point) if -thorax.lung_distance(point) > 0.25 * radius_mm else None
+    return as_point(points[0]) if depth_mm > radius_mm + 1 else None
 
 
 def _place_minor_nodules(rng: np.random.Generator, thorax: Thorax, floor: _Floor) -> list[Nodule]:
@@ -178,29 +176,29 @@ def _place_minor_nodules(rng: np.random.Generator, thorax: Thorax, floor: _Floor
         size_mm = float(rng.uniform(1.6, 2.9) if rng.random() < 0.7 else rng.uniform(3.5, 7.0))
         nodule = draw_nodule(rng, diameter_mm=size_mm)
         points = draw_lung_points(rng, thorax, 1, depth_mm=3.0)
-        if len(points) and floor.is_free(_point(points[0]), nodule.radius_mm, gap_mm=6.0):
-            floor.take(_point(points[0]), nodule.radius_mm)
-            placed.append(nodule.moved_to(_point(points[0])))
+        if len(points) and floor.is_free(as_point(points[0]), nodule.radius_mm, gap_mm=6.0):
+            floor.take(as_point(points[0]), nodule.radius_mm)
+            placed.append(nodule.moved_to(as_point(points[0])))
     return placed
 
 
 def _place_lookalikes(
     rng: np.random.Generator,
     thorax: Thorax,
-    *,
     vessels: list[Tree],
+    *,
     floor: _Floor,
     nodules: list[Nodule],
-    num_lookalikes: int,
+    num_wanted: int,
 ) -> list[LookAlike]:
     placed = []
-    for _ in range(num_lookalikes):
-        # In a small chest a cutout shows half a lung: nodules should rarely stand in a look-alike's picture.
+    for _ in range(num_wanted):
+        # In a small chest a cutout shows half a lung: it should rarely show a nodule next to a look-alike.
         for gap_mm in np.linspace(WIDE_GAP_MM, 2.0, TRIES):
             points = draw_lung_points(rng, thorax, 1, depth_mm=1.0)
             if not len(points):
                 break
-            item = draw_lookalike(rng, thorax, vessels=vessels, lung_xyz=_point(points[0]))
+            item = draw_lookalike(rng, thorax, vessels=vessels, lung_xyz=as_point(points[0]))
             is_in_lung = thorax.lung_distance(item.center_xyz) < -1.0
             is_apart = floor.is_free(item.center_xyz, item.radius_mm)
             if is_in_lung and is_apart and _gap_mm(item.center_xyz, nodules) > gap_mm:
@@ -230,20 +228,16 @@ def _detect(
     for center, radius_mm, is_nodule in found:
         point = np.asarray(center) + draw_jitter(rng, radius_mm)
         if grid.contains(grid.nearest_voxel(point)):
-            candidates.append(Candidate(_point(point), is_nodule))
+            candidates.append(Candidate(as_point(point), is_nodule))
     order = rng.permutation(len(candidates))
     return [candidates[place] for place in order]
 
 
 def _draw_excluded(rng: np.random.Generator, minor: list[Nodule], lookalikes: list[LookAlike]) -> list[ExcludedFinding]:
-    # Readers measured only what at least one of them took for a nodule of 3 mm or more.
+    # Readers measure only findings that at least one of them takes for a nodule of 3 mm or more.
     rows = [ExcludedFinding(item.center_xyz, item.diameter_mm if item.diameter_mm >= 3 else -1) for item in minor]
     for item in lookalikes:
         if rng.random() < 0.6:
             point = np.asarray(item.center_xyz) + draw_jitter(rng, item.radius_mm)
-            rows.append(ExcludedFinding(_point(point), -1))
+            rows.append(ExcludedFinding(as_point(point), -1))
     return rows
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])

@@ -1,18 +1,17 @@
-"""What a detector takes for nodules in the phantom: vessels that branch and cross, scars, bulging rib ends."""
+"""Look-alikes of nodules in the phantom: branching and crossing vessels, scars, bulging rib ends."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from luna_pipeline.core.phantom.nodules import random_axes
-from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Ellipsoid, Point, Shape
+from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Ellipsoid, Point, Shape, as_point
 from luna_pipeline.core.phantom.thorax import Thorax
 from luna_pipeline.core.phantom.vessels import Tree
 
 Kind: TypeAlias = Literal["branching", "crossing", "scar", "rib end"]
-KINDS: tuple[Kind, ...] = ("branching", "crossing", "scar", "rib end")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 KIND_SHARES = (0.4, 0.3, 0.2, 0.1)
 
 
@@ -21,10 +20,10 @@ class LookAlike:
     """A finding that is no nodule.
 
     Attributes:
-        kind: What it is.
+        kind: One of ``KINDS``.
         center_xyz: Where a detector would point, mm.
-        radius_mm: How far its middle extends.
-        parts: Shapes with their HU, painted beside what the chest already has there.
+        radius_mm: Radius of its central part.
+        parts: Shapes with their HU, painted over the chest where they are brighter.
     """
 
     kind: Kind
@@ -51,7 +50,7 @@ def draw_lookalike(rng: np.random.Generator, thorax: Thorax, *, vessels: list[Tr
 
 
 def paint_lookalike(canvas: Canvas, lookalike: LookAlike) -> None:
-    """Paint a look-alike; it never darkens what it touches."""
+    """Paint a look-alike; no voxel becomes darker."""
     for shape, hounsfield in lookalike.parts:
         canvas.paint(shape, hounsfield, rule="brightest")
 
@@ -71,10 +70,10 @@ def _draw_on_vessel(rng: np.random.Generator, thorax: Thorax, kind: Kind, vessel
         direction *= rng.uniform(5, 9) / np.linalg.norm(direction)
         back = 0.0 if kind == "branching" else -rng.uniform(0.6, 1.0)
         bend = center + rng.normal(0, 0.4 * radius, size=3)
-        rods.append(Capsule(_point(bend + back * direction), _point(bend), radius * 0.4, radius))
-        rods.append(Capsule(_point(bend), _point(bend + direction), radius, radius * 0.4))
+        rods.append(Capsule(as_point(bend + back * direction), as_point(bend), radius * 0.4, radius))
+        rods.append(Capsule(as_point(bend), as_point(bend + direction), radius, radius * 0.4))
     hounsfield = min(thorax.blood_hu, 220.0) - rng.uniform(0, 60)
-    return LookAlike(kind, _point(center), max(1.5, 1.2 * radius), tuple((rod, hounsfield) for rod in rods))
+    return LookAlike(kind, as_point(center), max(1.5, 1.2 * radius), tuple((rod, hounsfield) for rod in rods))
 
 
 def _draw_scar(rng: np.random.Generator, center_xyz: Point) -> LookAlike:
@@ -86,7 +85,7 @@ def _draw_scar(rng: np.random.Generator, center_xyz: Point) -> LookAlike:
     long_axis = np.asarray(plate.axes[:3])
     for side in (-1, 1):
         end = np.asarray(center_xyz) + side * long_axis * radius * rng.uniform(1.3, 2.2)
-        parts.append((Capsule(center_xyz, _point(end), 0.8, 0.4), hounsfield - 80))
+        parts.append((Capsule(center_xyz, as_point(end), 0.8, 0.4), hounsfield - 80))
     return LookAlike("scar", center_xyz, max(1.5, 0.6 * radius), tuple(parts))
 
 
@@ -100,11 +99,7 @@ def _draw_rib_end(rng: np.random.Generator, thorax: Thorax, lung_xyz: Point) -> 
     width = height * rng.uniform(1.8, 3.0)
     across = np.linalg.svd(inward[None])[2][1:]
     axes = tuple(float(value) for value in np.concatenate([inward[None], across]).ravel())
-    bump = Ellipsoid(_point(surface), (height, width, width), axes)
+    bump = Ellipsoid(as_point(surface), (height, width, width), axes)
     center = surface + inward * 0.4 * height
     hounsfield = float(rng.uniform(20, 220))
-    return LookAlike("rib end", _point(center), max(1.5, height), ((bump, hounsfield),))
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])
+    return LookAlike("rib end", as_point(center), max(1.5, height), ((bump, hounsfield),))

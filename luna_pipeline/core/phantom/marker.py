@@ -1,3 +1,3 @@
-"""The files by which a phantom is known, apart from what makes it: to look for one needs no library."""
+"""Marker files of a phantom; in a module without heavy imports, so that checking for one is fast."""
 
 MARKER, UNFINISHED_MARKER = "phantom.json", "phantom.unfinished"

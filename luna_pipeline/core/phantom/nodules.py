@@ -1,15 +1,14 @@
-"""Nodules of the phantom: size, texture, margin, place, and what readers say about them."""
+"""Nodules of the phantom: size, texture, margin, position, and the readers' malignancy ratings."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Ellipsoid, Floats, Point
+from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Ellipsoid, Floats, Point, as_point
 
 Texture: TypeAlias = Literal["solid", "part-solid", "ground-glass", "calcified"]
-TEXTURES: tuple[Texture, ...] = ("solid", "part-solid", "ground-glass", "calcified")
+TEXTURES: tuple[Texture, ...] = get_args(Texture)
 TEXTURE_SHARES = (0.38, 0.24, 0.36, 0.02)
 
 
@@ -49,7 +48,7 @@ class Nodule:
     Attributes:
         body: Its shape; the centre is the annotation's.
         diameter_mm: Mean diameter.
-        texture: What it is made of.
+        texture: One of ``TEXTURES``.
         spiculation: 0 smooth to 1 strongly spiculated.
         hounsfield: HU of the whole, or of the halo of a part-solid nodule.
         core_part: Radius of the solid core as a part of the whole, 0 where there is none.
@@ -97,7 +96,7 @@ def draw_nodule(rng: np.random.Generator, *, diameter_mm: float | None = None, l
     lobes = tuple((_unit(rng), float(rng.uniform(0.05, 0.3))) for _ in range(int(rng.integers(0, 4))))
     spikes = tuple((_unit(rng), float(rng.uniform(1.4, 1.7 + spiculation))) for _ in range(round(14 * spiculation)))
     return Nodule(
-        body=LobedBall((0.0, 0.0, 0.0), _as_point(radii), random_axes(rng), lobes),
+        body=LobedBall((0.0, 0.0, 0.0), as_point(radii), random_axes(rng), lobes),
         diameter_mm=diameter_mm,
         texture=texture,
         spiculation=spiculation,
@@ -108,22 +107,22 @@ def draw_nodule(rng: np.random.Generator, *, diameter_mm: float | None = None, l
 
 
 def paint_nodule(canvas: Canvas, nodule: Nodule) -> None:
-    """Paint a nodule; it never darkens what it touches."""
+    """Paint a nodule; no voxel becomes darker."""
     center, radius = np.asarray(nodule.center_xyz), nodule.radius_mm
     for direction, length in nodule.spikes:
         tip = center + np.asarray(direction) * radius * length
-        spike = Capsule(nodule.center_xyz, _as_point(tip), min(1.2, 0.4 * radius), 0.2)
+        spike = Capsule(nodule.center_xyz, as_point(tip), min(1.2, 0.4 * radius), 0.2)
         canvas.paint(spike, min(nodule.hounsfield, -150.0), rule="brightest", opacity=0.8)
     canvas.paint(nodule.body, nodule.hounsfield, rule="brightest")
     if nodule.core_part:
-        small = _as_point(np.asarray(nodule.body.radii_mm) * nodule.core_part)
+        small = as_point(np.asarray(nodule.body.radii_mm) * nodule.core_part)
         canvas.paint(replace(nodule.body, radii_mm=small), 25.0, rule="brightest")
 
 
 def draw_ratings(rng: np.random.Generator, nodule: Nodule) -> list[int]:
     """Draw the malignancy ratings (1 to 5) of three or four readers.
 
-    Size, margin and texture raise a common suspicion, calcium lowers it, and each reader errs on his own.
+    Size, margin and texture raise a common suspicion, calcium lowers it, and each reader's error is independent.
     """
     texture = {"solid": 0.0, "part-solid": 0.7, "ground-glass": 0.1, "calcified": -1.8}[nodule.texture]
     suspicion = 1.5 + 1.5 * np.log2(nodule.diameter_mm / 4.5) * 0.75 + 1.4 * nodule.spiculation + texture
@@ -150,8 +149,4 @@ def _draw_hounsfield(rng: np.random.Generator, texture: Texture) -> float:
 
 def _unit(rng: np.random.Generator) -> Point:
     direction = rng.normal(size=3)
-    return _as_point(direction / np.linalg.norm(direction))
-
-
-def _as_point(values: NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])
+    return as_point(direction / np.linalg.norm(direction))

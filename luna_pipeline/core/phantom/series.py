@@ -1,7 +1,7 @@
-"""The embedded data set: made-up chest CTs with nodules and look-alikes, the same for the same seed."""
+"""One series of the synthetic data set: a chest CT with nodules and look-alikes, determined by its seed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -12,7 +12,7 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.phantom.findings import Findings, draw_findings
 from luna_pipeline.core.phantom.lookalikes import paint_lookalike
 from luna_pipeline.core.phantom.nodules import paint_nodule
-from luna_pipeline.core.phantom.shapes import Canvas, Floats, Point
+from luna_pipeline.core.phantom.shapes import Canvas, Floats, Point, as_point
 from luna_pipeline.core.phantom.thorax import draw_thorax, paint_thorax
 from luna_pipeline.core.phantom.vessels import draw_trees, paint_trees
 
@@ -25,12 +25,12 @@ PADDING_HU = (-2000, -3024)
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """What determines a series.
+    """Everything that determines a series.
 
     Attributes:
         seed: Seed of the data set.
-        number: Place of the series in the data set, from 0; it decides about flipped and oblique axes, scans
-            without nodules and padding, so that a small data set has some of each.
+        number: Index of the series in the data set, from 0; it determines flipped and oblique axes, scans without
+            nodules and padding, so that a small data set has some of each.
         size_irc: Voxels along index, row, col; None for a scan of LUNA16's size.
 
     Raises:
@@ -56,7 +56,7 @@ class PhantomConfig:
 
     @property
     def is_oblique(self) -> bool:
-        """Whether the axes are turned against the patient."""
+        """Whether the axes are rotated relative to the patient."""
         return self.number % OBLIQUE_EVERY == 5
 
     @property
@@ -72,13 +72,13 @@ class PhantomConfig:
 
     @property
     def series_instance_uid(self) -> str:
-        """A UID below 2.25, the root for UIDs that nobody registered."""
+        """A UID below 2.25, the root for unregistered UIDs."""
         digest = blake2b(f"luna phantom {self.seed} {self.number} {self.size_irc}".encode(), digest_size=15).digest()
         return f"2.25.{int.from_bytes(digest, 'big')}"
 
     @property
     def patient_id(self) -> str:
-        """Made-up patient; of each four series the last two are one patient's."""
+        """Synthetic patient; of each four series the last two are one patient's."""
         group, rest = divmod(self.number, 4)
         return f"PHANTOM-{3 * group + min(rest, 2):04d}"
 
@@ -88,7 +88,7 @@ class PhantomSeries:
     """One series.
 
     Attributes:
-        config: What it was made from.
+        config: Configuration it was made from.
         hounsfield: HU, int16, shape (I, R, C).
         grid: Where the voxels lie.
         findings: Nodules, look-alikes and candidates; positions in world mm.
@@ -105,7 +105,7 @@ def make_series(config: PhantomConfig) -> PhantomSeries:
     rng = np.random.default_rng([config.seed, config.number])
     grid = _draw_grid(rng, config)
     middle_xyz = _middle(grid)
-    body_grid = VoxelGrid(grid.size_irc, grid.spacing_mm, _minus(grid.origin_xyz, middle_xyz), grid.direction)
+    body_grid = replace(grid, origin_xyz=as_point(np.subtract(grid.origin_xyz, middle_xyz)))
     thorax = draw_thorax(rng, _half_lengths(grid))
     vessels, airways = draw_trees(rng, thorax)
     findings = draw_findings(rng, thorax, vessels=vessels, grid=body_grid, has_nodules=config.has_nodules)
@@ -130,7 +130,7 @@ def _draw_grid(rng: np.random.Generator, config: PhantomConfig) -> VoxelGrid:
     table_xyz = rng.uniform((-20, -40, -350), (20, 40, 350))
     centered = VoxelGrid(size_irc, spacing, (0.0, 0.0, 0.0), direction)
     origin = np.round(table_xyz - np.asarray(_middle(centered)), 6)
-    return VoxelGrid(size_irc, spacing, (float(origin[0]), float(origin[1]), float(origin[2])), direction)
+    return VoxelGrid(size_irc, spacing, as_point(origin), direction)
 
 
 def _direction(rng: np.random.Generator, config: PhantomConfig) -> tuple[float, ...]:
@@ -151,8 +151,7 @@ def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
 
 
 def _middle(grid: VoxelGrid) -> Point:
-    x, y, z = grid.voxel_to_world((np.asarray(grid.size_irc) - 1) / 2)
-    return float(x), float(y), float(z)
+    return as_point(grid.voxel_to_world((np.asarray(grid.size_irc) - 1) / 2))
 
 
 def _half_lengths(grid: VoxelGrid) -> Point:
@@ -162,12 +161,8 @@ def _half_lengths(grid: VoxelGrid) -> Point:
     return float(col_mm), float(row_mm), float(index_mm)
 
 
-def _minus(point: tuple[float, ...], other: Point) -> Point:
-    return point[0] - other[0], point[1] - other[1], point[2] - other[2]
-
-
 def _scan(rng: np.random.Generator, hounsfield: Floats, padding_hu: int | None) -> NDArray[np.int16]:
-    """Turn the painted chest into what a scanner gives: blur, correlated noise, whole numbers, padding."""
+    """Turn the painted chest into a scanner's image: blur, correlated noise, whole numbers, padding."""
     blur_voxels, noise_hu = rng.uniform(0.4, 0.7), rng.uniform(18, 45)
     grain_voxels = rng.uniform(0.45, 0.9)
     gaussian_filter(hounsfield, blur_voxels, output=hounsfield, truncate=3.0)

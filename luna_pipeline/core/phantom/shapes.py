@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
 
@@ -16,8 +16,14 @@ Point: TypeAlias = tuple[float, float, float]
 VOXELS_PER_SLAB = 1 << 20
 
 
+def as_point(values: ArrayLike) -> Point:
+    """Return three numbers as a tuple of floats."""
+    x, y, z = np.asarray(values, dtype=np.float64).tolist()
+    return x, y, z
+
+
 class Shape(Protocol):
-    """A body in world millimetres."""
+    """A solid shape in world millimetres."""
 
     @property
     def center_xyz(self) -> Point:
@@ -43,8 +49,7 @@ class Ellipsoid:
     def reach_mm(self) -> Point:
         """Half the bounding box along x, y, z."""
         scaled = np.asarray(self.axes).reshape(3, 3) * np.asarray(self.radii_mm)[:, None]
-        x, y, z = np.sqrt((scaled**2).sum(axis=0))
-        return float(x), float(y), float(z)
+        return as_point(np.sqrt((scaled**2).sum(axis=0)))
 
     def distance(self, x_mm: Floats, y_mm: Floats, z_mm: Floats) -> Floats:
         """Distance to the surface in mm, negative inside."""
@@ -140,12 +145,7 @@ class Canvas:
         return _outer_sum(parts, 0), _outer_sum(parts, 1), _outer_sum(parts, 2)
 
     def paint(
-        self,
-        shape: Shape,
-        hounsfield: float,
-        *,
-        opacity: float = 1.0,
-        rule: Literal["over", "brightest", "darkest"] = "over",
+        self, shape: Shape, hounsfield: float, *, opacity: float = 1.0, rule: Literal["over", "brightest"] = "over"
     ) -> None:
         """Blend a shape into the CT.
 
@@ -153,16 +153,14 @@ class Canvas:
             shape: What to paint.
             hounsfield: HU inside the shape.
             opacity: Part of the old value that is replaced, 0 to 1.
-            rule: ``brightest`` never darkens a voxel (a vessel that enters the heart), ``darkest`` never brightens.
+            rule: ``brightest`` never darkens a voxel, as where a vessel enters the heart.
         """
         for box in self._slabs(shape):
             distance = shape.distance(*self.coordinates(box))
             cover = np.clip(np.float32(0.5) - distance / np.float32(self.edge_mm), 0, 1)
             view = self.hounsfield[box]
             blended = view + np.float32(opacity) * cover * (np.float32(hounsfield) - view)
-            if rule != "over":
-                blended = (np.maximum if rule == "brightest" else np.minimum)(view, blended)
-            view[...] = blended
+            view[...] = np.maximum(view, blended) if rule == "brightest" else blended
 
     def _slabs(self, shape: Shape) -> Iterator[tuple[slice, slice, slice]]:
         """Yield the shape's bounding box, cut by the CT, in slabs of bounded size."""
@@ -180,7 +178,7 @@ class Canvas:
 
 
 def _to_surface(norm: Floats, numerator: Floats, denominator: Floats, radius_mm: float) -> Floats:
-    """Turn a norm that is 1 on the surface into mm by its slope; in the middle, where both vanish, by the radius."""
+    """Turn a norm that is 1 on the surface into mm by its slope; in the centre, where both vanish, by the radius."""
     tiny = np.float32(1e-9)
     scale = np.sqrt((numerator + tiny * np.float32(radius_mm**2)) / (denominator + tiny))
     return np.asarray((norm - 1) * scale, np.float32)
@@ -202,21 +200,17 @@ def _axis_contributions(grid: VoxelGrid) -> list[tuple[Floats, Floats, Floats]]:
         voxels = np.zeros((size, 3))
         voxels[:, axis] = np.arange(size)
         world = grid.voxel_to_world(voxels) - (0 if axis == 0 else np.asarray(grid.origin_xyz))
-        shape = [1, 1, 1]
-        shape[axis] = size
         x, y, z = (values.astype(np.float32) for values in world.T)
         contributions.append((x, y, z))
     return contributions
 
 
 def _outer_sum(parts: list[list[Floats]], coordinate: int) -> Floats:
-    """Add up the three axes' parts of a coordinate; an axis that adds nothing that changes stays of length 1."""
+    """Add up the three axes' parts of a coordinate; an axis whose part is constant stays of length 1."""
     total = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):
         values = parts[axis][coordinate]
         if values.size and np.ptp(values) == 0:
             values = values[:1]
-        shape = [1, 1, 1]
-        shape[axis] = values.size
-        total = total + values.reshape(shape)
+        total = total + np.expand_dims(values, [other for other in range(3) if other != axis])
     return total

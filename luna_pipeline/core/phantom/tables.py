@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers
 from luna_pipeline.core.phantom.findings import Findings
 from luna_pipeline.core.phantom.shapes import Point
 
@@ -16,15 +17,15 @@ MALIGNANCY_COLUMNS = (
     *("seriesuid", "coord_x", "coord_y", "coord_z", "diameter_mm", "is_malignant", "malignant_details"),
     *("bboxLowX", "bboxLowY", "bboxLowZ", "bboxHighX", "bboxHighY", "bboxHighZ", "len_mal_details"),
 )
-# LUNA16's own tables end their lines as DOS does, the malignancy table of the tutorial does not.
+# LUNA16's own tables have DOS line ends, the tutorial's malignancy table does not.
 DOS, UNIX = "\r\n", "\n"
-# The tutorial's table lacks a few of LUNA16's nodules; so does the phantom's.
+# The tutorial's table lacks a few of LUNA16's nodules, as does the phantom's.
 UNRATED_EVERY = 97
 
 
 @dataclass(frozen=True)
 class SeriesRows:
-    """What the tables say of one series."""
+    """A series with the findings for its rows."""
 
     series_instance_uid: str
     findings: Findings
@@ -50,18 +51,13 @@ def tables_of(series: Iterable[SeriesRows]) -> dict[str, bytes]:
     }
 
 
-def is_malignant(ratings: Sequence[int]) -> bool:
-    """Tell whether at least two readers rated 4 or 5, as the tutorial's table does."""
-    return sum(rating >= 4 for rating in ratings) >= 2
-
-
 def _malignancy_rows(item: SeriesRows) -> list[list[str]]:
     rows = []
     for nodule, ratings in zip(item.findings.nodules, item.findings.ratings, strict=True):
         center, reach = np.asarray(nodule.center_xyz), np.asarray(nodule.reach_xyz)
         box = [repr(round(float(value), 6)) for value in (*(center - reach), *(center + reach))]
         row = _row(item.series_instance_uid, nodule.center_xyz, nodule.diameter_mm)
-        rows.append([*row, str(is_malignant(ratings)), str(list(ratings)), *box, str(len(ratings))])
+        rows.append([*row, str(is_malignant_by_readers(ratings)), str(list(ratings)), *box, str(len(ratings))])
     return rows
 
 

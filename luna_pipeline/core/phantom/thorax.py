@@ -27,8 +27,8 @@ class Thorax:
         dome_part: Height of the right and the left diaphragm as a part of the cavity's half-height.
         lung_hu: HU of lung tissue.
         blood_hu: HU of vessels; above 100 in a scan with contrast medium.
-        rib_tilt: How much a rib falls from back to front, as a part of the cavity's half-height.
-        table_y_mm: Where the table lies.
+        rib_tilt: Descent of a rib from back to front, as a part of the cavity's half-height.
+        table_y_mm: Position of the table.
     """
 
     half_mm: Point
@@ -46,12 +46,12 @@ class Thorax:
 
     @property
     def cavity(self) -> Barrel:
-        """The space of both lungs and all between them."""
+        """The space of both lungs and the mediastinum."""
         return Barrel((0.0, self.cavity_y_mm, 0.0), self.cavity_mm)
 
     @property
     def mediastinum(self) -> Ellipsoid:
-        """What lies between the lungs, from the breastbone to the spine."""
+        """The mediastinum, from the breastbone to the spine."""
         x, y = self.mediastinum_mm
         return Ellipsoid((0.0, self.cavity_y_mm, 0.0), (x, y, 2.5 * self.cavity_mm[2]))
 
@@ -79,7 +79,7 @@ class Thorax:
         return 0.0, self.cavity_y_mm + 0.84 * self.cavity_mm[1], 0.0
 
     def hilum_xyz(self, side: int) -> Point:
-        """Return where the vessels enter a lung: ``side`` -1 right, 1 left."""
+        """Return the hilum, where the vessels enter a lung: ``side`` -1 right, 1 left."""
         return side * 0.9 * self.mediastinum_mm[0], self.cavity_y_mm + 0.08 * self.cavity_mm[1], 0.0
 
     def lung_distance(self, points_xyz: ArrayLike) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ class Thorax:
         return inside
 
     def lung_normal(self, point_xyz: ArrayLike) -> NDArray[np.float64]:
-        """Return the unit vector that leaves the lung by the shortest way."""
+        """Return the unit vector towards the nearest point of the lung's surface, from the inside."""
         steps = np.eye(3) * 0.5
         point = np.asarray(point_xyz, dtype=np.float64)
         slope = (self.lung_distance(point + steps) - self.lung_distance(point - steps)).astype(np.float64)
@@ -146,14 +146,10 @@ def _paint_wall(canvas: Canvas, thorax: Thorax) -> None:
     tall = 40 * thorax.half_mm[2]
     for inset, hounsfield in ((0.0, 10.0), (0.012 * x, -105.0), (thorax.fat_mm, 45.0)):
         canvas.paint(Ellipsoid((0.0, 0.0, 0.0), (x - inset, y - inset, tall)), hounsfield)
-    half_x, _, half_z = thorax.half_mm
-    table = Capsule((0.0, thorax.table_y_mm, -1.2 * half_z), (0.0, thorax.table_y_mm, 1.2 * half_z), 0.0, 0.0)
+    half_x = thorax.half_mm[0]
     thickness = max(2.0, 0.02 * half_x)
-    canvas.paint(
-        Ellipsoid((0.0, table.center_xyz[1] + thickness, 0.0), (0.8 * half_x, thickness, tall)),
-        -350.0,
-        rule="brightest",
-    )
+    table = Ellipsoid((0.0, thorax.table_y_mm + thickness, 0.0), (0.8 * half_x, thickness, tall))
+    canvas.paint(table, -350.0, rule="brightest")
 
 
 def _paint_gravity(canvas: Canvas, thorax: Thorax) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Point
+from luna_pipeline.core.phantom.shapes import Canvas, Capsule, Point, as_point
 from luna_pipeline.core.phantom.thorax import Thorax
 
-# Flow is shared between branches: radius ** FLOW_EXPONENT adds up at a branching (3 in Murray's law).
+# Flow is divided between branches: radius ** FLOW_EXPONENT adds up at a branching (3 in Murray's law).
 FLOW_EXPONENT = 2.5
 # How much a long way from the root costs against a short new branch; from bushy (0) to star-like (1).
 DETOUR_WEIGHT = 0.45
@@ -36,16 +36,9 @@ class Tree:
 
     def pieces(self) -> list[Capsule]:
         """Return the tree as tapered rods."""
-        return [
-            Capsule(
-                _point(self.points_xyz[parent]),
-                _point(self.points_xyz[row]),
-                float(self.radii_mm[row]) * 1.05,
-                float(self.radii_mm[row]),
-            )
-            for row, parent in enumerate(self.parents)
-            if parent >= 0
-        ]
+        points, radii = [as_point(point) for point in self.points_xyz], self.radii_mm.tolist()
+        ends = [(row, parent) for row, parent in enumerate(self.parents) if parent >= 0]
+        return [Capsule(points[parent], points[row], radii[row] * 1.05, radii[row]) for row, parent in ends]
 
 
 def draw_trees(rng: np.random.Generator, thorax: Thorax) -> tuple[list[Tree], list[Tree]]:
@@ -85,7 +78,7 @@ def draw_lung_points(
     Args:
         rng: Source of randomness.
         thorax: The chest.
-        num_points: How many are wanted; fewer come back where the lungs are too small.
+        num_points: Number of points; fewer are returned where the lungs are too small.
         depth_mm: Least distance from the lung's surface.
         side: -1 right lung, 1 left lung, 0 both.
 
@@ -130,7 +123,3 @@ def _radii(parents: NDArray[np.int64], end_radius_mm: float) -> NDArray[np.float
         flow[row] = max(flow[row], end_radius_mm**FLOW_EXPONENT)
         flow[parents[row]] += flow[row]
     return np.asarray(np.maximum(flow, end_radius_mm**FLOW_EXPONENT) ** (1 / FLOW_EXPONENT))
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])

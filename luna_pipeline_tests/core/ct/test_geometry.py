@@ -117,13 +117,6 @@ def test_grids_are_values():
     assert grid != "a grid"
 
 
-def test_oblique_is_what_is_not_parallel():
-    mirrored = (-1, 0, 0, 0, 0, 1, 0, 1, 0)
-    assert not VoxelGrid((2, 3, 4), (1, 1, 1), (0, 0, 0), IDENTITY).is_oblique
-    assert not VoxelGrid((2, 3, 4), (1, 1, 1), (0, 0, 0), mirrored).is_oblique
-    assert VoxelGrid((2, 3, 4), (1, 1, 1), (0, 0, 0), random_direction(3)).is_oblique
-
-
 @pytest.mark.parametrize(
     ("changed", "rule"),
     [

@@ -1,4 +1,4 @@
-"""A written data set has LUNA16's form, its geometry survives ITK, and an interrupted one is not taken for whole."""
+"""A written data set has LUNA16's form, its geometry survives ITK, and an interrupted one is replaced."""
 
 import json
 import re
@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.phantom.dataset import is_whole_phantom, make_phantom, subset_of
+from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers
+from luna_pipeline.core.phantom.dataset import ensure_phantom, make_phantom, subset_of
 from luna_pipeline.core.phantom.dicom import decimal_string
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
-from luna_pipeline.core.phantom.tables import is_malignant
 
 ARGUMENTS = {"num_series": 6, "num_subsets": 3, "seed": 5, "size_irc": (40, 64, 64)}
 TABLES = (
@@ -125,14 +125,9 @@ def test_malignancy_table_holds_readers_and_their_verdict(metaimage_root):
     assert table["coord_x"].tolist() == annotations["coordX"].tolist()
     ratings = [json.loads(text) for text in table["malignant_details"]]
     assert table["len_mal_details"].tolist() == [len(row) for row in ratings]
-    assert table["is_malignant"].tolist() == [is_malignant(row) for row in ratings]
+    assert table["is_malignant"].tolist() == [is_malignant_by_readers(row) for row in ratings]
     assert (table["bboxLowX"] < table["coord_x"]).all()
     assert (table["coord_x"] < table["bboxHighX"]).all()
-
-
-@pytest.mark.parametrize(("ratings", "verdict"), [([4, 2, 4, 2], True), ([3, 3, 5], False), ([1, 1], False)])
-def test_two_readers_of_4_or_5_make_malignant(ratings, verdict):
-    assert is_malignant(ratings) is verdict
 
 
 def test_annotation_hits_its_nodule_through_itk_also_when_flipped_or_oblique(metaimage_root):
@@ -208,13 +203,6 @@ def test_marker_says_synthetic_and_what_was_made(metaimage_root):
     assert marker["num_nodule_candidates"] == candidates["class"].sum()
 
 
-def test_whole_phantom_is_known_by_its_arguments(metaimage_root, tmp_path):
-    assert is_whole_phantom(metaimage_root, **ARGUMENTS)
-    for change in ({"seed": 6}, {"num_series": 7}, {"size_irc": None}, {"num_subsets": 2}, {"file_format": "dicom"}):
-        assert not is_whole_phantom(metaimage_root, **(ARGUMENTS | change))
-    assert not is_whole_phantom(tmp_path, **ARGUMENTS)
-
-
 def test_interrupted_run_is_not_whole_and_the_next_run_replaces_it(tmp_path):
     arguments = {"num_series": 2, "num_subsets": 2, "seed": 1, "size_irc": (32, 48, 48)}
 
@@ -223,10 +211,17 @@ def test_interrupted_run_is_not_whole_and_the_next_run_replaces_it(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make_phantom(tmp_path, **arguments, on_series=interrupt)
+    assert (tmp_path / "phantom.unfinished").exists()
     assert not (tmp_path / "phantom.json").exists()
-    assert not is_whole_phantom(tmp_path, **arguments)
-    make_phantom(tmp_path, **arguments)
-    assert is_whole_phantom(tmp_path, **arguments)
+    lines = []
+    ensure_phantom(tmp_path, **arguments, report=lines.append)
+    assert [line.split(": 2.25.")[0] for line in lines] == [f"Synthetic series {done} of 2" for done in (1, 2)]
+    assert json.loads((tmp_path / "phantom.json").read_text())["num_series"] == 2
+    assert not (tmp_path / "phantom.unfinished").exists()
+    before = files_below(tmp_path)
+    ensure_phantom(tmp_path, **(arguments | {"seed": 2}), report=lines.append)
+    assert lines[2:] == ["The synthetic phantom is there: 2 series, seed 1."]
+    assert files_below(tmp_path) == before
 
 
 def test_phantom_replaces_an_earlier_one_without_leftovers(tmp_path):

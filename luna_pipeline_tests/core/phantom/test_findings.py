@@ -1,4 +1,4 @@
-"""The made-up detector misses the middle of nodules and of others alike; readers' ratings follow the nodule."""
+"""The synthetic detector's offsets do not depend on the label; readers' ratings depend on the nodule."""
 
 from dataclasses import replace
 
