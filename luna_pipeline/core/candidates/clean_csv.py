@@ -61,8 +61,7 @@ def unpacked(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        msg = f"A packed table must be whole, got: {error} ({path.name}). Copy it again."
-        raise ValueError(msg) from error
+        raise ValueError(f"A packed table must be whole, got: {error} ({path.name}). Copy it again.") from error
 
 
 def _header_of(content: mmap.mmap) -> list[str] | None:

@@ -135,8 +135,7 @@ def _read_text(path: Path) -> pd.DataFrame:
                 index_col=False,
             )
     except pd.errors.EmptyDataError as error:
-        msg = f"A table must have a header line, got an empty file ({path.name}). Copy it again."
-        raise ValueError(msg) from error
+        raise ValueError(f"A table must have a header line, got an empty file ({path.name}). Copy it again.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = str(error).strip().splitlines()[-1]
         msg = f"Each line must have as many values as the header, got: {reason} ({path.name}). Correct that line."

@@ -34,8 +34,7 @@ def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 1
         ValueError: If ``num_folds`` is below 1, or the table has an invalid or a second subset for a series.
     """
     if num_folds < 1:
-        msg = f"There must be one fold or more, got {num_folds} (num_folds). Ask for 2 to 10."
-        raise ValueError(msg)
+        raise ValueError(f"There must be one fold or more, got {num_folds} (num_folds). Ask for 2 to 10.")
     readable = catalogue[catalogue["is_readable"].astype(bool)].sort_values("series_instance_uid")
     folds = readable[["series_instance_uid", "patient_hash"]].reset_index(drop=True)
     folders = readable["subset"].astype("Int64").reset_index(drop=True)
@@ -79,8 +78,7 @@ def _read_subsets(data_root: Path) -> dict[str, int]:
     if is_wrong.any():
         row = table[is_wrong].iloc[0]
         where = f"{path.name} line {row['line']}"
-        msg = f"A subset must be a whole number from 0, got {row['subset']!r} ({where}). Correct it."
-        raise ValueError(msg)
+        raise ValueError(f"A subset must be a whole number from 0, got {row['subset']!r} ({where}). Correct it.")
     subsets = pd.DataFrame({"uid": table["series_instance_uid"], "subset": numbers.astype(np.int64)}).drop_duplicates()
     twice = subsets.loc[subsets["uid"].duplicated(), "uid"]
     if len(twice):
@@ -104,7 +102,7 @@ def _deal(folds: pd.DataFrame, *, num_folds: int, seed: int) -> None:
     # By their smallest uid, for the rows are sorted by uid: another patient key changes no fold.
     members = sorted(groups.values(), key=lambda rows: int(min(rows)))
     sizes = folds["fold"].value_counts()
-    num_series = {int(fold): int(size) for fold, size in sizes.items()}
+    num_series = {int(fold): int(size) for fold, size in zip(sizes.index, sizes, strict=True)}
     if len(num_series) < 2:
         # With fewer groups than folds, the last folds stay empty and so do not exist.
         num_series |= {fold: num_series.get(fold, 0) for fold in range(num_folds)}

@@ -32,8 +32,7 @@ def parse_ratings(text: str) -> list[int]:
     match = _RATINGS.fullmatch(text.strip())
     ratings = [int(number) for number in re.findall(r"\d+", text)] if match else [0]
     if any(not 1 <= rating <= 5 for rating in ratings):
-        msg = f"Ratings must be numbers from 1 to 5, got {text!r}. Correct the table."
-        raise ValueError(msg)
+        raise ValueError(f"Ratings must be numbers from 1 to 5, got {text!r}. Correct the table.")
     return ratings
 
 

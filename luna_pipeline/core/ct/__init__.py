@@ -1,1 +1,1 @@
-"""Reading CT series, their geometry, their catalogue, and a phantom that imitates them."""
+"""Reading of CT series, their geometry and their catalogue."""

@@ -1,7 +1,7 @@
-"""The CTs below a data root, a row a series, from headers alone.
+"""Catalogue of the CTs below a data root, a row a series, from headers alone.
 
-Any folder layout will do. Below a folder ``subset<k>`` lie the series of LUNA16's subset k. LUNA16's lung masks
-(``seg-lungs*``) bear the CTs' names and are passed over, as is all that is hidden.
+Any folder layout is accepted. A folder ``subset<k>`` holds series of LUNA16's subset k. LUNA16's lung masks
+(``seg-lungs*``), which have the CTs' names, and hidden files are skipped.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ CATALOGUE_COLUMNS = (
 )
 _SUBSET_FOLDER = re.compile(r"subset(\d+)", re.IGNORECASE)
 _GRID_COLUMNS = ("size_irc", "spacing_mm", "origin_xyz", "direction")
-# Files that are no DICOM, so that they need not be opened to see it.
+# Suffixes of files that are no DICOM; they are not opened.
 _OTHER_SUFFIXES = IDLE_SUFFIXES | {".raw", ".zraw"}
 
 
@@ -50,20 +50,18 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     Args:
         data_root: Folder with MetaImage, NRRD or NIfTI files and DICOM folders, at any depth.
         patient_key: Key of the patients' hashes; the ids themselves are not kept.
-        kept: An earlier catalogue of it. Rows of folders whose files have the names, sizes and times of then are
-            taken over, and none of these files is opened.
+        kept: An earlier catalogue. Rows of folders whose files have unchanged names, sizes and times are adopted
+            without opening these files.
 
     Returns:
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
         the data root; size, spacing, origin and direction as in ``VoxelGrid``; subset (Int64, null where unknown);
         patient_hash and the scanner's manufacturer (DICOM only); fingerprint of header, names, sizes and times of the
-        files; stat_digest of the folder
-        (null where the next catalogue must look again); num_bytes of the data files; is_readable, and the reason
-        where it is not. A series that lies there twice is readable at the first of its paths alone, so that a uid is
-        unique among the readable rows.
+        files; stat_digest of the folder (null where it must be read again); num_bytes of the data files; is_readable,
+        else the reason. Of duplicate series only the first path is readable: uids are unique among readable rows.
 
     Raises:
-        FileNotFoundError: If there is no such folder or no CT in it.
+        FileNotFoundError: If the folder does not exist or holds no CT.
     """
     import pandas as pd
 
@@ -78,36 +76,32 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
             folder, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
         )
     if not rows:
-        msg = (
+        raise FileNotFoundError(
             f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {data_root}). "
             "Copy CTs there."
         )
-        raise FileNotFoundError(msg)
     rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
-    _refuse_odd_names(rows)
-    _mark_duplicates(rows)
+    _refuse_names_and_duplicates(rows)
     frame = pd.DataFrame(rows, columns=list(CATALOGUE_COLUMNS))
     return frame.astype({"subset": "Int64", "num_bytes": "Int64", "is_readable": "bool"})
 
 
 def grid_of_row(row: Any) -> VoxelGrid:
-    """Return the grid of a catalogue row (a mapping, a Series or a named tuple's ``_asdict()``).
+    """Return the grid of a catalogue row (a mapping or a Series).
 
     Raises:
         UnreadableCtError: If the row's series is not readable.
     """
     if not row["is_readable"]:
-        msg = f"A series must be readable, got {row['reason']!r} (series {row['series_instance_uid']}). Mend its files."
+        msg = (
+            f"A series must be readable, got {row['reason']!r} (series {row['series_instance_uid']}). Repair its files."
+        )
         raise UnreadableCtError(msg)
     num_slices, num_rows, num_cols = (int(value) for value in row["size_irc"])
     col_mm, row_mm, index_mm = (float(value) for value in row["spacing_mm"])
     x_mm, y_mm, z_mm = (float(value) for value in row["origin_xyz"])
-    return VoxelGrid(
-        size_irc=(num_slices, num_rows, num_cols),
-        spacing_mm=(col_mm, row_mm, index_mm),
-        origin_xyz=(x_mm, y_mm, z_mm),
-        direction=tuple(float(value) for value in row["direction"]),
-    )
+    direction = tuple(float(value) for value in row["direction"])
+    return VoxelGrid((num_slices, num_rows, num_cols), (col_mm, row_mm, index_mm), (x_mm, y_mm, z_mm), direction)
 
 
 def _files_below(root: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -125,7 +119,7 @@ def _rows_of(
     others = (path for path in files if format_of(path) is None and path.suffix.lower() not in _OTHER_SUFFIXES)
     found = scan_dicom_files(path for path in others if is_dicom_file(path))
     rows += [_dicom_row(series, data_root, patient_key) for series in found.values()]
-    # Voxels that lie elsewhere change without the folder showing it.
+    # Changes of voxels in another folder do not change this folder's digest.
     is_all_seen = all(is_in_stat_digest(path, folder) for row in rows for path in row.pop("data_files"))
     return [row | {"stat_digest": stat_digest if is_all_seen else None} for row in rows]
 
@@ -138,7 +132,7 @@ def _file_row(path: Path, data_root: Path) -> dict[str, Any]:
         reader = open_ct(path, series_instance_uid=uid)
         data_files = set(reader.files())
         if path.suffix.lower() == ".mhd":
-            # Its text counts, not its time: a header that is written again changes nothing.
+            # A header's text counts, not its time: rewriting it changes nothing.
             header, data_files = path.read_bytes(), data_files - {path}
         _fill_grid(row, reader.grid())
     except (ValueError, OSError) as error:
@@ -188,28 +182,14 @@ def _fill_files(row: dict[str, Any], header: bytes, data_files: set[Path]) -> No
     row.update(fingerprint=digest.hexdigest(), num_bytes=num_bytes, data_files=data_files)
 
 
-def _refuse_odd_names(rows: list[dict[str, Any]]) -> None:
-    """Leave out series under whose name no file could be kept."""
-    for row in rows:
-        if row["is_readable"] and not is_name(row["series_instance_uid"]):
-            row["is_readable"] = False
-            row["reason"] = (
-                f"A series must be named by letters, digits, '.', '-', '_', got {row['series_instance_uid']!r} "
-                f"({row['path']}). Rename the file or the folder."
-            )
-
-
-def _mark_duplicates(rows: list[dict[str, Any]]) -> None:
-    """Leave the first readable row of each uid in use; the rows are sorted by uid and path."""
+def _refuse_names_and_duplicates(rows: list[dict[str, Any]]) -> None:
+    """Mark series that no file can be named after, and all but the first path of a uid, in the order of the rows."""
     first_paths: dict[str, str] = {}
-    for row in rows:
-        if not row["is_readable"]:
-            continue
-        uid = row["series_instance_uid"]
-        first_path = first_paths.setdefault(uid, row["path"])
-        if first_path != row["path"]:
-            row["is_readable"] = False
-            row["reason"] = (
-                f"Duplicate series: a series must lie in one place, got {row['path']} besides {first_path} "
-                f"(series {uid}). Keep one of them."
-            )
+    for row in (row for row in rows if row["is_readable"]):
+        uid, path = row["series_instance_uid"], row["path"]
+        if not is_name(uid):
+            rule = f"A series must be named by letters, digits, '.', '-', '_', got {uid!r} ({path})."
+            row.update(is_readable=False, reason=f"{rule} Rename the file or the folder.")
+        elif (first_path := first_paths.setdefault(uid, path)) != path:
+            rule = f"Duplicate series: a series must lie in one place, got {path} besides {first_path} (series {uid})."
+            row.update(is_readable=False, reason=f"{rule} Keep one of them.")

@@ -1,4 +1,4 @@
-"""What an earlier catalogue still knows: the rows of folders in which no file has changed since.
+"""Rows of an earlier catalogue for folders in which no file has changed since.
 
 A folder's stat digest is a keyed digest of the names, sizes and times of its files. Each row of the folder records it.
 While it stays the same, no file of the folder is opened.
@@ -16,9 +16,9 @@ from luna_pipeline.core.storage.files import AnyPath, content_of
 if TYPE_CHECKING:
     import pandas as pd
 
-# To be raised when the same files give other rows than before.
+# Raise it when the same files give other rows than before.
 _RULES = b"1"
-# Files that may lie beside CTs and are none, nor a part of one.
+# Files next to CTs that are no part of them.
 IDLE_SUFFIXES = {".csv", ".xml", ".txt", ".json", ".npz", ".png", ".pdf", ".md", ".zip", ".xz"}
 
 
@@ -26,10 +26,10 @@ def stat_digest_of(folder: Path, files: Sequence[Path], *, data_root: Path, pati
     """Return the stat_digest of a folder.
 
     Args:
-        folder: The folder; its place below the data root is part of its rows.
+        folder: The folder; its path below the data root is part of its rows.
         files: Its files, sorted.
-        data_root: Where the catalogue begins.
-        patient_key: Key of the patients' hashes: with another one no earlier row holds.
+        data_root: Root of the catalogue.
+        patient_key: Key of the patients' hashes; another key invalidates all earlier rows.
     """
     digest = hmac.new(patient_key, _RULES, hashlib.sha256)
     digest.update(f"{folder.relative_to(data_root).as_posix()}\n".encode(errors="surrogateescape"))
@@ -40,25 +40,25 @@ def stat_digest_of(folder: Path, files: Sequence[Path], *, data_root: Path, pati
 
 
 def is_in_stat_digest(path: Path, folder: Path) -> bool:
-    """Whether a folder's stat_digest is another one when this file comes, goes or changes."""
+    """Return whether a folder's stat_digest changes with this file."""
     return path.parent == folder and not path.name.startswith(".") and path.suffix.lower() not in IDLE_SUFFIXES
 
 
 def num_rows_kept(catalogue: "pd.DataFrame", kept: "pd.DataFrame | None") -> int:
-    """Return how many rows of a catalogue were taken over from the one handed in."""
+    """Return how many rows of a catalogue were adopted from an earlier one."""
     if kept is None or "stat_digest" not in kept:
         return 0
     return int(catalogue["stat_digest"].dropna().isin(kept["stat_digest"]).sum())
 
 
 def read_kept_catalogue(path: AnyPath) -> "pd.DataFrame | None":
-    """Return the catalogue that was kept as a parquet file, None where there is none that can be read."""
+    """Return the catalogue in a parquet file, None where there is no readable one."""
     import pandas as pd
 
     try:
         # Tables of earlier versions call the column `glance`.
         return pd.read_parquet(content_of(path)).rename(columns={"glance": "stat_digest"})
-    # It only saves time: whatever is wrong with it, the folder itself is looked at.
+    # It only saves time: without it the folders are read.
     except (OSError, ValueError):
         return None
 
@@ -67,11 +67,11 @@ def kept_rows(kept: "pd.DataFrame | None", *, columns: Sequence[str]) -> dict[st
     """Return the rows of an earlier catalogue by their folder's stat_digest.
 
     Args:
-        kept: The earlier catalogue, also as parquet gives it back; a table of another form holds no rows.
-        columns: Columns that a catalogue must have.
+        kept: The earlier catalogue, also as read from parquet; a table without the columns gives no rows.
+        columns: Columns of a catalogue.
 
     Returns:
-        Rows as they were before duplicates were marked: which of them counts depends on what else is found now.
+        Rows as they were before duplicates were marked: those depend on the other folders.
     """
     if kept is None or not set(columns) <= set(kept.columns):
         return {}
@@ -79,7 +79,7 @@ def kept_rows(kept: "pd.DataFrame | None", *, columns: Sequence[str]) -> dict[st
     for record in kept[list(columns)].to_dict("records"):
         row = {str(column): _plain(value) for column, value in record.items()}
         if isinstance(row["stat_digest"], str):
-            # Only a series that could be read has a size.
+            # Only readable series have a size.
             if row["size_irc"] is not None:
                 row.update(is_readable=True, reason=None)
             found.setdefault(row["stat_digest"], []).append(row)
@@ -87,17 +87,17 @@ def kept_rows(kept: "pd.DataFrame | None", *, columns: Sequence[str]) -> dict[st
 
 
 def _state(path: Path) -> str:
-    """Return size, time, and who may read a file: a reason can be that one may not."""
+    """Return size, time and permissions of a file: missing permission can be a reason."""
     try:
         status = path.stat()
-    # A link to nowhere; what it leads to may appear.
+    # A dangling link; its target may appear.
     except OSError:
         return "gone"
     return f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\0{status.st_uid}"
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as it was put in: lists come back as arrays, nothing as one of several nothings."""
+    """Return a cell as it was written: parquet returns lists as arrays, and null as one of several values."""
     import pandas as pd
 
     if hasattr(value, "tolist"):

@@ -1,4 +1,4 @@
-"""The content of a CT's files as one number: who copies, moves or touches a CT does not change it."""
+"""Fingerprint of the content of a CT's files: copying, moving or touching a CT does not change it."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from luna_pipeline.core.ct.file_maps import mapped_file
 
 NO_CONTENT = "0" * 32
-"""Stands where a fingerprint will stand; as long as one."""
+"""Placeholder of a fingerprint, of the same length."""
 
 
 def looks_of(files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
-    """Return names, inodes, sizes and times of files, sorted.
+    """Return names, inodes, sizes and times of files, sorted: equal before and after reading files that stay the same.
 
-    What was read between two equal looks is one CT: a file that is replaced has another inode.
+    A file that is replaced has another inode.
     """
     found = ((path.name, path.stat()) for path in files)
     return sorted((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found)
@@ -21,8 +21,8 @@ def looks_of(files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
 def content_fingerprint(files: Sequence[Path]) -> str:
     """Return the xxh3_128 of each file's length and bytes, the files sorted by name.
 
-    Neither folder nor time counts, and names only give the order. The files are mapped, not read into memory, and
-    Python's lock is released while they are hashed.
+    Folder and time do not matter, names only give the order. The files are mapped, not read into memory, and the GIL
+    is released while they are hashed.
 
     Args:
         files: All files of a CT, in any order (``Ct.files``).
@@ -39,7 +39,7 @@ def content_fingerprint(files: Sequence[Path]) -> str:
     for path in sorted(files, key=lambda path: (path.name, path)):
         # An empty file cannot be mapped.
         content = mapped_file(path) if path.stat().st_size else b""
-        # The length tells ("ab", "c") from ("a", "bc").
+        # The length distinguishes ("ab", "c") from ("a", "bc").
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What goes wrong with a CT's files."""
+"""The error of unreadable CTs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,18 +10,17 @@ class UnreadableCtError(ValueError):
 
 @contextlib.contextmanager
 def naming_series(series_instance_uid: str) -> Iterator[None]:
-    """Turn a refused grid or value into a refused CT that is named."""
+    """Convert a ValueError of a grid or value into an UnreadableCtError that names the series."""
     try:
         yield
     except UnreadableCtError:
         raise
     except ValueError as error:
-        msg = f"{error} (series {series_instance_uid})"
-        raise UnreadableCtError(msg) from error
+        raise UnreadableCtError(f"{error} (series {series_instance_uid})") from error
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """Return an ITK error's own words: a single line without the place in ITK's source."""
+    """Return an ITK error's message as a single line, without the location in ITK's source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Exception thrown in"):
         lines = lines[1:]

@@ -1,4 +1,4 @@
-"""Maps of whole files, shared by all who look at the same file at the same time."""
+"""Memory maps of whole files, shared by all users of the same file."""
 
 import mmap
 import os
@@ -9,10 +9,10 @@ _MAPS: WeakValueDictionary[tuple[int, ...], mmap.mmap] = WeakValueDictionary()
 
 
 def mapped_file(path: Path) -> mmap.mmap:
-    """Map a file that is not empty, for reading; nothing is read yet.
+    """Map a file for reading; nothing is read yet.
 
-    While somebody holds the map of a file, others get the same: pages that one has touched need not be found again by
-    the next, which for a CT takes as long as reading it. The file must not be shortened meanwhile.
+    While a map of a file is in use, the same one is returned: pages that were touched need not be mapped again, which
+    for a CT takes as long as reading it. The file must not be shortened meanwhile.
 
     Raises:
         OSError: If the file cannot be read.

@@ -1,7 +1,8 @@
-"""The one place that turns world millimetres into voxels and back."""
+"""Conversion between world millimetres and voxels; the only place where it is done."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,17 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=True)
 class VoxelGrid:
-    """Where the voxels of a CT lie in the patient.
+    """Position of a CT's voxels in the patient.
 
     World coordinates are LPS millimetres in the order (x, y, z), as in LUNA16's tables and in ITK. Voxel
     coordinates are (index, row, col), the axes of every array; an integer is the centre of a voxel.
 
     Attributes:
         size_irc: Number of voxels along index, row and col.
-        spacing_mm: Distance of neighbouring voxels along x, y, z (as ITK gives it: col, row, index).
+        spacing_mm: Distance of neighbouring voxels along x, y, z (in ITK's order: col, row, index).
         origin_xyz: World position of voxel (0, 0, 0).
         direction: Nine numbers, row by row, of ITK's direction matrix: its columns are the world directions of
-            the col, row and index axes. Oblique and flipped axes are welcome.
+            the col, row and index axes. Oblique and flipped axes are allowed.
 
     Raises:
         ValueError: If a size or a spacing is not positive, or the direction is not orthonormal.
@@ -32,20 +33,18 @@ class VoxelGrid:
 
     def __post_init__(self) -> None:
         if len(self.size_irc) != 3 or min(self.size_irc) < 1:
-            msg = f"Size must be three positive numbers of voxels, got {self.size_irc}. Check the CT's header."
-            raise ValueError(msg)
+            self._refuse(f"Size must be three positive numbers of voxels, got {self.size_irc}")
         if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0 or not np.isfinite(self.spacing_mm).all():
-            msg = f"Spacing must be three positive lengths in mm, got {self.spacing_mm}. Check the CT's header."
-            raise ValueError(msg)
+            self._refuse(f"Spacing must be three positive lengths in mm, got {self.spacing_mm}")
         if len(self.origin_xyz) != 3 or not np.isfinite(self.origin_xyz).all():
-            msg = f"Origin must be three finite lengths in mm, got {self.origin_xyz}. Check the CT's header."
-            raise ValueError(msg)
+            self._refuse(f"Origin must be three finite lengths in mm, got {self.origin_xyz}")
         axes = np.asarray(self.direction, dtype=np.float64)
-        # Written so that NaN is refused; np.allclose would take ten times as long, once a series.
+        # Written so that NaN is refused; np.allclose takes ten times as long.
         if axes.shape != (9,) or not np.abs(axes.reshape(3, 3) @ axes.reshape(3, 3).T - np.eye(3)).max() <= 1e-3:
-            rule = "Direction must be nine numbers of an orthonormal matrix"
-            msg = f"{rule}, got {self.direction}. Check the CT's header."
-            raise ValueError(msg)
+            self._refuse(f"Direction must be nine numbers of an orthonormal matrix, got {self.direction}")
+
+    def _refuse(self, rule: str) -> NoReturn:
+        raise ValueError(f"{rule}. Check the CT's header.")
 
     @cached_property
     def _voxel_to_world(self) -> NDArray[np.float64]:
@@ -56,45 +55,30 @@ class VoxelGrid:
         return np.asarray(np.linalg.inv(self._voxel_to_world), dtype=np.float64)
 
     def world_to_voxel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
-        """Turn world positions into continuous voxel coordinates.
+        """Return voxel coordinates (..., 3), index, row, col, of world positions (..., 3), x, y, z in mm.
 
-        Args:
-            points_xyz: World mm, shape (..., 3) in the order x, y, z.
-
-        Returns:
-            Shape (..., 3) in the order index, row, col; not rounded, and outside the CT where the point is.
+        They are continuous, and outside the CT where the point is.
         """
         offset_xyz = np.asarray(points_xyz, dtype=np.float64) - np.asarray(self.origin_xyz)
         return np.asarray((offset_xyz @ self._world_to_voxel.T)[..., ::-1])
 
     def voxel_to_world(self, voxels_irc: ArrayLike) -> NDArray[np.float64]:
-        """Turn voxel coordinates into world positions.
-
-        Args:
-            voxels_irc: Shape (..., 3) in the order index, row, col; fractions are welcome.
-
-        Returns:
-            World mm, shape (..., 3) in the order x, y, z.
-        """
+        """Return world positions (..., 3), x, y, z in mm, of voxels (..., 3), index, row, col, also fractions."""
         voxels_xyz = np.asarray(voxels_irc, dtype=np.float64)[..., ::-1]
         return np.asarray(voxels_xyz @ self._voxel_to_world.T + np.asarray(self.origin_xyz))
 
     def nearest_voxel(self, points_xyz: ArrayLike) -> NDArray[np.int32]:
-        """Return the voxel (index, row, col) nearest to each world position, ties upwards.
+        """Return the voxel (..., 3), index, row, col, nearest to each finite world position (..., 3), x, y, z in mm.
 
-        Args:
-            points_xyz: World mm, shape (..., 3) in the order x, y, z; must be finite.
-
-        Source:
-            The rounding is that of ITK's TransformPhysicalPointToIndex.
+        Ties are rounded up, as by ITK's TransformPhysicalPointToIndex.
         """
         return np.floor(self.world_to_voxel(points_xyz) + 0.5).astype(np.int32)
 
     def contains(self, voxels_irc: ArrayLike) -> NDArray[np.bool_]:
-        """Tell for each voxel (shape (..., 3), index, row, col) whether it lies in the CT."""
+        """Return for each voxel (..., 3), index, row, col, whether it lies in the CT."""
         index, row, col = np.moveaxis(np.asarray(voxels_irc), -1, 0)
         num_slices, num_rows, num_cols = self.size_irc
-        # One axis after the other: a reduction over three values a point takes several times as long.
+        # Axis by axis: a reduction over three values a point takes several times as long.
         is_inside = (index >= 0) & (index < num_slices) & (row >= 0) & (row < num_rows)
         return np.asarray(is_inside & (col >= 0) & (col < num_cols))
 
@@ -106,9 +90,9 @@ class VoxelGrid:
     def resampled(self, spacing_mm: tuple[float, float, float]) -> "VoxelGrid":
         """Return the grid of the same CT with another spacing (x, y, z): same first voxel, same axes.
 
-        It holds every voxel whose centre lies in the CT, half a voxel around its outermost centres included.
+        It holds every voxel whose centre lies in the CT, which extends half a voxel beyond its outermost centres.
         """
         last_irc = (np.asarray(self.size_irc) - 0.5) * self.spacing_irc / np.asarray(spacing_mm[::-1])
-        # A centre that lies on the CT's very border counts as outside, as in ITK.
+        # A centre exactly on the CT's border is outside, as in ITK.
         num_slices, num_rows, num_cols = (int(size) for size in np.ceil(last_irc - 1e-9))
         return replace(self, size_irc=(num_slices, num_rows, num_cols), spacing_mm=spacing_mm)

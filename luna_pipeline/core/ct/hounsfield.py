@@ -1,4 +1,4 @@
-"""From the numbers in a file to HU as int16: one rule for every format."""
+"""Conversion of a file's numbers to HU as int16, the same for every format."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _PART_VOXELS = 1 << 20
 
 
 def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[np.int16]:
-    """Round fractions and take what int16 cannot hold to its limits.
+    """Round fractions and clip to the range of int16.
 
     Args:
         values: HU of any number type and shape.
@@ -28,7 +28,7 @@ def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[
         return values
     flat, hounsfield = values.reshape(-1), np.empty(values.size, dtype=np.int16)
     num_bad = 0
-    # A part at a time: a whole CT of floats beside the one that is read would be several CTs in memory.
+    # A part at a time, to avoid temporary copies of the whole CT as floats.
     for start in range(0, flat.size, _PART_VOXELS):
         part = flat[start : start + _PART_VOXELS]
         if np.issubdtype(part.dtype, np.floating):
@@ -37,22 +37,20 @@ def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[
             part = np.rint(part, where=is_finite, out=np.zeros_like(part))
         hounsfield[start : start + len(part)] = np.clip(part, _INT16.min, _INT16.max)
     if num_bad:
-        msg = (
+        raise UnreadableCtError(
             f"HU must be finite, got {num_bad} voxels that are not (series {series_instance_uid}). Write the CT again."
         )
-        raise UnreadableCtError(msg)
     return hounsfield.reshape(values.shape)
 
 
 def check_voxel_kind(kind: str, *, num_channels: int, num_bytes: int, series_instance_uid: str) -> None:
-    """Refuse label maps and pictures: HU need 12 bits and are one number a voxel.
+    """Refuse label maps and pictures: HU need 12 bits and one number a voxel.
 
     Raises:
-        UnreadableCtError: If a voxel holds several numbers or a single byte; ``kind`` says of which type.
+        UnreadableCtError: If a voxel holds several numbers or a single byte; ``kind`` names the type.
     """
     if num_channels != 1 or num_bytes < 2:
-        msg = (
+        raise UnreadableCtError(
             f"A CT must hold one number of 16 bits or more per voxel, got {num_channels} of {kind} "
             f"(series {series_instance_uid}). Leave label maps and pictures out of the data folder."
         )
-        raise UnreadableCtError(msg)

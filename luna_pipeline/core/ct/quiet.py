@@ -1,4 +1,4 @@
-"""What ITK and pydicom do besides their work, kept away: warnings, and another locale for the whole process."""
+"""Suppression of side effects of ITK and pydicom: warnings, and a changed locale."""
 
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_itk() -> Iterator[None]:
-    """Keep ITK and GDCM from writing warnings to stderr; errors are raised as ever.
+    """Keep ITK and GDCM from writing warnings to stderr; errors are still raised.
 
-    GDCM leaves the process in the C locale after writing a file: from then on Python would read and write text as
-    ASCII. The locale of before comes back.
+    GDCM leaves the process in the C locale after writing a file, in which Python reads and writes text as ASCII; the
+    locale is restored.
     """
     import SimpleITK as sitk
 
@@ -30,7 +30,7 @@ def quiet_itk() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from warning of values against the standard, as scanners write them; what is needed is checked."""
+    """Keep pydicom from warning of non-standard values, which scanners write; required values are checked here."""
     from pydicom import config
 
     with warnings.catch_warnings(), config.disable_value_validation():

@@ -36,11 +36,10 @@ def open_ct(path: Path, *, series_instance_uid: str) -> CtReader:
     """
     file_format = "dicom" if path.is_dir() else format_of(path) if path.is_file() else None
     if file_format is None:
-        msg = (
+        raise UnreadableCtError(
             f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path.name} "
             f"(series {series_instance_uid}). Check the data folder."
         )
-        raise UnreadableCtError(msg)
     return READERS[file_format](path, series_instance_uid)
 
 

@@ -91,8 +91,7 @@ def make_phantom(
         msg = f"Numbers of series and subsets must be positive, got {num_series} and {num_subsets}. Take 1 or more."
         raise ValueError(msg)
     if file_format not in ("metaimage", "dicom"):
-        msg = f"Format must be metaimage or dicom, got {file_format!r}. Choose one of the two."
-        raise ValueError(msg)
+        raise ValueError(f"Format must be metaimage or dicom, got {file_format!r}. Choose one of the two.")
     configs = [PhantomConfig(seed, number, size_irc) for number in range(num_series)]
     _clear(out)
     rows = []

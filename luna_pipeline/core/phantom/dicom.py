@@ -75,8 +75,7 @@ def decimal_string(value: float) -> str:
         text = f"{value:.{digits}g}"
         if len(text) <= 16:
             return text
-    msg = f"Number must fit into 16 characters, got {value}. Choose a smaller coordinate."
-    raise ValueError(msg)
+    raise ValueError(f"Number must fit into 16 characters, got {value}. Choose a smaller coordinate.")
 
 
 def _uid(name: str) -> str:

@@ -77,15 +77,7 @@ class Findings:
 def draw_findings(
     rng: np.random.Generator, thorax: Thorax, *, vessels: list[Tree], grid: VoxelGrid, has_nodules: bool
 ) -> Findings:
-    """Draw all findings of a series.
-
-    Args:
-        rng: Source of randomness.
-        thorax: The chest, mm around the middle of the field of view.
-        vessels: Its vessel trees.
-        grid: Where the CT's voxels lie, in the same mm.
-        has_nodules: False for a scan without annotations.
-    """
+    """Draw all findings of a series; ``grid`` has its origin in the middle of the field of view, as the thorax has."""
     floor = _Floor(grid)
     num_nodules = 1 + int(rng.poisson(2.8)) if has_nodules else 0
     nodules = _place_nodules(rng, thorax, vessels, floor, num_nodules)

@@ -33,14 +33,7 @@ class LookAlike:
 
 
 def draw_lookalike(rng: np.random.Generator, thorax: Thorax, *, vessels: list[Tree], lung_xyz: Point) -> LookAlike:
-    """Draw one look-alike.
-
-    Args:
-        rng: Source of randomness.
-        thorax: The chest.
-        vessels: Its vessel trees, for branchings and crossings.
-        lung_xyz: A point in the lung, mm; scars lie there, rib ends where the lung's surface is next to it.
-    """
+    """Draw one look-alike: a scar at ``lung_xyz`` (mm), a rib end on the lung's surface near it, or one on a vessel."""
     kind = KINDS[int(rng.choice(len(KINDS), p=KIND_SHARES))]
     if kind == "scar":
         return _draw_scar(rng, lung_xyz)

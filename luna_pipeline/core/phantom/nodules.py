@@ -13,12 +13,9 @@ TEXTURE_SHARES = (0.38, 0.24, 0.36, 0.02)
 
 
 @dataclass(frozen=True)
-class LobedBall:
-    """An ellipsoid with bumps: the body of a nodule."""
+class LobedBall(Ellipsoid):
+    """An ellipsoid with bumps, a direction and a relative height each: the body of a nodule."""
 
-    center_xyz: Point
-    radii_mm: Point
-    axes: tuple[float, ...]
     lobes: tuple[tuple[Point, float], ...] = ()
 
     @property
@@ -29,7 +26,7 @@ class LobedBall:
 
     def distance(self, x_mm: Floats, y_mm: Floats, z_mm: Floats) -> Floats:
         """Distance to the surface in mm, negative inside."""
-        plain = Ellipsoid(self.center_xyz, self.radii_mm, self.axes).distance(x_mm, y_mm, z_mm)
+        plain = super().distance(x_mm, y_mm, z_mm)
         if not self.lobes:
             return plain
         dx, dy, dz = (a - np.float32(c) for a, c in zip((x_mm, y_mm, z_mm), self.center_xyz, strict=True))

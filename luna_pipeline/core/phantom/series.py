@@ -46,8 +46,7 @@ class PhantomConfig:
             msg = f"Seed and number must not be negative, got {self.seed} and {self.number}. Take 0 or more."
             raise ValueError(msg)
         if self.size_irc is not None and (len(self.size_irc) != 3 or min(self.size_irc) < 32):
-            msg = f"Size must be three sides of at least 32 voxels, got {self.size_irc}. Take a larger one."
-            raise ValueError(msg)
+            raise ValueError(f"Size must be three sides of at least 32 voxels, got {self.size_irc}. Take a larger one.")
 
     @property
     def is_flipped(self) -> bool:

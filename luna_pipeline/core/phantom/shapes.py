@@ -1,8 +1,12 @@
-"""Shapes with a signed distance, and the canvas that paints them into a CT with soft edges."""
+"""Shapes with a signed distance, and the canvas that paints them into a CT with soft edges.
+
+Each shape has ``center_xyz`` and ``reach_mm``, the centre and half the sides of its bounding box in world mm, and
+``distance``: mm to the surface, negative inside, exact to first order at the surface.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,21 +24,6 @@ def as_point(values: ArrayLike) -> Point:
     """Return three numbers as a tuple of floats."""
     x, y, z = np.asarray(values, dtype=np.float64).tolist()
     return x, y, z
-
-
-class Shape(Protocol):
-    """A solid shape in world millimetres."""
-
-    @property
-    def center_xyz(self) -> Point:
-        """Middle of the bounding box, mm."""
-
-    @property
-    def reach_mm(self) -> Point:
-        """Half the bounding box along x, y, z."""
-
-    def distance(self, x_mm: Floats, y_mm: Floats, z_mm: Floats) -> Floats:
-        """Distance to the surface in mm, negative inside; exact to first order at the surface."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +107,9 @@ class Capsule:
         dx, dy, dz = dx - part * rod[0], dy - part * rod[1], dz - part * rod[2]
         radius = self.start_radius_mm + part * np.float32(self.end_radius_mm - self.start_radius_mm)
         return np.asarray(np.sqrt(dx * dx + dy * dy + dz * dz) - radius, np.float32)
+
+
+Shape: TypeAlias = Ellipsoid | Barrel | Capsule
 
 
 @dataclass

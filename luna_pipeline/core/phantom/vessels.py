@@ -73,17 +73,9 @@ def paint_trees(canvas: Canvas, thorax: Thorax, *, vessels: list[Tree], airways:
 def draw_lung_points(
     rng: np.random.Generator, thorax: Thorax, num_points: int, *, depth_mm: float = 2.0, side: int = 0
 ) -> NDArray[np.float64]:
-    """Draw points in the lungs, at least ``depth_mm`` below the surface.
+    """Return points, mm, at least ``depth_mm`` below the surface of a lung: -1 right, 1 left, 0 both.
 
-    Args:
-        rng: Source of randomness.
-        thorax: The chest.
-        num_points: Number of points; fewer are returned where the lungs are too small.
-        depth_mm: Least distance from the lung's surface.
-        side: -1 right lung, 1 left lung, 0 both.
-
-    Returns:
-        mm, shape (at most ``num_points``, 3).
+    Shape (N, 3), N <= ``num_points``: fewer where the lungs are too small.
     """
     low, high = -np.asarray(thorax.cavity_mm), np.asarray(thorax.cavity_mm)
     limit, middle = np.asarray(thorax.half_mm), np.array([0.0, thorax.cavity_y_mm, 0.0])

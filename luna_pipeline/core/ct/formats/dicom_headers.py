@@ -1,8 +1,8 @@
-"""The header of one DICOM file as slices: one, or one a frame; not a voxel is read.
+"""Headers of DICOM files, as one slice for each image or frame; no voxel is read.
 
 Source:
-    DICOM PS3.3, C.7.6.16.2 (functional groups: what differs from frame to frame stands in the per-frame item, the
-    rest in the shared one); C.8.2.1.1.1 (ImageType of localizers).
+    DICOM PS3.3, C.7.6.16.2 (functional groups: attributes that differ between frames are in the per-frame item, the
+    others in the shared one); C.8.2.1.1.1 (ImageType of localizers).
 """
 
 import math
@@ -20,48 +20,20 @@ if TYPE_CHECKING:
     from pydicom import Dataset, FileDataset
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-_KEYWORDS = (
-    "ImageType",
-    "SOPClassUID",
-    "Modality",
-    "Manufacturer",
-    "PatientID",
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "SamplesPerPixel",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "RescaleIntercept",
-    "RescaleSlope",
-    _SHARED,
-    _PER_FRAME,
-)
+_SERIES_KEYWORDS = ("ImageType", "SOPClassUID", "Modality", "Manufacturer", "PatientID", "SeriesInstanceUID")
+_PLANE_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+_PIXEL_KEYWORDS = ("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+_VALUE_KEYWORDS = ("RescaleIntercept", "RescaleSlope", _SHARED, _PER_FRAME)
+_KEYWORDS = [*_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_VALUE_KEYWORDS]
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PIXEL_GROUP, _UNDEFINED_LENGTH = 0x7FE0, 0xFFFFFFFF
-# What pydicom raises on bytes that only look like DICOM.
-_MALFORMED = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
+# Raised by pydicom for bytes that only look like DICOM.
+_BAD_VALUE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+_MALFORMED = (*_BAD_VALUE, EOFError, OSError, struct.error, zlib.error)
 
 
 class PixelStorage(NamedTuple):
-    """How the numbers of an image are stored: ``num_bits`` each, of which the lower ``num_used_bits`` count."""
+    """How the numbers of an image are stored: ``num_bits`` each, of which the lower ``num_used_bits`` are used."""
 
     num_channels: int
     num_bits: int
@@ -71,23 +43,23 @@ class PixelStorage(NamedTuple):
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """What the header of a file, or of a frame in it, says of one image.
+    """The header of one image: of a file, or of a frame in it.
 
     Attributes:
         path: The file.
-        frame: Number of the frame in the file from 0 on; None where the file holds a single image.
+        frame: Number of the frame in the file, from 0; None where the file holds a single image.
         series_instance_uid: DICOM (0020,000E).
         patient_id: DICOM (0010,0020).
         modality: DICOM (0008,0060).
-        manufacturer: DICOM (0008,0070): who made the scanner.
-        why_left_out: What it is where it is no slice of a CT, else empty.
-        missing: The first attribute that a slice must have and this one has not, else empty.
+        manufacturer: DICOM (0008,0070), of the scanner.
+        why_left_out: Kind of an image that is no slice of a CT, else empty.
+        missing: The first required attribute that is missing, else empty.
         size_rc: Rows and columns.
         spacing_rc_mm: Distance of neighbouring rows and of neighbouring columns.
         position_xyz: World position (LPS mm) of the first voxel.
         orientation: World directions along a row and down a column, six numbers.
         storage: How its numbers are stored.
-        first_byte: Where in the file they begin, None where they are compressed or stored in an unusual way.
+        first_byte: Their offset in the file, None where they are compressed or stored in an unusual way.
         rescale: Slope and intercept that turn a stored number into HU.
     """
 
@@ -109,7 +81,7 @@ class DicomSlice:
 
     @property
     def name(self) -> str:
-        """File and frame, for messages; DICOM counts frames from 1 on."""
+        """File and frame, for messages; DICOM counts frames from 1."""
         return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
 
 
@@ -117,13 +89,13 @@ def read_slices(path: Path) -> list[DicomSlice]:
     """Read the header of a DICOM file.
 
     Returns:
-        A slice an image in the file; none where it cannot be read, is cut off, or holds no image.
+        A slice for each image; none where the file cannot be read, is truncated, or holds no image.
     """
     from pydicom import dcmread
 
     try:
         with quiet_pydicom(), path.open("rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS))
+            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
             return list(_slices_of(dataset, path, first_byte=_first_pixel_byte(file, dataset)))
     except _MALFORMED:
         return []
@@ -137,7 +109,7 @@ def _slices_of(dataset: "FileDataset", path: Path, *, first_byte: int | None) ->
     if frames is None and num_frames == 1:
         yield _slice(dataset, path, None, (), first_byte=first_byte)
         return
-    # Without functional groups nothing says where a frame lies; each is refused by what it has not.
+    # Without functional groups frames have no position; each is refused by the attribute that is missing.
     for number, frame in zip(range(num_frames), frames or [Dataset()] * num_frames, strict=True):
         place = None if first_byte is None else first_byte + number * _num_image_bytes(dataset)
         yield _slice(dataset, path, number, (frame, *(dataset.get(_SHARED) or [])), first_byte=place)
@@ -147,7 +119,7 @@ def _slice(
     dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...], *, first_byte: int | None
 ) -> DicomSlice:
     def value(keyword: str, group: str) -> Any:
-        """Look an attribute up where a frame has it, or where a single image has it."""
+        """Return an attribute of the frame's groups, or of a single image."""
         if frame is None:
             return dataset.get(keyword)
         return next((item[group][0].get(keyword) for item in groups if group in item), None)
@@ -208,41 +180,40 @@ def _num_image_bytes(dataset: "FileDataset") -> int:
 
 
 def _numbers(values: Any, num_values: int) -> tuple[float, ...]:
-    """Return exactly so many finite numbers, or none."""
+    """Return exactly this many finite numbers, or none."""
     numbers = tuple(float(value) for value in _as_list(values))
     return numbers if len(numbers) == num_values and all(math.isfinite(number) for number in numbers) else ()
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Return the values of an attribute: pydicom gives several as a list, a single one as itself."""
+    """Return the values of an attribute as a list: pydicom returns a single one as itself."""
     if value is None or isinstance(value, str):
         return [value] if value else []
     return list(value)
 
 
 def _first_pixel_byte(file: IO[bytes], dataset: "FileDataset") -> int | None:
-    """Return where in the file the pixels begin, None where they must be unpacked or put together.
+    """Return the offset of the pixels in the file, None where they are packed or stored in an unusual way.
 
     Raises:
-        ValueError: If there are none where reading stopped, or fewer than they should be.
+        ValueError: If there are no pixels where reading stopped, or too few.
     """
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        # Unpacked in memory: a file cut off does not unpack.
+        # Unpacked in memory by pydicom, which fails for a truncated file.
         return None
     is_implicit, is_little = dataset.original_encoding
     order = "<" if is_little else ">"
     head = file.read(8 if is_implicit else 12)
     group, num_held = struct.unpack_from(f"{order}H", head)[0], struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
-    # Compressed frames say their lengths one by one; they are found wanting when they are unpacked.
+    # Compressed frames have a length each; they are checked when they are unpacked.
     if group == _PIXEL_GROUP and num_held == _UNDEFINED_LENGTH:
         return None
     first_byte = file.tell()
     num_bytes = _num_image_bytes(dataset) * int(dataset.get("NumberOfFrames") or 1)
     if group != _PIXEL_GROUP or not num_bytes <= num_held <= file.seek(0, os.SEEK_END) - first_byte:
-        msg = "no pixels, or not all of them"
-        raise ValueError(msg)
+        raise ValueError("no pixels, or not all of them")
     storage = _storage(dataset)
     is_usual = storage.num_bits == 16 and dataset.get("HighBit", storage.num_used_bits - 1) == storage.num_used_bits - 1
     return first_byte if is_usual else None

@@ -1,14 +1,14 @@
-"""DICOM series: which files of a folder belong together, in which order, on which grid.
+"""DICOM series: the files of a folder by series, their order, and the grid.
 
-The grid comes from the slices' positions. SliceThickness says how thick a slice is, not how far the next one
-lies; with overlapping or spaced slices it is wrong.
+The grid is computed from the slices' positions. SliceThickness is not the distance of neighbouring slices: with
+overlapping or spaced slices it is wrong.
 
 Source:
     DICOM PS3.3, C.7.6.2 (Image Plane Module), C.7.6.16.2 (functional groups of multi-frame images).
 """
 
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,10 @@ from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.hounsfield import check_voxel_kind
 
-# A gap may differ from the mean gap by this: more is a missing slice or one out of place.
+# Largest difference of a gap from the mean gap: more is a missing or displaced slice.
 GAP_TOLERANCE_MM = 0.01
 GAP_TOLERANCE_RATIO = 0.01
-# Slices may drift sideways over the whole scan by this part of a pixel; more is a tilted gantry.
+# Largest sideways drift over the whole scan, as a part of a pixel: more is a tilted gantry.
 _DRIFT_TOLERANCE_PIXELS = 0.5
 # Tags (little endian) that are searched in the head of a damaged file.
 _MODALITY = b"\x08\x00\x60\x00"
@@ -41,8 +41,8 @@ class DicomSeries:
 
     Attributes:
         series_instance_uid: DICOM (0020,000E).
-        slices: What makes up the CT, a file or a frame each.
-        left_out: Localizers and pictures that bear the series' uid and are no part of the CT.
+        slices: Slices of the CT, a file or a frame each.
+        left_out: Localizers and pictures with the series' uid that are no part of the CT.
         broken: Files with its uid that cannot be read.
     """
 
@@ -53,7 +53,7 @@ class DicomSeries:
 
     @property
     def paths(self) -> list[Path]:
-        """The files of the CT, sorted by name; of a series without any, those that it has instead."""
+        """The files of the CT, sorted by name; the files left out where there are no others."""
         paths = {*(item.path for item in self.slices), *self.broken}
         return sorted(paths or {item.path for item in self.left_out})
 
@@ -63,13 +63,11 @@ class DicomReader(CtReader):
 
     @cached_property
     def series(self) -> DicomSeries:
-        """The series' headers.
-
-        Raises:
-            UnreadableCtError: If it is not in the folder.
-        """
+        """Headers of the series; refused where it is not in the folder."""
         uid = self.series_instance_uid
-        found = scan_dicom_files(path for path in self._folder_files() if is_dicom_file(path))
+        # Hidden files are skipped, as in the catalogue: some systems create one next to each file.
+        paths = (path for path in self.path.iterdir() if path.is_file() and not path.name.startswith("."))
+        found = scan_dicom_files(path for path in paths if is_dicom_file(path))
         if uid not in found:
             msg = f"A DICOM folder must hold the series that is asked for, got {sorted(found) or 'none'} ({self.path}"
             raise UnreadableCtError(f"{msg}, series {uid}). Check the data folder.")
@@ -95,13 +93,9 @@ class DicomReader(CtReader):
         """Return name, inode, size and time of all files of the folder: one that is added may be a slice."""
         return looks_of(path for path in self.path.iterdir() if path.is_file())
 
-    def _folder_files(self) -> Iterator[Path]:
-        # Hidden files are skipped, as in the catalogue: some systems create one next to each file.
-        return (path for path in self.path.iterdir() if path.is_file() and not path.name.startswith("."))
-
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file says that it is DICOM, by its suffix or by the four letters after its preamble; no DICOMDIR."""
+    """Return whether a file is DICOM by its suffix or its preamble; a DICOMDIR is not."""
     if path.name.upper() == "DICOMDIR":
         return False
     if path.suffix.lower() == ".dcm":
@@ -109,19 +103,19 @@ def is_dicom_file(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    # A dangling link or a file of another user says nothing.
+    # A dangling link or a file without permission.
     except OSError:
         return False
 
 
 def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
-    """Read the headers of one folder's DICOM files and tell its series apart.
+    """Read the headers of one folder's DICOM files and group them by series.
 
     Args:
         paths: DICOM files of one folder.
 
     Returns:
-        Series by SeriesInstanceUID; a file whose series cannot be told is one under its own name.
+        Series by SeriesInstanceUID; a file whose series is unknown is one under its own name.
     """
     found: dict[str, DicomSeries] = {}
     broken: list[Path] = []
@@ -140,19 +134,14 @@ def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
 
 
 def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
-    """Return the series that a damaged file belongs to.
+    """Return the series of a damaged file, given the readable series of its folder.
 
-    Args:
-        path: A file that ITK cannot read.
-        series_instance_uids: The readable series of its folder.
-
-    Returns:
-        Its series where a damaged CT slice names it, or where it names none and the folder holds only one; else the
-        file's stem.
+    A damaged CT slice may name its series. Without a name it belongs to the only series of the folder; otherwise the
+    file's stem is returned.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    # Both elements stand before any sequence that could repeat them in a CT slice.
+    # In a CT slice both elements come before any sequence that could repeat them.
     modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
     if modality not in {"CT", ""}:
         return path.stem
@@ -173,14 +162,14 @@ def _value_of(head: bytes, tag: bytes) -> str:
 
 
 def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
-    """Sort a series along its normal and give its grid.
+    """Sort a series along its normal and compute its grid.
 
     Returns:
-        The slices, and the grid by their positions: the first one's place, the mean gap along the normal.
+        The slices, and the grid: origin of the first slice, mean gap along the normal.
 
     Raises:
-        UnreadableCtError: If a file is broken, it is no CT, slices differ in size or orientation, lie at one
-            place, are unevenly spaced, or shifted sideways (tilted gantry). Names the files and frames.
+        UnreadableCtError: If a file is broken, it is no CT, or slices differ in size or orientation, have the same
+            position, are unevenly spaced, or are shifted sideways (tilted gantry). Names the files and frames.
     """
     uid = series.series_instance_uid
     _check_whole(series)
@@ -200,18 +189,16 @@ def _check_whole(series: DicomSeries) -> None:
     uid = series.series_instance_uid
     if series.broken:
         names = ", ".join(path.name for path in series.broken[:3])
-        msg = (
+        raise UnreadableCtError(
             f"Every DICOM file must hold a readable image, got {len(series.broken)} that do not: {names} "
             f"(series {uid}). Copy them again; leave out objects without an image."
         )
-        raise UnreadableCtError(msg)
     if not series.slices:
         names = ", ".join(f"{item.name} ({item.why_left_out})" for item in series.left_out[:3])
-        msg = (
+        raise UnreadableCtError(
             f"A series must hold slices of a CT, got {len(series.left_out)} images that are none: {names} "
             f"(series {uid}). Leave it out of the data folder."
         )
-        raise UnreadableCtError(msg)
 
 
 def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
@@ -227,19 +214,17 @@ def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
             series_instance_uid=uid,
         )
         if item.missing:
-            msg = (
+            raise UnreadableCtError(
                 f"{item.missing} must be in the header, got none ({item.name}, series {uid}). Export the series again."
             )
-            raise UnreadableCtError(msg)
     places = np.array([(*item.spacing_rc_mm, *item.orientation) for item in slices])
     is_alike = np.isclose(places, places[0], atol=1e-4).all(axis=1)
     for item, is_parallel in zip(slices, is_alike, strict=True):
         if not is_parallel or item.size_rc != first.size_rc:
-            msg = (
+            raise UnreadableCtError(
                 f"Slices of a series must share size, pixel spacing and orientation, got {item.name} "
                 f"unlike {first.name} (series {uid}). Take foreign slices out of the folder."
             )
-            raise UnreadableCtError(msg)
 
 
 def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], *, uid: str) -> float:
@@ -255,17 +240,15 @@ def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], *, 
     tolerance_mm = min(GAP_TOLERANCE_MM, GAP_TOLERANCE_RATIO * mean_mm) + 1e-6
     if gaps_mm.min() < 1e-3:
         twin = int(np.argmin(gaps_mm))
-        msg = (
+        raise UnreadableCtError(
             f"Slices must lie at different places, got {slices[twin].name} and {slices[twin + 1].name} "
             f"at one (series {uid}). Keep one copy of each slice."
         )
-        raise UnreadableCtError(msg)
     if np.abs(gaps_mm - mean_mm).max() > tolerance_mm:
-        msg = (
+        raise UnreadableCtError(
             f"Slices must be evenly spaced, got a gap of {gaps_mm[worst]:.4g} mm among gaps of "
             f"{np.median(gaps_mm):.4g} mm (between {between}). Copy the missing slices."
         )
-        raise UnreadableCtError(msg)
     return mean_mm
 
 
@@ -275,15 +258,14 @@ def _check_drift(
     way = positions_xyz[-1] - positions_xyz[0]
     drift_mm = float(np.linalg.norm(way - np.dot(way, normal) * normal))
     if drift_mm > _DRIFT_TOLERANCE_PIXELS * spacing_mm:
-        msg = (
+        raise UnreadableCtError(
             f"Slices must lie straight above each other, got a drift of {drift_mm:.4g} mm over the scan "
             f"(series {uid}). A tilted gantry is not supported: resample the CT first."
         )
-        raise UnreadableCtError(msg)
 
 
 def _axes(item: DicomSlice) -> NDArray[np.float64]:
-    """Return ITK's direction matrix: its columns are the ways along a row, down a column, and to the next slice."""
+    """Return ITK's direction matrix: its columns point along a row, down a column, and to the next slice."""
     along_row, down_column = np.array(item.orientation, dtype=np.float64).reshape(2, 3)
     return np.stack([along_row, down_column, np.cross(along_row, down_column)], axis=1)
 
@@ -291,9 +273,5 @@ def _axes(item: DicomSlice) -> NDArray[np.float64]:
 def _grid(first: DicomSlice, axes: NDArray[np.float64], gap_mm: float, num_slices: int) -> VoxelGrid:
     row_mm, col_mm = first.spacing_rc_mm
     x_mm, y_mm, z_mm = first.position_xyz
-    return VoxelGrid(
-        size_irc=(num_slices, *first.size_rc),
-        spacing_mm=(col_mm, row_mm, gap_mm),
-        origin_xyz=(x_mm, y_mm, z_mm),
-        direction=tuple(float(value) for value in axes.ravel()),
-    )
+    direction = tuple(float(value) for value in axes.ravel())
+    return VoxelGrid((num_slices, *first.size_rc), (col_mm, row_mm, gap_mm), (x_mm, y_mm, z_mm), direction)

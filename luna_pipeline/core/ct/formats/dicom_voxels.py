@@ -1,7 +1,7 @@
-"""The voxels of DICOM slices that have been put in order.
+"""Voxels of ordered DICOM slices.
 
-Uncompressed ones are read where their header ends. What must be unpacked goes through ITK, file by file, or, frames
-of a file, through pydicom.
+Uncompressed ones are read from the end of the header on. Compressed files are read by ITK, compressed frames of a
+file by pydicom.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from luna_pipeline.core.ct.formats.itk import read_itk_slices
 from luna_pipeline.core.ct.hounsfield import to_hounsfield
 from luna_pipeline.core.ct.quiet import quiet_pydicom
 
-# Far above any intercept; a stored number and it still fit into 32 bits.
+# Far above any intercept; its sum with a stored number still fits into 32 bits.
 _LARGE = 2**30
 
 
 def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str) -> NDArray[np.int16]:
-    """Read slices in the order given; each one's own rescale slope and intercept counts.
+    """Read slices in the order given, each with its own rescale slope and intercept.
 
     Returns:
         HU, shape (I, R, C).
@@ -35,19 +35,19 @@ def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str)
         is_mixed = len({(item.storage, item.rescale) for item in slices}) > 1
         paths = [item.path for item in slices]
         return read_itk_slices(paths, series_instance_uid=series_instance_uid, is_mixed=is_mixed)
-    room = np.empty((len(slices), *slices[0].size_rc), dtype=np.int16)
+    buffer = np.empty((len(slices), *slices[0].size_rc), dtype=np.int16)
     if is_stored_plainly:
         for place, item in enumerate(slices):
-            stored = np.fromfile(item.path, item.storage.dtype, count=room[0].size, offset=item.first_byte or 0)
-            room[place] = _hounsfield(stored.reshape(item.size_rc), item)
+            stored = np.fromfile(item.path, item.storage.dtype, count=buffer[0].size, offset=item.first_byte or 0)
+            buffer[place] = _hounsfield(stored.reshape(item.size_rc), item)
     else:
         for path in {item.path: None for item in slices}:
-            _read_frames(path, slices, room)
-    return room
+            _read_frames(path, slices, buffer)
+    return buffer
 
 
-def _read_frames(path: Path, slices: Sequence[DicomSlice], room: NDArray[np.int16]) -> None:
-    """Fill the places of one file's frames, a frame in memory at a time."""
+def _read_frames(path: Path, slices: Sequence[DicomSlice], buffer: NDArray[np.int16]) -> None:
+    """Read the frames of one file into their places of the buffer, a frame in memory at a time."""
     from pydicom.pixels.utils import iter_pixels
 
     places = [place for place, item in enumerate(slices) if item.path == path]
@@ -55,8 +55,8 @@ def _read_frames(path: Path, slices: Sequence[DicomSlice], room: NDArray[np.int1
     try:
         with quiet_pydicom():
             for place, stored in zip(places, iter_pixels(path, indices=frames, raw=True), strict=True):
-                room[place] = _hounsfield(stored, slices[place])
-    # pydicom's decoders raise each in their own way.
+                buffer[place] = _hounsfield(stored, slices[place])
+    # Each of pydicom's decoders raises other errors.
     except (ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError, OSError) as error:
         uid = slices[0].series_instance_uid
         msg = f"Frames must unpack, got: {one_line(error)} ({path.name}, series {uid}). Store them uncompressed."
@@ -64,13 +64,13 @@ def _read_frames(path: Path, slices: Sequence[DicomSlice], room: NDArray[np.int1
 
 
 def _hounsfield(stored: NDArray[Any], item: DicomSlice) -> NDArray[np.int16]:
-    """Turn the stored numbers of one image into HU."""
-    # Bits above those used may hold anything; shifting there and back also brings the sign.
+    """Convert the stored numbers of one image to HU."""
+    # Unused upper bits may hold anything; shifting left and right also extends the sign.
     num_unused_bits = 8 * stored.dtype.itemsize - item.storage.num_used_bits
     values = (stored << num_unused_bits) >> num_unused_bits if num_unused_bits else stored
     slope, intercept = item.rescale
     if slope == 1 and intercept.is_integer() and abs(intercept) < _LARGE:
-        # In whole numbers: many times as fast, and the same.
+        # The same result in integers, many times as fast.
         whole = np.add(values, int(intercept), dtype=np.int32)
         return to_hounsfield(whole, series_instance_uid=item.series_instance_uid)
     return to_hounsfield(values * slope + intercept, series_instance_uid=item.series_instance_uid)

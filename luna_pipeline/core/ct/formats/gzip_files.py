@@ -1,4 +1,4 @@
-"""What a gzip-compressed file holds, without keeping it."""
+"""Length and head of gzip-compressed files, without keeping their content."""
 
 # isal has no types for its files.
 # mypy: allow-untyped-calls
@@ -10,16 +10,16 @@ from typing import IO, cast
 
 from isal import igzip, igzip_lib
 
-# What isal raises on damaged data; its types say that it is something else.
+# Raised by isal for damaged data; isal's type stubs declare it as another type.
 UnpackingError = cast("type[Exception]", igzip_lib.IsalError)
 _CHUNK_BYTES = 1 << 20
 
 
 def unpacked_length(path: Path, *, offset: int = 0) -> int:
-    """Unpack a file from a byte on and count.
+    """Return the unpacked length of a file from a byte on.
 
     Raises:
-        ValueError: If it does not unpack, or ends too early.
+        ValueError: If it does not unpack or is truncated.
     """
     got = 0
     with _unpacking(path, offset) as file:
@@ -29,7 +29,7 @@ def unpacked_length(path: Path, *, offset: int = 0) -> int:
 
 
 def unpacked_head(path: Path, num_bytes: int) -> bytes:
-    """Return the first bytes of what a file holds.
+    """Return the first unpacked bytes of a file.
 
     Raises:
         ValueError: If it does not unpack.

@@ -27,8 +27,7 @@ def grid_of(image: "sitk.Image | sitk.ImageFileReader") -> VoxelGrid:
         ValueError: If it is not three-dimensional, a spacing is not positive or the direction is not orthonormal.
     """
     if image.GetDimension() != 3:
-        msg = f"A CT must have three dimensions, got {image.GetDimension()}. Check the CT's header."
-        raise ValueError(msg)
+        raise ValueError(f"A CT must have three dimensions, got {image.GetDimension()}. Check the CT's header.")
     num_cols, num_rows, num_slices = (int(value) for value in image.GetSize())
     x_mm, y_mm, z_mm = (float(value) for value in image.GetOrigin())
     col_mm, row_mm, index_mm = (float(value) for value in image.GetSpacing())
@@ -39,6 +38,14 @@ def grid_of(image: "sitk.Image | sitk.ImageFileReader") -> VoxelGrid:
 class ItkReader(CtReader):
     """Reads a file of any format that ITK reads; raises ``UnreadableCtError`` where ITK cannot or it is no CT."""
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the voxels' length is known only once they are unpacked: then it is checked with the voxels."""
+        return False
+
+    def check_size(self) -> None:
+        """Refuse a file whose length differs from its header, which ITK reads without a warning."""
+
     def files(self) -> tuple[Path, ...]:
         """Return the file."""
         return (self.path,)
@@ -47,6 +54,8 @@ class ItkReader(CtReader):
         """Read the grid from the header."""
         import SimpleITK as sitk
 
+        if not self.is_packed:
+            self.check_size()
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(self.path))
         try:
@@ -62,6 +71,8 @@ class ItkReader(CtReader):
         """Read the HU."""
         import SimpleITK as sitk
 
+        if self.is_packed:
+            self.check_size()
         try:
             with quiet_itk():
                 image = sitk.ReadImage(str(self.path))

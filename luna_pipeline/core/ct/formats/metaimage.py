@@ -126,7 +126,7 @@ class MetaImageReader(ItkReader):
     def grid(self) -> VoxelGrid:
         """Read the grid; the voxel file's length is checked."""
         header = self.header
-        self._check_size()
+        self.check_size()
         with naming_series(self.series_instance_uid):
             grid = header.grid
         if grid is None:
@@ -154,7 +154,7 @@ class MetaImageReader(ItkReader):
     def _where(self) -> str:
         return f"{self.header.data_path.name} of series {self.series_instance_uid}"
 
-    def _check_size(self) -> None:
+    def check_size(self) -> None:
         """Compare the voxel file's length with the header, without reading it."""
         header = self.header
         expected = header.num_compressed_bytes if header.is_compressed else header.num_voxel_bytes

@@ -7,51 +7,35 @@ Source:
 import math
 import struct
 
-import numpy as np
-from numpy.typing import NDArray
-
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.gzip_files import unpacked_head, unpacked_length
 from luna_pipeline.core.ct.formats.itk import ItkReader
-from luna_pipeline.core.ct.geometry import VoxelGrid
 
 _HEADER_BYTES = 348
 
 
 class NiftiReader(ItkReader):
-    """Reads NIfTI-1; the length of a ``.gz`` is known only once it is unpacked, so it is checked with the voxels."""
+    """Reads NIfTI-1."""
 
     @property
-    def _is_packed(self) -> bool:
+    def is_packed(self) -> bool:
+        """Whether it is a ``.gz``."""
         return self.path.name.lower().endswith(".gz")
 
-    def grid(self) -> VoxelGrid:
-        """Read the grid; the length of unpacked voxels is checked."""
-        if not self._is_packed:
-            self._check_size()
-        return super().grid()
-
-    def voxels(self) -> NDArray[np.int16]:
-        """Read the HU; the length of packed voxels is checked."""
-        if self._is_packed:
-            self._check_size()
-        return super().voxels()
-
-    def _check_size(self) -> None:
+    def check_size(self) -> None:
         """Compare the (unpacked) length with the header; a ``.gz`` is unpacked, keeping nothing."""
         where = f"{self.path.name} of series {self.series_instance_uid}"
         try:
             expected = _expected_bytes(self._head())
-            got = unpacked_length(self.path) if self._is_packed else self.path.stat().st_size
+            got = unpacked_length(self.path) if self.is_packed else self.path.stat().st_size
         except (struct.error, ValueError) as error:
-            msg = f"A NIfTI file must be whole, got {error} ({where}). Copy it again."
-            raise UnreadableCtError(msg) from error
+            raise UnreadableCtError(f"A NIfTI file must be whole, got {error} ({where}). Copy it again.") from error
         if got < expected:
             msg = f"A NIfTI file must hold the {expected} bytes of its header, got {got} ({where}). Copy it again."
             raise UnreadableCtError(msg)
 
     def _head(self) -> bytes:
-        if self._is_packed:
+        if self.is_packed:
             return unpacked_head(self.path, _HEADER_BYTES)
         with self.path.open("rb") as file:
             return file.read(_HEADER_BYTES)

@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.gzip_files import unpacked_length
 from luna_pipeline.core.ct.formats.itk import ItkReader
-from luna_pipeline.core.ct.geometry import VoxelGrid
 
 _PACKED = {"gzip", "gz"}
 # Types by their bytes a voxel; "signed", "unsigned", a second "int" and "_t" are left out of the names.
@@ -38,7 +34,7 @@ class NrrdHeader:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the voxels' length is known only once they are unpacked."""
+        """Whether the voxels are gzip-compressed."""
         return self.fields.get("encoding", "").lower() in _PACKED
 
     @property
@@ -55,7 +51,7 @@ class NrrdHeader:
 
 
 class NrrdReader(ItkReader):
-    """Reads NRRD with a header of its own file or apart from its voxels."""
+    """Reads NRRD, also with its voxels in a file apart from the header."""
 
     @cached_property
     def header(self) -> NrrdHeader:
@@ -75,23 +71,16 @@ class NrrdReader(ItkReader):
             return NrrdHeader(fields, self.path, offset)
         return NrrdHeader(fields, self.path.parent / data_file, 0)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the voxels are gzip-compressed."""
+        return self.header.is_packed
+
     def files(self) -> tuple[Path, ...]:
         """Return the paths of header and voxels, sorted."""
         return tuple(sorted({self.path, self.header.data_path}))
 
-    def grid(self) -> VoxelGrid:
-        """Read the grid; the length of unpacked voxels is checked."""
-        if not self.header.is_packed:
-            self._check_size()
-        return super().grid()
-
-    def voxels(self) -> NDArray[np.int16]:
-        """Read the HU; the length of packed voxels is checked."""
-        if self.header.is_packed:
-            self._check_size()
-        return super().voxels()
-
-    def _check_size(self) -> None:
+    def check_size(self) -> None:
         """Compare the length of the voxels with the header; packed ones are unpacked, keeping nothing."""
         data_path, expected = self.header.data_path, self.header.num_voxel_bytes
         if expected is None or not data_path.is_file():
