@@ -95,7 +95,7 @@ def lidc_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
 
 @dataclass(frozen=True)
 class Folders:
-    """One installation for processes of its own: data root, home, Dagster home, and a log of what they print."""
+    """Installation for separate processes: data root, home, Dagster home, and a log of what they print."""
 
     root: Path
     num_series: int
@@ -134,7 +134,7 @@ class Folders:
 
 @pytest.fixture(scope="session")
 def phantom_source(tmp_path_factory: pytest.TempPathFactory, record) -> Path:
-    """A phantom of six series in three subsets; copied by whoever changes it."""
+    """A phantom of six series in three subsets; read only: a test that changes it copies it first."""
     from luna_pipeline.core.phantom.dataset import make_phantom
 
     root = tmp_path_factory.mktemp("phantom")
@@ -153,7 +153,7 @@ def prepared_homes(phantom_source: Path, empty_database: Path, tmp_path_factory:
 
 
 def laid_out(phantom_source: Path, root: Path) -> Folders:
-    """Put a data root with the small phantom and a Dagster home with the project's settings below a folder."""
+    """Write a data root with the small phantom and a Dagster home with the project's settings below a folder."""
     shutil.copytree(phantom_source, root / "data")
     (root / "dagster").mkdir()
     shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", root / "dagster/dagster.yaml")
@@ -162,13 +162,24 @@ def laid_out(phantom_source: Path, root: Path) -> Folders:
 
 @pytest.fixture
 def folders(phantom_source: Path, tmp_path: Path) -> Folders:
-    """A data root of one's own with the small phantom, an empty home and an empty Dagster home."""
+    """A data root with the small phantom, an empty home and an empty Dagster home; for this test alone."""
     return laid_out(phantom_source, tmp_path)
+
+
+@pytest.fixture
+def folders_after(folders: Folders, prepared_homes):
+    """Function that returns ``folders`` with a home in which jobs have run: ``folders_after(INGEST, CUT)``."""
+
+    def after(*jobs):
+        prepared_homes.copy(jobs, home=folders.home, dagster=folders.dagster)
+        return folders
+
+    return after
 
 
 @pytest.fixture(scope="session")
 def record(request: pytest.FixtureRequest):
-    """The record that was asked for, or none; begun anew by each session."""
+    """Record of ``--record``, emptied at the start of the session; None without the option."""
     path = request.config.getoption("--record")
     if path is None:
         return None
@@ -179,7 +190,7 @@ def record(request: pytest.FixtureRequest):
 
 @pytest.fixture
 def luna(phantom_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_instance, record, request):
-    """A data root of one's own, an empty home, a fresh Dagster instance; where they lie is `--storage`."""
+    """A data root, an empty home and a new Dagster instance for this test alone, on the storage of ``--storage``."""
     from luna_pipeline_tests.installation import Luna
 
     shutil.copytree(phantom_source, tmp_path / "data")

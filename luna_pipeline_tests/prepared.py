@@ -10,10 +10,13 @@ import shutil
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 import pytest
+
+if TYPE_CHECKING:
+    from luna_pipeline_tests.conftest import Folders
 
 Job: TypeAlias = tuple[str, Mapping[str, Any]]
 """Name of a job and its run configuration."""
@@ -33,6 +36,15 @@ def run_job(job: Job, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult
     )
     assert result.success, name
     return result
+
+
+def run_on(folders: "Folders", job: Job) -> None:
+    """Run a job in this process on an installation for processes; it must succeed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in folders.environment.items():
+            patch.setenv(name, value)
+        with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
+            run_job(job, instance)
 
 
 class PreparedHomes:

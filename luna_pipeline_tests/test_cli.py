@@ -10,17 +10,18 @@ import pytest
 from dagster import DagsterInstance
 
 from luna_pipeline.partitions import CT_SERIES_NAME
+from luna_pipeline_tests.command_line import run_here, run_process
 
 
 def luna(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "luna_pipeline.cli", *arguments],
-        cwd=home,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LUNA_HOME": str(home / "luna"), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a command as a process that has nothing of the tests' environment."""
+    own = {"PATH": os.environ["PATH"], "HOME": str(home), "LUNA_HOME": str(home / "luna")}
+    return run_process(*arguments, cwd=home, environment={**own, **environment})
+
+
+def luna_here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process."""
+    return run_here(*arguments, cwd=home, environment={"HOME": str(home), "LUNA_HOME": str(home / "luna")})
 
 
 def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
@@ -157,7 +158,7 @@ def test_phantom_is_written_and_said(tmp_path: Path):
     ],
 )
 def test_wrong_usage_exits_2_and_says_what_is_wrong(tmp_path: Path, arguments: list[str], words: str):
-    done = luna(*arguments, home=tmp_path)
+    done = luna_here(*arguments, home=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -170,7 +171,7 @@ def test_failed_work_exits_1_with_one_line_and_debug_shows_the_traceback(tmp_pat
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "wrong.state" in done.stderr
-    debug = luna("--debug", "import_book_weights", str(wrong), "--no-mlflow", home=tmp_path)
+    debug = luna_here("--debug", "import_book_weights", str(wrong), "--no-mlflow", home=tmp_path)
     assert debug.returncode == 1
     assert "Traceback" in debug.stderr
 
@@ -187,12 +188,12 @@ def test_book_weights_become_a_checkpoint_and_a_registered_model(real_data: Path
     from luna_pipeline.core.training.checkpoints import load_checkpoint
 
     state = next((real_data / "book").glob("cls_*.state"))
-    done = luna("import_book_weights", str(state), home=tmp_path)
+    done = luna_here("import_book_weights", str(state), home=tmp_path)
     assert done.returncode == 0, done.stderr
     checkpoint = load_checkpoint(tmp_path / "luna/checkpoints/book_nodule_classifier/1/best.pt")
     assert checkpoint.config.network.block == "biased"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'luna/mlflow.db'}")
     versions = client.search_model_versions("name='book_nodule_classifier'")
     assert [version.run_id for version in versions] == [checkpoint.mlflow_run_id]
-    again = luna("import_book_weights", str(state), "--no-mlflow", home=tmp_path)
+    again = luna_here("import_book_weights", str(state), "--no-mlflow", home=tmp_path)
     assert "1+1" in again.stdout

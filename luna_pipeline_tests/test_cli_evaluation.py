@@ -14,6 +14,7 @@ from PIL import Image
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.launchers.evaluation.scoring import score
+from luna_pipeline_tests.command_line import run_here, run_process
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.small_installation import FOLDS, SMALL, configuration, weights_of
 
@@ -22,17 +23,19 @@ FINDINGS = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
 
 
+def places(cwd: Path) -> dict[str, str]:
+    """Settings of an installation in the folder that the command runs in."""
+    return {"LUNA_HOME": str(cwd / "home"), "LUNA_DATA_DIR": str(cwd / "data"), "LUNA_CACHE": str(cwd / "cache")}
+
+
 def luna(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder that holds its installation as well."""
-    own = {"LUNA_HOME": str(cwd / "home"), "LUNA_DATA_DIR": str(cwd / "data"), "LUNA_CACHE": str(cwd / "cache")}
-    return subprocess.run(
-        [sys.executable, "-m", "luna_pipeline.cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, **own},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a command in this process."""
+    return run_here(*arguments, cwd=cwd, environment=places(cwd))
+
+
+def luna_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process."""
+    return run_process(*arguments, cwd=cwd, environment={**os.environ, **places(cwd)})
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ EVALUATE = [
 
 
 def test_a_submission_is_scored_and_told(tables):
-    done = luna(*EVALUATE, "--bootstrap", "20", "--seed", "3", "--plot", "o.png", cwd=tables)
+    done = luna_process(*EVALUATE, "--bootstrap", "20", "--seed", "3", "--plot", "o.png", cwd=tables)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tables / "o.json").read_text())
     assert set(found) >= {"counts", "sens_at_points", "cpm", "froc", "bootstrap"}
@@ -142,7 +145,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_fold_is_scored_as_a_submission(trained):
-    done = luna("predict", "classification", "0.0.1", "--fold", "0", "--out", "p.csv", cwd=trained)
+    done = luna_process("predict", "classification", "0.0.1", "--fold", "0", "--out", "p.csv", cwd=trained)
     assert (done.returncode, done.stderr) == (0, "")
     submission = pd.read_csv(trained / "p.csv", dtype={"seriesuid": str}, float_precision="round_trip")
     assert list(submission.columns) == ["seriesuid", "coordX", "coordY", "coordZ", "probability"]

@@ -1,4 +1,4 @@
-"""Dagster's daemon on this project, hour after hour: what it cuts again, what it leaves, whom it tells."""
+"""Dagster's daemon on this project: what it cuts again, what it leaves as it is, which failures it reports."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline_tests.conftest import Folders, laid_out
+from luna_pipeline_tests.prepared import CUT, run_on
 from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.test_alerts import Webhook
 from luna_pipeline_tests.test_interruptions import run_to_end
@@ -20,7 +21,8 @@ from luna_pipeline_tests.test_ui import Site, answers
 pytestmark = pytest.mark.slow
 
 LOCATION = {"repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__"}
-TRAINING = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 1, batch_size: 8}}}\n"
+RECUT = ("recut_changed", {})
+TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
 ASSET = """query($k: AssetKeyInput!, $p: String){assetNodeOrError(assetKey: $k){... on AssetNode{
     partitionStats{numMaterialized numFailed} staleStatus(partition: $p) freshnessStatusInfo{freshnessStatus}}}}"""
 TICKS = """query($s: SensorSelector!){sensorOrError(sensorSelector: $s){... on Sensor{
@@ -32,7 +34,7 @@ CHECK = """query($k: AssetKeyInput!){assetNodeOrError(assetKey: $k){... on Asset
 
 
 class Watched(Site):
-    """A site whose daemon watches the data root, and the webhook that it tells of failures."""
+    """A site whose daemon watches the data root, and the webhook that gets its failures."""
 
     webhook: Webhook
 
@@ -43,7 +45,7 @@ class Watched(Site):
         return {path.stem: path.stat().st_mtime_ns for path in (self.folders.home / "cutouts").glob("*.npz")}
 
     def cut_after(self, change: Callable[[], object]) -> set[str]:
-        """Change the inputs, wait until the daemon has made it good with one run, and return what was cut."""
+        """Change the inputs, wait until the daemon has cut again with one run, and return what was cut."""
         times, before = self.cutouts(), len(self.runs("recut_changed"))
         change()
         wait_for(self._is_idle_after(before + 1), limit_seconds=400, what="Re-cutting by the sensor")
@@ -68,7 +70,7 @@ class Watched(Site):
         return self.asset(name)["freshnessStatusInfo"] == {"freshnessStatus": "HEALTHY"}
 
     def edit(self, table: str, column: str, change: Callable[[str], str]) -> None:
-        """Change a cell of the first row, with a rename."""
+        """Change a cell of the first row; the file is replaced by renaming a new one."""
         path = self.folders.data / table
         rows = pd.read_csv(path, dtype=str)
         rows.loc[0, column] = change(rows.loc[0, column])
@@ -86,8 +88,8 @@ def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folders = laid_out(phantom_source, root)
     for path in (root / "data").rglob(f"{_late(folders)}.*"):
         shutil.move(path, root / path.name)
-    assert run_to_end(folders, "recut_changed") == 0
-    assert run_to_end(folders, "train_nodule_classifier", "-c", folders.write_config(TRAINING)) == 0
+    run_on(folders, RECUT)
+    run_on(folders, ("train_nodule_classifier", TRAINING))
     webhook, port = Webhook(), free_port()
     command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     environment = {**folders.environment, "LUNA_ALERT_WEBHOOK": webhook.address}
@@ -127,7 +129,7 @@ def test_failed_series_is_shown_and_told_and_freshness_is_known(site: Watched):
     raw.write_bytes(whole)
     os.utime(raw, ns=(status.st_atime_ns, status.st_mtime_ns))
     file.write_bytes(cutouts)
-    assert run_to_end(site.folders, "cut") == 0
+    run_on(site.folders, CUT)
     assert site.asset("cutouts")["partitionStats"] == {"numMaterialized": 5, "numFailed": 0}
 
 
@@ -181,5 +183,5 @@ def test_damaged_file_is_seen_at_night(site: Watched):
     night = site.ask(NIGHT, s=selector, t=time.time())["scheduleDryRun"]["evaluationResult"]
     assert night["runRequests"] == [{"runKey": None}]
     times = site.cutouts()
-    assert run_to_end(site.folders, "recut_changed") == 0
+    run_on(site.folders, RECUT)
     assert {uid for uid, at in site.cutouts().items() if times[uid] != at} == {damaged}

@@ -1,4 +1,4 @@
-"""Runs that are killed, terminated or interrupted: nothing half-written, true status, and the next run goes on."""
+"""Runs that are killed, terminated or interrupted: no partial files, correct status, and the next run resumes."""
 
 import random
 import re
@@ -13,6 +13,7 @@ import pytest
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.runs.nested import ALL_ASSETS
+from luna_pipeline_tests.prepared import CUT, INGEST, run_on
 from luna_pipeline_tests.processes import session_of, started, wait_for
 
 pytestmark = pytest.mark.slow
@@ -43,8 +44,8 @@ def assert_whole(folders) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_on(folders, seed: int):
-    assert run_to_end(folders, "ingest") == 0
+def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_on(folders_after, seed: int):
+    folders = folders_after(INGEST)
     cutouts = folders.home / "cutouts"
     with started(execute("cut"), environment=folders.environment, log=folders.log) as process:
         wanted = random.Random(seed).randint(1, 4)
@@ -53,16 +54,15 @@ def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_
         process.wait()
     assert_whole(folders)
     done = {path.name: path.stat().st_mtime_ns for path in cutouts.glob("*.npz")}
-    assert run_to_end(folders, "cut") == 0
+    run_on(folders, CUT)
     assert_whole(folders)
     assert len(list(cutouts.glob("*.npz"))) == folders.num_series
     # What was whole was adopted, not cut again.
     assert {name: (cutouts / name).stat().st_mtime_ns for name in done} == done
 
 
-def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_run_resumes(folders):
-    assert run_to_end(folders, "ingest") == 0
-    assert run_to_end(folders, "cut") == 0
+def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_run_resumes(folders_after):
+    folders = folders_after(INGEST, CUT)
     config = folders.write_config(SHORT.replace("epochs: 2", "epochs: 3"))
     last = folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     with started(
@@ -81,11 +81,10 @@ def test_kill_in_the_middle_of_training_leaves_whole_checkpoints_and_the_next_ru
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_interrupted_training_is_cancelled_in_dagster_killed_in_mlflow_and_keeps_its_checkpoint(folders, number):
+def test_interrupted_training_is_cancelled_in_dagster_killed_in_mlflow_and_keeps_its_checkpoint(folders_after, number):
     import mlflow
 
-    assert run_to_end(folders, "ingest") == 0
-    assert run_to_end(folders, "cut") == 0
+    folders = folders_after(INGEST, CUT)
     last = folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
     command = execute("train_nodule_classifier", "-c", folders.write_config(LONG))
     with started(command, environment=folders.environment, log=folders.log) as process:

@@ -1,6 +1,7 @@
 """The chain with its home in S3, by Dagster's own command, against a real server."""
 
 import dataclasses
+import json
 import random
 import shutil
 import signal
@@ -19,11 +20,13 @@ from luna_pipeline.core.storage.files import AnyPath, content_of, listing, read_
 from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
+from luna_pipeline_tests.prepared import CUT, INGEST, run_on
 from luna_pipeline_tests.processes import started, wait_for
 
 pytestmark = pytest.mark.slow
 
-TRAINING = "ops: {nodule_classifier: {config: {recipe: demo, epochs: 2, batch_size: 8}}}\n"
+CONFIG = {"recipe": "demo", "epochs": 2, "batch_size": 8}
+TRAINING = ("train_nodule_classifier", {"ops": {"nodule_classifier": {"config": CONFIG}}})
 TABLES = [
     "candidates",
     "folds",
@@ -94,7 +97,7 @@ def kill_when(folders: Folders, condition: Callable[[], object], job: str, *opti
 
 
 def run_chain(folders: Folders) -> None:
-    training = ("-c", folders.write_config(TRAINING))
+    training = ("-c", folders.write_config(json.dumps(TRAINING[1])))
     for job, *options in [("ingest",), ("cut",), ("train_nodule_classifier", *training), ("evaluate",)]:
         assert run_to_end(folders, job, *options) == 0, folders.log.read_text()[-5000:]
 
@@ -104,9 +107,11 @@ def table(folders: Folders, name: str) -> pd.DataFrame:
 
 
 @pytest.mark.timeout(1200)
-def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: RemoteFolders, tmp_path: Path):
+def test_a_home_in_s3_gets_what_a_local_home_gets(
+    folders: Folders, remote: RemoteFolders, prepared_homes, tmp_path: Path
+):
     run_chain(remote)
-    run_chain(folders)
+    prepared_homes.copy((INGEST, CUT, TRAINING, ("evaluate", {})), home=folders.home, dagster=folders.dagster)
     for name in TABLES:
         pd.testing.assert_frame_equal(table(remote, name), table(folders, name))
     cutouts = listing(remote.home / "cutouts")
@@ -133,19 +138,19 @@ def test_a_home_in_s3_gets_what_a_local_home_gets(folders: Folders, remote: Remo
 
 
 def test_a_job_killed_while_it_cuts_leaves_whole_files_and_the_next_goes_on(remote: RemoteFolders):
-    assert run_to_end(remote, "ingest") == 0
+    run_on(remote, INGEST)
     kill_when(remote, remote.store.uids, "cut")
     done = remote.store.listing()
     assert [remote.store.check(uid) for uid in remote.store.uids()] == [None] * len(done)
-    assert run_to_end(remote, "cut") == 0
+    run_on(remote, CUT)
     assert len(remote.store.uids()) == remote.num_series
     assert {name: status for name, status in remote.store.listing().items() if name in done} == done
 
 
 def test_a_job_killed_while_it_trains_is_continued(remote: RemoteFolders):
-    for job in ("ingest", "cut"):
-        assert run_to_end(remote, job) == 0
-    config = ("-c", remote.write_config(TRAINING.replace("epochs: 2", "epochs: 3")))
+    for job in (INGEST, CUT):
+        run_on(remote, job)
+    config = ("-c", remote.write_config(json.dumps(TRAINING[1]).replace('"epochs": 2', '"epochs": 3')))
     folder = remote.home / "checkpoints/nodule_classifier/0.0.1-fold0"
     kill_when(remote, lambda: "last.pt" in listing(folder), "train_nodule_classifier", *config)
     assert "best.pt" not in listing(folder)

@@ -1,4 +1,4 @@
-"""Dagster's own webserver and daemon on this project, used with a browser as a person does."""
+"""Dagster's own webserver and daemon on this project, used with a browser."""
 
 import shutil
 import signal
@@ -13,8 +13,8 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.partitions import versions_by_series
 from luna_pipeline_tests.conftest import Folders, laid_out
+from luna_pipeline_tests.prepared import CUT, INGEST, run_on
 from luna_pipeline_tests.processes import free_port, started, wait_for
-from luna_pipeline_tests.test_interruptions import run_to_end
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """`dagster dev` on a phantom that is catalogued but not cut."""
     root = tmp_path_factory.mktemp("ui")
     folders = laid_out(phantom_source, root)
-    assert run_to_end(folders, "ingest") == 0
+    run_on(folders, INGEST)
     port = free_port()
     command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     with started(command, environment=folders.environment, log=folders.log) as process:
@@ -75,7 +75,7 @@ def answers(address: str) -> bool:
 
 @pytest.fixture
 def page(site: Site):
-    """A browser's page, as wide as a desk's screen."""
+    """A browser's page of 1600 × 1000 pixels."""
     from playwright.sync_api import sync_playwright
 
     if CHROMIUM is None:
@@ -122,7 +122,7 @@ def test_cutouts_of_one_series_alone_and_then_of_all_are_made_from_the_page(site
 def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Site, page):
     import mlflow
 
-    assert run_to_end(site.folders, "cut") == 0
+    run_on(site.folders, CUT)
     query = """mutation($p: ExecutionParams!){launchPipelineExecution(executionParams:$p){
         __typename ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
     config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 200, "batch_size": 8}}}}
