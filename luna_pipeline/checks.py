@@ -61,11 +61,11 @@ def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
 @dg.asset_check(asset="cutout_index", blocking=True)
 def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPaths) -> dg.AssetCheckResult:
     """Every candidate of the table has its cutout, with the declared shape."""
-    store = cutting.store
+    source = cutting.source
     shape = tuple(cutting.chunk_shape_irc)
     wrong = []
     for uid in sorted(cutout_index["series_instance_uid"].unique()):
-        found = tuple(store.header(uid)["chunk_shape_irc"])
+        found = tuple(source.header(uid)["chunk_shape_irc"])
         if found != shape:
             wrong.append(f"{uid}: {found}")
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.cutting import CuttingParameters
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.core.cutouts.service import CtCutoutService
-    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
     from luna_pipeline.core.cutouts.workers import RunJobs
     from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
 
@@ -54,6 +54,11 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     training_length: int | None = Field(default=None, description="A sample: at most so many candidates a series.")
     max_negatives_per_series: int | None = Field(default=None, description="At most so many of class 0 a series.")
     sample_seed: int = Field(default=0, description="Decides the sample.")
+    cutouts: str = Field(
+        default="stored",
+        description="Where training, prediction and reports take chunks from: `stored` files, or `on_the_fly` from the "
+        "raw CTs. `cutout_index` made with `on_the_fly` needs no files either; both indexes are equal.",
+    )
     workers: int | None = Field(default=None, description="Processes that cut in one run; nothing: 1, on Ray its CPUs.")
     on_ray: bool = Field(
         default=False, description="Cut on the Ray that RAY_ADDRESS names, else on one of this machine."
@@ -88,6 +93,20 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         from luna_pipeline.launchers.installation import cutout_store
 
         return cutout_store(self.paths.settings)
+
+    @property
+    def source(self) -> "CutoutSource":
+        """The chunks of the cutout index: stored or cut on the fly."""
+        from luna_pipeline.launchers.installation import cutout_source
+
+        return cutout_source(self.paths.settings, self.cutouts)
+
+    @property
+    def unindexed_source(self) -> "CutoutSource":
+        """The chunks that the next index is made of."""
+        from luna_pipeline.core.cutouts.on_the_fly import UncutSeries
+
+        return UncutSeries(self.service()) if self.cutouts == "on_the_fly" else self.source
 
     @property
     def run_jobs(self) -> "RunJobs | None":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from luna_pipeline.core.cutouts.job import CutOutcome
     from luna_pipeline.core.cutouts.service import CutSummary
+    from luna_pipeline.core.cutouts.store import CutoutSource
 
 GROUP = "stage_3_cutouts"
 CUTOUTS = "cutouts"
@@ -85,30 +87,31 @@ def cutout_index(
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
     """
-    from luna_pipeline.core.cutouts.index import build_cutout_index
+    from luna_pipeline.core.cutouts.index import PARAMETERS, build_cutout_index
 
-    started = time.perf_counter()
+    started, source = time.perf_counter(), cutting.unindexed_source
     left_out: dict[str, str] = {}
-    index = build_cutout_index(cutting.selection.of(candidates), folds, cutting.store, left_out=left_out)
+    index = build_cutout_index(cutting.selection.of(candidates), folds, source, left_out=left_out)
+    index.attrs[PARAMETERS] = asdict(cutting.parameters)
     for reason in left_out.values():
         context.log.warning("Left out: %s", reason)
-    yield from _without_duplicates(cutting, index)
+    yield from _without_duplicates(index, source)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
         "left_out": dg.MetadataValue.json(left_out),
         "seconds": round(time.perf_counter() - started, 2),
         "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
-        "three_cutouts": dg.MetadataValue.md(_sheet(cutting, index)),
+        "three_cutouts": dg.MetadataValue.md(_sheet(source, index)),
     }
     yield versioned(index, metadata)
 
 
-def _without_duplicates(cutting: CutoutCutting, index: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
+def _without_duplicates(index: "pd.DataFrame", source: "CutoutSource") -> Iterator[dg.AssetCheckResult]:
     """Tell what was found of cutouts in two folds, and go no further where there are any."""
     from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
 
-    duplicates = same_content_in_two_folds(index, cutting.store)
+    duplicates = same_content_in_two_folds(index, source)
     said = describe_duplicates(duplicates)
     ids = duplicates["candidate_id"].head(50).tolist()
     yield dg.AssetCheckResult(
@@ -210,7 +213,7 @@ def _failure(summary: "CutSummary") -> dg.Failure:
     return dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
 
 
-def _sheet(cutting: CutoutCutting, index: Any) -> str:
+def _sheet(source: "CutoutSource", index: Any) -> str:
     """Three cutouts as a picture: nodules first, the middle slice of each."""
     import numpy as np
 
@@ -219,6 +222,6 @@ def _sheet(cutting: CutoutCutting, index: Any) -> str:
     rows = index.sort_values(["class", "candidate_id"], ascending=[False, True]).head(3)
     if rows.empty:
         return "no candidates"
-    chunks = np.stack([cutting.store.read(row.series_instance_uid).ct_chunks[row.row] for row in rows.itertuples()])
+    chunks = np.stack([source.read(row.series_instance_uid).ct_chunks[row.row] for row in rows.itertuples()])
     captions = [f"class {kind}, fold {fold}" for kind, fold in zip(rows["class"], rows["fold"], strict=True)]
     return markdown.picture(cutout_sheet(chunks, captions), "three cutouts, research use only")

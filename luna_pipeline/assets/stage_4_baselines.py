@@ -124,7 +124,7 @@ def _fitted(
     fitted = fit_feature_baselines(
         index=index,
         candidates=candidates,
-        store=cutting.store,
+        store=cutting.source,
         dataset=dataset,
         split=config.split_of(index, test_fold=fold),
         estimators=config.estimators,

@@ -125,7 +125,7 @@ def _trained(
         head_only=config.head_only,
         test_fold=split.test_fold,
         validation_fold=split.validation_fold,
-        options=RunOptions(show_progress=context.log.info, is_profiled=config.profile),
+        options=RunOptions(show_progress=context.log.info, is_profiled=config.profile, cutouts=cutting.cutouts),
     )
     if config.processes > 1:
         trained = train_together(settings, request, num_processes=config.processes)
@@ -133,7 +133,7 @@ def _trained(
         # On a CPU a training step that need not fetch its memory anew takes up to a third less time.
         keep_freed_memory()
         trained = train_on(
-            settings, request, index=index, store=cutting.store, open_mlflow_run=mlflow_runs.opener(context)
+            settings, request, index=index, store=cutting.source, open_mlflow_run=mlflow_runs.opener(context)
         )
     return dg.Output(trained, metadata=_training_metadata(trained, settings))
 

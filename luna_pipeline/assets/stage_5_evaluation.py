@@ -66,7 +66,7 @@ def nodule_predictions(
     predicted = test_fold.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
-        store=cutting.store,
+        store=cutting.source,
         test_fold=fold,
         classifiers=classifiers,
         zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
@@ -108,7 +108,7 @@ def malignancy_predictions(
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings, store, fold = paths.settings, cutting.store, int(context.partition_key)
+    settings, store, fold = paths.settings, cutting.source, int(context.partition_key)
     classifiers = test_fold.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
     yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
     predicted = test_fold.predict_test_fold(

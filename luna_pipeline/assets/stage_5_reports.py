@@ -128,7 +128,7 @@ def _errors(task: Task, settings: "Settings", pooled: "PooledPredictions", cutti
     from luna_pipeline.core.evaluation.error_sheet import worst_errors
     from luna_pipeline.launchers.evaluation.reports import errors_of
 
-    png = errors_of(settings, pooled, task.classifier, cutting.store, positives=task.positives)
+    png = errors_of(settings, pooled, task.classifier, cutting.source, positives=task.positives)
     table = worst_errors(task.own(pooled.predictions)).reset_index(drop=True)
     return table, {"montage": dg.MetadataValue.md(markdown.picture(png, "errors, research use only"))}
 
@@ -141,7 +141,7 @@ def _model_cards(
 
     for kind, table in tables.items():
         check_of_these_folds(table, pooled.folds, f"{task.name}_{kind}")
-    cards = model_cards(settings, pooled, store=cutting.store, **tables)
+    cards = model_cards(settings, pooled, store=cutting.source, **tables)
     return cards, {"card": dg.MetadataValue.md(str(cards["card"].iloc[0]))}
 
 

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option("--ray-address", metavar="HOST:PORT", help="Cut on the Ray cluster with this head.")
 @click.option(
+    "--index-only",
+    is_flag=True,
+    help="Write no cutout files: make the index for training and prediction with `--cutouts on_the_fly`.",
+)
+@click.option(
     "--no-sync",
     is_flag=True,
     help="Do not wait for the disk: faster, but a power cut may lose files (verify_cutouts finds them).",
@@ -78,14 +83,20 @@ def create_cutouts_command(**options: Any) -> None:
             workers=options["workers"],
             run=_on_ray(options["ray_address"]) if options["on_ray"] or options["ray_address"] else None,
             is_synced=not options["no_sync"],
+            is_index_only=options["index_only"],
         )
     if summary is None:
         click.echo(f"Nothing to do: the cutouts in {settings.cutouts_dir} are those of {settings.data_dir}.")
         return
-    click.echo(
-        f"{summary.num_cut} series cut, {summary.num_current} were there and right, {len(summary.failed)} failed "
-        f"({settings.cutouts_dir})."
-    )
+    if options["index_only"]:
+        for uid, reason in summary.failed.items():
+            click.echo(f"Series {uid} failed: {reason}")
+        click.echo(f"{summary.num_current} series indexed without files, {len(summary.failed)} failed.")
+    else:
+        click.echo(
+            f"{summary.num_cut} series cut, {summary.num_current} were there and right, {len(summary.failed)} failed "
+            f"({settings.cutouts_dir})."
+        )
     if summary.failed:
         msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Mend or remove them."
         raise click.ClickException(msg)

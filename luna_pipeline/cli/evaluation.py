@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.options import source_or_folder
+
 RESEARCH_USE = "Research use only; not a medical device."
 TABLE = click.Path(path_type=Path, dir_okay=False)
 
@@ -108,8 +110,12 @@ def _interval(bounds: Any) -> str:
 )
 @click.option(
     "--cutouts",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Everything in these files, annotated centres too; default: LUNA_HOME's candidates.",
+    callback=source_or_folder,
+    default="stored",
+    show_default=True,
+    metavar="stored|on_the_fly|FOLDER",
+    help="LUNA_HOME's candidates, read from the cutout files or cut from the raw CTs; or everything in the files of a "
+    "folder, annotated centres too.",
 )
 @click.option("--fold", type=click.IntRange(0), help="Only LUNA_HOME's candidates of this fold.")
 @click.option(
@@ -124,8 +130,8 @@ def predict_command(**options: Any) -> None:
     from luna_pipeline.launchers.evaluation.predict import PredictionRequest, predict
     from luna_pipeline.settings import Settings
 
-    if options["cutouts"] is not None and options["fold"] is not None:
-        msg = "A fold must be one of LUNA_HOME's candidates, got --fold with --cutouts. Leave one of them out."
+    if isinstance(options["cutouts"], Path) and options["fold"] is not None:
+        msg = "A fold must be one of LUNA_HOME's candidates, got --fold with --cutouts FOLDER. Leave one out."
         raise click.UsageError(msg)
     load_extensions()
     with _progress("scoring") as on_batch:

@@ -1,6 +1,17 @@
 """What several commands take: three numbers in one option."""
 
+from pathlib import Path
+
 import click
+
+SOURCES = ["stored", "on_the_fly"]
+cutouts_option = click.option(
+    "--cutouts",
+    type=click.Choice(SOURCES),
+    default="stored",
+    show_default=True,
+    help="Read the cutout files, or cut from the raw CTs below LUNA_DATA_DIR; results are equal.",
+)
 
 
 def voxel_numbers(
@@ -28,3 +39,11 @@ def spacing_mm(
         rule = "Spacing must be three lengths in mm X,Y,Z"
         raise click.BadParameter(f"{rule}, got {value}. Example: 0.7,0.7,1.25") from error
     return (x_mm, y_mm, z_mm)
+
+
+def source_or_folder(context: click.Context, parameter: click.Parameter, value: str) -> str | Path:
+    """Read ``stored``, ``on_the_fly`` or a folder with cutout files."""
+    if value in SOURCES:
+        return value
+    click.Path(exists=True, file_okay=False).convert(value, parameter, context)
+    return Path(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.options import cutouts_option
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import TrainingOptions, click_options, options_of
@@ -34,6 +35,7 @@ def _changes(_context: click.Context, _parameter: click.Parameter, values: tuple
 
 RUN_OPTIONS = [
     *click_options(TrainingOptions, "profile"),
+    cutouts_option,
     click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Data loading processes."),
     click.option("--handler", "handlers", multiple=True, metavar="NAME", help="A registered message handler."),
     click.option(
@@ -189,6 +191,7 @@ def _run_options(options: dict[str, Any]) -> Any:
     from luna_pipeline.launchers.training.run import RunOptions
 
     return RunOptions(
+        cutouts=options["cutouts"],
         num_workers=options["workers"],
         seconds_between_checkpoints=options["checkpoint_seconds"],
         is_profiled=options["profile"],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from luna_pipeline.core.cutouts.job import CutOutcome
     from luna_pipeline.core.cutouts.service import CtCutoutService, CutSummary
+    from luna_pipeline.core.cutouts.store import CutoutSource
     from luna_pipeline.core.cutouts.workers import RunJobs
 
 TABLES_CODE_VERSION = "1"
@@ -69,6 +70,7 @@ def create_cutouts(
     workers: int | None = None,
     run: "RunJobs | None" = None,
     is_synced: bool = True,
+    is_index_only: bool = False,
 ) -> "CutSummary | None":
     """Catalogue the CTs, join the tables, cut missing and changed cutouts, and index them.
 
@@ -79,6 +81,8 @@ def create_cutouts(
         workers: Processes that cut; None for one on this machine, or all CPUs of Ray.
         run: Runs the jobs, such as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
         is_synced: Whether to flush each file to the disk.
+        is_index_only: Whether no file is written and the index is that of cutouts ``on_the_fly``: equal to the index of
+            the files. Each CT is hashed once, because its content is part of the fingerprint.
 
     Returns:
         What was cut and what failed; None if everything was up to date.
@@ -89,7 +93,7 @@ def create_cutouts(
         ValueError: If a cutout is in two folds; nothing is indexed.
     """
     marker = request.marker(settings)
-    if marker.holds():
+    if not is_index_only and marker.holds():
         return None
     # Imported after this check, which takes less time than loading pandas and SimpleITK.
     from luna_pipeline.core.cutouts.service import CtCutoutService
@@ -104,6 +108,8 @@ def create_cutouts(
         store=cutout_store(settings, is_synced=is_synced),
         parameters=request.parameters,
     )
+    if is_index_only:
+        return _indexed_on_the_fly(settings, service, folds)
     summary = service.cut_many(
         workers=workers,
         run=run,
@@ -111,7 +117,7 @@ def create_cutouts(
         on_outcome=listener.on_outcome,
         on_failure=listener.on_failure,
     )
-    for reason in _write_index(settings, service, folds).values():
+    for reason in _write_index(settings, service, folds, service.store).values():
         listener.report(f"Not in the index: {reason}")
     if not summary.failed:
         # Another run may have written with other parameters at the same time: mark only what is current.
@@ -165,19 +171,31 @@ def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
     return assign_folds(catalogue, data_root=settings.data_dir)
 
 
-def _write_index(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> dict[str, str]:
+def _indexed_on_the_fly(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> "CutSummary":
+    """Index all series as they would be cut; those that cannot be cut on the fly are the failed ones."""
+    from luna_pipeline.core.cutouts.on_the_fly import UncutSeries
+    from luna_pipeline.core.cutouts.service import CutSummary
+
+    failed = _write_index(settings, service, folds, UncutSeries(service))
+    return CutSummary(current=[uid for uid in service.uids if uid not in failed], failed=failed)
+
+
+def _write_index(
+    settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame", source: "CutoutSource"
+) -> dict[str, str]:
     """Index the series with matching files; return the reasons for the others.
 
     Raises:
         ValueError: If a cutout is in two folds; nothing is written.
     """
-    from luna_pipeline.core.cutouts.index import build_cutout_index
+    from luna_pipeline.core.cutouts.index import PARAMETERS, build_cutout_index
     from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
     from luna_pipeline.core.storage.tables import write_table
 
     left_out: dict[str, str] = {}
-    index = build_cutout_index(service.candidates, folds, service.store, left_out=left_out)
-    if msg := describe_duplicates(same_content_in_two_folds(index, service.store)):
+    index = build_cutout_index(service.candidates, folds, source, left_out=left_out)
+    if msg := describe_duplicates(same_content_in_two_folds(index, source)):
         raise ValueError(msg)
+    index.attrs[PARAMETERS] = asdict(service.parameters)
     write_table(settings.tables_dir / "cutout_index.parquet", index)
     return left_out

@@ -12,7 +12,7 @@ from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun, mlflow_r
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
     from luna_pipeline.core.training.checkpoints import CheckpointStore
 
 EXPERIMENT = "luna_pipeline"
@@ -60,6 +60,39 @@ def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:
     from luna_pipeline.core.storage.cache import LocalCopies
 
     return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
+
+
+def cutout_source(settings: Settings, cutouts: str = "stored") -> CutoutSource:
+    """Return the source of the chunks of the cutout index.
+
+    Args:
+        settings: Paths of the installation.
+        cutouts: ``stored`` reads the cutout files; ``on_the_fly`` cuts from the raw CTs below ``LUNA_DATA_DIR``.
+
+    Raises:
+        FileNotFoundError: If there is no index, or a table that it is made of is missing.
+        ValueError: If ``cutouts`` is neither of the two.
+    """
+    if cutouts == "stored":
+        return cutout_store(settings)
+    if cutouts != "on_the_fly":
+        msg = f"Cutouts must be stored or on_the_fly, got {cutouts!r}. Choose one of them."
+        raise ValueError(msg)
+    from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.cutouts.index import PARAMETERS
+    from luna_pipeline.core.cutouts.on_the_fly import UncutSeries
+    from luna_pipeline.core.cutouts.service import CtCutoutService
+
+    index, candidates = read_index(settings), read_table(settings, "candidates")
+    service = CtCutoutService(
+        data_root=settings.data_dir,
+        catalogue=read_table(settings, "ct_series"),
+        candidates=candidates[candidates["candidate_id"].isin(index["candidate_id"])],
+        store=cutout_store(settings),
+        # An index of an earlier version has none; the fingerprints show whether the default ones are right.
+        parameters=CuttingParameters(**index.attrs.get(PARAMETERS, {})),
+    )
+    return UncutSeries(service)
 
 
 def checkpoint_store(settings: Settings) -> CheckpointStore:

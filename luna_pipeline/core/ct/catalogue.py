@@ -141,6 +141,11 @@ def _file_row(path: Path, data_root: Path) -> dict[str, Any]:
     return row
 
 
+def file_fingerprint(path: Path, data_root: Path) -> str:
+    """Return the catalogue's ``fingerprint`` of a CT in one file as it is now."""
+    return str(_file_row(path, data_root)["fingerprint"])
+
+
 def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> dict[str, Any]:
     row = _new_row(series.series_instance_uid, series.paths[0].parent, data_root) | {"format": "dicom"}
     patient_id = next((item.patient_id for item in series.slices if item.patient_id), None)

@@ -24,6 +24,10 @@ INDEX_DTYPES = {
 }
 
 
+PARAMETERS = "cutting_parameters"
+"""Key of ``DataFrame.attrs``, which parquet keeps: the index names the parameters that its chunks are cut with."""
+
+
 def build_cutout_index(
     candidates: pd.DataFrame, folds: pd.DataFrame, store: CutoutSource, *, left_out: dict[str, str] | None = None
 ) -> pd.DataFrame:

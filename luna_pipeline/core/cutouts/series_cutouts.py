@@ -75,5 +75,8 @@ class CutoutSource(Protocol):
     def read(self, series_instance_uid: str, /) -> SeriesCutouts:
         """Return the cutouts of a series."""
 
+    def header(self, series_instance_uid: str, /) -> dict[str, Any]:
+        """Return the header of a series: geometry, parameters and fingerprints."""
+
     def identity(self, series_instance_uid: str, /) -> tuple[NDArray[np.int64], str]:
         """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest."""

@@ -149,7 +149,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
             digest = str(cutouts.header["fingerprints"]["digest"])
             if not is_same or set(fingerprints[places]) != {digest}:
                 msg = f"The index must be made of the cutouts that are there, got others (series {uid})."
-                raise ValueError(f"{msg} Run the job `cut` and materialize `cutout_index` again.")
+                raise ValueError(f"{msg} Run `luna create_cutouts`, or the jobs `cut` and `index`.")
             shapes[cutouts.ct_chunks.shape[1:]] = uid
             self._chunks_of_series.append(cutouts.ct_chunks)
         if len(shapes) > 1:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from luna_pipeline.core.cutouts.index import centers_xyz, index_of_files
-from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
 from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.launchers.evaluation.scoring import score
-from luna_pipeline.launchers.installation import cutout_store, read_index
+from luna_pipeline.launchers.installation import cutout_source, read_index
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.launchers.training.initial_weights import full_name, load_source
 from luna_pipeline.settings import Settings
@@ -26,7 +26,8 @@ class PredictionRequest:
         name: Name of a run, or of a registered model; or a checkpoint's file.
         version: Its version; None for the newest one, and for a file.
         loader: ``file`` or ``mlflow``.
-        cutouts: Folder with files of cutouts; None for the candidates of the installation.
+        cutouts: ``stored`` or ``on_the_fly`` for the candidates of the installation (``cutout_source``); or a folder
+            with cutout files, all of whose rows are scored.
         fold: Only candidates of this fold of the installation; None for all.
         out: The submission.
         num_workers: Processes that load.
@@ -36,7 +37,7 @@ class PredictionRequest:
     out: Path
     version: str | None = None
     loader: str = "file"
-    cutouts: Path | None = None
+    cutouts: Path | str = "stored"
     fold: int | None = None
     num_workers: int = 0
 
@@ -73,8 +74,9 @@ def predict(
         ValueError: If cutouts and network do not fit each other.
     """
     checkpoint = find_checkpoint(settings, request.name, request.version, loader=request.loader)
-    if request.cutouts is None:
-        store = cutout_store(settings)
+    store: CutoutSource
+    if isinstance(request.cutouts, str):
+        store = cutout_source(settings, request.cutouts)
         index = _candidates(settings, request.fold)
     else:
         store = CutoutStore(request.cutouts)

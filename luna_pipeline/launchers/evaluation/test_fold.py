@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
 from luna_pipeline.core.evaluation.submission import write_submission
@@ -132,7 +132,7 @@ def predict_test_fold(
     *,
     index: pd.DataFrame,
     candidates: pd.DataFrame,
-    store: CutoutStore,
+    store: CutoutSource,
     test_fold: int,
     classifiers: Mapping[str, Checkpoint],
     dataset: str = "cutouts",
@@ -214,7 +214,7 @@ def tuned_of_fold(settings: Settings, index: pd.DataFrame, test_fold: int) -> li
     return [TUNED_CLASSIFIER] if current.index_digest == index_fingerprint(index) else []
 
 
-def training_share(index: pd.DataFrame, store: CutoutStore, checkpoint: Checkpoint) -> float:
+def training_share(index: pd.DataFrame, store: CutoutSource, checkpoint: Checkpoint) -> float:
     """Return the score of the zero rule: the share of class 1 in the series that a classifier has learned from.
 
     Args:
@@ -249,7 +249,7 @@ def _same_cutouts(baselines: FoldPredictions, test: pd.DataFrame, fold_digest: s
     return baselines
 
 
-def _test_rows(index: pd.DataFrame, store: CutoutStore, *, test_fold: int, dataset: str) -> pd.DataFrame:
+def _test_rows(index: pd.DataFrame, store: CutoutSource, *, test_fold: int, dataset: str) -> pd.DataFrame:
     found = index[(index["fold"] == test_fold) & (index["source"] == "candidate")]
     if found.empty:
         folds = sorted(int(fold) for fold in index["fold"].unique())

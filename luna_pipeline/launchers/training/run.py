@@ -47,6 +47,7 @@ class RunOptions:
 
     Attributes:
         show_progress: True prints progress to standard error, False nothing; a function receives each line.
+        cutouts: ``stored`` or ``on_the_fly``, see ``cutout_source``.
         num_workers: Processes that load cutouts; 0 loads in the training process.
         seconds_between_checkpoints: Longest training time that is lost when a machine crashes.
         is_profiled: Whether to trace some training steps.
@@ -57,6 +58,7 @@ class RunOptions:
     """
 
     show_progress: bool | Callable[[str], None] = True
+    cutouts: str = "stored"
     num_workers: int = 0
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS
     is_profiled: bool = False

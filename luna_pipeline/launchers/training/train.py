@@ -15,7 +15,7 @@ from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import recipe_by_name
-from luna_pipeline.launchers.installation import checkpoint_store, cutout_store, mlflow_opener, read_index
+from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, mlflow_opener, read_index
 from luna_pipeline.launchers.seen_data import unseen_fold
 from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
 from luna_pipeline.launchers.training.initial_weights import full_name
@@ -84,7 +84,7 @@ def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
             settings,
             request,
             index=read_index(settings),
-            store=cutout_store(settings),
+            store=cutout_source(settings, request.options.cutouts),
             open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
             processes=processes,
         )
