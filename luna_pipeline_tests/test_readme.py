@@ -67,7 +67,7 @@ def test_pictures_of_the_readme_are_there():
 def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: Path):
     page = (ROOT / "docs/cutting.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     bin_folder = Path(sys.executable).parent
     environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     done = subprocess.run(

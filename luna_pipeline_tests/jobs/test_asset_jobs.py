@@ -160,6 +160,19 @@ def test_configuration_of_resources_and_baselines_reaches_the_runs_inside(luna: 
     assert luna.table("feature_baseline_models/0")["model"].tolist() == ["logistic_regression"]
 
 
+def test_training_and_evaluation_need_no_cutout_files_on_the_fly(luna_after):
+    luna = luna_after(INGEST)
+    cutting = {"training_length": 12, "cutouts": "on_the_fly"}
+    for job, config in [("train_nodule_classifier", TRAINING), ("evaluate", {})]:
+        assert luna.run(job, run_config={**config, "resources": {"cutting": {"config": cutting}}}).success, job
+    assert luna.cutout_files == []
+    computed = luna.table("cutout_index")
+    stored = {"resources": {"cutting": {"config": {**cutting, "cutouts": "stored"}}}}
+    assert luna.run("cut", run_config=stored).success
+    assert luna.make("cutout_index", run_config=stored).success
+    pd.testing.assert_frame_equal(computed, luna.table("cutout_index"))
+
+
 def test_a_fold_that_the_data_do_not_have_fails(luna_after):
     luna = luna_after(INGEST, CUT)
     result = luna.run("train_nodule_classifier", run_config=of_nodules(folds=[7]))
