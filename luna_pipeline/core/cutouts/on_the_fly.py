@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.catalogue import file_fingerprint
 from luna_pipeline.core.ct.content_hash import content_fingerprint
-from luna_pipeline.core.ct.formats.metaimage import grid_of_header, read_metaimage_header
+from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
 from luna_pipeline.core.ct.reading import files_of_series
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.service import CtCutoutService
@@ -113,4 +113,4 @@ def is_mappable(path: Path) -> bool:
         return False
     header = read_metaimage_header(path)
     is_raw = not header.is_compressed and np.dtype(header.dtype) == np.dtype("<i2")
-    return is_raw and grid_of_header(header) is not None
+    return is_raw and header.grid is not None
