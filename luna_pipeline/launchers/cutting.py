@@ -81,8 +81,7 @@ def create_cutouts(
         workers: Processes that cut; None for one on this machine, or all CPUs of Ray.
         run: Runs the jobs, such as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
         is_synced: Whether to flush each file to the disk.
-        is_index_only: Whether no file is written and the index is that of cutouts ``on_the_fly``: equal to the index of
-            the files. Each CT is hashed once, because its content is part of the fingerprint.
+        is_index_only: Whether to write no files: the index is for cutting ``on_the_fly``. Each CT is hashed once.
 
     Returns:
         What was cut and what failed; None if everything was up to date.
@@ -119,11 +118,10 @@ def create_cutouts(
     )
     for reason in _write_index(settings, service, folds, service.store).values():
         listener.report(f"Not in the index: {reason}")
-    if not summary.failed:
-        # Another run may have written with other parameters at the same time: mark only what is current.
-        files = marker.files()
-        if (service.plan()["state"] == "current").all():
-            marker.write(stat_digest, files)
+    # Another run may have written with other parameters at the same time: mark only what is current.
+    files = marker.files()
+    if not summary.failed and (service.plan()["state"] == "current").all():
+        marker.write(stat_digest, files)
     return summary
 
 
