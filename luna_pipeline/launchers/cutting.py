@@ -109,13 +109,8 @@ def create_cutouts(
     )
     if is_index_only:
         return _indexed_on_the_fly(settings, service, folds)
-    summary = service.cut_many(
-        workers=workers,
-        run=run,
-        on_plan=listener.on_plan,
-        on_outcome=listener.on_outcome,
-        on_failure=listener.on_failure,
-    )
+    listeners = {name: getattr(listener, name) for name in ("on_plan", "on_outcome", "on_failure")}
+    summary = service.cut_many(workers=workers, run=run, **listeners)
     for reason in _write_index(settings, service, folds, service.store).values():
         listener.report(f"Not in the index: {reason}")
     # Another run may have written with other parameters at the same time: mark only what is current.
