@@ -12,7 +12,7 @@ from benchmarks.one_series import tutorial_cutter
 from benchmarks.project import ProjectCutter
 from benchmarks.tutorial import TutorialCutter, nearest_voxel, read_ct
 from benchmarks.workload import Workload
-from luna_pipeline.core.ct.reading import read_grid
+from luna_pipeline.core.ct.reading import open_ct
 from luna_pipeline.core.cutouts.store import SeriesCutouts
 
 
@@ -63,7 +63,7 @@ def _rounded_otherwise(site: Site, uid: str) -> int:
     """Return in how many rows of the whole table the tutorial takes another voxel; all CTs have one grid here."""
     path = site.header_path(uid)
     points_xyz = site.candidates[["x_mm", "y_mm", "z_mm"]].to_numpy()
-    nearest = read_grid(path, series_instance_uid=uid).nearest_voxel(points_xyz)
+    nearest = open_ct(path, series_instance_uid=uid).grid().nearest_voxel(points_xyz)
     of_tutorial = nearest_voxel(read_ct(path), points_xyz.astype(np.float32))
     return int((of_tutorial != nearest).any(axis=1).sum())
 

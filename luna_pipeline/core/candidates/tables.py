@@ -31,9 +31,7 @@ __all__ = ["CANDIDATE_COLUMNS", "REJECTED_COLUMNS", "CandidateTables", "build_ca
 CANDIDATE_COLUMNS = {
     "candidate_id": "int64",
     "series_instance_uid": "category",
-    "x_mm": "float64",
-    "y_mm": "float64",
-    "z_mm": "float64",
+    **dict.fromkeys(POINT_COLUMNS, "float64"),
     "class": "int8",
     "diameter_mm": "float64",
     "malignancy": "float64",

@@ -22,21 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATALOGUE_COLUMNS = (
-    "series_instance_uid",
-    "format",
-    "path",
-    "size_irc",
-    "spacing_mm",
-    "origin_xyz",
-    "direction",
-    "subset",
-    "patient_hash",
-    "manufacturer",
-    "fingerprint",
-    "stat_digest",
-    "num_bytes",
-    "is_readable",
-    "reason",
+    *("series_instance_uid", "format", "path", "size_irc", "spacing_mm", "origin_xyz", "direction", "subset"),
+    *("patient_hash", "manufacturer", "fingerprint", "stat_digest", "num_bytes", "is_readable", "reason"),
 )
 _SUBSET_FOLDER = re.compile(r"subset(\d+)", re.IGNORECASE)
 _GRID_COLUMNS = ("size_irc", "spacing_mm", "origin_xyz", "direction")

@@ -43,7 +43,7 @@ def to_hounsfield(values: NDArray[Any], *, series_instance_uid: str) -> NDArray[
     return hounsfield.reshape(values.shape)
 
 
-def check_voxel_kind(kind: str, *, num_channels: int, num_bytes: int, series_instance_uid: str) -> None:
+def check_voxel_kind(kind: str, num_channels: int, num_bytes: int, *, series_instance_uid: str) -> None:
     """Refuse label maps and pictures: HU need 12 bits and one number a voxel.
 
     Raises:

@@ -9,10 +9,8 @@ from luna_pipeline.core.ct.formats.metaimage import MetaImageReader
 from luna_pipeline.core.ct.formats.nifti import NiftiReader
 from luna_pipeline.core.ct.formats.nrrd import NrrdReader
 from luna_pipeline.core.ct.formats.reader import Ct, CtReader
-from luna_pipeline.core.ct.geometry import VoxelGrid
 
-__all__ = ["FORMATS", "Ct", "CtReader", "UnreadableCtError", "files_of_series", "format_of", "open_ct", "read_ct"]
-__all__ += ["read_grid", "series_stem"]
+__all__ = ["FORMATS", "Ct", "CtReader", "UnreadableCtError", "format_of", "open_ct", "read_ct", "series_stem"]
 
 # Suffix -> format in the catalogue.
 FORMATS = {".mhd": "metaimage", ".mha": "metaimage", ".nrrd": "nrrd", ".nii.gz": "nifti", ".nii": "nifti"}
@@ -53,24 +51,6 @@ def read_ct(path: Path, *, series_instance_uid: str) -> Ct:
         UnreadableCtError: If the files are missing, incomplete, no three-dimensional CT, or not readable by ITK.
     """
     return open_ct(path, series_instance_uid=series_instance_uid).read()
-
-
-def read_grid(path: Path, *, series_instance_uid: str) -> VoxelGrid:
-    """Read the grid of a CT from its headers alone; the voxels' length is checked without unpacking them.
-
-    Raises:
-        UnreadableCtError: As ``read_ct``.
-    """
-    return open_ct(path, series_instance_uid=series_instance_uid).grid()
-
-
-def files_of_series(path: Path, *, series_instance_uid: str) -> tuple[Path, ...]:
-    """Return all files that a CT is read from, sorted, without reading a voxel.
-
-    Raises:
-        UnreadableCtError: If they are missing, or the header that names them cannot be read.
-    """
-    return open_ct(path, series_instance_uid=series_instance_uid).files()
 
 
 def format_of(path: Path) -> str | None:

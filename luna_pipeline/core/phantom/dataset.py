@@ -5,7 +5,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -13,9 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from luna_pipeline.core.phantom.dicom import write_dicom
+from luna_pipeline.core.phantom.findings import Findings
 from luna_pipeline.core.phantom.marker import MARKER, UNFINISHED_MARKER
 from luna_pipeline.core.phantom.series import PhantomConfig, PhantomSeries, make_series
-from luna_pipeline.core.phantom.tables import SeriesRows, tables_of
+from luna_pipeline.core.phantom.tables import tables_of
 from luna_pipeline.core.storage.files import write_bytes
 
 FORMAT_VERSION = 1
@@ -94,17 +95,17 @@ def make_phantom(
         raise ValueError(f"Format must be metaimage or dicom, got {file_format!r}. Choose one of the two.")
     configs = [PhantomConfig(seed, number, size_irc) for number in range(num_series)]
     _clear(out)
-    rows = []
+    findings: dict[str, Findings] = {}
     for done, config in enumerate(configs, start=1):
         series = make_series(config)
         if file_format == "dicom":
             write_dicom(out / config.patient_id / config.series_instance_uid, series)
         else:
             _write_metaimage(out / f"subset{subset_of(config.number, num_subsets)}", series)
-        rows.append(SeriesRows(config.series_instance_uid, series.findings))
+        findings[config.series_instance_uid] = series.findings
         if on_series is not None:
             on_series(config.series_instance_uid, done, num_series)
-    for name, content in tables_of(rows).items():
+    for name, content in tables_of(findings).items():
         write_bytes(out / name, content)
     marker = {
         "synthetic": True,
@@ -115,7 +116,7 @@ def make_phantom(
         "size_irc": None if size_irc is None else list(size_irc),
         "num_series": num_series,
         "num_subsets": num_subsets if file_format == "metaimage" else None,
-        **_counts(rows),
+        **_counts(findings.values()),
     }
     write_bytes(out / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
     (out / UNFINISHED_MARKER).unlink()
@@ -147,17 +148,17 @@ def _clear(out: Path) -> None:
         msg = f"A phantom is written into a new or empty folder, got {len(held)} other entries such as {held[0]}"
         raise FileExistsError(f"{msg} ({out}). Choose another folder.")
     write_bytes(out / UNFINISHED_MARKER, b"The data set here is not whole; make it again.\n")
-    for name in (MARKER, *tables_of([])):
+    for name in (MARKER, *tables_of({})):
         (out / name).unlink(missing_ok=True)
     for pattern in ("subset[0-9]*", "PHANTOM-[0-9]*"):
         for folder in out.glob(pattern):
             shutil.rmtree(folder)
 
 
-def _counts(rows: list[SeriesRows]) -> dict[str, int]:
-    is_nodule = [candidate.is_nodule for item in rows for candidate in item.findings.candidates]
+def _counts(all_findings: Collection[Findings]) -> dict[str, int]:
+    is_nodule = [candidate.is_nodule for findings in all_findings for candidate in findings.candidates]
     return {
-        "num_annotations": sum(len(item.findings.nodules) for item in rows),
+        "num_annotations": sum(len(findings.nodules) for findings in all_findings),
         "num_candidates": len(is_nodule),
         "num_nodule_candidates": sum(is_nodule),
     }

@@ -82,10 +82,7 @@ def draw_findings(
     num_nodules = 1 + int(rng.poisson(2.8)) if has_nodules else 0
     nodules = _place_nodules(rng, thorax, vessels, floor, num_nodules)
     minor = _place_minor_nodules(rng, thorax, floor)
-    # A larger field holds more vessels that a detector takes for nodules.
-    field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
-    num_lookalikes = int(rng.poisson(9 * max(1.0, field_mm / SMALL_FIELD_MM)))
-    lookalikes = _place_lookalikes(rng, thorax, vessels, floor=floor, nodules=nodules, num_wanted=num_lookalikes)
+    lookalikes = _place_lookalikes(rng, thorax, vessels, floor, nodules)
     candidates = _detect(rng, nodules, lookalikes, grid)
     return Findings(
         nodules=tuple(nodules),
@@ -98,11 +95,7 @@ def draw_findings(
 
 
 def draw_jitter(rng: np.random.Generator, radius_mm: float) -> NDArray[np.float64]:
-    """Draw a detector's offset from the centre of a finding: the same rule for nodules and look-alikes.
-
-    Returns:
-        mm, shape (3,); shorter than the radius.
-    """
+    """Draw a detector's offset, mm, shape (3,), from a finding's centre; the same for nodules and look-alikes."""
     direction = rng.normal(size=3)
     return np.asarray(direction / np.linalg.norm(direction) * radius_mm * 0.95 * rng.beta(2, 3))
 
@@ -175,16 +168,12 @@ def _place_minor_nodules(rng: np.random.Generator, thorax: Thorax, floor: _Floor
 
 
 def _place_lookalikes(
-    rng: np.random.Generator,
-    thorax: Thorax,
-    vessels: list[Tree],
-    *,
-    floor: _Floor,
-    nodules: list[Nodule],
-    num_wanted: int,
+    rng: np.random.Generator, thorax: Thorax, vessels: list[Tree], floor: _Floor, nodules: list[Nodule]
 ) -> list[LookAlike]:
+    # A larger field holds more vessels that a detector takes for nodules.
+    field_mm = float(np.prod(np.asarray(thorax.half_mm) * 2) ** (1 / 3))
     placed = []
-    for _ in range(num_wanted):
+    for _ in range(int(rng.poisson(9 * max(1.0, field_mm / SMALL_FIELD_MM)))):
         # In a small chest a cutout shows half a lung: it should rarely show a nodule next to a look-alike.
         for gap_mm in np.linspace(WIDE_GAP_MM, 2.0, TRIES):
             points = draw_lung_points(rng, thorax, 1, depth_mm=1.0)

@@ -18,7 +18,7 @@ from luna_pipeline.core.phantom.vessels import draw_trees, paint_trees
 
 SLICE_DISTANCES_MM = (0.6, 0.75, 1.0, 1.0, 1.25, 1.25, 1.5, 1.8, 2.0, 2.5)
 FULL_SIZE_RC = 512
-# Every so many-th series has the property; the remainder shifts them against one another.
+# Of so many series one is flipped, oblique, without nodules, or padded; each with another remainder.
 FLIPPED_EVERY, OBLIQUE_EVERY, EMPTY_EVERY, PADDED_EVERY = 5, 9, 6, 4
 PADDING_HU = (-2000, -3024)
 
@@ -47,21 +47,6 @@ class PhantomConfig:
             raise ValueError(msg)
         if self.size_irc is not None and (len(self.size_irc) != 3 or min(self.size_irc) < 32):
             raise ValueError(f"Size must be three sides of at least 32 voxels, got {self.size_irc}. Take a larger one.")
-
-    @property
-    def is_flipped(self) -> bool:
-        """Whether rows and columns run against x and y."""
-        return self.number % FLIPPED_EVERY == 1
-
-    @property
-    def is_oblique(self) -> bool:
-        """Whether the axes are rotated relative to the patient."""
-        return self.number % OBLIQUE_EVERY == 5
-
-    @property
-    def has_nodules(self) -> bool:
-        """Whether the scan has nodules at all."""
-        return self.number % EMPTY_EVERY != 4
 
     @property
     def padding_hu(self) -> int | None:
@@ -107,7 +92,7 @@ def make_series(config: PhantomConfig) -> PhantomSeries:
     body_grid = replace(grid, origin_xyz=as_point(np.subtract(grid.origin_xyz, middle_xyz)))
     thorax = draw_thorax(rng, _half_lengths(grid))
     vessels, airways = draw_trees(rng, thorax)
-    findings = draw_findings(rng, thorax, vessels=vessels, grid=body_grid, has_nodules=config.has_nodules)
+    findings = draw_findings(rng, thorax, vessels=vessels, grid=body_grid, has_nodules=config.number % EMPTY_EVERY != 4)
     canvas = Canvas(body_grid, edge_mm=0.5 + 0.4 * float(np.mean(grid.spacing_mm)))
     paint_thorax(canvas, thorax)
     paint_trees(canvas, thorax, vessels=vessels, airways=airways)
@@ -134,10 +119,10 @@ def _draw_grid(rng: np.random.Generator, config: PhantomConfig) -> VoxelGrid:
 
 def _direction(rng: np.random.Generator, config: PhantomConfig) -> tuple[float, ...]:
     # LUNA16's flipped series run against x and y; both at once keeps the axes right-handed.
-    axes = np.diag([-1.0, -1.0, 1.0]) if config.is_flipped else np.eye(3)
+    axes = np.diag([-1.0, -1.0, 1.0]) if config.number % FLIPPED_EVERY == 1 else np.eye(3)
     axis = rng.normal(size=3)
     angle = np.deg2rad(rng.uniform(6, 18)) * rng.choice((-1, 1))
-    if config.is_oblique:
+    if config.number % OBLIQUE_EVERY == 5:
         axes = _rotation(axis / np.linalg.norm(axis), float(angle)) @ axes
     return tuple(float(value) for value in axes.ravel())
 

@@ -125,7 +125,7 @@ class Canvas:
     grid: VoxelGrid
     edge_mm: float
     hounsfield: Floats = field(init=False)
-    _axes_mm: list[tuple[Floats, Floats, Floats]] = field(init=False)
+    _axes_mm: list[Floats] = field(init=False)
 
     def __post_init__(self) -> None:
         self.hounsfield = np.full(self.grid.size_irc, -1000, dtype=np.float32)
@@ -133,7 +133,7 @@ class Canvas:
 
     def coordinates(self, box: tuple[slice, slice, slice]) -> tuple[Floats, Floats, Floats]:
         """Return x, y, z in mm of a box of voxels, each broadcastable to the box's shape."""
-        parts = [[values[cut] for values in axis] for axis, cut in zip(self._axes_mm, box, strict=True)]
+        parts = [axis[:, cut] for axis, cut in zip(self._axes_mm, box, strict=True)]
         return _outer_sum(parts, 0), _outer_sum(parts, 1), _outer_sum(parts, 2)
 
     def paint(
@@ -185,19 +185,18 @@ def _dot(axis: Floats, x_mm: Floats, y_mm: Floats, z_mm: Floats) -> Floats:
     return total
 
 
-def _axis_contributions(grid: VoxelGrid) -> list[tuple[Floats, Floats, Floats]]:
-    """Return for each voxel axis what its positions add to x, y and z; the origin goes to the first axis."""
+def _axis_contributions(grid: VoxelGrid) -> list[Floats]:
+    """Return for each voxel axis what its positions add to x, y and z, shape (3, size); the first adds the origin."""
     contributions = []
     for axis, size in enumerate(grid.size_irc):
         voxels = np.zeros((size, 3))
         voxels[:, axis] = np.arange(size)
         world = grid.voxel_to_world(voxels) - (0 if axis == 0 else np.asarray(grid.origin_xyz))
-        x, y, z = (values.astype(np.float32) for values in world.T)
-        contributions.append((x, y, z))
+        contributions.append(world.T.astype(np.float32, order="C"))
     return contributions
 
 
-def _outer_sum(parts: list[list[Floats]], coordinate: int) -> Floats:
+def _outer_sum(parts: list[Floats], coordinate: int) -> Floats:
     """Add up the three axes' parts of a coordinate; an axis whose part is constant stays of length 1."""
     total = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):

@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,40 +22,30 @@ DOS, UNIX = "\r\n", "\n"
 UNRATED_EVERY = 97
 
 
-@dataclass(frozen=True)
-class SeriesRows:
-    """A series with the findings for its rows."""
-
-    series_instance_uid: str
-    findings: Findings
-
-
-def tables_of(series: Iterable[SeriesRows]) -> dict[str, bytes]:
+def tables_of(findings_of_series: Mapping[str, Findings]) -> dict[str, bytes]:
     """Return each table's content by its file name, series in the order of their UIDs."""
-    ordered = sorted(series, key=lambda item: item.series_instance_uid)
     annotations, candidates, excluded, rated = [], [], [], []
-    for item in ordered:
-        uid, findings = item.series_instance_uid, item.findings
+    for uid, findings in sorted(findings_of_series.items(), key=lambda item: item[0]):
         annotations += [_row(uid, nodule.center_xyz, nodule.diameter_mm) for nodule in findings.nodules]
         candidates += [_row(uid, spot.center_xyz, int(spot.is_nodule)) for spot in findings.candidates]
         excluded += [_row(uid, spot.center_xyz, spot.diameter_mm) for spot in findings.excluded]
-        rated += _malignancy_rows(item)
+        rated += _malignancy_rows(uid, findings)
     rated = [row for number, row in enumerate(rated, start=1) if number % UNRATED_EVERY]
     return {
         "annotations.csv": _csv(ANNOTATION_COLUMNS, annotations, DOS),
         "candidates_V2.csv": _csv(CANDIDATE_COLUMNS, candidates, DOS),
         "annotations_excluded.csv": _csv(ANNOTATION_COLUMNS, excluded, DOS),
         "annotations_with_malignancy.csv": _csv(MALIGNANCY_COLUMNS, rated, UNIX),
-        "seriesuids.csv": "".join(item.series_instance_uid + DOS for item in ordered).encode(),
+        "seriesuids.csv": "".join(uid + DOS for uid in sorted(findings_of_series)).encode(),
     }
 
 
-def _malignancy_rows(item: SeriesRows) -> list[list[str]]:
+def _malignancy_rows(uid: str, findings: Findings) -> list[list[str]]:
     rows = []
-    for nodule, ratings in zip(item.findings.nodules, item.findings.ratings, strict=True):
+    for nodule, ratings in zip(findings.nodules, findings.ratings, strict=True):
         center, reach = np.asarray(nodule.center_xyz), np.asarray(nodule.reach_xyz)
         box = [repr(round(float(value), 6)) for value in (*(center - reach), *(center + reach))]
-        row = _row(item.series_instance_uid, nodule.center_xyz, nodule.diameter_mm)
+        row = _row(uid, nodule.center_xyz, nodule.diameter_mm)
         rows.append([*row, str(is_malignant_by_readers(ratings)), str(list(ratings)), *box, str(len(ratings))])
     return rows
 

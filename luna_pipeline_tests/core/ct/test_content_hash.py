@@ -4,7 +4,7 @@ import pytest
 import xxhash
 
 from luna_pipeline.core.ct.content_hash import content_fingerprint
-from luna_pipeline.core.ct.reading import UnreadableCtError, files_of_series, read_ct
+from luna_pipeline.core.ct.reading import UnreadableCtError, open_ct, read_ct
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct, write_dicom_series
 
 UID = "1.2.3"
@@ -51,7 +51,7 @@ def test_any_other_content_is_another(tmp_path, other):
 )
 def test_the_files_of_a_ct_are_known_without_its_voxels(tmp_path, suffix, names):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=suffix)
-    files = files_of_series(path, series_instance_uid=UID)
+    files = open_ct(path, series_instance_uid=UID).files()
     assert [file.name for file in files] == names
     assert read_ct(path, series_instance_uid=UID).files == files
 
@@ -68,11 +68,11 @@ def test_the_files_of_a_dicom_series_are_its_slices(tmp_path):
     write_dicom_series(tmp_path, UID, random_hounsfield())
     write_dicom_series(tmp_path, "1.2.4", random_hounsfield((3, 8, 10)), prefix="other")
     (tmp_path / "note.txt").write_text("note")
-    files = files_of_series(tmp_path, series_instance_uid=UID)
+    files = open_ct(tmp_path, series_instance_uid=UID).files()
     assert [file.name for file in files] == [f"slice{number:04d}.dcm" for number in range(1, 7)]
     assert read_ct(tmp_path, series_instance_uid=UID).files == files
 
 
 def test_a_series_that_is_not_there_has_no_files(tmp_path):
     with pytest.raises(UnreadableCtError, match="must be a file"):
-        files_of_series(tmp_path / "nowhere.mhd", series_instance_uid=UID)
+        open_ct(tmp_path / "nowhere.mhd", series_instance_uid=UID).files()

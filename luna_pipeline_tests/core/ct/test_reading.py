@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.formats.nrrd import NrrdReader
-from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, read_ct, read_grid
+from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, open_ct, read_ct
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
 
 UID = "1.2.3"
@@ -95,7 +95,7 @@ def test_a_voxel_file_of_another_length_is_refused_with_both_lengths(tmp_path, s
     reason = reason_of(path)
     assert f"{NUM_BYTES} bytes, got {NUM_BYTES + difference} ({file.name} of series {UID})" in reason
     with pytest.raises(UnreadableCtError):
-        read_grid(path, series_instance_uid=UID)
+        open_ct(path, series_instance_uid=UID).grid()
 
 
 @pytest.mark.parametrize("wrong", ["10 8 7", "10 8 5", "8 10 7"])
@@ -181,7 +181,7 @@ def test_nifti_2_is_refused_for_its_length_is_not_known(tmp_path):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nii")
     path.write_bytes(b"\x1c\x02\0\0" + path.read_bytes()[4:])
     with pytest.raises(UnreadableCtError, match="no NIfTI-1 header"):
-        read_grid(path, series_instance_uid=UID)
+        open_ct(path, series_instance_uid=UID).grid()
 
 
 @pytest.mark.parametrize("difference", [-2, -200, 2, 100])
@@ -196,7 +196,7 @@ def test_a_nrrd_of_another_length_is_refused_with_both_lengths(tmp_path, is_apar
     reason = reason_of(path)
     assert f"must fill {NUM_BYTES} bytes, got {NUM_BYTES + difference} (" in reason
     with pytest.raises(UnreadableCtError):
-        read_grid(path, series_instance_uid=UID)
+        open_ct(path, series_instance_uid=UID).grid()
 
 
 @pytest.mark.parametrize("num_bytes", [NUM_BYTES - 2, NUM_BYTES + 2])
@@ -212,7 +212,7 @@ def test_a_length_that_can_be_seen_is_refused_before_voxels_are_read(tmp_path, s
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=suffix)
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UnreadableCtError):
-        read_grid(path, series_instance_uid=UID)
+        open_ct(path, series_instance_uid=UID).grid()
 
 
 @pytest.mark.parametrize(

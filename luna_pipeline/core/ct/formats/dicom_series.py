@@ -207,12 +207,8 @@ def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
         msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
         raise UnreadableCtError(msg)
     for item in slices:
-        check_voxel_kind(
-            f"{item.storage.num_bits} bits",
-            num_channels=item.storage.num_channels,
-            num_bytes=item.storage.num_bits // 8,
-            series_instance_uid=uid,
-        )
+        num_channels, num_bits = item.storage.num_channels, item.storage.num_bits
+        check_voxel_kind(f"{num_bits} bits", num_channels, num_bits // 8, series_instance_uid=uid)
         if item.missing:
             raise UnreadableCtError(
                 f"{item.missing} must be in the header, got none ({item.name}, series {uid}). Export the series again."

@@ -82,13 +82,10 @@ class ItkReader(CtReader):
 
 
 def read_itk_slices(paths: Sequence[Path], *, series_instance_uid: str, is_mixed: bool) -> NDArray[np.int16]:
-    """Read DICOM slices in the order given into one array of HU, shape (I, R, C).
+    """Read DICOM files, a slice each, in the order given into one array of HU, shape (I, R, C).
 
-    Args:
-        paths: One file a slice.
-        series_instance_uid: For messages.
-        is_mixed: Whether the slices turn stored numbers into HU by different rules. ITK takes the number type of
-            the first slice for all: only a wide one then keeps every value.
+    ``is_mixed``: the slices have different rescale rules or number types. ITK uses the type of the first slice for
+    all: only a wide one then keeps every value.
 
     Raises:
         UnreadableCtError: If ITK cannot read one of them.
@@ -112,7 +109,7 @@ def _check_kind(num_channels: int, pixel_id: int, *, uid: str) -> None:
 
     is_narrow = pixel_id in {sitk.sitkUInt8, sitk.sitkInt8}
     kind = sitk.GetPixelIDValueAsString(pixel_id)
-    check_voxel_kind(kind, num_channels=num_channels, num_bytes=1 if is_narrow else 2, series_instance_uid=uid)
+    check_voxel_kind(kind, num_channels, 1 if is_narrow else 2, series_instance_uid=uid)
 
 
 def _hounsfield_of(image: "sitk.Image", *, uid: str) -> NDArray[np.int16]:

@@ -131,12 +131,8 @@ class MetaImageReader(ItkReader):
             grid = header.grid
         if grid is None:
             return super().grid()
-        check_voxel_kind(
-            header.fields["ElementType"],
-            num_channels=header.num_channels,
-            num_bytes=np.dtype(header.dtype).itemsize,
-            series_instance_uid=self.series_instance_uid,
-        )
+        kind, num_bytes = header.fields["ElementType"], np.dtype(header.dtype).itemsize
+        check_voxel_kind(kind, header.num_channels, num_bytes, series_instance_uid=self.series_instance_uid)
         return grid
 
     def voxels(self) -> NDArray[np.int16]:

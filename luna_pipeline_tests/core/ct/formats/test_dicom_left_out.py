@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.formats.dicom_headers import read_slices
-from luna_pipeline.core.ct.reading import UnreadableCtError, files_of_series, read_ct
+from luna_pipeline.core.ct.reading import UnreadableCtError, open_ct, read_ct
 from luna_pipeline_tests.phantoms import edit_dicom, random_hounsfield, write_dicom_series
 
 UID = "1.2.3"
@@ -52,7 +52,7 @@ def assert_series_is_whole(folder):
     ct = read_ct(folder, series_instance_uid=UID)
     np.testing.assert_array_equal(ct.hounsfield, random_hounsfield())
     assert [file.name for file in ct.files] == [f"slice{number:04d}.dcm" for number in range(1, 7)]
-    assert files_of_series(folder, series_instance_uid=UID) == ct.files
+    assert open_ct(folder, series_instance_uid=UID).files() == ct.files
 
 
 def test_a_localizer_is_left_out(folder):

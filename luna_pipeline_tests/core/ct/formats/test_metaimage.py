@@ -12,7 +12,7 @@ from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.formats import metaimage
 from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
-from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct, read_grid
+from luna_pipeline.core.ct.reading import UnreadableCtError, open_ct, read_ct
 from luna_pipeline_tests.phantoms import random_direction, random_hounsfield, write_ct
 
 UID = "1.2.3"
@@ -190,7 +190,7 @@ def test_compressed_voxels_of_several_pieces_come_back(tmp_path, word):
 )
 def test_a_senseless_grid_is_refused_with_its_series(tmp_path, line, said):
     with pytest.raises(UnreadableCtError, match=f"{said}.*series {UID}"):
-        read_grid(write_header(tmp_path, line), series_instance_uid=UID)
+        open_ct(write_header(tmp_path, line), series_instance_uid=UID).grid()
 
 
 @pytest.mark.parametrize("lines", [(), ("Offset : 1 2 3",)])
@@ -210,7 +210,7 @@ def test_reading_and_cataloguing_metaimages_imports_neither_itk_nor_pydicom(tmp_
 import sys
 from pathlib import Path
 from luna_pipeline.core.ct import catalogue, content_hash, catalogue_cache
-from luna_pipeline.core.ct.reading import files_of_series, read_ct
+from luna_pipeline.core.ct.reading import open_ct, read_ct
 ct = read_ct(Path({str(path)!r}), series_instance_uid={UID!r})
 content_hash.content_fingerprint(ct.files)
 heavy = {{"SimpleITK", "pydicom", "highdicom", "pandas", "pyarrow", "torch", "scipy", "matplotlib"}}
