@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.ct.catalogue import file_fingerprint
 from luna_pipeline.core.ct.content_hash import content_fingerprint
 from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
-from luna_pipeline.core.ct.reading import files_of_series
+from luna_pipeline.core.ct.reading import open_ct
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.service import CtCutoutService
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError, SeriesCutouts
@@ -93,7 +93,7 @@ def _checked(job: SeriesJob, data_root: Path) -> SeriesJob:
 
 
 def _files(job: SeriesJob) -> tuple[Path, ...]:
-    return files_of_series(job.path, series_instance_uid=job.series_instance_uid)
+    return open_ct(job.path, series_instance_uid=job.series_instance_uid).files()
 
 
 def _recorded_content(store: CutoutStore, job: SeriesJob) -> str | None:
