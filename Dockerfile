@@ -4,12 +4,12 @@
 #   docker build -t luna-pipeline:local .                                      CPU
 #   docker build -t luna-pipeline:cuda --build-arg ACCELERATOR=cuda .          CUDA (and no other torch)
 #
-# Needs BuildKit (Docker 20.10 or newer). It names no package index: pip's own is used, and TORCH_INDEX says where
-# else torch is to be looked for (the address of an index), for a build without CUDA is not on every index.
+# Needs BuildKit (Docker 20.10 or newer). pip's own package index is used. TORCH_INDEX is the address of a further index
+# for torch, because not every index has a build without CUDA.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# What is to be installed, out of pyproject.toml at the versions of requirements.lock. The long steps below are done
-# again when one of these lists changes, not when a file does in which much else stands.
+# Lists of packages to install, from pyproject.toml at the versions of requirements.lock. The long steps below depend on
+# these lists only, so that other changes of the two files do not repeat them.
 FROM ${PYTHON_IMAGE} AS pins
 WORKDIR /pins
 COPY pyproject.toml requirements.lock ./
@@ -19,7 +19,7 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
  && grep -vE '^ *(#|$)' requirements.lock > constraints.txt \
  && grep -iE '^(torch|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|typing_extensions)==' \
     constraints.txt > torch.txt
-# A file, because a builder that reports a failed step repeats the whole step, and the one line to read drowns.
+# In a separate file, because the error message of a failed step repeats the whole step.
 RUN printf '%s\n' \
     'import sys' \
     'import torch' \
@@ -35,7 +35,7 @@ RUN printf '%s\n' \
     '    print("WARNING: need be. Let the build argument TORCH_INDEX name an index of CPU builds.")' \
     > check_torch.py
 
-# The user, then /opt/venv: torch in a layer of its own, everything else in the next. No compiler, no pip cache.
+# The user, then /opt/venv: torch in one layer, everything else in the next. No compiler, no pip cache.
 FROM ${PYTHON_IMAGE} AS packages
 RUN groupadd --gid 1000 luna \
  && useradd --uid 1000 --gid luna --home-dir /tmp --no-create-home --shell /bin/bash luna \
@@ -45,9 +45,9 @@ ENV PATH=/opt/venv/bin:$PATH
 ARG PIP_CACHE_DIR=/var/cache/pip
 ARG PIP_DISABLE_PIP_VERSION_CHECK=1
 ARG TORCH_INDEX=""
-# Byte code is made here: later the file system may be read-only, and every start would compile everything again.
-# What only serves to test or to extend torch goes (`torch.compile`, `is_compiled` in a recipe, needs a compiler, and there
-# is none in this image); of its programs, sharing of memory between processes needs one.
+# Compile byte code here: later the file system may be read only, and every start would compile everything again. Files
+# for testing or extending torch are removed (`torch.compile`, `is_compiled` in a recipe, needs a compiler, which this
+# image does not have). Of torch's programs one is needed to share memory between processes.
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=/pins/torch.txt,target=/tmp/torch.txt \
     if [ -n "$TORCH_INDEX" ]; then \
@@ -60,7 +60,7 @@ RUN --mount=type=cache,target=/var/cache/pip --mount=type=bind,from=pins,source=
 ARG ACCELERATOR=cpu
 RUN --mount=type=bind,from=pins,source=/pins/check_torch.py,target=/tmp/check_torch.py \
     python -W ignore /tmp/check_torch.py "$ACCELERATOR" "$TORCH_INDEX"
-# Tests of other packages, Java and the sources of minified pages are of no use to a service; `testing` modules stay.
+# Remove tests of other packages, Java and the sources of minified pages; `testing` modules stay.
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=bind,from=pins,source=/pins/constraints.txt,target=/tmp/constraints.txt \
@@ -73,10 +73,10 @@ RUN --mount=type=cache,target=/var/cache/pip \
  && find "$site/dagster_webserver" "$site/mlflow" "$site/ray" -name '*.js.map' -delete \
  && rm -rf "$site/pyarrow/include" "$site/ray/jars"
 
-# A compiler for the two C helpers, and the init process; nothing else of it gets into the image.
+# A compiler for the two C helpers, and the init process; nothing else of this stage gets into the image.
 FROM ${PYTHON_IMAGE} AS code
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# Whatever Debian's stable release has is right for both.
+# The versions of Debian's stable release are used for both.
 # hadolint ignore=DL3008
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends gcc libc6-dev tini \
@@ -87,13 +87,13 @@ RUN --mount=type=bind,from=pins,source=/pins/torch.txt,target=/tmp/torch.txt \
  && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "$(grep '^setuptools==' /tmp/torch.txt)"
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY luna_pipeline luna_pipeline
-# Without a compiler the package would be built all the same, only slower: both helpers must be in it.
+# Check that both helpers were built: without a compiler the package is built without them and is slower.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir /wheels . \
  && test "$(python -m zipfile -l /wheels/*.whl | grep -cE '_(gather|augment)\..*\.so ')" = 2
 
 FROM packages
 COPY --from=code /usr/bin/tini-static /usr/bin/tini
-# The root file system may be read-only: what is written lies below /luna (volumes) or in /tmp.
+# The root file system may be read only: all files are written below /luna (volumes) or to /tmp.
 ENV LUNA_DATA_DIR=/luna/data \
     LUNA_HOME=/luna/home \
     LUNA_CACHE=/luna/cache/s3 \
@@ -111,7 +111,7 @@ ENV LUNA_DATA_DIR=/luna/data \
     PYTHONUNBUFFERED=1 \
     PYTHONWARNINGS=ignore
 COPY dagster.yaml /opt/luna/dagster.yaml
-# One container alone works as `make demo` does; the stack names a DAGSTER_HOME of its own.
+# A single container works like `make demo`; the stack sets another DAGSTER_HOME.
 RUN ln -s /opt/luna/dagster.yaml /luna/dagster/dagster.yaml
 COPY config /opt/luna/config
 COPY deploy/stack /opt/luna/stack
@@ -120,7 +120,7 @@ RUN --mount=type=bind,from=code,source=/wheels,target=/tmp/wheels \
 LABEL org.opencontainers.image.title="luna-pipeline" \
       org.opencontainers.image.description="From raw chest CT to scored lung-nodule classifiers. Research use only; not a medical device." \
       org.opencontainers.image.licenses="MIT"
-# By number, so that a platform can see that it is not root.
+# By number, so that a platform can verify that it is not root.
 USER 1000:1000
 WORKDIR /luna
 EXPOSE 4000

@@ -9,13 +9,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
-# Where a target works: .luna (your data), .luna/demo (the synthetic phantom) or .luna/real (two LIDC-IDRI scans).
+# Folder of a target: .luna (your data), .luna/demo (the synthetic phantom) or .luna/real (two LIDC-IDRI scans).
 ROOT ?= .luna
 export LUNA_DATA_DIR ?= $(abspath $(ROOT))/data
 export LUNA_HOME ?= $(abspath $(ROOT))/home
 export LUNA_CACHE ?= $(abspath $(ROOT))/cache
 export DAGSTER_HOME ?= $(abspath $(ROOT))/dagster
-# What cannot lie in S3 lies beside the cache when LUNA_HOME does.
+# With LUNA_HOME in S3, files that S3 cannot hold are next to the cache.
 LOCAL_HOME = $(if $(findstring ://,$(LUNA_HOME)),$(dir $(LUNA_CACHE))local,$(LUNA_HOME))
 MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 
@@ -23,16 +23,16 @@ MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export PYTHONWARNINGS ?= ignore
-# matplotlib's font cache stays in the repository as well.
+# matplotlib's font cache is in the repository, too.
 export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
 EXECUTE = dg launch --job
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42
 
-# The stamp is newer than the lock: a second run installs nothing, a changed lock installs again.
-setup: $(VENV)/.installed ## the virtual environment from the lock
+# The stamp is newer than the lock: a second run installs nothing, a changed lock is installed again.
+setup: $(VENV)/.installed ## create the virtual environment from the lock
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
@@ -40,7 +40,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-# DAGSTER_HOME holds a copy of dagster.yaml and everything that Dagster remembers.
+# DAGSTER_HOME holds a copy of dagster.yaml and Dagster's run history.
 define dagster_home
 @mkdir -p "$(DAGSTER_HOME)" "$(LUNA_DATA_DIR)" "$(LOCAL_HOME)"
 @cmp -s dagster.yaml "$(DAGSTER_HOME)/dagster.yaml" || cp dagster.yaml "$(DAGSTER_HOME)/dagster.yaml"
@@ -49,14 +49,14 @@ endef
 demo: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 demo: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 demo: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
-demo: setup ## everything on a synthetic phantom: raw CT to a scored test fold, in about four minutes
+demo: setup ## run everything on a synthetic phantom, from raw CT to a scored test fold (about four minutes)
 	$(dagster_home)
 	@$(EXECUTE) demo
 
 real: export LUNA_DATA_DIR = $(CURDIR)/.luna/real/data
 real: export LUNA_HOME = $(CURDIR)/.luna/real/home
 real: export DAGSTER_HOME = $(CURDIR)/.luna/real/dagster
-real: setup ## the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA names the folder that holds them)
+real: setup ## run the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA names their folder)
 	@test -n "$(LUNA_TEST_DATA)" || { echo "Real scans must be named, got no LUNA_TEST_DATA (a folder with lidc/, luna16/ and book/). Set it and try again." >&2; exit 2; }
 	$(dagster_home)
 	@python -m luna_pipeline_tests.real_data "$(LUNA_TEST_DATA)" "$(LUNA_DATA_DIR)"
@@ -70,11 +70,11 @@ real: setup ## the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA na
 study: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 study: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 study: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
-study: setup ## a search of eight trials on the demo's phantom (after `make demo`), in about four minutes
+study: setup ## run a search of eight trials on the demo's phantom, after `make demo` (about four minutes)
 	$(dagster_home)
 	@$(EXECUTE) tune -c config/tuning.yaml
 
-ui: setup ## Dagster's webserver and daemon on this project: http://127.0.0.1:3000 (ROOT=.luna/demo for the demo)
+ui: setup ## start Dagster's webserver and daemon at http://127.0.0.1:3000 (ROOT=.luna/demo for the demo)
 	$(dagster_home)
 	@exec dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
@@ -106,58 +106,58 @@ test-kills: setup ## twenty random kills in the stack, run as processes of this 
 test-containers: setup ## image and compose file in containers: services killed and recovered (~20 minutes)
 	@bash luna_pipeline_tests/containers/run.sh
 
-# The stack in containers: docs/operations.md. These need a container engine with Compose, and no virtual environment.
+# The stack in containers: docs/operations.md. These targets need a container engine with Compose, and no .venv.
 ENV_FILE ?= .env
 DOCKER ?= docker
 COMPOSE ?= $(if $(shell $(DOCKER) compose version 2>/dev/null),$(DOCKER) compose,docker-compose)
 STACK = $(COMPOSE) --env-file $(ENV_FILE) -f docker-compose.yml $(if $(GPU),-f docker-compose.cuda.yml) \
   $(if $(ALERTS),-f docker-compose.alerts.yml)
-# Runs on this machine and reaches databases and store through their containers.
+# Runs on this machine; databases and store are reached through their containers.
 BACKUPS ?= backups
 KEEP = python3 deploy/stack/backup.py --compose "$(STACK)" --backups "$(BACKUPS)"
 
-image: ## the image of every part of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .env.example)
+image: ## build the image of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .env.example)
 	@sh deploy/stack/make_env.sh $(ENV_FILE)
 	@set -a; . $(abspath $(ENV_FILE)); set +a; \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline:$${LUNA_TAG:-local}" \
 	    --build-arg TORCH_INDEX --build-arg ACCELERATOR .
 
-up: image ## the whole system in containers: PostgreSQL, S3 store, MLflow, TensorBoard, Dagster at http://127.0.0.1:3000
+up: image ## start the system in containers: PostgreSQL, S3 store, MLflow, TensorBoard, Dagster at http://127.0.0.1:3000
 	@$(STACK) up --detach --wait --no-build
 	@$(STACK) ps
 
-down: ## stop the stack; its volumes stay
+down: ## stop the stack; its volumes are kept
 	@$(STACK) --profile ray down
 
-logs: ## what the stack's services print
+logs: ## show the output of the stack's services
 	@$(STACK) logs --follow --tail=100
 
-demo-stack: ## the demo inside the stack, by its queue
+demo-stack: ## run the demo inside the stack, through its queue
 	@$(STACK) exec -T code python /opt/luna/stack/launch.py demo
 
-backup: ## copy both databases, the store and what cannot be made again to backups/, also while the stack works
+backup: ## copy databases, store and local files to backups/, also while the stack runs
 	@$(KEEP) backup
 
-backup-check: ## is every byte of BACKUP=FOLDER there?
+backup-check: ## verify that BACKUP=FOLDER is complete
 	@$(KEEP) check "$(BACKUP)"
 
-restore: ## BACKUP=FOLDER into an empty stack that is down (REPLACE=1: what is there may be lost)
+restore: ## restore BACKUP=FOLDER into an empty, stopped stack (REPLACE=1 overwrites existing data)
 	@$(KEEP) restore "$(BACKUP)" $(if $(REPLACE),--replace)
 
-upgrade: ## after a new version and `make image`: stop, back up, migrate both databases, start
+upgrade: ## stop, back up, migrate both databases and start; after a new version and `make image`
 	@$(KEEP) upgrade
 	@$(STACK) up --detach --wait --no-build
 
-bench-cutting: setup ## cutting and tables against the tutorial, the book and the disk; wants an idle machine (~10 minutes)
+bench-cutting: setup ## compare cutting and tables with the tutorial, the book and the disk (idle machine, ~10 minutes)
 	@python -m benchmarks.bench_cutting --out benchmarks/results
 
-bench-training: setup ## loading, training and evaluation against the tutorial's way; wants an idle machine (~10 minutes)
+bench-training: setup ## compare loading, training and evaluation with the tutorial (idle machine, ~10 minutes)
 	@python -m benchmarks.bench_training --out benchmarks/results
 
-bench-froc: setup ## LUNA16's evaluation at its full size, on one core, against the official way (~1 minute)
+bench-froc: setup ## compare LUNA16's evaluation at its full size with the official procedure, on one core (~1 minute)
 	@python -m benchmarks.bench_froc
 
-bench-scaling: setup ## what Dagster runs, Ray's tasks and trials and torchrun cost without work; wants an idle machine (~2 minutes)
+bench-scaling: setup ## measure the overhead of Dagster runs, Ray and torchrun (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_scaling
 
 architecture: setup ## draw docs/architecture.svg from the imports of the code
@@ -167,20 +167,20 @@ format: setup ## format the code and sort its imports
 	@ruff format .
 	@ruff check --fix .
 
-mlflow-migrate: setup ## bring MLflow's database to the installed version
+mlflow-migrate: setup ## migrate MLflow's database to the installed version
 	@mkdir -p "$(LOCAL_HOME)"
 	@mlflow db upgrade "$(MLFLOW_URI)"
 
-mlflow-server: setup ## MLflow at http://127.0.0.1:8080 (ROOT=.luna/demo for the demo)
+mlflow-server: setup ## start MLflow at http://127.0.0.1:8080 (ROOT=.luna/demo for the demo)
 	@mkdir -p "$(LOCAL_HOME)"
 	@exec mlflow server --host 127.0.0.1 --port 8080 --backend-store-uri "$(MLFLOW_URI)" \
 	  --artifacts-destination "$(LOCAL_HOME)/mlartifacts" --workers 1
 
-tensorboard-classification: setup ## TensorBoard of the nodule classifiers at http://127.0.0.1:6006
+tensorboard-classification: setup ## start TensorBoard for the nodule classifiers at http://127.0.0.1:6006
 	@exec tensorboard --host 127.0.0.1 --logdir "$(LOCAL_HOME)/tensorboard/nodule_classifier"
 
-tensorboard-malignant-classification: setup ## TensorBoard of the malignancy classifiers at http://127.0.0.1:6006
+tensorboard-malignant-classification: setup ## start TensorBoard for the malignancy classifiers at http://127.0.0.1:6006
 	@exec tensorboard --host 127.0.0.1 --logdir "$(LOCAL_HOME)/tensorboard/malignancy_classifier"
 
-clean: ## remove what the demo and the real scans produced; your own data under .luna stay
+clean: ## remove the output of demo and real scans; your data under .luna are kept
 	@rm -rf .luna/demo .luna/real

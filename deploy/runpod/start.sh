@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Container start command of a RunPod pod: lays out the network volume, then runs one piece of work under a spend guard.
+# Start command of a RunPod pod: creates the folders on the network volume, then runs one command under a spend guard.
 #
 #   bash /workspace/runpod/start.sh job train_nodule_classifier
 #   bash /workspace/runpod/start.sh luna train_luna_classification 0.1.0 --epochs 100
 #
-# The network volume is mounted at /workspace and outlives the pod; everything else of a pod goes with it. On it lie
+# The network volume is mounted at /workspace and outlives the pod; all other files of a pod are lost with it. Folders:
 #
 #   runpod/               this folder, copied once
 #   luna/data             raw CT and tables           (LUNA_DATA_DIR)
 #   luna/home             results, MLflow's database  (LUNA_HOME; may be s3://bucket/prefix instead)
-#   luna/cache/s3         local copies of S3's files  (LUNA_CACHE)
-#   luna/dagster          Dagster's memory            (DAGSTER_HOME)
-#   luna/spent.tsv        what was spent, see spend_guard.py
+#   luna/cache/s3         local copies of objects     (LUNA_CACHE)
+#   luna/dagster          Dagster's run history       (DAGSTER_HOME)
+#   luna/spent.tsv        the ledger, see spend_guard.py
 #
-# Started again after a stop or a preemption, the same command goes on from the last checkpoint. Nothing listens.
+# After a stop or a preemption, the same command resumes from the last checkpoint. No port is open.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 refuse() {
   echo "$*" >&2
-  # A pod that does nothing costs as much as one that works.
+  # An idle pod costs as much as a busy one.
   exec python3 "$here/spend_guard.py" stop
 }
 
@@ -33,10 +33,10 @@ if ! mkdir -p "$root"/{data,home,cache/s3,dagster} 2>/dev/null || [[ ! -w "$root
   refuse "The volume must be writable, got one that is not ($root, user $(id -u)). Change its owner or the pod's user."
 fi
 
-# The image has its own places for these, on the container's disk, which goes with the pod.
+# The image's defaults for these are on the container's disk, which is lost with the pod.
 export LUNA_DATA_DIR="$root/data" LUNA_CACHE="$root/cache/s3" DAGSTER_HOME="$root/dagster"
 [[ "${LUNA_HOME:-}" == s3://* ]] || export LUNA_HOME="$root/home"
-# Files that only one process needs, and that may be lost, stay off the network.
+# Temporary files of one process are not written to the network volume.
 export MPLCONFIGDIR="${MPLCONFIGDIR:-${TMPDIR:-/tmp}/matplotlib}"
 export MLFLOW_DISABLE_TELEMETRY=true
 [[ -e "$DAGSTER_HOME/dagster.yaml" ]] ||
