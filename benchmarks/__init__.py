@@ -1,1 +1,1 @@
-"""How fast the project is, against the tutorial's way and what the machine allows: ``make bench-cutting``."""
+"""Benchmarks of the project against the tutorial's procedure and the limits of the machine."""

@@ -1,6 +1,6 @@
-"""Measure cutting and write text, JSON and a picture: ``python -m benchmarks.bench_cutting --out FOLDER``.
+"""Measure cutting and write text, JSON and a plot: ``python -m benchmarks.bench_cutting --out FOLDER``.
 
-Figures count on an idle machine only. Everything that is measured on lies in a temporary folder, which is removed.
+Run it on an idle machine. All data are in a temporary folder, which is removed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Results = dict[str, Any]
 
 @dataclass
 class Bench:
-    """What the parts share: sizes, a folder, and the series, made when the first part asks for them."""
+    """Shared by the parts: sizes, a folder, and the series, which are made at first use."""
 
     workload: Workload
     folder: Path
@@ -66,14 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(results: Results, out: Path) -> None:
-    """Write the figures and their picture."""
+    """Write the figures and their plot."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "cutting.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(results, out / "cutting.png")
 
 
 def tell(what: str) -> None:
-    """Say on the error stream what is being done."""
+    """Print progress to standard error."""
     print(f"... {what}", file=sys.stderr, flush=True)
 
 

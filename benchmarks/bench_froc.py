@@ -1,7 +1,8 @@
-"""LUNA16's evaluation at its full size, against the official way: ``python -m benchmarks.bench_froc``.
+"""LUNA16's evaluation at its full size against the official procedure: ``python -m benchmarks.bench_froc``.
 
-888 scans, 1,186 nodules, 35,192 excluded findings and 100 marks a scan, made up; one core. The official way is written
-anew: marks of a scan found by comparing texts row by row, Python's loops, a bootstrap that puts each sample together.
+888 scans, 1,186 nodules, 35,192 excluded findings and 100 marks per scan, synthetic; one core. The official procedure
+is re-implemented: marks of a scan are found by comparing strings row by row, with Python loops, and each bootstrap
+sample is assembled.
 """
 
 import argparse
@@ -29,7 +30,7 @@ GOALS_SECONDS = {"point": 1.0, "bootstrap": 10.0}
 
 
 def made_tables(*, num_scans: int = NUM_SCANS, seed: int = 0) -> FrocTables:
-    """Return tables of LUNA16's proportions: of every five marks of a nodule four lie in it."""
+    """Return tables with LUNA16's proportions: of every five marks near a nodule four hit it."""
     generator = np.random.default_rng(seed)
     scans = [f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{number:039d}" for number in range(num_scans)]
     share = num_scans / NUM_SCANS
@@ -74,7 +75,7 @@ def official_point(tables: FrocTables) -> tuple[list[float], list[float], list[s
 
 
 def official_draws(samples: tuple[list[float], list[float], list[str]], num_scans: int, num_draws: int) -> None:
-    """Put samples of scans together one by one, as the script does."""
+    """Assemble bootstrap samples of scans one by one, as the script does."""
     labels, scores, of_scan = (np.asarray(part) for part in samples)
     entries = {scan: np.stack([labels[of_scan == scan], scores[of_scan == scan]]) for scan in np.unique(of_scan)}
     names = list(entries)
@@ -90,7 +91,7 @@ def official_draws(samples: tuple[list[float], list[float], list[str]], num_scan
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print as JSON; 1 where a goal was missed."""
+    """Measure and print as JSON; return 1 if a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scans", type=int, default=NUM_SCANS)
     parser.add_argument("--draws", type=int, default=1000)
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> int:
 
 
 def measured(tables: FrocTables, *, num_draws: int, repeats: int) -> dict[str, Any]:
-    """Return median seconds of both ways, in turn, and their ratios."""
+    """Return median seconds of both procedures, measured alternately, and their ratios."""
     seconds: dict[str, list[float]] = {name: [] for name in ("point", "bootstrap", "official_point", "official_draw")}
     for _ in range(repeats):
         seconds["point"].append(_timed(lambda: evaluate_froc(tables))[0])

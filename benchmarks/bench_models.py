@@ -1,7 +1,7 @@
-"""What each network costs, counted, and written into docs/models.md: ``python -m benchmarks.bench_models``.
+"""Count the cost of each network and write it to docs/models.md: ``python -m benchmarks.bench_models``.
 
-Parameters, floating point operations and the memory that a step keeps follow from the network alone, so they are
-counted and the same on every machine; nothing here is timed.
+Parameters, floating point operations and the memory that a step keeps depend on the network only, so they are counted,
+not timed, and are the same on every machine.
 """
 
 import sys
@@ -24,14 +24,14 @@ HEAD = "| network | parameters | MFLOP forward | MFLOP forward and backward | Mi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What a network costs for cutouts of the default size.
+    """Cost of a network for cutouts of the default size.
 
     Attributes:
-        parameters: Numbers that are learned.
-        forward_flop: Operations for a cutout, a multiplication and an addition counted as two; convolutions and
-            linear layers only, the rest is a few per cent of them.
+        parameters: Number of learned parameters.
+        forward_flop: Operations per cutout, a multiplication and an addition counted as two; convolutions and linear
+        layers only, others add a few per cent.
         step_flop: The same with the backward pass.
-        kept_bytes: What a further cutout in the batch adds to the memory that autograd keeps for the backward pass.
+        kept_bytes: Memory that autograd keeps for the backward pass per further cutout in the batch.
         smallest_size: Fewest voxels along an axis.
     """
 
@@ -43,13 +43,13 @@ class Costs:
 
 
 def configurations() -> dict[str, NetworkConfig]:
-    """Return each network with the sizes that it has by default, and the first one with each of its blocks."""
+    """Return each network with its default sizes, and the first one with each of its blocks."""
     luna = {f"luna, {block}": NetworkConfig(block=block) for block in BLOCK_NAMES}  # type: ignore[arg-type]
     return luna | {name: NetworkConfig(name=name) for name in NETWORKS.names() if name != "luna"}
 
 
 def costs_of(config: NetworkConfig) -> Costs:
-    """Count what a network costs."""
+    """Count the cost of a network."""
     network = build_network(config).train()
     forward, step = flop_of(network, config.chunk_shape_irc)
     two, four = (kept_bytes(network, num_cutouts, config.chunk_shape_irc) for num_cutouts in (2, 4))
@@ -63,7 +63,7 @@ def costs_of(config: NetworkConfig) -> Costs:
 
 
 def flop_of(network: nn.Module, shape_irc: tuple[int, int, int]) -> tuple[int, int]:
-    """Count the operations of a forward pass, and of a forward and a backward pass, for a cutout."""
+    """Count the operations of a forward pass, and of a forward and a backward pass, per cutout."""
     chunks_hu = torch.zeros(2, 1, *shape_irc)
     by_operator = {torch.ops.aten.convolution_backward: _convolution_backward_flop}
     with FlopCounterMode(display=False, custom_mapping=by_operator) as forward:
@@ -75,7 +75,7 @@ def flop_of(network: nn.Module, shape_irc: tuple[int, int, int]) -> tuple[int, i
 
 
 def kept_bytes(network: nn.Module, num_cutouts: int, shape_irc: tuple[int, int, int]) -> int:
-    """Count the bytes that autograd keeps between the passes, each piece of memory once, weights left out."""
+    """Count the bytes that autograd keeps between the passes, each allocation once, without weights."""
     weights = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}
     kept: dict[int, int] = {}
 
@@ -85,7 +85,7 @@ def kept_bytes(network: nn.Module, num_cutouts: int, shape_irc: tuple[int, int, 
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        # Held to the end, so that no piece of memory is given out twice.
+        # References are kept, so that no memory is allocated twice.
         logits = network(torch.zeros(num_cutouts, 1, *shape_irc).contiguous(memory_format=torch.channels_last_3d))
     del logits
     return sum(size for storage, size in kept.items() if storage not in weights)
@@ -138,7 +138,7 @@ def _convolution_backward_flop(
     output_mask: Any,
     **_kwargs: Any,
 ) -> int:
-    """Each gradient takes as much as the forward pass; torch's own count forgets that a convolution has groups."""
+    """Count the backward pass: each gradient costs as much as the forward pass. torch's count ignores groups."""
     once = conv_flop_count(list(x_shape), list(w_shape), list(grad_out_shape), transposed=transposed)
     return once * (int(output_mask[0]) + int(output_mask[1]))
 

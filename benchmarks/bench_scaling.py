@@ -1,7 +1,7 @@
-"""What it costs to hand work out, by each way that the project has: ``python -m benchmarks.bench_scaling``.
+"""Overhead of each way to distribute work: ``python -m benchmarks.bench_scaling``.
 
-Nothing is cut or trained here: a run, a task, a trial or a process does nothing, so that what is left is the way
-itself. Each figure is a process of its own, for what one starts another would find running.
+Runs, tasks, trials and processes do nothing here, so that only the overhead is measured. Each figure is measured in a
+separate process, so that no measurement finds services of another one running.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HERE = "benchmarks.bench_scaling"
 
 
 def dagster_runs(folder: Path) -> dict[str, float]:
-    """Return seconds of a run inside a process that is up, on SQLite: one of a job of one op that does nothing."""
+    """Return seconds of a run within this process, on SQLite: a job with one empty op."""
     import dagster as dg
 
     job = dg.GraphDefinition("idle", node_defs=[dg.op(name="nothing")(_nothing)]).to_job()
@@ -37,13 +37,13 @@ def dagster_runs(folder: Path) -> dict[str, float]:
 
 
 def dagster_process(folder: Path) -> dict[str, float]:
-    """Return seconds of a process that loads the definitions, which each run of the daemon is."""
+    """Return seconds of a process that loads the definitions, as for each run of the daemon."""
     command = [sys.executable, "-c", "import luna_pipeline.definitions"]
     return {"dagster_process": statistics.median([_timed(partial(_run, command)) for _ in range(3)])}
 
 
 def ray_tasks(folder: Path) -> dict[str, float]:
-    """Return seconds of a session of Ray on this machine, of its first task and of one of many; MB of its processes."""
+    """Return seconds of a Ray session on this machine, of its first task and of one of many; MB of its processes."""
     import ray
 
     began = time.perf_counter()
@@ -69,7 +69,7 @@ def _nothing() -> None:
 
 
 def ray_trials(folder: Path) -> dict[str, float]:
-    """Return seconds until the first trial of a study is over, which loads torch, and of each after it."""
+    """Return seconds until the end of a study's first trial, which loads torch, and of each later one."""
     from luna_pipeline.core.training.recipes import demo
     from luna_pipeline.tuning.ray.progress import StudyListener
     from luna_pipeline.tuning.ray.running import run_study
@@ -99,14 +99,14 @@ def ray_trials(folder: Path) -> dict[str, float]:
 
 
 def _idle_trial(variant: Any, report: Callable[[dict[str, Any]], None]) -> None:
-    """Load what a trial loads, and report an epoch that nobody trained."""
+    """Import the modules of a trial, and report an epoch without training."""
     import luna_pipeline.tuning.trial  # noqa: F401
 
     report({"epoch": 1, "score": 0.5, "error": ""})
 
 
 def torchrun(folder: Path) -> dict[str, float]:
-    """Return seconds of two processes that find each other and part again."""
+    """Return seconds of two processes that connect and disconnect."""
     command = [
         sys.executable,
         "-m",
@@ -125,7 +125,7 @@ WAYS = {way.__name__: way for way in (dagster_runs, dagster_process, ray_tasks, 
 
 
 def measured() -> dict[str, float]:
-    """Return all figures, each way in a process of its own."""
+    """Return all figures, each measured in a separate process."""
     found: dict[str, float] = {}
     for name in WAYS:
         done = subprocess.run(

@@ -1,8 +1,8 @@
 """Measure LUNA16's tables, from files to matched diameters: ``python -m benchmarks.bench_tables --out FOLDER``.
 
-The book's way is that of 'Deep Learning with PyTorch', chapter 10, written plainly: the csv module, an object a row,
-and for each candidate a loop over the annotations of its series. It matches by this project's rule (the nearest
-annotation whose radius is above the distance), so that all ways must give the same diameters. Figures count on an idle
+The book's procedure is a re-implementation of 'Deep Learning with PyTorch', chapter 10: the csv module, an object per
+row, and for each candidate a loop over the annotations of its series. It matches by this project's rule (the nearest
+annotation whose radius exceeds the distance), so that all procedures must give the same diameters. Run it on an idle
 machine.
 """
 
@@ -38,7 +38,7 @@ Diameters = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows and series; those of LUNA16."""
+    """Numbers of rows and series; by default those of LUNA16."""
 
     num_candidates: int = 754_975
     num_series: int = 888
@@ -48,7 +48,7 @@ class Sizes:
 
 
 class CandidateRow(NamedTuple):
-    """What the book keeps of a candidate."""
+    """A candidate as in the book."""
 
     is_nodule: bool
     diameter_mm: float
@@ -57,19 +57,19 @@ class CandidateRow(NamedTuple):
 
 
 def run(repeats: int = 5, *, sizes: Sizes = Sizes(), on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure all ways in turn on tables made by seed.
+    """Measure all procedures alternately on synthetic tables.
 
     Args:
-        repeats: Timed runs of each way, after one to warm up.
+        repeats: Timed runs of each procedure, after one to warm up.
         sizes: Of the tables.
-        on_run: Called with a way's name before each of its runs.
+        on_run: Called with the name of a procedure before each of its runs.
 
     Returns:
-        What is measured, the sizes, the number of matched candidates, the timings by way, how many times as fast as
-        the book's way each other one is, and the goals.
+        The measured quantity, the sizes, the number of matched candidates, the timings by procedure, the speed of each
+        relative to the book's, and the goals.
 
     Raises:
-        RuntimeError: If the ways do not give the same diameters.
+        RuntimeError: If the procedures do not give the same diameters.
     """
     with tempfile.TemporaryDirectory(prefix="luna-bench-") as name:
         folder = Path(name)
@@ -95,7 +95,7 @@ def run(repeats: int = 5, *, sizes: Sizes = Sizes(), on_run: OnRun | None = None
 
 
 def goals(timings: dict[str, Timing]) -> list[dict[str, Any]]:
-    """Return what must be reached, and whether it is."""
+    """Return the goals, and whether they are met."""
     book_seconds = timings["book"].median
     return [
         at_least("tables from CSV, times the book", book_seconds / timings["csv"].median, CSV_GOAL),
@@ -104,9 +104,9 @@ def goals(timings: dict[str, Timing]) -> list[dict[str, Any]]:
 
 
 def make_tables(folder: Path, sizes: Sizes) -> pd.DataFrame:
-    """Write candidates and annotations as LUNA16 does, and return a catalogue with room for all of them.
+    """Write candidates and annotations as LUNA16 does, and return a catalogue whose CTs contain all of them.
 
-    One candidate in 500 lies near an annotation, as in LUNA16.
+    One of 500 candidates is near an annotation, as in LUNA16.
     """
     rng = np.random.default_rng(sizes.seed)
     digits = rng.integers(0, 10, (sizes.num_series, 30)).astype(str)
@@ -119,7 +119,7 @@ def make_tables(folder: Path, sizes: Sizes) -> pd.DataFrame:
     series = np.sort(rng.integers(0, sizes.num_series, sizes.num_candidates))
     points = rng.uniform(-150, 150, (sizes.num_candidates, 3))
     near = rng.choice(sizes.num_candidates, sizes.num_candidates // 500, replace=False)
-    # The annotations of a row's series are found by their place; rows of series without one stay where they are.
+    # Rows of series without an annotation keep their position.
     place = np.minimum(np.searchsorted(annotation_series, series[near]), sizes.num_annotations - 1)
     near, place = near[annotation_series[place] == series[near]], place[annotation_series[place] == series[near]]
     points[near] = centers[place] + rng.normal(0, 2, (len(near), 3))
@@ -198,12 +198,12 @@ def _matched(
     diameters: Diameters,
 ) -> Diameters:
     places = nearest_in_series(series, points, center_series=center_series, centers_xyz=centers, radii_mm=diameters / 2)
-    # Place -1, outside, is the last.
+    # Position -1 (no match) is the last.
     return np.append(diameters, 0.0)[places]
 
 
 def _num_matched(ways: dict[str, Callable[[], Any]]) -> int:
-    """Run each way once and compare their diameters; rows may come in another order."""
+    """Run each procedure once and compare their diameters, independent of the order of rows."""
     found = {name: way() for name, way in ways.items()}
     expected = np.sort([row.diameter_mm for row in found.pop("book")])
     wrong = [name for name, diameters in found.items() if not np.array_equal(np.sort(diameters), expected)]
@@ -214,7 +214,7 @@ def _num_matched(ways: dict[str, Callable[[], Any]]) -> int:
 
 
 def _kept(name: str, work: Callable[[], Any]) -> Way:
-    """Keep the result until the clock has stopped: freeing the book's 755,000 objects is not what is measured."""
+    """Keep the result until the clock has stopped, so that freeing the book's 755,000 objects is not measured."""
     results: list[Any] = []
     return Way(name, lambda: results.append(work()), reset=results.clear)
 

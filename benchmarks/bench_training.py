@@ -1,6 +1,6 @@
-"""Measure training and write text, JSON and a picture: ``python -m benchmarks.bench_training --out FOLDER``.
+"""Measure training and write text, JSON and a plot: ``python -m benchmarks.bench_training --out FOLDER``.
 
-Figures count on an idle machine only. Everything that is measured on lies in a temporary folder, which is removed.
+Run it on an idle machine. All data are in a temporary folder, which is removed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "training_speed.md"
 
 @dataclass
 class Bench:
-    """What the parts share: sizes, a folder, and the cutouts, made when the first part asks for them."""
+    """Shared by the parts: sizes, a folder, and the cutouts, which are made at first use."""
 
     workload: TrainingWorkload
     folder: Path
@@ -70,14 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(results: Results, out: Path) -> None:
-    """Write the figures and their picture."""
+    """Write the figures and their plot."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "training.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(results, out / "training.png")
 
 
 def tell(what: str) -> None:
-    """Say on the error stream what is being done."""
+    """Print progress to standard error."""
     print(f"... {what}", file=sys.stderr, flush=True)
 
 
@@ -92,7 +92,7 @@ def _steps(bench: Bench) -> Results:
 
 def _epoch(bench: Bench) -> Results:
     tell("an epoch from files")
-    # As the project trains; the other parts have done with this process's memory.
+    # As the project trains; the other parts no longer use this process's memory.
     keep_freed_memory()
     end = train_epoch(bench.site, bench.workload, folder=bench.folder / "epoch", num_workers=0)
     share = round(end.seconds_waiting / end.seconds, 5)
@@ -109,7 +109,7 @@ def _parts(text: str) -> list[str]:
     if unknown:
         msg = f"parts must be of {', '.join(PARTS)}, got {', '.join(unknown)}"
         raise argparse.ArgumentTypeError(msg)
-    # In their order, whatever the order asked for: the last part changes the process.
+    # Always in this order, because the last part changes the process.
     return [name for name in PARTS if name in names]
 
 

@@ -1,7 +1,7 @@
-"""Series of LUNA16's size, made by seed in a second each, with the tables of the whole data set.
+"""Synthetic series of LUNA16's size, each made in a second, with the tables of the whole data set.
 
-A chest in outline (body, two lungs) under a scanner's noise: cutting costs the same wherever a candidate lies,
-and the noise is set so that a compressed file has three quarters of the bytes, as LUNA16's have.
+A simple chest (body, two lungs) with a scanner's noise: cutting costs the same at every position, and with this noise a
+compressed file has three quarters of the bytes, as in LUNA16.
 """
 
 # SimpleITK types half of its wrappers.
@@ -33,8 +33,8 @@ class Site:
 
     Attributes:
         data_root: Folder of the CTs.
-        uids: The series with a ``.raw`` of their own.
-        compressed_uid: The first of them once more, as ``.zraw``.
+        uids: The series with a separate ``.raw`` file.
+        compressed_uid: A copy of the first of them, as ``.zraw``.
         rate_uids: All series with an uncompressed CT.
         catalogue: The CTs, as the project lists them.
         candidates: Candidates of all series of the table, in the project's form.
@@ -73,7 +73,7 @@ def make_site(folder: Path, workload: Workload) -> Site:
         if number == 0:
             sitk.WriteImage(image, str(folder / f"{compressed_uid}.mhd"), useCompression=True)
     for number in range(workload.num_series, num_raw):
-        # A header names its voxel file: a copy of it is a further series over the same voxels.
+        # A header names its voxel file: a copy of the header is a further series with the same voxels.
         shutil.copyfile(folder / f"{uids[number % workload.num_series]}.mhd", folder / f"{uids[number]}.mhd")
     return Site(
         data_root=folder,
@@ -115,7 +115,7 @@ def make_candidates(workload: Workload, uids: list[str], *, same_places: dict[in
     Args:
         workload: Sizes.
         uids: The series.
-        same_places: Series (by number) whose candidates lie where those of another series do.
+        same_places: Series (by number) whose candidates have the positions of those of another series.
     """
     counts = np.full(len(uids), workload.num_table_rows // len(uids))
     counts[: workload.num_table_rows - counts.sum()] += 1

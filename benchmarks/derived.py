@@ -1,4 +1,4 @@
-"""What follows from the measured figures: ratios, whether the baseline is the tutorial's, and the goals."""
+"""Derived from the measured figures: ratios, a check of the baseline against the original tutorial, and the goals."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ Results = dict[str, Any]
 
 
 def median_ms(section: Results, name: str) -> float:
-    """Return a way's median in milliseconds."""
+    """Return the median of a procedure in milliseconds."""
     return float(section[name]["median_ms"])
 
 
 def limit_ms(one_series: Results, *, is_synced: bool) -> float:
-    """Return the time of reading and writing the bytes, blocks reserved or not, whichever is less."""
+    """Return the time of reading and writing the bytes, with or without reserved blocks, whichever is less."""
     suffix = "_synced" if is_synced else ""
     return min(median_ms(one_series, f"read_write{reserved}{suffix}") for reserved in ("", "_reserved"))
 
 
 def ratios(one_series: Results) -> dict[str, dict[str, float]]:
-    """Return, by the way's name, how many times the tutorial's speed it has and which share of the limit's.
+    """Return, by the name of the procedure, its speed relative to the tutorial's and to the limit's.
 
-    A way that waits for the disk is held to the limit that does; a compressed CT to the tutorial on the same CT.
+    A procedure that flushes is compared with the limit that flushes; a compressed CT with the tutorial on the same CT.
     """
     found = {}
     for name in one_series:
@@ -38,9 +38,9 @@ def ratios(one_series: Results) -> dict[str, dict[str, float]]:
 
 
 def steady_rates(results: Results) -> dict[str, int]:
-    """Return cutouts a second of the series beyond the first few, by the way's name: without starting the workers.
+    """Return cutouts per second without the start of the workers, by the name of the procedure.
 
-    From what more series take than few; left out where machine or sizes let them take no more.
+    From the additional time of many series over few; left out if they take no more time.
     """
     few, more, workload = results["many_series"], results["rates"], results["workload"]
     num_cutouts = (workload["num_rate_series"] - workload["num_series"]) * workload["num_candidates"]
@@ -53,7 +53,7 @@ def steady_rates(results: Results) -> dict[str, int]:
 
 
 def baseline(one_series: Results) -> dict[str, Any]:
-    """Compare the baseline's ratio to plain reading and writing with what the tutorial's own code was measured at."""
+    """Compare the baseline's ratio to plain reading and writing with that of the tutorial's own code."""
     found: dict[str, Any] = {}
     for name, recorded in RECORDED_RATIOS.items():
         ratio = median_ms(one_series, name) / median_ms(one_series, "read_write_fresh")
@@ -73,7 +73,7 @@ def goals(results: Results) -> list[dict[str, Any]]:
 
 
 def at_least(name: str, value: float, bound: float) -> dict[str, Any]:
-    """Return a goal that a value reaches from above."""
+    """Return a goal that a value must reach."""
     return {"goal": name, "value": round(value, 3), "bound": f">= {bound:g}", "is_met": value >= bound}
 
 

@@ -1,4 +1,4 @@
-"""Do all ways cut the same voxels? A fast way that cuts others would be none."""
+"""Check that all procedures cut the same voxels."""
 
 import shutil
 from pathlib import Path
@@ -17,12 +17,12 @@ from luna_pipeline.core.cutouts.store import SeriesCutouts
 
 
 def compare(site: Site, workload: Workload, *, folder: Path) -> dict[str, Any]:
-    """Cut the same series in all ways and compare voxel by voxel.
+    """Cut the same series with all procedures and compare voxel by voxel.
 
     Returns:
-        num_rows; num_equal of them to the tutorial's files; num_rounded_otherwise, where the tutorial's float32
-        arithmetic takes the neighbouring voxel; num_unequal at the same voxel; how many the whole table has of the
-        former; and whether the project's other ways (compressed CT; two workers, waiting for the disk) cut the same.
+        num_rows; num_equal, equal to the tutorial's files; num_rounded_otherwise, where the tutorial's float32
+        arithmetic gives the neighbouring voxel; num_unequal at the same voxel; how many of the former the whole table
+        has; and whether the project's other procedures (compressed CT; two workers, flushed) cut the same.
     """
     uid, both = site.uids[0], [site.uids[0], site.compressed_uid]
     project = ProjectCutter(site, out=folder / "project", chunk_shape_irc=workload.chunk_shape_irc)
@@ -60,7 +60,7 @@ def _against_tutorial(tutorial: TutorialCutter, uid: str, cutouts: SeriesCutouts
 
 
 def _rounded_otherwise(site: Site, uid: str) -> int:
-    """Return in how many rows of the whole table the tutorial takes another voxel; all CTs have one grid here."""
+    """Return in how many rows of the whole table the tutorial uses another voxel; all CTs have the same grid here."""
     path = site.header_path(uid)
     points_xyz = site.candidates[["x_mm", "y_mm", "z_mm"]].to_numpy()
     nearest = open_ct(path, series_instance_uid=uid).grid().nearest_voxel(points_xyz)

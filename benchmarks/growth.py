@@ -1,4 +1,4 @@
-"""How the cost of a series grows with its candidates: as a straight line, or not."""
+"""Growth of the cost of a series with its number of candidates, and a linear fit."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from benchmarks.workload import Workload
 
 
 def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure one series with more and more candidates, not waiting for the disk.
+    """Measure one series with increasing numbers of candidates, without flushing.
 
     Returns:
         Milliseconds by number of candidates, and the line through the medians.
@@ -28,7 +28,7 @@ def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = 
 
 
 def fit_line(counts: tuple[int, ...], medians_ms: list[float]) -> dict[str, float]:
-    """Return slope (µs a candidate), intercept (ms) and R² of the line through the points."""
+    """Return slope (µs per candidate), intercept (ms) and R² of the line through the points."""
     slope, intercept = np.polyfit(counts, medians_ms, 1)
     rest = np.asarray(medians_ms) - (slope * np.asarray(counts) + intercept)
     r_squared = 1 - (rest**2).sum() / ((np.asarray(medians_ms) - np.mean(medians_ms)) ** 2).sum()

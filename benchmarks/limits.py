@@ -1,4 +1,4 @@
-"""What the machine allows: the same bytes read and written, and nothing done to them."""
+"""Limits of the machine: reading and writing the same bytes without processing."""
 
 import os
 from io import FileIO
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class ByteMover:
-    """Reads a voxel file whole and writes as many bytes as its cutouts have; both buffers are used again.
+    """Reads a whole voxel file and writes as many bytes as its cutouts have; both buffers are reused.
 
     Args:
         source: The voxel file.
@@ -25,7 +25,7 @@ class ByteMover:
         """Read all, write all.
 
         Args:
-            is_reserved: Whether the file's blocks are reserved at once, before they are written.
+            is_reserved: Whether the file's blocks are reserved before writing.
             is_synced: Whether to wait until the disk has them.
         """
         with self.source.open("rb", buffering=0) as file:
@@ -37,7 +37,7 @@ class ByteMover:
         self._write(self.source.read_bytes(), is_reserved=False, is_synced=False)
 
     def send(self, *, is_reserved: bool) -> None:
-        """Have the kernel copy the voxel file, up to the number of bytes, without showing them to the process."""
+        """Let the kernel copy the voxel file, up to the number of bytes."""
         with self.source.open("rb", buffering=0) as source, self._opened(is_reserved=is_reserved) as target:
             offset = 0
             while sent := os.sendfile(target.fileno(), source.fileno(), offset, self.num_bytes - offset):

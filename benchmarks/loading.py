@@ -1,4 +1,4 @@
-"""Loading random samples into float32: the tutorial's way, this project's, and copying as many bytes."""
+"""Loading random samples into float32: the tutorial, this project, and copying as many bytes."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -15,12 +15,11 @@ from benchmarks.tutorial_training import TutorialCutouts
 
 
 def run(site: TrainingSite, workload: TrainingWorkload, *, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure all ways of loading the same random samples; files are in the page cache after the first round.
+    """Measure all procedures for loading the same random samples; files are in the page cache after the first round.
 
     Returns:
-        Milliseconds by the way's name. ``tutorial`` puts samples together to batches, as its loader does without
-        workers; ``tutorial_samples`` only makes them one by one; ``memcpy`` copies the samples, as float32, into one
-        batch that is used again.
+        Milliseconds by name. ``tutorial`` collates samples into batches, as its loader does without workers;
+        ``tutorial_samples`` only makes single samples; ``memcpy`` copies the samples, as float32, into a reused batch.
     """
     positions = positions_of(site, workload)
     ways = []
@@ -32,13 +31,13 @@ def run(site: TrainingSite, workload: TrainingWorkload, *, on_run: OnRun | None 
         ways.append(Way(f"tutorial{suffix}", partial(_load_all, loader)))
         ways.append(Way(f"project{suffix}", partial(_load_positions, project, positions)))
     ways.append(_memcpy(workload))
-    # Nothing is written that would have to settle, and a processor that waited is slow for the first milliseconds.
+    # No pause is needed, because nothing is written; an idle processor is slow for the first milliseconds.
     timings = measure(ways, repeats=workload.repeats, on_run=on_run, before=nothing)
     return {name: timing.as_dict() for name, timing in timings.items()}
 
 
 def are_equal(site: TrainingSite, workload: TrainingWorkload) -> bool:
-    """Say whether both ways load the same voxels where nothing is changed."""
+    """Return whether both load the same voxels without augmentation."""
     positions = positions_of(site, workload)
     tutorial = TutorialCutouts(site.table, is_augmented=False)
     samples = np.stack([tutorial[position].candidate.numpy() for position in positions])

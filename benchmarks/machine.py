@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code; neither names nor paths of the machine."""
+"""Properties of the machine that affect the figures; neither names nor paths."""
 
 import datetime
 import os
@@ -40,6 +40,6 @@ def _processor() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """Return the type of the file system that a folder lies in, by the longest mount point above it."""
+    """Return the type of a folder's file system, by the longest mount point above it."""
     above = [part for part in psutil.disk_partitions(all=True) if folder.resolve().is_relative_to(part.mountpoint)]
     return max(above, key=lambda part: len(part.mountpoint)).fstype if above else "unknown"

@@ -1,4 +1,4 @@
-"""Cutting several series: two workers against the tutorial on two threads, and cutouts a second in the long run."""
+"""Cutting several series: two workers against the tutorial on two threads, and cutouts per second over many series."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = 
     """Measure cutting all series that were made.
 
     Returns:
-        Milliseconds by the way's name.
+        Milliseconds by name.
     """
     tutorial = tutorial_cutter(site, workload, out=folder / "tutorial", has_csv=False)
     remove = partial(shutil.rmtree, tutorial.out, ignore_errors=True)
@@ -34,10 +34,10 @@ def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = 
 
 
 def rates(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure cutouts a second over more series, not waiting for the disk.
+    """Measure cutouts per second over more series, without flushing.
 
     Returns:
-        Milliseconds and median cutouts a second by the way's name; the start of the workers is in both.
+        Milliseconds and median cutouts per second by name; both include the start of the workers.
     """
     ways = _project_ways(site, workload, folder, uids=site.rate_uids, is_synced=False)
     timings = measure(ways, repeats=max(1, workload.repeats // 2), on_run=on_run)

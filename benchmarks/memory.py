@@ -1,4 +1,4 @@
-"""Peak memory of cutting one series, seen in a process that does nothing else (``python -m benchmarks.memory``)."""
+"""Peak memory of cutting one series, measured in a separate process (``python -m benchmarks.memory``)."""
 
 import json
 import re
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def run(site: Site, workload: Workload, *, folder: Path) -> dict[str, Any]:
-    """Measure the peak for the usual and for the greatest number of candidates.
+    """Measure the peak for the default and for the largest number of candidates.
 
     Returns:
         MiB by number of candidates: ``before_mib`` cutting (imports, catalogue, candidates of the series), ``peak_mib``
@@ -57,7 +57,7 @@ def _cut_and_tell(work: dict[str, Any]) -> dict[str, float]:
 
 
 def _peak_mib() -> float:
-    # Not getrusage: its peak begins with that of the process that started this one.
+    # Not getrusage: its peak includes that of the process that started this one.
     found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:
         msg = "The peak must stand in /proc/self/status, got no VmHWM. Measure on Linux."

@@ -1,4 +1,4 @@
-"""Cutting one series: the tutorial's way, this project, and the limits, in turn."""
+"""Cutting one series: the tutorial, this project, and the limits, measured alternately."""
 
 import shutil
 from functools import partial
@@ -14,10 +14,10 @@ from benchmarks.workload import Workload
 
 
 def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure all ways of cutting one series.
+    """Measure all procedures for cutting one series.
 
     Returns:
-        Milliseconds by the way's name.
+        Milliseconds by name.
     """
     ways = [
         *_tutorial_ways(site, workload, folder),
@@ -29,7 +29,7 @@ def run(site: Site, workload: Workload, *, folder: Path, on_run: OnRun | None = 
 
 
 def shares(site: Site, workload: Workload, *, folder: Path) -> dict[str, float]:
-    """Return which share of the tutorial's time each of its parts takes; the second of two runs."""
+    """Return the share of the tutorial's time for each of its parts; from the second of two runs."""
     cutter = tutorial_cutter(site, workload, out=folder / "parts", has_csv=True)
     for _ in range(2):
         parts = time_parts(cutter, site.uids[0])
@@ -39,7 +39,7 @@ def shares(site: Site, workload: Workload, *, folder: Path) -> dict[str, float]:
 
 
 def tutorial_cutter(site: Site, workload: Workload, *, out: Path, has_csv: bool) -> TutorialCutter:
-    """Return the tutorial's way with a table of its own."""
+    """Return the tutorial's procedure with a separate table."""
     return TutorialCutter(
         data_root=site.data_root,
         table=tutorial_table(site.candidates),

@@ -1,4 +1,4 @@
-"""The results as one picture: ways of cutting a series, and how the costs grow."""
+"""The results as one plot: procedures for cutting a series, and growth of the costs."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ GREY, BLUE, RED = "#8a8f98", "#1f6fb4", "#c0392b"
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the picture of the parts that were measured; no file where there is nothing to draw."""
+    """Write the plot of the measured parts; no file if there is nothing to draw."""
     from matplotlib.figure import Figure
 
     drawers = {"one_series": _draw_ways, "growth": _draw_growth, "unchanged": _draw_unchanged}

@@ -1,4 +1,4 @@
-"""This project's way of cutting, by its public interface."""
+"""Cutting with this project's public interface."""
 
 import shutil
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from luna_pipeline.core.cutouts.store import CutoutStore, SeriesCutouts
 
 
 class ProjectCutter:
-    """Cuts series into a folder of its own; the cutouts are those of the tutorial (edge rule ``shift``).
+    """Cuts series into a separate folder; the cutouts are those of the tutorial (edge rule ``shift``).
 
     Args:
         site: Data root, catalogue and candidates.
         out: Folder of the cutouts.
         chunk_shape_irc: Voxels of a box.
-        is_synced: Whether each file waits for the disk.
+        is_synced: Whether each file is flushed to the disk.
         candidates: Other candidates than the site's.
     """
 
@@ -50,7 +50,7 @@ class ProjectCutter:
             raise RuntimeError(msg)
 
     def cut_many(self, uids: Sequence[str], *, workers: int = 1) -> None:
-        """Cut several series, some at once."""
+        """Cut several series in parallel."""
         summary = self.service.cut_many(uids, workers=workers)
         if summary.num_cut != len(uids):
             msg = f"All timed series must be cut, got {summary.num_cut} of {len(uids)} ({summary.failed})."

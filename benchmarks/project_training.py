@@ -1,4 +1,4 @@
-"""This project's way of loading, changing, training and judging, by its public interface."""
+"""Loading, augmenting, training and evaluating with this project's public interface."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ NOTHING = AugmentationConfig(flip=Flip(probability=0.0))
 
 
 class Listener(BaseMessageHandler):
-    """Keeps the messages that are asked for later."""
+    """Records messages."""
 
     def __init__(self) -> None:
         self.batch_losses: list[float] = []
@@ -41,7 +41,7 @@ class Listener(BaseMessageHandler):
 
 
 class Batches(Sequence[CutoutBatch]):
-    """Batches in memory where a model expects a loader."""
+    """Batches in memory with the interface of a loader."""
 
     def __init__(self, batches: list[CutoutBatch]) -> None:
         self._batches = batches
@@ -57,12 +57,12 @@ class Batches(Sequence[CutoutBatch]):
 
 
 class ProjectLoader:
-    """Loads samples at random positions, a batch at a time.
+    """Loads random samples in batches.
 
     Args:
-        site: Where the cutouts lie.
+        site: The cutouts.
         workload: Batch size and seed.
-        is_augmented: Whether each sample is changed at random, by all five changes.
+        is_augmented: Whether all five augmentations are applied to each sample.
     """
 
     def __init__(self, site: TrainingSite, workload: TrainingWorkload, *, is_augmented: bool) -> None:
@@ -107,7 +107,7 @@ class ProjectClassifier:
 
 
 def batches_of(*batches: tuple[torch.Tensor, torch.Tensor]) -> Batches:
-    """Return batches (voxels and labels) where a loader is expected."""
+    """Return batches (voxels and labels) with the interface of a loader."""
     found = []
     for chunks_hu, labels in batches:
         count = torch.arange(len(labels))
@@ -141,7 +141,7 @@ def config_of(
 
 
 def train_epoch(site: TrainingSite, workload: TrainingWorkload, *, folder: Path, num_workers: int) -> LogBatchEnd:
-    """Train one epoch with all five changes from the files, and say how long it took and waited for data."""
+    """Train one epoch with all five augmentations from files; return its seconds and those of waiting for data."""
     config = config_of(workload, dropout_rate=0.2, augmentation=AugmentationConfig.all_five())
     is_validation = site.index["fold"] == 1
     data = build_data_module(

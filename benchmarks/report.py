@@ -10,7 +10,7 @@ Results = dict[str, Any]
 
 
 def text_of(results: Results) -> str:
-    """Return everything that was measured, a section after the other."""
+    """Return everything that was measured, in sections."""
     sections = {
         "one_series": _one_series,
         "tutorial_parts": _tutorial_parts,
@@ -32,7 +32,7 @@ def text_of(results: Results) -> str:
 
 
 def machine_lines(machine: Results) -> Iterator[str]:
-    """Say what was measured on, and whether it was idle."""
+    """Describe the machine, and whether it was idle."""
     yield ", ".join(f"{name} {value}" for name, value in machine.items())
     if machine["load_before"] > IDLE_LOAD:
         yield f"The machine was not idle (load {machine['load_before']}): only an idle machine's ratios count."
@@ -123,11 +123,11 @@ def _pairs(section: Results) -> Iterator[str]:
 
 
 def goal_lines(found: list[Results]) -> Iterator[str]:
-    """Say of each goal whether it is met."""
+    """Describe each goal, and whether it is met."""
     for goal in found:
         yield f"{'met   ' if goal['is_met'] else 'MISSED'}  {goal['goal']}: {goal['value']:g} ({goal['bound']})"
 
 
 def spread(timing: Results) -> str:
-    """Return median, least and most milliseconds in columns."""
+    """Return median, minimum and maximum milliseconds in columns."""
     return f"{timing['median_ms']:>10.1f}{timing['min_ms']:>9.1f}{timing['max_ms']:>9.1f}"

@@ -1,7 +1,7 @@
-"""A calculated plan: how long many CTs take on so many machines, and what gives out first.
+"""A calculated plan: the time for many CTs on several machines, and the bottleneck.
 
-``python -m benchmarks.scaling_plan --series 75000``. Nothing is measured here: rates come from `bench_cutting` and
-`bench_training` on two cores, bandwidths are assumptions that whoever has the machines replaces by his own.
+``python -m benchmarks.scaling_plan --series 75000``. Nothing is measured here: rates are from `bench_cutting` and
+`bench_training` on two cores, and bandwidths are assumptions that you replace by yours.
 """
 
 import argparse
@@ -17,15 +17,15 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be done, and what a machine of the plan can do.
+    """The work, and the capacity of a machine of the plan.
 
     Attributes:
         num_series: CTs.
-        raw_bytes: Of a CT; LUNA16's mean is 512 x 512 x 240 voxels of int16.
+        raw_bytes: Bytes of a CT; LUNA16's mean is 512 x 512 x 240 voxels of int16.
         num_cutouts: Cut from each CT.
-        cutouts_per_second: Of a machine, files in memory: more processes on it cut no faster.
-        seconds_unpacking: Of a core, where CTs are compressed; 0 where they are raw.
-        cores: Of a machine.
+        cutouts_per_second: Rate of a machine with files in memory; more processes are not faster.
+        seconds_unpacking: Seconds of one core to decompress a CT; 0 for raw CTs.
+        cores: Cores of a machine.
         machine_gb_per_second: Between a machine and the shared disk or S3.
         store_gb_per_second: Of the shared disk or S3, all machines together.
     """
@@ -55,7 +55,7 @@ class Plan:
         return float(self.num_series * self.num_cutouts * INDEX_ROW_BYTES)
 
     def limits_hours(self, num_machines: int) -> dict[str, float]:
-        """Return how long each part alone would take on so many machines; the longest is how long it takes."""
+        """Return the seconds of each part alone on this many machines; the longest one decides."""
         all_bytes = self.bytes_read + self.bytes_written
         cutting = self.num_series * self.num_cutouts / self.cutouts_per_second
         unpacking = self.num_series * self.seconds_unpacking / self.cores
@@ -66,14 +66,14 @@ class Plan:
         }
 
     def hours(self, num_machines: int) -> tuple[float, str]:
-        """Return how long cutting takes on so many machines, and what it waits for."""
+        """Return the time of cutting on this many machines, and the bottleneck."""
         limits = self.limits_hours(num_machines)
         slowest = max(limits, key=lambda name: limits[name])
         return limits[slowest], slowest
 
     @property
     def num_useful_machines(self) -> int:
-        """So many machines are worth having: one more would wait for the store."""
+        """Largest useful number of machines: with one more, the store is the bottleneck."""
         number = 1
         while self.hours(number)[1] != "store" and number < self.num_series:
             number += 1
@@ -81,13 +81,13 @@ class Plan:
 
 
 def epochs_of_a_search(num_trials: int, num_epochs: int, *, reduction_factor: int = 3, grace_epochs: int = 1) -> int:
-    """Return about how many epochs a search with successive halving trains, all trials together.
+    """Return the approximate total of epochs that a search with successive halving trains.
 
     Args:
         num_trials: Trials.
-        num_epochs: Epochs of a trial that is not stopped.
-        reduction_factor: One of so many goes on at each look.
-        grace_epochs: When the first look is.
+        num_epochs: Epochs of a trial that is not stopped early.
+        reduction_factor: At each comparison one of this many trials continues.
+        grace_epochs: Epochs before the first comparison.
     """
     total, left, done, look = 0, num_trials, 0, grace_epochs
     while look < num_epochs:

@@ -1,4 +1,4 @@
-"""How long the cutting command takes before it works, as a user sees it."""
+"""Start-up time of the cutting command, as a user sees it."""
 
 import os
 import subprocess

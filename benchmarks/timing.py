@@ -1,4 +1,4 @@
-"""Measure ways of doing the same in turn, A B C A B C, so that a moody machine is moody to all of them."""
+"""Measure procedures alternately, A B C A B C, so that variations of the machine affect all of them."""
 
 import gc
 import os
@@ -17,12 +17,12 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing something.
+    """A procedure to be timed.
 
     Attributes:
         name: Word in the results.
-        run: What is timed.
-        reset: Removes what the run wrote; before and after each run, not timed.
+        run: The timed function.
+        reset: Removes the files of a run; called before and after each run, not timed.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each run of a way, in the order in which they were made."""
+    """Seconds of each run of a procedure, in order."""
 
     seconds: tuple[float, ...]
 
@@ -53,7 +53,7 @@ class Timing:
 
 
 def settle() -> None:
-    """Let the kernel finish what earlier runs left it to write, and Python what they left to collect."""
+    """Let the kernel finish pending writes and Python its garbage collection."""
     gc.collect()
     os.sync()
 
@@ -61,13 +61,13 @@ def settle() -> None:
 def measure(
     ways: Sequence[Way], *, repeats: int, on_run: OnRun | None = None, before: Callable[[], object] = settle
 ) -> dict[str, Timing]:
-    """Run each way once to warm up, then all of them in turn.
+    """Run each procedure once to warm up, then all of them alternately.
 
     Args:
-        ways: The ways, in their order.
+        ways: The procedures, in their order.
         repeats: Number of timed runs of each.
-        on_run: Called with a way's name before each of its runs.
-        before: Called after a way's reset and right before it is timed.
+        on_run: Called with the name of a procedure before each of its runs.
+        before: Called after the reset and right before the timing.
 
     Returns:
         The timings by name.
@@ -84,7 +84,7 @@ def measure(
 
 
 def time_once(way: Way, *, before: Callable[[], object] = settle) -> float:
-    """Return the seconds of one run; what it wrote is removed."""
+    """Return the seconds of one run; its files are removed."""
     way.reset()
     before()
     started = time.perf_counter()

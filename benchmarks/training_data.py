@@ -1,4 +1,4 @@
-"""Cutouts on a disk in both forms: the project's file a series, and the tutorial's file a candidate with its table."""
+"""The same cutouts on a disk in both forms: the project's file per series, the tutorial's file per candidate."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ NODULE_EVERY = 6
 
 @dataclass(frozen=True)
 class TrainingWorkload:
-    """How much is loaded and trained.
+    """Sizes of what is loaded and trained.
 
     Attributes:
         chunk_shape_irc: Voxels of a cutout.
@@ -34,9 +34,9 @@ class TrainingWorkload:
         num_equal_steps: Training steps whose losses are compared.
         conv_channels: Channels of the network's first block.
         n_blocks: Blocks of the network.
-        repeats: Timed runs of each way, after one that is not counted.
-        has_compiled: Whether ``torch.compile`` is among the ways.
-        seed: Decides voxels, order and weights.
+        repeats: Timed runs of each procedure, after an uncounted one.
+        has_compiled: Whether ``torch.compile`` is measured, too.
+        seed: Seed of voxels, order and weights.
     """
 
     chunk_shape_irc: tuple[int, int, int] = (32, 48, 48)
@@ -55,12 +55,12 @@ class TrainingWorkload:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSite:
-    """Where the same cutouts lie in both forms.
+    """The same cutouts in both forms.
 
     Attributes:
         store: The project's files.
         index: Their rows, see ``build_cutout_index``; the last series has fold 1, the others fold 0.
-        table: The tutorial's table, a row a candidate in the order of ``index``, with the name of its file.
+        table: The tutorial's table, a row per candidate in the order of ``index``, with the name of its file.
     """
 
     store: CutoutStore

@@ -1,4 +1,4 @@
-"""What follows from the measured figures of training: ratios, whether the baseline is the tutorial's, the goals."""
+"""Derived from the measured figures of training: ratios, a check of the baseline against the original, the goals."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ WAITING_BOUND = 0.03
 
 
 def times_of(section: Results, name: str) -> dict[str, float]:
-    """Return how many times as fast a way is as the tutorial as it is, and as the faster of the tuned ones."""
+    """Return the speed relative to the tutorial as it is, and to the faster of the tuned ones."""
     taken = median_ms(section, name)
     return {
         "times_tutorial": round(median_ms(section, "tutorial") / taken, 3),
@@ -27,7 +27,7 @@ def times_of(section: Results, name: str) -> dict[str, float]:
 
 
 def tuned_ms(section: Results) -> float:
-    """Return the milliseconds of the tutorial's way with malloc tuned, whichever way of tuning is faster."""
+    """Return the milliseconds of the tutorial with malloc tuned, for the faster kind of tuning."""
     return min(median_ms(section, name) for name in TUNED_TUTORIALS)
 
 
@@ -43,7 +43,7 @@ def ratios(results: Results) -> Results:
 
 
 def baseline(results: Results) -> Results:
-    """Compare ratios within the tutorial's way with what its own code was measured at; those that were measured."""
+    """Compare ratios within the tutorial's procedure with those measured with its own code."""
     measured: dict[str, float] = {}
     if loading := results.get("loading"):
         plain = median_ms(loading, "tutorial_samples")
@@ -96,7 +96,7 @@ def _steps(results: Results) -> list[Results]:
         reached = ratios(results)[part]["project"]
         found.append(at_least(f"{part}, times the tutorial as it is", reached["times_tutorial"], plain))
         found.append(at_least(f"{part}, times the tutorial with malloc tuned", reached["times_tuned_tutorial"], tuned))
-        # Rounded far below the bound: 0.00004 must not become 0.
+        # Rounded with many digits: 0.00004 must not become 0.
         largest = max(results["steps"]["losses"][part].values())
         goal = {"goal": f"{part}, largest deviation of a loss", "value": float(f"{largest:.2g}")}
         found.append({**goal, "bound": f"<= {LOSS_BOUND:g}", "is_met": largest <= LOSS_BOUND})

@@ -1,4 +1,4 @@
-"""The results of training as one picture: loading, training steps and evaluation, by way."""
+"""The results of training as one plot: loading, training steps and evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from benchmarks.plot import BLUE, GREY, RED, Axes, Results
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the picture of the parts that were measured; no file where there is nothing to draw."""
+    """Write the plot of the measured parts; no file if there is nothing to draw."""
     from matplotlib.figure import Figure
 
     sizes, steps = results["workload"], results.get("steps", {})

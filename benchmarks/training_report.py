@@ -12,7 +12,7 @@ BEGIN, END = "<!-- begin: python -m benchmarks.bench_training -->", "<!-- end --
 
 
 def text_of(results: Results) -> str:
-    """Return everything that was measured, a section after the other."""
+    """Return everything that was measured, in sections."""
     lines = list(machine_lines(results["machine"]))
     sections = {"loading": _loading, "steps": _steps, "epoch": _epoch, "baseline": _baseline}
     for name, write in sections.items():
@@ -50,7 +50,7 @@ def markdown_of(results: Results) -> str:
 
 
 def fill(page: Path, results: Results) -> None:
-    """Put the tables between the page's marks.
+    """Write the tables between the page's marks.
 
     Raises:
         ValueError: If the marks are not there.

@@ -1,4 +1,4 @@
-"""Training steps and evaluation: each way in a process of its own, in turn; and whether all compute the same."""
+"""Training steps and evaluation, each in a separate process, measured alternately; and whether all compute the same."""
 
 import contextlib
 from pathlib import Path
@@ -18,8 +18,8 @@ def run(workload: TrainingWorkload, *, folder: Path, on_run: OnRun | None = None
     """Measure steps of a batch, evaluation, and compare losses.
 
     Returns:
-        ``training`` and ``evaluation`` (milliseconds by way), ``compile_seconds``, ``losses`` (largest deviation from
-        the tutorial's, by part and way) and ``sgemm_gflops``.
+        ``training`` and ``evaluation`` (milliseconds by name), ``compile_seconds``, ``losses`` (largest deviation from
+        the tutorial's, by part and name) and ``sgemm_gflops``.
     """
     folder.mkdir(parents=True)
     write_weights(workload, folder / "weights.pt")
@@ -37,13 +37,13 @@ def run(workload: TrainingWorkload, *, folder: Path, on_run: OnRun | None = None
 
 
 def deviations(losses: dict[str, list[float]]) -> dict[str, float]:
-    """Return the largest absolute difference of each way's losses from the tutorial's."""
+    """Return the largest absolute difference of each loss from the tutorial's."""
     expected = losses["tutorial"]
     return {name: float(np.abs(np.subtract(found, expected)).max()) for name, found in losses.items()}
 
 
 def sgemm_gflops(repeats: int) -> float:
-    """Return the speed of a product of two matrices of 2048 x 2048, in GFLOP/s: what the arithmetic could reach."""
+    """Return the speed of a product of two matrices of 2048 x 2048, in GFLOP/s: the limit of the arithmetic."""
     matrix = torch.randn(PEAK_SIZE, PEAK_SIZE, generator=torch.Generator().manual_seed(0))
     timing = measure([Way("sgemm", lambda: matrix @ matrix)], repeats=repeats)["sgemm"]
     return round(2 * PEAK_SIZE**3 / timing.median / 1e9, 1)

@@ -1,7 +1,7 @@
-"""A process that trains in one way, with malloc as that way has it, and answers when asked.
+"""A worker process that trains with one configuration of malloc, and answers requests.
 
-How memory is fetched is settled when a process starts: ways that differ in it must be processes of their own. They
-live side by side and are asked in turn; one that is not asked sleeps.
+The allocator is configured when a process starts, so each configuration needs a separate process. They run side by side
+and get requests alternately; idle ones sleep.
 """
 
 import json
@@ -25,14 +25,14 @@ _MALLOC_VARIABLES = ("THP_MEM_ALLOC_ENABLE", "GLIBC_TUNABLES", "MALLOC_", "LD_PR
 
 @dataclass(frozen=True)
 class WorkerKind:
-    """A way of training.
+    """A configuration of training.
 
     Attributes:
         name: Word in the results.
-        is_project: The project's way; else the tutorial's.
-        environment: What malloc is told by the environment.
-        keeps_memory: Whether the process asks malloc to keep freed memory, as the project does (``core.malloc``).
-        is_compiled: Whether ``torch.compile`` translates the network.
+        is_project: Whether it is the project's procedure; else the tutorial's.
+        environment: Environment variables for malloc.
+        keeps_memory: Whether the process configures malloc to keep freed memory, as the project does (``core.malloc``).
+        is_compiled: Whether the network is compiled with ``torch.compile``.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Worker:
         """Start it.
 
         Args:
-            kind: The way.
+            kind: The configuration.
             workload: Sizes.
-            weights: File of the weights that every way begins with; made by ``write_weights``.
+            weights: File of the common initial weights; made by ``write_weights``.
         """
         self.kind = kind
         told = {"is_project": kind.is_project, "keeps_memory": kind.keeps_memory, "is_compiled": kind.is_compiled}
         work = {**told, "workload": asdict(workload), "weights": str(weights)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_MALLOC_VARIABLES)}
-        # What an earlier run translated would be found again.
+        # Otherwise the compilation of an earlier run is reused.
         kept["TORCHINDUCTOR_CACHE_DIR"] = str(weights.with_name("translated"))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.training_worker", json.dumps(work)],
@@ -88,10 +88,10 @@ class Worker:
         self._process.stdout.close()  # type: ignore[union-attr]
 
     def ask(self, question: str) -> Any:
-        """Have a method of ``_Answers`` called and return what it returns.
+        """Call a method of ``_Answers`` in the process and return its result.
 
         Raises:
-            RuntimeError: If the process ended; what it said stands on the error stream.
+            RuntimeError: If the process ended; its output is on standard error.
         """
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None
@@ -104,7 +104,7 @@ class Worker:
         return json.loads(answer)
 
     def way(self, question: str) -> Way:
-        """Return the way of timing an answer."""
+        """Return a function that times an answer."""
         return Way(self.kind.name, partial(self.ask, question))
 
 
@@ -118,7 +118,7 @@ def write_weights(workload: TrainingWorkload, path: Path) -> None:
 
 
 class _Answers:
-    """What the process does when it is asked."""
+    """The requests that the process answers."""
 
     def __init__(self, work: dict[str, Any]) -> None:
         sizes: dict[str, Any] = {
@@ -144,12 +144,12 @@ class _Answers:
         return float(self._classifier.train_step(*self._batch))
 
     def evaluate(self) -> list[float]:
-        """Judge samples in one pass, a batch at a time; return their losses."""
+        """Evaluate samples in one pass, a batch at a time; return their losses."""
         losses: list[float] = self._classifier.evaluate([self._batch] * self._num_batches)
         return losses
 
     def first_step(self) -> float:
-        """Take a step and return its seconds: with ``torch.compile`` most of them are the translation."""
+        """Take a step and return its seconds: with ``torch.compile`` most of them are the compilation."""
         started = time.perf_counter()
         self.train()
         return time.perf_counter() - started
@@ -157,7 +157,7 @@ class _Answers:
     def step_losses(self) -> list[float]:
         """Train from the common weights without dropout; return the loss of each step.
 
-        What the tutorial's way comes to is written beside the common weights, for all to judge with.
+        The tutorial's final weights are written next to the common ones, for the evaluation by all.
         """
         classifier = self._new_classifier(dropout_rate=0.0)
         batches = [self._batch_of(number, self._workload.batch_size) for number in range(1, 3)]
@@ -167,7 +167,7 @@ class _Answers:
         return losses
 
     def sample_losses(self) -> list[float]:
-        """Judge samples with the weights that the tutorial's way came to; return the loss of each."""
+        """Evaluate samples with the tutorial's final weights; return the loss of each."""
         judge = self._new_classifier(dropout_rate=0.0)
         judge.network.load_state_dict(self._torch.load(self._trained, weights_only=True))
         losses: list[float] = judge.evaluate([self._batch_of(3, self._workload.batch_size)])

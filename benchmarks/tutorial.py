@@ -1,10 +1,10 @@
-"""The tutorial's way of cutting, plainly: the baseline.
+"""The baseline: a re-implementation of the tutorial's cutting.
 
-SimpleITK reads the CT, which becomes float32 and is clipped; each candidate becomes a file of its own, its name
-goes into the table, and after each series the whole table is written as CSV.
+SimpleITK reads the CT, which is converted to float32 and clipped. Each candidate becomes a separate file, whose name is
+written to the table, and after each series the whole table is written as CSV.
 
 Source:
-    What it does, not how it is written: https://github.com/tomas-janicek/luna16, ``data_processing``.
+    Same behaviour, other code: https://github.com/tomas-janicek/luna16, ``data_processing``.
 """
 
 # SimpleITK types half of its wrappers.
@@ -28,7 +28,7 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True, eq=False)
 class TutorialCt:
-    """A CT as the tutorial holds it: clipped float32 voxels (I, R, C), and its geometry in float32."""
+    """A CT in the tutorial's form: clipped float32 voxels (I, R, C), and its geometry in float32."""
 
     voxels: NDArray[np.float32]
     origin_xyz: NDArray[np.float32]
@@ -38,7 +38,7 @@ class TutorialCt:
 
 @dataclass(eq=False)
 class TutorialCutter:
-    """Cuts series into one file a candidate.
+    """Cuts series into one file per candidate.
 
     Attributes:
         data_root: Folder of the CTs.
@@ -89,7 +89,7 @@ class TutorialCutter:
 def tutorial_table(candidates: pd.DataFrame) -> pd.DataFrame:
     """Return the project's candidates in the tutorial's columns, with no file name yet.
 
-    Nothing but the series being cut will have names: the CSV is as short as it is at the tutorial's first series.
+    Only the series being cut will have names, so the CSV is as short as at the tutorial's first series.
     """
     columns = {"series_instance_uid": "seriesuid", "x_mm": "coord_x", "y_mm": "coord_y", "z_mm": "coord_z"}
     table = candidates.rename(columns=columns)
@@ -107,13 +107,13 @@ def read_ct(path: Path) -> TutorialCt:
 
 
 def nearest_voxel(ct: TutorialCt, point_xyz: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return the voxel of a point, or of each of (N, 3), in float32: a few of 100,000 get the nearest's neighbour."""
+    """Return the voxel of a point, or of each of (N, 3), in float32; a few of 100,000 get a neighbouring voxel."""
     voxel_cri = (point_xyz - ct.origin_xyz) @ np.linalg.inv(ct.direction) / ct.spacing_mm
     return np.round(voxel_cri)[..., ::-1].astype(np.int16)
 
 
 def box_around(center_irc: NDArray[np.int16], chunk_shape_irc: tuple[int, int, int], ct_shape: tuple[int, ...]) -> Box:
-    """Return a box around a voxel, moved into the CT where it would leave it."""
+    """Return a box around a voxel, shifted to lie inside the CT."""
     starts = []
     for center, size, limit in zip(center_irc.tolist(), chunk_shape_irc, ct_shape, strict=True):
         starts.append(min(max(round(center - size / 2), 0), limit - size))
@@ -126,7 +126,7 @@ def save_chunk(path: Path, chunk: NDArray[np.float32], center_irc: NDArray[np.in
 
 
 def time_parts(cutter: TutorialCutter, uid: str) -> dict[str, float]:
-    """Do one series part by part and return the seconds of each."""
+    """Cut one series part by part and return the seconds of each."""
     cutter.out.mkdir(parents=True, exist_ok=True)
     marks = [time.perf_counter()]
     ct = read_ct(cutter.data_root / f"{uid}.mhd")

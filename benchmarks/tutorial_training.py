@@ -1,10 +1,10 @@
-"""The tutorial's way of loading, changing, training and judging, plainly: the baseline.
+"""The baseline: a re-implementation of the tutorial's loading, augmenting, training and evaluating.
 
-A file is opened for each sample, the sample becomes float32, is moved by one 3-D interpolation of its own and gets
-its noise; the network computes in torch's default layout, pools last, and keeps no batch small for the cache's sake.
+Each sample is a file, converted to float32, interpolated separately in 3-D, and gets its noise. The network uses
+torch's default layout, pools last, and evaluates whole batches.
 
 Source:
-    What it does, not how it is written: https://github.com/tomas-janicek/luna16, ``datasets``, ``augmentations``,
+    Same behaviour, other code: https://github.com/tomas-janicek/luna16, ``datasets``, ``augmentations``,
     ``modules``, ``models``.
 """
 
@@ -33,11 +33,11 @@ class TutorialSample(NamedTuple):
 
 
 class TutorialCutouts(Dataset[TutorialSample]):
-    """One file a candidate, found by its row in the table.
+    """A data set with one file per candidate, named by its row in the table.
 
     Args:
         table: ``seriesuid``, ``class``, ``file_path``.
-        is_augmented: Whether each sample is changed at random.
+        is_augmented: Whether each sample is augmented.
     """
 
     def __init__(self, table: pd.DataFrame, *, is_augmented: bool) -> None:
@@ -58,7 +58,7 @@ class TutorialCutouts(Dataset[TutorialSample]):
 
 
 def random_matrix() -> torch.Tensor:
-    """Draw where voxels come from: mirrored along all axes, shifted, scaled, turned within the slices; (4, 4)."""
+    """Draw an affine matrix (4, 4): flips along all axes, shift, scale, rotation within the slices."""
     matrix = torch.eye(4)
     for axis in range(3):
         matrix[axis, axis] *= -1
@@ -75,14 +75,14 @@ def random_matrix() -> torch.Tensor:
 
 
 def moved(chunk: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Interpolate a cutout (1, I, R, C) where a matrix (4, 4) says, in torch's coordinates."""
+    """Interpolate a cutout (1, I, R, C) by a matrix (4, 4) in torch's coordinates."""
     batch = chunk.unsqueeze(0)
     grid = functional.affine_grid(matrix[:3].unsqueeze(0), list(batch.shape), align_corners=False)
     return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)[0]
 
 
 def with_noise(chunk: torch.Tensor) -> torch.Tensor:
-    """Add noise to each voxel, as the tutorial draws it: the square of a uniform number, times 25 HU."""
+    """Add noise to each voxel, as the tutorial does: the square of a uniform number, times 25 HU."""
     noise = torch.rand_like(chunk)
     noise *= NOISE_HU * noise
     chunk += noise

@@ -1,4 +1,4 @@
-"""The cost of finding that nothing changed, as the series grow; their CTs and cutouts are tiny but real files."""
+"""Cost of finding that nothing changed, by number of series; their CTs and cutouts are small but real files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +33,18 @@ ElementDataFile = """
 
 @dataclass(frozen=True, eq=False)
 class TinySeries:
-    """Series that were cut, and what a check looks at."""
+    """Series that were cut, and the check of whether they are current."""
 
     site: Site
     folder: Path
 
     @property
     def marker(self) -> UpToDateMarker:
-        """Return the note that all is as it should be."""
+        """Return the marker that everything is current."""
         return UpToDateMarker(self.site.data_root, self._cutouts, [self._table], {"benchmark": 1})
 
     def cut(self) -> None:
-        """Cut what is not there, and note it."""
+        """Cut what is missing, and write the marker."""
         summary = self._cutter().service.cut_many()
         if summary.failed:
             msg = f"Tiny series must be cut, got {next(iter(summary.failed.values()))}"
@@ -53,13 +53,13 @@ class TinySeries:
         self.marker.write(self.marker.stat_digest(), self.marker.files())
 
     def look_at_note(self) -> None:
-        """Check as a command does that was run before."""
+        """Check with the marker, as a repeated command does."""
         if not self.marker.holds():
             msg = "The note of an unchanged check must hold, got one that does not. Cut first."
             raise RuntimeError(msg)
 
     def look_at_files(self) -> None:
-        """Check without the note: the tables are in memory, each file of cutouts is asked what it was made from."""
+        """Check without the marker: the tables are in memory, and the header of each cutout file is read."""
         num_stale = int((self._cutter().service.plan()["state"] != "current").sum())
         if num_stale:
             msg = f"All series of an unchanged check must be current, got {num_stale} that are not. Cut first."
@@ -74,16 +74,16 @@ class TinySeries:
         return self.folder / "cutouts"
 
     def _cutter(self) -> ProjectCutter:
-        """Return a cutter that knows nothing yet."""
+        """Return a cutting service without cached state."""
         return ProjectCutter(self.site, out=self._cutouts, chunk_shape_irc=CHUNK_SHAPE_IRC)
 
 
 def run(workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dict[str, Any]:
-    """Measure the check for more and more series, and for all of LUNA16's rows.
+    """Measure the check for increasing numbers of series, and for all of LUNA16's rows.
 
     Returns:
-        Milliseconds of the check by the note and by the files, by number of series (``by_series``), and of LUNA16's
-        size (``luna16``) with its numbers.
+        Milliseconds of the check with the marker and from the files, by number of series (``by_series``), and at
+        LUNA16's size (``luna16``) with its numbers.
     """
     by_series = {}
     for count in workload.check_counts:
@@ -96,7 +96,7 @@ def run(workload: Workload, *, folder: Path, on_run: OnRun | None = None) -> dic
 
 
 def make_series(folder: Path, counts: NDArray[np.int64]) -> TinySeries:
-    """Write tiny CTs with so many candidates each, those that are not there yet; nothing is cut."""
+    """Write small CTs with this many candidates each, unless they exist; nothing is cut."""
     data_root = folder / "data"
     data_root.mkdir(parents=True, exist_ok=True)
     uids = [uid_of(number) for number in range(len(counts))]

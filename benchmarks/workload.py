@@ -1,4 +1,4 @@
-"""How much is measured: LUNA16's size, or less of it."""
+"""Sizes of the benchmarks: LUNA16's, or smaller ones."""
 
 from dataclasses import dataclass, replace
 
@@ -12,15 +12,15 @@ class Workload:
         chunk_shape_irc: Voxels of a cutout.
         num_candidates: Candidates of a series.
         num_series: CTs that are made.
-        num_rate_series: Series that are cut to see how many cutouts a second there are in the long run; beyond
-            ``num_series`` they are further headers over the same voxel files.
+        num_rate_series: Series for measuring the long-run rate; beyond ``num_series`` they are further headers for the
+        same voxel files.
         num_table_series: Series in the candidate table, most of them without a CT.
         num_table_rows: Rows of the candidate table.
-        candidate_counts: Candidates a series, of which the cost is measured.
-        check_counts: Series, of which the cost of an unchanged check is measured.
+        candidate_counts: Numbers of candidates per series for which the cost is measured.
+        check_counts: Numbers of series for which the cost of an unchanged check is measured.
         check_candidates: Candidates of each of these series.
-        repeats: Timed runs of each way, after one that is not counted.
-        seed: Decides voxels and places.
+        repeats: Timed runs of each procedure, after an uncounted one.
+        seed: Seed of voxels and positions.
     """
 
     size_irc: tuple[int, int, int] = (240, 512, 512)
@@ -50,7 +50,7 @@ class Workload:
 
 
 def quick(workload: Workload) -> Workload:
-    """Return the same sizes with fewer points on the curves and fewer runs: does it work, not how fast."""
+    """Return the same sizes with fewer points and runs, to test that the benchmark works."""
     return replace(
         workload,
         num_rate_series=workload.num_series,

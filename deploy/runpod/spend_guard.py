@@ -1,14 +1,14 @@
 """Run one piece of work within limits of hours and money that hold over all restarts, then stop the pod.
 
-The ledger on the volume is only ever appended to: one line a minute with what this start has used so far. What was
-spent is the sum over all starts, so that three restarts have one budget. It counts from the start of this script: the
-pod's own start, and the volume, which costs while the pod is stopped, are not in it. Limits have no default:
+The ledger on the volume is append-only: one line per minute with the time that this start has used so far. The sum over
+all starts counts, so that three restarts share one budget. Time is counted from the start of this script: the pod's own
+start, and the volume, which costs money while the pod is stopped, are not included. Limits have no default:
 
     LUNA_MAX_HOURS        hours of this work, over all restarts
     LUNA_MAX_MONEY        money, in the currency of the price
     LUNA_PRICE_PER_HOUR   the pod's price, as RunPod shows it
-    LUNA_WORK             name of the work; default: its command. What is done is not done again under the same name.
-    LUNA_STOP_SECONDS     how long before the limit the work is asked to end; default: 120
+    LUNA_WORK             name of the work; default: its command. Finished work of the same name is not repeated.
+    LUNA_STOP_SECONDS     seconds before the limit at which the work gets SIGTERM; default: 120
 
 Only Python's own library is used.
 """
@@ -33,13 +33,13 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be spent, and at which price.
+    """Limits and price.
 
     Attributes:
-        hours: Of all starts together.
-        money: Of all starts together.
-        price: Of an hour.
-        stop_seconds: How long before the limit the work is asked to end.
+        hours: Limit of all starts together.
+        money: Limit of all starts together.
+        price: Price of an hour.
+        stop_seconds: Seconds before the limit at which the work gets SIGTERM.
     """
 
     hours: float
@@ -62,7 +62,7 @@ class Limits:
         )
 
     def seconds_left(self, seconds: float, money: float) -> float:
-        """Return how long the work may go on after what was spent."""
+        """Return how many seconds are left of the budget."""
         return min(self.hours * 3600 - seconds, (self.money - money) / self.price * 3600)
 
 
@@ -78,7 +78,7 @@ def _positive(name: str, *, default: str = "") -> float:
 class Ledger:
     """An append-only file of lines: time, start, event, seconds of this start, price of an hour, work.
 
-    A start that was killed has no last line; it is counted as if it had lived until just before its next line.
+    A killed start has no last line; it is counted until just before its next line.
     """
 
     def __init__(self, path: Path, *, price: float, work: str) -> None:
@@ -88,16 +88,16 @@ class Ledger:
         self._others = self._spent_by_others()
 
     def write(self, event: str) -> None:
-        """Append a line and wait for the disk: a pod that is lost must not take it along."""
+        """Append a line and flush it to the disk, so that it survives a lost pod."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         seconds = time.monotonic() - self._began
         line = "\t".join((now, self._start, event, f"{seconds:.1f}", repr(self._price), self._work))
         with self._path.open("a", encoding="utf-8") as file:
-            # A line that was cut off by the end of a pod must not swallow the next start's first one.
+            # A line that was truncated by the end of a pod must not be joined with the next start's first one.
             file.write(f"\n{line}\n" if event == "start" else f"{line}\n")
             file.flush()
             os.fsync(file.fileno())
-        # Read once a minute, not at every look: two pods on one volume share the budget.
+        # Read once a minute, because two pods on one volume share the budget.
         self._others = self._spent_by_others()
 
     def spent(self) -> tuple[float, float]:
@@ -106,7 +106,7 @@ class Ledger:
         return self._others[0] + seconds, self._others[1] + seconds * self._price / 3600
 
     def is_done(self) -> bool:
-        """Return whether this work was once done."""
+        """Return whether this work was finished before."""
         return any(event == "done" for _, event, _, _ in self._lines(of_this_work=True))
 
     def _spent_by_others(self) -> tuple[float, float]:
@@ -131,7 +131,7 @@ class Ledger:
 
 
 class Work:
-    """The work's process, in a group of its own."""
+    """The process of the work, in a separate process group."""
 
     def __init__(self, command: list[str]) -> None:
         self.was_interrupted = False
@@ -146,12 +146,12 @@ class Work:
         return self._process.poll()
 
     def ask_to_end(self) -> None:
-        """Ask the work itself to end; it ends its own processes after its checkpoint is written."""
+        """Send SIGTERM to the work; it ends its processes after writing its checkpoint."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End what is left, for certain."""
+        """Kill all remaining processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -179,7 +179,7 @@ def run(ledger_path: Path, command: list[str]) -> int:
     try:
         code, event = _watch(work, ledger, limits)
     except BaseException:
-        # Without a ledger there is no limit, and without a limit no work.
+        # Without a ledger the limit cannot be enforced, so no work is started.
         work.ask_to_end()
         _wait(work, limits.stop_seconds / 2)
         raise
@@ -189,7 +189,7 @@ def run(ledger_path: Path, command: list[str]) -> int:
     _say(f"{event}: {_state(ledger, limits)}.")
     code = code if code >= 0 else FAILED
     if event == "interrupted":
-        # Whoever ends the pod goes on with it or not; it is not ours to stop.
+        # The pod is being ended from outside, so it is not stopped here.
         sys.exit(code)
     return code
 
@@ -200,7 +200,7 @@ def _state(ledger: Ledger, limits: Limits) -> str:
 
 
 def _watch(work: Work, ledger: Ledger, limits: Limits) -> tuple[int, str]:
-    """Return the exit code and what became of the work: done, failed, interrupted or spent."""
+    """Return the exit code and the outcome: done, failed, interrupted or spent."""
     next_line = time.monotonic() + SECONDS_BETWEEN_LINES
     while (code := work.exit_code()) is None:
         if time.monotonic() >= next_line:
@@ -210,7 +210,7 @@ def _watch(work: Work, ledger: Ledger, limits: Limits) -> tuple[int, str]:
         if left <= limits.stop_seconds:
             _say("The budget is used up; the work is asked to end.")
             work.ask_to_end()
-            # A tenth is for the pod's own end.
+            # A tenth is reserved for the end of the pod.
             _wait(work, max(0.0, left - limits.stop_seconds / 10))
             return SPENT, "spent"
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -226,12 +226,12 @@ def _wait(work: Work, seconds: float) -> None:
 
 
 def stop_pod() -> None:
-    """Stop the pod, so that nothing more is paid for but its volume."""
+    """Stop the pod, so that only its volume costs money."""
     pod = os.environ.get("RUNPOD_POD_ID")
     if not pod or not shutil.which("runpodctl"):
         _say("No runpodctl or RUNPOD_POD_ID: the pod is not stopped, this container ends.")
         return
-    # The second is how newer versions of runpodctl spell it.
+    # The second is the syntax of newer versions of runpodctl.
     for arguments in (["stop", "pod", pod], ["pod", "stop", pod]):
         if subprocess.run(["runpodctl", *arguments], check=False).returncode == 0:
             return

@@ -1,8 +1,8 @@
 """Back up, restore and upgrade the stack: `make backup`, `make restore BACKUP=FOLDER`, `make upgrade`.
 
-Runs on the machine of the stack with Python alone; databases and store are reached through their containers. What is
-copied flows through this process into files with their SHA-256, so no container needs the folder, and nothing on the
-way is readable by others. docs/operations.md says what is in a backup and what is not.
+Runs on the machine of the stack with Python alone; databases and store are reached through their containers. All data
+flow through this process into files with their SHA-256, so no container needs the folder, and no other user can read
+them on the way. docs/operations.md lists the contents of a backup.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
 BLOCK_BYTES = 1 << 20
 MLFLOW_DATABASE = "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
-# All that is there, because tables of a newer version would be in the way of a later upgrade.
+# Everything, because tables of a newer version would break a later upgrade.
 EMPTIED = """
 SET client_min_messages = warning;
 DROP SCHEMA IF EXISTS public CASCADE;
@@ -58,7 +58,7 @@ COMMENT ON SCHEMA public IS 'standard public schema';
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a backup: the commands that fill it, and that take it back."""
+    """One file of a backup: the commands that write it, and that restore it."""
 
     name: str
     save: list[str]
@@ -67,7 +67,7 @@ class Part:
 
 
 def parts(stack: Compose) -> list[Part]:
-    """Return the files of a backup in their order: databases first, so that what they name is in the copies after."""
+    """Return the files of a backup in order: databases first, so that the objects they name are in later copies."""
     found = []
     for name in DATABASES:
         dump = by_role(name, "pg_dump", "--format=custom")
@@ -77,7 +77,7 @@ def parts(stack: Compose) -> list[Part]:
         script = ("python", "/opt/luna/stack/buckets.py")
         save, load = (stack.beside("prepare", *script, command, name) for command in ("save", "load"))
         found.append(Part(f"bucket_{name}.tar", save, load))
-    # A log grows while it is read, and a lock is nobody's after a restart.
+    # A log grows while it is read, and locks are meaningless after a restart.
     tar = ["tar", "--create", "--directory=/luna", "--exclude=.lock", "--warning=no-file-changed"]
     tar += ["--warning=no-file-removed", *LOCAL]
     untar = ["tar", "--extract", "--directory=/luna", "--preserve-permissions", "--no-same-owner"]
@@ -86,12 +86,12 @@ def parts(stack: Compose) -> list[Part]:
 
 
 def back_up(stack: Compose, root: Path, *, running: dict[str, str] | None = None) -> Path:
-    """Copy all that cannot be made again into a new folder below ``root``; it is complete, or not there.
+    """Copy all data into a new folder below ``root``, which exists only if it is complete.
 
     Args:
-        stack: The stack, at work or not; database and store must run.
-        root: Folder of the backups; made where it is missing.
-        running: The versions to note, where what made the data no longer runs.
+        stack: The stack; database and store must run.
+        root: Folder of the backups; created if it is missing.
+        running: The versions to record, if the services that made the data no longer run.
 
     Returns:
         The new folder.
@@ -153,7 +153,7 @@ def _sync(folder: Path) -> None:
 
 
 def _saved(part: Part, folder: Path) -> dict[str, Any]:
-    """Fill one file; what comes through is counted and digested on its way."""
+    """Write one file; its bytes are counted and hashed on the way."""
     digest, num_bytes = hashlib.sha256(), 0
     with _new_file(folder / part.name) as file:
         with subprocess.Popen(part.save, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -168,7 +168,7 @@ def _saved(part: Part, folder: Path) -> dict[str, Any]:
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a backup of which every byte is there."""
+    """Return the manifest of a backup after checking that it is complete."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         files, form = dict(manifest["files"]), manifest["format"]
@@ -195,10 +195,10 @@ def checked(folder: Path) -> dict[str, Any]:
 
 
 def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
-    """Make databases, store and local files what a backup says.
+    """Restore databases, store and local files from a backup.
 
-    What a database names is there at each moment: the databases are emptied first and filled last. So a restore that
-    was cut off is done again, with ``is_replacing``.
+    Databases are emptied first and filled last, so that they never refer to missing objects. An interrupted restore can
+    be repeated with ``is_replacing``.
     """
     manifest = checked(folder)
     working = [name for name in WRITERS if name in stack.running()]
@@ -225,7 +225,7 @@ def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
 
 
 def _what_is_there(stack: Compose) -> list[str]:
-    """Say what a restore would replace."""
+    """Return the data that a restore would replace."""
     found = []
     for name in DATABASES:
         num_tables = int(ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
@@ -238,7 +238,7 @@ def _what_is_there(stack: Compose) -> list[str]:
 
 
 def upgrade(stack: Compose, root: Path) -> None:
-    """Stop what uses the databases, back up, and bring their tables to the versions of the image."""
+    """Stop the services that use the databases, back up, and migrate the tables to the versions of the image."""
     stack.start_storages()
     running = versions(stack)
     stack.stop([name for name in WRITERS if name in stack.running()])
@@ -257,7 +257,7 @@ def upgrade(stack: Compose, root: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -> int:
-    """Do what is asked for; exit code 0, or 1 and one line."""
+    """Run the command; exit code 0, or 1 and one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compose", default="docker compose", help="the command, with its options")
     parser.add_argument("--backups", type=Path, default=Path("backups"), help="folder of the backups")

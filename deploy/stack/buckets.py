@@ -1,6 +1,6 @@
 """The store's buckets: `make NAME …`, `save NAME` as a tar to standard output, `load NAME` from one, `count NAME …`.
 
-Address and key are AWS's environment. What is said goes to standard error.
+Address and key are read from AWS's environment variables. Messages go to standard error.
 """
 
 import sys
@@ -19,7 +19,7 @@ PART_BYTES = 16 << 20
 
 
 def make(store: Any, *names: str) -> None:
-    """Make buckets that are not there."""
+    """Make missing buckets."""
     there = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
     for name in names:
         if name not in there:
@@ -28,20 +28,20 @@ def make(store: Any, *names: str) -> None:
 
 
 def objects(store: Any, name: str) -> Iterator[str]:
-    """Keys of a bucket; a key that ends with a slash is a folder's, and says nothing."""
+    """Return the keys of a bucket, without those of folders, which end with a slash."""
     for page in store.get_paginator("list_objects_v2").paginate(Bucket=name):
         yield from (entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
 
 
 def save(store: Any, name: str) -> None:
-    """Write all objects of a bucket as a tar: each as it is at one moment, since one request gives the whole of it."""
+    """Write all objects of a bucket as a tar. Each is consistent, because one request returns the whole object."""
     num_saved = 0
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for key in list(objects(store, name)):
             try:
                 answer = store.get_object(Bucket=name, Key=key)
             except store.exceptions.NoSuchKey:
-                # Pruned since it was listed: it would have been gone a moment later as well.
+                # Deleted since it was listed, for example by `luna prune`.
                 _say(f"{key} of {name} is gone meanwhile")
                 continue
             member = tarfile.TarInfo(key)
@@ -54,7 +54,7 @@ def save(store: Any, name: str) -> None:
 
 
 def load(store: Any, name: str) -> None:
-    """Make a bucket what the tar says: objects that it does not know are removed."""
+    """Restore a bucket from a tar: other objects are removed."""
     make(store, name)
     before, loaded = set(objects(store, name)), set()
     parts = TransferConfig(multipart_threshold=2 * PART_BYTES, multipart_chunksize=PART_BYTES)
@@ -62,7 +62,7 @@ def load(store: Any, name: str) -> None:
         for member in tar:
             content = tar.extractfile(member)
             assert content is not None, member.name
-            # As something that can only be read: it goes up in parts, however large, and the container has no room.
+            # As a stream: it is uploaded in parts, because the container has no disk space.
             store.upload_fileobj(SimpleNamespace(read=content.read), name, member.name, Config=parts)
             loaded.add(member.name)
     for key in sorted(before - loaded):
@@ -71,7 +71,7 @@ def load(store: Any, name: str) -> None:
 
 
 def count(store: Any, *names: str) -> None:
-    """Say how many objects there are in buckets; one that is not there has none."""
+    """Print the number of objects in buckets; a missing bucket has none."""
     there = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
     print(sum(1 for name in names if name in there for _ in objects(store, name)))
 
@@ -82,7 +82,7 @@ def _say(line: str) -> None:
 
 def main(command: str, *names: str) -> int:
     """Do what is asked for."""
-    # By path: the store is one machine, and its buckets have no names of their own in any DNS.
+    # By path: the buckets of this store have no DNS names.
     store = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
     commands: dict[str, Callable[..., None]] = {"make": make, "save": save, "load": load, "count": count}
     try:

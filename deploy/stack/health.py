@@ -1,4 +1,4 @@
-"""Is a service of the stack well? `health.py http URL` or `health.py grpc PORT`; exit code 0 or 1."""
+"""Check the health of a service of the stack: `health.py http URL` or `health.py grpc PORT`; exit code 0 or 1."""
 
 import sys
 import urllib.request
@@ -7,7 +7,7 @@ LIMIT_SECONDS = 8
 
 
 def is_serving(port: int) -> bool:
-    """Ask the code location on this machine, by gRPC's own health protocol."""
+    """Check the code location on this machine with gRPC's health protocol."""
     import grpc
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -18,7 +18,7 @@ def is_serving(port: int) -> bool:
 
 
 def main(kind: str, place: str) -> int:
-    """Ask, and say what is wrong."""
+    """Check, and print the error."""
     try:
         if kind == "grpc":
             well = is_serving(int(place))

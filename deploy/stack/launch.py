@@ -1,7 +1,7 @@
 """Launch a job by the stack's queue and follow it to its end: `launch.py JOB [CONFIG.yaml]`; exit code 0, 1 or 2.
 
-To be run in the container of the code location, which has Dagster's configuration. A run that was lost is tried again
-by the daemon; then the next one is followed.
+Run it in the container of the code location, which has Dagster's configuration. A lost run is retried by the daemon;
+then the retry is followed.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ SHOWN = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS, dg.Da
 
 
 def launch(job: str, config: list[str]) -> str:
-    """Put a run into the queue and return its id."""
+    """Queue a run and return its id."""
     run_id = str(uuid.uuid4())
     options = [word for path in config for word in ("-c", path)]
     command = ["dagster", "job", "launch", "-w", str(WORKSPACE), "-j", job, "--run-id", run_id, *options]
@@ -35,7 +35,7 @@ def launch(job: str, config: list[str]) -> str:
 
 
 def newest_attempt(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
-    """Return the last of a run and its retries."""
+    """Return the newest of a run and its retries."""
     found = instance.get_run_group(run_id)
     runs = list(found[1]) if found else []
     return max(runs, key=lambda run: _record(instance, run).create_timestamp)
@@ -48,7 +48,7 @@ def _record(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.RunRecord:
 
 
 def follow(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
-    """Say what happens until the run, or the last of its retries, has ended."""
+    """Print the progress until the run, or its last retry, has ended."""
     seen: set[tuple[str, str]] = set()
     while True:
         try:
@@ -61,13 +61,13 @@ def follow(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
             if run.status in ENDED and not _is_tried_again(run):
                 return run.status
         except (DagsterPostgresException, SQLAlchemyError) as error:
-            # The database is down for a moment: the run is not.
+            # A short outage of the database does not affect the run.
             _say(seen, run_id, f"  asking again: {type(error).__name__}")
         time.sleep(POLL_SECONDS)
 
 
 def _is_tried_again(run: dg.DagsterRun) -> bool:
-    """Whether the daemon makes another of it, or that was not yet decided."""
+    """Return whether the daemon will retry the run, or has not decided yet."""
     return run.status == dg.DagsterRunStatus.FAILURE and run.tags.get("dagster/will_retry") != "false"
 
 
@@ -78,7 +78,7 @@ def _say(seen: set[tuple[str, str]], run_id: str, line: str) -> None:
 
 
 def main(job: str, *config: str) -> int:
-    """Launch, follow, and say how it ended."""
+    """Launch, follow, and print the result."""
     run_id = launch(job, list(config))
     with dg.DagsterInstance.get() as instance:
         return 0 if follow(instance, run_id) == dg.DagsterRunStatus.SUCCESS else 1

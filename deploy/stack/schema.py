@@ -1,6 +1,6 @@
-"""Make Dagster's tables where there are none; are they this image's? If not: one line and exit code 1.
+"""Create Dagster's tables if they are missing, and check that they have this image's version; else exit code 1.
 
-Nothing starts on tables of another version then: some of Dagster would work on them, and some would not.
+So no service starts on tables of another version, on which only a part of Dagster would work.
 """
 
 import sys
@@ -9,9 +9,9 @@ import dagster as dg
 
 
 def main() -> int:
-    """Open the storages that DAGSTER_HOME's configuration names, which makes missing tables, and ask one of them."""
+    """Open the storages of DAGSTER_HOME's configuration, which creates missing tables, and check one of them."""
     with dg.DagsterInstance.get() as instance:
-        # Of PostgreSQL all three share one database, and so one revision.
+        # On PostgreSQL all three share one database and one revision.
         storages = [instance.run_storage, instance.schedule_storage, instance.event_log_storage]
         found, wanted = {storage.alembic_version() for storage in storages if storage}.pop() or (None, None)
     if found == wanted:

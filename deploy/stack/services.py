@@ -1,4 +1,4 @@
-"""What the scripts of this folder ask of a stack at work, by Docker Compose: its services, databases and versions.
+"""Access to a running stack through Docker Compose: its services, databases and versions.
 
 Runs on the machine of the stack with Python alone.
 """
@@ -19,21 +19,21 @@ print(json.dumps({name: m.version(name) for name in ('luna-pipeline', 'dagster',
 
 
 class NotPossibleError(Exception):
-    """What was asked for cannot be done; one line that says why, and what to do."""
+    """The command cannot be executed; the message is one line with the reason and what to do."""
 
 
 class Compose:
-    """The stack's services, by Docker Compose."""
+    """The stack's services, through Docker Compose."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
 
     def inside(self, service: str, *words: str) -> list[str]:
-        """Return the command that runs words in the container of a running service."""
+        """Return the command that executes words in the container of a running service."""
         return [*self._command, "exec", "-T", service, *words]
 
     def beside(self, service: str, *words: str) -> list[str]:
-        """Return the command that runs words in a new container like the service's, which goes when they end."""
+        """Return the command that executes words in a new, temporary container of the service."""
         return [*self._command, "run", "--rm", "--no-deps", "-T", service, *words]
 
     def running(self) -> set[str]:
@@ -46,11 +46,11 @@ class Compose:
 
     def stop(self, names: Sequence[str]) -> None:
         """Stop services."""
-        # Those of a profile that is not switched on are only known under it.
+        # Services of an inactive profile are listed only with that profile.
         said([*self._command, "--profile", "ray", "stop", *names])
 
     def start_storages(self) -> None:
-        """Start database and store alone, and wait until they are well."""
+        """Start only database and store, and wait until they are healthy."""
         said([*self._command, "up", "--detach", "--wait", "--no-deps", *STORAGES])
 
 
@@ -62,23 +62,23 @@ def said(command: Sequence[str]) -> str:
 
 
 def refuse_failure(code: int, command: Sequence[str], *, accepted: Sequence[int] = (0,)) -> None:
-    """Raise in one line if a command's exit code is none of those that are accepted."""
+    """Raise a one-line error if a command's exit code is not accepted."""
     if code not in accepted:
-        # Commands hold no passwords: those are in the containers' environments.
+        # Commands contain no passwords, which are in the containers' environments.
         shown = " ".join(shlex.join(command).split())
         shown = shown if len(shown) <= 160 else f"{shown[:100]} … {shown[-55:]}"
         raise NotPossibleError(f"A command must end with 0, got {code} ({shown}). Its own words are above.")
 
 
 def by_role(database: str, program: str, *options: str) -> list[str]:
-    """Return a command of PostgreSQL's under the database's own role, with the password that the container knows."""
+    """Return a command of PostgreSQL under the database's own role, with the password from the container."""
     password = f"${database.upper()}_POSTGRES_PASSWORD"
     place = ["--no-password", "--host=127.0.0.1", f"--username={database}", f"--dbname={database}"]
     return ["sh", "-c", f'PGPASSWORD="{password}" exec {shlex.join([program, *place, *options])}']
 
 
 def ask(stack: Compose, database: str, statement: str) -> str:
-    """Return what one of the two databases answers to a statement, under its own role."""
+    """Return the result of a statement in one of the two databases, under its own role."""
     options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
     return said(stack.inside("postgres", *by_role(database, "psql", *options, f"--command={statement}"))).strip()
 
@@ -89,7 +89,7 @@ def schemas(stack: Compose) -> dict[str, str]:
 
 
 def versions(stack: Compose) -> dict[str, str]:
-    """Return the versions of what runs now; where the code location does not run, of what would."""
+    """Return the versions of the running code location, or of its image if it does not run."""
     words = ("python", "-c", VERSIONS)
     found = said(stack.inside("code", *words) if "code" in stack.running() else stack.beside("prepare", *words))
     server = ask(stack, "dagster", "SHOW server_version")
