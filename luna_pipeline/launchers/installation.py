@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.core.storage.files import content_of, exists
 from luna_pipeline.settings import Settings
@@ -102,16 +102,12 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     return CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
 
 
+def open_mlflow_run(settings: Settings, **options: Any) -> AbstractContextManager[MlflowRun]:
+    """Open a run in the installation's MLflow experiment; for the options see `mlflow_run`."""
+    uri, location = settings.mlflow_tracking_uri, settings.artifact_location
+    return mlflow_run(uri, experiment=EXPERIMENT, artifact_location=location, **options)
+
+
 def mlflow_opener(settings: Settings) -> OpenMlflowRun:
-    """Return a function that opens a run in the installation's MLflow experiment."""
-
-    def open_run(name: str, run_id: str | None) -> AbstractContextManager[MlflowRun]:
-        return mlflow_run(
-            settings.mlflow_tracking_uri,
-            experiment=EXPERIMENT,
-            artifact_location=settings.artifact_location,
-            run_name=name,
-            run_id=run_id,
-        )
-
-    return open_run
+    """Return a function that opens a run by its name, or continues the run with an id."""
+    return lambda name, run_id: open_mlflow_run(settings, run_name=name, run_id=run_id)

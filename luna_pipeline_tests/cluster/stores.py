@@ -1,4 +1,4 @@
-"""Stores that do to the workers of Ray what happens to workers; in a module of its own, which they import."""
+"""Stores that delay, kill or mislead Ray's workers; in a module that the workers can import."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ LIMIT_SECONDS = 60
 
 
 class WaitingStore(CutoutStore):
-    """A store that notes who writes, waits for a file ``go``, and notes who was interrupted while he waited."""
+    """Records each writing process, waits for a file ``go``, and records interrupted processes."""
 
     def write(self, series_instance_uid, cutouts, **options):
         try:
@@ -25,7 +25,7 @@ class WaitingStore(CutoutStore):
 
 
 class KillerStore(CutoutStore):
-    """A store whose writer is killed, as the system does when memory is short; it notes who that was."""
+    """Records each writing process and kills it, as the system does when memory is short."""
 
     def write(self, series_instance_uid, cutouts, **options):
         (self.root / f"killed-{os.getpid()}").touch()
@@ -33,21 +33,21 @@ class KillerStore(CutoutStore):
 
 
 class OtherDiskStore(CutoutStore):
-    """A store that writes where only the machine of the worker looks."""
+    """Writes to a folder that only the worker's machine has."""
 
     def write(self, series_instance_uid, cutouts, **options):
         return CutoutStore(self.root / "of-the-worker").write(series_instance_uid, cutouts, **options)
 
 
 class FaultyStore(CutoutStore):
-    """A store with a fault in its code."""
+    """Raises an error of the code."""
 
     def write(self, series_instance_uid, cutouts, **options):
         raise KeyError("a fault")
 
 
 class CountingStore(CutoutStore):
-    """A store that notes how many write at once."""
+    """Records how many processes write at once."""
 
     def write(self, series_instance_uid, cutouts, **options):
         note = self.root / f"at-once-{os.getpid()}"

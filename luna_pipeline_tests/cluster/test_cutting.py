@@ -1,4 +1,4 @@
-"""Series cut on Ray: the files that this machine alone would write, whatever happens to workers."""
+"""Cutting on Ray writes the same files as without it, whatever happens to workers."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ from luna_pipeline_tests.processes import wait_for
 
 @pytest.fixture(scope="module", autouse=True)
 def two_cpus(storage_environment):
-    """A Ray that all tests share: each call inside it uses it and leaves it."""
+    """Start a Ray that all tests share."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in storage_environment.items():
             patch.setenv(name, value)
@@ -65,7 +65,7 @@ def checksums(settings) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cut_by_both(phantom_source, tmp_path_factory):
-    """Two homes, one cut by this process and one on Ray."""
+    """Return the settings of two homes, one cut by this process and one on Ray."""
     both = []
     for run in (run_jobs, run_jobs_on_ray):
         settings = settings_of(phantom_source, tmp_path_factory.mktemp("home"))
@@ -151,7 +151,7 @@ def test_jobs_are_made_as_they_are_handed_out(jobs):
     made = []
     results = run_jobs_on_ray(made.append(job) or job for job in jobs * 10)
     next(results)
-    # Two in work and two that wait.
+    # Two in work and two queued.
     assert len(made) == 4
     results.close()
 
@@ -176,8 +176,8 @@ def test_what_is_in_work_is_given_up_with_the_generator(jobs, tmp_path):
 
 
 @contextlib.contextmanager
-def killing_the_first_who_writes(folder):
-    """Kill a worker in the middle of its series, and let whoever comes after it write."""
+def killing_the_first_writer(folder):
+    """Kill the first writing worker, and let later ones write."""
 
     def kill() -> None:
         (first,) = wait_for(lambda: list(folder.glob("writes-*")), limit_seconds=60, what="a series in work")
@@ -196,7 +196,7 @@ def killing_the_first_who_writes(folder):
 def test_a_series_whose_worker_is_killed_is_cut_by_another(jobs, tmp_path):
     folder = tmp_path / "waiting"
     waiting = in_store(jobs[0], WaitingStore, folder)
-    with killing_the_first_who_writes(folder):
+    with killing_the_first_writer(folder):
         results = dict(run_jobs_on_ray([waiting, *jobs[1:]]))
     assert [results[uid].outcome for uid in UIDS] == ["cut"] * 3
     assert len(list(folder.glob("writes-*"))) == 2
@@ -226,7 +226,7 @@ def test_dagsters_job_cuts_the_same_files_on_ray(luna, cut_by_both):
 
 
 def python(*arguments, settings, home_of_user, check=False):
-    # Not the tests' own, in which their Ray's token stands.
+    # Not the environment of the tests, which contains their Ray's token.
     environment = {
         "LUNA_DATA_DIR": str(settings.data_dir),
         "LUNA_HOME": str(settings.home),

@@ -1,4 +1,4 @@
-"""A session of Ray on this machine: what is started is ended, and nobody else may use it."""
+"""A local Ray session: all processes are stopped, and others cannot use it."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ import pytest
 from luna_pipeline.cluster.session import MAX_FOLDER_LENGTH, ray_session
 from luna_pipeline_tests.processes import free_port, session_of, started
 
-# A program with a session inside a session; it writes down what it saw.
+# A program with a nested session; it writes what it observed.
 PROGRAM = """
 import json, os, signal, sys
 import psutil
@@ -49,7 +49,7 @@ open(sys.argv[1], "w").write(json.dumps(seen))
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     root = tmp_path_factory.mktemp("session")
-    # As long as it may be; in a longer one there is no room for the names of Ray's sockets.
+    # The longest allowed path: in a longer one Ray's socket paths are too long.
     temporary = tempfile.mkdtemp(prefix="luna-test-", dir="/tmp")
     assert len(temporary) == MAX_FOLDER_LENGTH
     (root / "home").mkdir()
@@ -122,7 +122,7 @@ def test_a_client_of_ray_is_refused():
         pass
 
 
-# Who knows nothing of luna_pipeline.
+# A program without luna_pipeline.
 STRANGER = """
 import sys, ray
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
@@ -131,7 +131,7 @@ print("inside:", ray.get(ray.remote(lambda: 6 * 7).remote()))
 
 
 def tried(address, home, **own) -> subprocess.CompletedProcess[str]:
-    """What comes of somebody else's attempt to use a Ray, who tries it once and not twenty times."""
+    """Return the result of another program's single attempt to use a Ray."""
     environment = {**os.environ, "HOME": str(home), "RAY_NUM_REDIS_GET_RETRIES": "1", **own}
     command = [sys.executable, "-c", STRANGER, address]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -143,7 +143,7 @@ def test_the_ports_are_of_no_use_without_the_token(tmp_path):
         import ray
 
         address = ray.get_runtime_context().gcs_address
-        # Children have the token from the environment.
+        # Child processes get the token from the environment.
         own = tried(address, tmp_path)
         strangers = [
             tried(address, tmp_path, RAY_AUTH_MODE="disabled"),

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on one machine: in a network of its own, where no port is another test's."""
+"""A real Ray cluster of two nodes on one machine, in a separate network without other tests' ports."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 
 
 def can_have_networks() -> bool:
-    """Return whether this user may make network namespaces, and the tools for it are there."""
+    """Return whether this user can create network namespaces."""
     if not all(shutil.which(tool) for tool in ("unshare", "nsenter", "ip")):
         return False
     return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
@@ -55,7 +55,7 @@ class TwoNodes:
         return [process for process in processes_of(self.host) if process not in before]
 
     def kill_second(self) -> None:
-        """Kill the second node whole, as a machine that loses its power."""
+        """Kill all processes of the second node, as a power failure does."""
         (raylet,) = [process for process in self.second if process.name() == "raylet"]
         for process in [*raylet.children(recursive=True), *self.second]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -64,15 +64,11 @@ class TwoNodes:
 
 @contextlib.contextmanager
 def two_nodes(root: Path) -> Iterator[TwoNodes]:
-    """Start a cluster of two nodes with a CPU each; everything in its network is killed at the end.
-
-    Args:
-        root: For the log and the token.
-    """
+    """Start a cluster of two nodes with a CPU each, and kill all processes of its network at the end."""
     token = root / "ray_token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
-    # Ray's sockets lie below its folder, and a socket's path must be short.
+    # The paths of Ray's sockets must be short.
     folder = Path(tempfile.mkdtemp(prefix="luna-ray-", dir="/tmp"))
     host = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && exec sleep 3600"])
     environment = {
@@ -84,7 +80,7 @@ def two_nodes(root: Path) -> Iterator[TwoNodes]:
     }
     cluster = TwoNodes(host.pid, {**environment}, root / "nodes.log")
     try:
-        wait_for(lambda: network_of(host.pid) != network_of(os.getpid()), limit_seconds=10, what="a network of its own")
+        wait_for(lambda: network_of(host.pid) != network_of(os.getpid()), limit_seconds=10, what="a separate network")
         head = [f"--port={HEAD.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
         cluster.start_node("--head", *head)
         cluster.second = cluster.start_node(f"--address={HEAD}")
@@ -99,7 +95,7 @@ def two_nodes(root: Path) -> Iterator[TwoNodes]:
 
 
 def network_of(pid: int) -> str:
-    """Return which network a process sees; nothing where it is gone."""
+    """Return the network of a process; empty if the process has ended."""
     try:
         return os.readlink(f"/proc/{pid}/ns/net")
     except OSError:
@@ -107,6 +103,6 @@ def network_of(pid: int) -> str:
 
 
 def processes_of(host: int) -> list[psutil.Process]:
-    """Return the living processes of a network, but for the one that holds it."""
+    """Return the processes of a network except the one that holds it."""
     network = network_of(host)
     return [p for p in psutil.process_iter() if p.pid != host and network and network_of(p.pid) == network]

@@ -1,4 +1,4 @@
-"""A home with small cutouts of eight series in four folds; nodules are bright in the middle."""
+"""A home with small cutouts of eight series in four folds; nodules are bright in the center."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ CANDIDATES_PER_SERIES = 6
 
 @dataclass(frozen=True)
 class Home:
-    """One installation with cutouts, ready to train."""
+    """An installation with cutouts, ready for training."""
 
     path: Path
     store: CutoutStore
@@ -28,7 +28,7 @@ class Home:
 
     @property
     def data(self) -> dict:
-        """What ``fit`` takes beside the configuration."""
+        """Arguments of ``fit`` next to the configuration."""
         return {"index": self.index, "store": self.store, "split": self.split}
 
     @property
@@ -38,7 +38,7 @@ class Home:
 
 @pytest.fixture(scope="session")
 def small_config() -> TrainingConfig:
-    """Two epochs of a few milliseconds."""
+    """Return a configuration of two epochs of a few milliseconds."""
     network = NetworkConfig(block="batch_norm", n_blocks=2, conv_channels=2, chunk_shape_irc=SHAPE_IRC)
     return TrainingConfig(network=network, num_epochs=2, batch_size=8)
 
@@ -57,7 +57,7 @@ def make_home(root: Path) -> Home:
         path=root,
         store=store,
         index=rows.drop(columns=positions),
-        # In another order than the index: rows belong together by their id.
+        # In another order than the index: rows must be joined by their id.
         candidates=rows[["candidate_id", "series_instance_uid", *positions]].iloc[::-1],
         split=TrainingSplit(test_fold=0, validation_fold=1),
     )
@@ -78,7 +78,7 @@ def _write_series(store: CutoutStore, number: int) -> pd.DataFrame:
             "row": np.arange(CANDIDATES_PER_SERIES),
             "class": labels.astype(np.int8),
             "is_malignant": pd.array([None] * CANDIDATES_PER_SERIES, dtype="boolean"),
-            # The last one is an annotated centre: no detector found it.
+            # The last one is an annotated center that no detector found.
             "source": ["candidate"] * 5 + ["annotation"],
             "fold": number % 4,
             "fingerprint": cutouts.header["fingerprints"]["digest"],

@@ -1,4 +1,4 @@
-"""A home in which two of four folds were trained and predicted, with all tables and LUNA16's own."""
+"""A home with classifiers and predictions of two of four folds, and with LUNA16's tables."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ from luna_pipeline_tests.launchers.conftest import Home, make_home
 
 FOLDS = (0, 1)
 NODULE_CLASSIFIER = "nodule_classifier"
-# So small that a mark lies in its own nodule alone.
+# So small that no candidate lies in the nodule of another.
 DIAMETER_MM = 0.6
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What tests of scores work on."""
+    """Data of the tests of scores."""
 
     home: Home
     settings: Settings
@@ -42,7 +42,7 @@ class Evaluated:
         table.to_parquet(path)
 
     def change_predictions(self, change) -> None:
-        """Let the network's predictions of each fold be what ``change`` makes of the table of all models."""
+        """Apply ``change`` to the table of predictions of each fold."""
         for fold in FOLDS:
             path = self.settings.tables_dir / f"nodule_predictions/{fold}.parquet"
             change(pd.read_parquet(path)).to_parquet(path)
@@ -63,7 +63,7 @@ def evaluated_source(tmp_path_factory, small_config, empty_database) -> Evaluate
 
 @pytest.fixture
 def evaluated(evaluated_source, tmp_path) -> Evaluated:
-    """A copy of one's own of everything but MLflow's artifacts."""
+    """Return a copy for one test; MLflow's artifacts are shared."""
     source = evaluated_source.settings.home.parent
     shutil.copytree(source, tmp_path / "copy")
     uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
@@ -105,7 +105,7 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
     launcher = LunaClassificationLauncher(home.path, options=RunOptions(show_progress=False), open_mlflow_run=open_run)
     split = TrainingSplit(test_fold=fold, validation_fold=fold + 1)
     trained = launcher.fit(config, index=home.index, store=home.store, split=split)
-    # What an epoch of ten candidates decides is nobody's calibration.
+    # A calibration by ten candidates after one epoch is arbitrary.
     checkpoint = replace(
         trained.checkpoint,
         decision=Decision(isotonic_scores=(0.0, 1.0), isotonic_probabilities=(0.0, 1.0), num_validation_candidates=10),
@@ -136,7 +136,7 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
 
 
 def ranked_perfectly(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Let the network score every nodule above all else, as a calibrated probability would."""
+    """Return predictions in which the network scores every nodule 0.99 and every other candidate 0.01."""
     is_network = predictions["model"] == NODULE_CLASSIFIER
     sure = predictions["class"].map({1: 0.99, 0: 0.01})
     return predictions.assign(

@@ -1,4 +1,4 @@
-"""Cross-validation: whose classifier counts for a fold, what is pooled, and what it is called."""
+"""Cross-validation: current classifiers, pooled folds, and the names of versions."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ NEW = replace(OLD, test_fold=2, version="0.0.1-fold2", made_at="2026-01-02T00:00
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """A home whose data have three folds."""
+    """Return the settings of a home whose data have three folds."""
     settings = Settings(data_dir=tmp_path / "data", home=tmp_path / "home", mlflow_tracking_uri="")
     write_table(settings, "cutout_index", pd.DataFrame({"fold": [2, 0, 1, 0]}))
     return settings

@@ -1,4 +1,4 @@
-"""From a data root to cutouts and their index, and looking after them, without Dagster."""
+"""Cutouts and their index from a data root, and their maintenance, without Dagster."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ ALL = CuttingRequest(CuttingParameters(), CandidateSelection())
 
 
 class Listener:
-    """Keeps what it is told."""
+    """Records the progress."""
 
     def __init__(self) -> None:
         self.lines, self.states, self.outcomes, self.failures = [], {}, [], {}
@@ -187,7 +187,7 @@ def test_the_tutorials_cache_goes_out_and_comes_back(settings, tmp_path):
 
 
 def test_files_of_another_request_are_not_taken_for_ones_own(settings):
-    """Somebody replaces a file while this run is at its end: the next look finds it."""
+    """Another run replaces a file at the end of this one: the next run finds it."""
     other = CuttingRequest(CuttingParameters(edge_rule="shift", chunk_shape_irc=(8, 8, 8)), CandidateSelection())
 
     class Meddling(Listener):
@@ -229,7 +229,7 @@ def test_one_series_that_fails_leaves_the_others_in_the_index(settings):
     run(settings)
     store = cutout_store(settings)
     first = store.uids()[0]
-    # Nothing can be put in the place of a folder.
+    # A file cannot replace a folder.
     store.path(first).unlink()
     store.path(first).mkdir()
     summary, _ = run(settings)

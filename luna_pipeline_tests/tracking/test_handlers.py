@@ -1,4 +1,4 @@
-"""What trackers share."""
+"""Handlers by name, and logging of batches."""
 
 import subprocess
 import sys
@@ -70,7 +70,7 @@ def context(folder, **options) -> HandlerContext:
 
 
 class Diary:
-    """A handler of a user's own."""
+    """A user's handler."""
 
     def __init__(self, context):
         self.lines, self.context = [], context

@@ -1,4 +1,4 @@
-"""What MLflow holds after a run is what was said."""
+"""MLflow stores the messages of a run."""
 
 import math
 from dataclasses import replace
@@ -224,7 +224,7 @@ def test_the_summary_is_whole_and_nothing_is_computed_for_it(run):
 
 
 class Away:
-    """MLflow's ``log_batch``, as it is while nobody answers."""
+    """Replaces MLflow's ``log_batch`` by one without a server while ``is_away``."""
 
     def __init__(self, monkeypatch) -> None:
         log_batch = MlflowClient.log_batch

@@ -1,4 +1,4 @@
-"""A registered model's checkpoint comes back by number, alias or version; what cannot come back says so in a line."""
+"""Checkpoints of registered models are loaded by number, alias or version; errors are one line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ NAME = "nodule_classifier"
 
 
 def register(tracking_uri, tmp_path, *, version, threshold):
-    """Train a version, as far as MLflow sees of it; return its run."""
+    """Register a version as its training does; return its run."""
     kept = replace(checkpoint(), version=version, decision=Decision.at(threshold))
     message = replace(model_message(small_network(), version), checkpoint=kept)
     with mlflow_run(
@@ -39,7 +39,7 @@ def register(tracking_uri, tmp_path, *, version, threshold):
 
 @pytest.fixture
 def registry(tracking_uri, tmp_path):
-    """Registered 1 and 2 are runs of 0.0.1, of which the second was trained later; 3 is 0.0.2."""
+    """Register two runs of 0.0.1 as 1 and 2, and one of 0.0.2 as 3; return MLflow's address."""
     for version, threshold in [("0.0.1", 0.1), ("0.0.1", 0.2), ("0.0.2", 0.3)]:
         run = register(tracking_uri, tmp_path, version=version, threshold=threshold)
     run.client.set_registered_model_alias(NAME, "champion", "1")

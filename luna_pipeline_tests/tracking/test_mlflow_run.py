@@ -1,4 +1,4 @@
-"""An MLflow run ends with the status that is true."""
+"""An MLflow run ends with its true status."""
 
 import time
 
@@ -24,7 +24,7 @@ def test_a_run_is_running_while_it_is_open_and_finished_afterwards(tracking_uri,
 
 
 class Interrupted(BaseException):
-    """Orchestrators interrupt with exceptions of their own that are no ``Exception``."""
+    """Orchestrators interrupt with exceptions that are not an ``Exception``."""
 
 
 @pytest.mark.seed_defect(65)

@@ -1,9 +1,8 @@
-"""A real MLflow server that goes away in mid-training and comes back: no number is lost."""
+"""A real MLflow server that is unavailable during training for a while: no value is lost."""
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,22 +22,17 @@ from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_registry import load_registered_checkpoint
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline.tracking.outbox import RetryingMessageHandler
+from luna_pipeline_tests.processes import free_port, wait_for
 from luna_pipeline_tests.tracking.test_mlflow_handlers import model_message, small_network
 
 pytestmark = pytest.mark.slow
 
-# Longer than every time limit of a request that hands a number over.
+# Longer than all timeouts of a request.
 OUTAGE_SECONDS = 25
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Server:
-    """`mlflow server` on SQLite, started and stopped at will."""
+    """`mlflow server` on SQLite."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -46,31 +40,15 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--backend-store-uri",
-            f"sqlite:///{self.folder / 'mlflow.db'}",
-            "--artifacts-destination",
-            str(self.folder / "artifacts"),
-            "--workers",
-            "1",
-        ]
+        command = [sys.executable, *f"-m mlflow server --host 127.0.0.1 --port {self.port} --workers 1".split()]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path}
             )
-        deadline = time.monotonic() + 180
-        while not self._is_up():
-            assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
+        wait_for(self._is_up, limit_seconds=180, what="The start of MLflow", every_seconds=0.2)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -79,7 +57,7 @@ class Server:
             self.process = None
 
     def freeze(self) -> None:
-        """Let it take connections and answer nothing."""
+        """Make it accept connections without an answer."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -87,7 +65,7 @@ class Server:
 
     @contextlib.contextmanager
     def back_after(self, seconds: float) -> Iterator[None]:
-        """Start it beside what the test waits for."""
+        """Start it in the background after some seconds."""
         starting = threading.Thread(target=lambda: (time.sleep(seconds), self.start()))
         starting.start()
         try:
@@ -125,7 +103,7 @@ def handlers(run):
 
 @pytest.fixture
 def said(handlers):
-    """A message handler, and a function that says the next metric."""
+    """Return a message handler, and a function that sends it the next metric."""
     message_handler, steps = RetryingMessageHandler(handlers_by_message([handlers.handlers()])), count(10, 10)
 
     def say() -> int:
@@ -154,7 +132,7 @@ def test_no_metric_is_lost_while_the_server_is_away_in_mid_training(server, run,
     message_handler.close()
 
     assert history(run) == [(step, step / 1000) for step in steps]
-    # Training goes on meanwhile: MLflow's own patience would be minutes for each number.
+    # Training continues; with MLflow's own retries each value would take minutes.
     assert len(steps) > 20
     lines = [record.getMessage() for record in caplog.records if record.name == "luna_pipeline.tracking.outbox"]
     assert [line.split(";")[0] for line in lines if "retrying" not in line] == [

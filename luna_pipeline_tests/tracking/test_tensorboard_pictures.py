@@ -1,4 +1,4 @@
-"""What TensorBoard reads back of a picture is the picture."""
+"""TensorBoard reads the pictures back unchanged."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What TensorBoard reads back is what was said."""
+"""TensorBoard reads back what was logged."""
 
 import threading
 from dataclasses import replace
@@ -52,10 +52,10 @@ def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 @pytest.mark.seed_defect(43, 44)
 def test_both_modes_share_the_axis_and_batches_have_a_key_of_their_own(tmp_path):
-    said = [batch(index) for index in range(9)]
-    said += [batch(0, Mode.VALIDATION)]
-    said += [metrics(Mode.TRAINING, 40, loss=0.5), metrics(Mode.VALIDATION, 40, loss=0.25, auc=0.75)]
-    events = written(tmp_path / "run", said, every_nth_batch=4)
+    messages = [batch(index) for index in range(9)]
+    messages += [batch(0, Mode.VALIDATION)]
+    messages += [metrics(Mode.TRAINING, 40, loss=0.5), metrics(Mode.VALIDATION, 40, loss=0.25, auc=0.75)]
+    events = written(tmp_path / "run", messages, every_nth_batch=4)
 
     assert points(events, "training_batch/loss") == [(4, 0.0), (20, 0.5), (36, 1.0)]
     assert points(events, "training_batch/gradient_norm") == [(4, 0.0), (20, 8.0), (36, 16.0)]
@@ -101,7 +101,7 @@ def test_a_continued_run_takes_the_place_of_what_was_lost(tmp_path):
 
 
 def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path, monkeypatch):
-    # The writer's thread is as slow as it gets: it writes when somebody waits for it, not before.
+    # The slowest possible writer thread: it writes only during a flush.
     is_waited_for, write, flush = threading.Event(), RecordWriter.write, SummaryWriter.flush
     monkeypatch.setattr(RecordWriter, "write", lambda self, data: is_waited_for.wait(1) and write(self, data))
     monkeypatch.setattr(SummaryWriter, "flush", lambda self: (is_waited_for.set(), flush(self)))

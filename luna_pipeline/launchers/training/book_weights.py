@@ -1,9 +1,7 @@
 """The classifier of 'Deep Learning with PyTorch' as a checkpoint and a registered model of this project."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +13,12 @@ from luna_pipeline.core.models.classification import classification_signature
 from luna_pipeline.core.networks.book_weights import import_book_weights
 from luna_pipeline.core.storage.files import sha256_of
 from luna_pipeline.core.training.building import network_of, task_of
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, save_checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, save_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.launchers.installation import EXPERIMENT, checkpoint_store
-from luna_pipeline.launchers.training.run import TrainedClassifier
+from luna_pipeline.launchers.installation import checkpoint_store, open_mlflow_run
+from luna_pipeline.launchers.training.run import TrainedClassifier, released_on_error
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
-from luna_pipeline.tracking.mlflow_run import mlflow_run
 
 BOOK_NAME, BOOK_VERSION = "book_nodule_classifier", "1"
 NOTES = (
@@ -49,7 +46,8 @@ def import_book_classifier(state_file: Path, *, settings: Settings, register: bo
     started = time.perf_counter()
     checkpoint, model_uri = _book_checkpoint(state_file), None
     store = checkpoint_store(settings)
-    with _claimed(store) as version:
+    version = store.claim(BOOK_NAME, BOOK_VERSION)
+    with released_on_error(store, BOOK_NAME, version):
         checkpoint = replace(checkpoint, version=version)
         if register:
             checkpoint, model_uri = _registered(checkpoint, settings, source=sha256_of(state_file))
@@ -90,27 +88,9 @@ def _book_checkpoint(state_file: Path) -> Checkpoint:
     )
 
 
-@contextlib.contextmanager
-def _claimed(store: CheckpointStore) -> Iterator[str]:
-    version = store.claim(BOOK_NAME, BOOK_VERSION)
-    try:
-        yield version
-    except BaseException:
-        # The version is not used.
-        with contextlib.suppress(OSError):
-            store.release(BOOK_NAME, version)
-        raise
-
-
 def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> tuple[Checkpoint, str | None]:
     run_name = f"{checkpoint.name} {checkpoint.version}"
-    with mlflow_run(
-        settings.mlflow_tracking_uri,
-        experiment=EXPERIMENT,
-        artifact_location=settings.artifact_location,
-        run_name=run_name,
-        system_metrics_seconds=None,
-    ) as run:
+    with open_mlflow_run(settings, run_name=run_name, system_metrics_seconds=None) as run:
         checkpoint = replace(checkpoint, mlflow_run_id=run.run_id)
         handlers = MlflowHandlers(run, tags={"source_sha256": source, "luna.checkpoint": run_name})
         handlers.log_start(LogStart(description=NOTES))

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -23,7 +23,7 @@ from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
 from luna_pipeline.launchers.training.initial_weights import check_unseen, continued, full_name, load_source
 from luna_pipeline.launchers.training.listeners import History, register_listeners
-from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier
+from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier, released_on_error
 from luna_pipeline.tracking.handlers import HandlerContext
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun
@@ -116,7 +116,8 @@ class LunaClassificationLauncher:
             processes=self._processes,
         )
         previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
-        with self._released_on_error(config.name, version):
+        is_first = self._processes.is_first
+        with released_on_error(self.checkpoints, config.name, version) if is_first else contextlib.nullcontext():
             trained = self._train(config, data, split=split, source=source, previous=previous, version=version)
         return replace(trained, index_digest=index_fingerprint(index))
 
@@ -138,10 +139,10 @@ class LunaClassificationLauncher:
             start: Where the other run is, its name and version.
             head_only: Whether to train the last layer only; the rest, with its batch norms and dropout, is frozen.
                 None trains it only if the task differs from the other run's.
-            index: The cutout index.
+            index: See `fit`, also for the following.
             store: The cutouts.
             split: The held-out folds.
-            resume: Whether to resume an unfinished run of the same configuration and data.
+            resume: Whether to resume an unfinished run.
 
         Raises:
             ValueError: If the other run has seen the held-out folds, or configuration and data do not match.
@@ -199,17 +200,6 @@ class LunaClassificationLauncher:
             return load_checkpoint(self.checkpoints.path(config.name, resume, "last")), resume
         previous = self.checkpoints.unfinished(config.name, config.digest, data.fingerprint) if resume else None
         return previous, previous.version if previous else self.checkpoints.claim(config.name, config.version)
-
-    @contextlib.contextmanager
-    def _released_on_error(self, name: str, version: str) -> Iterator[None]:
-        """Release a version on an error before its first checkpoint, for example if MLflow is unavailable."""
-        try:
-            yield
-        except BaseException:
-            if self._processes.is_first:
-                with contextlib.suppress(OSError):
-                    self.checkpoints.release(name, version)
-            raise
 
     def _train(
         self,

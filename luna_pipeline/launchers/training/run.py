@@ -1,6 +1,7 @@
 """Options and results of training runs, as values."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from luna_pipeline.core.events.messages import Handler, Message
 from luna_pipeline.core.storage.files import AnyPath
-from luna_pipeline.core.training.checkpoints import Checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.trainer import SECONDS_BETWEEN_CHECKPOINTS
 from luna_pipeline.tracking.outbox import PATIENCE_SECONDS
 
@@ -66,3 +67,15 @@ class RunOptions:
     listeners: Sequence[Mapping[type[Message], Handler]] = ()
     registers_model: bool = True
     seconds_of_patience: float = PATIENCE_SECONDS
+
+
+@contextlib.contextmanager
+def released_on_error(store: CheckpointStore, name: str, version: str) -> Iterator[None]:
+    """Release a claimed version if an error or interrupt comes before its first checkpoint."""
+    try:
+        yield
+    except BaseException:
+        # A version with checkpoints is not empty and so is kept.
+        with contextlib.suppress(OSError):
+            store.release(name, version)
+        raise

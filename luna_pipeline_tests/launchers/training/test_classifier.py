@@ -1,4 +1,4 @@
-"""Training and scoring as the command line and the assets call them."""
+"""Training and scoring with the launcher."""
 
 import contextlib
 import threading
@@ -35,7 +35,7 @@ def open_run(tracking_uri: str, tmp_path):
 
 
 def interrupting(beginning: str):
-    """A listener that interrupts the run at the line with this beginning, as Ctrl-C would."""
+    """Return a listener that interrupts the run at the first line with this beginning, as Ctrl-C does."""
 
     def listen(line: str) -> None:
         if line.startswith(beginning):
@@ -95,7 +95,7 @@ def test_trackers_are_closed_when_a_run_is_interrupted(home, small_config):
     with pytest.raises(KeyboardInterrupt):
         launcher(home, show_progress=interrupting("epoch 2/2 training")).fit(small_config, **home.data)
 
-    # An open TensorBoard writer is a thread.
+    # An open TensorBoard writer has a thread.
     assert set(threading.enumerate()) <= before
     events = EventAccumulator(str(home.path / "tensorboard" / "nodule_classifier" / "0.0.1")).Reload()
     assert 28 in [event.step for event in events.Scalars("training_batch/loss")]

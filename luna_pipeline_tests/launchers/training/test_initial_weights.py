@@ -1,4 +1,4 @@
-"""Runs that begin with the weights of another one: what is taken over, what learns, what is refused."""
+"""Training from another run's weights: adopted and trained layers, rejected sources."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ QUIET = RunOptions(show_progress=False)
 
 @pytest.fixture
 def rated(home):
-    """The home's index with ratings: every other nodule is malignant, one has no rating."""
+    """Return the home's data with ratings: every other nodule is malignant, one has no rating."""
     index = home.index.copy()
     index["is_malignant"] = pd.array([pd.NA] * len(index), dtype="boolean")
     nodules = np.flatnonzero(index["class"] == 1)
