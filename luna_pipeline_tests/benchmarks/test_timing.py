@@ -26,3 +26,11 @@ def test_only_the_run_is_timed(monkeypatch):
 def test_a_timing_is_its_median_and_spread_in_milliseconds():
     expected = {"median_ms": 3.0, "min_ms": 1.0, "max_ms": 10.4, "runs_ms": [3.0, 1.0, 10.4]}
     assert Timing((0.003, 0.001, 0.0104)).as_dict() == expected
+
+
+def test_collector_and_disk_are_done_before_each_run_is_timed(monkeypatch):
+    log = []
+    monkeypatch.setattr(timing.gc, "collect", lambda: log.append("collect"))
+    monkeypatch.setattr(timing.os, "sync", lambda: log.append("sync"))
+    measure([Way("A", lambda: log.append("A"))], repeats=1)
+    assert log == ["collect", "sync", "A"] * 2
