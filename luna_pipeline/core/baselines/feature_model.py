@@ -6,6 +6,7 @@ checker and not in mid-run. A fit takes minutes and is deterministic: it is repe
 """
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +18,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader
 
 from luna_pipeline.core.baselines.features import FEATURE_NAMES
@@ -268,8 +269,14 @@ class FeatureModel(BaselineModel):
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:
     """Compute with one thread: trees of so few rows gain nothing, and on a busy machine threads wait for each other."""
-    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="openmp")
+    limits: contextlib.AbstractContextManager[Any] = _threadpools().limit(limits=1, user_api="openmp")
     return limits
+
+
+@functools.cache
+def _threadpools() -> ThreadpoolController:
+    """Thread pools of this process; finding them takes 5 ms, and a permutation importance scores hundreds of times."""
+    return ThreadpoolController()
 
 
 def _last_step(estimator: Any) -> Any:
