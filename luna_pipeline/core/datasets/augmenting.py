@@ -102,7 +102,7 @@ def _flipped(chunks_hu: Tensor, is_flipped_irc: NDArray[np.bool_]) -> Tensor:
     out = torch.empty_like(chunks_hu)
     codes = is_flipped_irc @ np.array([1, 2, 4])
     for code in np.unique(codes).tolist():
-        rows = torch.from_numpy(np.flatnonzero(codes == code)).to(chunks_hu.device)
+        rows = torch.from_numpy(np.flatnonzero(codes == code)).to(chunks_hu.device, non_blocking=True)
         axes = [axis + 2 for axis in range(3) if code >> axis & 1]
         out[rows] = chunks_hu[rows].flip(axes)
     return out
@@ -129,9 +129,9 @@ def _augmented_by_torch(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
     """Let torch work, in parts that fit a CPU's cache; on a GPU in one."""
     shape_irc, device = chunks_hu.shape[2:], chunks_hu.device
     out = torch.empty(chunks_hu.shape, device=device)
-    maps = torch.from_numpy(draws.input_maps(shape_irc)).to(device)
-    std_hu = torch.from_numpy(draws.noise_std_hu).to(device)
-    keys = torch.from_numpy(draws.noise_key.view(np.int64)).to(device)
+    maps = torch.from_numpy(draws.input_maps(shape_irc)).to(device, non_blocking=True)
+    std_hu = torch.from_numpy(draws.noise_std_hu).to(device, non_blocking=True)
+    keys = torch.from_numpy(draws.noise_key.view(np.int64)).to(device, non_blocking=True)
     num_at_once = _CPU_BATCH if device.type == "cpu" else len(out)
     for begin in range(0, len(out), num_at_once):
         part = slice(begin, begin + num_at_once)
@@ -201,6 +201,11 @@ def normal_levels() -> NDArray[np.float32]:
     return standardised.astype(np.float32)
 
 
+@cache
+def _levels_on(device: torch.device) -> Tensor:
+    return torch.from_numpy(normal_levels()).to(device)
+
+
 def standard_noise(keys: Tensor, num_voxels: int) -> Tensor:
     """Return Gaussian noise of mean 0 and standard deviation 1, a stream of its own for each key.
 
@@ -221,8 +226,7 @@ def standard_noise(keys: Tensor, num_voxels: int) -> Tensor:
     words = (words ^ _shifted_right(words, 27)) * _SECOND_FACTOR
     words ^= _shifted_right(words, 31)
     choices = (words.view(torch.int16) >> 4) & (_NUM_LEVELS - 1)
-    levels = torch.from_numpy(normal_levels()).to(keys.device)
-    return levels.index_select(0, choices.int().flatten()).view(len(keys), -1)[:, :num_voxels]
+    return _levels_on(keys.device).index_select(0, choices.int().flatten()).view(len(keys), -1)[:, :num_voxels]
 
 
 def _shifted_right(words: Tensor, num_bits: int) -> Tensor:
