@@ -1,9 +1,14 @@
-"""A search space: places of a training configuration and what each may be, refused before anything starts."""
+"""Search spaces: which values of a training configuration a study may change, and their domains.
 
+The domains are not Optuna's distributions, which have no draws from a numpy generator, no grids, no choices of tuples
+and no errors that name the value's place. ``ray.search`` translates them for Optuna's sampler.
+"""
+
+import contextlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,15 +20,13 @@ from luna_pipeline.core.config.plain import with_tuples
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.training.config import TrainingConfig
 
-ANY_NUMBER = "(-inf, inf)"
-
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of some values, each as likely as the others.
+    """A uniform choice among values.
 
     Attributes:
-        values: At least one, each plain: a number, a word, True or False, None, or a tuple of these.
+        values: At least one, each plain: a number, a string, True or False, None, or a tuple of these.
     """
 
     values: tuple[Any, ...]
@@ -42,101 +45,84 @@ class Choices:
         return self.values[int(random.integers(len(self.values)))]
 
     def extremes(self) -> tuple[Any, ...]:
-        """Return the values that must all be allowed for every value to be."""
+        """Return the values that must be allowed so that every value is."""
         return self.values
 
     def holds(self, value: Any) -> bool:
-        """Say whether a value is one of them."""
+        """Return whether a value is one of the choices."""
         return value in self.values
 
-    def grid(self) -> tuple[Any, ...]:
+    def grid(self) -> Sequence[Any]:
         """Return all values in their order."""
         return self.values
 
 
 @dataclass(frozen=True, slots=True)
-class Integers:
-    """A whole number from ``low`` to ``high``, both included, each as likely as the others."""
-
-    low: int
-    high: int
-
-    def __post_init__(self) -> None:
-        check_integer("integers' low end", self.low, at_least=-(2**53), at_most=2**53)
-        check_integer("integers' high end", self.high, at_least=-(2**53), at_most=2**53)
-        _check_order(self.low, self.high)
-
-    def sample(self, random: np.random.Generator) -> int:
-        """Draw a value."""
-        return int(random.integers(self.low, self.high, endpoint=True))
-
-    def holds(self, value: Any) -> bool:
-        """Say whether a value is one of them; None, which stands for no limit in some places, is not."""
-        return isinstance(value, int) and self.low <= value <= self.high
-
-    def extremes(self) -> tuple[int, ...]:
-        """Return both ends."""
-        return (self.low, self.high)
-
-    def grid(self) -> Sequence[int]:
-        """Return all values, rising; however many, they take no room."""
-        return range(self.low, self.high + 1)
-
-
-@dataclass(frozen=True, slots=True)
 class Uniform:
-    """A number from ``low`` to ``high``, each as likely as the others."""
+    """A number from ``low`` to ``high``, uniformly distributed."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        check_number("uniform's low end", self.low, ANY_NUMBER)
-        check_number("uniform's high end", self.high, ANY_NUMBER)
-        _check_order(self.low, self.high)
+        _check_ends(self, "uniform", lambda name, end: check_number(name, end, "(-inf, inf)"))
 
     def sample(self, random: np.random.Generator) -> float:
         """Draw a value."""
         return float(random.uniform(self.low, self.high))
 
-    def holds(self, value: Any) -> bool:
-        """Say whether a value lies within; None, which stands for no limit in some places, does not."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
     def extremes(self) -> tuple[float, ...]:
-        """Return both ends, as numbers that need not be whole: none between them is."""
+        """Return both ends as floats: a place for integers rejects them, as it would values in between."""
         return (float(self.low), float(self.high))
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value is a number in the range; None, a default of some places, is not."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True)
-class LogUniform:
-    """A positive number from ``low`` to ``high`` whose logarithm is uniform: each order of magnitude as likely."""
-
-    low: float
-    high: float
+class LogUniform(Uniform):
+    """A positive number from ``low`` to ``high`` whose logarithm is uniformly distributed."""
 
     def __post_init__(self) -> None:
-        check_number("log_uniform's low end", self.low, "(0, inf)")
-        check_number("log_uniform's high end", self.high, "(0, inf)")
-        _check_order(self.low, self.high)
+        _check_ends(self, "log_uniform", lambda name, end: check_number(name, end, "(0, inf)"))
 
     def sample(self, random: np.random.Generator) -> float:
         """Draw a value."""
         drawn = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
-        # Rounding may lead past an end.
+        # Rounding may exceed an end.
         return float(min(max(drawn, self.low), self.high))
 
+
+@dataclass(frozen=True, slots=True)
+class Integers(Uniform):
+    """An integer from ``low`` to ``high``, both included, uniformly distributed."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _check_ends(self, "integers", lambda name, end: check_integer(name, end, at_least=-(2**53), at_most=2**53))
+
+    def sample(self, random: np.random.Generator) -> int:
+        """Draw a value."""
+        return int(random.integers(self.low, self.high, endpoint=True))
+
+    def extremes(self) -> tuple[int, ...]:
+        """Return both ends."""
+        return (self.low, self.high)
+
     def holds(self, value: Any) -> bool:
-        """Say whether a value lies within; None, which stands for no limit in some places, does not."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        """Return whether a value is an integer in the range."""
+        return isinstance(value, int) and self.low <= value <= self.high
 
-    def extremes(self) -> tuple[float, ...]:
-        """Return both ends, as numbers that need not be whole: none between them is."""
-        return (float(self.low), float(self.high))
+    def grid(self) -> Sequence[int]:
+        """Return all values in ascending order, as a range that needs no memory."""
+        return range(self.low, self.high + 1)
 
 
-Domain: TypeAlias = Choices | Integers | Uniform | LogUniform
-KINDS: Mapping[str, type[Domain]] = {
+Domain: TypeAlias = Choices | Uniform
+KINDS: Mapping[str, type[Any]] = {
     "choices": Choices,
     "integers": Integers,
     "uniform": Uniform,
@@ -148,11 +134,11 @@ def domain_from_plain(place: str, value: Any) -> Domain:
     """Read a domain from its plain form: ``{"log_uniform": [0.0001, 0.01]}``, ``{"choices": [4, 8]}``.
 
     Args:
-        place: What it is the domain of, for messages.
+        place: The searched value, for messages.
         value: The plain form.
 
     Raises:
-        ValueError: If it is none, or its ends are not allowed.
+        ValueError: If it is not a domain, or its ends are not allowed.
         TypeError: If an end is of the wrong kind.
     """
     kind, values = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("", None)
@@ -162,10 +148,8 @@ def domain_from_plain(place: str, value: Any) -> Domain:
     if kind != "choices" and len(values) != 2:
         msg = f"A range must have a low and a high end, got {list(values)} ({place}). Give two numbers."
         raise ValueError(msg)
-    try:
+    with _named(place):
         domain: Domain = Choices(with_tuples(values)) if kind == "choices" else KINDS[kind](*values)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{error} (search space, {place})") from error
     return domain
 
 
@@ -173,15 +157,27 @@ def domain_to_plain(domain: Domain) -> dict[str, list[Any]]:
     """Return the plain form of a domain, as ``domain_from_plain`` reads it."""
     kind = next(name for name, kind in KINDS.items() if type(domain) is kind)
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
-    # What is a tuple here, at any depth, is a list there.
+    # Tuples become lists at any depth.
     plain: list[Any] = json.loads(json.dumps(values))
     return {kind: plain}
 
 
-def _check_order(low: float, high: float) -> None:
-    if low >= high:
-        msg = f"A range's low end must be below its high end, got {low} and {high}. Exchange or part them."
-        raise ValueError(msg)
+def _check_ends(domain: Uniform, kind: str, check: Callable[[str, Any], Any]) -> None:
+    owner = f"{kind}'" if kind.endswith("s") else f"{kind}'s"
+    check(f"{owner} low end", domain.low)
+    check(f"{owner} high end", domain.high)
+    if domain.low >= domain.high:
+        msg = f"A range's low end must be below its high end, got {domain.low} and {domain.high}."
+        raise ValueError(f"{msg} Exchange or part them.")
+
+
+@contextlib.contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Add the place to the message of an error."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{error} (search space, {place})") from error
 
 
 _HERE = "luna_pipeline.tuning.space"
@@ -189,7 +185,7 @@ SPACES: Registry[Any] = Registry(
     "search space",
     {name: f"{_HERE}:{name}" for name in ("learning", "network", "augmentation", "everything", "small_grid")},
 )
-# What a study decides for itself, so that its trials can be compared.
+# Places that the study sets itself, so that its trials are comparable.
 OWN_PLACES = ("name", "version", "dataset", "num_epochs", "validation_cadence", "use_annotations", "start", "frozen")
 MAX_GRID = 100_000
 
@@ -198,10 +194,10 @@ Changes = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """Which values of a configuration are searched.
+    """Values of a configuration that are searched.
 
     Attributes:
-        domains: What each may be, by its place: ``optimizer.learning_rate``.
+        domains: Domain of each value by its place: ``optimizer.learning_rate``.
     """
 
     domains: Mapping[str, Domain] = field(default_factory=dict)
@@ -216,7 +212,7 @@ class SearchSpace:
         """Read the plain form: ``{"optimizer.learning_rate": {"log_uniform": [0.0001, 0.01]}}``.
 
         Raises:
-            ValueError: If a domain is none.
+            ValueError: If a domain is invalid.
             TypeError: If an end of a range is of the wrong kind.
         """
         if not isinstance(values, Mapping):
@@ -225,17 +221,17 @@ class SearchSpace:
         return cls({place: domain_from_plain(place, value) for place, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain form that JSON can hold."""
+        """Return the plain form, which can be written as JSON."""
         return {place: domain_to_plain(domain) for place, domain in self.domains.items()}
 
     def check(self, base: TrainingConfig) -> None:
-        """Refuse places that a configuration has not, and ends that it does not allow.
+        """Check that the configuration has these places and allows their values.
 
         Args:
             base: The configuration that trials change.
 
         Raises:
-            ValueError: If a place or a value is not allowed; all else is as in ``base``.
+            ValueError: If a place does not exist or a value is not allowed.
             TypeError: If a value is of the wrong kind.
         """
         known = [place for place in base.flat() if place.partition(".")[0] not in OWN_PLACES]
@@ -244,21 +240,22 @@ class SearchSpace:
                 msg = f"A search space's place must be one of the configuration's values, got {place!r}."
                 raise ValueError(f"{msg} Choose among {', '.join(known)}.")
             for value in domain.extremes():
-                _allowed(base, {place: value}, place)
+                with _named(place):
+                    base.with_changes({place: value})
 
     def sample(self, random: np.random.Generator) -> Changes:
         """Draw a value for each place."""
         return {place: domain.sample(random) for place, domain in self.domains.items()}
 
     def grid(self) -> Iterator[Changes]:
-        """Yield all combinations, the last place moving fastest.
+        """Yield all combinations; the last place varies fastest.
 
         Raises:
             ValueError: If a place has no countable values, or there are more than 100,000 combinations.
         """
         axes: dict[str, Sequence[Any]] = {}
         for place, domain in self.domains.items():
-            if isinstance(domain, Uniform | LogUniform):
+            if not isinstance(domain, Choices | Integers):
                 msg = f"A grid's places must have countable values, got a range of numbers ({place})."
                 raise ValueError(f"{msg} Give choices, or search at random.")
             axes[place] = domain.grid()
@@ -273,7 +270,7 @@ def read_space(name_or_file: str) -> SearchSpace:
     """Return a space by its name, or from a JSON file.
 
     Raises:
-        ValueError: If there is no such name or file, or it describes no space.
+        ValueError: If there is no such name or file, or the file is not a space.
         TypeError: If an end of a range is of the wrong kind.
     """
     if name_or_file in SPACES.names() or not Path(name_or_file).suffix:
@@ -282,13 +279,13 @@ def read_space(name_or_file: str) -> SearchSpace:
     try:
         values = json.loads(Path(name_or_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"A search space must be a name or a JSON file, got {error} ({name_or_file}). Mend or rename it."
+        msg = f"A search space must be a name or a JSON file, got {error} ({name_or_file}). Fix or rename it."
         raise ValueError(msg) from error
     return SearchSpace.from_dict(values)
 
 
 def learning() -> SearchSpace:
-    """How weights follow their gradients: what matters first."""
+    """Optimizer and learning rate schedule: the values to search first."""
     return SearchSpace(
         {
             "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
@@ -301,7 +298,7 @@ def learning() -> SearchSpace:
 
 
 def network() -> SearchSpace:
-    """Which network, how deep and wide, with how much dropout, and by which loss."""
+    """Network, its depth and width, dropout, and loss."""
     return SearchSpace(
         {
             "network.name": Choices(("luna", "densenet", "se_resnet", "convnext")),
@@ -314,7 +311,7 @@ def network() -> SearchSpace:
 
 
 def augmentation() -> SearchSpace:
-    """How much a training cutout may be changed."""
+    """Strength of the augmentations."""
     return SearchSpace(
         {
             "augmentation.offset.probability": Uniform(0.0, 1.0),
@@ -329,24 +326,17 @@ def augmentation() -> SearchSpace:
 
 
 def everything() -> SearchSpace:
-    """All of the above; wants hundreds of trials."""
+    """All of the above; needs hundreds of trials."""
     return SearchSpace({**learning().domains, **network().domains, **augmentation().domains})
 
 
 def small_grid() -> SearchSpace:
-    """Learning rate and its fall, three values each."""
+    """Learning rate and its decay, three values each."""
     return SearchSpace(
         {"optimizer.learning_rate": Choices((3e-4, 1e-3, 3e-3)), "scheduler.gamma": Choices((0.5, 0.7, 0.9))}
     )
 
 
 def changes_from_plain(values: Mapping[str, Any]) -> Changes:
-    """Return changes that JSON has read as a configuration takes them."""
+    """Return changes read from JSON in the form of a configuration, with tuples for lists."""
     return {place: with_tuples(value) for place, value in values.items()}
-
-
-def _allowed(base: TrainingConfig, changes: Changes, place: str) -> None:
-    try:
-        base.with_changes(changes)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{error} (search space, {place})") from error

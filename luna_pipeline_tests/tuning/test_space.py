@@ -240,7 +240,7 @@ def test_a_file_without_a_space_is_refused_in_one_line(tmp_path, content, reason
     assert str(refusal.value).startswith(reason)
     assert "\n" not in str(refusal.value)
     if reason.startswith("A search space must be a name"):
-        assert str(refusal.value).endswith(f"({path}). Mend or rename it.")
+        assert str(refusal.value).endswith(f"({path}). Fix or rename it.")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
