@@ -1,4 +1,4 @@
-"""Checks that stop a run before bad data go further, and one that only tells."""
+"""Asset checks of the data; all but the first stop a run."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ MAX_REJECTED_SHARE = 0.01
 def no_ct_is_gone(
     context: dg.AssetCheckExecutionContext, ct_series: Any, cutting: CutoutCutting
 ) -> dg.AssetCheckResult:
-    """Every series that was registered or cut once still has its CT; what is gone is kept until it is pruned."""
+    """Every registered or cut series still has its CT; the cutouts of a removed CT are kept until `luna prune`."""
     gone = gone_series(context.instance, ct_series, cutting.store)
     return dg.AssetCheckResult(
         passed=not gone,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
-        description=f"Every known series must have its CT, got {len(gone)} without one. Bring the CTs back, or give "
-        "their cutouts up with `luna prune`."
+        description=f"Every known series must have its CT, got {len(gone)} without one. Restore the CTs, or remove "
+        "their cutouts with `luna prune`."
         if gone
         else "Every known series has its CT.",
     )
@@ -29,7 +29,7 @@ def no_ct_is_gone(
 
 @dg.asset_check(asset="candidates", blocking=True, additional_ins={"rejected": dg.AssetIn("rejected")})
 def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult:
-    """Fewer than 1 % of the rows of readable series were rejected; an unreadable CT is the catalogue's matter."""
+    """Fewer than 1 % of the rows of readable series were rejected; unreadable CTs are not counted."""
     from luna_pipeline.core.candidates.usable_rows import UNREADABLE_CT
 
     num_bad = int((rejected["reason"] != UNREADABLE_CT).sum())
@@ -60,7 +60,7 @@ def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="cutout_index", blocking=True)
 def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPaths) -> dg.AssetCheckResult:
-    """Every candidate of the table has its cutout, with the declared shape."""
+    """Every candidate has a cutout of the configured shape."""
     source = cutting.source
     shape = tuple(cutting.chunk_shape_irc)
     wrong = []
@@ -71,7 +71,7 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)
     return dg.AssetCheckResult(
         passed=not wrong and missing == 0,
-        # A series that cannot be cut does not keep the others from being trained on; its own partition failed.
+        # A series that cannot be cut has a failed partition; the other series can be used for training.
         severity=dg.AssetCheckSeverity.ERROR if wrong or cutout_index.empty else dg.AssetCheckSeverity.WARN,
         metadata={"num_missing": missing, "wrong_shape": dg.MetadataValue.json(wrong[:50])},
         description=f"Each candidate must have a cutout of {shape}, got {missing} without one, {len(wrong)} files of "

@@ -1,4 +1,4 @@
-"""How assets are kept: tables as parquet, models as checkpoints; each file whole or not there."""
+"""IO managers: tables as parquet files, models as checkpoints; files are written atomically."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """Tables as ``LUNA_HOME/tables/<asset>.parquet``, fold by fold as ``LUNA_HOME/tables/<asset>/<fold>.parquet``."""
+    """Tables as ``LUNA_HOME/tables/<asset>.parquet``; of partitioned assets ``tables/<asset>/<fold>.parquet``."""
 
     extension = ".parquet"
 
     def make_directory(self, path: UPath) -> None:
-        """Do nothing: whoever writes a file makes its folder, and S3 has none."""
+        """Do nothing: ``write_table`` creates folders, and S3 has none."""
 
     def dump_to_path(self, context: dg.OutputContext, obj: "pd.DataFrame", path: UPath) -> None:
-        """Check the table and write it, whole or not at all."""
+        """Check the table and write it atomically."""
         from luna_pipeline.core.storage.tables import write_table
 
         write_table(path, obj, name=context.asset_key.path[-1])
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
-        """Read the table whole."""
+        """Read the table."""
         import pandas as pd
 
         return pd.read_parquet(content_of(path))
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
-        """Rows and schema, as Dagster's catalogue shows them."""
+        """Return row count and schema for Dagster's catalogue."""
         columns = [dg.TableColumn(str(name), str(dtype)) for name, dtype in obj.dtypes.items()]
         return {
             "dagster/row_count": len(obj),
@@ -47,22 +47,22 @@ class ParquetIOManager(dg.UPathIOManager):
 
 
 class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
-    """Makes the table IO manager for the LUNA_HOME of the moment."""
+    """Creates the table IO manager for the current LUNA_HOME."""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:
-        """Look the folder up when a run starts."""
+        """Read the folder from the environment when a run starts."""
         return ParquetIOManager(base_path=UPath(Settings.from_environment().tables_dir))
 
 
 class CheckpointIOManager(dg.ConfigurableIOManager):
-    """Trained classifiers as ``LUNA_HOME/checkpoints/<name>/<version>/best.pt``, with those in use beside them.
+    """Trained classifiers as ``LUNA_HOME/checkpoints/<name>/<version>/best.pt``, written by the trainer.
 
-    The trainer keeps checkpoints while it runs; what is handed over here is verified, becomes the version that
-    downstream assets read for its fold (``current_<fold>.json``), and is noted in its MLflow run.
+    An output is verified, recorded in ``current_<fold>.json`` as the version that downstream assets read for its fold,
+    and logged to its MLflow run.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: "TrainedClassifier") -> None:
-        """Verify the checkpoint, make it current, note it in MLflow."""
+        """Verify the checkpoint, make it current, log it to MLflow."""
         from luna_pipeline.core.training.checkpoints import load_checkpoint
         from luna_pipeline.launchers.cross_validation import CurrentClassifier, now
         from luna_pipeline.launchers.versions import recipe_digest
@@ -89,16 +89,16 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         context.add_output_metadata({"path": path, **{name: getattr(current, name) for name in shown}})
 
     def load_input(self, context: dg.InputContext) -> "Checkpoint":
-        """Load the current checkpoint of the upstream asset's fold, strictly.
+        """Load the current checkpoint of the upstream asset's fold.
 
         Raises:
-            FileNotFoundError: If that fold was never materialised.
-            ValueError: If the file is not the one that was made current.
+            FileNotFoundError: If the fold was never materialized.
+            ValueError: If the file has changed since.
         """
         from luna_pipeline.core.training.checkpoints import load_checkpoint
         from luna_pipeline.launchers.cross_validation import read_current
 
-        # Its network may be one of a user's own.
+        # The network may be a user's extension.
         load_extensions()
         settings = Settings.from_environment()
         current = read_current(settings, context.asset_key.path[-1], int(context.asset_partition_key))

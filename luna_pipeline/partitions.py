@@ -1,4 +1,4 @@
-"""Partitions: one a CT series, registered when the catalogue is made, kept until it is pruned; one a test fold."""
+"""Partitions: one per CT series (registered with the catalogue, kept until it is pruned), one per test fold."""
 
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
@@ -14,41 +14,38 @@ if TYPE_CHECKING:
 
 CT_SERIES_NAME = "series_instance_uid"
 CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
-# LUNA16's subsets. The partition is the fold that is left untouched: 3 is trained on others and tested on subset 3.
+# LUNA16's subsets. The partition is the test fold: 3 is trained on other subsets and tested on subset 3.
 TEST_FOLDS = dg.StaticPartitionsDefinition([str(fold) for fold in range(10)])
 
 
 def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
-    """Register series as partitions, in sorted order and in one go.
-
-    A range of partitions follows the order of registration; a series that comes later stands at the end.
-    """
+    """Register series as partitions, in sorted order. Ranges of partitions follow the order of registration."""
     known = set(instance.get_dynamic_partitions(CT_SERIES_NAME))
     if new := sorted(set(uids) - known):
         instance.add_dynamic_partitions(CT_SERIES_NAME, new)
 
 
 def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
-    """Take series off the partitions; what was recorded of them stays."""
+    """Remove series from the partitions; their events are kept."""
     for uid in sorted(set(uids).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME))):
         instance.delete_dynamic_partition(CT_SERIES_NAME, uid)
 
 
 def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: "CutoutStore") -> list[str]:
-    """Return the series that were registered or cut once and whose CT is no longer there, sorted."""
+    """Return the registered or cut series whose CT was removed, sorted."""
     known = {*instance.get_dynamic_partitions(CT_SERIES_NAME), *store.uids()}
     return sorted(known.difference(catalogue["series_instance_uid"]))
 
 
 def broken_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame") -> list[str]:
-    """Return the series that could be read once and cannot be read now, sorted."""
+    """Return the registered series that are no longer readable, sorted."""
     is_readable = catalogue["is_readable"].astype(bool)
     readable, others = (set(catalogue.loc[rows, "series_instance_uid"]) for rows in (is_readable, ~is_readable))
     return sorted((others - readable).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME)))
 
 
 def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[str]) -> dict[str, str]:
-    """Return the data version of the newest materialization of each series' partition, where there is one."""
+    """Return the data version of the newest materialization of each series' partition."""
     wanted = set(uids)
     versions: dict[str, str] = {}
     cursor = None
@@ -64,16 +61,16 @@ def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[
 
 
 def failed_series(instance: dg.DagsterInstance, asset: str, uids: Collection[str]) -> set[str]:
-    """Return the series whose partition the page shows as failed."""
+    """Return the series whose partition failed."""
     statuses = instance.get_status_by_partition(dg.AssetKey(asset), sorted(uids), CT_SERIES) or {}
     return {uid for uid, status in statuses.items() if status == AssetPartitionStatus.FAILED}
 
 
 def record_failed_series(context: dg.AssetExecutionContext, asset: str, uid: str, reason: str) -> None:
-    """Let the page show a series' partition as failed, and why.
+    """Record that a series' partition failed, and the reason.
 
-    Dagster takes a partition for failed when a run that failed had planned it. A run over all series plans none by
-    name, so the plan is recorded with the failure; a partition's own page shows the reason as its newest observation.
+    Dagster shows a partition as failed if a failed run had planned it. A run over all series plans none by name, so
+    the plan is recorded with the failure. The reason is shown as the newest observation of the partition.
     """
     if not (context.has_partition_key or context.has_partition_key_range):
         planned = DagsterEvent.build_asset_materialization_planned_event(

@@ -21,22 +21,18 @@ if TYPE_CHECKING:
 
 
 class LunaPaths(dg.ConfigurableResource[None]):
-    """The folders of LUNA_DATA_DIR and LUNA_HOME, looked up when a run starts."""
+    """Paths and addresses from the environment variables, read when a run starts."""
 
     @property
     def settings(self) -> Settings:
-        """Folders and addresses as the environment has them now."""
+        """Settings from the current environment."""
         return Settings.from_environment()
 
     def read_table(self, name: str, fold: int | None = None) -> "pd.DataFrame":
-        """Read a table that an earlier asset made.
-
-        Args:
-            name: The asset.
-            fold: Its partition, where it is made fold by fold.
+        """Read the table of an asset, or of one of its partitions.
 
         Raises:
-            FileNotFoundError: If that asset was never materialised.
+            FileNotFoundError: If it was never materialized.
         """
         from luna_pipeline.launchers.installation import read_table
 
@@ -44,29 +40,29 @@ class LunaPaths(dg.ConfigurableResource[None]):
 
 
 class CutoutCutting(dg.ConfigurableResource[None]):
-    """How cutouts are cut, and where they are kept."""
+    """Cutting parameters, and the store of the cutouts."""
 
     paths: LunaPaths
     chunk_shape_irc: list[int] = Field(default=[32, 48, 48], description="Voxels along index, row, col.")
     hu_window: list[int] = Field(default=[-1000, 1000], description="HU are clipped to this range.")
-    edge_rule: str = Field(default="pad", description="`pad` keeps the candidate in the middle; `shift` is the book's.")
-    resampled_spacing_mm: list[float] | None = Field(default=None, description="x, y, z; nothing: the CT's own.")
-    training_length: int | None = Field(default=None, description="A sample: at most so many candidates a series.")
-    max_negatives_per_series: int | None = Field(default=None, description="At most so many of class 0 a series.")
-    sample_seed: int = Field(default=0, description="Decides the sample.")
+    edge_rule: str = Field(
+        default="pad", description="`pad` centres every cutout, with air outside the CT; `shift` is the book's rule."
+    )
+    resampled_spacing_mm: list[float] | None = Field(default=None, description="x, y, z. Default: the CT's spacing.")
+    training_length: int | None = Field(default=None, description="Sample at most this many candidates per series.")
+    max_negatives_per_series: int | None = Field(default=None, description="Maximum number of class 0 per series.")
+    sample_seed: int = Field(default=0, description="Seed of the sample.")
     cutouts: str = Field(
         default="stored",
-        description="Where training, prediction and reports take chunks from: `stored` files, or `on_the_fly` from the "
-        "raw CTs. `cutout_index` made with `on_the_fly` needs no files either; both indexes are equal.",
+        description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` from "
+        "the raw CTs, also for `cutout_index`. Both give the same results.",
     )
-    workers: int | None = Field(default=None, description="Processes that cut in one run; nothing: 1, on Ray its CPUs.")
-    on_ray: bool = Field(
-        default=False, description="Cut on the Ray that RAY_ADDRESS names, else on one of this machine."
-    )
+    workers: int | None = Field(default=None, description="Processes of a run. Default: 1; on Ray all CPUs.")
+    on_ray: bool = Field(default=False, description="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")
 
     @property
     def parameters(self) -> "CuttingParameters":
-        """The parameters as the one value that is part of the fingerprint."""
+        """Parameters that are part of a cutout file's fingerprint."""
         from luna_pipeline.core.cutouts.cutting import CuttingParameters
 
         return CuttingParameters(
@@ -78,7 +74,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
 
     @property
     def selection(self) -> "CandidateSelection":
-        """Which candidates are cut."""
+        """Selection of the candidates that are cut."""
         from luna_pipeline.core.cutouts.selection import CandidateSelection
 
         return CandidateSelection(
@@ -89,28 +85,28 @@ class CutoutCutting(dg.ConfigurableResource[None]):
 
     @property
     def store(self) -> "CutoutStore":
-        """The files, one a series."""
+        """Store of the cutout files, one per series."""
         from luna_pipeline.launchers.installation import cutout_store
 
         return cutout_store(self.paths.settings)
 
     @property
     def source(self) -> "CutoutSource":
-        """The chunks of the cutout index: stored or cut on the fly."""
+        """Chunks of the cutout index: stored or cut on the fly."""
         from luna_pipeline.launchers.installation import cutout_source
 
         return cutout_source(self.paths.settings, self.cutouts)
 
     @property
     def unindexed_source(self) -> "CutoutSource":
-        """The chunks that the next index is made of."""
+        """Chunks from which the next index is built."""
         from luna_pipeline.core.cutouts.on_the_fly import UncutSeries
 
         return UncutSeries(self.service()) if self.cutouts == "on_the_fly" else self.source
 
     @property
     def run_jobs(self) -> "RunJobs | None":
-        """Who cuts; nobody for processes of the run."""
+        """Function that runs the jobs on Ray; None for local processes."""
         if not self.on_ray:
             return None
         from luna_pipeline.cluster.cutting import run_jobs_on_ray
@@ -118,7 +114,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         return run_jobs_on_ray
 
     def service(self) -> "CtCutoutService":
-        """Bring catalogue, candidate table, store and parameters together."""
+        """Return the service that cuts, with catalogue, candidates, store and parameters."""
         from luna_pipeline.core.cutouts.service import CtCutoutService
 
         return CtCutoutService(
@@ -166,11 +162,9 @@ def _requested_run_id(context: dg.AssetExecutionContext) -> str:
 
 
 class RayCluster(dg.ConfigurableResource[None]):
-    """Where studies run: a Ray cluster, of which this run's machine is a node, or this machine alone."""
+    """Ray cluster of the studies, of which this machine must be a node; or a local Ray."""
 
     address: str | None = Field(
-        default=None, description="The cluster's head, HOST:PORT. Default: RAY_ADDRESS, else Ray is started here."
+        default=None, description="Head of the cluster, HOST:PORT. Default: RAY_ADDRESS, else a local Ray."
     )
-    dashboard: bool = Field(
-        default=False, description="Show the dashboard of a Ray that is started here, on 127.0.0.1."
-    )
+    dashboard: bool = Field(default=False, description="Start the dashboard of a local Ray, on 127.0.0.1.")

@@ -138,7 +138,7 @@ def test_a_killed_worker_costs_its_trial_no_finished_epoch(installed, study, tra
     lost = int(table["num_restarts"].idxmax())
     # Not even the times of what was done before have changed: nothing of it was done again.
     assert epochs_of(study)[lost][: len(before[lost]) - 1] == before[lost][:-1]
-    assert f"Trial {lost} lost its process and goes on from its last checkpoint" in log.read_text()
+    assert f"The process of trial {lost} died; it resumes from its last checkpoint" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert states_in_mlflow(tracking_uri) == dict.fromkeys(["study", "0", "1", "2", "3"], "FINISHED")
 
@@ -163,7 +163,7 @@ def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(in
     with started(command(installed), environment={}, log=log) as driver:
         assert driver.wait(timeout=180) == 0, log.read_text()
     assert {path: path.stat().st_mtime_ns for path in files} == before
-    assert log.read_text().count("Study nodule_classifier 0.0.1-fold0 goes on") == 1
+    assert log.read_text().count("Study nodule_classifier 0.0.1-fold0 resumes") == 1
     assert [path.name for path in study.parent.iterdir()] == [study.name]
     table = table_of(study)
     assert list(table["state"]) == ["finished"] * 4

@@ -1,4 +1,4 @@
-"""Data versions that are the content: what depends on a table is stale exactly when the table has changed."""
+"""Data versions derived from content: assets are stale only if the tables that they depend on have changed."""
 
 import hashlib
 import warnings
@@ -11,10 +11,7 @@ DATA_VERSION = "dagster/data_version"
 
 
 def table_digest(table: Any) -> str:
-    """Return a digest of a data frame's columns, types and values, its rows in their order.
-
-    LUNA16's 755,000 rows take a third of a second.
-    """
+    """Return the SHA-256 of a data frame's columns, types and values in order; 0.3 s for LUNA16's 755,000 rows."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     content = pa.Table.from_pandas(table, preserve_index=False).combine_chunks().replace_schema_metadata(None)
@@ -25,18 +22,18 @@ def table_digest(table: Any) -> str:
 
 
 def versioned(table: Any, metadata: Mapping[str, Any], *, output_name: str = "result") -> dg.Output[Any]:
-    """Hand a table over with the version that is its content."""
+    """Return a table as an output whose data version is the digest of its content."""
     version = dg.DataVersion(table_digest(table))
     with warnings.catch_warnings():
-        # Versions of one's own are beta in Dagster 1.13, which is known here.
+        # `data_version` is beta in Dagster 1.13.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Output(table, output_name=output_name, metadata=metadata, data_version=version)
 
 
 def provenance_tags(instance: dg.DagsterInstance, dependencies: Sequence[str], *, code_version: str) -> dict[str, str]:
-    """Return the tags by which Dagster sees later that an event's dependencies changed.
+    """Return the tags by which Dagster detects changed dependencies of an event.
 
-    Dagster adds them to outputs; events that are logged one a partition bring their own.
+    Dagster adds them to outputs, but not to events that are logged for single partitions.
     """
     tags = {"dagster/code_version": code_version}
     for name in dependencies:

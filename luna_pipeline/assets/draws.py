@@ -1,11 +1,11 @@
-"""What the launchpad asks of every asset whose figures have intervals."""
+"""Dagster config of the assets that compute confidence intervals."""
 
 import dagster as dg
 from pydantic import Field
 
 
 class DrawsConfig(dg.Config):
-    """How intervals are made."""
+    """Bootstrap of the confidence intervals."""
 
-    num_bootstraps: int = Field(default=1000, ge=1, description="Draws of scans with replacement.")
-    seed: int = Field(default=0, ge=0, description="Of the draws; the same for all models.")
+    num_bootstraps: int = Field(default=1000, ge=1, description="Number of bootstrap samples of scans.")
+    seed: int = Field(default=0, ge=0, description="Seed of the samples, the same for all models.")

@@ -1,4 +1,4 @@
-"""The check of an asset that scores a test fold: its models have seen nothing of it."""
+"""Asset check that the models which score a test fold have not seen any of its data."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,25 +12,20 @@ NO_LEAK = "no_leak"
 
 
 def no_leak(asset: str) -> dg.AssetCheckSpec:
-    """Describe the check that stops predictions by a model that has seen what it is tested on."""
+    """Return the spec of the blocking check of an asset."""
     return dg.AssetCheckSpec(
         NO_LEAK,
         asset=asset,
         blocking=True,
-        description="The models have seen no series, patient and candidate of the test fold.",
+        description="No series, patient or candidate of the test fold was used to train the models.",
     )
 
 
 def checked(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[dg.AssetCheckResult]:
-    """Tell what was found of leaks, and go no further where there is one.
-
-    Args:
-        asset: Whose check it is.
-        fold: The test fold.
-        reports: Of each model.
+    """Yield the result of the check, given a report on each model.
 
     Raises:
-        dg.Failure: All leaks, after the result was told.
+        dg.Failure: After the result, if there are leaks; it lists all of them.
     """
     leaks = [line for report in reports for line in report.lines]
     yield dg.AssetCheckResult(

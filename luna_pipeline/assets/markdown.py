@@ -1,11 +1,11 @@
-"""Pictures and tables as Dagster's page shows them: markdown, for HTML is taken out."""
+"""Pictures and tables as markdown for Dagster's pages, which remove HTML."""
 
 import base64
 from typing import Any
 
 
 def picture(png: bytes, alternative: str) -> str:
-    """Return a PNG as a markdown image that needs no file beside it; keep it below 74 kB, which are 99 kB of text."""
+    """Return a PNG as an inline markdown image. It should be smaller than 74 kB (99 kB of text)."""
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 

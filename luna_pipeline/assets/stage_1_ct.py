@@ -1,4 +1,4 @@
-"""Stage 1: which CT series there are."""
+"""Stage 1: the catalogue of CT series."""
 
 import time
 from typing import Any
@@ -17,12 +17,12 @@ OWNERS = ["team:pipeline"]
     pool="disk", group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables"
 )
 def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[Any]:
-    """Catalogue of the CT series below the data root, a row a series.
+    """Catalogue of the CT series below the data root, one row per series.
 
-    Source: MetaImage files and DICOM folders; headers alone are read. Form: uid, format, path relative to the data
-    root, size in voxels, spacing in mm, origin and direction (LPS), subset, keyed hash of the patient, fingerprint,
-    whether it is readable and why not. Registers each readable series as a partition; a series whose CT is gone
-    stays registered until it is pruned. Size: 888 rows for LUNA16.
+    Source: headers of image files and DICOM folders. Form: uid, format, path relative to the data root, size in
+    voxels, spacing in mm, origin and direction (LPS), subset, keyed hash of the patient, fingerprint, readable or the
+    reason why not. Registers each readable series as a partition; a series whose CT was removed stays registered
+    until `luna prune`. Size: 888 rows for LUNA16.
     """
     from luna_pipeline.core.storage.files import folder_digest
     from luna_pipeline.launchers.cutting import catalogue_of
@@ -30,7 +30,7 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
 
     started = time.perf_counter()
     settings = paths.settings
-    # Before looking: a CT that arrives in between is then seen as a change, not lost.
+    # The digest is taken first, so that a CT that arrives meanwhile counts as a change.
     inputs = folder_digest(settings.data_dir, by_content=".csv")
     catalogue, num_kept = catalogue_of(settings)
     readable = catalogue[catalogue["is_readable"]]

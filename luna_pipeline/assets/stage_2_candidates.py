@@ -1,4 +1,4 @@
-"""Stage 2: LUNA16's tables as one candidate table, and the folds."""
+"""Stage 2: the candidate table, from LUNA16's tables, and the folds."""
 
 import time
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_2_candidates"
-# Twice the night at which tables and cutouts are made, or found to be as they should be.
+# Tables and cutouts are made or checked every night: a warning after one missed night, failure after two.
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
-# Asset name, file names in the data root (the first that is there counts), what it holds.
+# Asset: file names in the data root, of which the first existing one is read; description.
 SOURCE_TABLES = {
     "annotations": (("annotations.csv",), "LUNA16's nodules: position in LPS mm and diameter in mm."),
     "candidates_v2": (
@@ -30,7 +30,7 @@ SOURCE_TABLES = {
 }
 
 
-@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]  # Dagster leaves it so
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
     group_name=GROUP,
     specs=[
         dg.AssetSpec(name, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
@@ -38,7 +38,7 @@ SOURCE_TABLES = {
     ],
 )
 def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
-    """The version of each external table: its content."""
+    """Observe the version of each external table: the digest of its content."""
     from luna_pipeline.core.storage.files import sha256_of
 
     for name, (files, _) in SOURCE_TABLES.items():
@@ -58,9 +58,9 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
             owners=OWNERS,
             kinds={"python", "parquet"},
             code_version="1",
-            description="Candidates and annotations of all readable series, a row each, told apart by `source`. "
-            "Form: candidate id, series uid, x_mm, y_mm, z_mm (LPS), class as in the file, diameter_mm and malignancy "
-            "of the nearest annotation within whose radius the candidate lies. Size: 756,161 rows for LUNA16.",
+            description="Candidates and annotations of all readable series; `source` distinguishes them. Form: "
+            "candidate id, series uid, x_mm, y_mm, z_mm (LPS), class as in the file, diameter_mm and malignancy of the "
+            "nearest annotation whose radius contains the candidate. Size: 756,161 rows for LUNA16.",
         ),
         "rejected": dg.AssetOut(
             io_manager_key="tables",
@@ -78,7 +78,7 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     from luna_pipeline.core.storage.files import folder_digest
 
     started = time.perf_counter()
-    # Before reading: an edit in between is then seen as a change, not lost.
+    # The digest is taken first, so that an edit made meanwhile counts as a change.
     inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
     tables = build_candidates(paths.settings.data_dir, ct_series)
     for line in _messages(tables.counts, tables.rejected):
@@ -103,7 +103,7 @@ def _messages(counts: dict[str, int], rejected: Any) -> list[str]:
 
 
 class FoldsConfig(dg.Config):
-    """How folds are made where the data set brings none."""
+    """Folds of a data set that defines none."""
 
     num_folds: int = 10
     seed: int = 0
@@ -111,10 +111,10 @@ class FoldsConfig(dg.Config):
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables")
 def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
-    """One fold a series: the only place where data are split.
+    """Fold of each series. All later splits are made from this table.
 
-    Source: subset folders, else the table `luna16_subsets.csv`, else seeded groups by patient, else by series. Form:
-    series uid, fold, keyed hash of the patient, the rule that decided.
+    Source: subset folders, else the table `luna16_subsets.csv`, else a seeded split by patient, else by series. Form:
+    series uid, fold, keyed hash of the patient, rule used.
     """
     from luna_pipeline.core.candidates.folds import assign_folds
 

@@ -1,4 +1,4 @@
-"""Stage 3: boxes around the candidates, one file a CT series, and the table that finds them."""
+"""Stage 3: cutouts of the candidates, one file per CT series, and their index."""
 
 import time
 from collections.abc import Iterator
@@ -32,18 +32,18 @@ GROUP = "stage_3_cutouts"
 CUTOUTS = "cutouts"
 NO_DUPLICATES = "no_cutout_in_two_folds"
 CUTTING_CODE = "1"
-"""As ``CUTTING_CODE_VERSION`` of the core, which must not be imported where definitions are loaded."""
+"""Same as the core's ``CUTTING_CODE_VERSION``, whose import would slow down loading the definitions."""
 
 
 @dg.multi_asset(
     pool="disk",
-    # A ranged run of 100 series pays one process start, not a hundred.
+    # One process start for 100 series instead of one for each.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=100),
     specs=[
         dg.AssetSpec(
             CUTOUTS,
             partitions_def=CT_SERIES,
-            # Events are logged one a series, so that a broken series fails alone.
+            # Events are logged for each series, so that a broken series fails alone.
             skippable=True,
             group_name=GROUP,
             owners=OWNERS,
@@ -52,14 +52,14 @@ CUTTING_CODE = "1"
             freshness_policy=FRESHNESS,
             deps=["ct_series", "candidates"],
             description="Cutouts of one CT series: `cutouts/<series uid>.npz`, int16 HU, (N, 32, 48, 48) in I, R, C. "
-            "Cut again only where the CT, the candidates' ids or centres, the cutting parameters or the cutting code "
-            "changed; a file that is there and right is adopted. Without a partition all readable series are visited. "
-            "The file of a CT that is gone stays until it is pruned.",
+            "Cut again only if the CT, the candidates' ids or centres, the cutting parameters or the cutting code "
+            "changed. Without a partition, all readable series are cut. The file of a removed CT is kept until it is "
+            "pruned.",
         )
     ],
 )
 def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterator[Any]:
-    """Cut the series asked for, or all of them, one event a series."""
+    """Cut the series of the run's partitions, or all series; one event for each."""
     _cut(context, cutting)
     yield from ()
 
@@ -76,14 +76,14 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
             NO_DUPLICATES,
             asset="cutout_index",
             blocking=True,
-            description="No cutout stands in two folds under two names: the same CT may lie there twice.",
+            description="No cutout occurs in two folds: the same CT may be there under two names.",
         )
     ],
 )
 def cutout_index(
     context: dg.AssetExecutionContext, cutting: CutoutCutting, candidates: Any, folds: Any
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
-    """Which row of which file holds which candidate; a series that could not be cut is left out and named.
+    """File and row of each candidate's cutout. Series that could not be cut are left out and listed.
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
     """
@@ -108,21 +108,21 @@ def cutout_index(
 
 
 def _without_duplicates(index: "pd.DataFrame", source: "CutoutSource") -> Iterator[dg.AssetCheckResult]:
-    """Tell what was found of cutouts in two folds, and go no further where there are any."""
+    """Yield the result of the check for duplicates, and fail if there are any."""
     from luna_pipeline.core.evaluation.duplicates import describe_duplicates, same_content_in_two_folds
 
     duplicates = same_content_in_two_folds(index, source)
-    said = describe_duplicates(duplicates)
+    found = describe_duplicates(duplicates)
     ids = duplicates["candidate_id"].head(50).tolist()
     yield dg.AssetCheckResult(
         check_name=NO_DUPLICATES,
-        passed=not said,
+        passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=said or "No two folds hold the same cutout.",
+        description=found or "No two folds hold the same cutout.",
         metadata={"num_cutouts": len(duplicates), "candidate_ids": dg.MetadataValue.json(ids)},
     )
-    if said:
-        raise dg.Failure(said, allow_retries=False)
+    if found:
+        raise dg.Failure(found, allow_retries=False)
 
 
 def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
@@ -131,7 +131,7 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     events = SeriesEvents(context, is_news_only=asked is None)
     gone = gone_series(context.instance, service.catalogue, service.store)
     kept = events.keep({uid: service.store.digest(uid) for uid in gone}, asked)
-    # A CT that was good once and is no longer shall fail, and not only be missing.
+    # A registered CT that became unreadable must fail, not only be missing.
     every = [*service.uids, *broken_series(context.instance, service.catalogue)]
     summary = service.cut_many(
         every if asked is None else [uid for uid in asked if uid not in kept],
@@ -147,13 +147,13 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
 
 
 class SeriesEvents:
-    """What happened to each series, as events of its partition.
+    """Logs the outcome of each series as an event of its partition.
 
-    The files' own headers are the truth; what Dagster holds only decides whether there is news to record.
+    Whether a file is current is decided by its header; Dagster's events only decide whether another event is needed.
 
     Args:
         context: Of the asset.
-        is_news_only: Record only what Dagster does not know; a series that was asked for is recorded anyway.
+        is_news_only: Log only outcomes that differ from Dagster's latest event.
     """
 
     def __init__(self, context: dg.AssetExecutionContext, *, is_news_only: bool) -> None:
@@ -163,7 +163,7 @@ class SeriesEvents:
         self._known: dict[str, str] = {}
 
     def keep(self, digests: dict[str, str | None], asked: list[str] | None) -> set[str]:
-        """Say which CTs are gone, and return those whose files are kept as they are, by their digests."""
+        """Warn about removed CTs, and return the series whose cutouts are kept, given the digests of their files."""
         kept = {uid: digest for uid, digest in digests.items() if digest is not None}
         for uid in kept:
             self._context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
@@ -172,7 +172,7 @@ class SeriesEvents:
         return set(kept)
 
     def plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
-        """Say what will be done, and learn which series Dagster knows as they are."""
+        """Log the plan, and read the versions that Dagster has recorded."""
         states = plan["state"].value_counts().to_dict()
         self._context.log.info("%d series: %s; %d bytes needed, %s free", len(plan), states, needed_bytes, free_bytes)
         if self._is_news_only:
@@ -181,7 +181,7 @@ class SeriesEvents:
             self._known = versions_by_series(self._context.instance, CUTOUTS, uids - failed)
 
     def record(self, outcome: "CutOutcome") -> None:
-        """Record a series that was cut, or is current and Dagster does not know it."""
+        """Log a series that was cut, or is current but not recorded in Dagster."""
         uid = outcome.series_instance_uid
         if outcome.outcome == "cut" or self._known.get(uid) != outcome.fingerprint:
             counts = {"num_candidates": outcome.num_candidates, "num_bytes": outcome.num_bytes}
@@ -191,7 +191,7 @@ class SeriesEvents:
             self._context.log.info("cut %s: %d candidates in %.2f s", uid, outcome.num_candidates, outcome.seconds)
 
     def record_failure(self, uid: str, reason: str) -> None:
-        """Record a series that could not be cut."""
+        """Log a series that could not be cut."""
         record_failed_series(self._context, CUTOUTS, uid, reason)
 
     def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: float) -> None:
@@ -207,14 +207,14 @@ class SeriesEvents:
 
 def _failure(summary: "CutSummary") -> dg.Failure:
     msg = (
-        f"Every series must be cut, got {len(summary.failed)} failures beside {summary.num_cut} cut and "
-        f"{summary.num_current} current. Mend or remove the named series and run `cut` again."
+        f"Every series must be cut, got {len(summary.failed)} failures ({summary.num_cut} cut, {summary.num_current} "
+        "current). Fix or remove the named series and run `cut` again."
     )
     return dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
 
 
 def _sheet(source: "CutoutSource", index: Any) -> str:
-    """Three cutouts as a picture: nodules first, the middle slice of each."""
+    """Return a picture of the middle slices of three cutouts, nodules first."""
     import numpy as np
 
     from luna_pipeline.core.cutouts.sheet import cutout_sheet

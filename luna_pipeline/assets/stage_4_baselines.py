@@ -1,7 +1,8 @@
-"""Stage 4, without a network: classifiers of features that a person can check, which a network has to beat."""
+"""Stage 4 without a network: classifiers of interpretable features as baselines."""
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -20,23 +21,16 @@ if TYPE_CHECKING:
 
 KINDS = {"python", "scikitlearn"}
 NUM_FEATURES_SHOWN = 10
-
-
 MODELS_DESCRIPTION = (
-    "What scored the test fold, a row a model: version, fold, number of parameters, seconds of training and scoring, "
-    "candidates a second, MLflow run, recipe."
+    "Models that scored the test fold, one per row: version, fold, number of parameters, seconds of training and "
+    "scoring, candidates per second, MLflow run, recipe."
 )
 
 
 def table_outs(name: str, description: str, *, models: str, kinds: set[str], code_version: str) -> dict[str, Any]:
-    """Return the two tables of an asset that scores a test fold: predictions, and the models that made them."""
-    descriptions = {name: description, models: MODELS_DESCRIPTION}
-    return {
-        table: dg.AssetOut(
-            io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version, description=text
-        )
-        for table, text in descriptions.items()
-    }
+    """Return the two tables of an asset that scores a test fold: predictions and models."""
+    made = partial(dg.AssetOut, io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version)
+    return {name: made(description=description), models: made(description=MODELS_DESCRIPTION)}
 
 
 @dg.multi_asset(
@@ -44,10 +38,9 @@ def table_outs(name: str, description: str, *, models: str, kinds: set[str], cod
     group_name=GROUP,
     outs=table_outs(
         "feature_baseline",
-        "Scores of the test fold by classifiers of features: nodules against other candidates. Research use only. "
-        "Source: cutouts as HU with their spacing. Form: as `nodule_predictions`, a row a candidate of the test fold "
-        "and classifier. Fitted on all folds but the held-out ones; thresholds and calibration are chosen on the "
-        "validation fold.",
+        "Scores of the test fold by feature classifiers: nodules against other candidates. Research use only. Source: "
+        "cutouts in HU with their spacing. Form: as `nodule_predictions`, one row per candidate and classifier. Fitted "
+        "on all folds but the held-out ones; thresholds and calibration are fitted on the validation fold.",
         models="feature_baseline_models",
         kinds=KINDS,
         code_version="2",
@@ -62,16 +55,8 @@ def feature_baseline(
     candidates: Any,
     cutout_index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
-    """Fit classifiers of features that tell nodules from other candidates."""
-    yield from _fitted(
-        context,
-        config,
-        name="feature_baseline",
-        dataset="cutouts",
-        cutting=cutting,
-        candidates=candidates,
-        index=cutout_index,
-    )
+    """Fit feature classifiers of nodules."""
+    yield from _fitted(context, config, cutting, "cutouts", candidates=candidates, index=cutout_index)
 
 
 @dg.multi_asset(
@@ -79,8 +64,8 @@ def feature_baseline(
     group_name=GROUP,
     outs=table_outs(
         "malignancy_feature_baseline",
-        "Scores of the test fold by classifiers of features: malignant nodules against all else. Research use only. "
-        "Form: as `feature_baseline`, with class 1 for malignant nodules; nodules without a rating are left out.",
+        "Scores of the test fold by feature classifiers: malignant nodules against all other candidates. Research use "
+        "only. Form: as `feature_baseline`; class 1: malignant nodules; nodules without a rating are left out.",
         models="malignancy_feature_baseline_models",
         kinds=KINDS,
         code_version="2",
@@ -95,32 +80,23 @@ def malignancy_feature_baseline(
     candidates: Any,
     cutout_index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
-    """Fit classifiers of features that tell malignant nodules from all else."""
-    yield from _fitted(
-        context,
-        config,
-        name="malignancy_feature_baseline",
-        dataset="malignant_cutouts",
-        cutting=cutting,
-        candidates=candidates,
-        index=cutout_index,
-    )
+    """Fit feature classifiers of malignant nodules."""
+    yield from _fitted(context, config, cutting, "malignant_cutouts", candidates=candidates, index=cutout_index)
 
 
 def _fitted(
     context: dg.AssetExecutionContext,
     config: BaselineConfig,
-    *,
-    name: str,
-    dataset: str,
     cutting: CutoutCutting,
+    dataset: str,
+    *,
     candidates: Any,
     index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
     from luna_pipeline.launchers.evaluation.test_fold import models_of_baselines
 
-    started, fold = time.perf_counter(), int(context.partition_key)
+    started, fold, name = time.perf_counter(), int(context.partition_key), context.op_execution_context.op.name
     fitted = fit_feature_baselines(
         index=index,
         candidates=candidates,
@@ -154,13 +130,13 @@ def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:
         **thresholds,
         "candidates_per_second": round(fitted.candidates_per_second),
         "candidates_without_a_feature": undefined or "none",
-        "importances": dg.MetadataValue.md(_dearest(fitted)),
+        "importances": dg.MetadataValue.md(_most_important(fitted)),
         "notes": "Importances on the validation fold; research use only.",
     }
 
 
-def _dearest(fitted: "FittedBaselines") -> str:
-    """Return a table of what each classifier goes by, the weightiest features first."""
+def _most_important(fitted: "FittedBaselines") -> str:
+    """Return a table of the most important features of each classifier."""
     tables = []
     for name, rows in fitted.importances.groupby("model", sort=False):
         by = "permutation_importance" if rows["permutation_importance"].notna().any() else "standardised_coefficient"

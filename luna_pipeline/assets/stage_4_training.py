@@ -1,6 +1,7 @@
-"""Stage 4: classifiers and the baseline they have to beat, a partition a test fold."""
+"""Stage 4: networks and the zero rule; one partition per test fold."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,17 +17,18 @@ if TYPE_CHECKING:
 
 GROUP = "stage_4_training"
 KINDS = {"python", "pytorch", "mlflow"}
-
-
-@dg.asset(
+classifier_asset = partial(
+    dg.asset,
     pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
     owners=OWNERS,
     kinds=KINDS,
-    code_version="3",
     io_manager_key="checkpoints",
 )
+
+
+@classifier_asset(code_version="3")
 def nodule_classifier(
     context: dg.AssetExecutionContext,
     config: NoduleTrainingConfig,
@@ -35,24 +37,16 @@ def nodule_classifier(
     paths: LunaPaths,
     cutout_index: Any,
 ) -> dg.Output[Any]:
-    """Network that tells nodules from other candidates, trained on all folds but its own and the validation fold.
+    """Network that classifies candidates as nodules, trained on all folds but test and validation fold.
 
-    Source: cutouts as HU. Form: `checkpoints/nodule_classifier/<version>-fold<fold>/best.pt` (weights, optimizer,
+    Source: cutouts in HU. Form: `checkpoints/nodule_classifier/<version>-fold<fold>/best.pt` (weights, optimizer,
     epoch, configuration, data fingerprints), an MLflow run with the registered model, a TensorBoard log. Research use
     only.
     """
     return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
 
-@dg.asset(
-    pool="gpu",
-    partitions_def=TEST_FOLDS,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds=KINDS,
-    code_version="3",
-    io_manager_key="checkpoints",
-)
+@classifier_asset(code_version="3")
 def malignancy_classifier(
     context: dg.AssetExecutionContext,
     config: MalignancyTrainingConfig,
@@ -61,11 +55,10 @@ def malignancy_classifier(
     paths: LunaPaths,
     cutout_index: Any,
 ) -> dg.Output[Any]:
-    """Network that tells malignant nodules from benign ones and other candidates, trained like the nodule classifier.
+    """Network that classifies malignant nodules against benign ones and other candidates.
 
-    Source: cutouts as HU and the readers' ratings; nodules without a rating are left out. Form:
-    `checkpoints/malignancy_classifier/<version>-fold<fold>/best.pt`, an MLflow run with the registered model, a
-    TensorBoard log. With `start_name` it begins with another classifier's weights. Research use only.
+    Source: cutouts in HU and the readers' ratings; nodules without a rating are left out. Form: as
+    `nodule_classifier`. With `start_name`, training starts from another classifier's weights. Research use only.
     """
     return _trained(context, config, cutting=cutting, mlflow_runs=mlflow_runs, paths=paths, index=cutout_index)
 
@@ -79,9 +72,9 @@ def malignancy_classifier(
     io_manager_key="tables",
 )
 def zero_rule_baseline(context: dg.AssetExecutionContext, config: HeldOutFolds, cutout_index: Any) -> dg.Output[Any]:
-    """The share of nodules in the training folds, given to every candidate: what a model must beat.
+    """Baseline that scores every candidate with the share of nodules in the training folds.
 
-    Form: one row with the probability, the number of training candidates and the held-out folds.
+    Form: one row with the probability, the number of training candidates and the test fold.
     """
     import pandas as pd
 
@@ -107,7 +100,7 @@ def _trained(
     paths: LunaPaths,
     index: Any,
 ) -> dg.Output[Any]:
-    """Train in this process, or in several that torchrun starts."""
+    """Train in this process, or in several processes started by torchrun."""
     from luna_pipeline.core.malloc import keep_freed_memory
     from luna_pipeline.launchers.training.run import RunOptions
     from luna_pipeline.launchers.training.torchrun import train_together
@@ -130,7 +123,7 @@ def _trained(
     if config.processes > 1:
         trained = train_together(settings, request, num_processes=config.processes)
     else:
-        # On a CPU a training step that need not fetch its memory anew takes up to a third less time.
+        # On a CPU this saves up to a third of the time of a training step.
         keep_freed_memory()
         trained = train_on(
             settings, request, index=index, store=cutting.source, open_mlflow_run=mlflow_runs.opener(context)
@@ -159,7 +152,7 @@ def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str,
 
 
 def mlflow_link(settings: Any, run_id: str) -> dg.UrlMetadataValue:
-    """Return the address at which a browser finds an MLflow run."""
+    """Return the address of an MLflow run in a browser."""
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
     client = MlflowRun.at(settings.mlflow_tracking_uri, run_id).client
@@ -171,5 +164,5 @@ def _curves(trained: "TrainedClassifier") -> str:
     from luna_pipeline.core.evaluation.plots import training_curves_png
 
     if trained.history.empty:
-        return "The run was complete before this process began: its curves are in MLflow and TensorBoard."
+        return "The run was complete before this process started; see MLflow and TensorBoard for its curves."
     return markdown.picture(training_curves_png(trained.history), "training curves, research use only")

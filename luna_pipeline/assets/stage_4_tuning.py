@@ -1,4 +1,4 @@
-"""Stage 4: a search for a better configuration of the nodule classifier, and the classifier that comes of it."""
+"""Stage 4: search for a better configuration of the nodule classifier, and the retrained winner."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -30,17 +30,17 @@ KINDS = {"python", "pytorch", "ray"}
             kinds=KINDS,
             code_version="1",
             description="Trials of a search for a better configuration, scored on the validation fold; the test fold "
-            "is not touched. Source: cutouts as HU. Form: a row a trial with its state, score, best epoch and what it "
-            "tried; files in `tuning/nodule_classifier/<version>-fold<fold>`: best configuration, pictures, the "
-            "comparison with the recipe as it is. Research use only.",
+            "is not used. Source: cutouts in HU. Form: one row per trial with state, score, best epoch and the tried "
+            "values; files in `tuning/nodule_classifier/<version>-fold<fold>`: best configuration, plots, comparison "
+            "with the unchanged recipe. Research use only.",
         ),
         "tuned_nodule_classifier": dg.AssetOut(
             io_manager_key="checkpoints",
             owners=OWNERS,
             kinds=KINDS | {"mlflow"},
             code_version="1",
-            description="The study's winner, trained again on all folds but the test fold, without a validation fold: "
-            "its thresholds are 0.5. Form: `checkpoints/tuned_nodule_classifier/<version>-fold<fold>/best.pt`. "
+            description="The study's winner, retrained on all folds but the test fold; without a validation fold, its "
+            "thresholds are 0.5. Form: `checkpoints/tuned_nodule_classifier/<version>-fold<fold>/best.pt`. "
             "Research use only.",
         ),
     },
@@ -48,7 +48,7 @@ KINDS = {"python", "pytorch", "ray"}
 def tuning_study(
     context: dg.AssetExecutionContext, config: TuningConfig, paths: LunaPaths, ray: RayCluster, cutout_index: Any
 ) -> Iterator[dg.Output[Any]]:
-    """Search, then train what won."""
+    """Run the study, then retrain the winner."""
     from luna_pipeline.core.malloc import keep_freed_memory
     from luna_pipeline.tuning.request import TuningRequest
     from luna_pipeline.tuning.tune import tune_parameters

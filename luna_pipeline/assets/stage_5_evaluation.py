@@ -1,4 +1,4 @@
-"""Stage 5: what the classifiers are worth on test folds that they have not seen."""
+"""Stage 5: scores of the classifiers on test folds that they have not seen."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ GROUP = "stage_5_evaluation"
 KINDS = {"python", "pytorch"}
 FORM = (
     "Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability, the model's thresholds and its "
-    "calibrated probability (nan without a calibration); a row a candidate and model. Series that a model was trained "
-    "on are refused. Research use only."
+    "calibrated probability (nan without a calibration); one row per candidate and model. Models trained on series of "
+    "the test fold are rejected. Research use only."
 )
 
 
@@ -33,9 +33,8 @@ FORM = (
     group_name=GROUP,
     outs=table_outs(
         "nodule_predictions",
-        "Scores of every candidate of the test fold, by the network, by the winner of a study where there is one, and "
-        "by what they have to beat, and the network's in "
-        f"LUNA16's submission format: `submissions/<model>/<fold>.csv`. {FORM}",
+        "Scores of every candidate of the test fold by the network, the winner of a study if there is one, and the "
+        f"baselines; and the network's submission for LUNA16: `submissions/<model>/<fold>.csv`. {FORM}",
         models="nodule_models",
         kinds=KINDS,
         code_version="3",
@@ -84,8 +83,8 @@ def nodule_predictions(
     group_name=GROUP,
     outs=table_outs(
         "malignancy_predictions",
-        "Scores of the rated nodules and the other candidates of the test fold: class 1 is malignant, all else 0; "
-        f"nodules without a rating are left out. {FORM}",
+        "Scores of the rated nodules and the other candidates of the test fold. Class 1: malignant nodules; nodules "
+        f"without a rating are left out. {FORM}",
         models="malignancy_models",
         kinds=KINDS,
         code_version="1",
@@ -128,7 +127,7 @@ def malignancy_predictions(
 def _checked(
     asset: str, settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int
 ) -> Iterator[dg.AssetCheckResult]:
-    """Tell what was found of leaks, and go no further where there is one."""
+    """Yield the leak check of these classifiers, and fail if there is a leak."""
     from luna_pipeline.launchers.installation import read_table
     from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 

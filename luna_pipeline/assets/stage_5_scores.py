@@ -1,4 +1,4 @@
-"""Stage 5: LUNA16's score of the pooled test folds, the leaderboard, and the champion."""
+"""Stage 5: LUNA16's score on the pooled test folds, the leaderboard, and the champion."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_5_evaluation import GROUP
 from luna_pipeline.resources import LunaPaths
 
-# Read where they are pooled: folds that were not trained, or by another recipe, are no part of it.
+# Partitioned assets whose tables are read when the folds are pooled; not every fold has to exist.
 POOLED = ["nodule_predictions", "nodule_models", "nodule_classifier"]
 KINDS = {"python", "scikitlearn"}
 SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_at_1_fp", "better_than_next"]
@@ -25,10 +25,10 @@ SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_a
 def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: LunaPaths) -> dg.Output[Any]:
     """LUNA16's FROC and CPM of the pooled test folds, as the official script computes them. Research use only.
 
-    Source: predictions of the folds whose classifiers are of the newest one's recipe and cutouts, held against
-    `annotations.csv`, `annotations_excluded.csv` and `seriesuids.csv`. Form: a row a model with CPM, sensitivities at
-    the seven rates, 95 % bounds over draws of scans, and the CPM of each draw; and the network's
-    `submissions/nodule_classifier/<folds>.csv`. No row where there are no annotations.
+    Source: predictions of the folds trained with the newest recipe on the same cutouts, `annotations.csv`,
+    `annotations_excluded.csv` and `seriesuids.csv`. Form: one row per model with CPM, sensitivities at the seven
+    rates, 95 % intervals (bootstrap over scans), and the CPM of each sample; and the network's
+    `submissions/nodule_classifier/<folds>.csv`. No rows without annotations.
     """
     from luna_pipeline.core.evaluation.froc_plot import froc_png
     from luna_pipeline.launchers.evaluation import mlflow_metrics, official_scores, pooling
@@ -59,10 +59,10 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=["nodule_models"]
 )
 def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Output[Any]:
-    """Every model and baseline on the same folds and candidates, best first. Research use only.
+    """All models and baselines on the same folds and candidates, best first. Research use only.
 
-    Form: a row a model with CPM and AUC with their 95 % intervals, sensitivity at 1 false positive a scan, whether it
-    is better than the next one (paired draws of scans), parameters, training seconds, candidates a second, MLflow runs.
+    Form: one row per model: CPM and AUC with 95 % intervals, sensitivity at 1 false positive per scan, whether it is
+    better than the next model (paired bootstrap), parameters, training seconds, candidates per second, MLflow runs.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
     from luna_pipeline.launchers.evaluation import pooling
@@ -84,10 +84,10 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
 
 
 class ChampionConfig(DrawsConfig):
-    """What a champion must be."""
+    """Conditions for a champion."""
 
     max_calibration_error: float = Field(
-        default=0.05, gt=0, le=1, description="Largest expected calibration error on the test folds that is borne."
+        default=0.05, gt=0, le=1, description="Largest allowed expected calibration error on the test folds."
     )
 
 
@@ -110,10 +110,10 @@ class ChampionConfig(DrawsConfig):
 def champion(
     config: ChampionConfig, paths: LunaPaths, leaderboard: Any
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
-    """The nodule classifier that bears the alias `champion` in MLflow's registry; nothing else moves it.
+    """The nodule classifier with the alias `champion` in MLflow's registry; only this asset moves the alias.
 
-    The best network of the leaderboard is held against the champion by a rule that stands in the metadata with what
-    came of it. Form: the champion's predictions when it became champion, by which the next one is judged.
+    The best network of the leaderboard is compared with the champion; rule and outcome are in the metadata. Form: the
+    champion's predictions at the time of its promotion, with which the next candidate is compared.
     """
     from luna_pipeline.launchers.evaluation.champion import challenge
 
@@ -126,11 +126,11 @@ def champion(
         seed=config.seed,
     )
     severity = dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN
-    said = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
+    result = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
     yield dg.Output(
         outcome.predictions,
         metadata={
-            **said,
+            **result,
             "champion": outcome.champion,
             "registered_version": outcome.registered_version,
             "folds": outcome.folds,
@@ -139,5 +139,9 @@ def champion(
         },
     )
     yield dg.AssetCheckResult(
-        check_name="may_be_champion", passed=outcome.is_fine, severity=severity, metadata=said, description=outcome.text
+        check_name="may_be_champion",
+        passed=outcome.is_fine,
+        severity=severity,
+        metadata=result,
+        description=outcome.text,
     )

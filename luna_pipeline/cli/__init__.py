@@ -1,4 +1,4 @@
-"""The command line: thin, one function a command; heavy modules are imported where they are used."""
+"""The command line ``luna``: one function per command, which imports heavy modules when it runs."""
 
 import os
 import signal
@@ -32,11 +32,13 @@ for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tu
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--series", "num_series", default=30, show_default=True, type=click.IntRange(1), help="Number of CTs.")
 @click.option("--subsets", "num_subsets", default=5, show_default=True, type=click.IntRange(1), help="Subset folders.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides everything.")
-@click.option("--size", callback=voxel_numbers, metavar="D,H,W", help="Default: varied, LUNA16's.")
-@click.option("--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the data set.")
+@click.option("--size", callback=voxel_numbers, metavar="D,H,W", help="Voxels. Default: varied, as in LUNA16.")
+@click.option(
+    "--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage", show_default=True
+)
 def make_phantom_command(**options: Any) -> None:
-    """Write a synthetic data set in the form of LUNA16 below OUT."""
+    """Write a synthetic data set with the layout of LUNA16 to OUT."""
     from luna_pipeline.core.phantom.dataset import make_phantom
 
     def on_series(uid: str, done: int, total: int) -> None:
@@ -48,9 +50,9 @@ def make_phantom_command(**options: Any) -> None:
 
 @cli.command("import_book_weights")
 @click.argument("state_file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--no-mlflow", is_flag=True, help="Keep the checkpoint only, register no model.")
+@click.option("--no-mlflow", is_flag=True, help="Write the checkpoint only; do not register a model.")
 def import_book_weights_command(state_file: Path, *, no_mlflow: bool) -> None:
-    """Take over the published classifier of 'Deep Learning with PyTorch' as a checkpoint and registered model."""
+    """Import the published classifier of 'Deep Learning with PyTorch' as a checkpoint and a registered model."""
     from luna_pipeline.launchers.training.book_weights import import_book_classifier
 
     settings = Settings.from_environment()
@@ -60,18 +62,18 @@ def import_book_weights_command(state_file: Path, *, no_mlflow: bool) -> None:
 
 @cli.command("get_recommended_num_workers")
 def get_recommended_num_workers() -> None:
-    """Print how many worker processes this machine bears."""
+    """Print the recommended number of worker processes of this machine."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     click.echo(f"Recommended number of workers: {min(32, usable)}")
 
 
 def _terminate(_signal: int, _frame: Any) -> None:
-    """SIGTERM ends a command as Ctrl-C does, so that runs are closed and files stay whole."""
+    """Handle SIGTERM like Ctrl-C, so that runs are ended properly."""
     raise KeyboardInterrupt
 
 
 def main(run: Callable[..., Any] = cli) -> None:
-    """Run the command line: exit code 0 done, 1 the work failed, 2 wrong usage."""
+    """Run the command line. Exit code: 0 success, 1 failure, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
     try:

@@ -1,4 +1,4 @@
-"""Commands that cut, look after and hand over cutouts."""
+"""Commands that create, verify, remove, import and export cutouts."""
 
 import math
 import os
@@ -24,32 +24,28 @@ if TYPE_CHECKING:
     "--training-length",
     type=click.IntRange(1),
     metavar="N",
-    help="A sample: at most N candidates of each series, classes in proportion.",
+    help="Sample at most N candidates per series, with the classes in proportion.",
 )
 @click.option(
     "--max-negatives-per-series",
     type=click.IntRange(0),
     metavar="N",
-    help="At most N candidates of class 0 of each series; all nodules stay.",
+    help="At most N candidates of class 0 per series; all nodules are kept.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides the sample.")
-@click.option("--chunk-shape", callback=voxel_numbers, metavar="D,H,W", help="Voxels of a cutout; default: 32,48,48.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sample.")
+@click.option("--chunk-shape", callback=voxel_numbers, metavar="D,H,W", help="Voxels of a cutout. Default: 32,48,48.")
 @click.option(
     "--edge-rule",
     type=click.Choice(["pad", "shift"]),
     default="pad",
     show_default=True,
-    help="Where a box leaves the CT: air around it, or the tutorial's shifted box.",
+    help="If a box exceeds the CT: pad with air, or shift the box as in the tutorial.",
 )
 @click.option(
-    "--spacing", callback=spacing_mm, metavar="X,Y,Z", help="Resample to this spacing in mm; default: the CT's own."
+    "--spacing", callback=spacing_mm, metavar="X,Y,Z", help="Resample to this spacing in mm. Default: the CT's spacing."
 )
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that cut at once; default: 1, on Ray as many as it has CPUs."
-)
-@click.option(
-    "--on-ray", is_flag=True, help="Cut on the Ray cluster that RAY_ADDRESS names, else on a Ray of this machine."
-)
+@click.option("--workers", type=click.IntRange(1), help="Number of processes. Default: 1; on Ray: all CPUs.")
+@click.option("--on-ray", is_flag=True, help="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Cut on the Ray cluster with this head.")
 @click.option(
     "--index-only",
@@ -59,10 +55,10 @@ if TYPE_CHECKING:
 @click.option(
     "--no-sync",
     is_flag=True,
-    help="Do not wait for the disk: faster, but a power cut may lose files (verify_cutouts finds them).",
+    help="Do not flush files to disk: faster, but a power cut may lose files (verify_cutouts finds them).",
 )
 def create_cutouts_command(**options: Any) -> None:
-    """Cut a box around each candidate of each CT below LUNA_DATA_DIR, unless it is there and right."""
+    """Cut a box around each candidate of the CTs in LUNA_DATA_DIR, unless its file is up to date."""
     from luna_pipeline.core.cutouts.cutting import CuttingParameters
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
@@ -98,7 +94,7 @@ def create_cutouts_command(**options: Any) -> None:
             f"({settings.cutouts_dir})."
         )
     if summary.failed:
-        msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Mend or remove them."
+        msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Fix or remove them."
         raise click.ClickException(msg)
 
 
@@ -109,7 +105,7 @@ def _on_ray(address: str | None) -> "RunJobs":
 
 
 class _Terminal:
-    """Tells how cutting goes: lines, and a bar while there is work."""
+    """Reports the progress of cutting with lines and a progress bar."""
 
     def __enter__(self) -> "_Terminal":
         self._bar: Any = None
@@ -145,9 +141,9 @@ class _Terminal:
 
 
 @click.command("verify_cutouts")
-@click.option("--repair", is_flag=True, help="Remove damaged files, so that the next cutting makes them again.")
+@click.option("--repair", is_flag=True, help="Remove damaged files; the next `create_cutouts` cuts them again.")
 def verify_cutouts_command(*, repair: bool) -> None:
-    """Read every file of cutouts whole and compare it with its checksums."""
+    """Read all cutout files and compare them with their checksums."""
     from luna_pipeline.launchers.cutout_maintenance import verify_cutouts
 
     damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=click.echo)
@@ -157,11 +153,11 @@ def verify_cutouts_command(*, repair: bool) -> None:
 
 
 @click.command("prune")
-@click.option("--yes", is_flag=True, help="Remove them; without, they are only listed.")
+@click.option("--yes", is_flag=True, help="Remove the files. Default: list them only.")
 def prune_command(*, yes: bool) -> None:
-    """List or remove cutouts of series that are no longer below LUNA_DATA_DIR, and leftovers of killed writers.
+    """List or remove cutouts of series that are no longer in LUNA_DATA_DIR, and temporary files of killed processes.
 
-    With DAGSTER_HOME set, removed series are taken off Dagster's partitions as well.
+    With DAGSTER_HOME set, removed series are also removed from Dagster's partitions.
     """
     from luna_pipeline.launchers.cutout_maintenance import prune
 
@@ -178,7 +174,7 @@ def prune_command(*, yes: bool) -> None:
 @click.command("import_tutorial_cutouts")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def import_tutorial_cutouts_command(folder: Path) -> None:
-    """Take over the tutorial's cache, one .npz a candidate, for the candidates and CTs below LUNA_DATA_DIR."""
+    """Import the tutorial's cache, one .npz per candidate, for the candidates and CTs in LUNA_DATA_DIR."""
     from luna_pipeline.launchers.cutout_maintenance import import_tutorial_cutouts
 
     import_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
@@ -187,7 +183,7 @@ def import_tutorial_cutouts_command(folder: Path) -> None:
 @click.command("export_tutorial_cutouts")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export_tutorial_cutouts_command(folder: Path) -> None:
-    """Write all cutouts as the tutorial keeps them, one float32 .npz a candidate, into FOLDER."""
+    """Export all cutouts in the tutorial's format, one float32 .npz per candidate, to FOLDER."""
     from luna_pipeline.launchers.cutout_maintenance import export_tutorial_cutouts
 
     export_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)

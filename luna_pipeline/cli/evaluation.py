@@ -1,4 +1,4 @@
-"""Commands that score: the official evaluation of any submission, and the submission of any classifier."""
+"""Commands that evaluate a submission officially, and that write the submission of a classifier."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command("evaluate_froc")
 @click.option("--annotations", required=True, type=TABLE, help="LUNA16's annotations.csv.")
-@click.option("--excluded", type=TABLE, help="LUNA16's annotations_excluded.csv; without, no finding is ignored.")
+@click.option("--excluded", type=TABLE, help="LUNA16's annotations_excluded.csv. Default: no finding is ignored.")
 @click.option("--series", required=True, type=TABLE, help="LUNA16's seriesuids.csv: the scans, one a row, no header.")
 @click.option("--predictions", required=True, type=TABLE, help="seriesuid,coordX,coordY,coordZ,probability.")
 @click.option(
@@ -26,14 +26,14 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Draws of scans for intervals; the official number is 1000.",
+    help="Bootstrap samples of scans for intervals; officially 1000.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the draws.")
-@click.option("--corrected", is_flag=True, help="Read the script's oddities as meant, see docs/evaluation.md.")
-@click.option("--json", "json_file", required=True, type=TABLE, help="Where the result goes.")
-@click.option("--plot", "plot_file", type=TABLE, help="Where the curve goes, as PNG.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--corrected", is_flag=True, help="Correct the quirks of the official script, see docs/evaluation.md.")
+@click.option("--json", "json_file", required=True, type=TABLE, help="Output file of the result.")
+@click.option("--plot", "plot_file", type=TABLE, help="Output file of the curve, as PNG.")
 def evaluate_froc_command(**options: Any) -> None:
-    """Score a submission as LUNA16 does: FROC and its mean sensitivity at seven rates (CPM).
+    """Score a submission like LUNA16: FROC and its mean sensitivity at seven rates (CPM).
 
     Each table may be a .csv or a .csv.gz.
     """
@@ -72,7 +72,7 @@ def evaluate_froc_command(**options: Any) -> None:
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
-    """Return a result as people read it."""
+    """Return a result as lines of text."""
     counts, band = values["counts"], values["bootstrap"]
     bounds: list[Any] = [None] * len(values["operating_points"])
     if band is not None:
@@ -99,14 +99,14 @@ def _interval(bounds: Any) -> str:
 @click.command("predict")
 @click.argument("name")
 @click.argument("version", required=False)
-@click.option("--out", required=True, type=TABLE, help="The submission, as CSV.")
+@click.option("--out", required=True, type=TABLE, help="Output file of the submission, as CSV.")
 @click.option(
     "--from",
     "loader",
     type=click.Choice(["file", "mlflow"]),
     default="file",
     show_default=True,
-    help="Where the classifier is.",
+    help="Source of the classifier.",
 )
 @click.option(
     "--cutouts",
@@ -155,12 +155,12 @@ def predict_command(**options: Any) -> None:
 
 @contextlib.contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error, in a terminal only."""
+    """Show a progress bar on standard error if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    # Elsewhere a bar that is taken away leaves an empty line.
+    # Elsewhere a transient bar leaves an empty line.
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

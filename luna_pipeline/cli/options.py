@@ -1,4 +1,4 @@
-"""What several commands take: three numbers in one option."""
+"""Parsers of options with three numbers."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ cutouts_option = click.option(
 def voxel_numbers(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[int, int, int] | None:
-    """Read D,H,W: three positive numbers of voxels (index, row, col)."""
+    """Parse D,H,W: three positive numbers of voxels (index, row, col)."""
     if value is None:
         return None
     parts = value.split(",")
@@ -30,7 +30,7 @@ def voxel_numbers(
 def spacing_mm(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[float, float, float] | None:
-    """Read X,Y,Z: three positive lengths in mm."""
+    """Parse X,Y,Z: three positive lengths in mm."""
     if value is None:
         return None
     try:

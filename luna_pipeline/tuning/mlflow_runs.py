@@ -1,4 +1,4 @@
-"""A study in MLflow: one run, with a nested run for each trial, all of them ended with what became of them."""
+"""MLflow runs of a study: one parent run, and a nested run for each trial."""
 
 import contextlib
 import json
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from luna_pipeline.launchers.installation import EXPERIMENT
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import INTENDED_USE
-from luna_pipeline.tracking.mlflow_run import FAILED, FINISHED, KILLED, MlflowRun, mlflow_run
+from luna_pipeline.tracking.mlflow_run import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    MlflowRun,
+    experiment_id_of,
+    mlflow_run,
+    run_id_by_tags,
+)
 from luna_pipeline.tuning import records
 from luna_pipeline.tuning.study import StudyConfig
 from luna_pipeline.tuning.study_folder import StudyFolder
@@ -20,26 +28,17 @@ from luna_pipeline.tuning.study_folder import StudyFolder
 if TYPE_CHECKING:
     from luna_pipeline.tuning.request import TunedParameters
 
-from collections.abc import Iterable
-from typing import Any
-
-from luna_pipeline.tracking.mlflow_run import experiment_id_of, run_id_by_tags
+STUDY_TAG, TRIAL_TAG, PARENT_TAG = "luna.study", "luna.trial", "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
 def study_run(
     settings: Settings, place: StudyFolder, *, uses_mlflow: bool, tags: Mapping[str, str]
 ) -> Iterator[MlflowRun | None]:
-    """Open the study's run, the same one where the study goes on; its trials' runs end with it.
-
-    Args:
-        settings: Where MLflow is.
-        place: The study's folder.
-        uses_mlflow: Whether there are runs at all.
-        tags: More tags of the run.
+    """Open the study's run, or reopen it for a resumed study; on exit the runs of its trials are ended as well.
 
     Yields:
-        The run; None where there is none.
+        The run; None without MLflow.
     """
     if not uses_mlflow:
         yield None
@@ -58,15 +57,11 @@ def study_run(
         try:
             yield run
         finally:
-            states = {
-                trial: FAILED if end.state == records.FAILED else FINISHED
-                for trial, end in records.TrialRecords(place.folder).ended().items()
-            }
-            close_trial_runs(run, states, otherwise=KILLED)
+            _end_trial_runs(run, place)
 
 
 def log_study(run: MlflowRun, study: StudyConfig, tuned: "TunedParameters") -> None:
-    """Keep what a study was and came to in its run."""
+    """Log the configuration and the results of a study in its run."""
     from mlflow.entities import Metric, Param
 
     plain = {name: value for name, value in study.to_dict().items() if name not in {"base", "space"}}
@@ -88,11 +83,8 @@ def log_study(run: MlflowRun, study: StudyConfig, tuned: "TunedParameters") -> N
         run.client.log_artifacts(run.run_id, folder)
 
 
-STUDY_TAG, TRIAL_TAG, PARENT_TAG = "luna.study", "luna.trial", "mlflow.parentRunId"
-
-
 def run_of_trial(tracking_uri: str, tags: Mapping[str, str], *, artifact_location: str | None) -> str | None:
-    """Return the MLflow run of a trial whose process was lost before its first checkpoint."""
+    """Return the MLflow run of a trial whose process died before its first checkpoint."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri)
@@ -100,23 +92,15 @@ def run_of_trial(tracking_uri: str, tags: Mapping[str, str], *, artifact_locatio
     return run_id_by_tags(client, tags, experiment_id=experiment_id)
 
 
-def close_trial_runs(run: MlflowRun, states: Mapping[int, str], *, otherwise: str) -> None:
-    """End the MLflow runs of a study's trials with what became of them: a trial that Ray ends cannot.
-
-    Args:
-        run: The study's run.
-        states: MLflow's status of each trial that is over, by number.
-        otherwise: Status of the others.
-    """
+def _end_trial_runs(run: MlflowRun, place: StudyFolder) -> None:
+    """Set the status of the trials' runs: a trial that Ray stops cannot do so; one that has not ended was killed."""
+    ended = records.TrialRecords(place.folder).ended()
     experiment_id = run.client.get_run(run.run_id).info.experiment_id
-    found = run.client.search_runs(
-        [experiment_id], filter_string=f"tags.`{STUDY_TAG}` = '{run.run_id}'", max_results=50_000
-    )
-    for trial in _of_trials(found):
-        status = states.get(int(trial.data.tags[TRIAL_TAG]), otherwise)
+    of_study = f"tags.`{STUDY_TAG}` = '{run.run_id}'"
+    for trial in run.client.search_runs([experiment_id], filter_string=of_study, max_results=50_000):
+        if TRIAL_TAG not in trial.data.tags:
+            continue
+        end = ended.get(int(trial.data.tags[TRIAL_TAG]))
+        status = KILLED if end is None else FAILED if end.state == records.FAILED else FINISHED
         if trial.info.status != status:
             run.client.set_terminated(trial.info.run_id, status)
-
-
-def _of_trials(runs: Iterable[Any]) -> Iterable[Any]:
-    return (run for run in runs if TRIAL_TAG in run.data.tags)

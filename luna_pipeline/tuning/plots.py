@@ -1,4 +1,4 @@
-"""A study as pictures: all trials as lines through what they tried, and how much each value mattered."""
+"""Plots of a study: parallel coordinates of its trials, and the importance of the searched values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH_OF_AXIS = 1.5
-# Of more values than this an axis names those next to even heights only.
+# With more values than MAX_TICKS an axis labels the values next to NUM_EVEN even heights.
 MAX_TICKS, NUM_EVEN = 8, 5
 SMALLEST_GAP = 0.035
 MAX_LETTERS = 22
 
 
 def parallel_coordinates_png(table: pd.DataFrame, study: StudyConfig, *, is_synthetic: bool = False) -> bytes:
-    """Draw each trial as a line through the values that it tried to its score; the better, the darker.
+    """Draw each trial as a line through its values and its score; better trials are darker.
 
     Args:
         table: See ``study_table``; trials without a score are left out.
-        study: What was searched.
-        is_synthetic: Whether the picture must say that the data are made up.
+        study: Configuration of the study.
+        is_synthetic: Whether the plot is marked as made from synthetic data.
 
     Returns:
-        A PNG file. The winner is drawn thick, the recipe as it is dashed.
+        A PNG file. The winner is thick, the unchanged recipe dashed.
     """
     known = table[table["score"].notna()].sort_values("score")
     places = [*study.space.domains, "score"]
@@ -53,14 +53,11 @@ def parallel_coordinates_png(table: pd.DataFrame, study: StudyConfig, *, is_synt
 
 
 def importance_png(shares: dict[str, float], *, is_synthetic: bool = False) -> bytes:
-    """Draw how much each value mattered, as bars.
+    """Return a PNG with a bar chart of the importances, or with a note if there are too few trials.
 
     Args:
-        shares: See ``importances``; nothing where too little is known, which the picture then says.
-        is_synthetic: Whether the picture must say that the data are made up.
-
-    Returns:
-        A PNG file.
+        shares: See ``importances``.
+        is_synthetic: Whether the plot is marked as made from synthetic data.
     """
     figure = Figure(figsize=(7.0, 1.4 + 0.36 * max(1, len(shares))), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
@@ -72,13 +69,13 @@ def importance_png(shares: dict[str, float], *, is_synthetic: bool = False) -> b
         axes.set_yticks([])
     axes.set_xlim(0.0, 1.08)
     axes.tick_params(axis="y", labelsize=SMALL)
-    axes.set_xlabel("Share of what the score moved by (fANOVA)")
+    axes.set_xlabel("Share of the variance of the score (fANOVA)")
     axes.spines[["top", "right"]].set_visible(False)
     return png_of(figure, is_synthetic=is_synthetic)
 
 
 def _heights(values: pd.Series, study: StudyConfig, place: str) -> NDArray[np.float64]:
-    """Return where each value is drawn, from 0 to 1; nan where there is none."""
+    """Return the height of each value, from 0 to 1; nan for a missing value."""
     positions = _positions(values, study, place)
     known = positions[np.isfinite(positions)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
@@ -89,14 +86,14 @@ def _positions(values: pd.Series, study: StudyConfig, place: str) -> NDArray[np.
     domain = study.space.domains.get(place)
     if not pd.api.types.is_numeric_dtype(values):
         words = [str(value) for value in domain.values] if isinstance(domain, Choices) else []
-        # What the recipe has may be none of the choices.
+        # The recipe's value may not be one of the choices.
         words += sorted(set(values) - set(words))
         return np.array([words.index(value) for value in values], dtype=np.float64)
     numbers = values.to_numpy(dtype=np.float64)
     if not isinstance(domain, LogUniform):
         return numbers
     positive = numbers[numbers > 0]
-    # No logarithm is that of 0: it is drawn half an order of magnitude below all others.
+    # 0 has no logarithm: it is drawn half an order of magnitude below the smallest value.
     return np.log10(np.where(numbers <= 0, (positive.min() if len(positive) else 1.0) / 3, numbers))
 
 
@@ -109,7 +106,7 @@ def _draw_axis(axes: "Axes", position: int, values: pd.Series, study: StudyConfi
 
 
 def _marks(values: pd.Series, heights: NDArray[np.float64]) -> list[tuple[float, Any]]:
-    """Return which values an axis names, rising, so that no name lies on another; the ends are always among them."""
+    """Return the labelled values of an axis, both ends included, so that no labels overlap."""
     known = dict(sorted((height, value) for height, value in zip(heights, values, strict=True) if height >= 0))
     rising = list(known)
     if len(rising) > MAX_TICKS:
@@ -124,14 +121,14 @@ def _marks(values: pd.Series, heights: NDArray[np.float64]) -> list[tuple[float,
 
 
 def _text(value: Any, *, digits: int) -> str:
-    """Return a value as its axis names it."""
+    """Return the label of a value."""
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.{digits}g}"
     return value if len(value) <= MAX_LETTERS else f"{value[:8]}…{value[9 - MAX_LETTERS :]}"
 
 
 def _look(row: pd.Series, share: float) -> dict[str, Any]:
-    """Return how a trial is drawn; ``share`` is 0 for the worst and 1 for the best."""
+    """Return the line style of a trial; ``share`` is 0 for the worst and 1 for the best."""
     if row["rank"] == 1:
         label = f"the winner, trial {row['trial']}{'' if row['trial'] else ': the recipe as it is'}"
         return {"color": COLOURS[1], "linewidth": 2.6, "zorder": 3, "label": label}

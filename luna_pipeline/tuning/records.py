@@ -1,7 +1,7 @@
-"""What is known of each trial, in files of its own: whoever dies, what a trial was worth is not lost.
+"""Files of the trials, which survive a crash of any process.
 
-``<study>/trials/0003.json`` is written by whoever trains the trial, after each epoch; ``0003_ended.json`` beside it by
-whoever runs the study, when the trial is over. A trial with the second file is never run again.
+The process that trains a trial writes ``<study>/trials/0003.json`` after each epoch; the process that runs the study
+writes ``0003_ended.json`` when the trial has ended. A trial with the second file is never run again.
 """
 
 import json
@@ -22,15 +22,15 @@ FAILED: State = "failed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochScore:
-    """What a trial was worth after an epoch.
+    """Validation scores of a trial after an epoch.
 
     Attributes:
         epoch: From 1.
-        score: What is to rise, the study's metric.
-        auc: Of the validation fold.
-        cpm: Of the validation fold; nan where it is not asked for.
-        loss: Of the validation fold.
-        seconds: Wall time of the epoch and its validation.
+        score: The study's metric.
+        auc: ROC AUC.
+        cpm: nan if the metric is the AUC.
+        loss: Mean loss.
+        seconds: Wall time of training and validation.
     """
 
     epoch: int
@@ -43,12 +43,12 @@ class EpochScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialProgress:
-    """How far a trial is.
+    """Scores of a trial so far.
 
     Attributes:
-        variant: What it tries.
-        epochs: What it was worth, epoch by epoch.
-        error: Why it failed, in one line; empty where it did not.
+        variant: Configuration of the trial.
+        epochs: Score of each epoch.
+        error: One line; empty if the trial did not fail.
     """
 
     variant: Variant
@@ -56,26 +56,25 @@ class TrialProgress:
     error: str = ""
 
     def with_epoch(self, score: EpochScore) -> "TrialProgress":
-        """Return it with an epoch more; one that was done before and again takes its place."""
+        """Return a copy with one more epoch, which replaces this epoch and later ones."""
         before = (epoch for epoch in self.epochs if epoch.epoch < score.epoch)
         return replace(self, epochs=(*before, score))
 
     def best(self) -> EpochScore | None:
-        """Return the epoch with the highest score, of equals the first; None before the first one."""
+        """Return the epoch with the highest score, the first of equal ones; None without epochs."""
         return max(self.epochs, key=lambda epoch: -math.inf if math.isnan(epoch.score) else epoch.score, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEnd:
-    """How a trial ended.
+    """End of a trial.
 
     Attributes:
-        trial: Its number.
-        changes: What it changed.
-        state: ``finished``: trained to its end; ``stopped_early``: by the scheduler, the budget or its own patience;
-            ``failed``.
-        num_restarts: How often it was taken up again because its process was lost.
-        error: Why it failed; empty where it did not.
+        trial: Number.
+        changes: Changes to the recipe.
+        state: ``finished`` (all epochs), ``stopped_early`` (scheduler, budget or early stopping) or ``failed``.
+        num_restarts: Restarts after its process died.
+        error: Empty if it did not fail.
     """
 
     trial: int
@@ -87,19 +86,19 @@ class TrialEnd:
 
 @dataclass(frozen=True)
 class TrialRecords:
-    """The files of a study's trials.
+    """Files of a study's trials.
 
     Attributes:
-        folder: The study's, on a disk or in S3, that all its processes reach.
+        folder: The study's folder, on a disk or in S3, shared by all processes.
     """
 
     folder: AnyPath
 
     def progress(self, variant: Variant) -> TrialProgress:
-        """Return how far a trial is.
+        """Return the progress of a trial.
 
         Raises:
-            ValueError: If another configuration was tried under its number.
+            ValueError: If its number belongs to another configuration.
         """
         if not exists(self._path(variant.trial)):
             return TrialProgress(variant=variant)
@@ -110,7 +109,7 @@ class TrialRecords:
         return found
 
     def keep(self, progress: TrialProgress) -> None:
-        """Write how far a trial is."""
+        """Write the progress of a trial."""
         values = {
             "trial": progress.variant.trial,
             "changes": progress.variant.changes,
@@ -120,27 +119,27 @@ class TrialRecords:
         write_bytes(self._path(progress.variant.trial), json.dumps(values, indent=1).encode())
 
     def end(self, end: TrialEnd) -> None:
-        """Note that a trial is over."""
+        """Write the end of a trial."""
         write_bytes(self._path(end.trial, "_ended"), json.dumps(asdict(end), indent=1).encode())
 
     def has_ended(self, trial: int) -> bool:
-        """Say whether a trial is over."""
+        """Return whether a trial has ended."""
         return exists(self._path(trial, "_ended"))
 
     def ended(self) -> dict[int, TrialEnd]:
-        """Return the ends of all trials that are over, by their numbers, rising."""
+        """Return the ends of all ended trials by number, in ascending order."""
         names = [name for name in listing(self.folder / "trials") if name.endswith("_ended.json")]
         found = (json.loads(read_bytes(self.folder / "trials" / name)) for name in names)
         ends = sorted(found, key=lambda end: int(end["trial"]))
         return {end["trial"]: TrialEnd(**{**end, "changes": changes_from_plain(end["changes"])}) for end in ends}
 
     def all_progress(self) -> dict[int, TrialProgress]:
-        """Return how far each trial is that was begun, by its number, rising."""
+        """Return the progress of all started trials by number, in ascending order."""
         names = [name.removesuffix(".json") for name in listing(self.folder / "trials")]
         return {trial: self._read_progress(trial) for trial in sorted(int(name) for name in names if name.isdigit())}
 
     def next_number(self) -> int:
-        """Return the first number above those of all trials that have left anything."""
+        """Return the first number above those of all trials with files."""
         names = (name.partition(".")[0].partition("_")[0] for name in listing(self.folder / "trials"))
         return max((int(name) + 1 for name in names if name.isdigit()), default=0)
 

@@ -1,4 +1,4 @@
-"""What a study is given and what it returns."""
+"""Input and result of a study."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ from luna_pipeline.tuning.winner import TunedComparison
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRequest:
-    """A study, on which folds, how.
+    """A study, its folds, and how it is run.
 
     Attributes:
-        study: What is searched.
-        test_fold: Untouched; None for the first.
-        validation_fold: Whose score is to rise; None for the one after the test fold.
-        resources: What each trial gets.
-        address: The Ray cluster's head; None for the one that RAY_ADDRESS names, else this machine.
-        has_dashboard: Whether a Ray of this machine shows its dashboard, on 127.0.0.1.
-        resume: Whether an unfinished study of the same kind is gone on with.
-        uses_mlflow: Whether there are MLflow runs.
-        trains_winner: Whether the winner is trained again and held against the recipe as it is.
-        num_bootstraps: Draws of scans by which that is done.
-        report: Is handed each line of progress.
-        tags: Of the study's MLflow run.
+        study: Configuration of the study.
+        test_fold: Not used by the search; None for the first fold.
+        validation_fold: Fold that scores the trials; None for the fold after the test fold.
+        resources: Resources of each trial.
+        address: Head of a Ray cluster; None for RAY_ADDRESS, else this machine.
+        has_dashboard: Whether Ray on this machine starts its dashboard, on 127.0.0.1.
+        resume: Whether an unfinished study with the same configuration is resumed.
+        uses_mlflow: Whether runs are logged to MLflow.
+        trains_winner: Whether the winner is retrained and compared with the unchanged recipe.
+        num_bootstraps: Bootstrap samples of scans for that comparison.
+        report: Called with each line of progress.
+        tags: Tags of the study's MLflow run.
     """
 
     study: StudyConfig
@@ -48,18 +48,18 @@ class TuningRequest:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TunedParameters:
-    """What a study comes to.
+    """Result of a study.
 
     Attributes:
-        title: What it is called: ``nodule_classifier 0.0.1-fold0``.
-        place: Its folder, and the files in it.
-        table: A row a trial, see ``study_table``.
-        winner: What won.
+        title: Name and version: ``nodule_classifier 0.0.1-fold0``.
+        place: Folder of the study.
+        table: One row per trial, see ``study_table``.
+        winner: The best trial.
         config: The winner's configuration, as ``--config`` takes it.
         pictures: PNG files by name.
-        classifier: The winner trained again on all but the test fold, where that was asked for.
-        comparison: The winner against the recipe as it is; None where that was not asked for, or is the winner.
-        mlflow_run_id: The study's MLflow run, where there is one.
+        classifier: The winner retrained on all folds but the test fold; None without retraining.
+        comparison: The winner compared with the unchanged recipe; None without retraining, or if the recipe won.
+        mlflow_run_id: The study's MLflow run; None without MLflow.
     """
 
     title: str
@@ -68,13 +68,13 @@ class TunedParameters:
     winner: Variant
     config: TrainingConfig
     pictures: Mapping[str, bytes]
-    classifier: TrainedClassifier | None
-    comparison: TunedComparison | None
-    mlflow_run_id: str | None
+    classifier: TrainedClassifier | None = None
+    comparison: TunedComparison | None = None
+    mlflow_run_id: str | None = None
 
     @property
     def conclusion(self) -> str:
-        """What the study found, in a sentence or two."""
+        """Result in one or two sentences."""
         if self.winner.trial == 0:
             return "No trial was better than the recipe as it is on the validation fold. Research use only."
         found = f"Trial {self.winner.trial} won ({self.winner})."

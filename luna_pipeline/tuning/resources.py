@@ -1,4 +1,4 @@
-"""What each trial gets of the machines, and how many run at once."""
+"""Resources of a trial, and the number of trials that run at the same time."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from luna_pipeline.core.config.checks import check_integer, check_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResources:
-    """What each trial gets, and how many run at once; nothing here changes what a trial comes to.
+    """Resources of each trial; they do not change its result.
 
     Attributes:
         cpus: CPUs of a trial.
-        gpus: GPUs of a trial, whole ones or a part of one; None for one where there is any, else none.
-        max_concurrent: Trials at once; None for as many as there is room for.
-        max_restarts: How often a trial that lost its process is taken up again.
+        gpus: GPUs of a trial: a whole number, or a part of one; None for one if there are any, else none.
+        max_concurrent: Trials at the same time; None for as many as the resources allow.
+        max_restarts: How often a trial is restarted after its process died.
     """
 
     cpus: int = 1
@@ -35,10 +35,10 @@ class TrialResources:
             check_integer("max_concurrent", self.max_concurrent, at_least=1)
 
     def of(self, there: RayResources) -> dict[str, float]:
-        """Return what Ray is asked for.
+        """Return the resource request for Ray.
 
         Raises:
-            ValueError: If there is not even room for one trial.
+            ValueError: If the resources do not suffice for one trial.
         """
         gpus = self.gpus if self.gpus is not None else float(min(1.0, there.num_gpus))
         if self.cpus > there.num_cpus or gpus > there.num_gpus:
@@ -47,12 +47,12 @@ class TrialResources:
         return {"cpu": self.cpus, "gpu": gpus}
 
     def concurrent(self, there: RayResources) -> int:
-        """Return how many trials run at once."""
+        """Return the number of trials that run at the same time."""
         asked = self.of(there)
         rooms = [there.num_cpus // asked["cpu"], self.max_concurrent or math.inf]
         if asked["gpu"] >= 1:
             rooms.append(there.num_gpus // asked["gpu"])
         elif asked["gpu"] > 0:
-            # No trial lies on parts of two GPUs; ten tenths are one, which 1 // 0.1 denies.
+            # No trial uses parts of two GPUs. 1 // 0.1 would be 9, not 10.
             rooms.append(max(1.0, there.num_gpus // 1 * math.floor(1 / asked["gpu"])))
         return int(min(rooms))

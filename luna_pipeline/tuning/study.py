@@ -1,4 +1,4 @@
-"""A study as one value: what is searched, by what score, how long, and which configurations come of it."""
+"""Configuration of a study: what is searched, by which score, for how long; and the variants that it tries."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ METRICS: tuple[str, ...] = get_args(Metric)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A configuration that a trial tries.
+    """Configuration of a trial, as changes to the base.
 
     Attributes:
-        trial: Its number; 0 is the base itself, which every other one has to beat.
-        changes: What it changes in the base, by place.
+        trial: Number; trial 0 is the unchanged base.
+        changes: Changed values by place.
     """
 
     trial: int
@@ -34,11 +34,11 @@ class Variant:
 
     @property
     def version(self) -> str:
-        """What the trial's run is called."""
+        """Version of the trial's run."""
         return f"trial-{self.trial:04d}"
 
     def __str__(self) -> str:
-        """What it changes, in words."""
+        """The changes in words."""
         if not self.changes:
             return "the recipe as it is"
         return ", ".join(f"{place}={_shown(value)}" for place, value in self.changes.items())
@@ -46,21 +46,21 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyConfig:
-    """All that decides what a study comes to.
+    """Complete configuration of a study: everything that affects its result.
 
     Attributes:
-        base: The configuration that is to become better; trial 0 is this one.
-        space: What may change.
-        searcher: ``grid`` tries all combinations; ``random`` draws; ``optuna`` draws what earlier trials promise.
-        scheduler: ``none`` trains every trial to its end; ``asha`` stops those that fall behind.
-        metric: The validation score that is to rise: ``cpm`` (LUNA16's) or ``auc``.
-        num_trials: Trials with trial 0; of a grid None, its combinations are counted.
-        num_epochs: Epochs of a trial that is not stopped; None for the base's.
-        total_epochs: So many epochs of all trials together end the study; None for no such end.
-        total_seconds: So many seconds end the study; None for no such end. A study that is taken up again counts anew.
-        grace_epochs: ``asha`` stops no trial before so many epochs.
-        reduction_factor: ``asha`` lets one trial of so many go on at each look.
-        seed: Of the draws.
+        base: The configuration to improve; trial 0 is unchanged.
+        space: Values that are searched.
+        searcher: ``grid`` tries all combinations; ``random`` draws; ``optuna`` samples by the scores of earlier trials.
+        scheduler: ``none`` trains every trial to its end; ``asha`` stops trials with low scores early.
+        metric: The validation score to maximise: ``cpm`` (LUNA16's) or ``auc``.
+        num_trials: Number of trials, including trial 0; None for a grid.
+        num_epochs: Epochs of a trial that is not stopped early; None for the base's.
+        total_epochs: Epochs of all trials after which the study ends; None for no limit.
+        total_seconds: Seconds after which the study ends; None for no limit. A resumed study starts counting at 0.
+        grace_epochs: ``asha`` stops no trial before this epoch.
+        reduction_factor: ``asha`` continues one of this many trials at each step.
+        seed: Seed of the search.
     """
 
     base: TrainingConfig
@@ -92,7 +92,7 @@ class StudyConfig:
         _check_base(self)
         _check_schedules(self)
         self.space.check(self.base)
-        # What is known beforehand is refused beforehand.
+        # Variants that are known in advance are checked in advance.
         for variant in self.variants() or ():
             self.config_of(variant)
 
@@ -102,7 +102,7 @@ class StudyConfig:
         return self.num_epochs or self.base.num_epochs
 
     def variants(self) -> list[Variant] | None:
-        """Return all configurations that are tried; None where one comes of what others were worth."""
+        """Return all variants; None if they depend on the scores of earlier trials."""
         if self.searcher == "optuna":
             return None
         if self.searcher == "grid":
@@ -116,7 +116,7 @@ class StudyConfig:
         """Return the complete configuration of a trial.
 
         Raises:
-            ValueError: If its values do not go together.
+            ValueError: If its values do not fit together.
             TypeError: If a value is of the wrong kind.
         """
         own = {"version": variant.version, "num_epochs": self.epochs, "validation_cadence": 1}
@@ -126,7 +126,7 @@ class StudyConfig:
             raise type(error)(f"{error} (trial {variant.trial}: {variant})") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values that JSON can hold."""
+        """Return nested plain values, which can be written as JSON."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**own, "base": self.base.to_dict(), "space": self.space.to_dict()}
 

@@ -1,4 +1,4 @@
-"""Where studies lie: ``tuning/<name>/<version>`` below the home, never overwritten, taken up where they were lost."""
+"""Folders of studies: ``tuning/<name>/<version>`` below the home; never overwritten, resumed after a crash."""
 
 import contextlib
 import json
@@ -16,16 +16,16 @@ NOTE = "study.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyNote:
-    """What a study is, in its file ``study.json``.
+    """Content of a study's file ``study.json``.
 
     Attributes:
-        digest: Identity of its configuration, see ``StudyConfig.digest``.
-        index_digest: Identity of the cutout index.
-        test_fold: The fold that it does not touch.
-        validation_fold: The fold that its scores are of.
+        digest: Digest of the configuration, see ``StudyConfig.digest``.
+        index_digest: Digest of the cutout index.
+        test_fold: Fold that is not used.
+        validation_fold: Fold that scores the trials.
         study: The configuration as plain values.
-        mlflow_run_id: Its MLflow run, where there is one.
-        is_complete: Whether all is done.
+        mlflow_run_id: MLflow run of the study.
+        is_complete: Whether the study is done.
     """
 
     digest: str
@@ -37,19 +37,19 @@ class StudyNote:
     is_complete: bool = False
 
     def is_of(self, other: "StudyNote") -> bool:
-        """Say whether both are the same study."""
+        """Return whether both are the same study."""
         mine, others = ((n.digest, n.index_digest, n.test_fold, n.validation_fold) for n in (self, other))
         return mine == others
 
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """A study's place.
+    """Folders of a study.
 
     Attributes:
-        folder: What all its processes reach, on a disk or in S3.
-        local_folder: Of each machine, for locks, TensorBoard's logs and Ray's notes.
-        is_new: Whether nothing was done yet.
+        folder: Shared by all processes, on a disk or in S3.
+        local_folder: On each machine, for locks, TensorBoard logs and Ray's state.
+        is_new: Whether the study starts from scratch.
     """
 
     folder: AnyPath
@@ -58,19 +58,19 @@ class StudyFolder:
 
     @property
     def title(self) -> str:
-        """What the study is called: ``nodule_classifier 0.0.1-fold0``."""
+        """Name and version: ``nodule_classifier 0.0.1-fold0``."""
         return " ".join(self.folder.parts[-2:])
 
     def note(self) -> StudyNote:
-        """Return what the study is."""
+        """Read ``study.json``."""
         return StudyNote(**json.loads(read_bytes(self.folder / NOTE)))
 
     def keep(self, note: StudyNote) -> None:
-        """Write what the study is."""
+        """Write ``study.json``."""
         self.write(NOTE, json.dumps(asdict(note), indent=1).encode())
 
     def write(self, name: str, content: bytes) -> AnyPath:
-        """Write a file of the study's results, and return where it is."""
+        """Write a file of results and return its path."""
         write_bytes(self.folder / name, content)
         return self.folder / name
 
@@ -79,17 +79,17 @@ class StudyFolder:
 def study_folder(
     settings: Settings, name: str, version: str, note: StudyNote, *, resume: bool
 ) -> Iterator[StudyFolder]:
-    """Take a study's folder for as long as it is worked on: that of the same study, if it was lost; else a new one.
+    """Lock the folder of the same study if it was interrupted, else create a new one.
 
     Args:
-        settings: Where everything lies.
-        name: What is tuned.
-        version: Version asked for; where it exists, the next build of it is taken.
-        note: What the study is.
-        resume: Whether an unfinished study of the same kind is gone on with.
+        settings: Paths.
+        name: Name of the tuned classifier.
+        version: Version of the study; if it exists, the next build is created.
+        note: Content of a new ``study.json``.
+        resume: Whether an unfinished study with the same configuration is resumed.
 
     Yields:
-        The folder; nobody else of this machine works in it.
+        The folder, locked against other processes of this machine.
     """
     studies = CheckpointStore(settings.home / "tuning", locks=settings.local_home / "tuning")
     with contextlib.ExitStack() as stack:
@@ -115,7 +115,7 @@ def _locked_unfinished(studies: CheckpointStore, name: str, note: StudyNote, sta
         found = StudyNote(**json.loads(read_bytes(path)))
         if found.is_complete or not found.is_of(note):
             continue
-        # One that somebody works on is not lost.
+        # A locked study is still running.
         with contextlib.suppress(BlockingIOError):
             stack.enter_context(studies.locked(name, version))
             return version

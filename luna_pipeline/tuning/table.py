@@ -1,4 +1,4 @@
-"""A study as a table, a row a trial, and its winner."""
+"""Results of a study: the table of its trials, the winner, and the importance of each searched value."""
 
 import json
 import warnings
@@ -12,36 +12,27 @@ from luna_pipeline.tuning.space import Changes, Choices, Domain, changes_from_pl
 from luna_pipeline.tuning.study import StudyConfig, Variant
 
 TIME_COLUMNS = ("seconds",)
-STUDY_COLUMNS = (
-    "trial",
-    "rank",
-    "state",
-    "score",
-    "cpm",
-    "auc",
-    "best_epoch",
-    "num_epochs",
-    "num_restarts",
-    "changes",
-    "error",
-    *TIME_COLUMNS,
-)
+STUDY_COLUMNS = ("trial", "rank", "state", "score", "cpm", "auc", "best_epoch", "num_epochs")
+STUDY_COLUMNS += ("num_restarts", "changes", "error", *TIME_COLUMNS)
+# With fewer trials importances are random.
+MIN_TRIALS = 4
+NUM_TREES = 64
 
 
 def study_table(
     study: StudyConfig, progress: Mapping[int, TrialProgress], ended: Mapping[int, TrialEnd]
 ) -> pd.DataFrame:
-    """Return a row for each trial that is over, by its number.
+    """Return one row per ended trial, in order of their numbers.
 
     Args:
-        study: What was searched.
-        progress: How far each trial came, by number.
-        ended: How each ended, by number.
+        study: Configuration of the study.
+        progress: Scores of each trial, by number.
+        ended: End of each trial, by number.
 
     Returns:
-        ``STUDY_COLUMNS`` and, for each place of the space, a column of what was tried: numbers (nan where the recipe
-        has None in a range's place), or words. ``score``, ``cpm`` and ``auc`` are those of the epoch with the highest
-        score, nan of a trial that failed; ``rank`` is 1 for the highest score, of equals for the lower number.
+        ``STUDY_COLUMNS`` and a column of the tried values for each place of the space: numbers (nan if the recipe has
+        None) or strings. ``score``, ``cpm`` and ``auc`` are of the best epoch, nan for a failed trial. ``rank`` is 1
+        for the highest score; of equal scores, the lower trial number ranks first.
     """
     rows = [_row(end, progress.get(trial)) for trial, end in sorted(ended.items())]
     table = pd.DataFrame(rows, columns=[column for column in STUDY_COLUMNS if column != "rank"])
@@ -53,27 +44,22 @@ def study_table(
 
 
 def tried_values(study: StudyConfig, changes: str) -> Changes:
-    """Return the value of each place of the space in a trial.
-
-    Args:
-        study: What was searched.
-        changes: What the trial changed, the table's column.
-    """
+    """Return the value of each place of the space in a trial with these ``changes``, a cell of the table."""
     flat = study.base.flat()
     return {place: flat[place] for place in study.space.domains} | changes_from_plain(json.loads(changes))
 
 
 def winner_of(table: pd.DataFrame) -> tuple[Variant, int]:
-    """Return what won and its best epoch.
+    """Return the best trial and its best epoch.
 
     Raises:
         ValueError: If no trial has a score.
     """
     ranked = table[table["rank"].notna()].sort_values("rank")
     if ranked.empty:
-        reasons = "; ".join(sorted(set(table["error"]) - {""})) or "none was begun"
+        reasons = "; ".join(sorted(set(table["error"]) - {""})) or "none was started"
         msg = f"A study must have a trial with a score, got {len(table)} trials without ({reasons})."
-        raise ValueError(f"{msg} Mend what failed and begin a new study.")
+        raise ValueError(f"{msg} Fix the cause and begin a new study.")
     best = ranked.iloc[0]
     return Variant(int(best["trial"]), changes_from_plain(json.loads(best["changes"]))), int(best["best_epoch"])
 
@@ -101,20 +87,15 @@ def _column(domain: Domain, values: list[Any]) -> pd.Series:
     return pd.Series(values, dtype="float64") if is_number else pd.Series([str(value) for value in values], dtype=str)
 
 
-# With fewer trials any order of the places is an accident.
-MIN_TRIALS = 4
-NUM_TREES = 64
-
-
 def importances(table: pd.DataFrame, study: StudyConfig) -> dict[str, float]:
-    """Return each place's share of what the score moved by, falling; nothing where too little is known.
+    """Return the importance of each place: its share of the variance of the score, estimated by a forest of 64 trees.
 
     Args:
         table: See ``study_table``.
-        study: What was searched.
+        study: Configuration of the study.
 
     Returns:
-        Shares that sum to 1 by place: of the variance of the score over the space, as a forest of 64 trees has it.
+        Shares by place in descending order, with sum 1; empty with fewer than four trials or equal scores.
 
     Source:
         Hutter, Hoos, Leyton-Brown, An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
@@ -128,7 +109,7 @@ def importances(table: pd.DataFrame, study: StudyConfig) -> dict[str, float]:
     known = table[table["score"].notna()]
     tried = [tried_values(study, str(changes)) for changes in known["changes"]]
     domains = study.space.domains
-    # The recipe as it is may lie outside of what is searched: of that space it says nothing.
+    # The unchanged recipe may lie outside the search space.
     inside = [all(domain.holds(values[place]) for place, domain in domains.items()) for values in tried]
     scores = known["score"].tolist()
     if sum(inside) < MIN_TRIALS or len({score for score, is_in in zip(scores, inside, strict=True) if is_in}) < 2:

@@ -1,4 +1,4 @@
-"""A trial of a study, in whatever process it runs: trained like any other run, scored on the validation fold."""
+"""A trial of a study: a training run that is scored on the validation fold after each epoch."""
 
 import math
 import time
@@ -31,22 +31,24 @@ from luna_pipeline.tuning.records import EpochScore, TrialProgress, TrialRecords
 from luna_pipeline.tuning.study import StudyConfig, Variant
 from luna_pipeline.tuning.study_folder import StudyFolder
 
-# What may be otherwise next time: a disk, a server, a lock that a dying process still holds.
+# Errors after which a trial is retried: of a disk, a server, or a lock that a dying process still holds.
 PASSING = (OSError, UndeliveredMessagesError)
+# A failed trial has the lowest score, so that the search avoids its region.
+SCORE_OF_FAILED = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrialTask:
-    """All that a process must know to run trials of a study; small enough to be sent.
+    """Runs trials of a study in any process; small enough to be sent to it.
 
     Attributes:
-        settings: Where everything lies; the cutouts are mapped from there.
-        study: What is searched.
-        place: The study's folders, under the same names on all machines.
-        split: Which folds stay out of training.
-        reference: What the validation fold's scores are held against for a CPM; None where it is not asked for.
-        index_digest: Identity of the cutout index, which must be the same wherever a trial runs.
-        mlflow_run_id: The study's MLflow run; None for none.
+        settings: Paths, the same on all machines.
+        study: Configuration of the study.
+        place: Folders of the study.
+        split: Held-out folds.
+        reference: Annotations of the validation fold for the CPM; None if the score is the AUC.
+        index_digest: Digest of the cutout index, which must be the same in every process.
+        mlflow_run_id: The study's MLflow run; None without MLflow.
         num_threads: Threads of a trial.
     """
 
@@ -60,14 +62,14 @@ class TrialTask:
     num_threads: int
 
     def run(self, variant: Variant, report: Callable[[dict[str, Any]], None]) -> None:
-        """Try a variant, from its last checkpoint where there is one.
+        """Train a variant, from its last checkpoint if there is one.
 
         Args:
             variant: The configuration.
-            report: Is handed ``epoch``, ``score`` (the best so far) and ``error`` after each epoch.
+            report: Called after each epoch with ``epoch``, ``score`` (the best so far) and ``error``.
 
         Raises:
-            OSError: If something failed that may be otherwise next time; whatever else fails is reported.
+            OSError: If the trial can be retried. Other errors are reported as the trial's result.
         """
         load_extensions()
         keep_freed_memory()
@@ -90,10 +92,8 @@ class TrialTask:
         torch.set_num_threads(self.num_threads)
         index = read_index(self.settings)
         if index_fingerprint(index) != self.index_digest:
-            msg = (
-                f"All trials must see one cutout index, got another (in {self.settings.tables_dir}). Begin a new study."
-            )
-            raise ValueError(msg)
+            msg = f"All trials must see one cutout index, got another (in {self.settings.tables_dir})."
+            raise ValueError(f"{msg} Begin a new study.")
         config = self.study.config_of(variant)
         reporter.scoring = self._scoring(index, config.use_annotations)
         launcher = LunaClassificationLauncher(
@@ -110,7 +110,7 @@ class TrialTask:
         reporter.finish()
 
     def _scoring(self, index: pd.DataFrame, use_annotations: bool) -> Callable[[LogResult], float] | None:
-        """Return what gives the CPM of the validation fold, where that is asked for."""
+        """Return the function that computes the CPM of the validation fold; None if the score is the AUC."""
         if self.reference is None:
             return None
         _, validation, _ = split_index(index, self.split, use_annotations=use_annotations)
@@ -137,32 +137,28 @@ class TrialTask:
 
 
 def _unfinished(store: CheckpointStore, name: str, version: str) -> str | None:
-    """Return the build of a trial's run that has a checkpoint, if any: one killed before its first has none."""
+    """Return the build of a trial's run that has a checkpoint."""
     builds = (own for own in store.versions(name) if own.partition("+")[0] == version)
     return next((own for own in builds if exists(store.path(name, own, "last"))), None)
 
 
-# What a failed trial is worth to the search: nothing, so that it keeps away.
-SCORE_OF_FAILED = 0.0
-
-
 @dataclass(frozen=True, eq=False)
 class CpmOfFold:
-    """LUNA16's score of the validation fold, from the scores of its candidates.
+    """Computes LUNA16's CPM of the validation fold.
 
     Attributes:
-        rows: The fold's candidates in the order in which they are validated, as rows of the table of predictions.
-        reference: What they are held against.
+        rows: The fold's candidates in validation order, as rows of a table of predictions.
+        reference: Annotations of the fold.
     """
 
     rows: pd.DataFrame
     reference: Reference
 
     def __call__(self, message: LogResult) -> float:
-        """Return the CPM; 0 where no nodule is found.
+        """Return the CPM; 0 if no nodule is found.
 
         Raises:
-            ValueError: If these are scores of other candidates.
+            ValueError: If the scores are of other candidates.
         """
         if not np.array_equal(self.rows["class"].to_numpy(dtype=np.int64), message.labels):
             msg = f"Scores must be of the {len(self.rows)} candidates of the validation fold, got {len(message.labels)}"
@@ -173,14 +169,14 @@ class CpmOfFold:
 
 @dataclass
 class TrialReporter:
-    """Listens to a trial's training; keeps what each epoch is worth and, once its checkpoint is there, reports it.
+    """Handles the messages of a trial's training: saves the score of each epoch, and reports it after its checkpoint.
 
     Attributes:
-        records: Where it is kept.
-        progress: How far the trial is.
-        report: Is handed what is reported.
-        scoring: Gives the CPM; None where the AUC is the score.
-        clock: Seconds that only grow.
+        records: Files of the trials.
+        progress: Scores so far.
+        report: Called with ``reported(progress)``.
+        scoring: Computes the CPM; None if the AUC is the score.
+        clock: Monotonic time in seconds.
     """
 
     records: TrialRecords
@@ -194,7 +190,7 @@ class TrialReporter:
     _reported: int = field(default=0, init=False)
 
     def handlers(self) -> Mapping[type[Message], Handler]:
-        """Return who takes which type of message."""
+        """Return the handler of each message type."""
         return {
             LogEpoch: self.begin_epoch,
             LogMetrics: self.take_metrics,
@@ -203,36 +199,36 @@ class TrialReporter:
         }
 
     def begin_epoch(self, _message: LogEpoch) -> None:
-        """Start the clock of an epoch."""
+        """Note the start time of an epoch."""
         self._began = self.clock()
 
     def take_metrics(self, message: LogMetrics) -> None:
-        """Remember what the validation fold's AUC and loss are."""
+        """Note AUC and loss of the validation fold."""
         if message.mode == Mode.VALIDATION:
             self._metrics = message.values
 
     def take_result(self, message: LogResult) -> None:
-        """Keep what the epoch is worth, before its checkpoint is written: after it nobody would do it again."""
+        """Save the score before the checkpoint: a resumed trial does not validate this epoch again."""
         if message.mode == Mode.VALIDATION:
             self._result = message
             self._keep(message)
 
     def hand_over(self, message: LogCheckpoint) -> None:
-        """Report an epoch that is kept; this may be the trial's end."""
+        """Report an epoch whose checkpoint is written; the scheduler may stop the trial here."""
         last = self.progress.epochs[-1].epoch if self.progress.epochs else 0
         if self._result is not None and last != message.epoch:
-            # It was refused above, where a run goes on all the same; here it fails, and says why.
+            # Saving failed above, where handlers' errors do not stop a run; here the error fails the trial.
             self._keep(self._result)
         self._reported = message.epoch
         self.report({**reported(self.progress), "checkpoint": message.path})
 
     def finish(self) -> None:
-        """Report the last epoch, if its process was lost before it could."""
+        """Report the last epoch if its process died before reporting it."""
         if self._reported < self.progress.epochs[-1].epoch:
             self.report(reported(self.progress))
 
     def fail(self, error: str) -> None:
-        """Keep and report why the trial failed."""
+        """Save and report the error of the trial."""
         self.progress = replace(self.progress, error=error)
         self.records.keep(self.progress)
         self.report(reported(self.progress))
@@ -253,7 +249,7 @@ class TrialReporter:
 
 
 def reported(progress: TrialProgress) -> dict[str, Any]:
-    """Return what Ray is told of a trial: how far it is, the best score so far, and why it failed."""
+    """Return the values reported to Ray: last epoch, best score so far, and the error."""
     best = progress.best()
     epoch = progress.epochs[-1].epoch if progress.epochs else 0
     score = SCORE_OF_FAILED if best is None or progress.error else best.score

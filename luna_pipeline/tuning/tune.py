@@ -1,4 +1,4 @@
-"""Search for a better configuration: the same for the command line, Dagster and programs."""
+"""Run a study: search for a better configuration, retrain the winner, compare it with the recipe."""
 
 import json
 from dataclasses import replace
@@ -29,15 +29,11 @@ TRIALS, BEST = "trials.csv", "best.json"
 
 
 def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParameters:
-    """Run a study to its end, or go on with it where it was lost; then train and judge what won.
-
-    Args:
-        settings: Where everything lies.
-        request: The study.
+    """Run a study, or resume it after a crash; then retrain the winner and score it on the test fold.
 
     Raises:
-        FileNotFoundError: If nothing was cut yet.
-        ValueError: If folds, score and data do not go together, or no trial has a score.
+        FileNotFoundError: If there are no cutouts.
+        ValueError: If folds, score and data do not fit together, or no trial has a score.
         ConnectionError: If there is no Ray cluster at the address.
     """
     index = read_index(settings)
@@ -54,7 +50,7 @@ def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParamete
     )
     version = fold_version(base.version, split.test_fold)
     with study_folder(settings, base.name, version, note, resume=request.resume) as place:
-        request.report(f"Study {place.title} {'begins' if place.is_new else 'goes on'} ({place.folder})")
+        request.report(f"Study {place.title} {'starts' if place.is_new else 'resumes'} ({place.folder})")
         with study_run(settings, place, uses_mlflow=request.uses_mlflow, tags=request.tags) as mlflow:
             task = TrialTask(
                 settings=settings,
@@ -67,7 +63,7 @@ def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParamete
                 mlflow_run_id=mlflow.run_id if mlflow else None,
             )
             _run_trials(request, task)
-            tuned = _judged(settings, request, place, index=index, split=split, reference=references[split.test_fold])
+            tuned = _finished(settings, request, place, index=index, split=split, reference=references[split.test_fold])
             if mlflow is not None:
                 log_study(mlflow, request.study, tuned)
         place.keep(replace(place.note(), is_complete=True))
@@ -75,7 +71,7 @@ def tune_parameters(settings: Settings, request: TuningRequest) -> TunedParamete
 
 
 def check_validation(index: pd.DataFrame, split: TrainingSplit, study: StudyConfig) -> None:
-    """Refuse folds that give no score to search by.
+    """Check that the validation fold can score trials.
 
     Raises:
         ValueError: If there is no validation fold, or a class is missing in it.
@@ -93,7 +89,7 @@ def check_validation(index: pd.DataFrame, split: TrainingSplit, study: StudyConf
 
 
 def _reference(settings: Settings, study: StudyConfig, fold: int | None) -> Reference | None:
-    """Return what scores of a fold are held against for a CPM, where that is asked for."""
+    """Return the annotations of a fold for the CPM; None if the metric is the AUC."""
     if study.metric != "cpm" or fold is None:
         return None
     reference = read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=[fold])
@@ -104,7 +100,7 @@ def _reference(settings: Settings, study: StudyConfig, fold: int | None) -> Refe
 
 
 def _run_trials(request: TuningRequest, task: TrialTask) -> None:
-    """Run what is left of the trials; where all are over Ray is not even started."""
+    """Run the remaining trials; Ray is not started if there are none."""
     records, variants = TrialRecords(task.place.folder), request.study.variants()
     if variants is not None and len(records.ended()) == len(variants):
         return
@@ -125,17 +121,17 @@ def _run_trials(request: TuningRequest, task: TrialTask) -> None:
             there=there,
             resources=request.resources,
         )
-    _end_the_rest(records)
+    _end_stopped_trials(records)
 
 
-def _end_the_rest(records: TrialRecords) -> None:
-    """Note the end of trials that the study's budget ended."""
+def _end_stopped_trials(records: TrialRecords) -> None:
+    """Record the end of trials that the study's budget stopped."""
     for trial, progress in records.all_progress().items():
         if not records.has_ended(trial):
             records.end(TrialEnd(trial=trial, changes=progress.variant.changes, state=STOPPED_EARLY))
 
 
-def _judged(
+def _finished(
     settings: Settings,
     request: TuningRequest,
     place: StudyFolder,
@@ -144,7 +140,7 @@ def _judged(
     split: TrainingSplit,
     reference: Reference | None,
 ) -> TunedParameters:
-    """Make table, pictures and best configuration of the trials; train and judge the winner where that is asked for."""
+    """Write table, plots and best configuration of the trials; retrain and score the winner if requested."""
     study, records = request.study, TrialRecords(place.folder)
     table = study_table(study, records.all_progress(), records.ended())
     place.write(TRIALS, table.to_csv(index=False).encode())
@@ -164,9 +160,6 @@ def _judged(
         winner=winner,
         config=config,
         pictures=pictures,
-        classifier=None,
-        comparison=None,
-        mlflow_run_id=None,
     )
     if not request.trains_winner:
         return tuned

@@ -1,4 +1,4 @@
-"""What a study is worth: its winner trained again on all but the test fold, and held against the recipe as it is."""
+"""The winner of a study: retrained on all folds but the test fold, and compared with the unchanged recipe."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,22 +25,22 @@ from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
 from luna_pipeline.tuning.study import Metric
 
-# Their learning rates fall over the whole run: one that is cut short has never fallen.
+# Schedulers whose learning rate decays over the whole run, which therefore cannot be shortened.
 OVER_THE_WHOLE_RUN = ("cosine", "one_cycle")
 TUNED, UNTUNED = "tuned", "untuned"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TunedComparison:
-    """A study's winner and the recipe as it is, on the fold that neither has seen.
+    """Scores of a study's winner and of the unchanged recipe on the test fold, which neither has seen.
 
     Attributes:
-        metric: What they are compared by.
+        metric: Score that is compared.
         test_fold: The fold.
-        num_scans: Its scans.
+        num_scans: Scans of the fold.
         tuned: The winner's score.
         untuned: The recipe's score.
-        difference: The winner's less the recipe's, on the same draws of scans.
+        difference: Winner minus recipe, on the same bootstrap samples of scans.
     """
 
     metric: Metric
@@ -51,11 +51,11 @@ class TunedComparison:
     difference: PairedDifference
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values, with what is to be said of it."""
+        """Return plain values, with a conclusion in words."""
         return {**asdict(self), "in_words": self.difference.in_words}
 
     def __str__(self) -> str:
-        """What is to be said of it."""
+        """Conclusion in words."""
         name = self.metric.upper()
         return (
             f"On fold {self.test_fold}, which neither has seen ({self.num_scans} scans): {name} {self.tuned:.4f} with "
@@ -66,15 +66,15 @@ class TunedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
-    """Trains configurations of a study as they are used in the end, on everything but the test fold, and judges them.
+    """Trains configurations of a study on all folds but the test fold, and scores them on it.
 
     Attributes:
-        settings: Where everything lies.
+        settings: Paths.
         index: The cutout index.
-        store: Where the cutouts lie.
-        test_fold: Untouched by the study and by this.
-        open_mlflow_run: Opens an MLflow run; None for none.
-        report: Is handed each line of progress.
+        store: The cutouts.
+        test_fold: Fold that neither the study nor the training uses.
+        open_mlflow_run: Opens an MLflow run; None without MLflow.
+        report: Called with each line of progress.
     """
 
     settings: Settings
@@ -85,12 +85,12 @@ class FinalTraining:
     report: Callable[[str], None]
 
     def run(self, config: TrainingConfig, *, best_epoch: int, prefix: str) -> TrainedClassifier:
-        """Train for as many epochs as were best; there is no validation fold left to choose one by.
+        """Train for a fixed number of epochs, since there is no validation fold to select one.
 
         Args:
-            config: The configuration of a trial.
+            config: Configuration of a trial.
             best_epoch: Its epoch with the highest score.
-            prefix: Put before the name: ``tuned``.
+            prefix: Prefix of the name: ``tuned``.
         """
         launcher = LunaClassificationLauncher(
             self.settings.home,
@@ -117,24 +117,24 @@ class FinalTraining:
         num_bootstraps: int,
         seed: int,
     ) -> TunedComparison:
-        """Compare the winner and the recipe as it is on the test fold, by paired draws of its scans.
+        """Compare the winner with the unchanged recipe on the test fold, by a paired bootstrap over its scans.
 
         Args:
-            tuned: The winner, trained without the test fold.
-            untuned: The recipe as it is, trained likewise.
-            metric: By what.
-            reference: What the fold's scores are held against for a CPM.
-            num_bootstraps: Draws of scans.
-            seed: Of the draws.
+            tuned: The retrained winner.
+            untuned: The recipe, trained in the same way.
+            metric: Score that is compared.
+            reference: Annotations of the test fold for the CPM; None for the AUC.
+            num_bootstraps: Number of bootstrap samples.
+            seed: Seed of the samples.
         """
         is_test = (self.index["fold"] == self.test_fold) & (self.index["source"] == "candidate")
         test = labelled(self.index[is_test], self.store, tuned.config.dataset)
         candidates = read_table(self.settings, "candidates")
-        judged = [
+        tables = [
             predict_table(checkpoint, test, candidates, self.store, model=name)
             for name, checkpoint in ((TUNED, tuned), (UNTUNED, untuned))
         ]
-        predictions = pd.concat(judged, ignore_index=True)
+        predictions = pd.concat(tables, ignore_index=True)
         if reference is None:
             scores, difference = _by_auc(predictions, num_bootstraps=num_bootstraps, seed=seed)
         else:

@@ -177,12 +177,12 @@ def test_a_study_of_failures_has_no_winner_and_says_why():
         winner_of(study_table(STUDY, {}, ended))
     assert str(refusal.value) == (
         "A study must have a trial with a score, got 3 trials without (OSError: a; ValueError: b). "
-        "Mend what failed and begin a new study."
+        "Fix the cause and begin a new study."
     )
 
 
 def test_a_study_that_was_ended_before_its_first_epoch_has_no_winner():
-    with pytest.raises(ValueError, match=r"got 0 trials without \(none was begun\)"):
+    with pytest.raises(ValueError, match=r"got 0 trials without \(none was started\)"):
         winner_of(study_table(STUDY, {}, {}))
     ended = {0: TrialEnd(trial=0, changes={}, state=STOPPED_EARLY)}
     progress = {0: TrialProgress(variant=Variant(0))}

@@ -70,7 +70,7 @@ def test_a_study_leaves_a_table_pictures_a_configuration_runs_and_a_classifier_a
         assert list((folder / f"tensorboard/nodule_classifier/trial-{number:04d}").glob("events*"))
     _check_runs(settings, tuned)
     _check_winner(searched, tuned)
-    assert lines[0] == f"Study nodule_classifier 0.0.1-fold0 begins ({folder})"
+    assert lines[0] == f"Study nodule_classifier 0.0.1-fold0 starts ({folder})"
     assert sum("ended: trial" in line for line in lines) == 4
 
     # No trial opens a cutout of the test fold: without them the study comes to the same.

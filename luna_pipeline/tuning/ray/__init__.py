@@ -1,1 +1,1 @@
-"""The studies that run on Ray Tune."""
+"""Studies on Ray Tune: everything that imports Ray."""

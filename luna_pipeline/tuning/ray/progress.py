@@ -1,4 +1,4 @@
-"""What Ray tells while a study runs: how each trial ended goes to its file, and to people what they want to know."""
+"""Progress of a running study: records how each trial ended, and reports lines of progress."""
 
 import math
 import time
@@ -20,15 +20,15 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass
 class StudyListener:
-    """Keeps how trials end, and says now and then how the study goes.
+    """Records the ends of trials, and reports progress at most every 30 s.
 
     Attributes:
-        records: Where ends are kept.
-        num_epochs: Epochs of a trial that is not stopped.
-        num_trials: Trials of the study, where that is known.
-        metric: What the score is.
-        say: Is handed each line.
-        clock: Seconds that only grow.
+        records: Files of the trials.
+        num_epochs: Epochs of a trial that is not stopped early.
+        num_trials: Number of trials; None if unknown.
+        metric: Name of the score.
+        say: Called with each line.
+        clock: Monotonic time in seconds.
     """
 
     records: TrialRecords
@@ -42,18 +42,18 @@ class StudyListener:
     _said_at: float = field(default=-math.inf, init=False)
 
     def __post_init__(self) -> None:
-        # A study that is taken up again goes on counting.
+        # A resumed study continues its counts.
         self._num_ended = len(self.records.ended())
         for trial, progress in self.records.all_progress().items():
             if (best := progress.best()) is not None and not progress.error:
                 self._see(trial, best.score)
 
     def hear(self, trial: "Trial", result: dict[str, Any], trials: "list[Trial]") -> None:
-        """Take what a trial has reached."""
+        """Take the result of an epoch."""
         if not result.get(ERROR):
             self._see(variant_of(trial.config).trial, float(result[SCORE]))
         if self.clock() - self._said_at >= SECONDS_BETWEEN_LINES:
-            # Of the trial that has just reported Ray knows this epoch only after it has told.
+            # Ray updates the last result of the reporting trial after this call.
             epochs = {
                 variant_of(other.config).trial: (result if other is trial else other.last_result or {}).get(EPOCH, 0)
                 for other in trials
@@ -63,9 +63,9 @@ class StudyListener:
             self._say_now(f"{self._count()} ended; {running}; {self._best_so_far()}")
 
     def end(self, trial: "Trial", *, error: str = "") -> None:
-        """Note how a trial ended, once."""
+        """Record the end of a trial, once."""
         variant, last = variant_of(trial.config), trial.last_result or {}
-        # The failure by which a trial was given up was followed by no restart.
+        # The last failure of an abandoned trial was not followed by a restart.
         num_restarts = max(0, trial.num_failures - bool(error))
         error = error or str(last.get(ERROR, ""))
         if not self.records.has_ended(variant.trial):
@@ -81,8 +81,9 @@ class StudyListener:
             self._say_now(f"{self._count()} ended: trial {variant.trial} {how}{reached} ({variant})")
 
     def lost(self, trial: "Trial") -> None:
-        """Say that a trial lost its process."""
-        self._say_now(f"Trial {variant_of(trial.config).trial} lost its process and goes on from its last checkpoint")
+        """Report that the process of a trial died."""
+        number = variant_of(trial.config).trial
+        self._say_now(f"The process of trial {number} died; it resumes from its last checkpoint")
 
     def _see(self, number: int, score: float) -> None:
         if (score, -number) > (self._best[0], -self._best[1]):
@@ -105,33 +106,33 @@ class StudyListener:
         self.say(line)
 
 
-# Ray keeps its callbacks in a file of its own, where no open console or Dagster log could go.
+# Ray pickles its callbacks, and a console or a Dagster log cannot be pickled.
 LISTENER: ContextVar[StudyListener] = ContextVar("listener")
 
 
 class HandOn(Callback):
-    """Hands what Ray tells to the listener of the study that is running."""
+    """Passes Ray's callbacks to the listener of the running study."""
 
     def on_trial_result(
         self, iteration: int, trials: "list[Trial]", trial: "Trial", result: dict[str, Any], **info: Any
     ) -> None:
-        """Hand an epoch on."""
+        """Pass on the result of an epoch."""
         LISTENER.get().hear(trial, result, trials)
 
     def on_trial_complete(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: Any) -> None:
-        """Hand an end on."""
+        """Pass on the end of a trial."""
         LISTENER.get().end(trial)
 
     def on_trial_recover(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: Any) -> None:
-        """Hand on that a process was lost."""
+        """Pass on that a process died."""
         LISTENER.get().lost(trial)
 
     def on_trial_error(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: Any) -> None:
-        """Hand on that a trial was given up."""
+        """Pass on that a trial was abandoned."""
         LISTENER.get().end(trial, error=last_line(str(trial.get_error() or "its process was lost too often")))
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a traceback that says something."""
+    """Return the last non-empty line of a traceback."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

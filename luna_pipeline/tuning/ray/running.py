@@ -1,4 +1,4 @@
-"""A study run by Ray Tune: begun, or taken up where a driver was lost."""
+"""Run or resume a study with Ray Tune."""
 
 import contextlib
 import logging
@@ -30,19 +30,18 @@ def run_study(
     there: RayResources,
     resources: TrialResources,
 ) -> None:
-    """Run all trials of a study, inside a session of Ray; what they come to is in their records.
+    """Run all trials of a study in a Ray session; their results are in their records.
 
     Args:
-        study: What is searched.
-        run_trial: Tries a variant in a process of Ray's, to which it is sent; reports ``EPOCH``, ``SCORE`` and
-            ``ERROR``. What it raises is tried again.
-        folder: Of the driver's machine, for Ray's own notes; a study whose notes are there goes on.
-        listener: Is told how trials go and end.
-        there: What the session has to give.
-        resources: What a trial gets.
+        study: Configuration of the study.
+        run_trial: Runs a variant in a Ray worker; reports ``EPOCH``, ``SCORE`` and ``ERROR``. Retried if it raises.
+        folder: On the driver's machine, for Ray's state; a study whose state is there is resumed.
+        listener: Receives results and ends of trials.
+        there: Resources of the session.
+        resources: Resources of a trial.
 
     Raises:
-        ValueError: If there is not even room for one trial.
+        ValueError: If the resources do not suffice for one trial.
     """
     asked = resources.of(there)
     trainable = tune.with_resources(_trainable(run_trial), asked)
@@ -72,7 +71,7 @@ def _tuner(
     if tune.Tuner.can_restore(notes):
         return tune.Tuner.restore(notes, trainable, resume_unfinished=True, resume_errored=False)
     space, searcher = asked_of_ray(study, records)
-    # What is known beforehand is gone through once.
+    # Variants that are known in advance are one grid, run once.
     num_samples = 1 if searcher is None else int(study.num_trials or 0)
     return tune.Tuner(
         trainable,
@@ -99,13 +98,13 @@ def _tuner(
 
 
 def _name(trial: Any) -> str:
-    """Name a trial of Ray's by its number."""
+    """Return Ray's name of a trial."""
     return variant_of(trial.config).version
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let Ray be silent: how trials go, fail and are lost is said by the listener, a line each and no traceback."""
+    """Silence Ray: the listener reports results and failures in one line each."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "optuna")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Who says what is tried next, and who stops what falls behind: Ray's and Optuna's, as a study asks for them."""
+"""Search algorithms and schedulers of Ray Tune and Optuna, as a study configures them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from luna_pipeline.tuning.study import StudyConfig, Variant
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-# What trials hand to Ray: how far they are, the best score so far, and why they failed.
+# Values that trials report to Ray: last epoch, best score so far, error.
 EPOCH, SCORE, ERROR = "epoch", "score", "error"
 VARIANT = "variant"
 
@@ -22,11 +22,11 @@ VARIANT = "variant"
 def asked_of_ray(
     study: StudyConfig, records: TrialRecords | None = None
 ) -> tuple[dict[str, Any], "PromisingSearch | None"]:
-    """Return what Ray goes through, and who tells what comes next where that is not known beforehand.
+    """Return Ray's parameter space, and the search algorithm if the variants are not known in advance.
 
     Args:
-        study: What is searched.
-        records: Of its trials, see ``PromisingSearch``.
+        study: Configuration of the study.
+        records: Files of its trials, see ``PromisingSearch``.
     """
     variants = study.variants()
     if variants is None:
@@ -35,7 +35,7 @@ def asked_of_ray(
 
 
 def scheduler_of(study: StudyConfig) -> TrialScheduler:
-    """Return who stops trials."""
+    """Return the scheduler, which stops trials."""
     if study.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return AsyncHyperBandScheduler(
@@ -49,46 +49,46 @@ def scheduler_of(study: StudyConfig) -> TrialScheduler:
 
 
 def plain_variant(variant: Variant) -> dict[str, Any]:
-    """Return a variant as Ray carries it."""
+    """Return a variant as plain values for Ray."""
     return {"trial": variant.trial, "changes": variant.changes}
 
 
 def variant_of(config: dict[str, Any]) -> Variant:
-    """Return the variant that a trial of Ray is to try."""
+    """Return the variant of a Ray trial."""
     return Variant(config[VARIANT]["trial"], config[VARIANT]["changes"])
 
 
 class EpochBudget(Stopper):
-    """Ends a study after so many epochs of all trials together."""
+    """Ends a study after a number of epochs of all trials."""
 
     def __init__(self, total_epochs: int) -> None:
         self._left = total_epochs
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Count an epoch; a trial that failed has done none."""
+        """Count an epoch, unless the trial failed."""
         self._left -= 0 if result.get(ERROR) else 1
         return False
 
     def stop_all(self) -> bool:
-        """Say whether nothing is left."""
+        """Return whether the budget is used up."""
         return self._left <= 0
 
 
 class PromisingSearch(OptunaSearch):
-    """Optuna's tree of Parzen estimators, with numbered trials of which the first is the recipe as it is."""
+    """Optuna's tree-structured Parzen estimator with numbered trials, of which the first is the unchanged recipe."""
 
     def __init__(self, space: SearchSpace, *, seed: int, records: TrialRecords | None = None) -> None:
-        """Begin with the recipe as it is.
+        """Set up the search.
 
         Args:
-            space: What is searched.
-            seed: Of Optuna's draws.
-            records: Of the study's trials. What a killed driver had asked for and not noted keeps its number.
+            space: Values that are searched.
+            seed: Seed of Optuna's sampler.
+            records: Files of the study's trials; numbers that a killed driver has used are not used again.
         """
         self._records = records
         self._domains = dict(space.domains)
         self._next = 0
-        self._asked_nobody: str | None = None
+        self._unchanged: str | None = None
         super().__init__(
             {place: distribution_of(domain) for place, domain in self._domains.items()},
             metric=SCORE,
@@ -97,33 +97,33 @@ class PromisingSearch(OptunaSearch):
         )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return what to try next."""
+        """Return the next variant."""
         if self._next == 0:
-            self._asked_nobody = trial_id
+            self._unchanged = trial_id
             changes: Changes = {}
         else:
-            told = super().suggest(trial_id)
-            if told is None:
+            found = super().suggest(trial_id)
+            if found is None:
                 return None
-            changes = {place: decoded(domain, told[place]) for place, domain in self._domains.items()}
+            changes = {place: decoded(domain, found[place]) for place, domain in self._domains.items()}
         number = self._next if self._records is None else max(self._next, self._records.next_number())
         variant = Variant(number, changes)
         self._next = number + 1
         return {VARIANT: plain_variant(variant)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell Optuna, if it was asked for this one."""
-        if trial_id != self._asked_nobody:
+        """Report to Optuna, unless it is the unchanged recipe."""
+        if trial_id != self._unchanged:
             super().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna, if it was asked for this one."""
-        if trial_id != self._asked_nobody:
+        """Report to Optuna, unless it is the unchanged recipe."""
+        if trial_id != self._unchanged:
             super().on_trial_complete(trial_id, result, error)
 
 
 def distribution_of(domain: Domain) -> "BaseDistribution":
-    """Return Optuna's form of a domain; of choices it knows the places only."""
+    """Return the Optuna distribution of a domain; choices are represented by their positions."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(domain, Choices):
@@ -134,10 +134,10 @@ def distribution_of(domain: Domain) -> "BaseDistribution":
 
 
 def decoded(domain: Domain, told: Any) -> Any:
-    """Return the value that Optuna means."""
+    """Return the value of an Optuna parameter."""
     return domain.values[told] if isinstance(domain, Choices) else told
 
 
 def encoded(domain: Domain, value: Any) -> Any:
-    """Return what Optuna calls a value."""
+    """Return the Optuna parameter of a value."""
     return domain.values.index(value) if isinstance(domain, Choices) else value

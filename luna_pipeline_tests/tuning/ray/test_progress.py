@@ -184,7 +184,7 @@ def test_a_trial_that_is_given_up_was_restarted_once_less_than_it_failed(listene
 
 def test_a_lost_process_is_said_at_once(listener, lines):
     listener.lost(trial_of_ray(2))
-    assert lines == ["Trial 2 lost its process and goes on from its last checkpoint"]
+    assert lines == ["The process of trial 2 died; it resumes from its last checkpoint"]
 
 
 def test_a_study_that_is_taken_up_again_goes_on_counting(listening, tmp_path, lines):
@@ -216,7 +216,7 @@ def test_what_ray_tells_is_handed_on(handed_on, listener, lines):
     handed_on.on_trial_complete(3, [trial], trial)
     assert lines == [
         "0 of 3 trials ended; trial 1 at epoch 2; best so far trial 1 with cpm 0.5000",
-        "Trial 1 lost its process and goes on from its last checkpoint",
+        "The process of trial 1 died; it resumes from its last checkpoint",
         "1 of 3 trials ended: trial 1 stopped early with cpm 0.2500 (batch_size=4)",
     ]
     assert listener.records.ended()[1].state == "stopped_early"
