@@ -54,8 +54,8 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     sample_seed: int = Field(default=0, description="Seed of the sample.")
     cutouts: str = Field(
         default="stored",
-        description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` from "
-        "the raw CTs, also for `cutout_index`. Both give the same results.",
+        description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` "
+        "from the raw CTs, also for `cutout_index`. Both give the same results.",
     )
     workers: int | None = Field(default=None, description="Processes of a run. Default: 1; on Ray all CPUs.")
     on_ray: bool = Field(default=False, description="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.cutouts.job import CutOutcome
-    from luna_pipeline.core.cutouts.service import CutSummary
     from luna_pipeline.core.cutouts.store import CutoutSource
 
 GROUP = "stage_3_cutouts"
@@ -143,7 +142,10 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     )
     context.log.info("%d series cut, %d current, %d failed", summary.num_cut, summary.num_current, len(summary.failed))
     if summary.failed:
-        raise _failure(summary)
+        others = f"{summary.num_cut} cut, {summary.num_current} current"
+        msg = f"Every series must be cut, got {len(summary.failed)} failures ({others})."
+        msg += " Fix or remove the named series and run `cut` again."
+        raise dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
 
 
 class SeriesEvents:
@@ -203,14 +205,6 @@ class SeriesEvents:
                 tags={DATA_VERSION: fingerprint, **self._tags},
             )
         )
-
-
-def _failure(summary: "CutSummary") -> dg.Failure:
-    msg = (
-        f"Every series must be cut, got {len(summary.failed)} failures ({summary.num_cut} cut, {summary.num_current} "
-        "current). Fix or remove the named series and run `cut` again."
-    )
-    return dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
 
 
 def _sheet(source: "CutoutSource", index: Any) -> str:

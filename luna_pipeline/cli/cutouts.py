@@ -1,10 +1,10 @@
 """Commands that create, verify, remove, import and export cutouts."""
 
+import contextlib
 import math
 import os
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -104,18 +104,8 @@ def _on_ray(address: str | None) -> "RunJobs":
     return partial(run_jobs_on_ray, address=address)
 
 
-class _Terminal:
+class _Terminal(contextlib.ExitStack):
     """Reports the progress of cutting with lines and a progress bar."""
-
-    def __enter__(self) -> "_Terminal":
-        self._bar: Any = None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def report(self, line: str) -> None:
         click.echo(line)
@@ -126,10 +116,14 @@ class _Terminal:
         states = ", ".join(f"{count} {state}" for state, count in plan["state"].value_counts().items())
         free = f", {free_bytes / 1e9:.2f} GB free" if math.isfinite(free_bytes) else ""
         click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
-        self._bar = Progress(
-            TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TextColumn("series"), TimeRemainingColumn()
+        columns = (
+            TextColumn("cutting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("series"),
+            TimeRemainingColumn(),
         )
-        self._bar.start()
+        self._bar = self.enter_context(Progress(*columns))
         self._task = self._bar.add_task("cutting", total=len(plan))
 
     def on_outcome(self, outcome: "CutOutcome") -> None:

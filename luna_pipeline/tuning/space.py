@@ -76,8 +76,9 @@ class Uniform:
         return (float(self.low), float(self.high))
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value is a number in the range; None, a default of some places, is not."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        """Return whether a value is a number of the range; None, a default of some places, is not."""
+        kinds = int if isinstance(self, Integers) else int | float
+        return isinstance(value, kinds) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,6 @@ class Integers(Uniform):
     def extremes(self) -> tuple[int, ...]:
         """Return both ends."""
         return (self.low, self.high)
-
-    def holds(self, value: Any) -> bool:
-        """Return whether a value is an integer in the range."""
-        return isinstance(value, int) and self.low <= value <= self.high
 
     def grid(self) -> Sequence[int]:
         """Return all values in ascending order, as a range that needs no memory."""
