@@ -12,8 +12,10 @@ from luna_pipeline.tuning.space import Changes, Choices, Domain, changes_from_pl
 from luna_pipeline.tuning.study import StudyConfig, Variant
 
 TIME_COLUMNS = ("seconds",)
-STUDY_COLUMNS = ("trial", "rank", "state", "score", "cpm", "auc", "best_epoch", "num_epochs")
-STUDY_COLUMNS += ("num_restarts", "changes", "error", *TIME_COLUMNS)
+STUDY_COLUMNS = [
+    *("trial", "rank", "state", "score", "cpm", "auc", "best_epoch", "num_epochs"),
+    *("num_restarts", "changes", "error", *TIME_COLUMNS),
+]
 # With fewer trials importances are random.
 MIN_TRIALS = 4
 NUM_TREES = 64
