@@ -1,20 +1,20 @@
-"""Checks of numbers at the door: what a configuration may hold, said in one line where it does not."""
+"""Checks of configuration values, with one-line error messages."""
 
 import math
 
 
 def check_integer(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
-    """Refuse what is not a whole number of the range.
+    """Raise if a value is not an integer in a range.
 
     Args:
-        name: What the number is called, for the message.
-        value: The number.
-        at_least: Smallest value allowed.
-        at_most: Largest value allowed; None for no end.
+        name: Name of the value in the message.
+        value: The value.
+        at_least: Smallest allowed value.
+        at_most: Largest allowed value; None for no limit.
 
     Raises:
-        TypeError: If ``value`` is not an ``int`` (``True`` is none).
-        ValueError: If it lies outside.
+        TypeError: If ``value`` is not an ``int``, or a ``bool``.
+        ValueError: If it is out of range.
     """
     bounds = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
     if isinstance(value, bool) or not isinstance(value, int):
@@ -26,16 +26,16 @@ def check_integer(name: str, value: object, *, at_least: int, at_most: int | Non
 
 
 def check_number(name: str, value: object, interval: str) -> None:
-    """Refuse what is not a finite number of the interval.
+    """Raise if a value is not a finite number in an interval.
 
     Args:
-        name: What the number is called, for the message.
-        value: The number.
-        interval: As on paper, ``"[0, 1)"`` or ``"(0, inf)"``: a square bracket includes its end.
+        name: Name of the value in the message.
+        value: The value.
+        interval: Such as ``"[0, 1)"`` or ``"(0, inf)"``; a square bracket includes its end.
 
     Raises:
         TypeError: If ``value`` is not a number.
-        ValueError: If it is not finite or lies outside.
+        ValueError: If it is not finite or outside.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"{name} must be a number in {interval}, got {value!r}. Give a float."
@@ -49,33 +49,21 @@ def check_number(name: str, value: object, interval: str) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the words.
-
-    Raises:
-        ValueError: If ``value`` is none of ``choices``.
-    """
+    """Raise ValueError if ``value`` is none of ``choices``."""
     if value not in choices:
         msg = f"{name} must be one of {', '.join(choices)}, got {value!r}. Choose one of them."
         raise ValueError(msg)
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
-
-    Raises:
-        TypeError: If ``value`` is anything else.
-    """
+    """Raise TypeError if ``value`` is not a bool."""
     if not isinstance(value, bool):
         msg = f"{name} must be True or False, got {value!r}. Choose one of them."
         raise TypeError(msg)
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text.
-
-    Raises:
-        TypeError: If ``value`` is anything else.
-    """
+    """Raise TypeError if ``value`` is not a str."""
     if not isinstance(value, str):
         msg = f"{name} must be a text, got {value!r}. Put it into quotation marks."
         raise TypeError(msg)

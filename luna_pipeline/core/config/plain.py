@@ -1,4 +1,4 @@
-"""Configurations as plain values and back: what a tracker, a checkpoint, a launchpad and a file of settings hold."""
+"""Conversion of configurations from and to plain values, as in JSON, checkpoints and Dagster's launchpad."""
 
 import types
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ ConfigT = TypeVar("ConfigT")
 
 
 def from_plain(config_type: type[ConfigT], values: Mapping[str, Any], place: str) -> ConfigT:
-    """Build the configuration that nested plain values describe, every field of it.
+    """Return the configuration described by nested plain values.
 
     Args:
         config_type: A dataclass of plain values, tuples and other such dataclasses.
         values: A value for each field.
-        place: What is described, for messages.
+        place: Name of the configuration in messages.
 
     Raises:
         ValueError: If a field is missing or unknown, or a value is outside its range.
@@ -29,7 +29,7 @@ def from_plain(config_type: type[ConfigT], values: Mapping[str, Any], place: str
 
 
 def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return one entry a value, named by its place: ``network.dropout_rate``."""
+    """Return (path, value) of each value, such as ``network.dropout_rate``."""
     items: list[tuple[str, Any]] = []
     for entry in fields(config):
         value = getattr(config, entry.name)
@@ -41,7 +41,7 @@ def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def with_floats(value: Any) -> Any:
-    """Return the values with numbers as floats, so that 1 and 1.0, which are equal, are written alike."""
+    """Return the values with integers as floats, so that 1 and 1.0 are written equally."""
     if isinstance(value, dict):
         return {key: with_floats(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -50,14 +50,14 @@ def with_floats(value: Any) -> Any:
 
 
 def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
-    """Return a configuration with some values replaced, each named by its place.
+    """Return a configuration with some values replaced, each named by its path.
 
     Args:
         config: The configuration.
         changes: ``{"num_epochs": 5, "network.dropout_rate": 0.4}``.
 
     Raises:
-        ValueError: If there is no such place, or a value is outside its range.
+        ValueError: If there is no such path, or a value is outside its range.
         TypeError: If a value is of the wrong kind.
     """
     values = {entry.name: getattr(config, entry.name) for entry in fields(config)}  # type: ignore[arg-type]
@@ -84,11 +84,11 @@ def _value(kind: Any, value: Any, place: str) -> Any:
 
 
 def _member(kind: Any, value: Mapping[str, Any]) -> Any:
-    """Of several kinds of configuration the one with these fields; else the first, which will say what is wrong."""
+    """Return the configuration type with these fields; otherwise the first, which raises the error."""
     members = [member for member in get_args(kind) if is_dataclass(member)]
     return next((member for member in members if {f.name for f in fields(member)} == set(value)), members[0])
 
 
 def with_tuples(value: Any) -> Any:
-    """Return a value as a configuration holds it, where JSON has made lists of its tuples."""
+    """Return a value with lists, as JSON has them, as tuples."""
     return tuple(with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Parts that are chosen by name: the project's own, and those that a user registers in a file of his own."""
+"""Registry of named parts: those of the project and those registered by a user's extension."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -8,28 +8,25 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names and what they stand for.
-
-    The project's own parts are named by their place and imported when they are asked for, so that a name can be
-    checked without waiting for torch.
+    """Parts by name. The project's parts are imported on first use, so that a name can be checked without torch.
 
     Attributes:
-        kind: What the parts are, for messages: ``network``.
+        kind: Kind of the parts in messages, such as ``network``.
     """
 
     def __init__(self, kind: str, own: Mapping[str, str] | None = None) -> None:
-        """Begin with the project's own parts.
+        """Register the project's parts.
 
         Args:
-            kind: What the parts are.
-            own: Their places by name, ``package.module:attribute``.
+            kind: Kind of the parts.
+            own: ``package.module:attribute`` of each part by name.
         """
         self.kind = kind
         self._places = dict(own or {})
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Take the decorated class or function under a name.
+        """Return a decorator that registers a class or function.
 
         Raises:
             ValueError: If the name is taken.
@@ -45,15 +42,11 @@ class Registry(Generic[T]):
         return take
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, the project's own first."""
+        """Return all names, those of the project first."""
         return (*self._places, *self._parts)
 
     def check(self, name: str) -> None:
-        """Refuse an unknown name.
-
-        Raises:
-            ValueError: If nothing is registered under it.
-        """
+        """Raise ValueError if nothing is registered under a name."""
         if name not in self.names():
             msg = (
                 f"The {self.kind} must be one of {', '.join(self.names())}, got {name!r}. Choose one of them, or name "
@@ -61,11 +54,7 @@ class Registry(Generic[T]):
             raise ValueError(f"{msg}the file that registers it in LUNA_EXTENSIONS.")
 
     def get(self, name: str) -> T:
-        """Return the part of that name.
-
-        Raises:
-            ValueError: If nothing is registered under it.
-        """
+        """Return the part of a name; raise ValueError if there is none."""
         self.check(name)
         if name in self._parts:
             return self._parts[name]
@@ -74,5 +63,5 @@ class Registry(Generic[T]):
         return part  # type: ignore[no-any-return]
 
     def forget(self, name: str) -> None:
-        """Give a registered name up; the project's own parts stay."""
+        """Remove a registered name; the project's parts stay."""
         self._parts.pop(name, None)

@@ -1,4 +1,4 @@
-"""The chunks of a CT that is at hand, cut when they are asked for."""
+"""Chunks that are cut from a CT on demand."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,7 +11,7 @@ from luna_pipeline.core.ct.reading import Ct
 from luna_pipeline.core.cutouts.cutting import CuttingParameters, cut_chunks
 from luna_pipeline.core.cutouts.resampling import resample_chunks
 
-# Bytes of voxels that are cut in one go: they stay in the processor's cache until they are written.
+# Bytes of voxels that are cut at once: they stay in the processor's cache until they are written.
 _BLOCK_BYTES = 2 << 20
 
 
@@ -32,32 +32,31 @@ class Chunks(Protocol):
 
 
 class CtChunks:
-    """The chunks of one CT: the same values, shape and dtype as the array in a file, without the file.
+    """The chunks of one CT with the values, shape and dtype of the array in a file.
 
-    Attributes:
-        center_irc: Voxel of each candidate in the CT, int32 (N, 3).
+    ``center_irc`` holds the voxel of each candidate in the CT, int32 (N, 3).
     """
 
     dtype = np.dtype(np.int16)
 
     def __init__(self, ct: Ct, center_xyz: NDArray[np.float64], parameters: CuttingParameters) -> None:
-        """Find the candidates' voxels.
+        """Compute the candidates' voxels.
 
         Args:
             ct: The CT, in memory or mapped.
             center_xyz: World mm of the candidates, (N, 3).
-            parameters: How they are cut.
+            parameters: Cutting parameters.
 
         Raises:
-            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
+            ValueError: If a candidate lies outside the CT.
         """
         self._ct = ct
         self._parameters = parameters
         self.center_irc = ct.grid.nearest_voxel(center_xyz)
-        _refuse_outside(ct, center_xyz, self.center_irc)
+        _check_inside(ct, center_xyz, self.center_irc)
         spacing_mm = parameters.resampled_spacing_mm
         self._grid = ct.grid if spacing_mm is None else ct.grid.resampled(spacing_mm)
-        # Of a candidate half a voxel outside the CT's outermost centres the resampled voxel may lie just beyond.
+        # A candidate up to half a voxel outside the outermost centres may have its resampled voxel just outside.
         last_irc = np.asarray(self._grid.size_irc) - 1
         self._cut_irc = np.clip(self._grid.nearest_voxel(center_xyz), 0, last_irc).astype(np.int32)
 
@@ -73,13 +72,13 @@ class CtChunks:
         return np.asarray(self._cut(self._cut_irc[row][None])[0])
 
     def blocks(self) -> Iterator[NDArray[np.int16]]:
-        """Yield all chunks in their order, some at a time (n, *chunk_shape_irc), in room that is used in turn."""
-        for number, start in enumerate(range(0, len(self), len(self._buffer_pool[0]))):
-            centers = self._cut_irc[start : start + len(self._buffer_pool[0])]
-            yield self._cut(centers, self._buffer_pool[number % 2][: len(centers)])
+        """Yield all chunks in their order, (n, *chunk_shape_irc) at a time, in two alternating buffers."""
+        for number, start in enumerate(range(0, len(self), len(self._buffers[0]))):
+            centers = self._cut_irc[start : start + len(self._buffers[0])]
+            yield self._cut(centers, self._buffers[number % 2][: len(centers)])
 
     @cached_property
-    def _buffer_pool(self) -> NDArray[np.int16]:
+    def _buffers(self) -> NDArray[np.int16]:
         count = max(1, _BLOCK_BYTES // self._parameters.num_chunk_bytes)
         return np.empty((2, count, *self._parameters.chunk_shape_irc), dtype=np.int16)
 
@@ -89,7 +88,7 @@ class CtChunks:
         return resample_chunks(self._ct.hounsfield, self._ct.grid, centers_irc, self._parameters, out)
 
 
-def _refuse_outside(ct: Ct, center_xyz: NDArray[np.float64], center_irc: NDArray[np.int32]) -> None:
+def _check_inside(ct: Ct, center_xyz: NDArray[np.float64], center_irc: NDArray[np.int32]) -> None:
     is_outside = ~ct.grid.contains(center_irc)
     if is_outside.any():
         row = int(is_outside.argmax())

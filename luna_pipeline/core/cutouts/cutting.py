@@ -15,7 +15,7 @@ CUTTING_CODE_VERSION = "1"
 """Raised by hand when the code cuts other voxels for the same CT, candidates and parameters."""
 
 AIR_HU = -1000
-# Twelve bits with the usual intercept of -1024 hold nothing lower: what is lower is padding (-2000, -2048, -3024).
+# Twelve bits with the usual intercept of -1024 go no lower: lower values are padding (-2000, -2048, -3024).
 LOWEST_MEASURED_HU = -1024
 
 EdgeRule = Literal["pad", "shift"]
@@ -24,19 +24,16 @@ EDGE_RULES: tuple[EdgeRule, ...] = ("pad", "shift")
 
 @dataclass(frozen=True)
 class CuttingParameters:
-    """All that decides, besides the CT and the candidates, what a cutout holds.
+    """Parameters that, with CT and candidate, determine the values of a cutout.
 
     Attributes:
         chunk_shape_irc: Voxels along index, row and col.
-        hu_window: Lowest and highest HU; everything outside is clipped. Below -1000 lies what scanners write
-            outside their field of view, above 1000 metal and dense bone: neither says anything about a
-            nodule.
-        edge_rule: What happens where a box leaves the CT. ``pad``: the candidate stays in the middle, outside
-            the CT lies the window's lower end. ``shift``: the box is moved into the CT, the candidate leaves
-            the middle.
-        resampled_spacing_mm: Distance of neighbouring voxels of a cutout along x, y, z, as ``VoxelGrid.spacing_mm``
-            has them; the CT is interpolated trilinearly. None: boxes are cut in the CT's own voxels, and how many
-            mm one spans follows the CT's spacing, which is kept beside the cutouts.
+        hu_window: Lowest and highest HU; values outside are clipped. Below -1000 is what scanners write outside their
+            field of view, above 1000 metal and dense bone: neither is relevant to a nodule.
+        edge_rule: Rule for a box that leaves the CT. ``pad``: the candidate stays in the middle, voxels outside the CT
+            have the window's lower end. ``shift``: the box is moved into the CT.
+        resampled_spacing_mm: Spacing of the cutout's voxels along x, y, z; the CT is interpolated trilinearly. None:
+            the CT's own voxels are cut, and the size of a box in mm depends on the CT's spacing.
 
     Raises:
         ValueError: If a size or spacing is not positive, the window is empty or does not fit int16, or the rule is
@@ -70,12 +67,12 @@ class CuttingParameters:
                 msg = f"Resampled spacing must be three positive lengths in mm, got {self.resampled_spacing_mm}."
                 raise ValueError(f"{msg} Give x, y, z, such as (0.7, 0.7, 1.25), or nothing.")
             object.__setattr__(self, "resampled_spacing_mm", spacing_mm)
-        # Lists (from JSON or a run's configuration) become tuples: equal parameters are equal and hashable.
+        # Lists (from JSON or a configuration) become tuples: hashable, and equal to equal parameters.
         object.__setattr__(self, "chunk_shape_irc", shape)
         object.__setattr__(self, "hu_window", window)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the parameters as JSON knows them."""
+        """Return the parameters as JSON values."""
         spacing_mm = self.resampled_spacing_mm
         return {
             "chunk_shape_irc": list(self.chunk_shape_irc),
@@ -102,7 +99,7 @@ def cut_chunks(
         hounsfield: CT values in HU, shape (I, R, C); never changed.
         centers_irc: Voxels of the candidates, shape (N, 3), inside the CT.
         parameters: Shape, HU window and edge rule; the boxes are cut in the array's own voxels.
-        out: Where to put the result, shape (N, *chunk_shape_irc); made where it is not given.
+        out: Array for the result, shape (N, *chunk_shape_irc); None for a new one.
 
     Returns:
         Values in HU within the window, shape (N, *chunk_shape_irc).
@@ -117,7 +114,7 @@ def cut_chunks(
     out = checked_out(out, (len(centers), *parameters.chunk_shape_irc))
     starts = box_starts(centers, hounsfield.shape, parameters)
     lower_hu, upper_hu = parameters.hu_window
-    # In a window that ends at -1000, as usual, clipping makes air of padding.
+    # If the window starts at -1000, as usual, clipping turns padding into air.
     is_plain = lower_hu >= AIR_HU and hounsfield.flags.c_contiguous and out.flags.c_contiguous
     if copy_clipped is not None and is_plain:
         copy_clipped(hounsfield, hounsfield.shape, starts, out.shape[1:], lower_hu, upper_hu, out)
@@ -191,7 +188,7 @@ def checked_centers(ct_shape: tuple[int, ...], centers_irc: NDArray[Any]) -> NDA
 
 
 def checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """Return room for the result: ``out`` if it fits, new room where there is none."""
+    """Return the array for the result: ``out`` if it fits, a new one for None."""
     if out is None:
         return np.empty(shape, dtype=np.int16)
     if out.dtype != np.int16:
@@ -204,7 +201,7 @@ def checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArra
 
 
 def _shifted(starts: NDArray[np.int64], ct_shape: tuple[int, ...], parameters: CuttingParameters) -> NDArray[np.int64]:
-    """Move boxes into the CT; the book's rule, for weights that were trained under it."""
+    """Move boxes into the CT: the book's rule, for weights that were trained with it."""
     room = np.asarray(ct_shape) - parameters.chunk_shape_irc
     if (room < 0).any():
         msg = (

@@ -1,6 +1,6 @@
-"""What the cutouts of a series depend on, as digests: CT, candidates' places, parameters, code.
+"""Digests of everything the cutouts of a series depend on: CT, candidates' positions, parameters, code.
 
-Labels are not among them: a changed diameter, class or rating changes tables and re-cuts nothing.
+Labels are not included: a changed diameter, class or rating changes tables and re-cuts nothing.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ _ROW = np.dtype([("candidate_id", "<i8"), ("x_mm", "<f8"), ("y_mm", "<f8"), ("z_
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Four digests, one for each thing a file of cutouts depends on.
+    """Digests of the four things a cutout file depends on.
 
     Attributes:
-        ct: How the CT's files look from outside (header, names, sizes, times), from the catalogue.
-        rows: Digest of the candidates' ids and places.
+        ct: Digest of header, names, sizes and times of the CT's files, from the catalogue.
+        rows: Digest of the candidates' ids and positions.
         parameters: Digest of the cutting parameters.
         code: Version of the cutting code.
-        ct_content: Digest of the bytes of the CT's files, known once they were read. It counts, where it is known,
-            instead of ``ct``: files that were only copied or touched are the same CT.
+        ct_content: Digest of the bytes of the CT's files, if they were read. It then replaces ``ct``: a CT that was
+            only copied or touched is the same.
     """
 
     ct: str
@@ -46,24 +46,18 @@ class Fingerprint:
         return _sha256(json.dumps([self.ct_content or self.ct, self.rows, self.parameters, self.code]).encode())
 
     def differences(self, recorded: Mapping[str, str]) -> list[str]:
-        """Return which of ``ct``, ``rows``, ``parameters``, ``code`` are not as a file's header recorded them."""
+        """Return which of ``ct``, ``rows``, ``parameters``, ``code`` differ from those in a file's header."""
         return [part for part in ("ct", "rows", "parameters", "code") if getattr(self, part) != recorded.get(part)]
 
     def as_dict(self) -> dict[str, str]:
-        """Return the digests and their common one by name, as they stand in a file's header."""
-        return {
-            "ct": self.ct,
-            "ct_content": self.ct_content,
-            "rows": self.rows,
-            "parameters": self.parameters,
-            "code": self.code,
-            "digest": self.digest,
-        }
+        """Return the digests and their common one by name, in the order of a file's header."""
+        names = ("ct", "ct_content", "rows", "parameters", "code", "digest")
+        return {name: getattr(self, name) for name in names}
 
 
 def parameters_fingerprint(parameters: CuttingParameters) -> str:
     """Digest the cutting parameters."""
-    # What is not set does not count: a parameter that is added later leaves the digests of before as they are.
+    # None is left out: a parameter that is added later does not change earlier digests.
     values = {name: value for name, value in parameters.as_dict().items() if value is not None}
     return _sha256(json.dumps(values, sort_keys=True).encode())
 
@@ -71,11 +65,11 @@ def parameters_fingerprint(parameters: CuttingParameters) -> str:
 def fingerprints_of(
     catalogue: "pd.DataFrame", candidates: "pd.DataFrame", parameters: CuttingParameters
 ) -> dict[str, Fingerprint]:
-    """Return the fingerprint of each readable series by uid, also of those without candidates.
+    """Return the fingerprint of each readable series by uid, including those without candidates.
 
     Args:
-        catalogue: A row a series; the unreadable ones are left out.
-        candidates: Candidates of all series in any order; those of other series are left out.
+        catalogue: One row per series; unreadable ones are ignored.
+        candidates: Candidates of all series in any order; those of other series are ignored.
         parameters: The cutting parameters.
     """
     readable = catalogue[catalogue["is_readable"].astype(bool)]
@@ -88,8 +82,8 @@ def fingerprints_of(
 
 
 def _rows_digests(candidates: "pd.DataFrame") -> dict[str, str]:
-    """Digest ids and places of the candidates of each series, by id: LUNA16's table takes a tenth of a second."""
-    # Here alone a table is needed: a process that cuts one series need not load pandas.
+    """Return a digest of ids and positions of the candidates of each series, sorted by id."""
+    # Imported here: a process that only cuts need not load pandas.
     from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 
     codes, uids = series_codes(candidates["series_instance_uid"])

@@ -1,4 +1,4 @@
-"""Which row of which file holds which candidate, with the labels that are not in the files."""
+"""The cutout index: file and row of each candidate, with the labels, which are not in the files."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -31,23 +31,22 @@ PARAMETERS = "cutting_parameters"
 def build_cutout_index(
     candidates: pd.DataFrame, folds: pd.DataFrame, store: CutoutSource, *, left_out: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Join candidates, folds and the files themselves.
+    """Join candidates, folds and cutouts.
 
     Args:
         candidates: Candidates of all series that were cut.
-        folds: One fold a series.
+        folds: One fold per series.
         store: The cutouts.
-        left_out: Takes up why a series has no fitting file, by uid; its candidates are then left out. Where it is not
-            given, such a series is an error.
+        left_out: If given, receives the reason by uid of each series without matching cutouts, whose candidates are
+            left out. Otherwise such a series is an error.
 
     Returns:
-        A row a candidate, sorted by series_instance_uid and candidate_id, with the columns of INDEX_DTYPES;
-        ``row`` is its place in the file, ``fingerprint`` the file's digest.
+        One row per candidate, sorted by series_instance_uid and candidate_id, with the columns of INDEX_DTYPES;
+        ``row`` is its row in the file, ``fingerprint`` the file's digest.
 
     Raises:
         FileNotFoundError: If a series with candidates was not cut, without ``left_out``.
-        ValueError: If a file is damaged or holds other candidates than the table, without ``left_out``, or if a series
-            has no fold.
+        ValueError: If a file is damaged or contains other candidates, without ``left_out``, or a series has no fold.
     """
     codes, uids = series_codes(candidates["series_instance_uid"])
     fold_of = folds.set_index("series_instance_uid")["fold"]
@@ -64,7 +63,7 @@ def build_cutout_index(
         try:
             rows[start:stop], digests[series] = _rows_in_file(store, uids[series], candidate_id[start:stop])
         except (OSError, ValueError) as error:
-            # A server that does not answer says nothing about a series.
+            # A server that does not respond does not mean that a series is missing.
             if left_out is None or isinstance(error, RemoteStoreError):
                 raise
             left_out[uids[series]], is_there[start:stop] = str(error), False
@@ -78,15 +77,15 @@ def build_cutout_index(
 
 
 def index_of_files(store: CutoutSource, uids: Sequence[str]) -> pd.DataFrame:
-    """Return a row for everything that files of cutouts hold, where there is no table of candidates to say more.
+    """Return an index of all rows of cutout files without a candidate table, for scoring.
 
     Args:
         store: The cutouts.
         uids: Their series.
 
     Returns:
-        The columns that a data set needs: ``candidate_id``, ``series_instance_uid``, ``row``, ``fingerprint``; and
-        ``class`` 0, because a file has no labels: for scoring, which looks at none.
+        The columns that a data set needs: ``candidate_id``, ``series_instance_uid``, ``row``, ``fingerprint``, and
+        ``class`` 0, because files have no labels.
 
     Raises:
         FileNotFoundError: If a series was not cut.
@@ -118,7 +117,7 @@ def centers_xyz(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.float64]
 def _rows_in_file(
     store: CutoutSource, series_instance_uid: str, candidate_id: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], str]:
-    """Return where the candidates, sorted by id, lie in the file of their series, and the file's digest."""
+    """Return the rows of candidates, sorted by id, in the file of their series, and the file's digest."""
     ids_in_file, digest = store.identity(series_instance_uid)
     order = np.argsort(ids_in_file)
     if not np.array_equal(ids_in_file[order], candidate_id):

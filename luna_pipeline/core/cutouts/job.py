@@ -1,4 +1,4 @@
-"""Cutting one series: all that it needs in one value, small enough to be sent to another process."""
+"""Cutting one series: a job that is small enough to be sent to another process."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +23,7 @@ State = Literal["missing", "damaged", "changed", "touched", "current"]
 
 @dataclass(frozen=True)
 class CutOutcome:
-    """What happened to one series.
-
-    Attributes:
-        series_instance_uid: The series.
-        outcome: ``cut``, or ``current`` where the file was there and right.
-        num_candidates: Cutouts in the file.
-        num_bytes: Size of the file.
-        seconds: Wall time.
-        fingerprint: Digest of what the cutouts depend on.
-    """
+    """Result of one series; ``fingerprint`` is the digest of the file, ``current`` a file that was up to date."""
 
     series_instance_uid: str
     outcome: Literal["cut", "current"]
@@ -43,13 +34,12 @@ class CutOutcome:
 
 
 class Look(NamedTuple):
-    """How the file of a series compares with what is wanted.
+    """State of the file of a series.
 
     Attributes:
-        state: ``touched``: the CT's files look otherwise than when the series was cut; whether they are, reading them
-            tells.
+        state: ``touched`` means that the times of the CT's files differ; its content may be the same.
         why: What differs, or how the file is damaged.
-        digest: Of the fingerprint in its header; empty where there is no readable one.
+        digest: Fingerprint in the file's header; empty if there is none.
     """
 
     state: State
@@ -58,7 +48,7 @@ class Look(NamedTuple):
 
 
 def look_at(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> Look:
-    """Compare the file that is there with what is wanted; no CT and no chunk is read."""
+    """Compare the file of a series with the fingerprint that it should have; no CT and no chunk is read."""
     try:
         recorded = store.header(series_instance_uid)["fingerprints"]
     except FileNotFoundError:
@@ -66,7 +56,7 @@ def look_at(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -
     except RemoteStoreError:
         raise
     except (OSError, DamagedCutoutsError) as error:
-        # A file that the disk no longer gives back is as good as lost.
+        # A file that cannot be read is cut again.
         return Look("damaged", str(error))
     digest, differences = str(recorded["digest"]), wanted.differences(recorded)
     if not differences:
@@ -81,16 +71,16 @@ def look_at(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -
 
 @dataclass(frozen=True, eq=False)
 class SeriesJob:
-    """What one series needs to be cut.
+    """Cuts one series.
 
     Attributes:
         series_instance_uid: The series.
         path: Its file or DICOM folder.
         candidate_id: int64 (N,).
         center_xyz: World mm of the candidates, float64 (N, 3).
-        parameters: How they are cut.
-        wanted: What the file should depend on; the CT's content is known only once it was read.
-        store: Where the file is kept.
+        parameters: Cutting parameters.
+        wanted: Fingerprint of the current CT, candidates, parameters and code, without the CT's content.
+        store: Store of the file.
     """
 
     series_instance_uid: str
@@ -102,11 +92,11 @@ class SeriesJob:
     store: CutoutStore
 
     def run(self) -> CutOutcome:
-        """Cut the series, unless its file is there and right.
+        """Cut the series, unless its file is up to date.
 
         Raises:
             UnreadableCtError: If the CT cannot be read.
-            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
+            ValueError: If a candidate lies outside the CT, or the CT is too thin for the edge rule.
             OSError: If the disk is full or read-only.
         """
         started = time.perf_counter()
@@ -126,11 +116,11 @@ class SeriesJob:
         )
 
     def cutouts(self) -> SeriesCutouts:
-        """Return the cutouts, cut when they are asked for; the CT's content is not in their header.
+        """Return the cutouts, cut on demand, with the fingerprint ``wanted``.
 
         Raises:
             UnreadableCtError: If the CT cannot be read.
-            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
+            ValueError: If a candidate lies outside the CT, or the CT is too thin for the edge rule.
         """
         return self._cutouts_of(self._reader().read(), self.wanted)
 
@@ -139,13 +129,13 @@ class SeriesJob:
         reader = self._reader()
         before, ct = reader.looks(), reader.read()
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
-        # The CT's bytes are hashed while its chunks are cut and written: the header, where the hash stands, comes last.
+        # The CT is hashed while its chunks are cut and written: the header with the hash is written last.
         with ThreadPoolExecutor(1) as pool:
             content = pool.submit(content_fingerprint, ct.files)
 
             def final_header() -> dict[str, Any]:
                 known = replace(self.wanted, ct_content=content.result())
-                self._refuse_other_looks(reader, before)
+                self._check_not_replaced(reader, before)
                 return self._header(ct, known)
 
             num_bytes = self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
@@ -154,8 +144,8 @@ class SeriesJob:
     def _reader(self) -> CtReader:
         return open_ct(self.path, series_instance_uid=self.series_instance_uid)
 
-    def _refuse_other_looks(self, reader: CtReader, before: list[tuple[str, int, int, int]]) -> None:
-        """Refuse a CT that was replaced in the meantime: its chunks would be of one and its content of another."""
+    def _check_not_replaced(self, reader: CtReader, before: list[tuple[str, int, int, int]]) -> None:
+        """Raise if the CT was replaced since ``before``: chunks and hash would be of two CTs."""
         if reader.looks() != before:
             msg = f"A CT must stay as it is while it is read, got another in its place ({self.path.name}, series"
             raise UnreadableCtError(f"{msg} {self.series_instance_uid}). Cut again when it is copied.")
@@ -174,12 +164,12 @@ class SeriesJob:
         return build_header(self.series_instance_uid, grid=ct.grid, parameters=self.parameters, fingerprint=fingerprint)
 
     def _holds_the_same_ct(self) -> bool:
-        """Read the CT's files, and note it where they hold what they held when the series was cut."""
+        """Hash the CT's files; record it if their content is that of the CT that was cut."""
         reader, recorded = self._reader(), self.store.header(self.series_instance_uid)["fingerprints"]
         before = reader.looks()
         known = replace(self.wanted, ct_content=content_fingerprint(reader.files()))
         if known.ct_content != recorded.get("ct_content"):
             return False
-        self._refuse_other_looks(reader, before)
+        self._check_not_replaced(reader, before)
         self.store.record_ct_content(self.series_instance_uid, known)
         return True

@@ -1,4 +1,4 @@
-"""Boxes at a spacing of their own: only the voxels around each candidate are interpolated, never the whole CT."""
+"""Resampled boxes: only the voxels around each candidate are interpolated, never the whole CT."""
 
 from typing import Any, NamedTuple
 
@@ -23,16 +23,16 @@ def resample_chunks(
     parameters: CuttingParameters,
     out: NDArray[np.int16] | None = None,
 ) -> NDArray[np.int16]:
-    """Cut boxes out of the CT as it would be with another spacing, interpolated trilinearly.
+    """Cut boxes from the trilinearly resampled CT, which has the CT's origin and axes.
 
-    The resampled CT has the origin and axes of the CT; padding becomes air before it is interpolated.
+    Padding becomes air before the interpolation.
 
     Args:
         hounsfield: CT values in HU, shape (I, R, C); never changed.
-        grid: Where its voxels lie.
+        grid: Its grid.
         centers_irc: Voxels of the candidates in the resampled CT, ``grid.resampled(...)``, shape (N, 3).
         parameters: Shape, HU window, edge rule, and ``resampled_spacing_mm``, which must be given.
-        out: Where to put the result, shape (N, *chunk_shape_irc); made where it is not given.
+        out: Array for the result, shape (N, *chunk_shape_irc); None for a new one.
 
     Returns:
         Values in HU within the window, rounded, shape (N, *chunk_shape_irc).
@@ -52,26 +52,14 @@ def resample_chunks(
     starts = box_starts(centers, resampled.size_irc, parameters)
     step_irc = resampled.spacing_irc / grid.spacing_irc
     for chunk, start in zip(out, starts, strict=True):
-        axes = [
-            _weigh(first, size, step, num_voxels, num_resampled)
-            for first, size, step, num_voxels, num_resampled in zip(
-                start, chunk.shape, step_irc, hounsfield.shape, resampled.size_irc, strict=True
-            )
-        ]
+        each_axis = (start, chunk.shape, step_irc, hounsfield.shape, resampled.size_irc)
+        axes = [_weigh(*values) for values in zip(*each_axis, strict=True)]
         chunk[...] = _interpolated(hounsfield, axes, parameters.hu_window)
     return out
 
 
 class _Axis(NamedTuple):
-    """How the voxels of a chunk come from those of the CT along one axis.
-
-    Attributes:
-        span: The voxels of the CT that are needed.
-        lower: Place of the lower neighbour within the span, for each voxel of the chunk.
-        upper: Place of the upper neighbour.
-        weight: Share of the upper neighbour.
-        is_outside: Whether the chunk's voxel lies outside the resampled CT.
-    """
+    """Neighbours in ``span`` of the CT of each voxel of a chunk along one axis, and the weight of the upper one."""
 
     span: slice
     lower: NDArray[np.intp]
@@ -82,7 +70,7 @@ class _Axis(NamedTuple):
 
 def _weigh(first: int, size: int, step: float, num_voxels: int, num_resampled: int) -> _Axis:
     places = first + np.arange(size)
-    # Beyond the first and last voxel's centre the border is continued, as ITK does for half a voxel.
+    # Outside the first and last voxel's centre the border value is used, as ITK does for half a voxel.
     positions = np.clip(places * step, 0, num_voxels - 1)
     lower = np.floor(positions).astype(np.intp)
     upper = np.minimum(lower + 1, num_voxels - 1)
@@ -97,7 +85,7 @@ def _weigh(first: int, size: int, step: float, num_voxels: int, num_resampled: i
 
 
 def _interpolated(hounsfield: NDArray[np.int16], axes: list[_Axis], hu_window: tuple[int, int]) -> NDArray[np.float32]:
-    """Interpolate along one axis after the other: the weights of three dimensions are products of those of one."""
+    """Interpolate along one axis after the other: trilinear weights are products of linear ones."""
     box = hounsfield[axes[0].span, axes[1].span, axes[2].span]
     values = np.where(box < LOWEST_MEASURED_HU, AIR_HU, box).astype(np.float32)
     for dimension, axis in enumerate(axes):

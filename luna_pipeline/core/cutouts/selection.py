@@ -1,4 +1,4 @@
-"""Which candidates are cut, where not all of them: a sample of each series that depends on that series alone."""
+"""Samples of the candidates of each series; a sample depends only on its series."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,18 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateSelection:
-    """A sample of the candidates, drawn series by series: a series that is added changes no other.
-
-    The draw belongs to (seed, candidate): an unchanged candidate stays in while its series' numbers stay.
+    """A sample of the candidates of each series; adding a series does not change the others.
 
     Attributes:
-        training_length: At most so many candidates of each series, classes in the series' own proportion, at least one
-            of each class that is there. None for all.
-        max_negatives_per_series: At most so many candidates of class 0 of each series; all others stay. None for all.
-        seed: Decides the draw.
+        training_length: Largest number of candidates per series, classes in the series' proportion, at least one of
+            each existing class. None for all.
+        max_negatives_per_series: Largest number of candidates of class 0 per series; the others stay. None for all.
+        seed: Seed; with it a candidate's random number depends only on its id.
 
     Raises:
-        ValueError: If a number is negative, or no candidate may stay.
+        ValueError: If a number is negative, or training_length is 0.
     """
 
     training_length: int | None = None
@@ -40,11 +38,11 @@ class CandidateSelection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether all candidates are selected."""
         return self.training_length is None and self.max_negatives_per_series is None
 
     def of(self, candidates: "pd.DataFrame") -> "pd.DataFrame":
-        """Return the candidates that are cut, in the order of the table.
+        """Return the selected candidates in the order of the table.
 
         Args:
             candidates: ``series_instance_uid``, ``candidate_id`` and ``class`` (0 or 1).
@@ -61,7 +59,7 @@ class CandidateSelection:
         return candidates[ranks < self._quotas(counts).reshape(-1)[strata]]
 
     def _quotas(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many stay (S, 2) of the others and the nodules of each series, of so many (S, 2)."""
+        """Return the numbers of selected non-nodules and nodules of each series (S, 2), from their counts (S, 2)."""
         quotas = counts.copy()
         if self.training_length is not None:
             totals = np.maximum(counts.sum(axis=1), 1)
@@ -70,7 +68,7 @@ class CandidateSelection:
             quotas[:, 1] = np.minimum(counts[:, 1], nodules)
             others = np.maximum(1, self.training_length - quotas[:, 1]) * (quotas[:, 1] < self.training_length)
             quotas[:, 0] = np.minimum(counts[:, 0], others)
-            # What one class cannot fill, the other may.
+            # If one class has too few, the other fills up.
             quotas[:, 1] = np.minimum(counts[:, 1], self.training_length - quotas[:, 0])
         if self.max_negatives_per_series is not None:
             quotas[:, 0] = np.minimum(quotas[:, 0], self.max_negatives_per_series)
@@ -78,7 +76,7 @@ class CandidateSelection:
 
 
 def _draws(candidate_id: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """Return a number for each candidate that looks random and follows from seed and candidate alone.
+    """Return a pseudorandom number for each candidate that depends only on seed and id.
 
     Source:
         The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
@@ -90,7 +88,7 @@ def _draws(candidate_id: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 
 
 def _ranks(strata: NDArray[np.int64], draws: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the place of each row among those of its stratum, by its draw."""
+    """Return the rank of each row within its stratum, by its draw."""
     order = np.lexsort((draws, strata))
     ordered = strata[order]
     starts = np.searchsorted(ordered, ordered)

@@ -1,4 +1,4 @@
-"""The cutouts of one series as a value, whether they come from a file or are cut when they are asked for."""
+"""The cutouts of one series, read from a file or cut on demand."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,12 +20,12 @@ class SeriesCutouts:
     """The cutouts of one series.
 
     Attributes:
-        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col; from a file it is a view
-            of the mapped file, from a CT it is cut when it is asked for.
+        ct_chunks: HU within the window, int16 (N, *chunk_shape_irc), axes index, row, col; a view of a mapped file, or
+            cut from a CT on demand.
         center_irc: Voxel of each candidate in the CT, int32 (N, 3).
         center_xyz: World mm of each candidate, float64 (N, 3).
         candidate_id: int64 (N,).
-        header: Geometry, parameters and fingerprints, as JSON knows them.
+        header: Geometry, parameters and fingerprints, as JSON values.
 
     Raises:
         ValueError: If dtypes differ, or the arrays are not of one length.
@@ -56,7 +56,7 @@ class SeriesCutouts:
 def build_header(
     series_instance_uid: str, *, grid: VoxelGrid, parameters: CuttingParameters, fingerprint: Fingerprint
 ) -> dict[str, Any]:
-    """Return what a file says about itself: enough to use it without the CT and the tables it came from."""
+    """Return the header of a file, with which it can be used without its CT and tables."""
     return {
         "format_version": FORMAT_VERSION,
         "series_instance_uid": series_instance_uid,
@@ -70,7 +70,7 @@ def build_header(
 
 
 class CutoutSource(Protocol):
-    """Whatever has the cutouts of each series: a store, or the CTs themselves."""
+    """Provides the cutouts of each series: a ``CutoutStore``, or ``UncutSeries``."""
 
     def read(self, series_instance_uid: str, /) -> SeriesCutouts:
         """Return the cutouts of a series."""

@@ -1,4 +1,4 @@
-"""From CTs and the candidate table to one file of cutouts a series, cutting only what is not there or changed."""
+"""Cuts the candidates of each CT into one file per series; only missing and changed series are cut."""
 
 import contextlib
 import math
@@ -26,9 +26,9 @@ from luna_pipeline.core.storage.files import AnyPath, is_remote
 
 _PLAN_COLUMNS = ["series_instance_uid", "state", "why", "num_rows", "num_bytes", "digest"]
 _REQUESTS_AT_ONCE = 16
-# A candidate's other members: center_irc, center_xyz and candidate_id.
+# center_irc, center_xyz and candidate_id of a candidate.
 _BYTES_A_ROW = 3 * 4 + 3 * 8 + 8
-# Zip and npy headers and the JSON, generously.
+# Upper bound of zip and npy headers and the JSON.
 _BYTES_A_FILE = 4096
 
 
@@ -38,7 +38,7 @@ class NotEnoughDiskError(OSError):
 
 @dataclass(frozen=True)
 class CutSummary:
-    """Which series were cut, which were current, and why the others failed (reason by uid)."""
+    """Series that were cut, that were current, and that failed (reason by uid)."""
 
     cut: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
@@ -51,19 +51,19 @@ class CutSummary:
 
     @property
     def num_current(self) -> int:
-        """Number of series whose file was there and right."""
+        """Number of series whose file was up to date."""
         return len(self.current)
 
 
 class CtCutoutService:
-    """Cuts series; each worker has one CT in memory at a time. A service belongs to one thread.
+    """Cuts series; each worker has one CT in memory at a time. Not thread-safe.
 
     Args:
         data_root: Folder that the catalogue's paths are relative to.
-        catalogue: A row a series (``catalogue_series``).
-        candidates: Candidates of all series (``build_candidates``); of series without a CT they are left out.
-        store: Where the cutouts are kept.
-        parameters: Shape, HU window and edge rule.
+        catalogue: One row per series (``catalogue_series``).
+        candidates: Candidates of all series (``build_candidates``); those of series without a CT are ignored.
+        store: Store of the cutout files.
+        parameters: Cutting parameters.
     """
 
     def __init__(
@@ -108,20 +108,20 @@ class CtCutoutService:
         return sorted(self._paths)
 
     def plan(self, uids: Sequence[str] | None = None) -> pd.DataFrame:
-        """Compare what is there with what should be; no CT and no chunk is read.
+        """Compare files with fingerprints; no CT and no chunk is read.
 
         Args:
-            uids: The series looked at; all readable ones where it is None.
+            uids: The series; None for all readable ones.
 
         Returns:
-            A row a series: series_instance_uid; state ``missing``, ``damaged``, ``changed``, ``touched`` (the CT's
-            files look otherwise; reading them tells whether they are), ``current`` or, for a series asked for by
-            name, ``unreadable``; why; num_rows; num_bytes to be written; digest of the fingerprint of the file that is
-            there. An overwritten chunk is seen by ``CutoutStore.check`` only.
+            One row per series: series_instance_uid; state ``missing``, ``damaged``, ``changed``, ``touched`` (the times
+            of the CT's files differ; its content may be the same), ``current`` or ``unreadable``; why; num_rows;
+            num_bytes to write; digest of the fingerprint of the existing file. Only ``CutoutStore.check`` finds an
+            overwritten chunk.
         """
         asked = self.uids if uids is None else list(uids)
         if is_remote(self.store.root):
-            # Each look waits for the server: many wait at once.
+            # Each request waits for the server.
             with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
                 rows = list(pool.map(self._planned, asked))
         else:
@@ -129,9 +129,9 @@ class CtCutoutService:
         return pd.DataFrame(rows, columns=_PLAN_COLUMNS).astype({"num_rows": "int64", "num_bytes": "int64"})
 
     def check_free_space(self, plan: pd.DataFrame) -> tuple[int, float]:
-        """Return the bytes needed at the worst moment of carrying out the plan, and the bytes free (inf in S3).
+        """Return the peak number of bytes that the plan needs, and the bytes free (inf in S3).
 
-        A file is written beside the one it replaces, which goes afterwards.
+        A file is written completely before the one that it replaces is removed.
 
         Raises:
             NotEnoughDiskError: If more is needed than free.
@@ -152,26 +152,25 @@ class CtCutoutService:
         return needed, free
 
     def cut_series(self, series_instance_uid: str) -> CutOutcome:
-        """Cut one series, unless its file is there and right.
+        """Cut one series, unless its file is up to date.
 
         Raises:
             UnreadableCtError: If its CT cannot be read or is not in the catalogue.
-            ValueError: If a candidate lies outside the CT, or the edge rule refuses the CT.
-            OSError: If the disk is full (NotEnoughDiskError before, CutoutWriteError while writing) or
-                read-only.
+            ValueError: If a candidate lies outside the CT, or the CT is too thin for the edge rule.
+            OSError: If the disk is full (NotEnoughDiskError before, CutoutWriteError during writing) or read-only.
         """
         job = self.job(series_instance_uid)
         self.check_free_space(self.plan([series_instance_uid]))
         return job.run()
 
     def job(self, series_instance_uid: str) -> SeriesJob:
-        """Return what cutting one series needs.
+        """Return the job that cuts one series.
 
         Raises:
             UnreadableCtError: If its CT is not readable or not in the catalogue.
         """
         path = self._path_of(series_instance_uid)
-        # Neighbours in the CT lie side by side, which is faster to cut; the order of the table's rows does not show.
+        # Sorted by place, which is faster to cut and independent of the order of the table.
         rows = self._rows_of.get(series_instance_uid, np.empty(0, dtype=np.intp))
         candidate_id, center_xyz = self._candidate_id[rows], self._center_xyz[rows]
         order = np.lexsort((candidate_id, *center_xyz.T))
@@ -195,29 +194,29 @@ class CtCutoutService:
         on_outcome: Callable[[CutOutcome], Any] | None = None,
         on_failure: Callable[[str, str], Any] | None = None,
     ) -> CutSummary:
-        """Cut series; one that fails does not stop the others.
+        """Cut series; a failed one does not stop the others.
 
         Args:
-            uids: The series; all readable ones where it is None.
-            workers: Processes that cut; None for as many as is usual where they are: on this machine one.
-            run: Who cuts them; None for processes of this machine.
+            uids: The series; None for all readable ones.
+            workers: Processes that cut; None for the default of ``run``.
+            run: Runs the jobs; None for processes of this machine.
             on_plan: Called first, with the plan, the bytes needed and the bytes free.
-            on_outcome: Called after each series that is done.
-            on_failure: Called with uid and reason after each that failed.
+            on_outcome: Called after each successful series.
+            on_failure: Called with uid and reason after each failed series.
 
         Raises:
-            NotEnoughDiskError: If the cutouts do not fit on the disk; then nothing was cut.
+            NotEnoughDiskError: If the cutouts do not fit on the disk; nothing is cut.
         """
         plan = self.plan(uids)
         needed, free = self.check_free_space(plan)
         if on_plan is not None:
             on_plan(plan, needed, free)
-        # What killed runs left: not being able to tidy is no reason not to cut.
+        # Temporary files of killed runs; if they cannot be removed, cutting continues.
         with contextlib.suppress(OSError):
             self.store.sweep()
         summary = CutSummary()
-        # Closed at once where somebody who is told raises: nobody shall go on cutting for nobody.
-        with contextlib.closing(self._carried_out(plan, run or run_jobs, workers)) as results:
+        # Close the generator if a callback raises, so that the workers stop.
+        with contextlib.closing(self._results(plan, run or run_jobs, workers)) as results:
             for uid, result in results:
                 if isinstance(result, str):
                     summary.failed[uid] = result
@@ -229,10 +228,10 @@ class CtCutoutService:
                     on_outcome(result)
         return summary
 
-    def _carried_out(
+    def _results(
         self, plan: pd.DataFrame, run: RunJobs, workers: int | None
     ) -> Generator[tuple[str, CutOutcome | str], None, None]:
-        """Yield what is settled without work first, then each series as it is done."""
+        """Yield unreadable and current series first, then each other series when it is done."""
         listed = self.store.listing()
         open_uids = []
         for uid, state, why, num_rows, _, digest in zip(*(plan[name] for name in _PLAN_COLUMNS), strict=True):

@@ -1,4 +1,4 @@
-"""Cutouts as a picture: the middle slice of each, in the lung window, with a caption."""
+"""Pictures of cutouts: the middle slice of each in the lung window, with a caption."""
 
 import io
 from collections.abc import Sequence
@@ -9,25 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 LUNG_WINDOW_HU = (-1000, 400)
-# As much as a page of Dagster should hold of one picture.
+# Largest picture in one event of Dagster.
 MAX_BYTES = 74_000
 _NOTE = "research use only"
 _FONT_SIZE, _HEADING_SIZE, _LINE_HEIGHT, _MARGIN = 12, 14, 15, 6
 _BACKGROUND, _INK, _FAINT = 16, 230, 150
-# Fewer greys make a smaller file; down to 32 the eye hardly notices.
+# Fewer grey levels make a smaller file; down to 32 the difference is hardly visible.
 _NUM_GREYS = (256, 64, 32, 16, 8)
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Section:
-    """Cutouts under a heading.
-
-    Attributes:
-        heading: What they are.
-        chunks: HU, shape (N, I, R, C); N may be 0.
-        captions: A text a cutout.
-    """
+    """Cutouts under a heading: ``chunks`` in HU, shape (N, I, R, C), N may be 0; one caption per cutout."""
 
     heading: str
     chunks: NDArray[np.int16]
@@ -39,16 +33,15 @@ def cutout_sheet(chunks: NDArray[np.int16], captions: Sequence[str], *, columns:
 
     Args:
         chunks: HU, shape (N, I, R, C), N at least 1.
-        captions: A text a cutout, broken into lines where it is too wide.
-        columns: Cutouts side by side.
-        scale: Pixels a voxel.
+        captions: One text per cutout, wrapped if it is too wide.
+        columns: Cutouts per row.
+        scale: Pixels per voxel.
 
     Returns:
         A greyscale PNG.
 
     Raises:
-        ValueError: If the number of captions differs, there is nothing to draw, or columns or scale is below
-            1.
+        ValueError: If the number of captions differs, there is no cutout, or columns or scale is below 1.
     """
     _check(chunks, captions, columns=columns, scale=scale)
     return _as_png(_stacked([_tiles(chunks, captions, columns=min(columns, len(chunks)), scale=scale)], note=_NOTE))
@@ -57,16 +50,16 @@ def cutout_sheet(chunks: NDArray[np.int16], captions: Sequence[str], *, columns:
 def sectioned_sheet(
     sections: Sequence[Section], *, columns: int = 6, scale: int = 2, is_synthetic: bool = False
 ) -> bytes:
-    """Draw groups of cutouts one below another, each under its heading, as ``cutout_sheet`` draws one group.
+    """Draw sections of cutouts below each other, each as ``cutout_sheet`` with a heading.
 
     Args:
-        sections: The groups; one without cutouts says "none".
-        columns: Cutouts side by side.
-        scale: Pixels a voxel.
-        is_synthetic: Whether the sheet must say that the data are made up.
+        sections: The sections; one without cutouts shows "none".
+        columns: Cutouts per row.
+        scale: Pixels per voxel.
+        is_synthetic: Whether to label the data as synthetic.
 
     Returns:
-        A greyscale PNG with as many greys, 8 or more, as less than 74 kB allow (99 kB as text on a page).
+        A greyscale PNG below 74 kB (99 kB as base64), with as many grey levels as fit, at least 8.
 
     Raises:
         ValueError: If a section's number of captions differs, all sections are empty, or columns or scale is below 1.
@@ -130,7 +123,7 @@ def _heading(text: str, width: int) -> Image.Image:
 
 
 def _stacked(parts: Sequence[Image.Image], *, note: str) -> Image.Image:
-    """Put pictures one below another, and a line below all of them."""
+    """Return the pictures below each other, with a note at the bottom."""
     size = (max(part.width for part in parts), sum(part.height for part in parts) + _LINE_HEIGHT)
     sheet = Image.new("L", size, _BACKGROUND)
     top = 0
@@ -165,7 +158,7 @@ def _picture(slice_hu: NDArray[np.int16], size: tuple[int, int]) -> Image.Image:
 
 
 def _wrapped(caption: str, width: int, font: _Font) -> list[str]:
-    """Break a caption at blanks, and inside words that are wider than the picture (a series uid)."""
+    """Wrap a caption at spaces, and within words that are wider than the picture (a series uid)."""
     lines = []
     for paragraph in caption.split("\n"):
         line = ""

@@ -1,8 +1,8 @@
-"""The cutouts of a series in one .npz: whole or not there, readable by numpy alone, mapped without a copy.
+"""Store of cutout files, one .npz per series: written atomically, readable by NumPy alone, memory-mapped.
 
 Members, in this order: ``ct_chunks`` int16 (N, *chunk_shape_irc) in HU, ``center_irc`` int32 (N, 3),
 ``center_xyz`` float64 (N, 3) in mm, ``candidate_id`` int64 (N,), ``header`` JSON as uint8. No labels: a new
-label re-cuts nothing.
+label does not require cutting again.
 """
 
 import json
@@ -53,18 +53,18 @@ _MEMBERS = (*ARRAYS, "header")
 
 
 class CutoutWriteError(OSError):
-    """A file of cutouts that could not be written: full disk, no right, read-only folder."""
+    """A cutout file could not be written: full disk, missing permission, read-only folder."""
 
 
 @dataclass(frozen=True)
 class CutoutStore:
-    """A folder of cutouts, one file a series; several processes may write to it at once.
+    """A folder of cutout files; several processes may write to it at the same time.
 
     Attributes:
-        root: The folder, on a disk or in S3; it is made by the first write.
-        copies: Where files in S3 are copied to before they are mapped; not needed for a folder on a disk.
-        is_synced: Whether a file takes its name only when the disk has it. Without, writing is as fast as memory,
-            and a power cut (not a killed process) may lose files; those that it damaged are seen by ``check``.
+        root: The folder, on a disk or in S3; created by the first write.
+        copies: Local copies of files in S3, which cannot be mapped; not needed on a disk.
+        is_synced: Whether to flush each file to the disk before it gets its name. Without, writing is faster, and a
+            power cut (not a killed process) may lose or damage files; ``check`` finds damaged ones.
     """
 
     root: AnyPath
@@ -72,10 +72,10 @@ class CutoutStore:
     is_synced: bool = True
 
     def path(self, series_instance_uid: str) -> AnyPath:
-        """Return where the file of a series is or will be.
+        """Return the path of the file of a series.
 
         Raises:
-            ValueError: If the uid is not fit to be a file's name.
+            ValueError: If the uid is not a valid file name.
         """
         if not is_name(series_instance_uid):
             msg = f"A series_instance_uid must be letters, digits, '.', '-', '_', got {series_instance_uid!r}."
@@ -89,17 +89,17 @@ class CutoutStore:
         *,
         final_header: Callable[[], dict[str, Any]] | None = None,
     ) -> int:
-        """Write the file of a series, whole or not at all, and return its number of bytes.
+        """Write the file of a series atomically and return its number of bytes.
 
         Args:
             series_instance_uid: The series.
             cutouts: Its cutouts.
-            final_header: Asked for the header when all chunks are written, where it is not known before; its JSON must
-                be as long as that of ``cutouts.header``.
+            final_header: Returns the header after all chunks are written; its JSON must be as long as that of
+                ``cutouts.header``. None: ``cutouts.header`` is written.
 
         Raises:
             ValueError: If the header is of another series.
-            CutoutWriteError: If the disk is full or the folder cannot be written; what was there stays.
+            CutoutWriteError: If the disk is full or the folder not writable; an existing file is kept.
         """
         path = self.path(series_instance_uid)
         if cutouts.header.get("series_instance_uid") != series_instance_uid:
@@ -121,33 +121,24 @@ class CutoutStore:
             raise failure from error
 
     def read(self, series_instance_uid: str) -> SeriesCutouts:
-        """Return the cutouts of a series; ``ct_chunks`` is mapped from the file, read-only, and not copied.
+        """Return the cutouts of a series; ``ct_chunks`` is a read-only memory map of the file.
 
         Raises:
             FileNotFoundError: If the series was not cut.
-            DamagedCutoutsError: If the file is not whole, or not of this series.
+            DamagedCutoutsError: If the file is damaged or of another series.
         """
         with self._opened(series_instance_uid, is_mapped=True) as file:
             return _read(file, *self._described(file, series_instance_uid))
 
     def header(self, series_instance_uid: str) -> dict[str, Any]:
-        """Return what the file says about itself; the chunks are not read.
-
-        Raises:
-            FileNotFoundError: If the series was not cut.
-            DamagedCutoutsError: If the file is not whole, or not of this series.
-        """
+        """Return the header of a file; the chunks are not read. Raises the errors of ``read``."""
         with self._opened(series_instance_uid) as file:
             return self._described(file, series_instance_uid)[1]
 
     def identity(self, series_instance_uid: str) -> tuple[NDArray[np.int64], str]:
         """Return the candidates of a series, int64 (N,) in the order of the rows, and its fingerprint's digest.
 
-        The chunks are not read; of a file in S3 only the end is fetched.
-
-        Raises:
-            FileNotFoundError: If the series was not cut.
-            DamagedCutoutsError: If the file is not whole, or not of this series.
+        The chunks are not read; of a file in S3 only the end is fetched. Raises the errors of ``read``.
         """
         with self._opened(series_instance_uid) as file:
             members, header = self._described(file, series_instance_uid)
@@ -162,15 +153,15 @@ class CutoutStore:
             return None
 
     def record_ct_content(self, series_instance_uid: str, fingerprint: Fingerprint) -> None:
-        """Note that the CT's files, as they look now, hold the same bytes as when the series was cut.
+        """Record the content digest of a CT for its files' current names, sizes and times.
 
-        The file of the series need not be written again for that, and the CT need not be read at each look.
+        A CT that was only touched is then neither cut again nor hashed again.
         """
         known = {"ct": fingerprint.ct, "ct_content": fingerprint.ct_content}
         write_bytes(self._known_path(series_instance_uid), json.dumps(known).encode())
 
     def kept_ct_content(self, series_instance_uid: str, ct: str) -> str | None:
-        """Return the content of CT files that look like ``ct``, where it was noted."""
+        """Return the recorded content digest of a CT whose files have the digest ``ct``, None if there is none."""
         try:
             known = json.loads(read_bytes(self._known_path(series_instance_uid)))
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -181,14 +172,14 @@ class CutoutStore:
         return self.root / _KNOWN_FOLDER / f"{self.path(series_instance_uid).stem}.json"
 
     def remove(self, series_instance_uid: str) -> None:
-        """Remove the file of a series; one that is not there is no error."""
-        for path in (self.path(series_instance_uid), self._known_path(series_instance_uid)):
-            remove(path)
+        """Remove the file and record of a series, if they exist."""
+        remove(self.path(series_instance_uid))
+        remove(self._known_path(series_instance_uid))
 
     def check(self, series_instance_uid: str) -> str | None:
-        """Read the whole file and say in one line why it is damaged or missing; None where it is right.
+        """Read the whole file and return why it is damaged or missing, None if it is intact.
 
-        Of a file in S3 it is the object that is read, and not the copy that may be there already.
+        In S3 the object is read, not an existing local copy.
         """
         if not is_remote(self.root):
             return self._damage(series_instance_uid)
@@ -212,28 +203,28 @@ class CutoutStore:
         return f"{msg} Cut the series again."
 
     def num_bytes(self, series_instance_uid: str) -> int:
-        """Return the size of a series' file, 0 where there is none."""
+        """Return the size of the file of a series, 0 if there is none."""
         try:
             return status_of(self.path(series_instance_uid)).num_bytes
         except (FileNotFoundError, NotADirectoryError):
             return 0
 
     def uids(self) -> list[str]:
-        """Return the series that have a file, sorted."""
+        """Return the uids of all files, sorted."""
         return sorted(name.removesuffix(".npz") for name in self.listing())
 
     def listing(self) -> dict[str, FileStatus]:
-        """Return size, version and time of each file of cutouts by its name, without opening one."""
+        """Return size, version and time of each cutout file by name, without opening it."""
         found = listing(self.root)
-        # What others put into the folder, or below it, is none of ours.
+        # Other files in the folder or below it are ignored.
         return {name: found[name] for name in found if name.endswith(".npz") and is_name(name.removesuffix(".npz"))}
 
     def sweep(self, *, older_than_seconds: float = 3600.0) -> list[Path]:
-        """Remove what killed writers left behind; see ``sweep_temporary_files``."""
+        """Remove temporary files of killed writers; see ``sweep_temporary_files``."""
         return sweep_temporary_files(self.root, older_than_seconds=older_than_seconds)
 
     def _opened(self, series_instance_uid: str, *, is_mapped: bool = False) -> BinaryIO:
-        """Open a file once for all that is read of it: another process may put a new one in its place."""
+        """Open a file once for everything that is read: another process may replace it."""
         path = self.path(series_instance_uid)
         try:
             return self.copies.opened(path) if is_mapped and self.copies is not None else opened(path)
@@ -257,7 +248,7 @@ class CutoutStore:
 
 
 class _Header:
-    """A header as an array of bytes that is made when its turn comes: it stands behind the chunks."""
+    """The header as bytes that are computed when they are written, after the chunks."""
 
     dtype = np.dtype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""The tutorial's own cutouts: one ``<uid>_<index>:<row>:<col>.npz`` a candidate."""
+"""The tutorial's cutouts: one ``<uid>_<index>:<row>:<col>.npz`` per candidate."""
 
 import re
 import zipfile
@@ -21,8 +21,7 @@ class TutorialCutout(NamedTuple):
     """A cutout of the tutorial's cache.
 
     Attributes:
-        ct_chunk: HU, int16 (32, 48, 48), axes index, row, col; cut by the ``shift`` rule, so near a border
-            the candidate is not in the middle, and by how much is not in the file.
+        ct_chunk: HU, int16 (32, 48, 48), axes index, row, col; cut by the ``shift`` rule.
         center_irc: Voxel of the candidate in its CT, int32 (3,).
         series_instance_uid: Its series.
     """
@@ -33,15 +32,14 @@ class TutorialCutout(NamedTuple):
 
 
 def read_tutorial_cutout(path: Path) -> TutorialCutout:
-    """Read a cutout that the tutorial cut.
+    """Return a cutout of the tutorial.
 
     Args:
         path: ``<uid>_<index>:<row>:<col>.npz`` with ``ct_chunk`` (float32, HU) and ``center_irc``.
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is no such file: other members, not finite, or not of the voxel that its name
-            states.
+        ValueError: If its name, members, values or voxel are not those of the tutorial's files.
 
     Source:
         tomas-janicek/luna16, data_processing/cutouts.py.
@@ -64,14 +62,11 @@ def read_tutorial_cutout(path: Path) -> TutorialCutout:
 
 
 def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
-    """Write the cutouts of a series as the tutorial keeps them.
+    """Write the cutouts of a series in the tutorial's format and return the number of files.
 
     Args:
-        folder: Where the files go; made where it is missing.
-        cutouts: Chunks of 32 x 48 x 48 voxels; under the edge rule ``shift`` they are the tutorial's own.
-
-    Returns:
-        Number of files: candidates at one voxel share one.
+        folder: Folder of the files; created if it is missing.
+        cutouts: Chunks of 32 x 48 x 48 voxels; with the edge rule ``shift`` they equal the tutorial's.
 
     Raises:
         ValueError: If the chunks have another shape.
@@ -89,15 +84,12 @@ def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
 
 
 def read_tutorial_series(folder: Path, job: SeriesJob, grid: VoxelGrid) -> SeriesCutouts | None:
-    """Gather the cutouts of a series from the tutorial's cache.
+    """Return the cutouts of a series from the tutorial's cache, None if it lacks a candidate.
 
     Args:
         folder: The cache.
-        job: The series' candidates; its parameters must be the tutorial's (edge rule ``shift``).
-        grid: Where its voxels lie.
-
-    Returns:
-        The cutouts as this project would keep them, or None where the cache lacks one of the candidates.
+        job: Candidates of the series; its parameters must be the tutorial's (edge rule ``shift``).
+        grid: Grid of the CT.
     """
     center_irc = grid.nearest_voxel(job.center_xyz)
     names = [f"{job.series_instance_uid}_{index}:{row}:{col}.npz" for index, row, col in center_irc.tolist()]

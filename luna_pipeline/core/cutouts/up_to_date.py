@@ -1,7 +1,7 @@
-"""A note that everything was as it should be, so that the next look compares stat digests only at the files' times.
+"""A marker file that lets ``luna create_cutouts`` end at once if nothing has changed since the last run.
 
-It is no truth of its own: where it is missing or anything differs, the files themselves are asked. It needs nothing but
-the standard library: a command that has nothing to do ends before numpy would have been loaded.
+If it is missing or anything differs, the files themselves are compared. Only the standard library is imported: a
+command that has nothing to do ends before NumPy would be loaded.
 """
 
 import json
@@ -21,18 +21,19 @@ from luna_pipeline.core.storage.files import (
 )
 
 FORMAT_VERSION = 1
+# Name of the file in homes of earlier versions too.
 _NAME = ".receipt.json"
 
 
 @dataclass(frozen=True)
 class UpToDateMarker:
-    """What cutouts are made of and what they are, as seen from outside.
+    """Records names, sizes and times of all inputs and outputs of a complete run.
 
     Attributes:
         data_root: Folder of the CTs and tables.
-        cutouts: Folder of the cutouts; the note lies there.
-        tables: Files of the tables that were made of the data root.
-        request: What was asked for (parameters, sample, code version), as JSON knows it.
+        cutouts: Folder of the cutout files and of the marker.
+        tables: Tables made from the data root.
+        request: Parameters, sample and code versions, as JSON values.
     """
 
     data_root: Path
@@ -41,28 +42,28 @@ class UpToDateMarker:
     request: Mapping[str, Any]
 
     def stat_digest(self) -> str:
-        """Return how the data root looks now; taken before work begins, an edit meanwhile is seen at the next look."""
+        """Return the digest of the data root; take it before the work, so that an edit during the work is noticed."""
         return folder_stat_digest(self.data_root)
 
     def files(self) -> dict[str, str]:
-        """Return the versions of the files of cutouts, to be taken before they are found to be right."""
+        """Return the versions of the cutout files; take them before the files are checked."""
         return {name: status.version for name, status in listing(self.cutouts).items()}
 
     def write(self, stat_digest: str, files: Mapping[str, str]) -> None:
-        """Note that all is right: a data root that looked like ``stat_digest``, and these files of cutouts."""
+        """Write the marker for a data root of this ``stat_digest`` and these cutout files."""
         write_bytes(self._path, json.dumps(self._state(stat_digest, files)).encode())
 
     def discard(self) -> None:
-        """Forget it: work begins, or something failed."""
+        """Remove the marker: work begins, or something failed."""
         remove(self._path)
 
     def holds(self) -> bool:
-        """Whether inputs, tables, cutouts and request are those of the note."""
+        """Return whether inputs, tables, cutouts and request are those in the marker."""
         try:
-            noted = json.loads(read_bytes(self._path))
+            recorded = json.loads(read_bytes(self._path))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return False
-        return bool(noted == self._state(self.stat_digest(), self.files()))
+        return bool(recorded == self._state(self.stat_digest(), self.files()))
 
     @property
     def _path(self) -> AnyPath:

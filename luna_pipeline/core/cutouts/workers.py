@@ -1,4 +1,4 @@
-"""Series by series, in this process or in several."""
+"""Cutting series in this process or in several."""
 
 import contextlib
 import multiprocessing
@@ -16,29 +16,29 @@ from typing import Protocol, TypeAlias
 
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_CHECKS = 0.5
 _Jobs: TypeAlias = list[SeriesJob]
 _Result: TypeAlias = CutOutcome | str
 
 
 class RunJobs(Protocol):
-    """Who cuts series: ``run_jobs``, or what stands in its place where other machines take part."""
+    """Runs cutting jobs: ``run_jobs``, or a replacement that uses other machines."""
 
     def __call__(
         self, jobs: Iterable[SeriesJob], *, workers: int | None = None
     ) -> Iterator[tuple[str, CutOutcome | str]]:
-        """Cut series; yield the uid and the outcome of each, or why it failed, as it is done."""
+        """Cut series; yield each uid with its outcome, or the reason of its failure, when it is done."""
 
 
 def run_jobs(jobs: Iterable[SeriesJob], *, workers: int | None = None) -> Iterator[tuple[str, CutOutcome | str]]:
-    """Cut series; one that fails does not stop the others.
+    """Cut series; a failed one does not stop the others.
 
     Args:
         jobs: The series.
-        workers: Processes, this one among them; each has one CT in memory at a time. None for this one alone.
+        workers: Processes including this one, each with one CT in memory at a time; None for one.
 
     Yields:
-        Series uid and outcome, or the reason why it failed, as each is done.
+        Series uid and outcome, or the reason of its failure, when it is done.
     """
     workers = checked_workers(workers) or 1
     if workers == 1:
@@ -46,14 +46,14 @@ def run_jobs(jobs: Iterable[SeriesJob], *, workers: int | None = None) -> Iterat
             yield job.series_instance_uid, attempt(job)
         return
     waiting = iter(jobs)
-    # A worker that is killed breaks its pool. Which series killed it shows when each of those in work is cut alone.
+    # A killed worker breaks its pool. To find the series that caused it, cut each unfinished one in its own process.
     while suspects := (yield from _run_with_helpers(waiting, workers - 1)):
         for job in suspects:
-            yield job.series_instance_uid, _attempt_apart(job)
+            yield job.series_instance_uid, _attempt_in_own_process(job)
 
 
 def checked_workers(workers: int | None) -> int | None:
-    """Return a number of workers that makes sense, or None where none is given."""
+    """Return a valid number of workers, or None if none is given."""
     if workers is not None and workers < 1:
         msg = f"Cutting needs a whole number of workers from 1, got {workers}. Give 1 or more."
         raise ValueError(msg)
@@ -61,7 +61,7 @@ def checked_workers(workers: int | None) -> int | None:
 
 
 def attempt(job: SeriesJob) -> CutOutcome | str:
-    """Run a job; what is wrong with a series or a disk is its result, what is wrong with the code is raised."""
+    """Run a job and return its outcome, or the reason if the series or the disk is at fault."""
     try:
         return job.run()
     except (ValueError, OSError) as error:
@@ -69,14 +69,14 @@ def attempt(job: SeriesJob) -> CutOutcome | str:
 
 
 def killed(series_instance_uid: str) -> str:
-    """Say why a series failed whose worker was killed."""
+    """Return the reason of failure of a series whose worker was killed."""
     return f"A worker must live until its series is cut, got one that was killed (series {series_instance_uid})."
 
 
 def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tuple[str, _Result], None, _Jobs]:
-    """Cut here and in other processes until all is done; return what the others had in hand when one was killed.
+    """Cut here and in other processes; if a worker is killed, return the unfinished jobs of the workers.
 
-    While they start, which takes as long as cutting several series, this process is at work already.
+    This process cuts while the workers start, which takes as long as cutting several series.
     """
     handed_out: dict[Future[_Result], SeriesJob] = {}
     with _pool(helpers) as pool:
@@ -86,7 +86,7 @@ def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tupl
             for mine in jobs:
                 yield mine.series_instance_uid, attempt(mine)
                 num_ready = sum(start.done() for start in starts)
-                # One in work and one waiting for each: who is slow shall not hold what others could do.
+                # One running and one waiting job for each worker: a slow one does not keep jobs from the others.
                 for job in islice(jobs, max(0, 2 * num_ready - len(handed_out))):
                     handed_out[_submitted(pool, job)] = job
                 yield from _done_of(handed_out, timeout=0.0)
@@ -100,14 +100,13 @@ def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tupl
 
 
 def _done_of(handed_out: dict[Future[_Result], SeriesJob], *, timeout: float | None) -> Iterator[tuple[str, _Result]]:
-    """Yield what is done, and take it out; without a timeout wait until something is."""
+    """Yield and remove finished jobs; without a timeout, wait for at least one."""
     for future in wait(handed_out, timeout, FIRST_COMPLETED).done:
         result = future.result()
         yield handed_out.pop(future).series_instance_uid, result
 
 
-def _attempt_apart(job: SeriesJob) -> _Result:
-    """Run a job in a process of its own, which it may kill."""
+def _attempt_in_own_process(job: SeriesJob) -> _Result:
     with _pool(1) as pool:
         try:
             return _submitted(pool, job).result()
@@ -116,13 +115,13 @@ def _attempt_apart(job: SeriesJob) -> _Result:
 
 
 def _pool(num_processes: int) -> ProcessPoolExecutor:
-    # A fresh interpreter each: a fork would inherit the locks of Dagster's threads.
+    # A forked process would inherit the locks of Dagster's threads.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
-    """Hand a job to a pool; to a broken one it is handed in vain, and shows among those that were not done."""
+    """Submit a job; the future of a broken pool fails with its error."""
     try:
         with _without_main():
             return pool.submit(attempt, job)
@@ -134,7 +133,7 @@ def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Let a new worker not import the program that was started, as Python would have it: Dagster takes a second."""
+    """Keep a new worker from importing the main module, as ``spawn`` does: importing Dagster takes a second."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -144,12 +143,12 @@ def _without_main() -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """Prepare a worker: Ctrl-C is the parent's matter, and without its parent a worker ends."""
+    """Ignore Ctrl-C in a worker, and end it when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,6 @@
-"""Random changes of training cutouts: what may happen, what was drawn, and where each voxel comes from after it.
+"""Random changes of training cutouts: configuration, random draws, and the affine maps of the voxels.
 
-Drawing stands here, needs no torch and is apart from applying (augmenting.py), so that each half is tested alone.
+``augmenting.py`` applies them; this module does not import torch.
 """
 
 from collections.abc import Sequence
@@ -16,99 +16,65 @@ _NUM_WORDS = 15
 """Random words of a cutout: 3 for Flip, 4 each for Offset and Scale, 2 for Rotate, 2 for Noise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
-    """Mirror a cutout.
+_INTERVALS = {
+    "offset.share": "[0, 1]",
+    "scale.share": "[0, 1)",
+    "rotate.degrees": "[0, 180]",
+    "noise.std_hu": "[0, inf)",
+}
 
-    Attributes:
-        probability: Probability that an axis is mirrored, for each of the three axes by itself.
-    """
+
+class _Change:
+    """A random change with a probability; checks its numbers."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            place = f"{type(self).__name__.lower()}.{name}"
+            check_number(f"augmentation.{place}", value, _INTERVALS.get(place, "[0, 1]"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip(_Change):
+    """Mirror a cutout; ``probability`` is that of each of the three axes."""
 
     probability: float = 0.5
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.flip.probability", self.probability, "[0, 1]")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offset:
-    """Shift a cutout by parts of voxels, by another length along each axis.
-
-    Attributes:
-        probability: Probability that a cutout is shifted.
-        share: Longest shift, as a share of half the cutout: 0.1 shifts 48 voxels by up to 2.4.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Offset(_Change):
+    """Shift a cutout along each axis, by up to ``share`` of half the cutout: 0.1 shifts 48 voxels by up to 2.4."""
 
     probability: float = 0.0
     share: float = 0.1
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.offset.probability", self.probability, "[0, 1]")
-        check_number("augmentation.offset.share", self.share, "[0, 1]")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """Shrink or enlarge a cutout, by another factor along each axis.
-
-    Attributes:
-        probability: Probability that a cutout is scaled.
-        share: Largest change of the distance between voxels: 0.2 lets factors lie from 0.8 to 1.2.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Scale(_Change):
+    """Scale the voxel distance along each axis, by up to ``share``: 0.2 gives factors from 0.8 to 1.2."""
 
     probability: float = 0.0
     share: float = 0.2
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.scale.probability", self.probability, "[0, 1]")
-        check_number("augmentation.scale.share", self.share, "[0, 1)")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotate:
-    """Turn the slices of a cutout, all by the same angle.
-
-    Attributes:
-        probability: Probability that a cutout is turned.
-        degrees: Largest angle, to either side.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Rotate(_Change):
+    """Rotate all slices of a cutout by one angle of up to ``degrees`` in either direction."""
 
     probability: float = 0.0
     degrees: float = 180.0
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.rotate.probability", self.probability, "[0, 1]")
-        check_number("augmentation.rotate.degrees", self.degrees, "[0, 180]")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """Add Gaussian noise of mean 0 to each voxel by itself.
-
-    Attributes:
-        probability: Probability that a cutout gets noise.
-        std_hu: Standard deviation in HU.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Noise(_Change):
+    """Add Gaussian noise of mean 0 and standard deviation ``std_hu`` in HU to each voxel."""
 
     probability: float = 0.0
     std_hu: float = 25.0
 
-    def __post_init__(self) -> None:
-        check_number("augmentation.noise.probability", self.probability, "[0, 1]")
-        check_number("augmentation.noise.std_hu", self.std_hu, "[0, inf)")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationConfig:
-    """What may happen to a training cutout; by default only mirroring.
-
-    Attributes:
-        flip: Mirroring.
-        offset: Shifting.
-        scale: Shrinking and enlarging.
-        rotate: Turning in the slice plane.
-        noise: Noise on top.
-    """
+    """Random changes of a training cutout; by default only mirroring."""
 
     flip: Flip = field(default_factory=Flip)
     offset: Offset = field(default_factory=Offset)
@@ -128,22 +94,22 @@ class AugmentationConfig:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether no cutout can ever be changed."""
+        """Whether no cutout is ever changed."""
         parts = (self.flip, self.offset, self.scale, self.rotate, self.noise)
         return all(part.probability == 0 for part in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationDraws:
-    """What happens to each of N cutouts.
+    """Random draws for N cutouts.
 
     Attributes:
         is_flipped_irc: (N, 3), the axes to mirror.
         offset_share_irc: (N, 3), shifts as shares of half the cutout.
-        scale_irc: (N, 3), factors of the distance between voxels; 1 where nothing is scaled.
+        scale_irc: (N, 3), factors of the voxel distance; 1 for no scaling.
         angle_rad: (N,), angles in the slice plane, in radians.
-        noise_std_hu: (N,), standard deviations in HU; 0 without noise.
-        noise_key: (N,), what each cutout's noise starts from.
+        noise_std_hu: (N,), standard deviations in HU; 0 for no noise.
+        noise_key: (N,), seeds of the noise.
     """
 
     is_flipped_irc: NDArray[np.bool_]
@@ -155,15 +121,15 @@ class AugmentationDraws:
 
     @property
     def only_flips(self) -> bool:
-        """Whether cutouts are mirrored at most: no voxel lies between others and none gets noise."""
+        """Whether cutouts are at most mirrored, without interpolation or noise."""
         is_still = not self.offset_share_irc.any() and not self.angle_rad.any() and bool((self.scale_irc == 1).all())
         return is_still and not self.noise_std_hu.any()
 
     def input_maps(self, shape_irc: Sequence[int]) -> NDArray[np.float64]:
-        """Return where each output voxel takes its value from, as affine maps.
+        """Return the affine maps from output voxels to input voxels.
 
-        Counted from the middle of the cutout, voxel ``p`` takes its value from ``flip * scale * (R p) + offset``,
-        ``R`` the rotation in the slice plane.
+        Relative to the middle of the cutout, output voxel ``p`` has the value at ``flip * scale * (R p) + offset``,
+        where ``R`` is the rotation in the slice plane.
 
         Args:
             shape_irc: Voxels of a cutout along index, row and col.
@@ -173,8 +139,8 @@ class AugmentationDraws:
             I, R, C. Mirroring alone gives whole numbers without any rounding.
 
         Source:
-            The same product of matrices as the tutorial's; there in units of half a cutout, which would shear slices
-            that are not square.
+            The product of matrices of the tutorial, which uses units of half a cutout and so shears slices that are
+            not square.
         """
         size = np.asarray(shape_irc, dtype=np.float64)
         center = (size - 1) / 2
@@ -191,24 +157,20 @@ class AugmentationDraws:
 def draw_augmentations(
     config: AugmentationConfig, candidate_id: NDArray[np.int64], repeat: NDArray[np.int64], *, seed: int, epoch: int
 ) -> AugmentationDraws:
-    """Draw what happens to each cutout of a batch.
+    """Return the random draws for a batch, in its order.
 
-    A draw belongs to (seed, epoch, candidate, repeat): neither the order of the batch nor the worker or process that
-    loads it matters, and no state is kept between batches. Each change has random numbers of its own: switching one on
-    leaves the others as they were.
+    A draw depends on (seed, epoch, candidate, repeat) only, not on the order of the batch or the process that loads it.
+    Each change has separate random numbers: enabling one does not alter the others.
 
     Args:
-        config: What may happen.
+        config: The changes.
         candidate_id: Candidates of the batch (N,).
-        repeat: How often each candidate came before in the same epoch (N,); -1 for a sample that does not count.
+        repeat: Number of earlier draws of each candidate in the epoch (N,); -1 for a sample to ignore.
         seed: Seed of the run.
         epoch: Epoch, from 1.
 
-    Returns:
-        The draws, in the order of the batch.
-
     Raises:
-        ValueError: If there is not one repeat for each candidate.
+        ValueError: If the lengths differ.
     """
     words = _random_words(candidate_id, repeat, seed=seed, epoch=epoch)
     uniform = (words >> np.uint64(11)) * 2.0**-53
@@ -230,7 +192,7 @@ def draw_augmentations(
 def _random_words(
     candidate_id: NDArray[np.int64], repeat: NDArray[np.int64], *, seed: int, epoch: int
 ) -> NDArray[np.uint64]:
-    """Return 64 random bits (N, 15) for each decision about each cutout.
+    """Return 15 words of 64 random bits for each cutout (N, 15).
 
     Source:
         Philox, a counter-based generator: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
@@ -242,7 +204,7 @@ def _random_words(
     state = philox.state
     words = np.empty((len(candidate_id), _NUM_WORDS), dtype=np.uint64)
     for row, (identifier, times) in enumerate(zip(candidate_id.tolist(), repeat.tolist(), strict=True)):
-        # A new generator for each candidate would give the same numbers and take five times as long.
+        # A new generator for each candidate gives the same numbers and takes five times as long.
         state["state"]["counter"][:] = (0, identifier & _MASK_64, times & _MASK_64, 0)
         philox.state = state
         words[row] = philox.random_raw(_NUM_WORDS)

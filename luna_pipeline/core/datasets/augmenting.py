@@ -1,4 +1,4 @@
-"""Random changes applied to whole batches of training cutouts, on the device they lie on."""
+"""Applies random changes to batches of training cutouts, on their device."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -30,12 +30,7 @@ class Augmenter:
     """Changes training batches at random, by (seed, epoch, candidate, repeat)."""
 
     def __init__(self, config: AugmentationConfig, *, seed: int) -> None:
-        """Take what may happen.
-
-        Args:
-            config: What may happen to a cutout.
-            seed: Seed of the run.
-        """
+        """Store the configuration and the seed of the run."""
         self.config = config
         self.seed = seed
 
@@ -43,9 +38,9 @@ class Augmenter:
         """Change each cutout of a batch by its own draw.
 
         Args:
-            chunks_hu: Cutouts in HU, float32 (N, 1, I, R, C); never changed.
+            chunks_hu: Cutouts in HU, float32 (N, 1, I, R, C); not modified.
             candidate_id: Their candidates, int64 (N,).
-            repeat: How often each candidate came before in the same epoch, int64 (N,).
+            repeat: Number of earlier draws of each candidate in the epoch, int64 (N,).
             epoch: Epoch, from 1.
 
         Returns:
@@ -62,14 +57,14 @@ class Augmenter:
 
 
 def augmented(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
-    """Apply draws: trilinear interpolation, what lies outside has the value of the nearest voxel, noise on top.
+    """Apply draws: trilinear interpolation with border values outside, then noise.
 
-    Mirroring alone moves voxels and changes no value. On a CPU the compiled helper does the work where it was built,
-    else torch does, as on a GPU. Their values differ by rounding (less than 0.01 HU); the noise is the same to the bit.
+    Mirroring alone changes no value. On a CPU the compiled helper is used if it was built, otherwise torch. Their
+    values differ by rounding (less than 0.01 HU); the noise is equal to the bit.
 
     Args:
-        chunks_hu: Cutouts in HU, float32 (N, 1, I, R, C); never changed.
-        draws: What happens to each.
+        chunks_hu: Cutouts in HU, float32 (N, 1, I, R, C); not modified.
+        draws: The draws.
 
     Returns:
         New cutouts in HU, float32 (N, 1, I, R, C), on the same device.
@@ -109,7 +104,7 @@ def _flipped(chunks_hu: Tensor, is_flipped_irc: NDArray[np.bool_]) -> Tensor:
 
 
 def _augmented_by_c(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
-    """Let the compiled helper work, in as many threads as torch may use."""
+    """Apply draws by the compiled helper, in as many threads as torch uses."""
     shape_irc = tuple(chunks_hu.shape[2:])
     out = torch.empty(chunks_hu.shape)
     arrays = (chunks_hu.contiguous().numpy(), draws.input_maps(shape_irc), draws.noise_std_hu, draws.noise_key)
@@ -126,7 +121,7 @@ def _augmented_by_c(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
 
 
 def _augmented_by_torch(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
-    """Let torch work, in parts that fit a CPU's cache; on a GPU in one."""
+    """Apply draws by torch, in parts that fit a CPU's cache; on a GPU at once."""
     shape_irc, device = chunks_hu.shape[2:], chunks_hu.device
     out = torch.empty(chunks_hu.shape, device=device)
     maps = torch.from_numpy(draws.input_maps(shape_irc)).to(device, non_blocking=True)
@@ -145,13 +140,13 @@ def _augmented_by_torch(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
 def _moved(chunks_hu: Tensor, maps: Tensor) -> Tensor:
     """Interpolate cutouts (n, I, R, C): slices are blended first, then the voxels within a slice.
 
-    The maps turn within slices only, so that this equals interpolation in three dimensions at a tenth of its cost.
+    The maps rotate within slices only, so this equals trilinear interpolation at a tenth of its cost.
     """
     num, num_slices, num_rows, num_cols = chunks_hu.shape
     num_voxels = num_rows * num_cols
     blended = _blended_slices(chunks_hu.reshape(-1, num_voxels), maps, num_slices)
-    # A voxel of all slices lies together: one look-up fetches it for all of them. Of a view (a batch of one gives a
-    # view), embedding_bag would round otherwise.
+    # With the slices last, one look-up fetches a voxel of all slices. contiguous(): embedding_bag rounds differently
+    # for a view, which a batch of one gives.
     columns = blended.view(num, num_slices, num_voxels).transpose(1, 2).reshape(-1, num_slices).contiguous()
     places, shares = _sources(maps, num_rows, num_cols)
     moved = functional.embedding_bag(places.view(-1, 4), columns, per_sample_weights=shares.view(-1, 4), mode="sum")
@@ -159,7 +154,7 @@ def _moved(chunks_hu: Tensor, maps: Tensor) -> Tensor:
 
 
 def _sources(maps: Tensor, num_rows: int, num_cols: int) -> tuple[Tensor, Tensor]:
-    """Return for each voxel of a slice the rows of the look-up that it is made of, and their shares (n, R, C, 4)."""
+    """Return the four source rows in the look-up of each voxel of a slice and their weights (n, R, C, 4)."""
     rows, cols = (torch.arange(size, device=maps.device, dtype=maps.dtype) for size in (num_rows, num_cols))
     to_row, to_col = (maps[:, axis, :, None, None] for axis in (1, 2))
     row = to_row[:, 1] * rows[:, None] + to_row[:, 2] * cols + to_row[:, 3]
@@ -182,7 +177,7 @@ def _blended_slices(slices: Tensor, maps: Tensor, num_slices: int) -> Tensor:
 
 
 def _neighbours(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the voxels before and after a place, moved inside the axis, and the share of the later one."""
+    """Return the voxels before and after a place, clamped to the axis, and the weight of the later one."""
     inside = place.clamp(0, size - 1)
     low = inside.long()
     return low, (low + 1).clamp(max=size - 1), inside - low
@@ -190,10 +185,9 @@ def _neighbours(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @cache
 def normal_levels() -> NDArray[np.float32]:
-    """Return 4,096 equally likely values (4096,) that stand for a Gaussian of mean 0 and standard deviation 1.
+    """Return the midpoint quantiles of a standard Gaussian in 4,096 equal parts (4096,), from -3.67 to 3.67.
 
-    They are its quantiles in the middle of 4,096 equal parts, from -3.67 to 3.67. A table gives the same noise on every
-    processor and is faster than a formula.
+    A table gives the same noise on every processor and is faster than a formula.
     """
     gaussian = NormalDist()
     levels = np.array([gaussian.inv_cdf((level + 0.5) / _NUM_LEVELS) for level in range(_NUM_LEVELS)])
@@ -207,18 +201,15 @@ def _levels_on(device: torch.device) -> Tensor:
 
 
 def standard_noise(keys: Tensor, num_voxels: int) -> Tensor:
-    """Return Gaussian noise of mean 0 and standard deviation 1, a stream of its own for each key.
+    """Return standard Gaussian noise, float32 (n, num_voxels), equal on every device and in the compiled helper.
 
     Args:
-        keys: Where the streams start, int64 (n,).
-        num_voxels: Values of each stream.
-
-    Returns:
-        float32 (n, num_voxels), the same on every device and as the compiled helper's.
+        keys: Seed of each row, int64 (n,).
+        num_voxels: Values per row.
 
     Source:
-        SplitMix64: Steele, Lea, Flood, Fast splittable pseudorandom number generators (OOPSLA 2014); of each 64-bit
-        number, four times 12 bits choose one of ``normal_levels``.
+        SplitMix64: Steele, Lea, Flood, Fast splittable pseudorandom number generators (OOPSLA 2014); 12 bits of each
+        16-bit part of a number choose one of ``normal_levels``.
     """
     num_words = -(-num_voxels // 4)
     words = keys[:, None] + _STEP * torch.arange(1, num_words + 1, device=keys.device)

@@ -1,4 +1,4 @@
-"""The data sets that a configuration can name; naming one does not wait for torch."""
+"""Registry of the data sets, which does not import torch."""
 
 from typing import Any
 

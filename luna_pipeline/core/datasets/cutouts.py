@@ -1,4 +1,4 @@
-"""Cutouts as a data set: rows of the index, voxels gathered for a whole batch from the mapped files."""
+"""Data sets of cutouts: rows of the index, whose voxels are gathered for a whole batch."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -13,29 +13,25 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series, series_co
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
-from luna_pipeline.core.datasets.buffer_pool import BufferPool
 from luna_pipeline.core.datasets.ratios import Draws
 from luna_pipeline.core.datasets.splits import index_fingerprint
 
 UNKNOWN = -1
-"""Stands for the group of a row of which it is not known."""
+"""Group of a row whose group is unknown."""
 
 
 class CutoutsDataset(Dataset[CutoutBatch]):
-    """Cutouts as they are, every row once: nodules against everything else.
+    """Unmodified cutouts, each row once: nodules against everything else.
 
-    What a model is judged by is this and nothing more. What it learns from is drawn from the same by a
-    ``RatioSampler`` and changed by an ``Augmenter``, of which a data set knows nothing.
-
-    An item is a batch of its own; a ``DataLoader`` asks for whole batches (``collate_fn=identity``).
+    Evaluation uses it directly. For training a ``RatioSampler`` draws from it and an ``Augmenter`` changes the batches.
+    An item is a batch of one; a ``DataLoader`` requests whole batches (``collate_fn=identity``).
 
     Attributes:
-        name: The name under which a configuration asks for it.
-        group_names: What candidates are told apart by when they are drawn for training. Those of the last group are
-            what is looked for.
-        label_names: Words for label 0 and label 1.
+        name: Name in a configuration.
+        group_names: Groups of candidates in sampling; the last one is the positive class.
+        label_names: Names of label 0 and label 1.
         index: The rows, in the order of the items.
-        groups: Place of each row's group in ``group_names``, int64 (N,).
+        groups: Number of each row's group in ``group_names``, int64 (N,).
         labels: 1 for the last group, 0 for the others, int64 (N,).
         candidate_id: int64 (N,).
         series: Series of the rows, sorted.
@@ -47,16 +43,16 @@ class CutoutsDataset(Dataset[CutoutBatch]):
     label_names: ClassVar[tuple[str, str]] = ("non_nodule", "nodule")
 
     def __init__(self, index: pd.DataFrame, store: CutoutSource) -> None:
-        """Take rows of the cutout index.
+        """Check the index against the cutouts.
 
         Args:
             index: ``candidate_id``, ``series_instance_uid``, ``row``, ``class``, ``is_malignant``, ``fold``,
-                ``fingerprint``; at least one row, and of each its group must be known, see `usable`.
-            store: Where the cutouts lie; or the CTs that they are cut from on the fly (``UncutSeries``).
+                ``fingerprint``; at least one row, all of known groups, see `usable`.
+            store: Store of the cutouts, or ``UncutSeries`` to cut on the fly.
 
         Raises:
-            ValueError: If there is no row, a value is missing, a class is neither 0 nor 1, the group of a row is not
-                known, or a file of cutouts is not the one that the index was made of.
+            ValueError: If there is no row, a value is missing, a class is neither 0 nor 1, a group is unknown, or the
+                cutouts of a series are not those of the index.
             FileNotFoundError: If a series was not cut.
         """
         _check_values(index)
@@ -69,7 +65,6 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
         self._store = store
         self._chunks_of_series: list[Chunks] = []
-        self._buffer_pool = BufferPool()
         self.chunk_shape_irc = self._check_files()
 
     @classmethod
@@ -80,12 +75,12 @@ class CutoutsDataset(Dataset[CutoutBatch]):
 
     @classmethod
     def groups_of(cls, index: pd.DataFrame) -> NDArray[np.int64]:
-        """Return the place of each row's group in ``group_names``, int64 (N,), ``UNKNOWN`` where it is not known."""
+        """Return the number of each row's group in ``group_names``, int64 (N,), or ``UNKNOWN``."""
         return (index["class"] == 1).to_numpy(dtype=bool, na_value=False).astype(np.int64)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows, their labels and their cutouts, 64 hexadecimal digits."""
+        """Digest of rows, labels and cutouts, 64 hexadecimal digits."""
         return index_fingerprint(self.index)
 
     def __len__(self) -> int:
@@ -95,11 +90,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return self.__getitems__([position])
 
     def __getitems__(self, wanted: Sequence[int] | Draws) -> CutoutBatch:
-        """Return the cutouts at these positions, in their order.
-
-        Args:
-            wanted: Positions; or positions with what a loader knows of each.
-        """
+        """Return the batch of these positions, in their order."""
         if not isinstance(wanted, Draws):
             positions = np.asarray(wanted, dtype=np.int64)
             wanted = Draws(positions=positions, repeats=np.zeros_like(positions), num_in_step=len(positions))
@@ -113,18 +104,18 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         )
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the mapped files out: a worker that is sent the data set maps them itself."""
-        return {**self.__dict__, "_chunks_of_series": [], "_buffer_pool": BufferPool()}
+        """Leave the mapped files out: a worker maps them itself."""
+        return {**self.__dict__, "_chunks_of_series": []}
 
     def _gather(self, positions: NDArray[np.int64]) -> torch.Tensor:
         """Return the voxels (N, 1, I, R, C) of these rows."""
         if not self._chunks_of_series:
             self._chunks_of_series = [self._store.read(uid).ct_chunks for uid in self.series]
-        chunks_hu = self._buffer_pool.empty((len(positions), 1, *self.chunk_shape_irc))
+        chunks_hu = torch.empty((len(positions), 1, *self.chunk_shape_irc))
         values: NDArray[np.float32] = chunks_hu.numpy()
         series, rows = self._series_of_row[positions].tolist(), self._rows[positions].tolist()
         for place, (code, row) in enumerate(zip(series, rows, strict=True)):
-            # Copied and converted in one go, from the mapped file straight into the batch.
+            # Copied and converted in one step, from the mapped file into the batch.
             values[place, 0] = self._chunks_of_series[code][row]
         return chunks_hu
 
@@ -138,7 +129,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return groups
 
     def _check_files(self) -> tuple[int, int, int]:
-        """Map each file and compare it with the index: an unfit file must not show in mid-epoch."""
+        """Open all series and compare them with the index, so that no error occurs in mid-epoch; return the shape."""
         shapes = {}
         fingerprints = pd.Categorical(self.index["fingerprint"])
         for uid, places in rows_by_series(self.index["series_instance_uid"]).items():
@@ -161,10 +152,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
 
 
 class MalignantCutoutsDataset(CutoutsDataset):
-    """Malignant nodules against benign nodules and everything that is no nodule; see `CutoutsDataset`.
-
-    A nodule that no reader has rated is neither malignant nor benign: `usable` leaves it out.
-    """
+    """Malignant nodules against benign nodules and non-nodules; unrated nodules are unknown."""
 
     name: ClassVar[str] = "malignant_cutouts"
     group_names: ClassVar[tuple[str, ...]] = ("non_nodule", "benign", "malignant")
@@ -172,7 +160,7 @@ class MalignantCutoutsDataset(CutoutsDataset):
 
     @classmethod
     def groups_of(cls, index: pd.DataFrame) -> NDArray[np.int64]:
-        """Return 0 for other candidates, 1 for benign and 2 for malignant nodules, ``UNKNOWN`` for unrated ones."""
+        """Return 0 for non-nodules, 1 for benign and 2 for malignant nodules, ``UNKNOWN`` for unrated ones."""
         is_nodule = super().groups_of(index) == 1
         rating = index["is_malignant"].astype("Int8").to_numpy(dtype=np.int64, na_value=-2)
         groups: NDArray[np.int64] = np.where(is_nodule, rating + 1, 0)
@@ -180,12 +168,12 @@ class MalignantCutoutsDataset(CutoutsDataset):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows, their labels, malignancy included, and their cutouts, 64 hexadecimal digits."""
+        """Digest of rows, labels including malignancy, and cutouts, 64 hexadecimal digits."""
         return index_fingerprint(self.index.assign(group=self.groups), labels=("class", "group"))
 
 
 def identity(batch: Any) -> Any:
-    """Return the batch: the data set has put it together already."""
+    """Return the batch, which the data set has already collated."""
     return batch
 
 

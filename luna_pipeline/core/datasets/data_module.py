@@ -1,4 +1,4 @@
-"""The loaders of a run: training in the wanted ratio, validation as it is; parted over the processes of the run."""
+"""Data loaders of a run: training in the configured ratio, validation unchanged; split over the processes."""
 
 import hashlib
 import signal
@@ -18,14 +18,14 @@ from luna_pipeline.core.events.messages import Mode
 class DataModule:
     """Training and validation data of one run.
 
-    The order of the cutouts depends neither on the number of workers nor on that of the processes that train together:
-    these load each a part of every batch.
+    The order of the cutouts does not depend on the numbers of workers and processes: each process loads a part of every
+    batch.
 
     Attributes:
-        training: What the model learns from.
-        validation: What chooses epoch and threshold, None where nothing does.
-        batch_size: Samples of a batch of all processes together; the last one of a pass may be smaller.
-        num_workers: Processes that load; 0 loads in the process that trains, which suits mapped files.
+        training: Training data.
+        validation: Validation data, None for none.
+        batch_size: Samples in a batch of all processes; the last one of an epoch may be smaller.
+        num_workers: Processes that load; 0 loads in the training process, which suits mapped files.
     """
 
     def __init__(  # noqa: PLR0913
@@ -42,23 +42,23 @@ class DataModule:
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        """Put the loaders together.
+        """Check the data sets and prepare the sampler.
 
         Args:
-            training: What the model learns from.
-            validation: What chooses epoch and threshold.
-            batch_size: Samples of a batch, of all processes together.
-            ratio: Groups in training; validation keeps its own.
-            seed: Seed of the run, decides the order of training.
+            training: Training data.
+            validation: Validation data, None for none.
+            batch_size: Samples in a batch of all processes.
+            ratio: Ratio of the groups in training.
+            seed: Seed of the run; determines the order of training.
             accumulate_batches: Batches of an optimizer step.
             rank: Number of this process, from 0.
-            world_size: Processes that train together.
+            world_size: Number of processes that train together.
             num_workers: Processes that load.
-            pin_memory: Whether batches lie in pinned memory, for a GPU.
+            pin_memory: Whether to put batches into pinned memory, for a GPU.
 
         Raises:
-            ValueError: If a series is in both, their cutouts differ in shape, the ratio is of other groups, or training
-                lacks one of them.
+            ValueError: If a series is in both parts, the shapes of the cutouts differ, the ratio is of other groups, or
+                training lacks a group.
         """
         self.training = training
         self.validation = validation
@@ -74,7 +74,7 @@ class DataModule:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the training and validation rows, their labels and cutouts, 64 hexadecimal digits."""
+        """Digest of training and validation rows, labels and cutouts, 64 hexadecimal digits."""
         parts = [part.fingerprint for part in (self.training, self.validation) if part is not None]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -84,18 +84,15 @@ class DataModule:
         return self._plan.num_batches(len(self.training))
 
     def get_dataloader(self, mode: Mode, *, epoch: int = 1, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
-        """Return the batches of a part of the data.
+        """Return the loader of training or validation, None if there is no validation.
 
         Args:
             mode: Training or validation.
-            epoch: The epoch, from 1; for validation all are the same.
-            first_batch: How many batches are skipped because they are done.
-
-        Returns:
-            The loader; None for validation where there is none.
+            epoch: The epoch, from 1; ignored for validation.
+            first_batch: Number of batches to skip.
 
         Raises:
-            ValueError: If the part is neither, or has fewer batches.
+            ValueError: If the mode is neither, or there are fewer batches.
         """
         if mode is Mode.TRAINING:
             return self.get_training_dataloader(epoch=epoch, first_batch=first_batch)
@@ -105,20 +102,12 @@ class DataModule:
         raise ValueError(f"{msg} Score test candidates with the finished classifier.")
 
     def get_training_dataloader(self, *, epoch: int, first_batch: int = 0) -> DataLoader[CutoutBatch]:
-        """Return the batches of an epoch, from 1; their order follows from seed and epoch alone.
-
-        Raises:
-            ValueError: If fewer than ``first_batch`` batches are there to be skipped.
-        """
+        """Return the loader of an epoch, from 1; the order depends on seed and epoch only."""
         positions, repeats = self._sampler.positions(epoch), self._sampler.repeats(epoch)
         return self._dataloader(self.training, Batches(positions, repeats, plan=self._plan, first_batch=first_batch))
 
     def get_validation_dataloader(self, *, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
-        """Return the batches of the validation part, in the order of its rows; None where there is none.
-
-        Raises:
-            ValueError: If fewer than ``first_batch`` batches are there to be skipped.
-        """
+        """Return the loader of the validation data in the order of its rows, None if there is none."""
         if self.validation is None:
             return None
         positions = np.arange(len(self.validation))
@@ -133,14 +122,14 @@ class DataModule:
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
             collate_fn=identity,
-            worker_init_fn=_outlive_signals,
-            # Its own generator: a loader without one draws from torch's, and shifts every later dropout.
+            worker_init_fn=_ignore_sigterm,
+            # Without a generator, a loader draws from torch's, which changes every later dropout.
             generator=torch.Generator(),
         )
 
 
-def _outlive_signals(_worker: int) -> None:
-    """Let a worker outlive a SIGTERM to all processes: whoever trains finishes its step first, and ends it then."""
+def _ignore_sigterm(_worker: int) -> None:
+    """Ignore SIGTERM in a worker: the training process finishes its step first and then ends the worker."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -1,8 +1,7 @@
-"""How often each group is shown in training, and the order in which its candidates come."""
+"""Ratio of the groups in training, and the order of their candidates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,55 +9,45 @@ from numpy.typing import NDArray
 from luna_pipeline.core.config.checks import check_integer
 
 
-class Ratio(Protocol):
-    """How many of each group come together."""
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Number of samples of each group in every stretch of training samples; a field for each group."""
+
+    def __post_init__(self) -> None:
+        for group, share in self.shares.items():
+            check_integer(f"ratio.{group}", share, at_least=1)
 
     @property
     def shares(self) -> dict[str, int]:
-        """Candidates of each group, by its name."""
+        """Samples of each group, by its name."""
+        return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoduleRatio:
-    """``nodule`` nodules to ``non_nodule`` other candidates, in every stretch of that many samples."""
+@dataclass(frozen=True, kw_only=True)
+class NoduleRatio(Ratio):
+    """Ratio of nodules and other candidates."""
 
     nodule: int = 1
     non_nodule: int = 5
 
-    def __post_init__(self) -> None:
-        _check_shares(self.shares)
 
-    @property
-    def shares(self) -> dict[str, int]:
-        """Candidates of each group, by its name."""
-        return {"nodule": self.nodule, "non_nodule": self.non_nodule}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MalignantRatio:
-    """``malignant`` and ``benign`` nodules to ``non_nodule`` others, in every stretch of that many samples."""
+@dataclass(frozen=True, kw_only=True)
+class MalignantRatio(Ratio):
+    """Ratio of malignant nodules, benign nodules and other candidates."""
 
     malignant: int = 1
     benign: int = 5
     non_nodule: int = 10
 
-    def __post_init__(self) -> None:
-        _check_shares(self.shares)
-
-    @property
-    def shares(self) -> dict[str, int]:
-        """Candidates of each group, by its name."""
-        return {"malignant": self.malignant, "benign": self.benign, "non_nodule": self.non_nodule}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draws:
-    """What a process loads as one batch.
+    """A batch as one process loads it.
 
     Attributes:
         positions: Rows of the data set, int64 (N,).
-        repeats: How often each came before in the same epoch, int64 (N,); ``FILLER`` for one that does not count.
-        num_in_step: Samples of the whole optimizer step, of all its batches in all processes.
+        repeats: Number of earlier draws of each row in the epoch, int64 (N,); ``FILLER`` for a sample to ignore.
+        num_in_step: Samples of the whole optimizer step in all processes.
     """
 
     positions: NDArray[np.int64]
@@ -67,20 +56,19 @@ class Draws:
 
 
 class RatioSampler:
-    """Order of training: groups in the wanted ratio, nobody twice before everybody of the group once.
+    """Order of training: groups in a ratio, without replacement within a group until it is exhausted.
 
-    Each group is an endless row of shuffled passes over its candidates. Epochs take their shares one after the other
-    from these rows, so an epoch that cannot hold all candidates of a group is continued by the next one. Everything
-    follows from (seed, epoch); an epoch can be drawn without the ones before it.
+    Each group is an endless sequence of shuffled passes over its candidates, from which the epochs take their shares
+    one after the other. The order depends on (seed, epoch) only; an epoch can be drawn without the earlier ones.
     """
 
     def __init__(self, groups: NDArray[np.integer], group_names: Sequence[str], *, ratio: Ratio, seed: int) -> None:
-        """Sort the positions by group.
+        """Collect the rows of each group.
 
         Args:
-            groups: Group of each row (N,), its place among the names.
-            group_names: The data set's groups.
-            ratio: Wanted ratio of the groups.
+            groups: Number of each row's group in ``group_names`` (N,).
+            group_names: Groups of the data set.
+            ratio: Ratio of the groups.
             seed: Seed of the run.
 
         Raises:
@@ -104,7 +92,7 @@ class RatioSampler:
         return self._num_samples
 
     def positions(self, epoch: int) -> NDArray[np.int64]:
-        """Return the positions (N,) of an epoch, from 1, in their order."""
+        """Return the positions (N,) of an epoch, from 1, in the order of training."""
         order = self._order_of_groups()
         positions = np.empty(len(order), dtype=np.int64)
         for group, rows in enumerate(self._rows):
@@ -115,7 +103,7 @@ class RatioSampler:
         return positions
 
     def repeats(self, epoch: int) -> NDArray[np.int64]:
-        """Return how often each position (N,) of an epoch came before in the same epoch."""
+        """Return the number of earlier draws of each position (N,) in the same epoch."""
         positions = self.positions(epoch)
         order = np.argsort(positions, kind="stable")
         starts = np.flatnonzero(np.diff(positions[order], prepend=-1))
@@ -124,15 +112,15 @@ class RatioSampler:
         return repeats
 
     def _order_of_groups(self) -> NDArray[np.int64]:
-        """Groups (N,): every stretch of the pattern's length has the ratio, shuffled within."""
+        """Return the groups (N,) of an epoch: each stretch of the pattern's length has the ratio, shuffled."""
         num_stretches = -(-len(self) // len(self._pattern))
-        # The last stretch is cut; one order of groups for all epochs keeps each epoch's share of a group the same.
+        # The last stretch is truncated; the same order in all epochs keeps the number of each group constant.
         generator = np.random.default_rng([self._seed, 0])
         stretches = generator.permuted(np.tile(self._pattern, (num_stretches, 1)), axis=1)
         return stretches.reshape(-1)[: len(self)]
 
     def _draw(self, rows: NDArray[np.int64], group: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Entries ``start`` to ``stop`` of the group's endless row of shuffled passes."""
+        """Return entries ``start`` to ``stop`` of the group's sequence of shuffled passes."""
         first_pass, last_pass = start // len(rows), (stop - 1) // len(rows)
         passes = [
             np.random.default_rng([self._seed, 1 + group, number]).permutation(rows)
@@ -140,8 +128,3 @@ class RatioSampler:
         ]
         offset = first_pass * len(rows)
         return np.concatenate(passes)[start - offset : stop - offset] if passes else rows[:0]
-
-
-def _check_shares(shares: dict[str, int]) -> None:
-    for group, share in shares.items():
-        check_integer(f"ratio.{group}", share, at_least=1)

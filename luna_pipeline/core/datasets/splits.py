@@ -1,4 +1,4 @@
-"""Which candidates train, choose and judge a model; the series is the unit, its fold decides."""
+"""Split of the cutout index into training, validation and test by the folds of the series."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import pandas as pd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSplit:
-    """The folds that are kept out of training.
+    """The folds that are held out of training.
 
     Attributes:
-        test_fold: Judges the finished model; nothing is chosen by it.
-        validation_fold: Chooses the epoch and the threshold; None for none.
+        test_fold: Fold for the final test; nothing is chosen with it.
+        validation_fold: Fold that determines epoch and threshold; None for none.
     """
 
     test_fold: int
@@ -29,13 +29,13 @@ class TrainingSplit:
 def default_split(
     index: pd.DataFrame, *, test_fold: int | None = None, validation_fold: int | None = None
 ) -> TrainingSplit:
-    """Fill in the folds that were not chosen.
+    """Return the split with defaults for the folds that are None.
 
     Args:
         index: Rows of the cutout index, with the column ``fold``.
         test_fold: None for the first fold.
-        validation_fold: None for the fold after the test fold (the first one after the last), or for no
-            validation where there are only two folds.
+        validation_fold: None for the fold after the test fold (after the last one the first), or no validation if there
+            are only two folds.
 
     Raises:
         ValueError: If there is only one fold.
@@ -53,19 +53,15 @@ def default_split(
 def split_index(
     index: pd.DataFrame, split: TrainingSplit, *, use_annotations: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame]:
-    """Part the cutout index by fold.
+    """Return the rows for training, validation (None without a validation fold) and test.
 
-    Validation and test hold the detector's candidates only, as they are found in an unseen CT: annotated
-    centres would show their label by being in the middle.
+    Validation and test contain detected candidates only, as in an unseen CT: annotated centres would reveal their label
+    by being exactly in the middle.
 
     Args:
-        index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``class``, ``fold``,
-            ``source``.
-        split: The folds kept out of training.
-        use_annotations: Whether training also takes the annotated centres.
-
-    Returns:
-        Rows for training, validation (None without a validation fold) and test.
+        index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``class``, ``fold``, ``source``.
+        split: The folds held out of training.
+        use_annotations: Whether training includes the annotated centres.
 
     Raises:
         ValueError: If a series lies in two folds, a held-out fold does not exist, or training lacks a class.
@@ -87,14 +83,11 @@ def split_index(
 
 
 def index_fingerprint(index: pd.DataFrame, *, labels: Sequence[str] = ("class",)) -> str:
-    """Return the identity of rows of the index: candidates, labels, folds and cutouts, whatever their order.
+    """Return a SHA-256 (64 hexadecimal digits) of rows of the index in any order: ids, labels, folds, cutouts.
 
     Args:
-        index: Rows with ``candidate_id``, ``fold``, ``fingerprint`` (of their series' cutouts) and the labels.
-        labels: Columns of whole numbers that say what each candidate is.
-
-    Returns:
-        SHA-256, 64 hexadecimal digits.
+        index: Rows with ``candidate_id``, ``fold``, ``fingerprint`` and the labels.
+        labels: Integer columns with labels.
     """
     ordered = index.sort_values(["candidate_id", "fingerprint"], kind="stable")
     digest = hashlib.sha256(str(len(ordered)).encode())
@@ -105,15 +98,7 @@ def index_fingerprint(index: pd.DataFrame, *, labels: Sequence[str] = ("class",)
 
 
 def fold_fingerprint(index: pd.DataFrame, fold: int) -> str:
-    """Return the identity of the candidates of a fold as they are scored: which, with what labels, cut how.
-
-    Args:
-        index: The cutout index.
-        fold: The fold.
-
-    Returns:
-        SHA-256, 64 hexadecimal digits.
-    """
+    """Return a SHA-256 (64 hexadecimal digits) of the scored candidates of a fold, with labels and cutouts."""
     rows = index[(index["fold"] == fold) & (index["source"] == "candidate")]
     rating = rows["is_malignant"].astype("Int8").fillna(-1).astype(np.int64)
     return index_fingerprint(rows.assign(rating=rating), labels=("class", "rating"))

@@ -1,4 +1,4 @@
-"""Local copies of files in S3, so that they can be mapped: filled once, whole, and never older than the object."""
+"""Local copies of objects in S3, which can be memory-mapped; always of the object's current version."""
 
 import contextlib
 import fcntl
@@ -18,27 +18,27 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class LocalCopies:
-    """Copies below one folder, ``<folder>/<bucket>/<key>/<version>``; one version of an object at a time.
+    """Copies ``<folder>/<bucket>/<key>/<version>``, one version of an object at a time.
 
-    Several processes may use the folder at once. It may be removed at any time, what is mapped stays readable.
+    Several processes may use the folder at once. It may be removed at any time: mapped files stay readable.
 
     Attributes:
-        folder: The folder; made when the first object is fetched.
+        folder: The folder; created with the first copy.
     """
 
     folder: Path
 
     def of(self, path: AnyPath, *, version: str | None = None) -> Path:
-        """Return a file of this machine with the content of ``path``; that is ``path`` itself where it is one.
+        """Return a local file with the content of ``path``, which may be local itself.
 
         Args:
             path: The file or object.
-            version: Its version as ``listing`` or ``status_of`` said it; where its copy is there, nothing is asked of
-                the server. Without it the server is asked.
+            version: Its version from ``listing`` or ``status_of``: no request is sent if its copy exists. None
+                requests the version from the server.
 
         Raises:
             FileNotFoundError: If there is no such object.
-            OSError: If it cannot be fetched, or there is no room for it.
+            OSError: If it cannot be fetched, or the disk is full.
         """
         if isinstance(path, Path):
             return path
@@ -51,18 +51,18 @@ class LocalCopies:
         try:
             return self.of(path, version=version).open("rb")
         except FileNotFoundError:
-            # Another process may have put a newer version in the copy's place before it was opened.
+            # Another process may have replaced the copy by a newer version before it was opened.
             return self.of(path).open("rb")
 
 
 def _fetched(path: "UPath", folder: Path) -> Path:
-    """Return the copy of the object as it is now; of several processes one fetches it and the others wait."""
+    """Return a copy of the current object; one process fetches it while others wait."""
     with _locked(folder):
         status, blocks = object_in_blocks(path)
         copy = folder / status.version
         if not copy.exists():
             _fill(copy, blocks)
-        # Older versions, and what killed processes left.
+        # Older versions and temporary files of killed processes.
         for other in folder.iterdir():
             if other.is_file() and other.name not in {copy.name, _LOCK}:
                 other.unlink()
@@ -82,7 +82,7 @@ def _fill(copy: Path, blocks: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process fills this folder; a killed one lets go by itself."""
+    """Wait for the lock of this folder, which a killed process releases."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""Files that are either whole or not there, on a disk or in S3.
+"""Files that are written atomically, on a disk or in S3.
 
-On a disk: write beside, fsync, rename. In S3: write a temporary file, then upload it at once.
+On a disk: write a temporary file next to the final one, fsync, rename. In S3: upload a temporary file in one request.
 """
 
 import contextlib
@@ -27,28 +27,28 @@ _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text may name a file of ours: letters, digits, '.', '-', '_', and no dot in front."""
+    """Return whether a text is a valid file name: letters, digits, '.', '-', '_', no leading dot."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_remote(path: AnyPath) -> bool:
-    """Say whether a path is an address in S3, so that nobody can map it."""
+    """Return whether a path is an address in S3, which cannot be memory-mapped."""
     return not isinstance(path, Path)
 
 
 @contextlib.contextmanager
 def written_atomically(path: AnyPath, *, is_synced: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file for writing; on success it takes the final name, on failure nothing stays.
+    """Open a temporary file for writing; on success it gets the final name, on failure it is removed.
 
     Args:
-        path: Final name. Its folder is made where it is missing.
-        is_synced: Whether to wait until the disk has it; without, a power cut (no killed process) may damage it.
+        path: Final path. Its folder is created if it is missing.
+        is_synced: Whether to flush it to the disk; without, a power cut (not a killed process) may damage it.
 
     Yields:
-        A binary file, open for reading and writing; beside ``path``, or in the temporary folder if that is remote.
+        A binary file, open for reading and writing.
     """
     if isinstance(path, Path):
-        with _written_beside(path, is_synced=is_synced) as file:
+        with _written_locally(path, is_synced=is_synced) as file:
             yield file
         return
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX) as temporary:
@@ -58,14 +58,14 @@ def written_atomically(path: AnyPath, *, is_synced: bool = True) -> Iterator[IO[
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
+def _written_locally(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
-            # mkstemp makes files for one user; a produced file follows the umask like any other.
+            # mkstemp gives access to one user only; the final file follows the umask.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
             if is_synced:
                 os.fsync(file.fileno())
@@ -79,7 +79,7 @@ def _written_beside(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: AnyPath, content: bytes) -> None:
-    """Write ``content`` under ``path``, whole or not at all."""
+    """Write ``content`` to ``path`` atomically."""
     with written_atomically(path) as file:
         file.write(content)
 
@@ -94,12 +94,12 @@ def read_bytes(path: AnyPath) -> bytes:
 
 
 def content_of(path: AnyPath) -> Path | io.BytesIO:
-    """Return what readers of tables take: the path itself, or the content of an object."""
+    """Return the input for a table reader: the path, or the content of an object in S3."""
     return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
 
 
 def opened(path: AnyPath) -> BinaryIO:
-    """Open a file of which little will be read; an object is read in ranges, its end first.
+    """Open a file for reading small parts; of an object only ranges are fetched, its end first.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -108,7 +108,7 @@ def opened(path: AnyPath) -> BinaryIO:
 
 
 def exists(path: AnyPath) -> bool:
-    """Say whether there is such a file; a server that does not answer is an error, not a no."""
+    """Return whether a file exists; a server that does not respond is an error."""
     try:
         status_of(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -126,9 +126,9 @@ def status_of(path: AnyPath) -> FileStatus:
 
 
 def listing(folder: AnyPath) -> dict[str, FileStatus]:
-    """Return all files below a folder, by their names relative to it; none where there is no folder.
+    """Return all files below a folder by their relative names; none if there is no folder.
 
-    Files whose names begin with a dot are left out: locks, and what is just being written.
+    Names with a leading dot are left out: locks and temporary files.
     """
     if isinstance(folder, Path):
         found = {path.relative_to(folder).as_posix(): _status(status) for path, status in _files_below(folder)}
@@ -138,10 +138,10 @@ def listing(folder: AnyPath) -> dict[str, FileStatus]:
 
 
 def make_new_folder(folder: AnyPath) -> None:
-    """Make a folder; of several who make it at once one succeeds.
+    """Create a folder; of several processes that create it at once, one succeeds.
 
     Raises:
-        FileExistsError: If it is there.
+        FileExistsError: If it exists.
     """
     if isinstance(folder, Path):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def make_new_folder(folder: AnyPath) -> None:
 
 
 def remove_empty_folder(folder: AnyPath) -> None:
-    """Remove a folder of ``make_new_folder``, unless there is something in it."""
+    """Remove a folder of ``make_new_folder`` if it is empty."""
     if isinstance(folder, Path):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -160,14 +160,14 @@ def remove_empty_folder(folder: AnyPath) -> None:
 
 
 def subfolders(folder: AnyPath) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where it is not there."""
+    """Return the names of the folders in a folder, sorted; none if it does not exist."""
     if isinstance(folder, Path):
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     return sorted({name.partition("/")[0] for name in s3.objects_below(folder) if "/" in name})
 
 
 def remove(path: AnyPath) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     if isinstance(path, Path):
         path.unlink(missing_ok=True)
     else:
@@ -175,14 +175,11 @@ def remove(path: AnyPath) -> None:
 
 
 def sweep_temporary_files(folder: AnyPath, *, older_than_seconds: float = 3600.0) -> list[Path]:
-    """Remove what killed writers left beside the final names; in S3 there is no such thing.
+    """Remove and return temporary files of killed writers; S3 has none.
 
     Args:
-        folder: Folder whose own files are looked at (no sub-folders).
-        older_than_seconds: Younger ones may belong to a running writer and stay.
-
-    Returns:
-        The removed files.
+        folder: The folder; its sub-folders are not searched.
+        older_than_seconds: Younger files may belong to a running writer and are kept.
     """
     import time
 
@@ -210,13 +207,13 @@ def folder_digest(root: Path, *, by_content: str | None) -> str:
 
     Args:
         root: The folder.
-        by_content: Suffix of the files at its top that count by content, so that touching them is no change. All
-            others count by name, size and time, so that 120 GB of images need not be read at each look.
+        by_content: Suffix of files directly in it whose content is hashed, so that touching them changes nothing. All
+            other files are represented by name, size and time, so that 120 GB of images need not be read.
     """
     digest = hashlib.sha256()
     for path, status in _files_below(root):
         name = path.relative_to(root).as_posix()
-        # Mode and owner count as well: a file that was shut may be open now.
+        # Mode and owner are included: an unreadable file may be readable now.
         state = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\0{status.st_uid}"
         if path.suffix == by_content and path.parent == root:
             state = sha256_of(path)
@@ -225,7 +222,7 @@ def folder_digest(root: Path, *, by_content: str | None) -> str:
 
 
 def folder_stat_digest(root: Path) -> str:
-    """Return a digest of names, sizes and times alone: where it is unchanged nothing needs to be read."""
+    """Return a digest of names, sizes and times only: if it is equal, no file needs to be read."""
     return folder_digest(root, by_content=None)
 
 
@@ -234,10 +231,10 @@ def _status(status: os.stat_result) -> FileStatus:
 
 
 def folders_below(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk through the folders below ``root``, also through links, but into no folder twice.
+    """Walk through the folders below ``root``, following links, each folder once.
 
     Yields:
-        A folder, the names of its folders (which may be changed, to walk into fewer) and of its files, sorted.
+        A folder, the names of its folders (modify the list to skip some) and of its files, sorted.
     """
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -254,7 +251,7 @@ def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for folder, _, names in folders_below(root):
         for name in names:
             path = folder / name
-            # A file may vanish between listing and looking; it is then as good as not listed.
+            # A file may be removed between listing and stat.
             with contextlib.suppress(FileNotFoundError):
                 yield path, path.stat()
 

@@ -1,10 +1,10 @@
-"""Files in S3: written by one upload that shows at its end, read whole or in ranges, listed in one request.
+"""Files in S3: uploaded atomically, read whole or in ranges.
 
-Credentials and the server's address are those of AWS's own environment: ``AWS_ACCESS_KEY_ID``,
-``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``, or its configuration files.
+Credentials and endpoint come from AWS's environment variables (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``) or its configuration files.
 
-``core.storage.files`` is what others call: it takes paths of either kind. An upload that was killed leaves nothing
-that can be seen, but a server may keep its parts: give the bucket a rule that aborts incomplete multipart uploads.
+Other modules call ``core.storage.files``, which accepts both kinds of path. A killed upload leaves no object, but the
+server may keep its parts: give the bucket a rule that aborts incomplete multipart uploads.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from upath import UPath
 
 PART_BYTES = 16 << 20
-"""Size of the pieces in which large files travel; four are on their way at once."""
+"""Part size of large uploads; four parts are sent in parallel."""
 TAIL_BYTES = 64 << 10
-"""Read at once from the end of a file that is read in ranges: where an npz has its directory and header."""
+"""Bytes fetched first from the end of an object, where an npz has its directory and header."""
 _CLAIM = ".claimed"
-"""Object that stands for a folder that was made: S3 itself has none."""
+"""Object that represents an empty folder, which S3 does not have."""
 
 
 class RemoteStoreError(OSError):
-    """A request that S3 refused or did not answer, or that could not be made."""
+    """A request to S3 failed, or s3fs is missing."""
 
 
 class FileStatus(NamedTuple):
-    """What is known of a file without reading it.
+    """Properties of a file that are known without reading it.
 
     Attributes:
-        num_bytes: Its size.
-        version: Differs when the content does, and is fit to be a file's name.
-        modified_seconds: When it was written, in seconds since 1970.
+        num_bytes: Size.
+        version: Differs if the content differs; a valid file name.
+        modified_seconds: Time of the last change, in seconds since 1970.
     """
 
     num_bytes: int
@@ -45,7 +45,7 @@ class FileStatus(NamedTuple):
 
 
 def remote_path(address: str) -> "UPath":
-    """Return ``s3://bucket/prefix`` as a path; nothing is asked of the server.
+    """Return ``s3://bucket/prefix`` as a path, without a request.
 
     Raises:
         ValueError: If it is another address.
@@ -59,7 +59,7 @@ def remote_path(address: str) -> "UPath":
 
 
 def read_whole(path: "UPath") -> bytes:
-    """Return the content of an object, by one request.
+    """Return the content of an object with one request.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -69,19 +69,19 @@ def read_whole(path: "UPath") -> bytes:
 
 
 def upload(source: Path, path: "UPath") -> None:
-    """Make an object of a file; until the upload is done the older object stays, or none."""
+    """Upload a file; an existing object stays until the upload is complete."""
     with clear_errors(path):
         _file_system(path).put_file(str(source), path.path, chunksize=PART_BYTES, max_concurrency=4)
 
 
 def delete(path: "UPath") -> None:
-    """Remove an object, if there is one."""
+    """Remove an object if it exists."""
     with clear_errors(path), contextlib.suppress(FileNotFoundError):
         _file_system(path).rm_file(path.path)
 
 
 def status(path: "UPath") -> FileStatus:
-    """Ask what an object is.
+    """Return size, version and time of an object.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -94,15 +94,15 @@ def status(path: "UPath") -> FileStatus:
 
 
 def _status_of(entry: dict[str, Any]) -> FileStatus:
-    """Return what S3 answered about an object, alike for a single one and for one in a list."""
-    # The ETag stands in quotes in one answer and without in the other, and may hold any character.
+    """Return the status from a response of S3."""
+    # The ETag of a single object is in quotes, that of a listing is not; it may contain any character.
     identity = f"{entry['ETag'].strip(chr(34))} {entry['size']}"
     version = hashlib.sha256(identity.encode()).hexdigest()[:32]
     return FileStatus(int(entry["size"]), version, entry["LastModified"].timestamp())
 
 
 def objects_below(folder: "UPath") -> dict[str, FileStatus]:
-    """Return all objects below an address by their names relative to it: one request a thousand."""
+    """Return all objects below an address by their relative names: one request per 1,000 objects."""
     start = f"{folder.path.rstrip('/')}/"
     with clear_errors(folder):
         found = _file_system(folder).find(start, detail=True)
@@ -111,9 +111,9 @@ def objects_below(folder: "UPath") -> dict[str, FileStatus]:
 
 
 def make_folder(folder: "UPath") -> None:
-    """Claim an address below which there is nothing yet.
+    """Claim an address without objects below it.
 
-    Of two that claim it at the same moment one is refused, where the server knows conditional writes (AWS S3, MinIO
+    If two processes claim it at once, one fails, provided that the server supports conditional writes (AWS S3, MinIO
     and SeaweedFS do).
 
     Raises:
@@ -132,15 +132,15 @@ def make_folder(folder: "UPath") -> None:
 
 
 def remove_empty_folder(folder: "UPath") -> None:
-    """Give back a claimed address, unless something lies below it."""
+    """Remove the claim of an address without other objects below it."""
     if set(objects_below(folder)) == {_CLAIM}:
         delete(folder / _CLAIM)
 
 
 def open_in_ranges(path: "UPath") -> BinaryIO:
-    """Open an object for reading here and there; its end is read at once.
+    """Open an object for reading in ranges; its end is fetched at once.
 
-    What is read is one version of the object: if it is replaced meanwhile, reading fails.
+    If the object is replaced meanwhile, reading fails.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -155,7 +155,7 @@ def open_in_ranges(path: "UPath") -> BinaryIO:
 
 
 def object_in_blocks(path: "UPath") -> tuple[FileStatus, Iterator[bytes]]:
-    """Return what an object is, and its content piece by piece, all of that version.
+    """Return the status of an object and its content of that version in blocks.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -174,10 +174,9 @@ def _blocks(file: Any, path: "UPath") -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def clear_errors(path: "UPath") -> Iterator[None]:
-    """Say of failed requests what was asked for and what can be done.
+    """Convert errors of S3's libraries into ``RemoteStoreError`` with the path and advice.
 
-    Raises:
-        RemoteStoreError: Instead of whatever S3's libraries raise, but for FileNotFoundError and FileExistsError.
+    ``FileNotFoundError`` and ``FileExistsError`` stay what they are.
     """
     try:
         yield
@@ -200,7 +199,7 @@ def clear_errors(path: "UPath") -> Iterator[None]:
 
 
 def _file_system(path: "UPath") -> Any:
-    """Look up the connection of this process: one that a parent process opened is of no use after a fork."""
+    """Return the connection of this process: one that a parent process opened does not work after a fork."""
     import fsspec  # type: ignore[import-untyped]
 
     options = {**path.storage_options, "use_listings_cache": False}
@@ -208,6 +207,6 @@ def _file_system(path: "UPath") -> Any:
 
 
 def _code_of(error: BaseException) -> str:
-    """Return the name that S3 gives an error, where it is one of S3's."""
+    """Return the error code of S3, empty if it is another error."""
     response = getattr(error.__cause__ or error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))

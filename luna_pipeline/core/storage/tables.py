@@ -1,4 +1,4 @@
-"""The tables that are kept, column by column: checked when they are written, not hoped for when they are read."""
+"""Schemas of the tables, checked when they are written."""
 
 import numpy as np
 import pandas as pd
@@ -8,20 +8,20 @@ from luna_pipeline.core.storage.files import AnyPath, written_atomically
 
 
 def _are_uids(column: pd.Series) -> bool:
-    """Look at each uid once: 755,000 texts would take a second."""
+    """Check each uid once: 755,000 texts would take a second."""
     uids = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else pd.Index(column.unique())
     return len(uids) == 0 or bool(uids.str.fullmatch(r"\S{1,64}", na=False).all())
 
 
 def _are_unique(column: pd.Series) -> bool:
-    """Sort: looking each number up in a table of those before takes four times as long."""
+    """Compare sorted neighbours, which is four times as fast as a hash table."""
     ordered = np.sort(column.to_numpy())
     return not bool((ordered[1:] == ordered[:-1]).any())
 
 
 IS_UID = pa.Check(_are_uids, error="1 to 64 characters without spaces")
 UID = pa.Column(checks=IS_UID)
-# Long tables name a series in each row: as categories they are read 10 times as fast.
+# Uids repeat in long tables: categories are read 10 times as fast.
 REPEATED_UID = pa.Column("category", IS_UID)
 MILLIMETRES = pa.Column("float64")
 FINITE_MM = pa.Column("float64", pa.Check(lambda column: column.abs() < 1e5, error="finite mm"))
@@ -90,7 +90,7 @@ TABLES = {
             "fold": FOLD,
             "model": pa.Column(str),
             "probability": PROBABILITY,
-            # What the validation fold decided; each fold's model has its own.
+            # Chosen on the validation fold of each fold's model.
             "threshold": PROBABILITY,
             "threshold_f1": PROBABILITY,
             "threshold_sensitivity": PROBABILITY,
@@ -152,7 +152,7 @@ TABLES["tuning_study"] = pa.DataFrameSchema(
         "seconds": pa.Column("float64", pa.Check.ge(0)),
     }
 )
-# Baselines without a network are scored where they are fitted: the same rows, which the predictions take over.
+# Feature baselines are scored where they are fitted, as rows of the same form.
 for _name in ("feature_baseline", "malignancy_feature_baseline", "malignancy_predictions"):
     TABLES[_name] = TABLES["nodule_predictions"]
 for _name in ("feature_baseline_models", "malignancy_feature_baseline_models", "malignancy_models"):
@@ -160,20 +160,20 @@ for _name in ("feature_baseline_models", "malignancy_feature_baseline_models", "
 
 
 def check_table(name: str, table: pd.DataFrame) -> None:
-    """Refuse a table that is not what its name promises; names without a schema pass.
+    """Check a table against the schema of its asset, if there is one.
 
     Args:
         name: Asset name, such as ``candidates``.
-        table: Its rows.
+        table: The table.
 
     Raises:
-        ValueError: The first rule that is broken, with the value.
+        ValueError: With the first violated rule and the value.
     """
     schema = TABLES.get(name)
     if schema is None:
         return
     try:
-        # In place: nothing is changed, so nothing need be copied.
+        # In place, to avoid a copy; nothing is changed.
         schema.validate(table, inplace=True)
     except pa.errors.SchemaError as error:
         first = " ".join(str(error).split())[:300]
@@ -182,12 +182,12 @@ def check_table(name: str, table: pd.DataFrame) -> None:
 
 
 def write_table(path: AnyPath, table: pd.DataFrame, *, name: str | None = None) -> None:
-    """Check a table and write it as parquet, whole or not at all.
+    """Check a table and write it as parquet atomically.
 
     Args:
-        path: Where it goes.
-        table: Its rows.
-        name: The asset's name, by which it is checked; None for the file's.
+        path: The file.
+        table: The table.
+        name: Name of the asset; None for the file's stem.
     """
     check_table(name or path.stem, table)
     with written_atomically(path) as file:
