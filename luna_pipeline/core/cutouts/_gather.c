@@ -23,8 +23,8 @@ static int64_t first_inside(int64_t start) { return start < 0 ? -start : 0; }
 
 static int64_t last_inside(int64_t start, int64_t length, int64_t size)
 {
-    const int64_t room = size - start;
-    return room < length ? (room < 0 ? 0 : room) : length;
+    const int64_t left = size - start;
+    return left < length ? (left < 0 ? 0 : left) : length;
 }
 
 static void copy_box(const Ct *ct, const int64_t *start, const int64_t *shape, int16_t lower, int16_t upper,

@@ -202,11 +202,11 @@ def checked_out(out: NDArray[np.int16] | None, shape: tuple[int, ...]) -> NDArra
 
 def _shifted(starts: NDArray[np.int64], ct_shape: tuple[int, ...], parameters: CuttingParameters) -> NDArray[np.int64]:
     """Move boxes into the CT: the book's rule, for weights that were trained with it."""
-    room = np.asarray(ct_shape) - parameters.chunk_shape_irc
-    if (room < 0).any():
+    margin = np.asarray(ct_shape) - parameters.chunk_shape_irc
+    if (margin < 0).any():
         msg = (
             f"Under the edge rule 'shift' a CT must be at least {parameters.chunk_shape_irc} voxels, "
             f"got {tuple(ct_shape)}. Cut it under 'pad'."
         )
         raise ValueError(msg)
-    return np.clip(starts, 0, room)
+    return np.clip(starts, 0, margin)

@@ -33,7 +33,7 @@ class CutOutcome:
     fingerprint: str
 
 
-class Look(NamedTuple):
+class FileState(NamedTuple):
     """State of the file of a series.
 
     Attributes:
@@ -47,26 +47,26 @@ class Look(NamedTuple):
     digest: str = ""
 
 
-def look_at(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> Look:
+def compare_file(store: CutoutStore, series_instance_uid: str, wanted: Fingerprint) -> FileState:
     """Compare the file of a series with the fingerprint that it should have; no CT and no chunk is read."""
     try:
         recorded = store.header(series_instance_uid)["fingerprints"]
     except FileNotFoundError:
-        return Look("missing")
+        return FileState("missing")
     except RemoteStoreError:
         raise
     except (OSError, DamagedCutoutsError) as error:
         # A file that cannot be read is cut again.
-        return Look("damaged", str(error))
+        return FileState("damaged", str(error))
     digest, differences = str(recorded["digest"]), wanted.differences(recorded)
     if not differences:
-        return Look("current", digest=digest)
+        return FileState("current", digest=digest)
     content = recorded.get("ct_content")
     if differences != ["ct"] or not content:
-        return Look("changed", ", ".join(differences), digest)
+        return FileState("changed", ", ".join(differences), digest)
     if store.kept_ct_content(series_instance_uid, wanted.ct) == content:
-        return Look("current", digest=digest)
-    return Look("touched", "ct", digest)
+        return FileState("current", digest=digest)
+    return FileState("touched", "ct", digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +100,10 @@ class SeriesJob:
             OSError: If the disk is full or read-only.
         """
         started = time.perf_counter()
-        look = look_at(self.store, self.series_instance_uid, self.wanted)
-        is_current = look.state == "current" or (look.state == "touched" and self._holds_the_same_ct())
+        found = compare_file(self.store, self.series_instance_uid, self.wanted)
+        is_current = found.state == "current" or (found.state == "touched" and self._holds_the_same_ct())
         if is_current:
-            num_bytes, digest = self.store.num_bytes(self.series_instance_uid), look.digest
+            num_bytes, digest = self.store.num_bytes(self.series_instance_uid), found.digest
         else:
             num_bytes, digest = self._cut()
         return CutOutcome(

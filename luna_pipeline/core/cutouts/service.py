@@ -19,7 +19,7 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint, fingerprints_of
-from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, look_at
+from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob, compare_file
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import RunJobs, run_jobs
 from luna_pipeline.core.storage.files import AnyPath, is_remote
@@ -251,11 +251,11 @@ class CtCutoutService:
             self._path_of(uid)
         except UnreadableCtError as error:
             return uid, "unreadable", str(error), num_rows, 0, ""
-        look = look_at(self.store, uid, self._fingerprints[uid])
+        found = compare_file(self.store, uid, self._fingerprints[uid])
         num_bytes = 0
-        if look.state not in {"current", "touched"}:
+        if found.state not in {"current", "touched"}:
             num_bytes = num_rows * (self.parameters.num_chunk_bytes + _BYTES_A_ROW) + _BYTES_A_FILE
-        return uid, look.state, look.why, num_rows, num_bytes, look.digest
+        return uid, found.state, found.why, num_rows, num_bytes, found.digest
 
     def _path_of(self, uid: str) -> Path:
         if uid in self._paths:

@@ -15,12 +15,12 @@ typedef struct {
     float row_share, col_share;
 } Source;
 
-/* Room for one cutout's work. The blended slice has a row and a column more than the cutout: a voxel on the far border
+/* Work buffers of one cutout. The blended slice has a row and a column more than the cutout: a voxel on the far border
  * then has neighbours as well, whose share is zero. */
 typedef struct {
     Source *sources;
     float *slice;
-} Room;
+} Buffers;
 
 static double inside(double place, int64_t size)
 {
@@ -54,15 +54,15 @@ static void blend_slices(const float *chunk, const int64_t *shape, double place,
         for (int64_t c = 0; c < shape[2]; c++) slice[c] = first[c] + share * (second[c] - first[c]);
 }
 
-static void move_chunk(const float *chunk, const int64_t *shape, const double *map, const Room *room, float *out)
+static void move_chunk(const float *chunk, const int64_t *shape, const double *map, const Buffers *buffers, float *out)
 {
     const int64_t num = shape[1] * shape[2], below = shape[2] + 1;
-    find_sources(map, shape, room->sources);
+    find_sources(map, shape, buffers->sources);
     for (int64_t i = 0; i < shape[0]; i++, out += num) {
-        blend_slices(chunk, shape, map[0] * (double)i + map[3], room->slice);
+        blend_slices(chunk, shape, map[0] * (double)i + map[3], buffers->slice);
         for (int64_t v = 0; v < num; v++) {
-            const Source source = room->sources[v];
-            const float *at = room->slice + source.place;
+            const Source source = buffers->sources[v];
+            const float *at = buffers->slice + source.place;
             const float upper = at[0] + source.col_share * (at[1] - at[0]);
             const float lower = at[below] + source.col_share * (at[below + 1] - at[below]);
             out[v] = upper + source.row_share * (lower - upper);
@@ -94,11 +94,11 @@ static void add_noise(float *out, int64_t num, uint64_t key, float std_hu, const
 }
 
 static void augment_all(const float *chunks, const int64_t *shape, const double *maps, const float *std_hu,
-                        const uint64_t *keys, const float *normal, int64_t count, const Room *room, float *out)
+                        const uint64_t *keys, const float *normal, int64_t count, const Buffers *buffers, float *out)
 {
     const int64_t num = shape[0] * shape[1] * shape[2];
     for (int64_t n = 0; n < count; n++) {
-        move_chunk(chunks + n * num, shape, maps + 12 * n, room, out + n * num);
+        move_chunk(chunks + n * num, shape, maps + 12 * n, buffers, out + n * num);
         if (std_hu[n] > 0) add_noise(out + n * num, num, keys[n], std_hu[n], normal);
     }
 }
@@ -127,23 +127,23 @@ static PyObject *augment_chunks(PyObject *self, PyObject *args)
         return NULL;
     const int64_t shape[3] = {size[0], size[1], size[2]};
     const int is_right = have_sizes(b, shape);
-    Room room = {NULL, NULL};
+    Buffers buffers = {NULL, NULL};
     if (is_right) {
-        room.sources = PyMem_RawMalloc((size_t)(shape[1] * shape[2]) * sizeof(Source));
-        room.slice = PyMem_RawCalloc((size_t)((shape[1] + 1) * (shape[2] + 1)), sizeof(float));
+        buffers.sources = PyMem_RawMalloc((size_t)(shape[1] * shape[2]) * sizeof(Source));
+        buffers.slice = PyMem_RawCalloc((size_t)((shape[1] + 1) * (shape[2] + 1)), sizeof(float));
     }
-    if (room.sources != NULL && room.slice != NULL) {
+    if (buffers.sources != NULL && buffers.slice != NULL) {
         Py_BEGIN_ALLOW_THREADS
         augment_all(b[CHUNKS].buf, shape, b[MAPS].buf, b[STD].buf, b[KEYS].buf, b[NORMAL].buf,
-                    b[STD].len / (Py_ssize_t)sizeof(float), &room, b[OUT].buf);
+                    b[STD].len / (Py_ssize_t)sizeof(float), &buffers, b[OUT].buf);
         Py_END_ALLOW_THREADS
     } else if (is_right) {
         PyErr_NoMemory();
     } else {
         PyErr_SetString(PyExc_ValueError, "Cutouts, maps, noise and result must have the stated sizes, got others.");
     }
-    PyMem_RawFree(room.sources);
-    PyMem_RawFree(room.slice);
+    PyMem_RawFree(buffers.sources);
+    PyMem_RawFree(buffers.slice);
     for (int i = 0; i < NUM_BUFFERS; i++) PyBuffer_Release(&b[i]);
     if (PyErr_Occurred()) return NULL;
     Py_RETURN_NONE;

@@ -13,7 +13,7 @@ from luna_pipeline.core.ct.content_hash import content_fingerprint
 from luna_pipeline.core.ct.formats import metaimage
 from luna_pipeline.core.ct.reading import CtReader, UnreadableCtError
 from luna_pipeline.core.cutouts import job as module
-from luna_pipeline.core.cutouts.job import look_at
+from luna_pipeline.core.cutouts.job import compare_file
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
@@ -107,8 +107,8 @@ def test_a_file_of_format_1_is_read_and_current(made):
     write_version_1(store, UIDS[0], wanted)
     assert store.check(UIDS[0]) is None
     np.testing.assert_array_equal(np.asarray(store.read(UIDS[0]).ct_chunks), chunks)
-    assert look_at(store, UIDS[0], wanted) == ("current", "", "old")
-    assert look_at(store, UIDS[0], replace(wanted, ct="other")) == ("changed", "ct", "old")
+    assert compare_file(store, UIDS[0], wanted) == ("current", "", "old")
+    assert compare_file(store, UIDS[0], replace(wanted, ct="other")) == ("changed", "ct", "old")
 
 
 def test_what_was_noted_of_another_look_does_not_count(made):

@@ -7,7 +7,7 @@ import pytest
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
-from luna_pipeline.core.cutouts.job import look_at
+from luna_pipeline.core.cutouts.job import compare_file
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.tutorial_cache import (
     read_tutorial_cutout,
@@ -135,7 +135,7 @@ def test_what_was_exported_comes_back_as_it_was(cut, tmp_path):
             np.testing.assert_array_equal(np.asarray(getattr(taken, name)), np.asarray(getattr(expected, name)))
         store = CutoutStore(tmp_path / "taken")
         store.write(uid, taken)
-        assert look_at(store, uid, service.job(uid).wanted)[:2] == ("current", "")
+        assert compare_file(store, uid, service.job(uid).wanted)[:2] == ("current", "")
 
 
 def test_a_cache_that_lacks_a_candidate_is_no_series(cut, tmp_path):
