@@ -1,4 +1,4 @@
-"""Commands that score: the official evaluation, and submissions of classifiers."""
+"""Commands of the official evaluation and of submissions."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_marks_of_other_scans_are_ignored_with_one_warning(tables):
 
 def test_that_no_mark_is_left_is_said_and_no_error(tables):
     (tables / "e.csv").write_text(FINDINGS + "B,90,0,0,-1\n")
-    # Of 101 equal marks none is among the 100 highest, officially.
+    # Officially, none of 101 equal marks is among the 100 highest.
     (tables / "p.csv").write_text(MARKS + "A,1,0,0,0.5\n" * 101 + "B,90,0,0,0.8\n")
     done = luna(*EVALUATE, cwd=tables)
     assert done.returncode == 0
@@ -130,7 +130,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(tables, text, words):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A small installation with a finished nodule classifier that has not seen fold 0; only read."""
+    """A small read-only installation with a nodule classifier that has not seen fold 0."""
     root = tmp_path_factory.mktemp("trained")
     index, _ = write_examples(root / "home/cutouts", folds=FOLDS, num_per_series=12)
     (root / "home/tables").mkdir()

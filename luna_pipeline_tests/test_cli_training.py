@@ -1,4 +1,4 @@
-"""Training from the command line: the tutorial's commands as its README has them, and what interrupts them."""
+"""Training from the command line: the commands of the tutorial's README, and interruptions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Searching from the command line: both commands to their end, and what is refused in one line before it begins."""
+"""Tuning from the command line: both commands, and invalid studies, which are rejected in one line."""
 
 import json
 

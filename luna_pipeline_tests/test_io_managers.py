@@ -1,4 +1,4 @@
-"""Tables and checkpoints as Dagster keeps them, with a home on a disk and in S3."""
+"""IO managers of tables and checkpoints, with a home on a disk and in S3."""
 
 import json
 
@@ -27,7 +27,7 @@ def settings(request: pytest.FixtureRequest, tmp_path, monkeypatch) -> Settings:
 
 
 def train(settings: Settings, version: str) -> TrainedClassifier:
-    """Leave what a training run leaves."""
+    """Write the files of a training run."""
     checkpoint = make_checkpoint(version=version)
     path = settings.checkpoints_dir / checkpoint.name / version / "best.pt"
     save_checkpoint(path, checkpoint)

@@ -1,4 +1,4 @@
-"""Studies that lose a worker, a node, their driver, or are told to stop: real processes, killed in the middle."""
+"""Studies that lose a worker, a node or their driver, or are interrupted: real processes are killed."""
 
 import contextlib
 import json
@@ -45,11 +45,11 @@ SPACE = {"optimizer.learning_rate": {"choices": [0.0001, 0.001, 0.01]}}
 
 @pytest.fixture
 def study(installed: Path, monkeypatch) -> Path:
-    """The folder of the study that ``COMMAND`` runs, which is not there yet."""
+    """Future folder of the study that ``COMMAND`` runs."""
     (installed / "slow_loss.py").write_text(EXTENSION)
     (installed / "space.json").write_text(json.dumps(SPACE))
     (installed / "home_of_user").mkdir()
-    # As the make targets have it: matplotlib's cache is nobody's business here.
+    # As in the make targets: matplotlib's cache is not in the home directory.
     places = {"LUNA_EXTENSIONS": "slow_loss.py", "HOME": "home_of_user", "MPLCONFIGDIR": "matplotlib"}
     for name, value in {name: installed / place for name, place in places.items()}.items():
         monkeypatch.setenv(name, str(value))
@@ -73,7 +73,7 @@ def command(installed: Path, *more: str) -> list[str]:
 
 
 def epochs_of(study: Path) -> dict[int, list[dict]]:
-    """What each trial was worth so far; the file of an epoch appears whole."""
+    """Scores of each trial so far; files appear atomically."""
     files = [path for path in study.glob("trials/*.json") if path.stem.isdigit()]
     return {int(path.stem): json.loads(path.read_text())["epochs"] for path in files}
 
@@ -93,7 +93,7 @@ def table_of(study: Path) -> pd.DataFrame:
 
 
 def trainers_below(pid: int) -> list[psutil.Process]:
-    """The processes of Ray's that train trials."""
+    """Ray processes that train trials."""
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
@@ -104,7 +104,7 @@ def trainers_below(pid: int) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def all_ended_below(pid: int) -> Iterator[list[psutil.Process]]:
-    """Remember the processes below one, and kill at the end what is still there."""
+    """Collect the child processes, and kill the remaining ones at the end."""
     below = psutil.Process(pid).children(recursive=True)
     yield below
     for process in below:
@@ -113,12 +113,12 @@ def all_ended_below(pid: int) -> Iterator[list[psutil.Process]]:
 
 
 def states_in_mlflow(uri: str) -> dict[str, str]:
-    """Status of each run by the number of its trial; of the study itself by ``study``."""
+    """Status of each run by trial number; of the study's run by ``study``."""
     client = MlflowClient(uri)
     (experiment,) = [found for found in client.search_experiments() if found.name != "Default"]
     runs = client.search_runs([experiment.experiment_id])
     states = {run.data.tags.get("luna.trial", "study"): run.info.status for run in runs}
-    # A trial that was taken up again goes on in its own run.
+    # A resumed trial continues its MLflow run.
     assert len(states) == len(runs)
     return states
 
@@ -136,7 +136,7 @@ def test_a_killed_worker_costs_its_trial_no_finished_epoch(installed, study, tra
     assert sorted(table["num_restarts"]) == [0, 0, 0, 1]
     assert list(table["num_epochs"]) == [NUM_EPOCHS] * 4
     lost = int(table["num_restarts"].idxmax())
-    # Not even the times of what was done before have changed: nothing of it was done again.
+    # Even the times of earlier epochs are unchanged: nothing was repeated.
     assert epochs_of(study)[lost][: len(before[lost]) - 1] == before[lost][:-1]
     assert f"The process of trial {lost} died; it resumes from its last checkpoint" in log.read_text()
     assert "Traceback" not in log.read_text()

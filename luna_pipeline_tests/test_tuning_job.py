@@ -1,4 +1,4 @@
-"""A study in Dagster: job, tables, pictures, and the winner on the leaderboard beside the classifier of the recipe."""
+"""A study in Dagster: job, tables, plots, and the winner on the leaderboard next to the classifier of the recipe."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_othe
         assert len(picture) < 100_000, name
     assert "/runs/" in shown["mlflow_run"]
 
-    # Of another cutout index the winner says nothing: it stays out, and the evaluation goes on without it.
+    # A winner trained on another cutout index is left out of the evaluation.
     edited = {**pointer, "index_digest": "0" * 64}
     luna.write(POINTER, json.dumps(edited).encode())
     assert luna.run("evaluate", run_config=DRAWS).success

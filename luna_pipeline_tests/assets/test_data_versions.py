@@ -1,4 +1,4 @@
-"""A table's version is its content."""
+"""The data version of a table depends on its content only."""
 
 import numpy as np
 import pandas as pd

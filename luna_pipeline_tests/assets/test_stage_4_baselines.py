@@ -1,4 +1,4 @@
-"""The baseline assets, made of real cutouts in a home of their own."""
+"""The baseline assets on cutouts in a temporary home."""
 
 import dagster as dg
 import numpy as np
@@ -13,7 +13,7 @@ from luna_pipeline_tests.core.cutout_examples import write_examples
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
-    """Candidates and index of six series in three folds, whose cutouts lie where the settings say."""
+    """Candidates and index of six series in three folds, with their cutouts."""
     monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
     index, _ = write_examples(
@@ -38,7 +38,7 @@ def steps_of(asset, inputs, *, fold: int = 0, **config):
 
 
 def make(asset, inputs, **options) -> tuple[dg.Output, dg.Output]:
-    """The predictions of a fold, and the models that made them; no leak is in the way."""
+    """The predictions and models of a fold, without a leak."""
     check, predictions, models = steps_of(asset, inputs, **options)
     assert (check.check_name, check.passed) == ("no_leak", True)
     return predictions, models
@@ -79,7 +79,7 @@ def test_the_classifiers_are_chosen_by_name(inputs):
 
 @pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])
 def test_a_patient_in_training_and_test_is_told_before_anything_is_handed_out(asset, inputs):
-    # Series 1.0 is of fold 0, 1.1 of fold 1.
+    # Series 1.0 is in fold 0, 1.1 in fold 1.
     patients = {"1.0": "ab" * 32, "1.1": "ab" * 32}
     write_folds(inputs["cutout_index"], patient_of=lambda uid: patients.get(uid, f"patient of {uid}"))
     steps = steps_of(asset, inputs)

@@ -1,4 +1,4 @@
-"""What the launchpad asks of a training asset becomes the configuration of the run, whole and unchanged."""
+"""Dagster config of a training asset becomes the configuration of the run."""
 
 import pytest
 

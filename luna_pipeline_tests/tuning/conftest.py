@@ -1,4 +1,4 @@
-"""What the tests of searches share."""
+"""Fixtures of the tuning tests."""
 
 import pytest
 from matplotlib.figure import Figure
@@ -13,6 +13,6 @@ __all__ = ["figures_of_evaluation", "home", "small_config"]
 
 @pytest.fixture
 def figures(figures_of_evaluation: list[Figure], monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were drawn of studies, kept as those of evaluations are."""
+    """The figures drawn of studies."""
     monkeypatch.setattr(plots, "png_of", plots_of_evaluation.png_of)
     return figures_of_evaluation

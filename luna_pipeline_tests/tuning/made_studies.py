@@ -1,4 +1,4 @@
-"""Small studies and what their trials came to, made by hand."""
+"""Small studies with given results of their trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ RATES = {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
 
 
 def made_study(space: Mapping[str, Any] = RATES, **more: Any) -> StudyConfig:
-    """A random study of eight trials of the demo, unless it is said otherwise."""
+    """A random study of eight trials of the demo by default."""
     values = {"base": demo(), "num_trials": 8, **more}
     return StudyConfig(space=SearchSpace.from_dict(space), **values)
 
@@ -26,7 +26,7 @@ def scored(epoch: int, score: float, *, seconds: float = 2.0) -> EpochScore:
 
 
 def made_table(study: StudyConfig, tried: Sequence[tuple[Mapping[str, Any], float]]) -> pd.DataFrame:
-    """The table of a study whose trials changed this and reached that score in one epoch; nan: they failed."""
+    """The table of a study from pairs of changes and score after one epoch; nan: the trial failed."""
     progress, ended = {}, {}
     for trial, (changes, score) in enumerate(tried):
         has_failed = math.isnan(score)

@@ -23,7 +23,7 @@ DIAMETER_MM = 0.6
 
 @pytest.fixture
 def searched(tmp_path, tracking_uri) -> tuple[Home, Settings]:
-    """A home of one's own, and where everything of it lies."""
+    """A copy of the home, and its settings."""
     home = make_home(tmp_path / "home")
     settings = Settings(
         data_dir=tmp_path / "data", home=home.path, mlflow_tracking_uri=tracking_uri, cache_dir=tmp_path / "cache"
@@ -39,7 +39,7 @@ def searched(tmp_path, tracking_uri) -> tuple[Home, Settings]:
 
 
 def write_annotations(home: Home, settings: Settings) -> None:
-    """Annotate every candidate of class 1 at its own place."""
+    """Annotate every candidate of class 1 at its own position."""
     rows = home.index.merge(home.candidates[["candidate_id", "x_mm", "y_mm", "z_mm"]], on="candidate_id")
     nodules = rows[(rows["class"] == 1) & (rows["source"] == "candidate")]
     table = nodules[["series_instance_uid", "x_mm", "y_mm", "z_mm"]].assign(diameter_mm=DIAMETER_MM)
@@ -49,21 +49,21 @@ def write_annotations(home: Home, settings: Settings) -> None:
 
 
 def study_of_rates(config: TrainingConfig, **changes) -> StudyConfig:
-    """A grid of three learning rates around a recipe whose own learns next to nothing."""
+    """A grid of three learning rates; the recipe's own rate is too low to learn."""
     base = config.with_changes({"optimizer.learning_rate": 0.0001, "scheduler.name": "constant"})
     asked = {"searcher": "grid", "scheduler": "none", "num_epochs": 3, **changes}
     return StudyConfig(base=base, space=SPACE, **asked)
 
 
 def request_of(study: StudyConfig, lines: list[str], **changes) -> TuningRequest:
-    """Ask for a study, and for what is said of it."""
+    """A request that collects the reported lines."""
     asked = TuningRequest(study=study, test_fold=0, validation_fold=1, report=lines.append, uses_mlflow=False)
     return replace(asked, **changes)
 
 
 @pytest.fixture
 def breaking() -> Callable[[], None]:
-    """A loss that cannot be built, known in this process."""
+    """A registered loss that fails to build."""
 
     def build(_config):
         msg = "this loss is broken"

@@ -1,4 +1,4 @@
-"""A study's pictures: what is on them."""
+"""Content of the plots of a study."""
 
 import io
 import math
@@ -48,7 +48,7 @@ def drawn(figures):
 
 
 def heights_of(axes: Axes, *, linewidth: float | None = None, linestyle: str = "-") -> list[list[float]]:
-    """The heights of trials' lines, the worst first."""
+    """Heights of the trials' lines, the worst first."""
     lines = [line for line in axes.lines if len(line.get_xdata()) > 2 or line.get_zorder() > 0]
     return [
         np.asarray(line.get_ydata()).tolist()
@@ -58,7 +58,7 @@ def heights_of(axes: Axes, *, linewidth: float | None = None, linestyle: str = "
 
 
 def marks_of(axes: Axes, position: int) -> dict[str, float]:
-    """What an axis names, and where."""
+    """Labels of an axis, and their heights."""
     texts = [text for text in axes.texts if math.floor(text.get_position()[0]) == position]
     return {text.get_text(): text.get_position()[1] for text in texts}
 
@@ -98,7 +98,7 @@ def test_the_score_is_called_by_its_name(drawn):
 
 def test_each_trial_with_a_score_is_a_line_through_what_it_tried(drawn):
     axes = drawn()
-    # The rate by its logarithm: 0.001 is half way from 0.0001 to 0.01.
+    # On a log scale 0.001 is half way from 0.0001 to 0.01.
     assert heights_of(axes, linewidth=2.6) == [pytest.approx([1.0, 1.0, 1.0, 1.0, 1.0])]
     assert heights_of(axes, linestyle="--") == [pytest.approx([0.5, 0.5, 0.0, 4 / 1020, 0.5])]
     assert heights_of(axes, linewidth=1.0) == [pytest.approx([0.0, 0.0, 0.5, 0.0, 0.0])]
@@ -123,7 +123,7 @@ def test_the_better_a_trial_the_darker_its_line(drawn):
     trials = [({"network.dropout_rate": score / 2}, score) for score in (0.1, 0.5, 0.2, 0.4, 0.3)]
     axes = drawn(made_study(space), trials)
     shades = {line.get_ydata()[1]: line.get_alpha() for line in axes.lines if line.get_zorder() == 1}
-    # Of the five the worst is the recipe and the best the winner; the others lie evenly between.
+    # The worst of the five is the recipe, the best the winner; the others are evenly spaced.
     assert [shades[height] for height in sorted(shades)] == pytest.approx(
         [0.15 + 0.75 * share for share in (1 / 4, 2 / 4, 3 / 4)]
     )
@@ -133,13 +133,13 @@ def test_axes_name_values_as_people_write_them(drawn):
     axes = drawn()
     assert marks_of(axes, 0) == pytest.approx({"0.0001": 0.0, "0.001": 0.5, "0.01": 1.0})
     assert marks_of(axes, 1) == pytest.approx({"0": 0.0, "0.2": 0.5, "0.4": 1.0})
-    # In the order in which they were given, not in the alphabet's.
+    # In their given order, not alphabetically.
     assert marks_of(axes, 2) == pytest.approx({"luna": 0.0, "se_resnet": 0.5, "convnext": 1.0})
     assert marks_of(axes, 4) == pytest.approx({"0.3": 0.0, "0.5": 0.5, "0.7": 1.0})
 
 
 def test_a_name_that_would_lie_on_another_is_left_out_and_the_ends_never(drawn):
-    # 8 lies at 0.004, 1024 at 1.
+    # 8 is at 0.004, 1024 at 1.
     assert list(marks_of(drawn(), 3)) == ["4", "1024"]
     trials = [({"batch_size": size}, size / 2000) for size in (1024, 1020, 8, 4)]
     assert list(marks_of(drawn(made_study({"batch_size": SPACE["batch_size"]}), trials), 0)) == ["4", "1024"]
@@ -248,7 +248,7 @@ def test_importances_are_bars_the_largest_on_top(figures):
 
 def test_too_few_trials_are_said_to_be(figures):
     with warnings.catch_warnings():
-        # Such as that of a layout for which there is no room.
+        # For example that the layout does not fit.
         warnings.simplefilter("error")
         importance_png({})
     axes = figures[-1].axes[0]

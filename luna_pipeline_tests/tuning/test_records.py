@@ -70,14 +70,14 @@ def test_an_end_is_read_again(records):
     assert records.ended() == {3: end}
     assert records.has_ended(3)
     assert not records.has_ended(2)
-    # Its progress is a file of its own, which an end is not.
+    # Its progress is in another file.
     assert records.all_progress() == {}
     assert list(listing(records.folder)) == ["trials/0003_ended.json"]
 
 
 def test_ends_and_progress_come_by_their_numbers_rising(tmp_path):
     records = TrialRecords(tmp_path)
-    # As words 10000 comes before 9999.
+    # As strings, 10000 sorts before 9999.
     for trial in (10000, 9999, 2, 0):
         records.end(TrialEnd(trial=trial, changes={}, state="finished"))
         records.keep(progress_of(trial / 20000, trial=trial))

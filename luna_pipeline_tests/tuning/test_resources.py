@@ -26,25 +26,25 @@ def test_ray_is_asked_for_one_gpu_where_there_is_any_unless_it_is_said_otherwise
 @pytest.mark.parametrize(
     ("resources", "num_cpus", "num_gpus", "expected"),
     [
-        # Of CPUs only.
+        # CPUs only.
         (TrialResources(), 8, 0, 8),
         (TrialResources(cpus=3), 8, 0, 2),
         (TrialResources(cpus=8), 8, 0, 1),
-        # GPUs are the narrower, then CPUs.
+        # GPUs limit first, then CPUs.
         (TrialResources(), 8, 2, 2),
         (TrialResources(cpus=4), 8, 3, 2),
         (TrialResources(gpus=2), 64, 7, 3),
         (TrialResources(gpus=0), 8, 2, 8),
-        # Parts of GPUs: none lies on two of them.
+        # No trial uses parts of two GPUs.
         (TrialResources(gpus=0.5), 8, 2, 4),
         (TrialResources(gpus=0.6), 8, 2, 2),
         (TrialResources(gpus=0.4), 8, 3, 6),
-        # What divides a GPU does so, although 1 // 0.1 is 9.
+        # Ten tenths fit on a GPU, although 1 // 0.1 is 9.
         (TrialResources(gpus=0.1), 99, 1, 10),
         (TrialResources(gpus=0.2), 99, 2, 10),
         (TrialResources(gpus=0.3), 99, 1, 3),
         (TrialResources(), 8, 0.5, 1),
-        # A limit is one above the room, too.
+        # max_concurrent above and below the resources.
         (TrialResources(max_concurrent=3), 8, 0, 3),
         (TrialResources(max_concurrent=9), 8, 0, 8),
         (TrialResources(gpus=0.5, max_concurrent=3), 8, 2, 3),

@@ -147,7 +147,7 @@ def test_a_value_out_of_range_is_refused_with_its_place_in_one_line(base, place,
 @pytest.mark.parametrize(
     ("place", "domain"),
     [
-        # Not even its ends, which are whole, are: nothing between them is.
+        # Rejected although the ends are whole numbers.
         ("network.n_blocks", Uniform(3, 4)),
         ("batch_size", LogUniform(8, 64)),
         ("optimizer.learning_rate", Choices((0.1, "0.2"))),
@@ -184,7 +184,7 @@ def test_a_range_of_numbers_has_no_grid(domain):
 def test_a_grid_ends_at_a_hundred_thousand_combinations():
     space = SearchSpace({"seed": Integers(1, 1000), "batch_size": Integers(1, 100)})
     assert next(space.grid()) == {"seed": 1, "batch_size": 1}
-    # More than any memory holds: the size is known without it.
+    # Too many for memory: the size is computed without them.
     too_large = SearchSpace({"seed": Integers(0, 2**32 - 1), "batch_size": Integers(1, 2)})
     with pytest.raises(ValueError, match=r"at most 100000 combinations, got 8589934592\. Leave out values or search"):
         next(too_large.grid())
@@ -304,7 +304,7 @@ def test_log_uniform_numbers_fall_into_each_order_of_magnitude_alike():
 
 
 class EndsOnly:
-    """Draws the ends, where rounding shows."""
+    """Returns an end instead of a random number."""
 
     def __init__(self, end: int) -> None:
         self.end = end
@@ -348,7 +348,7 @@ def test_extremes_are_what_must_be_allowed():
     assert Integers(3, 6).extremes() == (3, 6)
     for domain in (Uniform(1, 2), LogUniform(1, 2)):
         assert domain.extremes() == (1.0, 2.0)
-        # A place for whole numbers refuses these, as it would most between them.
+        # Floats, which a place for integers rejects.
         assert [type(end) for end in domain.extremes()] == [float, float]
 
 

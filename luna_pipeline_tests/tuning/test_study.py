@@ -61,7 +61,7 @@ def test_a_trials_configuration_is_the_recipe_with_its_changes():
     config = study.config_of(Variant(3, {"batch_size": 4, "network.n_blocks": 3}))
     assert (config.version, config.num_epochs, config.validation_cadence) == ("trial-0003", 7, 1)
     assert (config.batch_size, config.network.n_blocks) == (4, 3)
-    # All else is the recipe's.
+    # Everything else equals the recipe.
     back = {"version": "2.0.0", "num_epochs": base.num_epochs, "validation_cadence": 3, "batch_size": base.batch_size}
     assert config.with_changes({**back, "network.n_blocks": base.network.n_blocks}) == base
 
@@ -80,7 +80,7 @@ def test_values_that_do_not_go_together_are_refused_with_the_trial():
 
 
 def test_combinations_that_are_not_allowed_are_refused_before_anything_starts():
-    # A resnet has four levels; each value alone is allowed with the recipe's others.
+    # A resnet has four levels; each value alone is allowed.
     space = {"network.name": {"choices": ["luna", "resnet"]}, "network.n_blocks": {"choices": [4, 3]}}
     with pytest.raises(ValueError, match=r"n_blocks of a resnet must be 4, got 3.*\(trial 4: network.name=resnet, "):
         made_study(space, searcher="grid", num_trials=None)
@@ -125,7 +125,7 @@ def test_a_rate_that_follows_the_validation_score_is_refused_whoever_searches(se
     message = "learning rate must not follow the validation score, got the scheduler plateau: .*Take another scheduler"
     with pytest.raises(ValueError, match=message):
         made_study(base=demo().with_changes({"scheduler.name": "plateau"}), searcher=searcher)
-    # Refused as a choice, too, drawn or not.
+    # Rejected as a choice, even if it is not drawn.
     space = {"scheduler.name": {"choices": ["cosine", "step", "constant", "exponential", "plateau"]}}
     for seed in range(3):
         with pytest.raises(ValueError, match=message):
@@ -177,7 +177,7 @@ def test_each_value_changes_the_digest(name):
 def test_equal_studies_have_equal_digests():
     assert len(made_study().digest) == 64
     assert made_study().digest == made_study().digest
-    # 1 is 1.0, in a range and among the choices.
+    # 1 equals 1.0, in ranges and choices.
     for kind in ("uniform", "choices"):
         one, other = ({"augmentation.noise.std_hu": {kind: ends}} for ends in ([1, 2], [1.0, 2.0]))
         assert made_study(one) == made_study(other)

@@ -1,4 +1,4 @@
-"""Folders of studies: never overwritten, taken up where they were lost, one worker each."""
+"""Folders of studies: never overwritten, resumed after a crash, locked by one process."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ def settings(tmp_path) -> Settings:
 def taken(
     settings: Settings, note: StudyNote = NOTE, *, resume: bool = True, complete: bool = False
 ) -> tuple[str, bool]:
-    """Take a folder for a study and leave it; return its version and whether it is new."""
+    """Lock and release the folder of a study; return its version and whether it is new."""
     with study_folder(settings, "nodule_classifier", "0.0.1-fold0", note, resume=resume) as place:
         if complete:
             place.keep(replace(place.note(), is_complete=True))
@@ -30,7 +30,7 @@ def test_a_study_that_was_lost_is_gone_on_with(settings):
     assert taken(settings) == ("0.0.1-fold0", True)
     assert taken(settings) == ("0.0.1-fold0", False)
     assert taken(settings, resume=False) == ("0.0.1-fold0+1", True)
-    # Of two that were lost the newer one.
+    # The newer of two interrupted studies.
     assert taken(settings) == ("0.0.1-fold0+1", False)
 
 

@@ -28,7 +28,7 @@ def table() -> pd.DataFrame:
         2: TrialProgress(variant=Variant(2, THIRD), epochs=(scored(1, 0.9, seconds=5.0),), error="ValueError: no"),
         0: TrialProgress(variant=Variant(0), epochs=(scored(1, 0.5), scored(2, 0.7, seconds=3.5), scored(3, 0.6))),
         1: TrialProgress(variant=Variant(1, SECOND), epochs=(scored(1, 0.4),)),
-        # One that is not over is no row.
+        # A trial that has not ended has no row.
         3: TrialProgress(variant=Variant(3, THIRD), epochs=(scored(1, 0.95),)),
     }
     ended = {
@@ -252,7 +252,7 @@ def test_a_recipe_outside_of_the_space_says_nothing_of_it(place, domain, values)
     study = made_study({place: domain})
     tried = [({place: value}, value / 100) for value in values]
     assert importances(made_table(study, [({}, 0.9), *tried]), study) == {place: 1.0}
-    # Without it three are left, or none that differ.
+    # Without it, three trials are left, or all scores are equal.
     assert importances(made_table(study, [({}, 0.9), *tried[:3]]), study) == {}
     assert importances(made_table(study, [({}, 0.9), *((changes, 0.5) for changes, _ in tried)]), study) == {}
 

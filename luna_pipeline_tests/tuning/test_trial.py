@@ -1,4 +1,4 @@
-"""A trial, in this process: what it reports, what it keeps, and how it goes on where it was lost."""
+"""A trial in this process: its reports, its files, and how it is resumed."""
 
 import math
 from dataclasses import replace
@@ -46,7 +46,7 @@ def task(searched, small_config) -> TrialTask:
 
 
 def run(task: TrialTask, variant: Variant = FAST, *, until: int | None = None) -> list[dict]:
-    """Run a trial; Ray ends it at its report of the epoch ``until``, as its own processes are ended."""
+    """Run a trial that is stopped at its report of the epoch ``until``, as Ray stops trials."""
     reports: list[dict] = []
 
     def report(values: dict) -> None:
@@ -76,7 +76,7 @@ def test_each_epoch_is_reported_with_its_validation_score_and_its_checkpoint(tas
     assert [values["epoch"] for values in reports] == [1, 2, 3]
     progress = kept(task)
     scores = [epoch.score for epoch in progress.epochs]
-    # What is reported is the best so far: by it trials are compared, and it cannot fall.
+    # The reported score is the best so far, which cannot fall.
     assert [values["score"] for values in reports] == list(np.maximum.accumulate(scores))
     assert all(values["error"] == "" for values in reports)
     assert reports[-1]["checkpoint"] == str(task.place.folder / "checkpoints/nodule_classifier/trial-0002/last.pt")
@@ -120,11 +120,11 @@ def test_a_trial_that_was_lost_goes_on_after_its_last_checkpoint_to_the_same_bit
 def test_one_lost_after_its_last_report_or_before_its_first_checkpoint_is_not_trained_twice(task):
     folder = task.place.folder / "checkpoints/nodule_classifier/trial-0002"
     folder.mkdir(parents=True)
-    # Killed before anything was written: the version is taken and empty.
+    # Killed before anything was written: the folder of the version is empty.
     run(task, until=3)
     (version,) = [path.name for path in folder.parent.iterdir() if (path / "last.pt").exists()]
     before = (folder.parent / version / "last.pt").stat().st_mtime_ns
-    # Killed between the last checkpoint and what Ray heard of it: told again, without another training step.
+    # Killed between the last checkpoint and its report: reported again without another training step.
     assert [values["epoch"] for values in run(task)] == [3]
     assert (folder.parent / version / "last.pt").stat().st_mtime_ns == before
 
@@ -145,7 +145,7 @@ def test_what_a_configuration_does_wrong_is_reported_once_and_for_all(task):
     assert (told["epoch"], told["score"]) == (0, 0.0)
     assert told["error"].startswith("ValueError: Cutouts must have the shape of the network's input (16, 16, 16), got")
     assert kept(task, wrong).error == told["error"]
-    # It would fail again: Ray's second try learns that from the record.
+    # It would fail again: Ray's retry reads the error from the record.
     assert run(task, wrong) == [told]
 
 
@@ -185,7 +185,7 @@ def test_a_score_that_cannot_be_had_fails_the_trial_and_not_only_its_listener(tm
     handler = RetryingMessageHandler(handlers_by_message([reporter.handlers()]))
     where = {"epoch": 1, "mode": Mode.VALIDATION, "num_samples_seen": 4}
     handler.handle_message(LogMetrics(values={"auc": 0.5, "loss": 1.0}, **where))
-    # Here a run goes on: a tracker that refuses a message costs nobody his training.
+    # A run continues when a tracker rejects a message.
     handler.handle_message(LogResult(labels=np.array([0, 1]), scores=np.array([0.1, 0.9]), **where))
     assert reporter.progress.epochs == ()
     with pytest.raises(ValueError, match="no such score"):

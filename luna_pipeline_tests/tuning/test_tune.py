@@ -1,4 +1,4 @@
-"""Studies on a real Ray of this machine: what they leave, what they refuse, and what their winner is worth."""
+"""Studies on a local Ray: their files, rejected requests, and the comparison of the winner."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ __all__ = ["breaking", "searched"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_ray():
-    """Ray takes seconds to start: all studies here share one of two CPUs."""
+    """One Ray session with two CPUs for all studies, since it takes seconds to start."""
     with ray_session(num_cpus=2):
         yield
 
@@ -50,7 +50,7 @@ def test_a_study_leaves_a_table_pictures_a_configuration_runs_and_a_classifier_a
         request_of(study, lines, uses_mlflow=True), settings=settings, tune=tune_parameters
     )
 
-    # Four trials, in their order, each with one learning rate; without a GPU they start all the same.
+    # Four trials in order, each with one learning rate.
     assert list(tuned.table["trial"]) == [0, 1, 2, 3]
     assert list(tuned.table["state"]) == ["finished"] * 4
     assert list(tuned.table["optimizer.learning_rate"]) == [0.0001, *RATES]
@@ -73,7 +73,7 @@ def test_a_study_leaves_a_table_pictures_a_configuration_runs_and_a_classifier_a
     assert lines[0] == f"Study nodule_classifier 0.0.1-fold0 starts ({folder})"
     assert sum("ended: trial" in line for line in lines) == 4
 
-    # No trial opens a cutout of the test fold: without them the study comes to the same.
+    # No trial reads cutouts of the test fold: without them the result is the same.
     for uid in home.index.loc[home.index["fold"] == 0, "series_instance_uid"].unique():
         (home.path / f"cutouts/{uid}.npz").unlink()
     again = tune_parameters(settings, request_of(study, [], trains_winner=False))
@@ -82,7 +82,7 @@ def test_a_study_leaves_a_table_pictures_a_configuration_runs_and_a_classifier_a
 
 
 def _check_runs(settings, tuned) -> None:
-    """The study's run is over, and so are those of its trials below it; none of them registered a model."""
+    """The runs of the study and of its trials have ended, and no trial registered a model."""
     client = MlflowClient(settings.mlflow_tracking_uri)
     study = client.get_run(tuned.mlflow_run_id)
     assert study.info.status == "FINISHED"
@@ -103,7 +103,7 @@ def _check_runs(settings, tuned) -> None:
 
 
 def _check_winner(searched, tuned) -> None:
-    """The winner has learned from all folds but the test fold, and is compared as the evaluation would."""
+    """The winner is trained on all folds but the test fold, and compared as in the evaluation."""
     home, settings = searched
     checkpoint = load_checkpoint(tuned.classifier.path)
     by_fold = home.index.groupby("fold")["series_instance_uid"].unique()
@@ -140,7 +140,7 @@ def test_a_trial_that_raises_is_shown_with_its_error_and_the_others_go_on(search
     lines: list[str] = []
     tuned = tune_parameters(settings, request_of(study, lines, trains_winner=False))
     table = tuned.table.set_index("trial")
-    # Workers have not registered that loss: to them it is one that there is not, or one that breaks.
+    # Workers have not registered that loss: it is unknown to them, or fails to build.
     assert list(table["state"]) == ["finished", "finished", "finished", "failed", "failed"]
     assert table.loc[[3, 4], "error"].str.startswith("ValueError: The loss must be one of").all()
     assert list(table.loc[[3, 4], "score"].isna()) == [True, True]
@@ -162,14 +162,14 @@ def test_asha_stops_what_falls_behind_and_a_budget_of_epochs_ends_all(searched, 
     one_by_one = TrialResources(max_concurrent=1)
     tuned = tune_parameters(settings, request_of(stopped, [], trains_winner=False, resources=one_by_one))
     states = tuned.table.set_index("trial")["state"]
-    # The first has nobody before it; of the later ones those that are below the best half stop at once.
+    # The first has no predecessor; later ones that are below the best half stop at once.
     assert states[0] == "finished"
     assert "stopped_early" in set(states)
     early = tuned.table[tuned.table["state"] == "stopped_early"]
     assert (early["num_epochs"] < 6).all()
     assert early["score"].max() <= tuned.table["score"].max()
 
-    # One at a time, nobody is stopped by who happens to be done first.
+    # One trial at a time, so that the order of results is fixed.
     again = tune_parameters(settings, request_of(stopped, [], trains_winner=False, resources=one_by_one))
     pd.testing.assert_frame_equal(without_times(again.table), without_times(tuned.table))
 
@@ -187,7 +187,7 @@ def test_a_budget_of_seconds_ends_a_study(searched, small_config):
         num_trials=3,
         num_epochs=100_000,
         metric="auc",
-        # Long enough for the first epoch, which waits for torch to load.
+        # Long enough for the first epoch, which includes loading torch.
         total_seconds=25.0,
     )
     tuned = tune_parameters(settings, request_of(endless, [], trains_winner=False))

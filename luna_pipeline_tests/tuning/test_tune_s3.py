@@ -1,4 +1,4 @@
-"""A study whose home is in S3: cutouts are fetched by each machine once, and everything that is kept goes there."""
+"""A study with its home in S3: each machine downloads cutouts once, and all results are written there."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_a_study_in_s3_comes_to_what_it_comes_to_on_a_disk(searched, small_confi
     kept = listing(address / "tuning/nodule_classifier/0.0.1-fold0")
     assert {"study.json", "trials.csv", "best.json", "comparison.json", "importance.png"} <= set(kept)
     assert {f"checkpoints/nodule_classifier/trial-{n:04d}/last.pt" for n in range(4)} <= set(kept)
-    # Ray's notes and TensorBoard's logs cannot lie in S3; cutouts have come to this machine once.
+    # Ray's state and TensorBoard logs are local; cutouts were downloaded once.
     local = tmp_path / "s3/local/tuning/nodule_classifier/0.0.1-fold0"
     assert (local / "tensorboard/nodule_classifier/trial-0000").is_dir()
     assert len(list((tmp_path / "s3/cache").rglob("*.npz"))) == 8

@@ -1,4 +1,4 @@
-"""The winner's last training and its comparison with the recipe as it is, without any search."""
+"""Retraining the winner, and its comparison with the unchanged recipe, without a search."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_it_trains_for_as_many_epochs_as_were_best_unless_its_rate_falls_over_al
     checkpoint = load_checkpoint(trained.path)
     assert (checkpoint.name, checkpoint.version) == ("tuned_nodule_classifier", "0.0.1-fold0")
     assert checkpoint.config.num_epochs == checkpoint.epoch == epochs
-    # Everything but the test fold was learned from, nothing was chosen by.
+    # All folds but the test fold were used for training, none for validation.
     held_out = set(training.index.loc[training.index["fold"] == 0, "series_instance_uid"])
     assert checkpoint.training_series == sorted(set(training.index["series_instance_uid"]) - held_out)
     assert checkpoint.validation_series == []

@@ -1,4 +1,4 @@
-"""What is kept and said of a study that runs, told by stand-ins for Ray's trials."""
+"""Records and progress lines of a running study, with stand-ins for Ray's trials."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from luna_pipeline_tests.tuning.made_studies import scored
 
 
 class Clock:
-    """Seconds that grow when they are told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -33,7 +33,7 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def listening(tmp_path, clock, lines):
-    """Begin to listen to a study of three trials of five epochs, or take it up again."""
+    """Create a listener of a new or resumed study of three trials of five epochs."""
 
     def begin(**more) -> StudyListener:
         values = {"num_epochs": 5, "num_trials": 3, "metric": "cpm", "clock": clock, **more}
@@ -48,7 +48,7 @@ def listener(listening) -> StudyListener:
 
 
 def trial_of_ray(number: int, epoch: int = 0, score: float = 0.0, *, status: str = "RUNNING", **more):
-    """A stand-in for a trial of Ray's, with what Ray was told last."""
+    """A stand-in for a Ray trial, with its last result."""
     changes = {"batch_size": 4 * number} if number else {}
     result = {"epoch": epoch, "score": score, "error": ""} if epoch else {}
     values = {"last_result": result, "status": status, "num_failures": 0, **more}
@@ -61,7 +61,7 @@ def reached(epoch: int, score: float, error: str = "") -> dict:
 
 def test_a_line_says_what_has_ended_what_runs_and_what_is_best(listener, lines):
     one, other, waiting = trial_of_ray(0, 1, 0.5), trial_of_ray(1, 3, 0.4), trial_of_ray(2, status="PENDING")
-    # Ray knows of the epoch that it tells only when all have heard of it.
+    # Ray updates the last result after its callbacks.
     listener.hear(one, reached(2, 0.625), [one, other, waiting])
     assert lines == ["0 of 3 trials ended; trial 0 at epoch 2, trial 1 at epoch 3; best so far trial 0 with cpm 0.6250"]
 
@@ -177,7 +177,7 @@ def test_a_trial_that_is_given_up_was_restarted_once_less_than_it_failed(listene
         trial=1, changes={"batch_size": 4}, state="failed", error="its process was lost too often", num_restarts=3
     )
     assert lines == ["1 of 3 trials ended: trial 1 failed: its process was lost too often (batch_size=4)"]
-    # One that was lost with its node does not count as a failure.
+    # A trial that died with its node does not count as a failure.
     listener.end(trial_of_ray(2, num_failures=0), error="its process was lost too often")
     assert listener.records.ended()[2].num_restarts == 0
 
@@ -203,7 +203,7 @@ def test_a_study_that_is_taken_up_again_goes_on_counting(listening, tmp_path, li
 
 @pytest.fixture
 def handed_on(listener):
-    """What Ray calls, while a study is listened to."""
+    """The callback that Ray calls, with a listener."""
     token = LISTENER.set(listener)
     yield HandOn()
     LISTENER.reset(token)

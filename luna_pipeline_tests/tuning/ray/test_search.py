@@ -1,4 +1,4 @@
-"""Who says what is tried next and who stops what falls behind; Ray is imported and never started."""
+"""Search algorithms and schedulers; Ray is imported but not started."""
 
 import math
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def _no_cluster():
 
 
 def asked(search: PromisingSearch, number: int, *, score=lambda _changes: 0.5, begin: int = 0) -> list[Variant]:
-    """Ask for so many trials one after the other, each of which reaches its score in two epochs."""
+    """Ask for trials one after the other; each reaches its score in two epochs."""
     variants = []
     for position in range(begin, begin + number):
         variants.append(variant_of(search.suggest(f"ray-{position}")))
@@ -68,7 +68,7 @@ def test_what_a_lost_driver_had_asked_for_and_not_noted_keeps_its_number(tmp_pat
     search = PromisingSearch(SPACE, seed=0, records=records)
     assert [variant.trial for variant in asked(search, 2)] == [0, 1]
     search.save(str(tmp_path / "notes"))
-    # Two more were begun after the notes, and one of them is over.
+    # Two more were started after the state was saved, and one of them has ended.
     records.keep(TrialProgress(variant=Variant(2, {"network.n_blocks": 3})))
     records.end(TrialEnd(trial=3, changes={"network.n_blocks": 4}, state=FINISHED))
     again = PromisingSearch(SPACE, seed=0, records=records)
@@ -89,7 +89,7 @@ def test_the_same_seed_asks_for_the_same_and_another_for_something_else():
 
 
 def corner_distance(changes) -> float:
-    """How far a trial is from no dropout and full noise, in sides of the space."""
+    """Distance of a trial from no dropout and full noise, in sides of the space."""
     if not changes:
         return 1.0
     return math.hypot(changes["network.dropout_rate"] / 0.5, 1 - changes["augmentation.noise.std_hu"] / 50)
@@ -99,23 +99,23 @@ def corner_distance(changes) -> float:
 def test_a_search_moves_to_where_scores_are_high(seed):
     variants = asked(PromisingSearch(CORNER, seed=seed), 40, score=lambda changes: 1 - corner_distance(changes))
     distances = [corner_distance(variant.changes) for variant in variants[1:]]
-    # The first ten are drawn evenly.
+    # The first ten are uniform draws.
     assert np.mean(distances[-15:]) < 0.7 * np.mean(distances[:10])
 
 
 def test_a_search_that_is_told_nothing_better_moves_nowhere():
     variants = asked(PromisingSearch(CORNER, seed=0), 60)
-    # The mean distance of even draws from a corner is 0.765.
+    # The mean distance of uniform draws from a corner is 0.765.
     assert np.mean([corner_distance(variant.changes) for variant in variants[-30:]]) == pytest.approx(0.765, abs=0.2)
 
 
 def test_what_the_recipe_reached_is_not_told_to_optuna():
     search = PromisingSearch(CORNER, seed=0)
     asked(search, 1)
-    # A trial of its own is, whether it failed or not.
+    # Optuna's own trials are reported, failed or not.
     search.suggest("ray-1")
     search.on_trial_complete("ray-1", error=True)
-    # Nobody else was asked for.
+    # No other trial was suggested.
     with pytest.raises(KeyError):
         search.on_trial_complete("ray-2", {"score": 0.5})
     with pytest.raises(KeyError):
@@ -129,7 +129,7 @@ def test_a_search_that_is_taken_up_again_goes_on_with_its_numbers_and_its_draws(
     search.save(str(tmp_path / "state"))
     again = PromisingSearch(CORNER, seed=99)
     again.restore(str(tmp_path / "state"))
-    # The recipe is over only now, and is still nobody's.
+    # The recipe ends only now, and is still not reported to Optuna.
     for restored in (search, again):
         restored.on_trial_complete("ray-0", {"score": 0.5})
         for position in range(1, 5):
@@ -177,7 +177,7 @@ def test_an_epoch_budget_counts_epochs_of_all_trials_and_no_failures():
     budget = EpochBudget(3)
     results = [("a", ""), ("b", ""), ("b", "ValueError: no"), ("c", "OSError: full")]
     for trial, error in results:
-        # No trial is stopped by itself.
+        # A single trial is not stopped.
         assert budget(trial, {"epoch": 9, "score": 0.0, "error": error}) is False
         assert not budget.stop_all()
     assert budget("a", {"epoch": 2, "score": 0.5}) is False
@@ -185,7 +185,7 @@ def test_an_epoch_budget_counts_epochs_of_all_trials_and_no_failures():
 
 
 def told(scheduler: TrialScheduler, trials: dict[str, float], epoch: int) -> dict[str, str]:
-    """What becomes of trials that reach these scores at an epoch, in their order."""
+    """Decisions on trials that reach these scores at an epoch, in order."""
     return {
         name: scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), {"epoch": epoch, "score": score})
         for name, score in trials.items()
@@ -207,7 +207,7 @@ def test_without_a_scheduler_nobody_is_stopped():
 
 def test_asha_lets_the_better_part_go_on_and_ends_all_at_the_last_epoch():
     scheduler = asha(num_epochs=9, reduction_factor=2)
-    # Of two the lower half is stopped: what lies below the median of those before.
+    # The lower half is stopped: scores below the median of the earlier ones.
     assert told(scheduler, {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.7}, 1) == {
         "a": "CONTINUE",
         "b": "STOP",
@@ -219,7 +219,7 @@ def test_asha_lets_the_better_part_go_on_and_ends_all_at_the_last_epoch():
 
 
 def test_asha_takes_the_reduction_factor_of_the_study():
-    # The third after 0.9 and 0.3: the upper half begins at 0.6, the upper third at 0.7.
+    # The third after 0.9 and 0.3: the upper half starts at 0.6, the upper third at 0.7.
     for factor, decision in ((2, "CONTINUE"), (3, "STOP")):
         scheduler = asha(num_epochs=9, reduction_factor=factor)
         assert told(scheduler, {"a": 0.3, "b": 0.9, "c": 0.65}, 1)["c"] == decision
