@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CATALOGUE_COLUMNS = (
     *("series_instance_uid", "format", "path", "size_irc", "spacing_mm", "origin_xyz", "direction", "subset"),
-    *("patient_hash", "manufacturer", "fingerprint", "stat_digest", "num_bytes", "is_readable", "reason"),
+    *("patient_hash", "manufacturer", "slice_thickness_mm", "fingerprint", "stat_digest", "num_bytes", "is_readable"),
+    "reason",
 )
 _SUBSET_FOLDER = re.compile(r"subset(\d+)", re.IGNORECASE)
 _GRID_COLUMNS = ("size_irc", "spacing_mm", "origin_xyz", "direction")
@@ -43,8 +44,9 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     Returns:
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
         the data root; size, spacing, origin and direction as in ``VoxelGrid``; subset (Int64, null where unknown);
-        patient_hash and the scanner's manufacturer (DICOM only); fingerprint of header, names, sizes and times of the
-        files; stat_digest of the folder (null where it must be read again); num_bytes of the data files; is_readable,
+        patient_hash, the scanner's manufacturer and slice_thickness_mm (0018,0050), known of DICOM only; fingerprint
+        of header, names, sizes and times of the files; stat_digest of the folder (null where it must be read again);
+        num_bytes of the data files; is_readable,
         else the reason. Of duplicate series only the first path is readable: uids are unique among readable rows.
 
     Raises:
@@ -70,7 +72,8 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
     _refuse_names_and_duplicates(rows)
     frame = pd.DataFrame(rows, columns=list(CATALOGUE_COLUMNS))
-    return frame.astype({"subset": "Int64", "num_bytes": "Int64", "is_readable": "bool"})
+    types = {"subset": "Int64", "slice_thickness_mm": "float64", "num_bytes": "Int64", "is_readable": "bool"}
+    return frame.astype(types)
 
 
 def grid_of_row(row: Any) -> VoxelGrid:
@@ -139,6 +142,7 @@ def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> dict
     if patient_id is not None:
         row["patient_hash"] = hmac.new(patient_key, patient_id.encode(), hashlib.sha256).hexdigest()
     row["manufacturer"] = next((item.manufacturer for item in series.slices if item.manufacturer), None)
+    row["slice_thickness_mm"] = next((mm for item in series.slices if (mm := item.thickness_mm) > 0), None)
     try:
         _, grid = ordered_slices(series)
         _fill_grid(row, grid)

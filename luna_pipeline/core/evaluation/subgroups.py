@@ -1,4 +1,4 @@
-"""How good a model is for small and large nodules, thin and thick slices, textures and scanners."""
+"""Scores of models by nodule diameter, slice spacing, slice thickness and scanner."""
 
 import math
 from collections.abc import Iterator
@@ -20,28 +20,29 @@ SUBGROUP_COLUMNS = (
     "specificity",
     "auc",
 )
-DIAMETER_EDGES_MM = (5.0, 8.0, 15.0)
-DIAMETER_BANDS = ("< 5 mm", "5 to < 8 mm", "8 to < 15 mm", ">= 15 mm")
+# Solid nodules at a baseline screening: Lung-RADS v2022 (ACR), categories 2, 3, 4A and 4B.
+DIAMETER_EDGES_MM = (6.0, 8.0, 15.0)
+DIAMETER_BANDS = ("< 6 mm", "6 to < 8 mm", "8 to < 15 mm", ">= 15 mm")
 SLICE_EDGES_MM = (1.25, 2.0, 2.5)
 SLICE_BANDS = ("<= 1.25 mm", "> 1.25 to 2 mm", "> 2 to 2.5 mm", "> 2.5 mm")
-NO_NODULE, UNKNOWN = "no nodule", "unknown"
+NON_NODULE, UNKNOWN = "non-nodule", "unknown"
 
 
 def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Report each model's worth in parts of the data.
+    """Return the scores of each model in each subgroup of the candidates.
 
     Args:
         predictions: One row a candidate and model, see ``check_predictions``.
-        nodules: ``candidate_id`` and ``diameter_mm``, where known ``texture``; a row a candidate.
-        series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z alone), where known ``manufacturer``; a row
-            a series.
+        nodules: ``candidate_id`` and ``diameter_mm``; a row a candidate.
+        series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z alone), where known ``slice_thickness_mm``
+            and ``manufacturer``; a row a series.
 
     Returns:
-        A row a model, kind and group that occurs, with ``SUBGROUP_COLUMNS``. ``diameter`` and ``texture`` part the
-        nodules: their AUC is that of the group's nodules against all candidates without one, which are a group
-        themselves. ``slice_thickness`` and ``manufacturer`` part all candidates. Sensitivity and specificity are at
-        ``threshold``. What is not defined is nan, what is not known is the group ``unknown``; a kind of which nothing
-        is known, such as a texture that no table has, is left out.
+        A row a model, kind and group that occurs, with ``SUBGROUP_COLUMNS``. The kind ``diameter`` divides the nodules:
+        the AUC of a group compares its nodules with all non-nodules, which are a group too. ``slice_spacing`` (distance
+        of neighbouring slices), ``slice_thickness`` (DICOM (0018,0050)) and ``manufacturer`` divide all candidates.
+        Sensitivity and specificity are at ``threshold``. Undefined values are nan. Unknown values are the group
+        ``unknown``; a kind with unknown values only is left out.
 
     Raises:
         ValueError: If the predictions or one of the tables cannot be used.
@@ -52,7 +53,7 @@ def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series:
         _keyed(nodules, "candidate_id", "diameter_mm"),
         _keyed(series, "series_instance_uid", "spacing_mm"),
     )
-    known = [kind for kind in groups.columns if not groups[kind].isin([UNKNOWN, NO_NODULE]).all()]
+    known = [kind for kind in groups.columns if not groups[kind].isin([UNKNOWN, NON_NODULE]).all()]
     is_called = pd.Series(called(predictions), index=groups.index)
     rows = []
     table = predictions.reset_index(drop=True).assign(is_called=is_called)
@@ -82,19 +83,20 @@ def _groups(rows: pd.DataFrame, nodules: pd.DataFrame, series: pd.DataFrame) -> 
     of_series = series.reindex(rows["series_instance_uid"]).reset_index(drop=True)
     is_nodule = rows["class"] == 1
     diameter = _bands(of_candidate["diameter_mm"], DIAMETER_EDGES_MM, DIAMETER_BANDS, is_right=False)
-    thickness = _bands(of_series["spacing_mm"].map(_along_slices), SLICE_EDGES_MM, SLICE_BANDS, is_right=True)
+    spacing_mm = of_series["spacing_mm"].map(_along_slices)
+    thickness_mm = of_series.get("slice_thickness_mm", pd.Series(math.nan, of_series.index))
     return pd.DataFrame(
         {
             "diameter": _of_nodules(diameter, is_nodule),
-            "texture": _of_nodules(_words(of_candidate, "texture"), is_nodule),
-            "slice_thickness": thickness,
+            "slice_spacing": _bands(spacing_mm, SLICE_EDGES_MM, SLICE_BANDS, is_right=True),
+            "slice_thickness": _bands(thickness_mm, SLICE_EDGES_MM, SLICE_BANDS, is_right=True),
             "manufacturer": _words(of_series, "manufacturer"),
         }
     )
 
 
 def _along_slices(spacing_mm: object) -> float:
-    """Return the distance of slices of a spacing (x, y, z), or of one that is it already; nan where it is missing."""
+    """Return the last of spacings (x, y, z), or the value itself where it is a single one; nan where it is missing."""
     if isinstance(spacing_mm, list | tuple | np.ndarray):
         return float(spacing_mm[2])
     return math.nan if spacing_mm is None else float(spacing_mm)  # type: ignore[arg-type]
@@ -112,12 +114,12 @@ def _words(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _of_nodules(groups: pd.Series, is_nodule: pd.Series) -> pd.Series:
-    return groups.cat.add_categories([NO_NODULE]).where(is_nodule, NO_NODULE)
+    return groups.cat.add_categories([NON_NODULE]).where(is_nodule, NON_NODULE)
 
 
 def _rows(predictions: pd.DataFrame, groups: pd.Series) -> Iterator[dict[str, str | int | float]]:
-    # A kind that parts nodules alone has the other candidates in a group of their own, against which all are ranked.
-    is_other = (groups == NO_NODULE).to_numpy()
+    # A kind that divides the nodules ranks each of its groups against all non-nodules.
+    is_other = (groups == NON_NODULE).to_numpy()
     for group in groups.cat.categories:
         is_member = (groups == group).to_numpy()
         if not is_member.any():

@@ -33,10 +33,11 @@ _FROC_FIGURES = {"cpm": "CPM", "sensitivity_at_1": "sensitivity at 1 false posit
 
 
 def subgroups_of(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
-    """Return each model's worth by diameter, slice thickness, texture and scanner, see ``subgroup_report``."""
+    """Score each model by diameter, slice spacing, slice thickness and scanner, see ``subgroup_report``."""
     index, catalogue = read_table(settings, "cutout_index"), read_table(settings, "ct_series")
     readable = catalogue[catalogue["is_readable"].astype(bool)]
-    series = readable[["series_instance_uid", "spacing_mm", "manufacturer"]]
+    # Catalogues of earlier versions have no slice thickness.
+    series = readable.reindex(columns=["series_instance_uid", "spacing_mm", "slice_thickness_mm", "manufacturer"])
     table = subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
     return table.assign(classifier_versions=pooled.folds.versions)
 

@@ -1,3 +1,4 @@
+import math
 import os
 
 import numpy as np
@@ -85,11 +86,14 @@ def test_patients_are_hashed_under_the_key_and_never_named(tmp_path):
     assert "Doe" not in catalogue.to_json()
 
 
-def test_the_scanners_maker_is_known_of_dicom_that_says_so(tmp_path):
-    write_dicom_series(tmp_path / "a", "1.2.1", random_hounsfield(), tags={"Manufacturer": "Maker "})
+def test_the_scanners_maker_and_the_thickness_of_slices_are_known_of_dicom_that_says_so(tmp_path):
+    tags = {"Manufacturer": "Maker ", "SliceThickness": 1.25}
+    write_dicom_series(tmp_path / "a", "1.2.1", random_hounsfield(), tags=tags)
     write_dicom_series(tmp_path / "b", "1.2.2", random_hounsfield())
     write_ct(tmp_path, "1.2.3", random_hounsfield())
-    assert list(catalogue_of(tmp_path)["manufacturer"]) == ["Maker", None, None]
+    catalogue = catalogue_of(tmp_path)
+    assert list(catalogue["manufacturer"]) == ["Maker", None, None]
+    assert catalogue["slice_thickness_mm"].tolist() == pytest.approx([1.25, 5.0, math.nan], nan_ok=True)
 
 
 @pytest.mark.seed_defect(34)

@@ -49,6 +49,7 @@ def test_both_scans_are_catalogued(catalogue):
     assert set(catalogue.format) == {"dicom"}
     assert catalogue.patient_hash.nunique() == 2
     assert set(catalogue.manufacturer) == {"GE MEDICAL SYSTEMS"}
+    assert set(catalogue.slice_thickness_mm) == {2.5}
 
 
 @pytest.mark.parametrize(

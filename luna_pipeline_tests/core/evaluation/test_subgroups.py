@@ -35,7 +35,7 @@ def rows_of(kind: str, table: pd.DataFrame | None = None, *, nodules=NODULES, se
 
 def test_nodules_of_a_diameter_are_ranked_against_all_other_candidates():
     rows = rows_of("diameter")
-    assert rows.index.tolist() == ["< 5 mm", "8 to < 15 mm", "unknown", "no nodule"]
+    assert rows.index.tolist() == ["< 6 mm", "8 to < 15 mm", "unknown", "non-nodule"]
     # Of the scores of the others (0.5, 0.1, 0.7) 0.3 beats one and 0.9 all.
     assert rows["auc"].tolist() == pytest.approx([1 / 3, 1.0, 1.0, math.nan], nan_ok=True)
     assert rows["sensitivity"].tolist() == pytest.approx([0.0, 1.0, 1.0, math.nan], nan_ok=True)
@@ -47,11 +47,11 @@ def test_nodules_of_a_diameter_are_ranked_against_all_other_candidates():
 
 @pytest.mark.parametrize(
     ("diameter_mm", "band"),
-    [(4.99, "< 5 mm"), (5.0, "5 to < 8 mm"), (8.0, "8 to < 15 mm"), (15.0, ">= 15 mm"), (60.0, ">= 15 mm")],
+    [(5.99, "< 6 mm"), (6.0, "6 to < 8 mm"), (8.0, "8 to < 15 mm"), (15.0, ">= 15 mm"), (60.0, ">= 15 mm")],
 )
 def test_bands_of_diameters_begin_with_their_edge(diameter_mm, band):
     nodules = NODULES.assign(diameter_mm=diameter_mm)
-    assert rows_of("diameter", nodules=nodules).index.tolist() == [band, "no nodule"]
+    assert rows_of("diameter", nodules=nodules).index.tolist() == [band, "non-nodule"]
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_bands_of_diameters_begin_with_their_edge(diameter_mm, band):
 )
 def test_bands_of_slices_end_with_their_edge_and_go_by_the_third_axis(spacing_mm, band):
     series = SERIES.assign(spacing_mm=[spacing_mm] * 3)
-    assert rows_of("slice_thickness", series=series).index.tolist() == [band]
+    assert rows_of("slice_spacing", series=series).index.tolist() == [band]
 
 
 @pytest.mark.parametrize("spacing_mm", [math.nan, None])
 def test_a_spacing_that_is_missing_is_unknown(spacing_mm):
     series = SERIES.astype(object).assign(spacing_mm=[spacing_mm, 1.25, 2.5])
-    assert rows_of("slice_thickness", series=series).index.tolist() == ["<= 1.25 mm", "> 2 to 2.5 mm", "unknown"]
+    assert rows_of("slice_spacing", series=series).index.tolist() == ["<= 1.25 mm", "> 2 to 2.5 mm", "unknown"]
 
 
 def test_slices_part_all_candidates():
-    rows = rows_of("slice_thickness")
+    rows = rows_of("slice_spacing")
     assert rows.index.tolist() == ["<= 1.25 mm", "> 2 to 2.5 mm", "> 2.5 mm"]
     assert rows["num_candidates"].tolist() == [2, 3, 1]
     assert rows["num_nodules"].tolist() == [1, 2, 0]
@@ -88,7 +88,7 @@ def test_slices_part_all_candidates():
 
 
 def test_each_row_is_called_by_its_own_threshold():
-    rows = rows_of("slice_thickness", predictions(threshold=[0.2, 0.2, 0.6, 0.9, 0.9, 0.9]))
+    rows = rows_of("slice_spacing", predictions(threshold=[0.2, 0.2, 0.6, 0.9, 0.9, 0.9]))
     assert rows["sensitivity"].tolist() == pytest.approx([0.0, 1.0, math.nan], nan_ok=True)
     assert rows["specificity"].tolist() == [1.0, 1.0, 1.0]
 
@@ -96,23 +96,27 @@ def test_each_row_is_called_by_its_own_threshold():
 def test_what_is_not_known_is_a_group_of_its_own_and_comes_last():
     series = SERIES.assign(manufacturer=["TOSHIBA", None, "GE"])
     assert rows_of("manufacturer", series=series).index.tolist() == ["GE", "TOSHIBA", "unknown"]
-    nodules = NODULES.assign(texture=["solid", None, "non-solid", "solid"])
-    rows = rows_of("texture", nodules=nodules)
-    assert rows.index.tolist() == ["non-solid", "solid", "unknown", "no nodule"]
-    assert rows["num_candidates"].tolist() == [1, 1, 1, 3]
+
+
+def test_thickness_and_spacing_of_slices_are_two_kinds():
+    series = SERIES.assign(slice_thickness_mm=[5.0, math.nan, 1.25])
+    assert rows_of("slice_spacing", series=series).index.tolist() == ["<= 1.25 mm", "> 2 to 2.5 mm", "> 2.5 mm"]
+    rows = rows_of("slice_thickness", series=series)
+    assert rows.index.tolist() == ["<= 1.25 mm", "> 2.5 mm", "unknown"]
+    assert rows["num_candidates"].tolist() == [3, 1, 2]
 
 
 def test_a_kind_of_which_nothing_is_known_is_left_out():
     report = subgroup_report(predictions(), nodules=NODULES, series=SERIES.assign(manufacturer=None))
-    assert report["kind"].unique().tolist() == ["diameter", "slice_thickness"]
+    assert report["kind"].unique().tolist() == ["diameter", "slice_spacing"]
     nothing = subgroup_report(predictions(), nodules=NODULES.iloc[:0], series=SERIES.iloc[:0])
     assert (len(nothing), tuple(nothing.columns)) == (0, SUBGROUP_COLUMNS)
 
 
 def test_candidates_and_series_that_the_tables_do_not_have_are_unknown():
     nodules, series = NODULES.iloc[:1], SERIES.iloc[:1]
-    assert rows_of("diameter", nodules=nodules).index.tolist() == ["8 to < 15 mm", "unknown", "no nodule"]
-    assert rows_of("slice_thickness", series=series)["num_candidates"].to_dict() == {"> 2.5 mm": 1, "unknown": 5}
+    assert rows_of("diameter", nodules=nodules).index.tolist() == ["8 to < 15 mm", "unknown", "non-nodule"]
+    assert rows_of("slice_spacing", series=series)["num_candidates"].to_dict() == {"> 2.5 mm": 1, "unknown": 5}
 
 
 def test_models_come_one_after_the_other():

@@ -9,7 +9,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ _SERIES_KEYWORDS = ("ImageType", "SOPClassUID", "Modality", "Manufacturer", "Pat
 _PLANE_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 _PIXEL_KEYWORDS = ("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 _VALUE_KEYWORDS = ("RescaleIntercept", "RescaleSlope", _SHARED, _PER_FRAME)
-_KEYWORDS = [*_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_VALUE_KEYWORDS]
+_KEYWORDS = ["SliceThickness", *_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_VALUE_KEYWORDS]
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PIXEL_GROUP, _UNDEFINED_LENGTH = 0x7FE0, 0xFFFFFFFF
 # Raised by pydicom for bytes that only look like DICOM.
@@ -52,6 +52,7 @@ class DicomSlice:
         patient_id: DICOM (0010,0020).
         modality: DICOM (0008,0060).
         manufacturer: DICOM (0008,0070), of the scanner.
+        thickness_mm: DICOM (0018,0050): thickness of the slice, not the distance to the next; nan where unknown.
         why_left_out: Kind of an image that is no slice of a CT, else empty.
         missing: The first required attribute that is missing, else empty.
         size_rc: Rows and columns.
@@ -69,6 +70,7 @@ class DicomSlice:
     patient_id: str
     modality: str
     manufacturer: str
+    thickness_mm: float
     why_left_out: str
     missing: str
     size_rc: tuple[int, int]
@@ -139,6 +141,7 @@ def _slice(
         patient_id=str(dataset.get("PatientID") or ""),
         modality=str(dataset.get("Modality") or ""),
         manufacturer=str(dataset.get("Manufacturer") or "").strip(),
+        thickness_mm=_thickness(lambda: value("SliceThickness", "PixelMeasuresSequence")),
         why_left_out=_why_left_out(dataset, has_place=bool(position_xyz or orientation)),
         missing=next((keyword for keyword, numbers in geometry.items() if not numbers), ""),
         size_rc=(int(dataset.Rows), int(dataset.Columns)),
@@ -177,6 +180,15 @@ def _storage(dataset: "FileDataset") -> PixelStorage:
 def _num_image_bytes(dataset: "FileDataset") -> int:
     storage = _storage(dataset)
     return int(dataset.Rows) * int(dataset.Columns) * storage.num_channels * storage.num_bits // 8
+
+
+def _thickness(read: Callable[[], Any]) -> float:
+    """Return a positive number of mm, else nan: a bad thickness does not make a CT unreadable."""
+    try:
+        thickness_mm = float(read())
+    except _BAD_VALUE:
+        return math.nan
+    return thickness_mm if 0 < thickness_mm < math.inf else math.nan
 
 
 def _numbers(values: Any, num_values: int) -> tuple[float, ...]:
