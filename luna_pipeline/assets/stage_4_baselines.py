@@ -1,7 +1,7 @@
 """Stage 4 without a network: classifiers of interpretable features as baselines."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +27,25 @@ MODELS_DESCRIPTION = (
 )
 
 
-def table_outs(name: str, description: str, *, models: str, kinds: set[str], code_version: str) -> dict[str, Any]:
-    """Return the two tables of an asset that scores a test fold: predictions and models."""
-    made = partial(dg.AssetOut, io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version)
-    return {name: made(description=description), models: made(description=MODELS_DESCRIPTION)}
+def scoring_asset(
+    name: str, description: str, *, models: str, kinds: set[str], code_version: str, **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return the decorator of an asset that scores test folds: tables of predictions and models, and the leak check."""
+    table = partial(dg.AssetOut, io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version)
+    outs = {name: table(description=description), models: table(description=MODELS_DESCRIPTION)}
+    return dg.multi_asset(partitions_def=TEST_FOLDS, outs=outs, check_specs=[no_leak(name)], **options)
 
 
-@dg.multi_asset(
-    partitions_def=TEST_FOLDS,
+@scoring_asset(
+    "feature_baseline",
+    "Scores of the test fold by feature classifiers: nodules against other candidates. Research use only. Source: "
+    "cutouts in HU with their spacing. Form: as `nodule_predictions`, one row per candidate and classifier. Fitted "
+    "on all folds but the held-out ones; thresholds and calibration are fitted on the validation fold.",
+    models="feature_baseline_models",
+    kinds=KINDS,
+    code_version="2",
     group_name=GROUP,
-    outs=table_outs(
-        "feature_baseline",
-        "Scores of the test fold by feature classifiers: nodules against other candidates. Research use only. Source: "
-        "cutouts in HU with their spacing. Form: as `nodule_predictions`, one row per candidate and classifier. Fitted "
-        "on all folds but the held-out ones; thresholds and calibration are fitted on the validation fold.",
-        models="feature_baseline_models",
-        kinds=KINDS,
-        code_version="2",
-    ),
     deps=["folds"],
-    check_specs=[no_leak("feature_baseline")],
 )
 def feature_baseline(
     context: dg.AssetExecutionContext,
@@ -59,19 +58,15 @@ def feature_baseline(
     yield from _fitted(context, config, cutting, "cutouts", candidates=candidates, index=cutout_index)
 
 
-@dg.multi_asset(
-    partitions_def=TEST_FOLDS,
+@scoring_asset(
+    "malignancy_feature_baseline",
+    "Scores of the test fold by feature classifiers: malignant nodules against all other candidates. Research use "
+    "only. Form: as `feature_baseline`; class 1: malignant nodules; nodules without a rating are left out.",
+    models="malignancy_feature_baseline_models",
+    kinds=KINDS,
+    code_version="2",
     group_name=GROUP,
-    outs=table_outs(
-        "malignancy_feature_baseline",
-        "Scores of the test fold by feature classifiers: malignant nodules against all other candidates. Research use "
-        "only. Form: as `feature_baseline`; class 1: malignant nodules; nodules without a rating are left out.",
-        models="malignancy_feature_baseline_models",
-        kinds=KINDS,
-        code_version="2",
-    ),
     deps=["folds"],
-    check_specs=[no_leak("malignancy_feature_baseline")],
 )
 def malignancy_feature_baseline(
     context: dg.AssetExecutionContext,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
-from luna_pipeline.assets.leak_check import checked, no_leak
-from luna_pipeline.assets.stage_4_baselines import table_outs
+from luna_pipeline.assets.leak_check import checked
+from luna_pipeline.assets.stage_4_baselines import scoring_asset
 from luna_pipeline.assets.training_config import PredictionConfig
-from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -27,20 +26,16 @@ FORM = (
 )
 
 
-@dg.multi_asset(
+@scoring_asset(
+    "nodule_predictions",
+    "Scores of every candidate of the test fold by the network, the winner of a study if there is one, and the "
+    f"baselines; and the network's submission for LUNA16: `submissions/<model>/<fold>.csv`. {FORM}",
+    models="nodule_models",
+    kinds=KINDS,
+    code_version="3",
     pool="gpu",
-    partitions_def=TEST_FOLDS,
     group_name=GROUP,
-    outs=table_outs(
-        "nodule_predictions",
-        "Scores of every candidate of the test fold by the network, the winner of a study if there is one, and the "
-        f"baselines; and the network's submission for LUNA16: `submissions/<model>/<fold>.csv`. {FORM}",
-        models="nodule_models",
-        kinds=KINDS,
-        code_version="3",
-    ),
     deps=["feature_baseline", "feature_baseline_models", "folds", "tuned_nodule_classifier"],
-    check_specs=[no_leak("nodule_predictions")],
 )
 def nodule_predictions(
     context: dg.AssetExecutionContext,
@@ -77,20 +72,16 @@ def nodule_predictions(
     yield dg.Output(predicted.models, "nodule_models")
 
 
-@dg.multi_asset(
+@scoring_asset(
+    "malignancy_predictions",
+    "Scores of the rated nodules and the other candidates of the test fold. Class 1: malignant nodules; nodules "
+    f"without a rating are left out. {FORM}",
+    models="malignancy_models",
+    kinds=KINDS,
+    code_version="1",
     pool="gpu",
-    partitions_def=TEST_FOLDS,
     group_name=GROUP,
-    outs=table_outs(
-        "malignancy_predictions",
-        "Scores of the rated nodules and the other candidates of the test fold. Class 1: malignant nodules; nodules "
-        f"without a rating are left out. {FORM}",
-        models="malignancy_models",
-        kinds=KINDS,
-        code_version="1",
-    ),
     deps=["malignancy_feature_baseline", "malignancy_feature_baseline_models", "folds"],
-    check_specs=[no_leak("malignancy_predictions")],
 )
 def malignancy_predictions(
     context: dg.AssetExecutionContext,
