@@ -9,7 +9,7 @@ NO_CONTENT = "0" * 32
 """Placeholder of a fingerprint, of the same length."""
 
 
-def looks_of(files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
+def file_states(files: Iterable[Path]) -> list[tuple[str, int, int, int]]:
     """Return names, inodes, sizes and times of files, sorted: equal before and after reading files that stay the same.
 
     A file that is replaced has another inode.

@@ -127,7 +127,7 @@ class SeriesJob:
     def _cut(self) -> tuple[int, str]:
         """Write the file; return its size and the digest of its fingerprint."""
         reader = self._reader()
-        before, ct = reader.looks(), reader.read()
+        before, ct = reader.file_states(), reader.read()
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
         # The CT is hashed while its chunks are cut and written: the header with the hash is written last.
         with ThreadPoolExecutor(1) as pool:
@@ -146,7 +146,7 @@ class SeriesJob:
 
     def _check_not_replaced(self, reader: CtReader, before: list[tuple[str, int, int, int]]) -> None:
         """Raise if the CT was replaced since ``before``: chunks and hash would be of two CTs."""
-        if reader.looks() != before:
+        if reader.file_states() != before:
             msg = f"A CT must stay as it is while it is read, got another in its place ({self.path.name}, series"
             raise UnreadableCtError(f"{msg} {self.series_instance_uid}). Cut again when it is copied.")
 
@@ -166,7 +166,7 @@ class SeriesJob:
     def _holds_the_same_ct(self) -> bool:
         """Hash the CT's files; record it if their content is that of the CT that was cut."""
         reader, recorded = self._reader(), self.store.header(self.series_instance_uid)["fingerprints"]
-        before = reader.looks()
+        before = reader.file_states()
         known = replace(self.wanted, ct_content=content_fingerprint(reader.files()))
         if known.ct_content != recorded.get("ct_content"):
             return False

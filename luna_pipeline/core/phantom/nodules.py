@@ -62,7 +62,7 @@ class Nodule:
 
     @property
     def center_xyz(self) -> Point:
-        """Where the annotation lies, mm."""
+        """Position of the annotation, mm."""
         return self.body.center_xyz
 
     @property

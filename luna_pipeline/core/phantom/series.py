@@ -69,14 +69,7 @@ class PhantomConfig:
 
 @dataclass(frozen=True, eq=False)
 class PhantomSeries:
-    """One series.
-
-    Attributes:
-        config: Configuration it was made from.
-        hounsfield: HU, int16, shape (I, R, C).
-        grid: Where the voxels lie.
-        findings: Nodules, look-alikes and candidates; positions in world mm.
-    """
+    """One series: HU of shape (I, R, C) on its grid, and the findings in world mm."""
 
     config: PhantomConfig
     hounsfield: NDArray[np.int16]

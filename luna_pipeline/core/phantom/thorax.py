@@ -65,7 +65,7 @@ class Thorax:
 
     @property
     def domes(self) -> tuple[Ellipsoid, Ellipsoid]:
-        """Both halves of the diaphragm with what lies below: right (liver), left."""
+        """Both halves of the diaphragm with the organs below: right (liver), left."""
         x, y, z = self.cavity_mm
         right, left = (
             Ellipsoid((side * 0.5 * x, self.cavity_y_mm, -1.02 * z), (0.75 * x, 1.3 * y, part * z))
@@ -128,7 +128,7 @@ def draw_thorax(rng: np.random.Generator, half_mm: Point) -> Thorax:
 
 
 def paint_thorax(canvas: Canvas, thorax: Thorax) -> None:
-    """Paint the whole chest without the lungs' vessels and airways."""
+    """Paint the chest without the lungs' vessels and airways."""
     _paint_wall(canvas, thorax)
     canvas.paint(thorax.cavity, thorax.lung_hu)
     _paint_gravity(canvas, thorax)
@@ -153,7 +153,7 @@ def _paint_wall(canvas: Canvas, thorax: Thorax) -> None:
 
 
 def _paint_gravity(canvas: Canvas, thorax: Thorax) -> None:
-    """The lung is denser where the patient lies on it."""
+    """Make the dependent (dorsal) part of the lungs denser."""
     x, y, z = thorax.cavity_mm
     for part, hounsfield in ((0.55, 18.0), (0.85, 18.0)):
         center = (0.0, thorax.cavity_y_mm + part * y, 0.0)
@@ -166,7 +166,7 @@ def _inside_cavity(thorax: Thorax, shape: Ellipsoid) -> Ellipsoid:
 
 
 def _paint_great_vessels(canvas: Canvas, thorax: Thorax) -> None:
-    """Aorta (ascending, arch, descending) and windpipe with both main bronchi."""
+    """Paint the aorta (ascending, arch, descending) and the trachea with both main bronchi."""
     x, y, z = thorax.cavity_mm
     middle, wide = thorax.cavity_y_mm, 0.1 * x
     arch = [(-0.02, -0.25, -0.1), (-0.03, -0.22, 0.3), (0.03, -0.1, 0.46), (0.09, 0.25, 0.45), (0.13, 0.5, 0.3)]
@@ -210,7 +210,7 @@ def _paint_spine(canvas: Canvas, thorax: Thorax) -> None:
 
 
 def _paint_ribs(canvas: Canvas, thorax: Thorax) -> None:
-    """Ribs fall from the spine to the front; the breastbone closes the ring."""
+    """Paint ribs, which descend from the spine to the front, and the breastbone."""
     x, y, z = thorax.cavity_mm
     middle, radius = thorax.cavity_y_mm, 0.036 * x
     for side in (-1, 1):

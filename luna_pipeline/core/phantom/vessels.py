@@ -16,11 +16,11 @@ DETOUR_WEIGHT = 0.45
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A tree of straight pieces.
+    """A tree of straight segments.
 
     Attributes:
-        points_xyz: Ends of the pieces, mm, shape (N, 3); row 0 is the root.
-        parents: Row of the piece's start, shape (N,); -1 for the root.
+        points_xyz: Ends of the segments, mm, shape (N, 3); row 0 is the root.
+        parents: Row of the segment's start, shape (N,); -1 for the root.
         radii_mm: Radius at each point, shape (N,).
     """
 
@@ -29,13 +29,13 @@ class Tree:
     radii_mm: NDArray[np.float64]
 
     def branchings(self) -> NDArray[np.int64]:
-        """Return the rows at which the tree splits, the root left out."""
+        """Return the rows at which the tree branches, without the root."""
         children = np.bincount(self.parents[1:], minlength=len(self.parents))
         rows = np.flatnonzero(children >= 2)
         return rows[rows > 0]
 
     def pieces(self) -> list[Capsule]:
-        """Return the tree as tapered rods."""
+        """Return the segments as tapered rods."""
         points, radii = [as_point(point) for point in self.points_xyz], self.radii_mm.tolist()
         ends = [(row, parent) for row, parent in enumerate(self.parents) if parent >= 0]
         return [Capsule(points[parent], points[row], radii[row] * 1.05, radii[row]) for row, parent in ends]
@@ -92,7 +92,7 @@ def draw_lung_points(
 
 
 def _grow(rng: np.random.Generator, thorax: Thorax, root_xyz: Point, *, ends: int, end_radius_mm: float) -> Tree:
-    """Connect random points to a tree, nearest to the root first, each by the cheapest piece.
+    """Connect random points to a tree, nearest to the root first, each by the cheapest segment.
 
     Source:
         Minimum spanning trees with a balancing factor: Cuntz et al., PLoS Computational Biology 2010.

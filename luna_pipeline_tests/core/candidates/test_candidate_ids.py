@@ -20,14 +20,14 @@ def ids_of(rows, *, source="candidate", precedence=None):
 
 
 def mixed(word):
-    """SplitMix64's finish, as in its authors' C code."""
+    """SplitMix64's finalizer, as in its authors' C code."""
     word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & MASK
     return word ^ (word >> 31)
 
 
 def by_hand(uid, *texts, source="candidate", number=0):
-    """The hash as it is written down, a row and a word at a time."""
+    """The hash by its definition, a row and a word at a time."""
     value = int.from_bytes(hashlib.blake2b(f"{source}|{uid}".encode(), digest_size=8).digest(), "little")
     for text in texts:
         content = text.encode()
@@ -96,7 +96,7 @@ def test_a_million_rows_share_no_id():
     columns = [pd.Series(values.ravel()) for values in (x, y)]
     uids = pd.Series(pd.Categorical.from_codes(np.zeros(1_000_000, dtype=np.int8), ["1.2.3"]))
     ids = candidate_ids(uids, columns, source="candidate", precedence=np.zeros(1_000_000))
-    # As if drawn by lot: the top 20 bits hold 1,048,576 values, of which 61.5 % turn up.
+    # As with random numbers: of the 1,048,576 values of the top 20 bits 61.5 % occur.
     assert len(np.unique(ids)) == 1_000_000
     assert len(np.unique(ids >> 44)) == pytest.approx(1_048_576 * (1 - np.exp(-1_000_000 / 1_048_576)), rel=0.005)
     assert len(np.unique(ids & 0xFFFFF)) == pytest.approx(1_048_576 * (1 - np.exp(-1_000_000 / 1_048_576)), rel=0.005)
@@ -115,7 +115,7 @@ def test_one_changed_character_turns_half_of_the_bits(length):
         changed.append(("1.2.3", *texts[:column], other, *texts[column + 1 :]))
     turned = np.unpackbits((ids_of(rows) ^ ids_of(changed)).view(np.uint8).reshape(-1, 8), axis=1)
     assert turned.mean() == pytest.approx(0.5, abs=0.01)
-    # No bit stays behind: 2,000 throws of a coin.
+    # Every bit changes as often as in 2,000 coin tosses.
     assert np.abs(turned.mean(axis=0) - 0.5).max() < 0.06
 
 

@@ -1,4 +1,4 @@
-"""What Arrow reads must be what the careful reader reads, to the character; where it may not be, Arrow leaves it."""
+"""Arrow reads exactly the text that the careful reader reads; ambiguous files are left to the careful reader."""
 
 import math
 
@@ -22,7 +22,7 @@ PLAIN = st.one_of(
         ["1_0", "NaN", "-nan", "nan(1)", "inf", "-Infinity", "0x10", "0x1p3", "1e400", "5e-324", "+.5", "-"]
     ),
 )
-# Quotes, spaces, ends of texts, digits and spaces of other alphabets.
+# Quotes, spaces, NUL, digits and spaces of other alphabets.
 ODD = st.sampled_from(
     ["1 ", " 1", '"1,5"', '"1"', '1"', "1\t", "\t1", "\u0661", "\uff11", "1\xa0", "\0", "1\0", "", "\x0b1"]
 )
@@ -34,7 +34,7 @@ CELLS = st.text(alphabet='01.-e,"\t \r\xa0é\0', max_size=5)
 
 @st.composite
 def files(draw):
-    """A table as it should be, but for one kind of oddness at most."""
+    """A regular table with at most one kind of irregularity."""
     odd = draw(st.sampled_from(["nothing", "uid", "number", "line", "header", "end", "bytes"]))
     number = PLAIN | st.just(draw(ODD)) if odd == "number" else PLAIN
     uid = UIDS | st.just(draw(ODD_UIDS)) if odd == "uid" else UIDS
@@ -53,7 +53,7 @@ def files(draw):
 
 
 def outcome_of(read, path):
-    """The table as plain values, or what is said against it."""
+    """Return the table as plain values, or the message that refuses it."""
     try:
         table = read(path)
     except ValueError as error:
@@ -118,7 +118,7 @@ def test_what_could_be_read_in_two_ways_is_left_alone(tmp_path, content):
 
 
 def test_a_long_file_is_read_whole(tmp_path):
-    """Longer than what Arrow reads at once: chunks with categories of their own."""
+    """The file is longer than one block of Arrow: chunks have different categories."""
     rows = [f"1.2.{row // 999},{row / 7!r},{-row},{row}.50,{row % 2}" for row in range(60_000)]
     path = write(tmp_path, "\n".join([HEADER, *rows]))
     assert path.stat().st_size > 2 << 20
@@ -140,7 +140,7 @@ def test_numbers_are_those_of_python_to_the_last_bit(words):
         except ValueError:
             expected = None
         assert is_one == (expected is not None)
-        # Also the sign of a zero; one NaN is as good as another.
+        # Also the sign of zero; all NaNs are equal.
         assert math.isnan(value) if expected is None or math.isnan(expected) else repr(value) == repr(expected)
 
 
@@ -148,5 +148,5 @@ def test_numbers_are_those_of_python_to_the_last_bit(words):
 @settings(deadline=None)
 @given(word=st.floats(allow_nan=False, allow_infinity=False).map(repr) | st.floats(0, 1e-300).map("{:.17e}".format))
 def test_a_number_alone_is_that_of_python(word):
-    """One odd word among many would have sent all of them to Python's own parser."""
+    """One irregular number must not send the whole column to Python's parser."""
     assert repr(parse_numbers(pd.Series([word]))[0].item()) == repr(float(word))

@@ -55,7 +55,7 @@ def test_optional_columns_are_taken_where_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ("", "an empty file"),
         ("seriesuid,coordX\na,1\nb,1,2\n", "Expected 2 fields in line 3, saw 3"),
@@ -63,8 +63,8 @@ def test_optional_columns_are_taken_where_they_are(tmp_path):
         ('seriesuid,coordX\na,"1\nb,1\n', "as many values as the header"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, text, said):
-    with pytest.raises(ValueError, match=said) as caught:
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words) as caught:
         table_of(tmp_path, text, ("series_instance_uid",))
     assert "table.csv" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from luna_pipeline_tests.phantoms import write_tables
 
 
 def catalogue_of(rows):
-    """(uid, subset, patient) a readable series."""
+    """Build a catalogue from (uid, subset, patient) for each readable series."""
     table = pd.DataFrame(rows, columns=["series_instance_uid", "subset", "patient_hash"])
     return table.assign(is_readable=True).astype({"subset": "Int64"})
 
@@ -76,7 +76,7 @@ def test_there_are_no_more_folds_than_groups(tmp_path):
 @pytest.mark.seed_defect(14)
 def test_the_seed_alone_decides_not_the_key_or_the_order_of_rows(tmp_path):
     rows = [(f"1.{number}", None, f"patient{number // 2}") for number in range(30)]
-    # Under another key other patients have the smaller hash.
+    # With another key the order of the patients' hashes is another.
     rekeyed = [(uid, subset, patient[::-1]) for uid, subset, patient in rows]
     first = folds_of(rows, tmp_path, num_folds=5, seed=3).fold
     assert folds_of(rows, tmp_path, num_folds=5, seed=3).fold.equals(first)

@@ -96,7 +96,7 @@ def test_only_spheres_of_the_points_series_count(kind):
 
 
 def test_without_points_or_spheres_no_series_matches():
-    nobody, one = pd.Series([], dtype=object), pd.Series(["1.2"])
+    none, one = pd.Series([], dtype=object), pd.Series(["1.2"])
     nowhere, here = np.empty((0, 3)), np.zeros((1, 3))
-    assert nearest_in_series(one, here, center_series=nobody, centers_xyz=nowhere, radii_mm=[]).tolist() == [-1]
-    assert nearest_in_series(nobody, nowhere, center_series=one, centers_xyz=here, radii_mm=[1]).shape == (0,)
+    assert nearest_in_series(one, here, center_series=none, centers_xyz=nowhere, radii_mm=[]).tolist() == [-1]
+    assert nearest_in_series(none, nowhere, center_series=one, centers_xyz=here, radii_mm=[1]).shape == (0,)

@@ -64,7 +64,7 @@ def test_the_scans_are_in_subsets_1_and_9(lidc_root, catalogue):
 
 @pytest.fixture(scope="module")
 def all_series(real_data):
-    """A catalogue as if all 888 scans were there, each with room for any nodule."""
+    """A catalogue of all 888 scans, each large enough to contain any nodule."""
     uids = (real_data / "luna16" / "seriesuids.csv").read_text().split()
     grid = {"size_irc": [4000] * 3, "spacing_mm": [1.0] * 3, "origin_xyz": [-2000.0] * 3}
     rows = [{"series_instance_uid": uid, **grid, "direction": list(np.eye(3).ravel())} for uid in uids]

@@ -8,7 +8,7 @@ TEXT = pd.Series(["1.3", "1.2", "1.3", "1.10"])
 COLUMNS = [
     TEXT,
     TEXT.astype("category"),
-    # Not sorted, and two that do not occur.
+    # Unsorted, with two categories that do not occur.
     pd.Series(pd.Categorical(TEXT, categories=["9.9", "1.3", "1.10", "0.0", "1.2"])),
 ]
 

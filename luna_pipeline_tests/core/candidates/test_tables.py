@@ -211,7 +211,7 @@ def test_categories_are_those_that_occur_sorted(build):
     tables = build(candidates=candidates)
     assert list(tables.candidates.series_instance_uid.cat.categories) == [A, B]
     assert tables.rejected.dtypes.astype(str)[["file", "series_instance_uid", "reason"]].tolist() == ["category"] * 3
-    # As they are counted for people: no series and no reason that does not occur.
+    # Only series and reasons that occur are categories.
     assert tables.rejected.reason.value_counts().to_dict() == {"coordinate is not a number": 2}
     assert tables.rejected.series_instance_uid.value_counts().to_dict() == {A: 2}
     assert list(build(candidates=candidates[:1]).candidates.series_instance_uid.cat.categories) == [B]

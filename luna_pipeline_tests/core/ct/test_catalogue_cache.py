@@ -1,4 +1,4 @@
-"""A catalogue made with an earlier one: the same rows, without opening what has not changed."""
+"""A catalogue built from an earlier one has the same rows; unchanged files are not opened."""
 
 import os
 import shutil
@@ -37,21 +37,21 @@ def assert_equal(first, second):
 
 
 def kept_of(root):
-    """A catalogue as it comes back from its table."""
+    """A catalogue as read from its table."""
     path = root.parent / "catalogue.parquet"
     catalogue_of(root).to_parquet(path, index=False)
     return pd.read_parquet(path)
 
 
 def num_kept(root, kept):
-    """Take an earlier catalogue over; the result must be that of a catalogue made anew."""
+    """Return the number of adopted rows; the result must equal a catalogue built from scratch."""
     catalogue = catalogue_of(root, kept)
     assert_equal(catalogue, catalogue_of(root))
     return num_rows_kept(catalogue, kept)
 
 
 def overwrite_unseen(path):
-    """Change a file's bytes, but neither its length nor its time: only who opens it can tell."""
+    """Change a file's bytes but neither its length nor its time: only opening it shows the change."""
     status = path.stat()
     path.write_bytes(b"x" * status.st_size)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

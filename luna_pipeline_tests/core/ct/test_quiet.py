@@ -1,4 +1,4 @@
-"""ITK's side effects stay away."""
+"""ITK's side effects are suppressed."""
 
 import locale
 from pathlib import Path

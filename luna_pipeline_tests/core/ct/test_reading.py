@@ -14,7 +14,7 @@ NUM_BYTES = 6 * 8 * 10 * 2
 
 
 def reason_of(path, uid=UID):
-    """The one line with which a CT is refused."""
+    """Return the message with which a CT is refused; it is one line."""
     with pytest.raises(UnreadableCtError) as caught:
         read_ct(path, series_instance_uid=uid)
     message = str(caught.value)
@@ -137,7 +137,7 @@ def test_voxels_behind_a_foreign_header_are_found_from_the_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "words"),
     [
         ("ElementType = MET_SHORT", "ElementType = MET_STRANGE", "MET_STRANGE"),
         ("DimSize = 10 8 6\n", "", "DimSize"),
@@ -146,12 +146,12 @@ def test_voxels_behind_a_foreign_header_are_found_from_the_end(tmp_path):
         (f"{UID}.raw", "slice%03d.raw 1 6 1", "slice%03d"),
     ],
 )
-def test_a_senseless_metaimage_header_is_refused_by_its_key(tmp_path, old, new, said):
+def test_a_senseless_metaimage_header_is_refused_by_its_key(tmp_path, old, new, words):
     path = write_ct(tmp_path, UID, random_hounsfield())
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    assert said in reason_of(path)
+    assert words in reason_of(path)
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".mha", ".nrrd", ".nii", ".nii.gz"])
@@ -170,11 +170,11 @@ def test_truncated_nrrd_and_nifti_are_refused(tmp_path, suffix, is_compressed):
     assert path.name in reason_of(path)
 
 
-@pytest.mark.parametrize(("suffix", "said"), [(".nii", "1312 bytes of its header, got 1112"), (".nii.gz", "be whole")])
-def test_truncated_nifti_is_refused_with_both_lengths(tmp_path, suffix, said):
+@pytest.mark.parametrize(("suffix", "words"), [(".nii", "1312 bytes of its header, got 1112"), (".nii.gz", "be whole")])
+def test_truncated_nifti_is_refused_with_both_lengths(tmp_path, suffix, words):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=suffix)
     path.write_bytes(path.read_bytes()[:-200])
-    assert said in reason_of(path)
+    assert words in reason_of(path)
 
 
 def test_nifti_2_is_refused_for_its_length_is_not_known(tmp_path):

@@ -1,4 +1,4 @@
-"""Facts of two whole LIDC-IDRI scans and of two foreign files, looked up by hand."""
+"""Known values of two LIDC-IDRI scans and of two files of other programs, looked up by hand."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def scans(lidc_root, catalogue):
 
 
 def annotated(root, uid, diameter_mm):
-    """World position of a nodule by its diameter, read without the code under test."""
+    """Return the world position of a nodule by its diameter, read without the code under test."""
     for line in (root / "annotations.csv").read_text().splitlines()[1:]:
         series, *numbers = line.split(",")
         if series == uid and abs(float(numbers[3]) - diameter_mm) < 0.006:

@@ -247,12 +247,12 @@ def test_wrong_argument_is_refused_before_anything_is_written(tmp_path, change):
 
 
 def test_progress_is_reported_after_each_series(tmp_path):
-    told = []
+    calls = []
     make_phantom(
-        tmp_path, num_series=2, num_subsets=1, seed=1, size_irc=(32, 48, 48), on_series=lambda *news: told.append(news)
+        tmp_path, num_series=2, num_subsets=1, seed=1, size_irc=(32, 48, 48), on_series=lambda *call: calls.append(call)
     )
     uids = [PhantomConfig(1, number, (32, 48, 48)).series_instance_uid for number in range(2)]
-    assert told == [(uids[0], 1, 2), (uids[1], 2, 2)]
+    assert calls == [(uids[0], 1, 2), (uids[1], 2, 2)]
 
 
 def test_subsets_are_equally_full_and_no_property_falls_into_one_subset():

@@ -1,4 +1,4 @@
-"""One made-up series: the same for the same seed, HU of a chest, findings where they are said to be."""
+"""A synthetic series: the same for the same seed, HU of a chest, findings at their stated positions."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def test_scan_shows_air_lung_soft_tissue_and_bone(all_series):
     shares = [((inside >= low) & (inside < high)).mean() for low, high in ((-950, -700), (-20, 100), (250, 1500))]
     assert shares[0] > 0.1
     assert shares[1] > 0.1
-    # Bones of so small a chest are thin; the few voxels of ribs and spine still show.
+    # Bones of such a small chest are thin; a few voxels of ribs and spine are still visible.
     assert shares[2] > 0.001
 
 

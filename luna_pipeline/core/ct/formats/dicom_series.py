@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.content_hash import looks_of
+from luna_pipeline.core.ct.content_hash import file_states
 from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
 from luna_pipeline.core.ct.formats.dicom_headers import DicomSlice, read_slices
 from luna_pipeline.core.ct.formats.dicom_voxels import read_slice_voxels
@@ -89,9 +89,9 @@ class DicomReader(CtReader):
         """Read the HU of the ordered slices."""
         return read_slice_voxels(self._ordered[0], series_instance_uid=self.series_instance_uid)
 
-    def looks(self) -> list[tuple[str, int, int, int]]:
+    def file_states(self) -> list[tuple[str, int, int, int]]:
         """Return name, inode, size and time of all files of the folder: one that is added may be a slice."""
-        return looks_of(path for path in self.path.iterdir() if path.is_file())
+        return file_states(path for path in self.path.iterdir() if path.is_file())
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -181,8 +181,10 @@ def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
     slices = [series.slices[place] for place in order]
     gap_mm = _even_gap(slices, heights_mm[order], uid=uid)
     _check_drift(positions_xyz[order], axes[:, 2], spacing_mm=min(slices[0].spacing_rc_mm), uid=uid)
+    (row_mm, col_mm), (x_mm, y_mm, z_mm) = slices[0].spacing_rc_mm, slices[0].position_xyz
+    size_irc, direction = (len(slices), *slices[0].size_rc), tuple(float(value) for value in axes.ravel())
     with naming_series(uid):
-        return slices, _grid(slices[0], axes, gap_mm, len(slices))
+        return slices, VoxelGrid(size_irc, (col_mm, row_mm, gap_mm), (x_mm, y_mm, z_mm), direction)
 
 
 def _check_whole(series: DicomSeries) -> None:
@@ -264,10 +266,3 @@ def _axes(item: DicomSlice) -> NDArray[np.float64]:
     """Return ITK's direction matrix: its columns point along a row, down a column, and to the next slice."""
     along_row, down_column = np.array(item.orientation, dtype=np.float64).reshape(2, 3)
     return np.stack([along_row, down_column, np.cross(along_row, down_column)], axis=1)
-
-
-def _grid(first: DicomSlice, axes: NDArray[np.float64], gap_mm: float, num_slices: int) -> VoxelGrid:
-    row_mm, col_mm = first.spacing_rc_mm
-    x_mm, y_mm, z_mm = first.position_xyz
-    direction = tuple(float(value) for value in axes.ravel())
-    return VoxelGrid((num_slices, *first.size_rc), (col_mm, row_mm, gap_mm), (x_mm, y_mm, z_mm), direction)

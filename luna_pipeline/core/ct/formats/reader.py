@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.content_hash import looks_of
+from luna_pipeline.core.ct.content_hash import file_states
 from luna_pipeline.core.ct.geometry import VoxelGrid
 
 
@@ -60,11 +60,11 @@ class CtReader(ABC):
             UnreadableCtError: If the files are missing, incomplete, or no three-dimensional CT.
         """
         grid, voxels = self.grid(), self.voxels()
-        # As with a mapped file, which cannot be written to.
+        # As a mapped file is.
         voxels.flags.writeable = False
         return Ct(self.series_instance_uid, voxels, grid, self.files())
 
-    def looks(self) -> list[tuple[str, int, int, int]]:
+    def file_states(self) -> list[tuple[str, int, int, int]]:
         """Return name, inode, size and time of each file; equal before and after a CT that stayed the same."""
         # The header's is taken before it is parsed, so that replacing it in between is noticed too.
-        return looks_of([self.path]) + looks_of(self.files())
+        return file_states([self.path]) + file_states(self.files())

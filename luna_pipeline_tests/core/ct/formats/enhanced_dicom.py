@@ -1,4 +1,4 @@
-"""Multi-frame CTs (Enhanced CT Image Storage) that tests write for themselves."""
+"""Writes multi-frame CTs (Enhanced CT Image Storage) for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path

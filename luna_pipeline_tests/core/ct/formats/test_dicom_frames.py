@@ -1,4 +1,4 @@
-"""Several frames in one file: by their functional groups, in whatever order they are stored."""
+"""Several frames in one file are ordered by their functional groups, not by their order in the file."""
 
 import highdicom
 import numpy as np
@@ -49,7 +49,7 @@ def test_volumes_agree_with_highdicom(tmp_path, seed):
         tmp_path / "a.dcm", UID, stored_numbers(seed), order=SHUFFLED, direction=random_direction(seed)
     )
     ct, volume = read_ct(tmp_path, series_instance_uid=UID), highdicom.imread(path).get_volume()
-    # highdicom may count slices the other way round; each voxel lies where its world position says.
+    # highdicom may number slices in the other direction; voxels are compared by their world positions.
     voxels_irc = np.array([[0, 0, 0], [5, 7, 9], [2, 3, 4], [4, 0, 9]])
     theirs = np.rint(volume.map_reference_to_indices(ct.grid.voxel_to_world(voxels_irc))).astype(int)
     np.testing.assert_allclose(volume.map_indices_to_reference(theirs), ct.grid.voxel_to_world(voxels_irc), atol=1e-5)
@@ -92,16 +92,16 @@ def test_the_rescale_of_each_frame_counts(tmp_path, is_packed):
 
 
 @pytest.mark.parametrize(
-    ("order", "said"),
+    ("order", "words"),
     [
         ((3, 0, 5, 1, 2), "a gap of 5 mm among gaps of 2.5 mm (between frame 1 of a.dcm and frame 3 of a.dcm"),
         ((3, 0, 5, 1, 4, 2, 5), "got frame 3 of a.dcm and frame 7 of a.dcm at one"),
         ((0,), "two slices or more, got 1 (frame 1 of a.dcm"),
     ],
 )
-def test_missing_and_doubled_frames_are_refused_by_number(tmp_path, order, said):
+def test_missing_and_doubled_frames_are_refused_by_number(tmp_path, order, words):
     write_enhanced_ct(tmp_path / "a.dcm", UID, stored_numbers(), order=order)
-    assert said in reason_of(tmp_path)
+    assert words in reason_of(tmp_path)
 
 
 def test_a_tilted_gantry_is_refused(tmp_path):

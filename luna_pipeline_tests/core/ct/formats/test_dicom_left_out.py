@@ -1,4 +1,4 @@
-"""What bears a series' uid and is no slice of it; and what stored numbers mean slice by slice."""
+"""Images with a series' uid that are no slices of it, and rescaling that differs between slices."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def add_picture(folder, name="other.dcm", *, without_place=False, **tags):
-    """A copy of a slice under another name that says of itself to be something else."""
+    """Write a copy of a slice under another name, with other attributes."""
     dataset = pydicom.dcmread(folder / "slice0003.dcm")
     if without_place:
         del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
@@ -115,14 +115,14 @@ STORED = (0, 3, 1001, 3000)
 
 
 def pack(path):
-    """Compress the pixels of a file, which sends it another way."""
+    """Compress the pixels of a file, so that another decoder reads it."""
     dataset = pydicom.dcmread(path)
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.save_as(path)
 
 
 def write_stored(tmp_path, rescales, *, signs=(0, 0, 0), is_packed=False):
-    """Three slices of four stored numbers, each with a slope and an intercept of its own; lowest slice first."""
+    """Three slices of four stored numbers, each with another slope and intercept; lowest slice first."""
     folder = write_dicom_series(tmp_path, UID, np.zeros((3, 16, 16), dtype=np.int16))
     pixels = np.append(np.random.default_rng(0).integers(0, 4000, size=252), STORED)
     for number, (slope, intercept), sign in zip((3, 2, 1), rescales, signs, strict=True):

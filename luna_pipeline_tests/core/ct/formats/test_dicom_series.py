@@ -114,16 +114,16 @@ def test_a_tilted_gantry_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "words"),
     [
         ({"ImageOrientationPatient": ["1", "0", "0", "0", "0", "-1"]}, "size, pixel spacing and orientation"),
         ({"PixelSpacing": ["0.9", "0.9"]}, "size, pixel spacing and orientation"),
     ],
 )
-def test_foreign_slices_in_a_series_are_refused_by_name(folder, tags, said):
+def test_foreign_slices_in_a_series_are_refused_by_name(folder, tags, words):
     edit_dicom(folder / HIGHEST, **tags)
     reason = reason_of(folder)
-    assert said in reason
+    assert words in reason
     assert HIGHEST in reason
 
 

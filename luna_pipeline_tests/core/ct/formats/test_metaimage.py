@@ -1,4 +1,4 @@
-"""MetaImages read here and by ITK: the same grid, the same voxels, whatever the header's words."""
+"""MetaImages read here and by ITK have the same grid and voxels, for all variants of headers."""
 
 import mmap
 import subprocess
@@ -20,7 +20,7 @@ ROTATED = "0.955336 0.295520 0 -0.295520 0.955336 0 0 0 1"
 
 
 def write_header(folder, *lines, element_type="MET_SHORT", voxels=None):
-    """A header by hand with its voxels, 4 x 3 x 2; lines come before DimSize."""
+    """Write a header with its voxels, 4 x 3 x 2; the given lines come before DimSize."""
     voxels = np.arange(24, dtype="<i2") * 40 - 500 if voxels is None else voxels
     (folder / "voxels.raw").write_bytes(voxels.tobytes())
     text = "\n".join(
@@ -177,7 +177,7 @@ def test_raw_voxels_are_the_file_itself(tmp_path):
 
 @pytest.mark.parametrize("word", ["True", "T", "1"])
 def test_compressed_voxels_of_several_pieces_come_back(tmp_path, word):
-    # 1.2 MB that hardly compress: several pieces of the packed file.
+    # 1.2 MB that hardly compress: the packed file is read in several parts.
     hounsfield = np.random.default_rng(0).integers(-32768, 32767, size=(6, 300, 333)).astype(np.int16)
     path = write_ct(tmp_path, UID, hounsfield, is_compressed=True)
     path.write_text(path.read_text().replace("CompressedData = True", f"CompressedData = {word}"))
@@ -185,11 +185,11 @@ def test_compressed_voxels_of_several_pieces_come_back(tmp_path, word):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "words"),
     [("ElementSpacing = 1 -2 3", "Spacing must be"), ("TransformMatrix = 1 0 0 0 1 0 0 1 1", "Direction")],
 )
-def test_a_senseless_grid_is_refused_with_its_series(tmp_path, line, said):
-    with pytest.raises(UnreadableCtError, match=f"{said}.*series {UID}"):
+def test_a_senseless_grid_is_refused_with_its_series(tmp_path, line, words):
+    with pytest.raises(UnreadableCtError, match=f"{words}.*series {UID}"):
         open_ct(write_header(tmp_path, line), series_instance_uid=UID).grid()
 
 
