@@ -15,7 +15,6 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
 
-TABLE_SUFFIX = ".csv"
 MAX_REQUESTS = 3
 """Runs that the sensor requests for the same change if they fail; afterwards only the nightly schedule does."""
 LOST_AFTER = timedelta(hours=24)
@@ -51,7 +50,7 @@ class Seen:
 
 def inputs_digest(paths: LunaPaths) -> str:
     """Return the digest of the inputs, as ``ct_series`` and ``candidates`` record it."""
-    return folder_digest(paths.settings.data_dir, by_content=TABLE_SUFFIX)
+    return folder_digest(paths.settings.data_dir, by_content=".csv")
 
 
 def recorded_digests(instance: dg.DagsterInstance) -> set[str | None]:

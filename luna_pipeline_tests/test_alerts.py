@@ -1,4 +1,4 @@
-"""Alerts: what is told, what is not, and that one channel's failure is no other's."""
+"""Alerts: their content, what they must not contain, and independent channels."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"
 
 
 class Webhook:
-    """A real HTTP server that keeps what is posted to it."""
+    """A real HTTP server that records what is posted to it."""
 
     def __init__(self, status: int = 200, *, host: str = "127.0.0.1") -> None:
         self.posts: list[dict] = []
@@ -47,7 +47,7 @@ class Webhook:
 
 
 class Inbox:
-    """A real SMTP server that keeps what is sent to it."""
+    """A real SMTP server that records what is sent to it."""
 
     def __init__(self) -> None:
         self.mails: list[Message] = []
@@ -112,7 +112,7 @@ def cut_something() -> None:
 
 
 def _tick(instance: dg.DagsterInstance, **tags: str) -> dg.SensorResult | dg.SkipReason | None:
-    """Fail a run and let the sensor look at it."""
+    """Fail a run and evaluate the sensor for it."""
     result = cut_something.execute_in_process(instance=instance, raise_on_error=False, tags=tags)
     return _look_at(instance, result)
 

@@ -1,4 +1,4 @@
-"""When the sensor and the nightly schedule ask for a run, and when they do not."""
+"""When the sensor and the nightly schedule request a run, and when they do not."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +17,7 @@ from luna_pipeline_tests.installation import Luna
 
 @pytest.fixture
 def rested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Sensor"]:
-    """A sensor that has seen a data root whose tables were made."""
+    """A sensor that has seen a data root whose tables are current."""
     (tmp_path / "data").mkdir()
     (tmp_path / "dagster").mkdir()
     monkeypatch.setenv("LUNA_DATA_DIR", str(tmp_path / "data"))
@@ -34,13 +34,13 @@ def rested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Sensor"
 
 
 class Sensor:
-    """Ticks of `inputs_changed`, each with the cursor of the one before."""
+    """Ticks of `inputs_changed`, each with the cursor of the previous one."""
 
     def __init__(self, data: Path, instance: dg.DagsterInstance) -> None:
         self.data, self.instance, self.cursor, self.said = data, instance, None, ""
 
     def ask(self) -> int:
-        """Tick once; return how many runs were asked for."""
+        """Tick once; return how many runs were requested."""
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={"paths": LunaPaths()}, definitions=defs
         )
@@ -49,7 +49,7 @@ class Sensor:
         return len(result.run_requests or [])
 
     def record_inputs(self) -> None:
-        """Say what an ingest of this moment says."""
+        """Record the digest as an ingest does."""
         digest = folder_digest(self.data, by_content=".csv")
         for name in ("ct_series", "candidates"):
             event = dg.AssetMaterialization(name, metadata={"inputs_digest": digest})
@@ -135,7 +135,7 @@ def test_cursor_of_another_form_is_as_none():
 
 
 def _night(luna: Luna) -> str | None:
-    """What the nightly schedule says: None where it asks for a run."""
+    """The skip message of the nightly schedule; None if it requests a run."""
     paths = LunaPaths()
     resources = {"paths": paths, "cutting": CutoutCutting(paths=paths)}
     with dg.build_schedule_context(instance=luna.instance, resources=resources) as context:

@@ -1,4 +1,4 @@
-"""Parts of a user's own: the examples of docs/extending.md run as they stand there."""
+"""Your own parts: the examples of docs/extending.md run unchanged."""
 
 import json
 import re
@@ -33,7 +33,7 @@ REGISTRIES = {
 
 @pytest.fixture
 def extend(tmp_path, monkeypatch):
-    """Write a file of a user's own and name it; its part is forgotten afterwards."""
+    """Write an extension file and name it; its part is unregistered afterwards."""
     used = []
 
     def write(choice: str) -> Path:

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: sizes of modules, functions and asset bodies, and what is never in git."""
+"""Style rules that can be checked: sizes of modules, functions and asset bodies, words, and what is never in git."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ def test_nothing_in_git_is_big_or_names_this_machine_or_a_registry():
     files = _tracked_files()
     if not files:
         pytest.skip("not a git checkout")
-    # Written in pieces, so that this file does not hold what it forbids.
+    # Written in pieces, so that this file does not match itself.
     forbidden = re.compile("|".join([r"(?<![\w.])/(work|" + "root)/", "pypi" + r"\.org", "python" + "hosted"]))
     for path in files:
         assert path.stat().st_size < 1_000_000, path

@@ -1,4 +1,4 @@
-"""The README keeps its word: each command in it exists, each file it shows is there."""
+"""The commands, files and functions that the README names exist."""
 
 import json
 import os

@@ -45,22 +45,24 @@ def make_phantom_data(context: dg.OpExecutionContext, config: DemoConfig) -> dic
     return {"seed": config.seed} | ({"epochs": config.epochs} if config.epochs else {})
 
 
-def _stage(name: str, job_name: str) -> Any:
+def _stage(job_name: str, *, name: str) -> Any:
     @dg.op(name=name, description=f"Run the job `{job_name}` to its end.")
     def run_stage(context: dg.OpExecutionContext, changes: dict[str, Any]) -> dict[str, Any]:
-        training = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **changes}}}}
+        config = (
+            {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **changes}}}} if "train" in job_name else {}
+        )
         with _demo_folders():
-            run_nested_job(context, job_name, training if job_name == "train_nodule_classifier" else None)
+            run_nested_job(context, job_name, config)
         return changes
 
     return run_stage
 
 
 STAGES = [
-    _stage("ingest_phantom", "ingest"),
-    _stage("cut_phantom", "cut"),
-    _stage("train_on_phantom", "train_nodule_classifier"),
-    _stage("evaluate_on_phantom", "evaluate"),
+    _stage("ingest", name="ingest_phantom"),
+    _stage("cut", name="cut_phantom"),
+    _stage("train_nodule_classifier", name="train_on_phantom"),
+    _stage("evaluate", name="evaluate_on_phantom"),
 ]
 
 

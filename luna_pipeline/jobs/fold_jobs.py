@@ -117,12 +117,10 @@ def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":
     return pooled
 
 
-TRAINING_RESOURCES = ("cutting", "mlflow_runs")
-train_nodules = _trained("nodule_classifier_fold_by_fold", NoduleFolds, ["nodule_classifier"], *TRAINING_RESOURCES)
-train_all = _trained("nodule_classifier_of_all_folds", AllNoduleFolds, ["nodule_classifier"], *TRAINING_RESOURCES)
-train_malignancy = _trained(
-    "malignancy_classifier_fold_by_fold", MalignancyFolds, ["malignancy_classifier"], *TRAINING_RESOURCES
-)
+NODULES, MALIGNANCY, RESOURCES = ["nodule_classifier"], ["malignancy_classifier"], ("cutting", "mlflow_runs")
+train_nodules = _trained("nodule_classifier_fold_by_fold", NoduleFolds, NODULES, *RESOURCES)
+train_all = _trained("nodule_classifier_of_all_folds", AllNoduleFolds, NODULES, *RESOURCES)
+train_malignancy = _trained("malignancy_classifier_fold_by_fold", MalignancyFolds, MALIGNANCY, *RESOURCES)
 # A study per fold: none of its trials uses the test fold.
 tune_folds = _trained("tune_folds", TuningFolds, ["tuning_study", "tuned_nodule_classifier"], "ray")
 predict_nodules, predict_malignancy = _predicted("nodule"), _predicted("malignancy")

@@ -111,13 +111,8 @@ class LeaseWatch:
     def silent_seconds(self, instance: dg.DagsterInstance, run_id: str, *, now: float | None = None) -> float:
         """Read the lease of a run, and return for how many seconds it has not been renewed.
 
-        Args:
-            instance: The instance that holds the run.
-            run_id: The run.
-            now: Seconds of a monotonic clock; None for this machine's.
-
-        Returns:
-            Seconds since the value was first seen; 0 for a run that never had a lease, which is not ours.
+        ``now`` is the time of a monotonic clock in seconds, by default this machine's. The result is 0 for a run that
+        never had a lease: it belongs to another code location.
         """
         value = instance.daemon_cursor_storage.get_cursor_values({_key(run_id)}).get(_key(run_id))
         moment = time.monotonic() if now is None else now

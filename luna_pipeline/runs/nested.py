@@ -12,8 +12,7 @@ PARENT_TAG = "luna/parent_run_id"
 """Tag of each nested run: the id of its outermost run, which a user, sensor or schedule started."""
 PARTITION_TAG = "dagster/partition"
 MAX_RETRIES_TAG = "dagster/max_retries"
-ALL_ASSETS = "__ASSET_JOB"
-"""Dagster's implicit job of all assets."""
+ALL_ASSETS = "__ASSET_JOB"  # Dagster's implicit job
 
 
 def run_nested_job(

@@ -101,3 +101,13 @@ def test_runs_inside_runs_are_not_tried_again_by_themselves(luna):
     assert one.execute_in_process(instance=luna.instance).success
     inner = luna.instance.get_runs(dg.RunsFilter(job_name="ingest"))[0]
     assert inner.tags[MAX_RETRIES_TAG] == "0"
+
+
+def test_dagster_home_of_the_version_before_names_the_launcher_by_its_old_module(tmp_path: Path):
+    settings = (REPOSITORY / "dagster.yaml").read_text()
+    old = settings.replace("luna_pipeline.runs.launcher", "luna_pipeline.run_launcher")
+    assert old != settings
+    (tmp_path / "dagster.yaml").write_text(old)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, LeasedRunLauncher)
+        assert instance.run_launcher.supports_check_run_worker_health

@@ -1,4 +1,4 @@
-"""docs/operations.md keeps its word: its commands are the Makefile's, its one other command is run, its names exist."""
+"""docs/operations.md: its make targets exist, its other command runs, its names exist."""
 
 import re
 import shlex
