@@ -118,48 +118,6 @@ def spacing_of(cutouts: SeriesCutouts) -> tuple[float, float, float]:
     return (z_mm, y_mm, x_mm)
 
 
-class BatchFeatures:
-    """The features of the batches of a data loader: a batch has no spacing, so it comes from the candidate's file."""
-
-    def __init__(self, index: pd.DataFrame, store: CutoutSource) -> None:
-        """Look up the spacing of each series.
-
-        Args:
-            index: Rows of the cutout index with all candidates that the batches may hold.
-            store: Where the cutouts lie.
-
-        Raises:
-            FileNotFoundError: If a series was not cut.
-        """
-        by_series = rows_by_series(index["series_instance_uid"])
-        self._spacings = np.array([spacing_of(store.read(uid)) for uid in by_series])
-        series = np.empty(len(index), dtype=np.int64)
-        for number, places in enumerate(by_series.values()):
-            series[places] = number
-        self._series = pd.Series(series, index=index["candidate_id"].to_numpy(dtype=np.int64))
-
-    def __call__(self, chunks_hu: NDArray[np.floating], candidate_id: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the features of a batch.
-
-        Args:
-            chunks_hu: HU (N, 1, I, R, C); a changed cutout (noise, rotation) is rounded to whole HU.
-            candidate_id: Identity of each candidate (N,).
-
-        Returns:
-            (N, F), in the order of ``FEATURE_NAMES``.
-
-        Raises:
-            KeyError: If a candidate is not in the index.
-        """
-        voxels_hu = np.rint(chunks_hu[:, 0]).astype(np.int16)
-        series = self._series.loc[candidate_id.tolist()].to_numpy()
-        found = np.empty((len(voxels_hu), len(FEATURE_NAMES)))
-        for number in np.unique(series):
-            index_mm, row_mm, col_mm = self._spacings[number].tolist()
-            found[series == number] = cutout_features(voxels_hu[series == number], (index_mm, row_mm, col_mm))
-        return found
-
-
 def _check_candidates(
     uid: str, cutouts: SeriesCutouts, rows: NDArray[np.int64], candidate_id: NDArray[np.int64]
 ) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.baselines.feature_model import FeatureModel
-from luna_pipeline.core.baselines.features import BatchFeatures, features_of_index
+from luna_pipeline.core.baselines.features import features_of_index
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, fold_fingerprint, split_index
 from luna_pipeline.core.evaluation.baselines import importances
@@ -141,8 +141,7 @@ def fit_feature_baselines(
     started = time.perf_counter()
     features = features_of_index(pd.concat(parts.values()), store, on_progress=on_progress)
     seconds = time.perf_counter() - started
-    features_of = BatchFeatures(rows, store)
-    models = [FeatureModel(name, features_of=features_of, seed=seed) for name in estimators]
+    models = [FeatureModel(name, seed=seed) for name in estimators]
     baselines = tuple(_fitted(model, features, training, validation, seed=seed) for model in models)
     undefined = features.isna().sum()
     return FittedBaselines(

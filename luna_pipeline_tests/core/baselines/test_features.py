@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from torch.utils.data import DataLoader
 
 from luna_pipeline.core.baselines.features import (
     FEATURE_NAMES,
     FEATURES,
-    BatchFeatures,
     cutout_features,
     features_of_index,
     spacing_of,
 )
 from luna_pipeline.core.cutouts.store import CutoutStore
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.networks.made_volumes import (
     AIR_HU,
@@ -243,16 +240,11 @@ def test_the_spacing_of_cutouts_is_that_they_were_resampled_to(examples):
     assert spacing_of(replace(cutouts, header=resampled)) == (1.5, 1.0, 0.9)
 
 
-def test_features_of_batches_are_those_of_the_files_with_each_series_own_spacing(examples):
+def test_features_of_a_series_go_by_its_own_spacing(examples):
     index, store = examples
     _respace(store, "1.11", [0.5, 0.5, 2.0])
-    table = features_of_index(index, store)
-    batch_features, found = BatchFeatures(index, store), []
-    for batch in DataLoader(CutoutsDataset(index, store), batch_size=7, collate_fn=identity):
-        found.append(batch_features(batch.chunks_hu.numpy(), batch.candidate_id.numpy()))
-    np.testing.assert_array_equal(np.concatenate(found), table.to_numpy())
-    # Where the voxels are larger the same voxels hold a larger blob: the spacing has arrived.
-    volumes = table["blob_volume_mm3"].groupby(index["series_instance_uid"].to_numpy()).max()
+    volumes = features_of_index(index, store)["blob_volume_mm3"].groupby(index["series_instance_uid"].to_numpy()).max()
+    # Where the voxels are larger the same voxels hold a larger blob.
     assert volumes["1.11"] == pytest.approx(volumes["1.10"] / 2, rel=0.2)
 
 

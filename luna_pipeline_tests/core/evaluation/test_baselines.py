@@ -60,7 +60,7 @@ def boosted():
     labels = np.arange(400) % 2
     features = rng.normal(size=(400, len(FEATURE_NAMES)))
     features[:, 0] = 10 * labels
-    model = FeatureModel("gradient_boosting", features_of=lambda chunks_hu, _: chunks_hu, seed=0)
+    model = FeatureModel("gradient_boosting", seed=0)
     model.fit(features, labels)
     return model, features, labels
 
