@@ -1,4 +1,4 @@
-"""Which annotated nodule a point lies in."""
+"""Matching of points with the annotated nodules that contain them."""
 
 import numpy as np
 import pandas as pd

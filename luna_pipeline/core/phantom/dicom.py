@@ -3,14 +3,13 @@
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
 
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.quiet import quiet_itk
-from luna_pipeline.core.phantom.series import PhantomSeries
+from luna_pipeline.core.phantom.series import PhantomSeries, phantom_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 # As most scanners have it; ITK subtracts it when it writes and adds it when it reads.
@@ -49,11 +48,11 @@ def _series_tags(series: PhantomSeries) -> dict[str, str]:
         "0010|0020": patient,
         "0018|0050": slice_mm,
         "0018|0088": slice_mm,
-        "0020|000d": _uid(f"study {uid}"),
+        "0020|000d": phantom_uid(f"study {uid}"),
         "0020|000e": uid,
         "0020|0011": "1",
         "0020|0037": "\\".join(decimal_string(value) for value in (*axes[:, 0], *axes[:, 1])),
-        "0020|0052": _uid(f"frame {uid}"),
+        "0020|0052": phantom_uid(f"frame {uid}"),
         "0028|1052": str(RESCALE_INTERCEPT_HU),
         "0028|1053": "1",
         "0028|1054": "HU",
@@ -63,7 +62,7 @@ def _series_tags(series: PhantomSeries) -> dict[str, str]:
 def _slice_tags(series: PhantomSeries, index: int) -> dict[str, str]:
     position = series.grid.voxel_to_world((index, 0, 0))
     return {
-        "0008|0018": _uid(f"slice {series.config.series_instance_uid} {index}"),
+        "0008|0018": phantom_uid(f"slice {series.config.series_instance_uid} {index}"),
         "0020|0013": str(index + 1),
         "0020|0032": "\\".join(decimal_string(value) for value in position),
     }
@@ -76,8 +75,3 @@ def decimal_string(value: float) -> str:
         if len(text) <= 16:
             return text
     raise ValueError(f"Number must fit into 16 characters, got {value}. Choose a smaller coordinate.")
-
-
-def _uid(name: str) -> str:
-    digest = blake2b(f"luna phantom {name}".encode(), digest_size=15).digest()
-    return f"2.25.{int.from_bytes(digest, 'big')}"

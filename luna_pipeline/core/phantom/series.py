@@ -23,6 +23,12 @@ FLIPPED_EVERY, OBLIQUE_EVERY, EMPTY_EVERY, PADDED_EVERY = 5, 9, 6, 4
 PADDING_HU = (-2000, -3024)
 
 
+def phantom_uid(name: str) -> str:
+    """Return a UID, determined by a name, below 2.25, the root for unregistered UIDs."""
+    digest = blake2b(f"luna phantom {name}".encode(), digest_size=15).digest()
+    return f"2.25.{int.from_bytes(digest, 'big')}"
+
+
 @dataclass(frozen=True)
 class PhantomConfig:
     """Everything that determines a series.
@@ -56,9 +62,8 @@ class PhantomConfig:
 
     @property
     def series_instance_uid(self) -> str:
-        """A UID below 2.25, the root for unregistered UIDs."""
-        digest = blake2b(f"luna phantom {self.seed} {self.number} {self.size_irc}".encode(), digest_size=15).digest()
-        return f"2.25.{int.from_bytes(digest, 'big')}"
+        """UID of the series."""
+        return phantom_uid(f"{self.seed} {self.number} {self.size_irc}")
 
     @property
     def patient_id(self) -> str:
@@ -102,12 +107,9 @@ def _draw_grid(rng: np.random.Generator, config: PhantomConfig) -> VoxelGrid:
     slice_mm = float(rng.choice(SLICE_DISTANCES_MM))
     extent_mm = float(rng.uniform(270, 330))
     size_irc = config.size_irc or (round(extent_mm / slice_mm), FULL_SIZE_RC, FULL_SIZE_RC)
-    direction = _direction(rng, config)
-    spacing = (in_plane_mm, in_plane_mm, slice_mm)
+    grid = VoxelGrid(size_irc, (in_plane_mm, in_plane_mm, slice_mm), (0.0, 0.0, 0.0), _direction(rng, config))
     table_xyz = rng.uniform((-20, -40, -350), (20, 40, 350))
-    centered = VoxelGrid(size_irc, spacing, (0.0, 0.0, 0.0), direction)
-    origin = np.round(table_xyz - np.asarray(_middle(centered)), 6)
-    return VoxelGrid(size_irc, spacing, as_point(origin), direction)
+    return replace(grid, origin_xyz=as_point(np.round(table_xyz - np.asarray(_middle(grid)), 6)))
 
 
 def _direction(rng: np.random.Generator, config: PhantomConfig) -> tuple[float, ...]:

@@ -41,7 +41,7 @@ _PACKED_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class MetaImageHeader:
-    """What a MetaImage header says about its voxel file.
+    """A parsed MetaImage header.
 
     Attributes:
         fields: All keys with their text.

@@ -1,4 +1,4 @@
-"""What the readers of all CT formats have in common."""
+"""Base class of the readers of all CT formats."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
