@@ -1,4 +1,4 @@
-"""Several processes that train one network together, as torchrun starts them; or one alone, by the same calls."""
+"""Processes that train one network together, started by torchrun; a single process has the same interface."""
 
 import contextlib
 import os
@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed, nn
 
 T = TypeVar("T")
@@ -14,12 +16,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train together.
+    """Position of this process among those that train together.
 
     Attributes:
-        rank: Its number, from 0; the first one writes and reports.
-        world_size: How many there are.
-        local_rank: Its number on this machine, which is its GPU.
+        rank: Number of this process, from 0; the first one writes and reports.
+        world_size: Number of processes.
+        local_rank: Number of this process on its machine, which selects its GPU.
     """
 
     rank: int = 0
@@ -31,16 +33,25 @@ class DistributedContext:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def largest(self, value: int) -> int:
-        """Return the largest of all processes' values; all of them get the same answer, and quickly."""
+    def largest(self, *values: int) -> list[int]:
+        """Return the largest of all processes' values, for each argument, in every process."""
         if self.world_size == 1:
-            return value
-        values = torch.tensor(value, device=self.device)
-        distributed.all_reduce(values, distributed.ReduceOp.MAX)
-        return int(values)
+            return list(values)
+        shared = torch.tensor(values, device=self.device)
+        distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+        return shared.tolist()
+
+    def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of all processes' values, added in the order of their ranks, in every process."""
+        if self.world_size == 1:
+            return values
+        shared = torch.from_numpy(values).to(self.device)
+        by_rank = [torch.empty_like(shared) for _ in range(self.world_size)]
+        distributed.all_gather(by_rank, shared)
+        return sum(by_rank[1:], by_rank[0]).cpu().numpy()
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all processes, by rank, in each of them."""
+        """Return the values of all processes, by rank, in every process."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -48,7 +59,7 @@ class DistributedContext:
         return values
 
     def broadcast(self, value: T) -> T:
-        """Return the first process's value in all of them."""
+        """Return the first process's value in every process."""
         if self.world_size == 1:
             return value
         values: list[Any] = [value]
@@ -56,7 +67,7 @@ class DistributedContext:
         return values[0]  # type: ignore[no-any-return]
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Give all processes the first one's running statistics: on CPUs each has followed its own samples."""
+        """Copy the first process's running statistics to all: on CPUs each process has its own."""
         if self.world_size > 1:
             for values in network.buffers():
                 distributed.broadcast(values, src=0)
@@ -69,10 +80,10 @@ class DistributedContext:
         return torch.device("cuda", self.local_rank % torch.cuda.device_count())
 
     def wrap_ddp(self, network: nn.Module) -> nn.Module:
-        """Return the network, wrapped so that all processes take the same steps; each begins with the first's weights.
+        """Return the network wrapped by DDP: all processes start with the first one's weights and make the same steps.
 
-        On GPUs batch norms count the samples of all processes; on CPUs, where PyTorch has no such batch norm, each
-        process counts its own.
+        On GPUs batch norms use the samples of all processes. On CPUs, for which PyTorch has no SyncBatchNorm, each
+        process uses its own.
         """
         if self.world_size == 1:
             return network
@@ -87,13 +98,13 @@ SINGLE_PROCESS = DistributedContext()
 
 @contextlib.contextmanager
 def distributed_context(environment: Mapping[str, str] | None = None) -> Iterator[DistributedContext]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK), and part from them at the end.
+    """Join the process group that torchrun describes (RANK, WORLD_SIZE, LOCAL_RANK), and leave it at the end.
 
     Args:
-        environment: Where torchrun's variables are; None for the process's own.
+        environment: Holds torchrun's variables; None for ``os.environ``.
 
     Yields:
-        This process among them; ``SINGLE_PROCESS`` where torchrun started none.
+        The position of this process; ``SINGLE_PROCESS`` where torchrun did not start it.
     """
     values = os.environ if environment is None else environment
     world_size = int(values.get("WORLD_SIZE", "1"))

@@ -12,7 +12,7 @@ from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, d
 
 PROGRAM = textwrap.dedent(
     """
-    import sys, torch
+    import sys, numpy as np, torch
     from luna_pipeline.core.distributed import distributed_context
     with distributed_context() as processes:
         rank = processes.rank
@@ -20,7 +20,8 @@ PROGRAM = textwrap.dedent(
         torch.nn.init.constant_(network.weight, float(rank + 1))
         module = processes.wrap_ddp(network)
         module(torch.full((1, 2), float(rank))).sum().backward()
-        print([processes.is_first, processes.largest(rank * 10), processes.gather("ab"[rank]),
+        print([processes.is_first, processes.largest(rank * 10, -rank),
+               processes.sum(np.array([rank + 1.0, 0.5])).tolist(), processes.gather("ab"[rank]),
                processes.broadcast({"rank": rank}), network.weight.tolist(), network.weight.grad.tolist()])
     print("parted", torch.distributed.is_initialized())
     """
@@ -57,7 +58,7 @@ def run_together(program: str, world_size: int = 2) -> list[str]:
 def test_processes_exchange_values_and_average_gradients():
     first, second = (output.splitlines() for output in run_together(PROGRAM))
     # Both begin with the first's weights and have the mean of the gradients 0 and 1.
-    shared = "10, ['a', 'b'], {'rank': 0}, [[1.0, 1.0]], [[0.5, 0.5]]]"
+    shared = "[10, 0], [3.0, 1.0], ['a', 'b'], {'rank': 0}, [[1.0, 1.0]], [[0.5, 0.5]]]"
     assert first == [f"[True, {shared}", "parted False"]
     assert second == [f"[False, {shared}", "parted False"]
 
@@ -65,7 +66,7 @@ def test_processes_exchange_values_and_average_gradients():
 def test_alone_everything_is_its_own():
     network = torch.nn.Linear(2, 1)
     assert SINGLE_PROCESS.is_first
-    assert SINGLE_PROCESS.largest(3) == 3
+    assert SINGLE_PROCESS.largest(3, 1) == [3, 1]
     assert SINGLE_PROCESS.gather("a") == ["a"]
     assert SINGLE_PROCESS.broadcast("b") == "b"
     assert SINGLE_PROCESS.wrap_ddp(network) is network

@@ -1,6 +1,6 @@
-"""What a trainer asks of a model, and what a model asks of those around it."""
+"""The interface between trainers and models, and the results that they exchange."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar
 
@@ -9,16 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.events.messages import Mode
 from luna_pipeline.core.metrics.binary import binary_metrics
 
-BatchT = TypeVar("BatchT")
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, dtype (as numpy calls it) and shape of a tensor; -1 is free."""
+    """Name, dtype (numpy's name) and shape of a tensor; -1 is a free size."""
 
     name: str
     dtype: str
@@ -27,7 +25,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What goes into a model that is served, and what comes out of it."""
+    """Inputs and outputs of a served model."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -35,14 +33,14 @@ class Signature:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SplitResult:
-    """All samples of a pass, as the model judged them.
+    """Scores and losses of all samples of a pass.
 
     Attributes:
         candidate_id: int64 (N,).
         labels: int64 (N,), 0 or 1.
         scores: float64 (N,), in [0, 1].
         losses: Loss of each sample, float64 (N,).
-        groups: What each sample is, int64 (N,): 0 no nodule, 1 a (benign) nodule, 2 a malignant one.
+        groups: int64 (N,): 0 no nodule, 1 a (benign) nodule, 2 a malignant nodule.
     """
 
     candidate_id: NDArray[np.int64]
@@ -53,11 +51,10 @@ class SplitResult:
 
     @classmethod
     def joined(cls, parts: Iterable["SplitResult"]) -> "SplitResult":
-        """Put the parts of a pass together, in their order."""
+        """Return the concatenated parts of a pass."""
         parts = list(parts)
-        return cls(
-            **{entry.name: np.concatenate([getattr(part, entry.name) for part in parts]) for entry in fields(cls)}
-        )
+        names = [entry.name for entry in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     @property
     def loss(self) -> float:
@@ -65,7 +62,7 @@ class SplitResult:
         return float(self.losses.mean())
 
     def metrics(self) -> dict[str, float]:
-        """Loss and ``binary_metrics`` at 0.5, over all samples; where nodules have both labels, their AUC as well."""
+        """Return loss and ``binary_metrics`` at 0.5; where nodules have both labels, the AUC among nodules as well."""
         values = {"loss": self.loss, **binary_metrics(self.labels, self.scores)}
         is_nodule = self.groups > 0
         if (self.labels[is_nodule] == 0).any():
@@ -75,7 +72,7 @@ class SplitResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EpochResult:
-    """What came out of an epoch; without a validation there is no score of one, and never another in its place."""
+    """Result of an epoch; ``validation`` is None where the epoch was not validated."""
 
     training: SplitResult
     validation: SplitResult | None
@@ -83,11 +80,11 @@ class EpochResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EpochProgress:
-    """How far the training pass of an epoch is.
+    """Progress of the training pass of an epoch.
 
     Attributes:
-        num_batches: Batches done; the weights have learned from all of them.
-        result: Their samples; None before the first.
+        num_batches: Finished batches; the weights include all of them.
+        result: Their samples; None before the first batch.
     """
 
     num_batches: int = 0
@@ -95,17 +92,17 @@ class EpochProgress:
 
 
 BEGINNING = EpochProgress()
-# Called after a training step with the batches done so far, and how to get at their samples.
+# Called after a training step with the number of finished batches and a function that returns their samples.
 AfterStep = Callable[[int, Callable[[], SplitResult]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationTask:
-    """What a classifier is given and what it tells apart.
+    """Input shape and classes of a classifier.
 
     Attributes:
         chunk_shape_irc: Voxels of a cutout.
-        label_names: Words for label 0 and label 1.
+        label_names: Names of label 0 and label 1.
     """
 
     chunk_shape_irc: tuple[int, int, int]
@@ -114,7 +111,7 @@ class ClassificationTask:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ModelState:
-    """All that a model needs to go on as if it had never stopped, apart from torch's random numbers."""
+    """Complete state of a model, apart from torch's random number generators."""
 
     model_state: dict[str, torch.Tensor]
     optimizer_state: dict[str, Any]
@@ -122,12 +119,12 @@ class ModelState:
     num_samples_seen: int
 
 
-def _let_pass(_num_batches: int, _samples: Callable[[], SplitResult]) -> None:
-    """Let a training step pass."""
+def do_nothing(_num_batches: int, _samples: Callable[[], SplitResult]) -> None:
+    """Do nothing after a training step."""
 
 
 class BaseModel(Protocol[BatchT_contra]):
-    """A network with all that it takes to train it."""
+    """A network with its loss, its optimizer, and an epoch of training and validation."""
 
     def fit_epoch(
         self,
@@ -136,36 +133,27 @@ class BaseModel(Protocol[BatchT_contra]):
         training_loader: DataLoader[BatchT_contra],
         validation_loader: DataLoader[BatchT_contra] | None,
         progress: EpochProgress = BEGINNING,
-        after_step: AfterStep = _let_pass,
+        after_step: AfterStep = do_nothing,
     ) -> EpochResult:
-        """Train on all batches of an epoch; then validate, where there is something to validate on.
+        """Train on all batches of an epoch, then validate if there is a validation part.
 
         Args:
             epoch: The epoch, from 1.
-            training_loader: The batches that are still to be learned from.
+            training_loader: The remaining training batches.
             validation_loader: The validation part.
-            progress: What was done of this epoch before, by this model or the one whose state it has loaded.
-            after_step: Is called after each training step, when all parts of the model fit together. What it raises
-                ends the epoch.
+            progress: What this model, or the one whose state it has loaded, has finished of the epoch.
+            after_step: Is called after each training step, when all parts of the model are consistent. An exception
+                in it ends the epoch.
         """
 
     def get_module(self) -> torch.nn.Module:
-        """Return the network itself, without any wrapper."""
+        """Return the network without any wrapper."""
 
     def get_signature(self) -> Signature:
-        """Say what the network takes and gives; nothing is computed with it."""
+        """Return inputs and outputs of the network without running it."""
 
     def get_state(self) -> ModelState:
         """Return a copy of weights, optimizer and scheduler, on the CPU."""
 
     def load_state(self, state: ModelState) -> None:
-        """Go on from there."""
-
-
-class BaseIteratorProvider(Protocol):
-    """Hands out the batches of a loader and reports on the pass."""
-
-    def enumerate_batches(
-        self, loader: DataLoader[BatchT], *, epoch: int, mode: Mode, first_batch: int = 0
-    ) -> Generator[tuple[int, BatchT], None, None]:
-        """Yield each batch with its number, from ``first_batch``; closing it early ends whatever loads."""
+        """Resume from a state."""

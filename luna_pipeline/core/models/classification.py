@@ -1,4 +1,4 @@
-"""A two-class network in training: an epoch of learning, and a validation that leaves no trace in it."""
+"""The model that trains and validates a two-class network."""
 
 import contextlib
 import copy
@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
-from luna_pipeline.core.events.messages import BaseMessageHandler, LogBatch, LogMetrics, LogResult, Mode
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogMetrics, LogResult, Mode
 from luna_pipeline.core.models.base import (
     BEGINNING,
     AfterStep,
-    BaseIteratorProvider,
     BaseModel,
     ClassificationTask,
     EpochProgress,
@@ -25,9 +24,11 @@ from luna_pipeline.core.models.base import (
     Signature,
     SplitResult,
     TensorSpec,
-    _let_pass,
+    do_nothing,
 )
+from luna_pipeline.core.models.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.models.optimizer_step import Stepper
+from luna_pipeline.core.models.pass_results import BatchResult, PassResults, StepValues
 from luna_pipeline.core.models.scoring import evaluating, logits_of, on_device
 from luna_pipeline.core.networks.folding import folded
 from luna_pipeline.core.networks.freezing import set_training_mode
@@ -35,11 +36,11 @@ from luna_pipeline.core.networks.luna import scores_of, unwrapped
 
 
 class NoduleClassificationModel(BaseModel[CutoutBatch]):
-    """Nodule or not, malignant or not: a network with all that it takes to train it.
+    """Trains a two-class network: nodule or not, malignant or not.
 
     Attributes:
-        module: Maps HU (N, 1, I, R, C) to logits (N, 2); may be in a parallel wrapper.
-        num_samples_seen: Training samples seen so far, the step of everything that is logged.
+        module: Maps HU (N, 1, D, H, W) to logits (N, 2); may be wrapped by DDP.
+        num_samples_seen: Training samples seen so far, the step of all logged values.
     """
 
     def __init__(
@@ -50,21 +51,21 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         loss: nn.Module,
         stepper: Stepper,
         augment: Augmenter,
-        batch_iterator: BaseIteratorProvider,
+        batch_iterator: BatchIteratorProvider,
         handler: BaseMessageHandler,
         processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         """Put the parts together.
 
         Args:
-            module: The network, on the device where it is to be trained.
-            task: What it is given and what it tells apart.
+            module: The network, on the device where it is trained.
+            task: Input shape and classes.
             loss: Maps logits (N, 2) and labels (N,) to the loss of each sample (N,).
-            stepper: Follows the gradients.
-            augment: Changes training cutouts.
-            batch_iterator: Hands out batches and reports on passes.
-            handler: Takes messages.
-            processes: Those that train together.
+            stepper: Updates the weights.
+            augment: Augments training cutouts.
+            batch_iterator: Iterates over loaders and reports passes.
+            handler: Receives messages.
+            processes: The processes that train together.
         """
         self.module = module
         self.num_samples_seen = 0
@@ -85,9 +86,9 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         training_loader: DataLoader[CutoutBatch],
         validation_loader: DataLoader[CutoutBatch] | None,
         progress: EpochProgress = BEGINNING,
-        after_step: AfterStep = _let_pass,
+        after_step: AfterStep = do_nothing,
     ) -> EpochResult:
-        """Train on all batches of an epoch; then validate, where there is something to validate on."""
+        """Train on all batches of an epoch, then validate if there is a validation part."""
         training = self.do_training(epoch, training_loader, progress=progress, after_step=after_step)
         validation = None if validation_loader is None else self.do_validation(epoch, validation_loader)
         self._stepper.schedule.after_epoch(float("nan") if validation is None else validation.metrics()["auc"])
@@ -99,65 +100,64 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         loader: DataLoader[CutoutBatch],
         *,
         progress: EpochProgress = BEGINNING,
-        after_step: AfterStep = _let_pass,
+        after_step: AfterStep = do_nothing,
     ) -> SplitResult:
-        """Take a step for each batch, or for every few; the scores are those before each step, with dropout."""
+        """Train on the batches of an epoch; the scores are those before each step, with dropout."""
         set_training_mode(self.module)
         num_batches = progress.num_batches + len(loader)
-        parts: list[SplitResult] = []
-        values: dict[str, float] = {}
+        results = self._pass_results(epoch, Mode.TRAINING, num_batches)
+        values: StepValues = {}
         batches = self._batch_iterator.enumerate_batches(
             loader, epoch=epoch, mode=Mode.TRAINING, first_batch=progress.num_batches
         )
-        # Closed here, so that an interrupt in the middle of a step ends the loader's workers at once.
+        # An interrupt in the middle of a step closes the generator, which stops the loader's workers.
         with contextlib.closing(batches):
             for batch_index, batch in batches:
                 is_step = self._stepper.is_step(batch_index, num_batches)
-                parts.append(self._train_batch(batch, epoch, is_step=is_step))
-                # Those of the last step: whoever keeps a batch now and then would else miss them.
+                result = self._train_batch(batch, epoch, is_step=is_step)
+                # Batches between two steps report the values of the last step: handlers keep every nth batch only.
                 values = self._optimizer_step(batch) if is_step else values
-                self._log_batch(epoch, Mode.TRAINING, batch_index, num_batches, parts[-1], values)
+                results.add(batch_index, result, values=values, num_samples_seen=self.num_samples_seen)
                 if is_step:
-                    after_step(batch_index + 1, lambda: self._of_all(parts, before=progress.result))
-        return self.log_metrics(epoch, Mode.TRAINING, self._of_all(parts, before=progress.result))
+                    after_step(batch_index + 1, lambda: self._all_samples(results, before=progress.result))
+        return self.log_metrics(epoch, Mode.TRAINING, self._all_samples(results, before=progress.result))
 
     def do_validation(self, epoch: int, loader: DataLoader[CutoutBatch]) -> SplitResult:
-        """Judge every sample; the network is as before afterwards."""
-        parts = []
+        """Score every sample; weights, running statistics and modes of the network stay as they are."""
+        results = self._pass_results(epoch, Mode.VALIDATION, len(loader))
         batches = self._batch_iterator.enumerate_batches(loader, epoch=epoch, mode=Mode.VALIDATION)
         self._processes.share_buffers(self.get_module())
-        with self._judging(), contextlib.closing(batches):
+        with self._evaluating(), contextlib.closing(batches):
             for batch_index, batch in batches:
-                _, part = self.compute_batch_loss(batch)
-                parts.append(part)
-                self._log_batch(epoch, Mode.VALIDATION, batch_index, len(loader), part, {})
-        return self.log_metrics(epoch, Mode.VALIDATION, self._of_all(parts))
+                _, result = self.compute_batch_loss(batch)
+                results.add(batch_index, result, values={}, num_samples_seen=self.num_samples_seen)
+        return self.log_metrics(epoch, Mode.VALIDATION, self._all_samples(results))
 
-    def compute_batch_loss(self, batch: CutoutBatch) -> tuple[torch.Tensor, SplitResult]:
-        """Judge a batch, as it comes.
+    def compute_batch_loss(self, batch: CutoutBatch) -> tuple[torch.Tensor, BatchResult]:
+        """Score a batch without waiting for the device.
 
         Returns:
-            The batch's share in the mean loss of the training step, with its graph; and what to keep of each sample,
+            The batch's share of the mean loss of the training step, with its graph; and the results of its samples,
             without.
         """
         labels = batch.labels.to(self._device, non_blocking=True)
         logits = self.compute_logits(batch.chunks_hu)
         losses = self._loss(logits, labels)
-        # Of a filler, which keeps a process in step, there is a gradient of zeros.
-        is_counted = batch.repeat.to(self._device) >= 0
-        # Processes average their gradients; together they shall have the mean over all their samples.
+        # A filler sample contributes a gradient of zeros.
+        is_counted = batch.repeat.to(self._device, non_blocking=True) >= 0
+        # DDP averages the gradients of the processes; the result must be the mean over all their samples.
         loss = (losses * is_counted).sum() * (self._processes.world_size / batch.num_in_step)
-        counted = is_counted.cpu().numpy()
-        return loss, SplitResult(
-            candidate_id=batch.candidate_id.numpy()[counted],
-            labels=batch.labels.numpy()[counted],
-            scores=scores_of(logits.detach().float()).double().cpu().numpy()[counted],
-            losses=losses.detach().double().cpu().numpy()[counted],
-            groups=batch.groups.numpy()[counted],
+        return loss, BatchResult(
+            candidate_id=batch.candidate_id,
+            labels=batch.labels,
+            scores=scores_of(logits.detach().float()),
+            losses=losses.detach(),
+            groups=batch.groups,
+            is_counted=batch.repeat >= 0,
         )
 
     def compute_logits(self, chunks_hu: torch.Tensor) -> torch.Tensor:
-        """Return logits (N, 2) of cutouts (N, 1, I, R, C): with a graph in training, fast in evaluation."""
+        """Return logits (N, 2) of cutouts (N, 1, D, H, W): with a graph in training, without in evaluation."""
         if not self.module.training:
             return logits_of(self._eval_network, on_device(chunks_hu, self._device))
         with self._stepper.autocast():
@@ -165,7 +165,7 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         return logits.float()
 
     def log_metrics(self, epoch: int, mode: Mode, result: SplitResult) -> SplitResult:
-        """Report on all samples of a pass."""
+        """Report metrics and scores of all samples of a pass."""
         where: dict[str, Any] = {"epoch": epoch, "mode": mode, "num_samples_seen": self.num_samples_seen}
         self._handler.handle_message(LogMetrics(values=result.metrics(), **where))
         self._handler.handle_message(
@@ -174,11 +174,11 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         return result
 
     def get_module(self) -> nn.Module:
-        """Return the network itself, without any wrapper."""
+        """Return the network without any wrapper."""
         return unwrapped(self.module)
 
     def get_signature(self) -> Signature:
-        """Say what a served model takes and gives; nothing is computed with the network."""
+        """Return inputs and outputs of the served model without running the network."""
         return classification_signature(self._task)
 
     def get_state(self) -> ModelState:
@@ -186,14 +186,14 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         weights = self.get_module().state_dict()
         optimizer_state, scheduler_state = self._stepper.get_state()
         return ModelState(
-            model_state={name: value.detach().cpu().clone() for name, value in weights.items()},
-            optimizer_state=copy.deepcopy(optimizer_state),
-            scheduler_state=copy.deepcopy(scheduler_state),
+            model_state=_copy_on_cpu(dict(weights)),
+            optimizer_state=_copy_on_cpu(optimizer_state),
+            scheduler_state=_copy_on_cpu(scheduler_state),
             num_samples_seen=self.num_samples_seen,
         )
 
     def load_state(self, state: ModelState) -> None:
-        """Go on from there; the weights must be those of such a network."""
+        """Resume from a state; its weights must fit the network."""
         self.get_module().load_state_dict(state.model_state, strict=True)
         self._stepper.load_state(state.optimizer_state, state.scheduler_state)
         self.num_samples_seen = state.num_samples_seen
@@ -203,8 +203,8 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         return f"{type(self).__name__}({', '.join(type(part).__name__ for part in parts)})"
 
     @contextlib.contextmanager
-    def _judging(self) -> Iterator[None]:
-        """Within, the network is in evaluation mode, and a copy of it judges that is faster at it."""
+    def _evaluating(self) -> Iterator[None]:
+        """Within, the network is in evaluation mode, and a faster copy of it computes the logits."""
         with evaluating(self.module):
             self._eval_network = folded(self.get_module())
             try:
@@ -212,45 +212,45 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
             finally:
                 self._eval_network = self.get_module()
 
-    def _train_batch(self, batch: CutoutBatch, epoch: int, *, is_step: bool) -> SplitResult:
-        """Add the gradients of a batch, changed at random."""
+    def _train_batch(self, batch: CutoutBatch, epoch: int, *, is_step: bool) -> BatchResult:
+        """Add the gradients of an augmented batch."""
         chunks_hu = batch.chunks_hu.to(self._device, non_blocking=True)
         changed = self._augment(chunks_hu, batch.candidate_id, batch.repeat, epoch=epoch)
         with self._stepper.gradients(is_step=is_step):
-            loss, part = self.compute_batch_loss(batch._replace(chunks_hu=changed))
+            loss, result = self.compute_batch_loss(batch._replace(chunks_hu=changed))
             self._stepper.backward(loss)
-        return part
+        return result
 
-    def _optimizer_step(self, batch: CutoutBatch) -> dict[str, float]:
+    def _optimizer_step(self, batch: CutoutBatch) -> StepValues:
         self.num_samples_seen += batch.num_in_step
         return self._stepper.step()
 
-    def _of_all(self, parts: list[SplitResult], *, before: SplitResult | None = None) -> SplitResult:
-        """The samples of all processes in the order of their batches, after those of before."""
-        by_process = self._processes.gather(parts)
-        # Of each batch the first process has the first samples.
-        together = [part for of_batch in zip(*by_process, strict=True) for part in of_batch]
-        return SplitResult.joined(together if before is None else [before, *together])
+    def _pass_results(self, epoch: int, mode: Mode, num_batches: int) -> PassResults:
+        return PassResults(epoch, mode, num_batches, self._processes, self._handler.handle_message)
 
-    def _log_batch(
-        self, epoch: int, mode: Mode, batch_index: int, num_batches: int, part: SplitResult, values: dict[str, float]
-    ) -> None:
-        losses = self._processes.gather(part.losses)
-        message = LogBatch(
-            epoch=epoch,
-            mode=mode,
-            batch_index=batch_index,
-            num_batches=num_batches,
-            num_samples_seen=self.num_samples_seen,
-            values=values,
-            loss=float(sum(each.sum() for each in losses) / sum(map(len, losses))),
-        )
-        self._handler.handle_message(message)
+    def _all_samples(self, results: PassResults, *, before: SplitResult | None = None) -> SplitResult:
+        """Return the samples of all processes in the order of their batches, after those of ``before``."""
+        results.transfer()
+        by_process = self._processes.gather(results.parts)
+        # The first process has the first samples of each batch.
+        parts = [part for of_batch in zip(*by_process, strict=True) for part in of_batch]
+        return SplitResult.joined(parts if before is None else [before, *parts])
 
 
 def classification_signature(task: ClassificationTask) -> Signature:
-    """Say what a served classifier takes and gives."""
+    """Return inputs and outputs of a served classifier."""
     return Signature(
         inputs=(TensorSpec("chunks_hu", "float32", (-1, 1, *task.chunk_shape_irc)),),
         outputs=(TensorSpec("probability", "float32", (-1,)),),
     )
+
+
+def _copy_on_cpu(value: Any) -> Any:
+    """Return a deep copy of nested plain values with all tensors on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _copy_on_cpu(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_copy_on_cpu(entry) for entry in value]
+    return copy.deepcopy(value)

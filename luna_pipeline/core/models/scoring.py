@@ -3,34 +3,18 @@
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.networks.folding import folded
 from luna_pipeline.core.networks.luna import scores_of
 
 # The features of four cutouts stay in a processor's cache, those of a whole batch do not.
 CUTOUTS_AT_ONCE = 4
-
-
-class Batch(Protocol):
-    """Cutouts with their labels, see ``CutoutBatch``."""
-
-    @property
-    def chunks_hu(self) -> torch.Tensor:
-        """HU, float32 (N, 1, I, R, C)."""
-
-    @property
-    def labels(self) -> torch.Tensor:
-        """1 nodule, 0 other, int64 (N,)."""
-
-    @property
-    def candidate_id(self) -> torch.Tensor:
-        """Identity of each candidate, int64 (N,)."""
 
 
 @contextlib.contextmanager
@@ -60,7 +44,7 @@ def logits_of(module: nn.Module, chunks_hu: torch.Tensor) -> torch.Tensor:
     return torch.cat([module(part) for part in torch.tensor_split(chunks_hu, num_parts)])
 
 
-def predict(module: nn.Module, batches: Iterable[Batch]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def predict(module: nn.Module, batches: Iterable[CutoutBatch]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Score cutouts.
 
     Args:
@@ -72,13 +56,12 @@ def predict(module: nn.Module, batches: Iterable[Batch]) -> tuple[NDArray[np.int
     """
     device = next(module.parameters()).device
     network = folded(module)
-    ids, scores = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    ids, scores = [np.empty(0, dtype=np.int64)], [torch.empty(0, device=device)]
     with evaluating(network):
         for batch in batches:
             ids.append(batch.candidate_id.numpy())
-            logits = logits_of(network, on_device(batch.chunks_hu, device))
-            scores.append(scores_of(logits).double().cpu().numpy())
-    return np.concatenate(ids), np.concatenate(scores)
+            scores.append(scores_of(logits_of(network, on_device(batch.chunks_hu, device))))
+    return np.concatenate(ids), torch.cat(scores).cpu().double().numpy()
 
 
 def on_device(chunks_hu: torch.Tensor, device: torch.device) -> torch.Tensor:

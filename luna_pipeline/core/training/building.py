@@ -13,11 +13,11 @@ from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import BaseMessageHandler
 from luna_pipeline.core.models.base import BaseModel, ClassificationTask
+from luna_pipeline.core.models.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.models.optimizer_step import Stepper
 from luna_pipeline.core.networks.freezing import freeze, new_head
 from luna_pipeline.core.networks.losses import build_loss
 from luna_pipeline.core.networks.luna import build_network
-from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_weights
 from luna_pipeline.core.training.config import MODELS, TrainingConfig
 from luna_pipeline.core.training.optimizers import build_optimizer

@@ -1,4 +1,4 @@
-"""When an epoch is validated, when a run is over, and when it is kept in between."""
+"""When an epoch is validated, which score is better, and when a run ends."""
 
 import math
 
@@ -6,7 +6,7 @@ from luna_pipeline.core.config.checks import check_integer
 
 
 def is_validation_due(epoch: int, *, num_epochs: int, cadence: int) -> bool:
-    """Say whether an epoch is followed by a validation: the first, every ``cadence``-th, and the last.
+    """Return whether an epoch is validated: the first, every ``cadence``-th, and the last.
 
     Args:
         epoch: The epoch, from 1.
@@ -22,18 +22,18 @@ def is_validation_due(epoch: int, *, num_epochs: int, cadence: int) -> bool:
 
 
 def is_better(score: float, best_score: float, *, min_delta: float = 0.0) -> bool:
-    """Say whether a score beats the best one by more than ``min_delta``; nan never does, and everything beats nan."""
+    """Return whether a score exceeds the best one by more than ``min_delta``; nan is below every score."""
     return not math.isnan(score) and (math.isnan(best_score) or score > best_score + min_delta)
 
 
 def epochs_without_rise(before: int, *, score: float, best_score: float, min_delta: float) -> int:
-    """Count the validated epochs in a row without a better score.
+    """Return the number of validated epochs in a row without a better score.
 
     Args:
-        before: Those before this epoch.
-        score: Validation score of this epoch; nan where it has none, which counts as nothing.
-        best_score: The best before.
-        min_delta: By how much it must rise.
+        before: Their number before this epoch.
+        score: Validation score of this epoch; nan where it was not validated, which changes nothing.
+        best_score: Best score before this epoch.
+        min_delta: Smallest rise that counts.
     """
     if math.isnan(score):
         return before
@@ -41,17 +41,12 @@ def epochs_without_rise(before: int, *, score: float, best_score: float, min_del
 
 
 def is_over(epoch: int, *, num_epochs: int, num_without_rise: int, patience: int | None) -> bool:
-    """Say whether a run ends after an epoch: after its last one, or when its score has not risen for long enough.
+    """Return whether a run ends after an epoch: the last one, or by early stopping.
 
     Args:
-        epoch: The epoch that was finished, from 1; 0 before the first.
+        epoch: The finished epoch, from 1; 0 before the first.
         num_epochs: Epochs of the run.
         num_without_rise: See ``epochs_without_rise``.
-        patience: So many end the run; None for no such end.
+        patience: Epochs without a rise that end the run; None for no early stopping.
     """
     return epoch >= num_epochs or (patience is not None and num_without_rise >= patience)
-
-
-def is_checkpoint_due(seconds_since_last: float, *, every_seconds: float) -> bool:
-    """Say whether a run within an epoch is to be kept."""
-    return seconds_since_last >= every_seconds

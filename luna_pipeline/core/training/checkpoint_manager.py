@@ -1,9 +1,9 @@
-"""A run as checkpoints: its beginning, its way, its end, and how it is taken up again."""
+"""Checkpoints of a run: creates, saves and resumes its state, and publishes the chosen epoch."""
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ WITHOUT_AUC = (
 
 
 class CheckpointManager:
-    """Keeps a run, whole at every moment; of several processes the first one writes."""
+    """Saves and resumes the state of a run; the first of several processes writes."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class CheckpointManager:
         self._store = store
         self._processes = processes
         self._clock = clock
-        self._epoch_began = clock()
+        self._epoch_started = clock()
 
     def check_fits(self, data_module: DataModule, *, version: str, resume_from: Checkpoint | None) -> None:
-        """Refuse cutouts that the network does not take, and a checkpoint of another run.
+        """Check the shape of the cutouts, and that ``resume_from`` is a checkpoint of this run.
 
         Raises:
             ValueError: If one of them does not fit.
@@ -65,11 +65,11 @@ class CheckpointManager:
             where = f"{resume_from.name} {resume_from.version}, epoch {resume_from.epoch}"
             raise ValueError(f"{msg} ({where}). Train a new version, from these weights if you like.")
 
-    def beginning(
+    def start(
         self, model: BaseModel[Any], data_module: DataModule, *, version: str, started_from: Checkpoint | None
     ) -> Checkpoint:
-        """Return the run before its first epoch."""
-        self._epoch_began = self._clock()
+        """Return the state of the run before its first epoch."""
+        self._epoch_started = self._clock()
         state, training, validation = model.get_state(), data_module.training, data_module.validation
         return Checkpoint(
             name=self._config.name,
@@ -87,21 +87,15 @@ class CheckpointManager:
             **_inherited(started_from),
         )
 
-    def resumed(self, model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
-        """Bring model and random numbers to where they were when the checkpoint was written."""
-        self._epoch_began = self._clock()
-        state = ModelState(
-            model_state=checkpoint.model_state,
-            optimizer_state=checkpoint.optimizer_state,
-            scheduler_state=checkpoint.scheduler_state,
-            num_samples_seen=checkpoint.num_samples_seen,
-        )
-        model.load_state(state)
+    def resume(self, model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
+        """Restore model and random number generators from a checkpoint, and return it."""
+        self._epoch_started = self._clock()
+        model.load_state(ModelState(**{entry.name: getattr(checkpoint, entry.name) for entry in fields(ModelState)}))
         set_rng_state(checkpoint.rng_state, self._processes)
         return checkpoint
 
-    def keep_progress(self, last: Checkpoint, progress: EpochProgress, model: BaseModel[Any]) -> None:
-        """Write the run as it is after a training step."""
+    def save_progress(self, last: Checkpoint, progress: EpochProgress, model: BaseModel[Any]) -> None:
+        """Save the run after a training step, as ``last.pt``."""
         rng_state = get_rng_state(self._processes)
         if self._processes.is_first:
             current = replace(
@@ -113,8 +107,8 @@ class CheckpointManager:
             )
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
-    def keep_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
-        """Write the run as it is after an epoch: first what may become the best, then the run itself."""
+    def save_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
+        """Save the run after an epoch: first ``best_so_far.pt`` if its score is the best, then ``last.pt``."""
         score, decision = validation_score(result)
         is_best = is_better(score, last.best_score)
         current = replace(
@@ -133,26 +127,26 @@ class CheckpointManager:
             training_seconds=self._seconds(last),
             rng_state=get_rng_state(self._processes),
         )
-        self._epoch_began = self._clock()
+        self._epoch_started = self._clock()
         if self._processes.is_first:
             if is_best:
                 save_checkpoint(self._store.path(last.name, last.version, "best_so_far"), current)
             path = self._store.path(last.name, last.version, "last")
             save_checkpoint(path, current)
-            kept = LogCheckpoint(epoch=current.epoch, num_samples_seen=current.num_samples_seen, path=str(path))
-            self._handler.handle_message(kept)
+            saved = LogCheckpoint(epoch=current.epoch, num_samples_seen=current.num_samples_seen, path=str(path))
+            self._handler.handle_message(saved)
         return current
 
     def finish(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
-        """Hand the chosen epoch to the trackers; only a run that they know is complete."""
-        chosen = self._hand_over(last, model) if self._processes.is_first else last
+        """Report the chosen epoch to the trackers, then save it as ``best.pt``, which completes the run."""
+        chosen = self._publish(last, model) if self._processes.is_first else last
         return self._processes.broadcast(chosen)
 
     def _seconds(self, last: Checkpoint) -> float:
-        """Return the wall seconds of the run so far, with those of the epoch that it is in."""
-        return last.training_seconds + self._clock() - self._epoch_began
+        """Return the wall seconds of the run so far, including the current epoch."""
+        return last.training_seconds + self._clock() - self._epoch_started
 
-    def _hand_over(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
+    def _publish(self, last: Checkpoint, model: BaseModel[Any]) -> Checkpoint:
         best_so_far = self._store.path(last.name, last.version, "best_so_far")
         if math.isnan(last.best_score):
             note = WITHOUT_AUC if last.validation_series else WITHOUT_VALIDATION
@@ -175,23 +169,18 @@ class CheckpointManager:
 
 
 def validation_score(result: EpochResult) -> tuple[float, Decision]:
-    """Return the validation AUC of an epoch and what it decides; nan and ``UNDECIDED`` where there is none."""
+    """Return validation AUC and decision of an epoch; nan and ``UNDECIDED`` where it was not validated."""
     if result.validation is None:
         return math.nan, UNDECIDED
     return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
 
 
 def _entries(state: ModelState) -> dict[str, Any]:
-    return {
-        "model_state": state.model_state,
-        "optimizer_state": state.optimizer_state,
-        "scheduler_state": state.scheduler_state,
-        "num_samples_seen": state.num_samples_seen,
-    }
+    return {entry.name: getattr(state, entry.name) for entry in fields(state)}
 
 
 def _inherited(source: Checkpoint | None) -> dict[str, Any]:
-    """What the weights that a run begins with have seen is seen by the run as well."""
+    """Return the series that the initial weights have seen; the run counts as having seen them as well."""
     if source is None:
         return {}
     return {

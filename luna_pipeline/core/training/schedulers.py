@@ -1,58 +1,9 @@
-"""Learning rates by name: each says when it moves, after a training step, after an epoch, or by the score of one."""
-
-import enum
-import math
-import warnings
-from dataclasses import dataclass
-from typing import Any
+"""Learning rate schedules by name; each changes after a training step, after an epoch, or by the validation score."""
 
 from torch.optim import Optimizer, lr_scheduler
 
+from luna_pipeline.core.models.optimizer_step import Moment, Schedule
 from luna_pipeline.core.training.parts import SCHEDULERS, SchedulerConfig
-
-
-class Moment(enum.StrEnum):
-    """When a learning rate moves."""
-
-    STEP = "after a training step"
-    EPOCH = "after an epoch"
-    VALIDATION = "by the validation score"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A scheduler and when it moves.
-
-    Attributes:
-        scheduler: Of torch.
-        moment: When it moves.
-    """
-
-    scheduler: lr_scheduler.LRScheduler
-    moment: Moment
-
-    def after_step(self) -> None:
-        """Take note of a training step."""
-        if self.moment is Moment.STEP:
-            self.scheduler.step()
-
-    def after_epoch(self, validation_score: float) -> None:
-        """Take note of an epoch; its score is nan where it was not validated."""
-        if self.moment is Moment.EPOCH:
-            with warnings.catch_warnings():
-                # A run that is taken up after the last step of its first epoch steps here first, and rightly.
-                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-                self.scheduler.step()
-        if self.moment is Moment.VALIDATION and not math.isnan(validation_score):
-            self.scheduler.step(validation_score)  # type: ignore[arg-type]  # of this one kind it is a score
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where it is, as plain values."""
-        return self.scheduler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.scheduler.load_state_dict(state)
 
 
 def constant(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:

@@ -1,7 +1,7 @@
-"""Services of a run by their type, closed in the end whatever happens."""
+"""Services of a run by their type, closed in reverse order at its end."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -9,72 +9,65 @@ T = TypeVar("T")
 
 
 class ServiceContainer:
-    """Holds one service a type; what was opened last is closed first.
+    """Holds one service of each type and closes them in reverse order when its ``with`` block ends.
 
-    Use it under ``with``: a crash or an interrupt closes all services, and passes on.
+    An error or interrupt of the run closes all services and is raised again. If a service fails to close, the others
+    are still closed; failures after the first error are added to it as notes.
     """
 
     def __init__(self) -> None:
         self._services: dict[type, Any] = {}
         self._creators: dict[type, tuple[Callable[..., Any], Callable[[Any], None] | None]] = {}
-        # Each is told what went wrong so far, if anything did.
-        self._closers: list[tuple[type, Callable[[BaseException | None], None]]] = []
+        self._stack = ExitStack()
 
     def register_service(self, service_type: type[T], value: T, *, on_close: Callable[[T], None] | None = None) -> None:
-        """Take a service.
+        """Add a service.
 
         Args:
-            service_type: Type under which it is asked for.
+            service_type: Type by which ``get_service`` finds it.
             value: The service.
-            on_close: Closes it; None where nothing has to be closed.
+            on_close: Closes it; None if it needs no closing.
 
         Raises:
-            ValueError: If there is one of that type already: it would never be closed.
+            ValueError: If the type has a service already.
         """
         self._check_is_free(service_type)
         self._add(service_type, value, on_close)
 
     def register_context(self, service_type: type[T], manager: AbstractContextManager[T]) -> T:
-        """Enter a context manager and take what it gives; it is left with the error of the run, if there is one.
+        """Enter a context manager and add its value; it exits with the error of the run, if there is one.
 
         Args:
-            service_type: Type under which the service is asked for.
-            manager: Opens and closes it.
+            service_type: Type by which ``get_service`` finds the value.
+            manager: The context manager.
 
         Raises:
-            ValueError: If there is one of that type already.
+            ValueError: If the type has a service already.
         """
         self._check_is_free(service_type)
-        value = manager.__enter__()
-        self._services[service_type] = value
-        self._closers.append((service_type, lambda error: _leave(manager, error)))
+        value = self._services[service_type] = manager.__enter__()
+        self._push(service_type, manager.__exit__)
         return value
 
     def register_creator(
-        self,
-        service_type: type[T],
-        creator: Callable[..., T],
-        *,
-        on_close: Callable[[T], None] | None = None,
+        self, service_type: type[T], creator: Callable[..., T], *, on_close: Callable[[T], None] | None = None
     ) -> None:
-        """Take a function that makes the service when ``call_all_creators`` is called.
+        """Add a function that ``call_all_creators`` calls to create the service.
 
         Args:
-            service_type: Type under which it is asked for.
-            creator: Makes it.
-            on_close: Closes it, if it was made.
+            service_type: Type by which ``get_service`` finds it.
+            creator: Creates the service.
+            on_close: Closes it, if it was created.
 
         Raises:
-            ValueError: If there is one of that type already.
+            ValueError: If the type has a service already.
         """
         self._check_is_free(service_type)
         self._creators[service_type] = (creator, on_close)
 
     def call_all_creators(self, **arguments: Any) -> None:
-        """Make all services that wait to be made, in the order of their registration, each once."""
-        while self._creators:
-            service_type = next(iter(self._creators))
-            creator, on_close = self._creators[service_type]
+        """Create the remaining services, once each, in the order of their registration."""
+        for service_type, (creator, on_close) in list(self._creators.items()):
             self._add(service_type, creator(**arguments), on_close)
             del self._creators[service_type]
 
@@ -92,27 +85,16 @@ class ServiceContainer:
         return service
 
     def close_all_services(self, error: BaseException | None = None) -> None:
-        """Close the services, the last one first; each once, and also where another one fails to close.
+        """Close the services in reverse order, once each.
 
         Args:
-            error: What ended the run, if it was an error or an interrupt.
+            error: The error or interrupt that ended the run, if any.
 
         Raises:
-            BaseException: What the first of them that failed raised; the failures after it are its notes.
+            BaseException: The first failure to close, if ``error`` is None; later failures are its notes.
         """
-        failure: BaseException | None = None
-        while self._closers:
-            service_type, close = self._closers.pop()
-            try:
-                close(error or failure)
-            except BaseException as raised:
-                if failure is None:
-                    failure = raised
-                else:
-                    failure.add_note(f"Then closing {service_type.__name__} failed: {raised!r}")
         self._services.clear()
-        if failure is not None:
-            raise failure
+        self._stack.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
     def __enter__(self) -> Self:
         return self
@@ -125,18 +107,23 @@ class ServiceContainer:
     def _add(self, service_type: type, value: Any, on_close: Callable[[Any], None] | None) -> None:
         self._services[service_type] = value
         if on_close is not None:
-            self._closers.append((service_type, lambda _error: on_close(value)))
+            self._push(service_type, lambda *_error: on_close(value))
+
+    def _push(self, service_type: type, close: Callable[..., Any]) -> None:
+        def close_with(
+            kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None:
+            try:
+                close(kind, error, trace)
+            except BaseException as failure:
+                if error is None:
+                    raise
+                if failure is not error:
+                    error.add_note(f"Then closing {service_type.__name__} failed: {failure!r}")
+
+        self._stack.push(close_with)
 
     def _check_is_free(self, service_type: type) -> None:
         if service_type in self._services or service_type in self._creators:
             msg = f"A type must have one service, got a second {service_type.__name__}."
             raise ValueError(f"{msg} Register a type of its own.")
-
-
-def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> None:
-    """Leave a context manager with the error; that it passes on the same one is no failure to close."""
-    try:
-        manager.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-    except BaseException as raised:
-        if raised is not error:
-            raise

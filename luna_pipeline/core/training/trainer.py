@@ -1,51 +1,36 @@
-"""The training loop: epochs, the best of them, checkpoints on the way, and messages to whoever listens."""
+"""The training loop: epochs, validation, checkpoints, and messages to the trackers."""
 
 import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart
-from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, SplitResult
-from luna_pipeline.core.training.cadence import is_checkpoint_due, is_over, is_validation_due
+from luna_pipeline.core.models.base import BEGINNING, AfterStep, BaseModel, EpochProgress, EpochResult, SplitResult
+from luna_pipeline.core.training.cadence import is_over, is_validation_due
 from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.core.training.interrupts import PostponedInterrupts
+from luna_pipeline.core.training.profiling import StepProfiler
 from luna_pipeline.core.training.randomness import fork_rng
 
-ModelT_contra = TypeVar("ModelT_contra", contravariant=True)
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
-_GO_ON, _KEEP, _INTERRUPTED = 0, 1, 2
+# How often processes that train together agree on what to do after a step. Each agreement waits for the device.
+SECONDS_BETWEEN_AGREEMENTS = 0.5
+_CONTINUE, _SAVE, _INTERRUPTED = 0, 1, 2
 
 
-class BaseProfiler(Protocol):
-    """Watches some training steps."""
+class Trainer:
+    """Trains a model; an interrupted run resumes from its last checkpoint with bit-equal results.
 
-    def step(self) -> None:
-        """Take note of a training step."""
-
-
-class BaseTrainer(Protocol[ModelT_contra]):
-    """Trains a model on data."""
-
-    def fit(self, model: ModelT_contra, data_module: DataModule, *, version: str) -> Checkpoint:
-        """Train all epochs and return the chosen one."""
-
-    def fit_epoch(self, epoch: int, model: ModelT_contra, data_module: DataModule) -> EpochResult:
-        """Train one epoch."""
-
-
-class Trainer(BaseTrainer[BaseModel[Any]]):
-    """Trains a model, so that a run can be ended at any moment and goes on from its last checkpoint to the same bits.
-
-    ``last.pt`` is the whole run so far: after each epoch, every ten minutes within one, and when an interrupt ends it,
+    ``last.pt`` is the state of the run: written after each epoch, every ten minutes within one, and on an interrupt,
     which waits for the end of the training step. ``best_so_far.pt`` is the epoch with the highest validation AUC.
-    ``best.pt``, the chosen epoch, is written when all is done and the trackers have the model.
+    ``best.pt``, the chosen epoch, is written when the run is complete and the trackers have the model.
 
     Attributes:
         config: The complete configuration of the run.
@@ -59,17 +44,17 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
         store: CheckpointStore,
         processes: DistributedContext = SINGLE_PROCESS,
         seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
-        profiler: BaseProfiler | None = None,
+        profiler: StepProfiler | None = None,
     ) -> None:
         """Prepare a run.
 
         Args:
-            config: Its complete configuration.
-            handler: Takes messages; closing it is the caller's.
-            store: Where its checkpoints go.
-            processes: Those that train together; the first one writes.
-            seconds_between_checkpoints: How much of an epoch may be lost when a machine dies.
-            profiler: Watches training steps.
+            config: The complete configuration of the run.
+            handler: Receives messages; the caller closes it.
+            store: Where the checkpoints are written.
+            processes: The processes that train together; the first one writes.
+            seconds_between_checkpoints: Longest time between two checkpoints within an epoch.
+            profiler: Profiles training steps.
         """
         self.config = config
         self._handler = handler
@@ -95,43 +80,43 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
             model: A new model of the configuration.
             data_module: Training and validation data.
             version: A claimed version (``CheckpointStore.claim``), or the version of ``resume_from``.
-            resume_from: Last checkpoint of a run of the same configuration and data that was ended before its time:
-                what comes out is what would have come out of it.
-            started_from: The run whose weights the model begins with, if any; what they have seen is noted.
-            mlflow_run_id: The run in MLflow, noted in the checkpoints.
+            resume_from: Last checkpoint of an unfinished run of the same configuration and data; the result is
+                bit-equal to that of an uninterrupted run.
+            started_from: The run whose weights the model starts with, if any; its series are recorded.
+            mlflow_run_id: The run in MLflow, recorded in the checkpoints.
 
         Returns:
-            The checkpoint with the highest validation AUC; without any, the last one, with a note that says so.
+            The checkpoint with the highest validation AUC; without a validation AUC the last one, with a note.
 
         Raises:
-            ValueError: If the cutouts are not of the network's shape, or ``resume_from`` is of another run.
+            ValueError: If the cutouts do not have the network's shape, or ``resume_from`` is of another run.
             FloatingPointError: If the training loss is not finite.
             BlockingIOError: If another process trains this version.
         """
         self._manager.check_fits(data_module, version=version, resume_from=resume_from)
         with self._locked(version), fork_rng(self.config.seed + self._processes.rank):
             if resume_from is None:
-                last = self._manager.beginning(model, data_module, version=version, started_from=started_from)
+                last = self._manager.start(model, data_module, version=version, started_from=started_from)
             else:
-                last = self._manager.resumed(model, resume_from)
+                last = self._manager.resume(model, resume_from)
             last = replace(last, mlflow_run_id=mlflow_run_id or last.mlflow_run_id)
             self._handler.handle_message(LogStart(description=repr(model)))
             self._handler.handle_message(LogParams(params=self.config.flat()))
             while not self._is_over(last):
                 result = self.fit_epoch(last.epoch + 1, model, data_module, last=last)
-                last = self._manager.keep_epoch(last, result, model)
+                last = self._manager.save_epoch(last, result, model)
             return self._manager.finish(last, model)
 
     def fit_epoch(
         self, epoch: int, model: BaseModel[Any], data_module: DataModule, *, last: Checkpoint | None = None
     ) -> EpochResult:
-        """Train one epoch, and validate where it is due.
+        """Train one epoch, and validate if it is due.
 
         Args:
             epoch: The epoch, from 1.
             model: The model.
             data_module: Training and validation data.
-            last: The run so far, whose checkpoint is kept up to date on the way, and whose epoch may be half done.
+            last: The state of the run, which is saved within the epoch; the epoch may be partly done.
 
         Raises:
             FloatingPointError: If the training loss is not finite.
@@ -156,31 +141,53 @@ class Trainer(BaseTrainer[BaseModel[Any]]):
 
     def _after_step(
         self, model: BaseModel[Any], num_batches: int, last: Checkpoint | None, interrupts: PostponedInterrupts
-    ) -> Callable[[int, Callable[[], SplitResult]], None]:
-        """Make what is done after each training step: keep the run where that is due, and let interrupts through."""
-        kept_at = time.monotonic()
+    ) -> AfterStep:
+        """Return the function that saves the run where that is due, and raises interrupts, after a training step."""
+        saved_at = time.monotonic()
+        next_action = self._next_action()
 
         def after_step(num_done: int, samples: Callable[[], SplitResult]) -> None:
-            nonlocal kept_at
+            nonlocal saved_at
             if self._profiler is not None:
                 self._profiler.step()
             is_last = num_done == num_batches
-            is_due = is_last or is_checkpoint_due(
-                time.monotonic() - kept_at, every_seconds=self._seconds_between_checkpoints
-            )
-            # All processes do the same: one that keeps or ends alone would leave the others waiting for ever.
-            todo = self._processes.largest(_INTERRUPTED if interrupts.is_pending else _KEEP if is_due else _GO_ON)
-            if todo != _GO_ON and last is not None:
-                self._manager.keep_progress(last, EpochProgress(num_done, samples()), model)
-                kept_at = time.monotonic()
-            if todo == _INTERRUPTED:
+            is_due = is_last or time.monotonic() - saved_at >= self._seconds_between_checkpoints
+            wanted = _INTERRUPTED if interrupts.is_pending else _SAVE if is_due else _CONTINUE
+            action = next_action(wanted, is_last)
+            if action != _CONTINUE and last is not None:
+                self._manager.save_progress(last, EpochProgress(num_done, samples()), model)
+                saved_at = time.monotonic()
+            if action == _INTERRUPTED:
                 interrupts.deliver()
                 raise KeyboardInterrupt
             if is_last:
-                # A validation may take long and leaves no trace: from here on nobody has to wait for its end.
+                # A validation changes nothing that is saved, so an interrupt need not wait for its end.
                 interrupts.release()
 
         return after_step
+
+    def _next_action(self) -> Callable[[int, bool], int]:
+        """Return a function from this process's wanted action to the one that all processes take after a step.
+
+        All must save or stop after the same step: a process that does so alone would leave the others waiting. They
+        agree after about ``SECONDS_BETWEEN_AGREEMENTS`` of steps and after the last one; in between all continue.
+        """
+        agreed_at, num_steps, steps_to_agreement = time.monotonic(), 0, 1
+
+        def next_action(wanted: int, is_last: bool) -> int:
+            nonlocal agreed_at, num_steps, steps_to_agreement
+            if self._processes.world_size == 1:
+                return wanted
+            num_steps += 1
+            if num_steps < steps_to_agreement and not is_last:
+                return _CONTINUE
+            seconds = max(time.monotonic() - agreed_at, 1e-6)
+            steps = max(1, int(num_steps * SECONDS_BETWEEN_AGREEMENTS / seconds))
+            action, negative_steps = self._processes.largest(wanted, -steps)
+            agreed_at, num_steps, steps_to_agreement = time.monotonic(), 0, -negative_steps
+            return action
+
+        return next_action
 
     def _epoch_message(self, epoch: int, data_module: DataModule) -> LogEpoch:
         return LogEpoch(

@@ -13,12 +13,12 @@ from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogResult, Mode
 from luna_pipeline.core.metrics.binary import binary_metrics
 from luna_pipeline.core.models.base import ClassificationTask, Signature, SplitResult, TensorSpec
+from luna_pipeline.core.models.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.models.classification import NoduleClassificationModel
 from luna_pipeline.core.models.optimizer_step import Stepper
 from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.networks.losses import build_loss
 from luna_pipeline.core.networks.luna import build_network
-from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.config import (
     AugmentationConfig,

@@ -5,7 +5,6 @@ import pytest
 from luna_pipeline.core.training.cadence import (
     epochs_without_rise,
     is_better,
-    is_checkpoint_due,
     is_over,
     is_validation_due,
 )
@@ -64,8 +63,3 @@ def test_epochs_without_a_rise_are_counted_and_a_rise_begins_anew():
 )
 def test_a_run_is_over_after_its_last_epoch_or_when_patience_is_used_up(epoch, without_rise, patience, expected):
     assert is_over(epoch, num_epochs=10, num_without_rise=without_rise, patience=patience) is expected
-
-
-@pytest.mark.parametrize(("seconds", "every", "expected"), [(0.0, 0.0, True), (9.9, 10, False), (10.0, 10, True)])
-def test_a_run_is_kept_when_enough_time_has_passed(seconds, every, expected):
-    assert is_checkpoint_due(seconds, every_seconds=every) is expected

@@ -39,12 +39,12 @@ def run(examples, tmp_path):
 
 
 def begun(run):
-    return run.keeper.beginning(run.model, run.data_module, version="0.0.1", started_from=None)
+    return run.keeper.start(run.model, run.data_module, version="0.0.1", started_from=None)
 
 
 def an_epoch(run, last, *, seconds, auc):
     run.clock.seconds += seconds
-    return run.keeper.keep_epoch(last, EpochResult(result_of_auc(0.8), result_of_auc(auc)), run.model)
+    return run.keeper.save_epoch(last, EpochResult(result_of_auc(0.8), result_of_auc(auc)), run.model)
 
 
 def test_the_seconds_of_all_epochs_are_summed_up_and_waiting_before_the_first_is_not(run):
@@ -61,10 +61,10 @@ def test_an_epoch_that_was_ended_half_way_counts_once_and_the_break_not_at_all(r
     first = an_epoch(run, begun(run), seconds=30, auc=0.6)
     for seconds in (4, 3):
         run.clock.seconds += seconds
-        run.keeper.keep_progress(first, EpochProgress(), run.model)
+        run.keeper.save_progress(first, EpochProgress(), run.model)
     assert run.read("last").training_seconds == 37
     run.clock.seconds += 100_000
-    last = run.keeper.resumed(run.model, run.read("last"))
+    last = run.keeper.resume(run.model, run.read("last"))
     assert an_epoch(run, last, seconds=5, auc=0.7).training_seconds == 42
 
 
@@ -77,7 +77,7 @@ def test_the_chosen_epoch_has_the_seconds_of_the_whole_run_and_its_own_decision(
 
 def test_seconds_that_nobody_measured_stay_unknown(run):
     unknown = replace(begun(run), training_seconds=math.nan)
-    assert math.isnan(an_epoch(run, run.keeper.resumed(run.model, unknown), seconds=5, auc=0.6).training_seconds)
+    assert math.isnan(an_epoch(run, run.keeper.resume(run.model, unknown), seconds=5, auc=0.6).training_seconds)
 
 
 def test_a_run_in_two_attempts_takes_no_longer_than_both(examples, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from luna_pipeline.core.events.messages import LogBatchEnd, LogBatchStart, Mode
-from luna_pipeline.core.training.batch_iterator import BatchIteratorProvider
+from luna_pipeline.core.models.batch_iterator import BatchIteratorProvider
 from luna_pipeline_tests.core.recorder import Recorder
 
 

@@ -1,0 +1,97 @@
+"""Results of a pass over the data, collected on the device and transferred every few batches.
+
+Each transfer waits for the device. On a GPU the results of 16 batches share one, so that the queue of kernels rarely
+runs empty; processes that train together share one reduction of the logged losses.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from luna_pipeline.core.distributed import DistributedContext
+from luna_pipeline.core.events.messages import LogBatch, Mode
+from luna_pipeline.core.models.base import SplitResult
+
+BATCHES_PER_TRANSFER = 16
+StepValues = Mapping[str, float | torch.Tensor]
+Report = Callable[[LogBatch], None]
+
+
+class BatchResult(NamedTuple):
+    """Results of a batch, without a graph.
+
+    Attributes:
+        candidate_id: int64 (N,), on the CPU.
+        labels: int64 (N,), on the CPU.
+        scores: float32 (N,), on the device.
+        losses: Loss of each sample, float32 (N,), on the device.
+        groups: int64 (N,), on the CPU.
+        is_counted: bool (N,), on the CPU; False for samples that only keep a process in step (``FILLER``).
+    """
+
+    candidate_id: torch.Tensor
+    labels: torch.Tensor
+    scores: torch.Tensor
+    losses: torch.Tensor
+    groups: torch.Tensor
+    is_counted: torch.Tensor
+
+    def on_host(self, scores_and_losses: torch.Tensor) -> SplitResult:
+        """Return the counted samples; float64 (2N,) holds the transferred scores, then the losses."""
+        scores, losses = scores_and_losses[self.is_counted.repeat(2)].chunk(2)
+        host = (self.candidate_id, self.labels, self.groups)
+        candidate_id, labels, groups = (values[self.is_counted].numpy() for values in host)
+        return SplitResult(candidate_id, labels, scores.numpy(), losses.numpy(), groups)
+
+
+class PassResults:
+    """Collects the results of a pass and reports each batch (``LogBatch``) after its transfer.
+
+    Attributes:
+        parts: Samples of the transferred batches of this process, a part for each batch.
+    """
+
+    def __init__(self, epoch: int, mode: Mode, num_batches: int, processes: DistributedContext, report: Report) -> None:
+        self.parts: list[SplitResult] = []
+        self._pass: dict[str, Any] = {"epoch": epoch, "mode": mode, "num_batches": num_batches}
+        self._num_batches = num_batches
+        self._processes = processes
+        self._report = report
+        self._waiting: list[tuple[int, BatchResult, StepValues, int]] = []
+
+    def add(self, batch_index: int, result: BatchResult, *, values: StepValues, num_samples_seen: int) -> None:
+        """Add a batch; the last one, every 16th on a GPU and every one on a CPU cause a transfer."""
+        self._waiting.append((batch_index, result, values, num_samples_seen))
+        is_cheap = self._processes.world_size == 1 and result.losses.device.type == "cpu"
+        is_due = is_cheap or len(self._waiting) == BATCHES_PER_TRANSFER
+        if is_due or batch_index + 1 == self._num_batches:
+            self.transfer()
+
+    def transfer(self) -> None:
+        """Transfer and report the batches that wait; all processes must call it after the same batch."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        results = [result for _, result, _, _ in waiting]
+        samples = [values for result in results for values in (result.scores, result.losses)]
+        scalars = [value for _, _, values, _ in waiting for value in values.values() if isinstance(value, torch.Tensor)]
+        on_host = torch.cat([*samples, *(scalar.reshape(1) for scalar in scalars)]).cpu().double()
+        *parts, numbers = torch.split(on_host, [*(2 * len(result.losses) for result in results), len(scalars)])
+        new = [result.on_host(part) for result, part in zip(results, parts, strict=True)]
+        self.parts += new
+        number = iter(numbers.tolist())
+        sums = self._processes.sum(np.array([(part.losses.sum(), len(part.losses)) for part in new]))
+        for (batch_index, _, values, num_samples_seen), (total, count) in zip(waiting, sums.tolist(), strict=True):
+            self._report(
+                LogBatch(
+                    **self._pass,
+                    batch_index=batch_index,
+                    num_samples_seen=num_samples_seen,
+                    values={
+                        key: next(number) if isinstance(value, torch.Tensor) else value for key, value in values.items()
+                    },
+                    loss=total / count,
+                )
+            )
