@@ -1,9 +1,9 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-kills format mlflow-migrate mlflow-server \
+.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling bench-gpu architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -100,6 +100,10 @@ test-slow: setup ## tests with daemons, servers, browsers and killed processes (
 test-times: setup ## the slowest files and tests of the last `make test` and `make test-slow`
 	@python -m luna_pipeline_tests.durations $(wildcard $(REPORTS)/*.xml)
 
+test-gpu: setup ## training, scoring and augmentation on a CUDA device; prints one line where there is none
+	@if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then pytest -m gpu; \
+	 else echo "test-gpu: there is no CUDA device, nothing was tested."; fi
+
 test-kills: setup ## twenty random kills in the stack, run as processes of this machine (~20 minutes)
 	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py
 
@@ -156,6 +160,9 @@ bench-training: setup ## compare loading, training and evaluation with the tutor
 
 bench-froc: setup ## compare LUNA16's evaluation at its full size with the official procedure, on one core (~1 minute)
 	@python -m benchmarks.bench_froc
+
+bench-gpu: setup ## samples a second in loading, training and evaluation on a CUDA device, and how long it waits
+	@python -m benchmarks.bench_gpu
 
 bench-scaling: setup ## measure the overhead of Dagster runs, Ray and torchrun (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_scaling
