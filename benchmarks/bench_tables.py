@@ -208,7 +208,7 @@ def _num_matched(ways: dict[str, Callable[[], Any]]) -> int:
     expected = np.sort([row.diameter_mm for row in found.pop("book")])
     wrong = [name for name, diameters in found.items() if not np.array_equal(np.sort(diameters), expected)]
     if wrong:
-        msg = f"All ways must give the book's diameters, got others from {', '.join(wrong)}. Mend them first."
+        msg = f"All ways must give the book's diameters, got others from {', '.join(wrong)}. Fix them first."
         raise RuntimeError(msg)
     return int((expected > 0).sum())
 

@@ -48,7 +48,7 @@ class TinySeries:
         summary = self._cutter().service.cut_many()
         if summary.failed:
             msg = f"Tiny series must be cut, got {next(iter(summary.failed.values()))}"
-            raise RuntimeError(f"{msg} ({len(summary.failed)} such). Mend what cuts them.")
+            raise RuntimeError(f"{msg} ({len(summary.failed)} such). Fix the cutting.")
         self.site.candidates.to_parquet(self._table)
         self.marker.write(self.marker.stat_digest(), self.marker.files())
 

@@ -208,7 +208,7 @@ def _watch(work: Work, ledger: Ledger, limits: Limits) -> tuple[int, str]:
             next_line += SECONDS_BETWEEN_LINES
         left = limits.seconds_left(*ledger.spent())
         if left <= limits.stop_seconds:
-            _say("The budget is used up; the work is asked to end.")
+            _say("The budget is used up; the work gets SIGTERM.")
             work.ask_to_end()
             # A tenth is reserved for the end of the pod.
             _wait(work, max(0.0, left - limits.stop_seconds / 10))
@@ -235,7 +235,7 @@ def stop_pod() -> None:
     for arguments in (["stop", "pod", pod], ["pod", "stop", pod]):
         if subprocess.run(["runpodctl", *arguments], check=False).returncode == 0:
             return
-    _say(f"The pod must stop, got an error of runpodctl ({pod}). Stop it by hand: it goes on costing.")
+    _say(f"The pod must stop, got an error of runpodctl ({pod}). Stop it by hand: it still costs money.")
 
 
 def _say(text: str) -> None:

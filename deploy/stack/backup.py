@@ -203,7 +203,7 @@ def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
     manifest = checked(folder)
     working = [name for name in WRITERS if name in stack.running()]
     if working:
-        msg = f"Nobody may use what is restored, got {', '.join(working)} at work."
+        msg = f"The services that use the data must be stopped, got {', '.join(working)} at work."
         raise NotPossibleError(f"{msg} Run `make down` first.")
     known = {part.name: part for part in parts(stack)}
     if set(known) != set(manifest["files"]):
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -
         return 1
     except OSError as error:
         print(
-            f"Files must be readable and fit on the disk, got {error}. Look at the folder and its room.",
+            f"Files must be readable and fit on the disk, got {error}. Check the folder and its disk space.",
             file=sys.stderr,
         )
         return 1

@@ -81,7 +81,7 @@ def _say(line: str) -> None:
 
 
 def main(command: str, *names: str) -> int:
-    """Do what is asked for."""
+    """Run the command."""
     # By path: the buckets of this store have no DNS names.
     store = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
     commands: dict[str, Callable[..., None]] = {"make": make, "save": save, "load": load, "count": count}
@@ -89,7 +89,7 @@ def main(command: str, *names: str) -> int:
         commands[command](store, *names)
     except (BotoCoreError, ClientError) as error:
         said = " ".join(str(error).split())
-        _say(f"The store must do what is asked of it, got {said} ({command} {' '.join(names)}). Look at its log.")
+        _say(f"The store must execute the command, got {said} ({command} {' '.join(names)}). Look at its log.")
         return 1
     return 0
 

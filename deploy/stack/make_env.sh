@@ -5,7 +5,7 @@ file="$1"
 [ -e "$file" ] && exit 0
 umask 077
 word() { od -An -N 32 -t x1 /dev/urandom | tr -d ' \n'; }
-# Beside it and renamed: a file that was cut off would count as written.
+# Written under another name, then linked: a truncated file would count as written.
 new="$file.new.$$"
 {
   echo "# Written by \`make up\`. .env.example says what each is and what else can be set. Keep it: it opens the data."

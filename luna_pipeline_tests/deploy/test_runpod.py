@@ -211,7 +211,7 @@ def test_without_runpodctl_the_container_ends_and_says_so(pod):
 def test_a_pod_that_does_not_stop_is_told(pod):
     (pod.root / "bin/runpodctl").write_text(f'#!/bin/sh\necho "$*" >>"{pod.root}/calls"\nexit 1\n')
     result = pod.start("true")
-    assert "Stop it by hand: it goes on costing" in result.stderr
+    assert "Stop it by hand: it still costs money" in result.stderr
     assert (pod.root / "calls").read_text().splitlines() == [f"stop pod {POD}", f"pod stop {POD}"]
 
 
