@@ -1,4 +1,4 @@
-"""Whether probabilities hold: of the candidates with a score of 0.2, is one in five a nodule?"""
+"""Calibration of scores: of the candidates with a score of 0.2, one in five should be a nodule."""
 
 import math
 
@@ -13,16 +13,16 @@ RELIABILITY_COLUMNS = ("bin", "mean_score", "share_of_positives", "count")
 
 
 def calibration_errors(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> dict[str, float]:
-    """Return how far scores are from the truth.
+    """Return Brier score and expected calibration error (ECE).
 
     Args:
         labels: True classes (N,), 0 or 1.
         scores: Scores of class 1 (N,), in [0, 1].
 
     Returns:
-        ``brier``, the mean squared error, and ``ece``, the mean distance of score and share of positives over ten bins
-        of equal width, by their counts; nan where there are no samples or a score is nan. Where positives are rare,
-        both are small for scores that find nothing: compare them with those of the zero rule.
+        ``brier``, the mean squared error, and ``ece``, the difference of mean score and share of positives, averaged
+        over the bins of ``reliability_table`` by their counts; nan where there are no samples or a score is nan. Where
+        positives are rare, both are small even for useless scores: compare them with those of the zero rule.
 
     Source:
         Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 78 (1950) 1-3;
@@ -30,18 +30,17 @@ def calibration_errors(labels: NDArray[np.integer], scores: NDArray[np.floating]
     """
     if len(labels) == 0 or np.isnan(scores).any():
         return {"brier": math.nan, "ece": math.nan}
-    import torch
-    from torchmetrics.functional.classification import binary_calibration_error
-
     values = np.array(scores, dtype=np.float64)
-    error = binary_calibration_error(
-        torch.from_numpy(values), torch.from_numpy(np.array(labels, dtype=np.int64)), n_bins=NUM_BINS, norm="l1"
-    )
-    return {"brier": float(brier_score_loss(labels, values, pos_label=1)), "ece": float(error)}
+    bins = reliability_table(labels, values)
+    differences = (bins["mean_score"] - bins["share_of_positives"]).abs()
+    return {
+        "brier": float(brier_score_loss(labels, values, pos_label=1)),
+        "ece": float(np.average(differences, weights=bins["count"])),
+    }
 
 
 def reliability_table(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> pd.DataFrame:
-    """Return mean score and share of positives, bin by bin.
+    """Return mean score and share of positives of each bin of scores.
 
     Args:
         labels: True classes (N,), 0 or 1.
