@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from luna_pipeline.core.evaluation.froc import froc_curve
+from benchmarks.official_froc import froc_curve
 from luna_pipeline.core.evaluation.froc_files import FrocTables
 from luna_pipeline.core.evaluation.official import evaluate_froc
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from benchmarks.bench_froc import made_tables, main, official_point
-from luna_pipeline.core.evaluation.froc import froc_curve
+from benchmarks.official_froc import froc_curve
 from luna_pipeline.core.evaluation.official import evaluate_froc
 
 

@@ -4,13 +4,10 @@ Rates and sensitivities are computed by the same operations in the same order as
 vertical step of the curve the last bit of a rate decides whether its upper or its lower end counts.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import roc_curve
 
 from luna_pipeline.core.evaluation.froc_matching import FrocSamples
 from luna_pipeline.core.evaluation.resampling import RankedSamples
@@ -57,45 +54,6 @@ def sensitivity_at(fps_per_scan: tuple[float, ...] | NDArray[np.float64], curve:
     """Return a curve's sensitivity at these rates, as the official script draws it."""
     values: NDArray[np.float64] = np.interp(np.asarray(fps_per_scan), curve.fps_per_scan, curve.sensitivity)
     return values
-
-
-def froc_curve(
-    probability: NDArray[np.floating],
-    is_nodule: NDArray[np.bool_],
-    is_missed: NDArray[np.bool_],
-    *,
-    num_scans: int,
-) -> FrocCurve:
-    """Return the curve of nodules and false positives that were matched already.
-
-    Args:
-        probability: Of found nodules and of false positives, finite (N,); that of a missed nodule is not looked at.
-        is_nodule: Nodules, found or missed (N,).
-        is_missed: Nodules that no mark has found (N,); they count in the denominator alone.
-        num_scans: Scans that false positives are counted by.
-
-    Returns:
-        The curve; one point of nan where nothing has a score.
-
-    Source:
-        ``computeFROC`` of the official script, with scikit-learn's ``roc_curve`` as there.
-    """
-    is_nodule, is_scored = np.asarray(is_nodule, dtype=bool), ~np.asarray(is_missed, dtype=bool)
-    labels, scores = is_nodule[is_scored].astype(np.int64), np.asarray(probability, dtype=np.float64)[is_scored]
-    if len(scores) == 0:
-        nothing = np.array([np.nan])
-        return FrocCurve(np.zeros(1), nothing, nothing, int(is_nodule.sum()))
-    with warnings.catch_warnings():
-        # One class alone makes a rate nan; what that means here is said by the returned nan and 0.
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        false_positive_rate, true_positive_rate, threshold = roc_curve(labels, scores)
-    num_found, num_nodules = float(labels.sum()), float(is_nodule.sum())
-    num_false = len(labels) - num_found
-    fps_per_scan = false_positive_rate * num_false / num_scans if num_false else np.zeros(len(threshold))
-    with np.errstate(invalid="ignore"):
-        sensitivity = true_positive_rate * num_found / num_nodules if num_nodules else np.full(len(threshold), np.nan)
-    threshold = np.where(np.isinf(threshold), scores.max() + 1, threshold)
-    return FrocCurve(np.asarray(fps_per_scan), np.asarray(sensitivity), threshold, int(num_nodules))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

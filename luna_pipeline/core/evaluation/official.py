@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from luna_pipeline.core.evaluation.froc import OPERATING_POINTS, FrocCurve, RankedFroc, froc_curve
+from luna_pipeline.core.evaluation.froc import OPERATING_POINTS, FrocCurve, RankedFroc
 from luna_pipeline.core.evaluation.froc_bootstrap import FrocBand, froc_band
 from luna_pipeline.core.evaluation.froc_files import FrocTables
 from luna_pipeline.core.evaluation.froc_matching import FrocSamples, match_marks
@@ -67,13 +67,8 @@ def evaluate_froc(
     """
     samples = match_marks(tables.marks, tables.nodules, tables.excluded, tables.scans, is_corrected=is_corrected)
     ranked = RankedFroc.of(samples, is_corrected=is_corrected)
-    curve = (
-        ranked.curve()
-        if is_corrected
-        else froc_curve(samples.probability, samples.is_nodule, samples.is_missed, num_scans=samples.num_scans)
-    )
     band = froc_band(ranked, num_bootstraps=num_bootstraps, seed=seed) if num_bootstraps else None
-    return FrocResult(samples=samples, ranked=ranked, curve=curve, band=band)
+    return FrocResult(samples=samples, ranked=ranked, curve=ranked.curve(), band=band)
 
 
 def _band_to_dict(band: FrocBand) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from luna_pipeline.core.evaluation.froc import OPERATING_POINTS, RankedFroc, froc_curve, sensitivity_at
+from benchmarks.official_froc import froc_curve
+from luna_pipeline.core.evaluation.froc import OPERATING_POINTS, RankedFroc, sensitivity_at
 from luna_pipeline.core.evaluation.froc_matching import match_marks
 from luna_pipeline.core.evaluation.official import evaluate_froc
 from luna_pipeline_tests.core.evaluation.froc_cases import froc_tables

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from luna_pipeline.core.evaluation.froc import RankedFroc, froc_curve, sensitivity_at
+from benchmarks.official_froc import froc_curve
+from luna_pipeline.core.evaluation.froc import RankedFroc, sensitivity_at
 from luna_pipeline.core.evaluation.froc_bootstrap import GRID, froc_band
 from luna_pipeline.core.evaluation.froc_matching import match_marks
 from luna_pipeline.core.evaluation.resampling import scan_draws

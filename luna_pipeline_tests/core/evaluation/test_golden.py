@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from luna_pipeline.cli import cli
-from luna_pipeline.core.evaluation.froc import froc_curve
+from luna_pipeline.core.evaluation.froc import RankedFroc
+from luna_pipeline.core.evaluation.froc_matching import FrocSamples
 from luna_pipeline_tests.core.evaluation.froc_cases import golden_cases
 
 pytestmark = pytest.mark.real
@@ -108,7 +109,17 @@ def test_a_curve_of_matched_samples_is_the_scripts(case):
     expected = json.loads((case / "expected.json").read_text())
     vectors = pd.read_csv(case / expected["inputs"]["vectors"])
     label, probability = (vectors.iloc[:, place].to_numpy() for place in (0, 1))
-    curve = froc_curve(probability, label == 1, probability == -1e9, num_scans=expected["n_scans"])
+    samples = FrocSamples(
+        probability=probability.astype(np.float64),
+        is_nodule=label == 1,
+        is_missed=probability == -1e9,
+        scans=np.zeros(len(label), dtype=np.int64),
+        listed=np.zeros(expected["n_scans"], dtype=np.int64),
+        num_marks=0,
+        num_ignored=0,
+        num_doubles=0,
+    )
+    curve = RankedFroc.of(samples).curve()
     official = [numbers(expected["froc"][name]) for name in ("fps_per_scan", "sensitivity")]
     found = np.interp(BETWEEN, curve.fps_per_scan, curve.sensitivity)
     np.testing.assert_allclose(found, np.interp(BETWEEN, *official), rtol=0, atol=1e-6)
