@@ -34,13 +34,7 @@ def read_index(settings: Settings) -> pd.DataFrame:
 def read_table(
     settings: Settings, name: str, fold: int | None = None, *, columns: list[str] | None = None
 ) -> pd.DataFrame:
-    """Return the table of an asset.
-
-    Args:
-        settings: Paths of the installation.
-        name: Name of the asset.
-        fold: Its partition; None for an asset without partitions.
-        columns: Columns to read; None for all.
+    """Return the table of the asset ``name``, or of one of its folds; only some columns if they are named.
 
     Raises:
         FileNotFoundError: If the asset was never materialized.

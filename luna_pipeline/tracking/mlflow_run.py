@@ -96,25 +96,14 @@ def mlflow_run(
 
 
 def run_id_by_tags(client: MlflowClient, tags: Mapping[str, str], *, experiment_id: str) -> str | None:
-    """Return the id of the newest run of an experiment that has all these tags; None if there is none.
-
-    Args:
-        client: Client of the server.
-        tags: Names and values; values must not contain quotation marks.
-        experiment_id: The experiment.
-    """
+    """Return the id of the experiment's newest run with all these tags, or None; values must not contain quotes."""
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     found = client.search_runs([experiment_id], filter_string=wanted, max_results=1)
     return str(found[0].info.run_id) if found else None
 
 
 def experiment_id_of(client: MlflowClient, name: str, *, artifact_location: str | Path | None) -> str:
-    """Return the id of an experiment, which is created where it is missing.
-
-    Args:
-        client: Client of the server.
-        name: Name of the experiment.
-        artifact_location: Folder or URI for the artifacts of a new experiment.
+    """Return the id of an experiment; a missing one is created, with this folder or URI for its artifacts.
 
     Raises:
         ValueError: If the experiment was deleted in MLflow.

@@ -15,12 +15,7 @@ def full_name(name: str) -> str:
 
 
 def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_uri: str | None) -> Checkpoint:
-    """Load the run with the initial weights of another run.
-
-    Args:
-        start: Where the run is, its name and version.
-        checkpoints: Store of the checkpoint files.
-        tracking_uri: MLflow's address; None for no MLflow.
+    """Load the run with the initial weights, from a checkpoint file or from MLflow at ``tracking_uri``.
 
     Raises:
         FileNotFoundError: If there is no such run.

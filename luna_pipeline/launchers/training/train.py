@@ -130,13 +130,7 @@ def train_on(
 
 
 def unfinished_request(settings: Settings, name: str, version: str, options: RunOptions) -> TrainingRequest:
-    """Return the request that resumes an interrupted run.
-
-    Args:
-        settings: Paths of the installation.
-        name: Name of the run; the tutorial's names are accepted.
-        version: Its version.
-        options: Options of the resumed run.
+    """Return the request that resumes the interrupted run ``name`` (the tutorial's names are accepted) ``version``.
 
     Raises:
         FileNotFoundError: If there is no such run.

@@ -4,7 +4,9 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +16,7 @@ from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import demo_malignancy
 from luna_pipeline.launchers import RunOptions, TrainingRequest
+from luna_pipeline.launchers.training import torchrun as torchrun_module
 from luna_pipeline.launchers.training.torchrun import request_as_json, request_from_json, train_together
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.processes import started, wait_for
@@ -130,3 +133,32 @@ def test_a_request_reaches_the_processes_unchanged_but_for_what_lives_in_this_pr
     assert request_from_json(request_as_json(request)) == replace(request, options=options)
     silent = replace(request, start=None, options=RunOptions(show_progress=False))
     assert request_from_json(request_as_json(silent)) == silent
+
+
+@pytest.mark.parametrize(
+    ("num_restarts", "rank", "resumes", "writes"), [("0", "0", False, True), ("2", "1", True, False)]
+)
+def test_a_process_resumes_after_a_restart_and_the_first_one_writes_the_result(
+    tmp_path, monkeypatch, num_restarts, rank, resumes, writes
+):
+    trained_with = []
+
+    def trained(_settings, request):
+        trained_with.append(request)
+        history = pd.DataFrame({"epoch": [1]})
+        return SimpleNamespace(
+            version="7+1", seconds=1.5, index_digest="d", model_uri=None, mlflow_run_id="r", path="p", history=history
+        )
+
+    monkeypatch.setattr(torchrun_module, "train", trained)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", num_restarts)
+    monkeypatch.setenv("RANK", rank)
+    request = TrainingRequest(config=demo_malignancy(), resume=False)
+    (tmp_path / "request.json").write_text(request_as_json(request))
+    torchrun_module.main(tmp_path / "request.json")
+    assert trained_with == [replace(request, resume=resumes)]
+    result = tmp_path / "result.json"
+    assert result.exists() is writes
+    if writes:
+        expected = {"version": "7+1", "seconds": 1.5, "index_digest": "d", "model_uri": None, "mlflow_run_id": "r"}
+        assert json.loads(result.read_text()) == {**expected, "history": [{"epoch": 1}]}
