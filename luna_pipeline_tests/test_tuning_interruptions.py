@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ __all__ = ["empty_database", "installed", "quiet_mlflow", "tracking_uri"]
 
 pytestmark = [pytest.mark.slow]
 NUM_EPOCHS = 6
-# A loss that takes its time, so that a study can be met in the middle.
+# A slow loss, so that a study can be killed in the middle.
 EXTENSION = """
 import time
 
@@ -171,12 +173,20 @@ def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(in
     assert states_in_mlflow(tracking_uri) == dict.fromkeys(["study", "0", "1", "2", "3"], "FINISHED")
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files; its path is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="luna-test-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, number):
+def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, temporary, number):
     log = installed / "log.txt"
-    before = set(Path("/tmp").glob("luna-ray-*"))
-    with started(command(installed), environment={"TMPDIR": "/tmp"}, log=log) as driver:
+    with started(command(installed), environment={"TMPDIR": str(temporary)}, log=log) as driver:
         wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+        assert list(temporary.glob("luna-ray-*"))
         with all_ended_below(driver.pid) as below:
             assert len(trainers_below(driver.pid)) == 2
             os.kill(driver.pid, number)
@@ -185,7 +195,7 @@ def test_an_interrupt_ends_everything_that_was_started(installed, study, trackin
             assert alive == []
     assert log.read_text().rstrip().endswith("Interrupted; what was finished is kept.")
     assert "Traceback" not in log.read_text()
-    assert set(Path("/tmp").glob("luna-ray-*")) <= before
+    assert list(temporary.glob("luna-ray-*")) == []
     assert list((installed / "home_of_user").iterdir()) == []
     states = states_in_mlflow(tracking_uri)
     assert states["study"] == "KILLED"
