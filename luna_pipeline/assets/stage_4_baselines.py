@@ -55,7 +55,9 @@ def feature_baseline(
     cutout_index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit feature classifiers of nodules."""
-    yield from _fitted(context, config, cutting, "cutouts", candidates=candidates, index=cutout_index)
+    yield from _fitted(
+        context, config, cutting, "feature_baseline", "cutouts", candidates=candidates, index=cutout_index
+    )
 
 
 @scoring_asset(
@@ -76,13 +78,22 @@ def malignancy_feature_baseline(
     cutout_index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Fit feature classifiers of malignant nodules."""
-    yield from _fitted(context, config, cutting, "malignant_cutouts", candidates=candidates, index=cutout_index)
+    yield from _fitted(
+        context,
+        config,
+        cutting,
+        "malignancy_feature_baseline",
+        "malignant_cutouts",
+        candidates=candidates,
+        index=cutout_index,
+    )
 
 
 def _fitted(
     context: dg.AssetExecutionContext,
     config: BaselineConfig,
     cutting: CutoutCutting,
+    name: str,
     dataset: str,
     *,
     candidates: Any,
@@ -91,7 +102,7 @@ def _fitted(
     from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
     from luna_pipeline.launchers.evaluation.test_fold import models_of_baselines
 
-    started, fold, name = time.perf_counter(), int(context.partition_key), context.op_execution_context.op.name
+    started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(
         index=index,
         candidates=candidates,
