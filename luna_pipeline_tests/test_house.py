@@ -60,3 +60,25 @@ def test_nothing_in_git_is_big_or_names_this_machine_or_a_registry():
         assert path.stat().st_size < 1_000_000, path
         if path.suffix in {".py", ".md", ".toml", ".yaml", ".lock", ".csv", ".json", ""}:
             assert not forbidden.search(path.read_text(errors="replace")), path
+
+
+# Words that make a riddle of an object or a process.
+IDIOMS = re.compile(
+    r"\b(who|whoever|nobody|somebody|everybody|comes to|is told|begins? anew|anew|mend|dearest|knows nothing|is asked|"
+    r"goes on|go on|held against)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_have_no_idioms(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)):
+            found = IDIOMS.search(ast.get_docstring(node) or "")
+            assert not found, f"{getattr(node, 'name', 'module')}: {found[0]!r}. Use plain technical English."
+
+
+def test_the_formatter_lays_out_every_statement():
+    for folder in ("luna_pipeline", "luna_pipeline_tests", "benchmarks", "deploy", "docs"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert not re.search(r"#\s*fmt:\s*" + "(skip|off)", path.read_text()), path

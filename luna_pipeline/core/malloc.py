@@ -12,7 +12,7 @@ _NEVER = -1
 def keep_freed_memory() -> bool:
     """Have the C library keep freed memory for the next array instead of handing it back to the system.
 
-    A training step takes and frees arrays of hundreds of MB. By default each is fetched anew from the system, which
+    A training step takes and frees arrays of hundreds of MB. By default each is requested from the system again, which
     fills it with zeros first: on a CPU that is up to a third of the step. The process stays as large as it once
     was, about two thirds larger than without. May be called at any time, and more than once.
 

@@ -86,7 +86,7 @@ def features_of_index(
     Args:
         index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``row``.
         store: Where the cutouts lie.
-        on_progress: Is told after each series how many candidates are done, of how many.
+        on_progress: Called after each series with the numbers of finished and of all candidates.
 
     Returns:
         A row a candidate, in the order of ``index``, with the columns ``FEATURE_NAMES``; the table's index is

@@ -33,7 +33,7 @@ class FrocCurve:
 
     @property
     def sens_at_points(self) -> NDArray[np.float64]:
-        """Sensitivity at the seven rates (7,), interpolated; right of its end the curve goes on flat."""
+        """Sensitivity at the seven rates (7,), interpolated; right of its end the curve is constant."""
         return sensitivity_at(OPERATING_POINTS, self)
 
     @property
@@ -43,9 +43,10 @@ class FrocCurve:
 
     @property
     def comparable_cpm(self) -> float:
-        """The same where systems are compared: who finds none of the nodules has 0; nan without nodules alone.
+        """The same for comparisons: a model that finds no nodule has 0; nan only without nodules.
 
-        Officially both are nan. To leave a draw out because nothing was found in it would favour who finds little.
+        Officially both are nan. To leave a draw out because nothing was found in it would favour models that find
+        little.
         """
         return 0.0 if np.isnan(self.cpm) and self.num_nodules else self.cpm
 

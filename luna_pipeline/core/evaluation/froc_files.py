@@ -100,7 +100,7 @@ def check_marks(tables: FrocTables) -> list[str]:
         tables: What is evaluated.
 
     Returns:
-        A line for each thing that somebody should know.
+        The warnings, one line each.
 
     Raises:
         ValueError: If there is no mark in a listed scan, or a score of one is not finite.

@@ -36,7 +36,7 @@ def evaluate_models(
     Args:
         predictions: A row a candidate and model: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
             ``z_mm``, ``model``, ``probability``.
-        reference: What they are held against.
+        reference: What they are compared with.
         num_bootstraps: Draws of scans.
         seed: Of the draws.
 

@@ -42,7 +42,7 @@ def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, 
     Returns:
         A row a model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM less that of the next model,
         with its 95 % interval over draws of scans; ``better_than_next`` says whether that lies above 0 (null of the
-        last model). Where ``is_origin_known`` is false, nobody knows what the weights have seen: no fair row.
+        last model). Where ``is_origin_known`` is false, the training data of the weights are unknown: no fair row.
         ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed of scoring.
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])

@@ -43,7 +43,7 @@ class SeenData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakReport:
-    """What was found, and where nobody could look.
+    """The leaks that were found, and checks that were not possible.
 
     Attributes:
         lines: A line for each kind of leak; none where none was found.
@@ -60,7 +60,7 @@ class LeakReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether there is no leak, and nothing at which nobody could look."""
+        """Whether there is no leak and every check was possible."""
         return not self.lines and self.is_origin_known
 
     def __str__(self) -> str:
@@ -85,8 +85,8 @@ def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> Leak
     Args:
         seen: What went into the model.
         test: Candidates that it is tested on, a row each: ``candidate_id``, ``series_instance_uid``, ``fold``.
-        folds: The table of folds: ``series_instance_uid``, ``patient_hash``; null is an unknown patient, who is never
-            another one's equal.
+        folds: The table of folds: ``series_instance_uid``, ``patient_hash``; null is an unknown patient, which equals
+            no other.
 
     Returns:
         The report; patients are named by the first 12 digits of their hash.

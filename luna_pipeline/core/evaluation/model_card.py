@@ -93,7 +93,7 @@ class ModelCard:
         config_digest: Of the whole configuration.
         data_fingerprint: Of training and validation data.
         mlflow_run_id: None where there is no run.
-        training_seconds: nan where nobody measured them.
+        training_seconds: nan if they were not measured.
         num_parameters: Of the network.
         notes: What else a user should know, in sentences.
     """

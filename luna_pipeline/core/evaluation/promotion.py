@@ -78,7 +78,7 @@ def judge(
         challenger: Its predictions, a row a candidate: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
             ``z_mm``, ``fold``, ``probability``.
         rival: The champion's predictions when it became champion; the zero rule's where there is none.
-        reference: What predictions of the challenger's folds are held against; None without annotations.
+        reference: What predictions of the challenger's folds are compared with; None without annotations.
         ece_calibrated: Expected calibration error on the test folds after calibration on validation; nan without one.
         leaks: What the challenger has seen of its test folds, a line each.
         max_ece: The largest error of calibration that is borne.

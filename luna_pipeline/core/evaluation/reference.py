@@ -1,4 +1,4 @@
-"""What predictions of folds are held against: LUNA16's own tables, cut down to the scans of these folds."""
+"""The reference for predictions of folds: LUNA16's own tables, reduced to the scans of these folds."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace

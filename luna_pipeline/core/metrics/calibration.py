@@ -71,7 +71,7 @@ class TemperatureCalibration:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicCalibration:
-    """Scores mapped by a line through knots that never falls; outside of them it goes on flat.
+    """Scores mapped by a line through knots that never falls; outside of them it is constant.
 
     Scores may become equal, so that AUC and FROC are those of the scores as they were.
 

@@ -1,8 +1,8 @@
 """Batch norm for training on a CPU in channels-last layout: the same function, more exactly and faster.
 
 torch's own kernel for this layout sums in plain float32: with a million values a channel its results are off by
-up to a few ten-thousandths, and the losses of ten training steps by more. It is also the dearest part
-of a training step where channels are few. Here the features are walked through in parts that stay in the cache, and
+up to a few ten-thousandths, and the losses of ten training steps by more. It is also the most expensive part of a
+training step with few channels. Here the features are walked through in parts that stay in the cache, and
 sums of parts are put together in float64.
 
 Shapes: N cutouts, C channels, I, R, C voxels along index, row, col; K = col * channels.

@@ -41,7 +41,7 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Takes a batch norm as one step, whoever wrote it."""
+    """Treats each batch norm as one step, whatever its class."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether a part is not looked into."""

@@ -32,8 +32,8 @@ def freeze(network: nn.Module, what: Frozen) -> None:
 def set_training_mode(network: nn.Module) -> None:
     """Put a network into training mode, apart from what is frozen.
 
-    A frozen part must not only be left out by the optimizer: in training mode its batch norms would go on moving
-    their statistics, and its dropout would go on dropping.
+    A frozen part must not only be left out by the optimizer: in training mode its batch norms would still update their
+        statistics, and its dropout would be active.
     """
     network.train()
     inner = unwrapped(network)
@@ -50,7 +50,7 @@ def set_training_mode(network: nn.Module) -> None:
 
 
 def new_head(network: nn.Module) -> None:
-    """Let the head begin anew, without an opinion: for another question than the one it was trained for.
+    """Re-initialise the head (initial scores near 0.5): for another question than the one it was trained for.
 
     Raises:
         ValueError: If the network has no head.

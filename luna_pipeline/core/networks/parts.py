@@ -71,7 +71,7 @@ def init_head(head: nn.Linear) -> nn.Linear:
 
 
 def begin_convolutions(module: nn.Module) -> None:
-    """Draw the weights of all convolutions anew, for a ReLU behind each; biases are 0.
+    """Re-initialise the weights of all convolutions for a ReLU after each; biases are 0.
 
     Source:
         He et al.: Delving deep into rectifiers, 2015, arXiv:1502.01852.

@@ -49,7 +49,7 @@ class Checkpoint:
         training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
         decision: From which score on a candidate counts as a nodule (or as malignant), and how probable that is.
         training_seconds: Wall seconds of all epochs of all attempts until then; of a chosen checkpoint those of the
-            whole run; nan where nobody measured them.
+            whole run; nan if they were not measured.
         inherited_training_series: Series that the weights it began with have learned from, sorted.
         inherited_validation_series: Series by which those were chosen, sorted.
         data_fingerprint: Identity of the training and validation data.

@@ -47,7 +47,7 @@ TRAINERS: Registry[Any] = Registry("trainer", {"trainer": "luna_pipeline.core.tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """All that decides what a run on given data comes to. What only decides how fast is not in here.
+    """Complete configuration of a run: everything that affects its result, but not its speed.
 
     Attributes:
         name: What is trained, the name of its checkpoints.

@@ -14,7 +14,7 @@ class PostponedInterrupts:
     """Within, Ctrl-C and SIGTERM are noted instead of raised, so that a checkpoint can be written first.
 
     What was noted is raised as it would have been by ``deliver``, and at the end at the latest. A second one is not
-    postponed: whoever asks twice wants it now. Outside the main thread, which alone gets signals, nothing is changed;
+    postponed: it interrupts at once. Outside the main thread, which alone gets signals, nothing is changed;
     a signal that is ignored stays ignored.
     """
 

@@ -147,7 +147,7 @@ class StartConfig:
         loader: ``file`` (below LUNA_HOME/checkpoints) or ``mlflow`` (the model registry).
         name: Name of the run that made them.
         version: Its version.
-        new_head: Whether the last layer begins anew: for another question than the one they were trained for.
+        new_head: Whether the last layer is re-initialised, for another task than the one of the weights.
     """
 
     loader: str = "file"

@@ -1,4 +1,4 @@
-"""Where the time of training steps goes: a trace of a few of them, the dearest operators, the waiting for data."""
+"""Where the time of training steps goes: a trace, the most expensive operators, and the waiting for data."""
 
 import logging
 import time
@@ -85,14 +85,15 @@ class StepProfiler:
 
 
 def operator_table(averages: list[Any], *, num_operators: int = NUM_OPERATORS) -> str:
-    """Return the dearest operators as lines: name, share of all operators, milliseconds, calls.
+    """Return the most expensive operators as lines: name, share of all operators, milliseconds, calls.
 
     Args:
         averages: What torch's profiler knows of each operator (``key_averages``).
         num_operators: How many rows.
 
     Returns:
-        A header and a row each, the dearest first. The time of an operator is its own, without that of operators that
+        A header and a row each, the most expensive
+        first. The time of an operator is its own, without that of operators that
         it calls: on the GPU where there is one, else on the CPU.
     """
     operators = [entry for entry in averages if not entry.key.startswith((STEP_EVENT, LOADER_EVENT))]

@@ -29,7 +29,7 @@ def get_rng_state(processes: DistributedContext = SINGLE_PROCESS) -> dict[str, t
 
 
 def set_rng_state(state: dict[str, torch.Tensor], processes: DistributedContext = SINGLE_PROCESS) -> None:
-    """Go on from there; processes and devices that were not there go on with what they have."""
+    """Restore the states; those of processes and devices that did not exist stay unchanged."""
     if (numbers := state.get(f"{processes.rank}/cpu")) is not None:
         torch.set_rng_state(numbers)
     for number in range(torch.cuda.device_count()):

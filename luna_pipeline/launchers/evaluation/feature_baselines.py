@@ -125,10 +125,10 @@ def fit_feature_baselines(
         candidates: The candidate table, for the positions.
         store: Where the cutouts lie.
         split: Which folds stay out of training.
-        dataset: What is told apart: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
+        dataset: The task: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
         estimators: Names of ``ESTIMATORS``.
         seed: Of whatever a baseline draws, and of the importances.
-        on_progress: Is told after each series for how many candidates the features are made, of how many.
+        on_progress: Called after each series with the number of candidates whose features are made, of how many.
 
     Raises:
         ValueError: If index, cutouts, split and names do not fit each other.

@@ -53,7 +53,7 @@ def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootst
 
 
 def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
-    """Return what predictions of these folds are held against; None without annotations."""
+    """Return the reference for predictions of these folds; None without annotations."""
     return read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=folds)
 
 

@@ -66,8 +66,8 @@ def predict(
 
     Args:
         settings: Where everything lies.
-        request: What is to be scored, by whom.
-        on_batch: Is told after each batch how many candidates are done, of how many.
+        request: What is to be scored, and by which model.
+        on_batch: Called after each batch with the numbers of finished and of all candidates.
 
     Raises:
         FileNotFoundError: If there is no such classifier, or nothing to score.
@@ -118,7 +118,7 @@ def find_checkpoint(settings: Settings, name: str, version: str | None, *, loade
 
 
 def _candidates(settings: Settings, fold: int | None) -> pd.DataFrame:
-    """Return the detector's candidates: annotated centres are nobody's marks."""
+    """Return the detector's candidates, without annotated centres."""
     index = read_index(settings)
     index = index[index["source"] == "candidate"]
     folds = sorted(int(number) for number in index["fold"].unique())

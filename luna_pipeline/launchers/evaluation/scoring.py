@@ -40,7 +40,7 @@ def score(
         store: Where the cutouts lie.
         batch_size: Cutouts that are read at once.
         num_workers: Processes that load; 0 loads in this one.
-        on_batch: Is told after each batch how many candidates are done, of how many.
+        on_batch: Called after each batch with the numbers of finished and of all candidates.
 
     Returns:
         Probability of a nodule (or of a malignant one), float64 (N,), in the order of ``index``.
@@ -112,7 +112,7 @@ def prediction_rows(
 
     Returns:
         A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``; the latter say
-        what a decision comes to, ``calibrated`` the probability by isotonic regression, nan without one.
+        the result of a decision, ``calibrated`` the probability by isotonic regression, nan without one.
 
     Raises:
         ValueError: If a candidate of the index is not in the table.

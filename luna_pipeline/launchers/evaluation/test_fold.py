@@ -147,7 +147,7 @@ def predict_test_fold(
         store: Where the cutouts lie.
         test_fold: The fold that is scored.
         classifiers: Classifiers by the names that they get in the tables.
-        dataset: What is told apart: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
+        dataset: The task: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
         zero_rule_score: The score of the zero rule; None leaves that baseline out.
         baselines: Judgement of `feature_baseline`; must be of this test fold.
 
@@ -220,7 +220,7 @@ def training_share(index: pd.DataFrame, store: CutoutSource, checkpoint: Checkpo
     Args:
         index: The cutout index.
         store: Where the cutouts lie.
-        checkpoint: The classifier; it says what is told apart.
+        checkpoint: The classifier, which determines the task.
     """
     is_training = index["series_instance_uid"].isin(checkpoint.training_series) & (index["source"] == "candidate")
     return zero_rule(labelled(index[is_training], store, checkpoint.config.dataset))
