@@ -76,9 +76,11 @@ def test_two_runs_share_neither_version_nor_folders(home, small_config):
     assert launcher(home).load("nodule_classifier", "0.0.1").version == "0.0.1"
 
 
-def test_an_interrupted_run_is_continued_and_ends_as_if_nothing_had_happened(home, small_config):
+# Before the metrics of the training pass are logged, and after that: then the resumed run logs them again.
+@pytest.mark.parametrize("line", ["epoch 2/2 training", "epoch 2/2 validation"])
+def test_an_interrupted_run_is_continued_and_ends_as_if_nothing_had_happened(home, small_config, line):
     with pytest.raises(KeyboardInterrupt):
-        launcher(home, show_progress=interrupting("epoch 2/2 training")).fit(small_config, **home.data)
+        launcher(home, show_progress=interrupting(line)).fit(small_config, **home.data)
     continued = launcher(home).fit(small_config, **home.data)
     undisturbed = launcher(home).fit(small_config, **home.data)
 
