@@ -18,7 +18,7 @@ from luna_pipeline_tests.s3_server import forget_connections
 FETCHER = """
 import sys
 from pathlib import Path
-from luna_pipeline.core import local_copies
+from luna_pipeline.core.storage import cache
 from luna_pipeline.core.storage.s3 import object_in_blocks, remote_path
 
 def slow(path):
@@ -29,8 +29,8 @@ def slow(path):
         sys.stdin.read()
     return status, half()
 
-local_copies.object_in_blocks = slow
-local_copies.LocalCopies(Path(sys.argv[1])).of(remote_path(sys.argv[2]))
+cache.object_in_blocks = slow
+cache.LocalCopies(Path(sys.argv[1])).of(remote_path(sys.argv[2]))
 """
 
 
