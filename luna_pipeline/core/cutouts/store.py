@@ -230,7 +230,8 @@ class CutoutStore:
             return self.copies.opened(path) if is_mapped and self.copies is not None else opened(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             msg = f"A series must be cut before it is read, got no file (series {series_instance_uid},"
-            raise FileNotFoundError(f"{msg} folder {self.root}). Run the job `cut`.") from error
+            advice = "Run `luna create_cutouts` or the job `cut`, or choose cutouts `on_the_fly`."
+            raise FileNotFoundError(f"{msg} folder {self.root}). {advice}") from error
 
     def _described(self, file: BinaryIO, series_instance_uid: str) -> tuple[dict[str, Member], dict[str, Any]]:
         members = locate_members(file, _MEMBERS)

@@ -21,7 +21,7 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
 NUM_ROWS = 300
-# A process that says when it is ready, waits for a line, and then cuts all series.
+# A process that prints when it is ready, waits for a line, and then cuts all series.
 WORKER = textwrap.dedent(
     """
     import sys

@@ -137,3 +137,11 @@ def test_parts_cannot_be_mixed_up():
     assert Fingerprint("ab", "c", "d", "1").digest != Fingerprint("a", "bc", "d", "1").digest
     assert Fingerprint("a", "b", "c", "1").as_dict()["digest"] == Fingerprint("a", "b", "c", "1").digest
     assert len(Fingerprint("a", "b", "c", "1").digest) == 64
+
+
+def test_a_known_content_counts_instead_of_the_look_of_the_files():
+    def digest(ct: str, ct_content: str) -> str:
+        return Fingerprint(ct=ct, rows="rows", parameters="parameters", code="1", ct_content=ct_content).digest
+
+    assert digest("one", "content") == digest("touched", "content") != digest("one", "other content")
+    assert digest("one", "") != digest("touched", "")

@@ -215,8 +215,8 @@ def test_bytes_missing_in_the_middle_or_added_are_seen(store, path):
 
 def test_bytes_between_the_members_and_the_directory_are_seen(store, path):
     content = path.read_bytes()
-    # The end records say where the directory and they themselves begin (APPNOTE.TXT 4.3.14 to 4.3.16): all moved by
-    # eight bytes, and said so.
+    # The end records contain the offsets of the directory and of themselves (APPNOTE.TXT 4.3.14 to 4.3.16): everything
+    # moves by eight bytes, and the offsets with it.
     directory = int.from_bytes(content[-6:-2], "little")
     end64 = len(content) - 22 - 20 - 56
     moved = bytearray(content[:directory] + b"x" * 8 + content[directory:])

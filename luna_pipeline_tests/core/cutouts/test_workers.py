@@ -44,17 +44,17 @@ def test_a_broken_series_fails_alone_in_a_worker_too(shared, tmp_path):
 
 
 class SlowStore(CutoutStore):
-    """A store that takes its time, notes who wrote, and shows nobody what was written: there is always work to do."""
+    """A slow store that records the writing processes and hides their files, so that all jobs are always run."""
 
     def write(self, series_instance_uid, cutouts, **options):
         time.sleep(0.2)
         (self.root / f"pid-{os.getpid()}").write_text(str(os.getpid()))
-        # Apart, so that another process at the same series never finds it done.
+        # In separate folders, so that another process never finds a series done.
         return CutoutStore(self.root / f"of-{os.getpid()}").write(series_instance_uid, cutouts, **options)
 
 
 class KillerStore(SlowStore):
-    """A store whose writer is killed, as the system does when memory is short; not the process that started it."""
+    """A store that kills a worker process, as the system does when memory is short, but not the main process."""
 
     def write(self, series_instance_uid, cutouts, **options):
         if multiprocessing.parent_process() is not None:
@@ -65,7 +65,7 @@ class KillerStore(SlowStore):
 def test_a_killed_worker_is_said_and_the_other_series_are_cut(shared, tmp_path):
     service = make_service(*shared, store=SlowStore(tmp_path))
     killer = replace(service.job(UIDS[0]), store=KillerStore(tmp_path))
-    # Every other one kills whoever takes it, but for this process: one of them is taken by another.
+    # Every third job kills its worker; at least one of them is run by a worker.
     jobs = [service.job(UIDS[1]), service.job(UIDS[2]), killer] * 20
     results = list(run_jobs(jobs, workers=2))
     assert len(results) == len(jobs)

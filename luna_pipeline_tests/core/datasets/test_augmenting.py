@@ -28,7 +28,7 @@ MOVING = AugmentationConfig(
 NOISY = AugmentationConfig(flip=NEVER, noise=Noise(probability=1.0))
 SHAPES = [(32, 48, 48), (5, 7, 9), (4, 3, 8), (2, 2, 2), (1, 6, 1), (1, 1, 1)]
 is_compiled = pytest.mark.skipif(augmenting.augment_chunks is None, reason="installed without a compiler")
-# The fixture only chooses a way: it need not be made anew for each example.
+# The fixture only selects an implementation: it can be shared by all examples.
 PER_TEST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -141,7 +141,7 @@ def test_processes_load_together_what_one_loads_alone(examples, mode, world_size
 
 
 def test_a_process_without_a_sample_gets_one_that_does_not_count(examples):
-    # 18 samples in batches of 4: two are left for the last one, none of them for the last two processes.
+    # 18 samples in batches of 4: the last batch has two, for the first two processes only.
     last = [
         list(make_data_module(examples, rank=rank, world_size=4).get_training_dataloader(epoch=1))[-1]
         for rank in range(4)

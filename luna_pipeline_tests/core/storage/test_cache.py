@@ -83,7 +83,7 @@ def test_a_changed_object_is_fetched_again_and_its_old_copy_goes(remote, tmp_pat
     assert copies.of(remote).read_bytes() == b"two" * 1000
     assert len(files_below(tmp_path / "cache")) == 1
     assert mapped[:] == b"one" * 1000
-    # Whoever still holds the older listing gets the object as it is, never another content under that version.
+    # With the version of an older listing, the current object is returned, never other content under that version.
     assert copies.of(remote, version=old_version).read_bytes() == b"two" * 1000
 
 
