@@ -194,7 +194,7 @@ def test_arrays_that_are_not_contiguous_are_written_as_they_read(store):
 def test_a_missing_series_has_no_digest_and_says_what_to_do(store):
     assert store.digest(UID) is None
     assert "cut before it is read" in str(store.check(UID))
-    with pytest.raises(FileNotFoundError, match=r"got no file .*Run the job"):
+    with pytest.raises(FileNotFoundError, match=r"got no file .*the job `cut`.*on_the_fly"):
         store.read(UID)
 
 
