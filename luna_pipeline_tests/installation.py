@@ -1,4 +1,4 @@
-"""One installation inside the test's own process: its folders, its Dagster instance, and how to run a job of it."""
+"""Installation inside the test's process: its folders, its Dagster instance, and methods to run jobs."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ class Luna:
 
     @contextlib.contextmanager
     def with_lost_dagster_home(self) -> Iterator["Luna"]:
-        """The same data and home, with an instance that knows nothing of them."""
+        """The same data and home with an empty instance."""
         with self.new_instance() as instance:
             yield Luna(self.root, instance, self.new_instance)
 
@@ -51,7 +51,7 @@ class Luna:
         return read_bytes(self.file(name))
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a content into a file; on a disk into the same file, as whoever damages one does."""
+        """Overwrite a file; on a disk in place, not atomically, as damage does."""
         path = self.file(name)
         write_bytes(path, content) if is_remote(path) else path.write_bytes(content)
 
@@ -65,7 +65,7 @@ class Luna:
         return bool(name in self.names() or self.names(name)) if is_remote(path) else path.exists()
 
     def names(self, folder: str = "") -> list[str]:
-        """What lies below a folder of the home, by names relative to that folder."""
+        """Names of the files below a folder of the home, relative to that folder."""
         return sorted(listing(self.home / folder if folder else self.home))
 
     def read_json(self, name: str) -> dict:
@@ -111,12 +111,12 @@ class Luna:
         change(rows).to_csv(self.data / table, index=False)
 
     def shown(self) -> dict[str, str]:
-        """What the page of `cutouts` shows of each partition."""
+        """Status of each partition on the page of `cutouts`."""
         statuses = self.instance.get_status_by_partition(dg.AssetKey("cutouts"), self.uids, CT_SERIES) or {}
         return {uid: status.value if status else "MISSING" for uid, status in statuses.items()}
 
     def stale(self, asset: str, partition: str | None = None) -> str:
-        """What the page says of an asset: FRESH, STALE or MISSING."""
+        """Status of an asset on its page: FRESH, STALE or MISSING."""
         context = LoadingContextForTest(self.instance)
         resolver = CachingStaleStatusResolver(self.instance, defs.resolve_asset_graph(), context)
         return resolver.get_status(dg.AssetKey(asset), partition).value

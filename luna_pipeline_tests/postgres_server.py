@@ -1,4 +1,4 @@
-"""A real PostgreSQL on this machine: Debian's own, with the roles and databases of the stack, a database a test."""
+"""A real PostgreSQL server (Debian's package) with the stack's roles and databases; each test gets a new database."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), rever
 
 @dataclass(frozen=True)
 class PostgresCluster:
-    """A folder of PostgreSQL's, as the image's entrypoint makes it at its first start.
+    """Data folder of PostgreSQL, as the image's entrypoint makes it at its first start.
 
     Attributes:
         folder: Its own, outside of pytest's: those are closed to other users, and PostgreSQL does not run as root.
@@ -75,7 +75,7 @@ class PostgresCluster:
         self._run("bash", str(REPOSITORY / "deploy/stack/databases.sh"))
 
     def execute(self, *statements: str) -> None:
-        """Do what only the superuser may."""
+        """Run statements as superuser."""
         commands = [f"--command={statement}" for statement in statements]
         self._run("psql", "--quiet", "--no-psqlrc", "--username=postgres", "--dbname=postgres", *commands)
 
@@ -95,13 +95,13 @@ def _as_postgres() -> list[str]:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server with databases of which each test gets copies: making the tables takes seconds, a copy less."""
+    """A running server with databases that tests copy: to make the tables takes seconds, a copy less."""
 
     cluster: PostgresCluster
 
     @contextlib.contextmanager
     def database_like(self, name: str) -> Iterator[str]:
-        """Make a database with the tables of `dagster` or `mlflow`, and drop it whoever still holds a connection."""
+        """Make a database with the tables of `dagster` or `mlflow`; it is dropped at the end, with its connections."""
         copy = f"{name}_{uuid.uuid4().hex}"
         self.cluster.execute(f"CREATE DATABASE {copy} TEMPLATE {name} OWNER {name}")
         try:
@@ -110,7 +110,7 @@ class PostgresServer:
             self.cluster.execute(f"DROP DATABASE {copy} WITH (FORCE)")
 
     def dagster_environment(self, database: str) -> dict[str, str]:
-        """What deploy/stack/dagster.yaml wants to know."""
+        """Environment variables that deploy/stack/dagster.yaml reads."""
         return {
             "DAGSTER_POSTGRES_HOST": "127.0.0.1",
             "DAGSTER_POSTGRES_PORT": str(self.cluster.port),
@@ -126,14 +126,14 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_running() -> Iterator[PostgresServer]:
-    """Start a server with the stack's databases, empty; it goes with all that is in it."""
+    """Start a server with the stack's databases, empty; its files are deleted at the end."""
     passwords = {f"{name}POSTGRES_PASSWORD": secrets.token_hex(32) for name in ("", "DAGSTER_", "MLFLOW_")}
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "POSTGRES_"))}
     environment = {**outer, **passwords, "PATH": f"{POSTGRES_BIN}:{os.environ['PATH']}"}
     cluster = PostgresCluster.in_new_folder(port=free_port(), environment=environment)
     try:
         cluster.initialize()
-        # What a power cut may lose is lost with the tests anyway.
+        # Tests do not need their data after a power cut.
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off"]
         with (cluster.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
@@ -149,7 +149,7 @@ def postgres_running() -> Iterator[PostgresServer]:
             cluster.make_databases()
             yield PostgresServer(cluster)
         finally:
-            # For PostgreSQL this is "now": whoever is there is disconnected, and it gives its shared memory back.
+            # PostgreSQL's fast shutdown: it disconnects its clients and frees its shared memory.
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(timeout=20)

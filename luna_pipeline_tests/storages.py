@@ -1,7 +1,7 @@
-"""Where the fixture `luna` keeps what a test makes: on local files, or as the stack does, in PostgreSQL and S3.
+"""Storage of the fixture `luna`: local files, or PostgreSQL and S3 as in the stack.
 
-`pytest --storage=stack` runs the pipeline's tests, those that use `luna`, on what the stack keeps its data in: Dagster
-with the stack's own dagster.yaml and MLflow, each in PostgreSQL, and the home in S3. Raw data are local, there as here.
+`pytest --storage=stack` runs the tests that use `luna` on the stack's storage: Dagster with the stack's dagster.yaml and
+MLflow, each in PostgreSQL, and the home in S3. Raw data are local in both cases.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     import dagster as dg
 
 NewInstance: TypeAlias = "Callable[[], contextlib.AbstractContextManager[dg.DagsterInstance]]"
-"""Makes an instance of Dagster that remembers nothing, each time another."""
+"""Makes a new, empty Dagster instance at each call."""
 
 LOCAL, STACK = "local", "stack"
 POOLS = {"gpu": 1, "disk": 2}
-"""How many may use each at once: what deploy/stack/prepare.sh sets."""
+"""Slots of each pool, as deploy/stack/prepare.sh sets them."""
 
 
 @pytest.fixture
 def new_instance(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[NewInstance]:
-    """Set the places of a home, its cache and MLflow, and return what makes instances of Dagster."""
+    """Set the locations of the home, its cache and MLflow; return the function that makes Dagster instances."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if request.config.getoption("--storage") == LOCAL:
         monkeypatch.setenv("LUNA_HOME", str(tmp_path / "home"))
@@ -46,14 +46,14 @@ def new_instance(
 
 @pytest.fixture(scope="session")
 def storage_environment(request: pytest.FixtureRequest) -> dict[str, str]:
-    """What processes that are started before a test must have to use its home: where, and with what key."""
+    """Environment variables (endpoint and key) for processes that start before a test and use its home."""
     is_local = request.config.getoption("--storage") == LOCAL
     return {} if is_local else request.getfixturevalue("s3_server").environment
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """Start a server once for all tests of a session, and let Dagster and MLflow make their tables."""
+    """A server for all tests of a session, in which Dagster and MLflow have made their tables."""
     if POSTGRES_BIN is None:
         pytest.fail("--storage=stack needs PostgreSQL (apt-get install postgresql)")
     with postgres_running() as server:
@@ -105,7 +105,7 @@ def _make_tables(server: PostgresServer, folder: Path) -> None:
         for pool, limit in POOLS.items():
             instance.event_log_storage.set_concurrency_slots(pool, limit)
     MlflowClient(server.mlflow_address("mlflow")).search_experiments()
-    # A database that somebody is connected to cannot be copied, and MLflow keeps its connections.
+    # A database with open connections cannot be copied, and MLflow keeps its connections.
     server.cluster.execute(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname IN ('dagster', 'mlflow')"
     )

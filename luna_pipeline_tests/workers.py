@@ -37,9 +37,8 @@ LONGEST_FIRST = (
     # The others.
     "jobs/test_asset_jobs.py",
     "tuning/test_tune.py",
-    "benchmarks/test_bench_cutting.py",
+    "test_cli_tuning.py",
     "test_evaluation_jobs.py",
-    "launchers/evaluation/test_feature_baselines.py",
     "core/training/test_ddp.py",
     "benchmarks/test_bench_training.py",
     "test_recutting.py",
@@ -49,8 +48,9 @@ LONGEST_FIRST = (
     "cluster/test_cutting.py",
     "core/cutouts/test_workers.py",
     "core/training/test_trainer.py",
-    "test_cli_tuning.py",
     "test_cli_evaluation.py",
+    "test_readme.py",
+    "launchers/evaluation/test_feature_baselines.py",
 )
 """Files that take longest, in the order of their start; `make test-times` shows what a run measured."""
 
