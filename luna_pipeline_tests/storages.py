@@ -1,7 +1,7 @@
 """Storage of the fixture `luna`: local files, or PostgreSQL and S3 as in the stack.
 
-`pytest --storage=stack` runs the tests that use `luna` on the stack's storage: Dagster with the stack's dagster.yaml and
-MLflow, each in PostgreSQL, and the home in S3. Raw data are local in both cases.
+`pytest --storage=stack` runs the tests that use `luna` on the stack's storage: Dagster with the stack's dagster.yaml
+and MLflow, each in PostgreSQL, and the home in S3. Raw data are local in both cases.
 """
 
 import contextlib
