@@ -51,7 +51,14 @@ def test_columns_and_types_are_the_same_with_and_without_rows(build):
 
 def test_a_small_set_by_hand(build):
     tables = build(
-        candidates=[(A, 1, 0, 0, 1), (A, 10, 10, 10, 0), (A, 0, 2.9, 0, 0), (A, 20, 0, 0, 1), (B, 0, 0, 0, 0)],
+        candidates=[
+            (A, 1, 0, 0, 1),
+            (A, 0, 1, 0, 1),
+            (A, 10, 10, 10, 0),
+            (A, 0, 2.9, 0, 0),
+            (A, 20, 0, 0, 1),
+            (B, 0, 0, 0, 0),
+        ],
         annotations=[(A, 0, 0, 0, 6), (A, 10, 10, 14, 8)],
         malignancy=[(A, 0.1, 0, 0, 6, True, "[4, 4, 1]")],
     )
@@ -60,6 +67,7 @@ def test_a_small_set_by_hand(build):
     nan, unknown = pytest.approx(math.nan, nan_ok=True), pd.NA
     assert rows == {
         ("candidate", A, 1.0, 0.0): (1, 6.0, 3.0, True),
+        ("candidate", A, 0.0, 1.0): (1, 6.0, 3.0, True),
         # 4 mm from the centre of an 8 mm nodule: on its surface.
         ("candidate", A, 10.0, 10.0): (0, nan, nan, unknown),
         ("candidate", A, 0.0, 2.9): (0, 6.0, 3.0, True),
@@ -69,11 +77,11 @@ def test_a_small_set_by_hand(build):
         ("annotation", A, 10.0, 10.0): (1, 8.0, nan, unknown),
     }
     assert tables.counts == {
-        "rows_candidates": 5,
+        "rows_candidates": 6,
         "rows_annotations": 2,
         "rows_malignancy": 1,
-        "kept": 7,
-        "kept_candidates": 5,
+        "kept": 8,
+        "kept_candidates": 6,
         "kept_annotations": 2,
         "rejected": 0,
         "rows_without_ct": 0,
