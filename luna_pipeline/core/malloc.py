@@ -1,4 +1,7 @@
-"""What the C library does with memory that is given back."""
+"""Settings of glibc's malloc.
+
+Measured gain: a training step takes 23 % less time (docs/training_speed.md: 2.64 instead of 2.03 times the tutorial).
+"""
 
 import ctypes
 import platform
@@ -10,14 +13,14 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep freed memory for the next array instead of handing it back to the system.
+    """Make glibc keep freed memory for later arrays instead of returning it to the system.
 
     A training step takes and frees arrays of hundreds of MB. By default each is requested from the system again, which
     fills it with zeros first: on a CPU that is up to a third of the step. The process stays as large as it once
     was, about two thirds larger than without. May be called at any time, and more than once.
 
     Returns:
-        Whether the C library does so from now on; False where it is not glibc, and nothing is changed.
+        Whether the setting is active; False where the C library is not glibc.
 
     Source:
         mallopt(3), glibc.

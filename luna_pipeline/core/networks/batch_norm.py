@@ -1,11 +1,11 @@
-"""Batch norm for training on a CPU in channels-last layout: the same function, more exactly and faster.
+"""Batch norm for training on a CPU in channels-last layout: the same function with smaller rounding errors.
 
 torch's own kernel for this layout sums in plain float32: with a million values a channel its results are off by
 up to a few ten-thousandths, and the losses of ten training steps by more. It is also the most expensive part of a
 training step with few channels. Here the features are walked through in parts that stay in the cache, and
 sums of parts are put together in float64.
 
-Shapes: N cutouts, C channels, I, R, C voxels along index, row, col; K = col * channels.
+Shapes: N cutouts, C channels, D, H, W voxels along index, row, col; K = W * C.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ _VALUES_AT_ONCE = 2**20
 
 
 class BatchNorm(nn.BatchNorm3d):
-    """``nn.BatchNorm3d`` with the same parameters, names and results; only its way differs, and only in training."""
+    """``nn.BatchNorm3d`` with the same parameters and names; only its computation in training differs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return normalised features (N, C, I, R, C); in training the running statistics move."""
+        """Return normalised features (N, C, D, H, W); in training the running statistics move."""
         if not self.training or not _is_faster(features) or torch.compiler.is_compiling():
             return super().forward(features)
         with torch.no_grad():
@@ -48,7 +48,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of each channel, float32 (C,).
 
     Args:
-        features: float32 (N, C, I, R, C) in channels-last layout.
+        features: float32 (N, C, D, H, W) in channels-last layout.
 
     Source:
         Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
@@ -123,7 +123,7 @@ def _is_faster(features: Tensor) -> bool:
 
 
 def _rows(features: Tensor) -> Tensor:
-    """Return a view (N, I * R, K)."""
+    """Return a view (N, D * H, K)."""
     num_cutouts, channels, num_slices, num_rows, num_cols = features.shape
     return features.permute(0, 2, 3, 4, 1).view(num_cutouts, num_slices * num_rows, num_cols * channels)
 

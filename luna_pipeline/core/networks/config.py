@@ -16,7 +16,7 @@ BlockName = Literal["biased", "batch_norm", "dropout", "dropout3d", "dropout_onl
 BLOCK_NAMES: tuple[str, ...] = get_args(BlockName)
 Scalar = bool | int | float | str
 
-# Each makes a network of a NetworkConfig: HU float32 (N, 1, I, R, C) to logits (N, 2).
+# Each makes a network of a NetworkConfig: HU float32 (N, 1, D, H, W) to logits (N, 2).
 NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
     "network",
     {

@@ -22,7 +22,7 @@ BRANCH_SCALE = 1e-2
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each voxel, (N, C, I, R, C) to the same shape."""
+    """Layer norm over the channels of each voxel, (N, C, D, H, W) to the same shape."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return features with mean 0 and variance 1 over the channels, scaled and shifted."""
@@ -31,7 +31,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvNextBlock(nn.Module):
-    """A residual block, (N, C, I, R, C) to the same shape.
+    """A residual block, (N, C, D, H, W) to the same shape.
 
     Depthwise convolution, norm, a linear layer to four times the channels, GELU, a linear layer back, a learned
     scale for each channel; the whole branch is dropped for some cutouts in training.
@@ -60,7 +60,7 @@ class ConvNextBlock(nn.Module):
 
 
 class LastFeatures(nn.Module):
-    """Mean of each channel over the voxels, normed: (N, C, I, R, C) to (N, C)."""
+    """Mean of each channel over the voxels, normed: (N, C, D, H, W) to (N, C)."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()

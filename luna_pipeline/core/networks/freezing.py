@@ -1,4 +1,4 @@
-"""Fine-tuning: what of a network learns, and what stays as it is to the last bit."""
+"""Fine-tuning: freezes parts of a network, including their running statistics."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -9,7 +9,7 @@ from luna_pipeline.core.networks.parts import init_head
 
 
 def freeze(network: nn.Module, what: Frozen) -> None:
-    """Say what shall not learn; ``set_training_mode`` keeps to it.
+    """Freeze a part of a network; ``set_training_mode`` leaves it in evaluation mode.
 
     Args:
         network: The network; a copy of it is frozen alike.
@@ -39,7 +39,7 @@ def set_training_mode(network: nn.Module) -> None:
     inner = unwrapped(network)
     frozen = getattr(inner, "_frozen", "nothing")
     if frozen == "backbone":
-        # Its parts, not itself: whoever asks the network whether it trains must hear that it does.
+        # The parts, not the network: ``network.training`` must stay True.
         for part in inner.children():
             part.eval()
         head_of(inner).train()

@@ -1,6 +1,6 @@
 """Networks by name, and the tutorial's own: blocks that halve the cutout and double the channels, then a linear head.
 
-Shapes: N cutouts, C channels, I, R, C voxels along index, row, col.
+Shapes: N cutouts, C channels, D, H, W voxels along index, row, col.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from luna_pipeline.core.networks.parts import NUM_CLASSES, begin_convolutions, i
 
 
 class LunaBlock(nn.Module):
-    """Two convolutions and a halving: (N, C_in, I, R, C) to (N, C_out, I / 2, R / 2, C / 2).
+    """Two convolutions and a halving: (N, C_in, D, H, W) to (N, C_out, D / 2, H / 2, W / 2).
 
     By its kind each convolution is followed by a batch norm, a ReLU and a dropout of single values or of
     whole channels, or by fewer of them. A convolution without a norm behind it has a bias.
@@ -46,7 +46,7 @@ class LunaBlock(nn.Module):
 
 
 class LunaHead(nn.Module):
-    """The last features (N, C, I, R, C), all of them, to logits (N, 2)."""
+    """The last features (N, C, D, H, W), all of them, to logits (N, 2)."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class LunaHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return a logit for each class."""
-        # Flattened in the order C, I, R, C whatever the memory format, as weights of other origin expect it.
+        # Flattened in the order C, D, H, W whatever the memory format, as weights of other origin expect it.
         return self.head_linear(torch.flatten(features, start_dim=1))  # type: ignore[no-any-return]
 
 
@@ -91,7 +91,7 @@ class LunaNetwork(nn.Module):
         """Return logits (N, 2), class 1 is nodule.
 
         Args:
-            chunks_hu: HU, float32 (N, 1, I, R, C).
+            chunks_hu: HU, float32 (N, 1, D, H, W).
         """
         features = self.tail_batchnorm(chunks_hu)
         for block in self.luna_blocks:
@@ -106,7 +106,7 @@ def build_network(config: NetworkConfig) -> nn.Module:
         config: Parts and sizes.
 
     Returns:
-        A network in the memory format that is fast, HU float32 (N, 1, I, R, C) to logits (N, 2). Its attribute
+        A network in the memory format that is fast, HU float32 (N, 1, D, H, W) to logits (N, 2). Its attribute
         ``head_name`` names its last linear layer.
 
     Raises:

@@ -21,7 +21,7 @@ from luna_pipeline.core.networks.parts import ScaledNetwork
 
 
 class TwoViews(nn.Module):
-    """Features of both views: (N, 1, I, R, C) to (N, 2 * C * I' * R' * C')."""
+    """Features of both views: (N, 1, D, H, W) to (N, 2 * C * D' * H' * W')."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class TwoViews(nn.Module):
         """Return the features of the whole, then those of the middle."""
         whole = self.whole(self.halving(chunks))
         middle = self.middle(middle_of(chunks))
-        # Flattened in the order C, I, R, C whatever the memory format.
+        # Flattened in the order C, D, H, W whatever the memory format.
         return torch.cat([torch.flatten(whole, start_dim=1), torch.flatten(middle, start_dim=1)], dim=1)
 
 
 def middle_of(chunks: torch.Tensor) -> torch.Tensor:
-    """Return half of each axis, (N, 1, I, R, C) to (N, 1, I // 2, R // 2, C // 2); the candidate stays in the middle.
+    """Return half of each axis, (N, 1, D, H, W) to (N, 1, D // 2, H // 2, W // 2); the candidate stays in the middle.
 
     Voxel ``size // 2`` of the cutout becomes voxel ``size // 2 // 2`` of the view.
     """

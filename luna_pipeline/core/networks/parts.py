@@ -33,7 +33,7 @@ class ScaledNetwork(nn.Module):
         """Put the parts together.
 
         Args:
-            features: Maps scaled cutouts (N, 1, I, R, C) to features (N, num_features).
+            features: Maps scaled cutouts (N, 1, D, H, W) to features (N, num_features).
             num_features: Features of a cutout.
             dropout_rate: Probability that a feature is dropped in training.
         """
@@ -47,21 +47,21 @@ class ScaledNetwork(nn.Module):
         """Return logits (N, 2), class 1 is nodule.
 
         Args:
-            chunks_hu: HU, float32 (N, 1, I, R, C).
+            chunks_hu: HU, float32 (N, 1, D, H, W).
         """
         return self.head(self.dropout(self.features(self.scaling(chunks_hu))))  # type: ignore[no-any-return]
 
 
 class MeanOverVoxels(nn.Module):
-    """The mean of each channel: (N, C, I, R, C) to (N, C)."""
+    """The mean of each channel: (N, C, D, H, W) to (N, C)."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features that no longer know where in the cutout they were."""
+        """Return the mean features."""
         return features.mean(dim=(2, 3, 4))
 
 
 def init_head(head: nn.Linear) -> nn.Linear:
-    """Begin a head so that all scores are near 0.5, and return it.
+    """Initialise a head so that all scores are near 0.5, and return it.
 
     Drawn as wide as the convolutions are, it would first have to unlearn a loss of 1.5.
     """

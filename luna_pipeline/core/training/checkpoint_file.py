@@ -106,7 +106,7 @@ def load_checkpoint(path: AnyPath) -> Checkpoint:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint, not whole, of another format version or has other entries.
     """
-    # Read once: what is checked is what is loaded, whoever puts another file in its place meanwhile.
+    # Read once: the checked bytes are loaded, even if the file is replaced meanwhile.
     file = io.BytesIO(_content(path))
     _check_is_whole(file, path)
     file.seek(0)

@@ -1,4 +1,4 @@
-"""Optimizers by name; each learns only what is not frozen."""
+"""Optimizers by name, for the parameters that are not frozen."""
 
 import torch
 from torch import nn

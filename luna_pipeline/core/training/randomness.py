@@ -1,4 +1,4 @@
-"""Torch's random numbers: a run has its own, which can be kept and taken up again."""
+"""Torch's random number generators: forked for a run, saved and restored."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 
 @contextlib.contextmanager
 def fork_rng(seed: int) -> Iterator[None]:
-    """Begin at ``seed`` inside; outside nothing is changed."""
+    """Seed torch's generators within the context and restore them afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 def get_rng_state(processes: DistributedContext = SINGLE_PROCESS) -> dict[str, torch.Tensor]:
-    """Return where the random numbers of each process and device are: ``0/cpu``, ``1/cpu``."""
+    """Return the generator states by process and device: ``0/cpu``, ``1/cpu``."""
     state = {"cpu": torch.get_rng_state()}
     for number in range(torch.cuda.device_count()):
         state[f"cuda:{number}"] = torch.cuda.get_rng_state(number)
