@@ -24,6 +24,7 @@ WAYS = {
     "mixed precision": {"compute.mixed_precision": True},
     "mixed precision, compiled": {"compute.mixed_precision": True, "compute.is_compiled": True},
 }
+ACTIVITIES = [ProfilerActivity.CUDA]
 NUM_EPOCHS = 5
 NUM_WORKERS = 8
 
@@ -78,7 +79,7 @@ def timed(work: Callable[[int], object], *, num_samples: int) -> tuple[float, fl
         work(epoch)
     torch.cuda.synchronize()
     rate = NUM_EPOCHS * num_samples / (time.perf_counter() - started)
-    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+    with profile(activities=ACTIVITIES) as trace:
         started = time.perf_counter()
         work(2 + NUM_EPOCHS)
         torch.cuda.synchronize()

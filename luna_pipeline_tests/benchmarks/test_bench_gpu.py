@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.profiler import ProfilerActivity
 
 from benchmarks import bench_gpu
 from benchmarks.training_data import TrainingWorkload
@@ -19,6 +20,7 @@ def test_all_ways_and_parts_are_measured(monkeypatch, capsys):
     """On the CPU, with the calls that need a device replaced; without compilation, which needs a compiler."""
     monkeypatch.setattr(bench_gpu.torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(bench_gpu.torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(bench_gpu, "ACTIVITIES", [ProfilerActivity.CPU])
     monkeypatch.setattr(bench_gpu, "NUM_WORKERS", 0)
     monkeypatch.setattr(bench_gpu, "WAYS", {"float32": {}})
     monkeypatch.setattr(bench_gpu, "load", lambda data, epoch: list(data.get_training_dataloader(epoch=epoch)))
