@@ -9,11 +9,11 @@ import pandas as pd
 from luna_pipeline.core.evaluation.calibration import calibration_errors
 from luna_pipeline.core.evaluation.promotion import Promotion, judge
 from luna_pipeline.core.storage.files import exists
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions, check_of_these_folds, pooled_predictions
 from luna_pipeline.launchers.evaluation.test_fold import ZERO_RULE
-from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.installation import checkpoint_store, read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import champion_of, promote, registered_version_of
@@ -170,7 +170,7 @@ def _champion(settings: Settings, *, challenger_version: str) -> pd.DataFrame:
 
 def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPredictions) -> _Challenger:
     """Return the best nodule classifier, a registered version a fold."""
-    store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
+    store = checkpoint_store(settings)
     is_own = leaderboard["model"].str.partition(" ")[0] == CLASSIFIER
     for model in leaderboard.loc[is_own & (leaderboard["mlflow_runs"] != ""), "model"]:
         rows = pooled.models[pooled.models["model"] == model]

@@ -9,10 +9,10 @@ import pandas as pd
 from luna_pipeline.core.cutouts.index import centers_xyz, index_of_files
 from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
 from luna_pipeline.core.evaluation.submission import write_submission
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.launchers.evaluation.scoring import score
-from luna_pipeline.launchers.installation import cutout_source, read_index
+from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, read_index
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.launchers.training.initial_weights import full_name, load_source
 from luna_pipeline.settings import Settings
@@ -108,7 +108,7 @@ def find_checkpoint(settings: Settings, name: str, version: str | None, *, loade
     """
     if version is None and loader == "file" and name.endswith(".pt"):
         return load_checkpoint(Path(name))
-    store = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
+    store = checkpoint_store(settings)
     name = full_name(name)
     if version is None and loader == "mlflow":
         msg = f"A registered model must have a version, got none ({name}). Give one, or an alias such as @champion."

@@ -16,10 +16,11 @@ from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
 from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.building import network_of
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.cross_validation import read_current
 from luna_pipeline.launchers.evaluation.feature_baselines import FittedBaselines
 from luna_pipeline.launchers.evaluation.scoring import labelled, predict_table, prediction_rows
+from luna_pipeline.launchers.installation import checkpoint_store
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.launchers.versions import own_version, recipe_digest
 from luna_pipeline.settings import Settings
@@ -259,7 +260,7 @@ def _test_rows(index: pd.DataFrame, store: CutoutSource, *, test_fold: int, data
 
 
 def _further(settings: Settings, wanted: str, test_fold: int) -> Checkpoint:
-    checkpoints = CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
+    checkpoints = checkpoint_store(settings)
     name, _, version = wanted.rpartition(" ")
     if name and not checkpoints.versions(wanted):
         return load_checkpoint(checkpoints.path(name, own_version(settings, name, version, fold=test_fold)))
