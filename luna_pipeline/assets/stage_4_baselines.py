@@ -100,7 +100,7 @@ def _fitted(
     index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
-    from luna_pipeline.launchers.evaluation.test_fold import models_of_baselines
+    from luna_pipeline.launchers.evaluation.fold_predictions import models_of_baselines
 
     started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(

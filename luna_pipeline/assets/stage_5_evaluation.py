@@ -14,7 +14,7 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
     from luna_pipeline.core.training.checkpoints import Checkpoint
-    from luna_pipeline.launchers.evaluation.test_fold import FoldPredictions
+    from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
     from luna_pipeline.settings import Settings
 
 GROUP = "stage_5_evaluation"
@@ -49,15 +49,17 @@ def nodule_predictions(
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for nodules."""
     from luna_pipeline.core.malloc import keep_freed_memory
-    from luna_pipeline.launchers.evaluation import test_fold
+    from luna_pipeline.launchers.evaluation import fold_predictions
 
     started = time.perf_counter()
     keep_freed_memory()
     settings, fold = paths.settings, int(context.partition_key)
-    tuned = [name for name in test_fold.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
-    classifiers = test_fold.classifiers_of_fold(settings, nodule_classifier, [*config.also, *tuned], test_fold=fold)
+    tuned = [name for name in fold_predictions.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
+    classifiers = fold_predictions.classifiers_of_fold(
+        settings, nodule_classifier, [*config.also, *tuned], test_fold=fold
+    )
     yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
-    predicted = test_fold.predict_test_fold(
+    predicted = fold_predictions.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
         store=cutting.source,
@@ -66,7 +68,7 @@ def nodule_predictions(
         zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
         baselines=_baselines(paths, "feature_baseline", fold),
     )
-    files = test_fold.write_submissions(settings, predicted, test_fold=fold)
+    files = fold_predictions.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
     yield dg.Output(predicted.predictions, "nodule_predictions", metadata=_metadata(predicted, started) | submission)
     yield dg.Output(predicted.models, "nodule_models")
@@ -94,14 +96,14 @@ def malignancy_predictions(
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for malignancy."""
     from luna_pipeline.core.malloc import keep_freed_memory
-    from luna_pipeline.launchers.evaluation import test_fold
+    from luna_pipeline.launchers.evaluation import fold_predictions
 
     started = time.perf_counter()
     keep_freed_memory()
     settings, store, fold = paths.settings, cutting.source, int(context.partition_key)
-    classifiers = test_fold.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
+    classifiers = fold_predictions.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
     yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
-    predicted = test_fold.predict_test_fold(
+    predicted = fold_predictions.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
         store=store,
@@ -109,7 +111,7 @@ def malignancy_predictions(
         classifiers=classifiers,
         dataset=malignancy_classifier.config.dataset,
         baselines=_baselines(paths, "malignancy_feature_baseline", fold),
-        zero_rule_score=test_fold.training_share(cutout_index, store, malignancy_classifier),
+        zero_rule_score=fold_predictions.training_share(cutout_index, store, malignancy_classifier),
     )
     yield dg.Output(predicted.predictions, "malignancy_predictions", metadata=_metadata(predicted, started))
     yield dg.Output(predicted.models, "malignancy_models")
@@ -129,7 +131,7 @@ def _checked(
 
 
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
-    from luna_pipeline.launchers.evaluation.test_fold import FoldPredictions
+    from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
 
     return FoldPredictions(predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold))
 

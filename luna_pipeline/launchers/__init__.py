@@ -11,7 +11,7 @@ _NAMES = {
     "evaluation.feature_baselines": ["fit_feature_baselines"],
     "evaluation.mlflow_metrics": ["log_test_metrics"],
     "evaluation.scoring": ["predict_table", "score"],
-    "evaluation.test_fold": ["predict_test_fold"],
+    "evaluation.fold_predictions": ["predict_test_fold"],
     "training.book_weights": ["import_book_classifier"],
     "training.classifier": ["LunaClassificationLauncher", "LunaMalignantClassificationLauncher"],
     "training.run": ["RunOptions", "TrainedClassifier"],

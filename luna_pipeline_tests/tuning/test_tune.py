@@ -14,8 +14,8 @@ from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.launchers import LunaClassificationLauncher
+from luna_pipeline.launchers.evaluation.fold_predictions import predict_test_fold
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
-from luna_pipeline.launchers.evaluation.test_fold import predict_test_fold
 from luna_pipeline.tuning.resources import TrialResources
 from luna_pipeline.tuning.space import Choices, SearchSpace
 from luna_pipeline.tuning.tune import tune_parameters

@@ -10,9 +10,9 @@ from luna_pipeline.core.evaluation.calibration import calibration_errors
 from luna_pipeline.core.evaluation.promotion import Promotion, judge
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
+from luna_pipeline.launchers.evaluation.fold_predictions import ZERO_RULE
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions, check_of_these_folds, pooled_predictions
-from luna_pipeline.launchers.evaluation.test_fold import ZERO_RULE
 from luna_pipeline.launchers.installation import checkpoint_store, read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings

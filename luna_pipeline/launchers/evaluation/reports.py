@@ -12,10 +12,10 @@ from luna_pipeline.core.evaluation.error_sheet import error_sheet
 from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
 from luna_pipeline.core.evaluation.subgroups import subgroup_report
 from luna_pipeline.core.training.checkpoints import Checkpoint
+from luna_pipeline.launchers.evaluation.fold_predictions import network_facts
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.launchers.evaluation.scoring import labelled
-from luna_pipeline.launchers.evaluation.test_fold import network_facts
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings

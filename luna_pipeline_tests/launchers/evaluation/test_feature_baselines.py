@@ -10,8 +10,8 @@ from luna_pipeline.core.evaluation.report import binary_report, check_prediction
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.storage.tables import TABLES
 from luna_pipeline.launchers.evaluation.feature_baselines import FEATURE_BASELINES, fit_feature_baselines
+from luna_pipeline.launchers.evaluation.fold_predictions import same_test_fold
 from luna_pipeline.launchers.evaluation.scoring import labelled
-from luna_pipeline.launchers.evaluation.test_fold import same_test_fold
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
 SPLIT = TrainingSplit(test_fold=0, validation_fold=1)

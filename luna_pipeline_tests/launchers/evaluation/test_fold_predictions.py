@@ -10,7 +10,7 @@ from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.storage.tables import check_table
 from luna_pipeline.core.training.checkpoints import Checkpoint, save_checkpoint
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, log_test_metrics, predict_test_fold
-from luna_pipeline.launchers.evaluation.test_fold import (
+from luna_pipeline.launchers.evaluation.fold_predictions import (
     FoldPredictions,
     classifiers_of_fold,
     training_share,
