@@ -70,14 +70,7 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
             column = f"{mode}/{name}"
             if column in history and history[column].notna().any():
                 known = history[history[column].notna()]
-                axes.plot(
-                    known["epoch"],
-                    known[column],
-                    label=mode,
-                    marker="os"[place],
-                    markersize=4,
-                    **look_of(place),
-                )
+                axes.plot(known["epoch"], known[column], label=mode, marker="os"[place], markersize=4, **look_of(place))
         _finish(axes, title=title, xlabel="Epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines:

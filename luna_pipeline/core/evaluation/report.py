@@ -156,9 +156,7 @@ def _row(model: str, predictions: pd.DataFrame, *, num_bootstraps: int, seed: in
 def _ranking(labels: NDArray[np.int64], predictions: pd.DataFrame, *, num_bootstraps: int, seed: int) -> Row:
     scores = predictions["probability"].to_numpy(dtype=np.float64)
     metrics = binary_metrics(labels, scores)
-    row: Row = {
-        "sensitivity_at_specificity_95": sensitivity_at_specificity(labels, scores, specificity=SPECIFICITY),
-    }
+    row: Row = {"sensitivity_at_specificity_95": sensitivity_at_specificity(labels, scores, specificity=SPECIFICITY)}
     intervals = ranking_intervals(
         labels, scores, predictions["series_instance_uid"], num_bootstraps=num_bootstraps, seed=seed
     )

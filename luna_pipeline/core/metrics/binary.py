@@ -1,4 +1,4 @@
-"""Numbers of a binary classifier over all samples of a split; what is undefined is nan."""
+"""Metrics of a binary classifier over all samples of a split. Undefined values are nan."""
 
 import math
 
@@ -7,18 +7,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
 DEFAULT_THRESHOLD = 0.5
-METRIC_NAMES = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "accuracy")
-DECISION_METRIC_NAMES = (
-    "true_positives",
-    "false_positives",
-    "true_negatives",
-    "false_negatives",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "f1",
-    "accuracy",
-)
+RATE_NAMES = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+METRIC_NAMES = ("auc", "average_precision", *RATE_NAMES)
+DECISION_METRIC_NAMES = ("true_positives", "false_positives", "true_negatives", "false_negatives", *RATE_NAMES)
 
 
 def binary_metrics(
@@ -29,11 +20,11 @@ def binary_metrics(
     Args:
         labels: True classes (N,), 0 or 1.
         scores: Scores of class 1 (N,).
-        threshold: A score of at least this counts as class 1.
+        threshold: A score of at least this value is called class 1.
 
     Returns:
-        A value for each of ``METRIC_NAMES``. A value without a meaning is nan: sensitivity without any sample
-        of class 1, AUC with one class only, everything where a score is nan.
+        A value for each of ``METRIC_NAMES``. Undefined values are nan: sensitivity without a sample of class 1,
+        AUC with one class only, everything where a score is nan.
 
     Raises:
         ValueError: If the lengths differ or a label is neither 0 nor 1.
@@ -45,19 +36,19 @@ def binary_metrics(
     return {
         "auc": float(roc_auc_score(labels, scores)) if has_both_classes(labels, scores) else math.nan,
         "average_precision": float(average_precision_score(labels, scores)) if labels.any() else math.nan,
-        **{name: decided[name] for name in ("sensitivity", "specificity", "precision", "f1", "accuracy")},
+        **{name: decided[name] for name in RATE_NAMES},
     }
 
 
 def decision_metrics(labels: NDArray[np.integer], is_called: NDArray[np.bool_]) -> dict[str, float]:
-    """Return what decisions are worth, however they were made.
+    """Return the metrics of binary decisions, regardless of how they were made.
 
     Args:
         labels: True classes (N,), 0 or 1.
         is_called: Whether each sample is called class 1 (N,).
 
     Returns:
-        A value for each of ``DECISION_METRIC_NAMES``; one without a meaning is nan.
+        A value for each of ``DECISION_METRIC_NAMES``. Undefined values are nan.
     """
     matrix = confusion_matrix(labels, is_called, labels=[0, 1]) if len(labels) else np.zeros((2, 2))
     true_negatives, false_positives, false_negatives, true_positives = (int(count) for count in matrix.ravel())
@@ -77,15 +68,9 @@ def decision_metrics(labels: NDArray[np.integer], is_called: NDArray[np.bool_]) 
 def sensitivity_at_specificity(
     labels: NDArray[np.integer], scores: NDArray[np.floating], *, specificity: float
 ) -> float:
-    """Return the highest sensitivity that a threshold reaches at no less than this specificity.
+    """Return the highest sensitivity of a threshold with at least the given specificity.
 
-    Args:
-        labels: True classes (N,), 0 or 1.
-        scores: Scores of class 1 (N,).
-        specificity: Share of class 0 that must not be called class 1.
-
-    Returns:
-        The sensitivity; nan where a class is missing or a score is nan.
+    Labels and scores are those of `binary_metrics`; nan where a class is missing or a score is nan.
     """
     labels, scores = checked_samples(labels, scores)
     if not has_both_classes(labels, scores):
@@ -95,14 +80,14 @@ def sensitivity_at_specificity(
 
 
 def has_both_classes(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> bool:
-    """Say whether there are two classes, and a score of each sample to tell them apart by."""
+    """Return whether both classes occur and no score is nan."""
     return len(np.unique(labels)) == 2 and not bool(np.isnan(scores).any())
 
 
 def checked_samples(
     labels: NDArray[np.integer], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return labels (N,) and scores (N,) as int64 and float64.
+    """Return labels (N,) as int64 and scores (N,) as float64.
 
     Raises:
         ValueError: If the lengths differ or a label is neither 0 nor 1.

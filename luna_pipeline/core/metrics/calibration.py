@@ -1,4 +1,4 @@
-"""Scores made into probabilities that hold; fitted on the validation part, never on what is tested."""
+"""Calibration of scores into probabilities, fitted on validation data only."""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +19,13 @@ TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True, slots=True)
 class TemperatureCalibration:
-    """Scores whose log odds are divided by one number: above 1 it takes back certainty, below 1 it adds some.
+    """Temperature scaling: divides the log odds of the scores by one number.
 
-    The order of the scores stays, and so do AUC and FROC. A score of one half stays one half: a network that was
-    trained on as many nodules as others keeps their share in all its scores, which isotonic calibration corrects and
-    this does not.
+    The order of the scores is kept, and so are AUC and FROC. A score of 0.5 stays 0.5. A network trained on balanced
+    classes therefore still overestimates rare nodules; isotonic calibration corrects that.
 
     Attributes:
-        temperature: The number, above 0.
+        temperature: Divisor above 0; above 1 it moves scores towards 0.5, below 1 away from it.
     """
 
     temperature: float
@@ -36,10 +35,9 @@ class TemperatureCalibration:
 
     @classmethod
     def fit(cls, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> "TemperatureCalibration | None":
-        """Choose the temperature with the least log loss, from 0.05 to 20.
+        """Fit the temperature with the lowest log loss in [0.05, 20].
 
-        Scores that part the classes without a mistake would have the temperature 0, and scores that are upside down an
-        endless one: they get the ends of the range.
+        The limits apply to scores that separate the classes perfectly (optimum 0) or are inverted (no optimum).
 
         Args:
             labels: True classes (N,), 0 or 1, of the validation part.
@@ -54,15 +52,15 @@ class TemperatureCalibration:
         labels, scores = checked_samples(labels, scores)
         if not has_both_classes(labels, scores):
             return None
-        # The log odds of what is the case: positive where the score is on its side.
-        right = np.where(labels == 1, 1.0, -1.0) * _log_odds(scores)
-        found = minimize_scalar(
-            lambda log_temperature: float(np.logaddexp(0.0, -right / math.exp(log_temperature)).mean()),
+        # Log odds of the true class.
+        true_log_odds = np.where(labels == 1, 1.0, -1.0) * _log_odds(scores)
+        optimum = minimize_scalar(
+            lambda log_temperature: float(np.logaddexp(0.0, -true_log_odds / math.exp(log_temperature)).mean()),
             bounds=(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])),
             method="bounded",
             options={"xatol": 1e-6},
         )
-        return cls(math.exp(float(found.x)))
+        return cls(math.exp(float(optimum.x)))
 
     def apply(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probabilities (N,) of scores (N,) in [0, 1]."""
@@ -71,13 +69,13 @@ class TemperatureCalibration:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicCalibration:
-    """Scores mapped by a line through knots that never falls; outside of them it is constant.
+    """Isotonic regression: maps scores by linear interpolation between knots, constant outside of them.
 
-    Scores may become equal, so that AUC and FROC are those of the scores as they were.
+    Different scores may get the same probability: compute AUC and FROC from the uncalibrated scores.
 
     Attributes:
-        scores: The knots' scores, rising.
-        probabilities: Their probabilities, never falling.
+        scores: Scores of the knots, increasing.
+        probabilities: Probabilities of the knots, non-decreasing.
     """
 
     scores: tuple[float, ...]
@@ -90,14 +88,7 @@ class IsotonicCalibration:
 
     @classmethod
     def fit(cls, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> "IsotonicCalibration | None":
-        """Choose the line with the least squared error.
-
-        Args:
-            labels: True classes (N,), 0 or 1, of the validation part.
-            scores: Scores of class 1 (N,).
-
-        Returns:
-            The calibration; None where a class is missing or a score is nan.
+        """Fit by least squares; arguments and None as in ``TemperatureCalibration.fit``.
 
         Source:
             Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability estimates, KDD 2002.
@@ -105,8 +96,8 @@ class IsotonicCalibration:
         labels, scores = checked_samples(labels, scores)
         if not has_both_classes(labels, scores):
             return None
-        line = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, labels)
-        return cls(tuple(line.X_thresholds_.tolist()), tuple(line.y_thresholds_.tolist()))
+        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, labels)
+        return cls(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
 
     def apply(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probabilities (N,) of scores (N,)."""

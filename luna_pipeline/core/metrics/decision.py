@@ -1,4 +1,4 @@
-"""What the validation part decided about a model's scores: what is called positive, and how probable it is."""
+"""Thresholds and calibration of a model, chosen on its validation part."""
 
 import math
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from luna_pipeline.core.metrics.calibration import IsotonicCalibration, Temperat
 from luna_pipeline.core.metrics.thresholds import f1_threshold, sensitivity_threshold, youden_threshold
 
 CalibrationMethod = Literal["temperature", "isotonic"]
-# A temperature changes how sure a model is, not how common it takes nodules to be, and networks are trained in a ratio.
+# A temperature does not correct the class ratio of the training batches; isotonic regression does.
 DEFAULT_METHOD: CalibrationMethod = "isotonic"
+_KNOTS = ("isotonic_scores", "isotonic_probabilities")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -23,13 +24,13 @@ class Decision:
     """Thresholds and calibration of one model; a score of at least a threshold is called positive.
 
     Attributes:
-        threshold: Youden's.
-        threshold_f1: That of the highest F1.
-        threshold_sensitivity: The highest one that finds 95 % of the positives.
-        temperature: See ``TemperatureCalibration``; nan where there is none.
-        isotonic_scores: The knots of ``IsotonicCalibration``; empty where there is none.
-        isotonic_probabilities: Their probabilities.
-        num_validation_candidates: Candidates that decided; 0 where nothing was decided and the thresholds are 0.5.
+        threshold: Threshold with the highest Youden index.
+        threshold_f1: Threshold with the highest F1.
+        threshold_sensitivity: Highest threshold with a sensitivity of at least 0.95.
+        temperature: See ``TemperatureCalibration``; nan without a calibration.
+        isotonic_scores: Scores of the knots of ``IsotonicCalibration``; empty without a calibration.
+        isotonic_probabilities: Probabilities of the knots.
+        num_validation_candidates: Candidates of the validation part; 0 for default or given thresholds.
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -42,14 +43,14 @@ class Decision:
 
     @classmethod
     def of(cls, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> "Decision":
-        """Decide by the validation part.
+        """Choose thresholds and calibration on the validation part.
 
         Args:
             labels: True classes (N,), 0 or 1.
             scores: Scores of class 1 (N,), in [0, 1].
 
         Returns:
-            The decision; ``UNDECIDED`` where a class is missing or a score is nan.
+            The decision; ``UNDECIDED`` (thresholds 0.5, no calibration) where a class is missing or a score is nan.
 
         Raises:
             ValueError: If the lengths differ or a label is neither 0 nor 1.
@@ -71,16 +72,16 @@ class Decision:
 
     @classmethod
     def at(cls, threshold: float) -> "Decision":
-        """Return one threshold for all purposes, without a calibration."""
+        """Return a decision with one threshold for all purposes and no calibration."""
         return cls(threshold=threshold, threshold_f1=threshold, threshold_sensitivity=threshold)
 
     def calibrated(
         self, scores: NDArray[np.floating], method: CalibrationMethod = DEFAULT_METHOD
     ) -> NDArray[np.float64]:
-        """Return calibrated probabilities (N,) of scores (N,) in [0, 1]; nan where there is no calibration.
+        """Return calibrated probabilities (N,) of scores (N,) in [0, 1]; nan without a calibration.
 
         Raises:
-            ValueError: If there is no such method.
+            ValueError: If the method is unknown.
         """
         check_choice("method", method, ("temperature", "isotonic"))
         if method == "isotonic" and self.isotonic_scores:
@@ -90,36 +91,27 @@ class Decision:
         return np.full(np.shape(scores), np.nan)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold: None for a temperature that there is not, lists for tuples."""
-        return {
-            **asdict(self),
-            "temperature": None if math.isnan(self.temperature) else self.temperature,
-            "isotonic_scores": list(self.isotonic_scores),
-            "isotonic_probabilities": list(self.isotonic_probabilities),
-        }
+        """Return JSON-compatible values: None instead of a nan temperature, lists instead of tuples."""
+        knots = {name: list(getattr(self, name)) for name in _KNOTS}
+        return {**asdict(self), **knots, "temperature": None if math.isnan(self.temperature) else self.temperature}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Decision":
-        """Read what ``to_dict`` gave.
+        """Create a decision from the values of ``to_dict``.
 
         Raises:
             ValueError: If a value is missing or unknown.
         """
-        expected = {entry.name for entry in fields(cls)}
+        expected = {field.name for field in fields(cls)}
         if set(values) != expected:
             msg = f"A decision must hold {sorted(expected)}, got {sorted(values)}. Use the version that wrote it."
             raise ValueError(msg)
-        return cls(
-            **{
-                **values,
-                "temperature": math.nan if values["temperature"] is None else values["temperature"],
-                "isotonic_scores": tuple(values["isotonic_scores"]),
-                "isotonic_probabilities": tuple(values["isotonic_probabilities"]),
-            }
-        )
+        temperature = math.nan if values["temperature"] is None else values["temperature"]
+        knots = {name: tuple(values[name]) for name in _KNOTS}
+        return cls(**{**values, **knots, "temperature": temperature})
 
     def __eq__(self, other: object) -> bool:
-        # Two without a temperature are equal, though nan is equal to nothing.
+        # to_dict replaces a nan temperature, which would equal nothing.
         return isinstance(other, Decision) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:

@@ -74,8 +74,7 @@ def test_a_model_without_calibration_says_so(figures):
 
 
 @pytest.mark.parametrize(
-    ("is_synthetic", "note"),
-    [(False, "research use only"), (True, "research use only, synthetic data")],
+    ("is_synthetic", "note"), [(False, "research use only"), (True, "research use only, synthetic data")]
 )
 def test_every_picture_says_what_it_is_for(figures, is_synthetic, note):
     reliability_png(predictions(50, models=MODELS[:1]), is_synthetic=is_synthetic)

@@ -76,8 +76,7 @@ def test_a_model_with_one_class_alone_is_named_and_not_drawn(figures):
 
 
 @pytest.mark.parametrize(
-    ("is_synthetic", "note"),
-    [(False, "research use only"), (True, "research use only, synthetic data")],
+    ("is_synthetic", "note"), [(False, "research use only"), (True, "research use only, synthetic data")]
 )
 def test_every_picture_says_what_it_is_for(figures, is_synthetic, note):
     roc_and_pr_png(predictions(50), is_synthetic=is_synthetic)

@@ -81,7 +81,7 @@ def test_no_decision_at_all_counts_nothing_and_defines_nothing():
 
 @pytest.mark.parametrize(("specificity", "expected"), [(1.0, 0.25), (0.95, 0.75), (0.86, 0.75), (0.85, 1.0)])
 def test_sensitivity_at_a_specificity_is_the_highest_that_no_more_false_positives_give(specificity, expected):
-    # Of 20 others one lies between the first nodule and the next two, and three above the last.
+    # Of the 20 others, one lies between the first and the second nodule, and three above the last one.
     scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, *np.linspace(0.0, 0.3, 17)]
     labels = [1, 0, 1, 1, 0, 0, 1, *[0] * 17]
     found = sensitivity_at_specificity(np.array(labels), np.array(scores), specificity=specificity)

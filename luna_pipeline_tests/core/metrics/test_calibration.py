@@ -1,4 +1,4 @@
-"""Calibrations recover what was done to probabilities, and agree with scikit-learn."""
+"""Calibrations invert a known distortion of probabilities, and agree with scikit-learn."""
 
 import math
 
@@ -12,7 +12,7 @@ from luna_pipeline.core.metrics.calibration import TEMPERATURES, IsotonicCalibra
 
 
 def drawn(num: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and the probabilities that they were drawn with."""
+    """Return labels and the probabilities they are drawn with."""
     generator = np.random.default_rng(0)
     probabilities = expit(generator.normal(-1.0, 2.0, num))
     return (generator.random(num) < probabilities).astype(int), probabilities
@@ -55,7 +55,7 @@ def test_scores_without_a_mistake_or_upside_down_get_the_ends_of_the_range(label
 
 
 def test_isotonic_by_hand():
-    # 0.4 is wrong about its neighbour 0.3: both get the mean of their labels.
+    # The labels of 0.3 and 0.4 are in the wrong order: both get the mean of their labels.
     found = IsotonicCalibration.fit(np.array([0, 1, 0, 1]), np.array([0.1, 0.3, 0.4, 0.8]))
     np.testing.assert_allclose(found.apply(np.array([0.0, 0.1, 0.2, 0.35, 0.6, 0.9])), [0, 0, 0.25, 0.5, 0.75, 1])
 

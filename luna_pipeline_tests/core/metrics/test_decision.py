@@ -1,4 +1,4 @@
-"""What the validation part decides, kept and taken up again."""
+"""Thresholds and calibration of a model: chosen on validation data, stored and read back."""
 
 import json
 import math

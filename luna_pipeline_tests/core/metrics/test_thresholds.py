@@ -1,4 +1,4 @@
-"""Thresholds by hand, and against every threshold there is."""
+"""Thresholds by hand, and compared with every possible threshold."""
 
 import math
 
@@ -14,7 +14,7 @@ ALL = (youden_threshold, f1_threshold, sensitivity_threshold)
 
 
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores with many equal ones."""
+    """Return labels and scores with many ties."""
     generator = np.random.default_rng(seed)
     labels = (generator.random(60) < 0.3).astype(int)
     return labels, np.round(generator.random(60) * 0.7 + 0.3 * labels, 1)
