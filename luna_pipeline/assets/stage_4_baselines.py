@@ -129,7 +129,7 @@ def _leaks(fitted: "FittedBaselines", paths: LunaPaths) -> list["LeakReport"]:
 
 def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:
     counts = {f"num_{part}_candidates": count for part, count in fitted.num_candidates.items()}
-    thresholds = {f"threshold_{baseline.model.name}": baseline.threshold for baseline in fitted.baselines}
+    thresholds = {f"threshold_{baseline.model.name}": baseline.decision.threshold for baseline in fitted.baselines}
     undefined = ", ".join(f"{name} {count}" for name, count in fitted.num_undefined.items())
     return {
         **counts,

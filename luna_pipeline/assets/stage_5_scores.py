@@ -39,7 +39,7 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     for note in [*pooled.folds.left_out.values(), *official.notes]:
         context.log.warning(note)
     submission = official_scores.write_pooled_submission(settings, pooled, "nodule_classifier")
-    mlflow_metrics.note_fold_scores(settings, pooled, "nodule_classifier")
+    mlflow_metrics.log_fold_scores(settings, pooled, "nodule_classifier")
     synthetic = settings.is_synthetic
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,

@@ -1,4 +1,4 @@
-"""A home with classifiers and predictions of two of four folds, and with LUNA16's tables."""
+"""An installation with classifiers and predictions of two of four folds, and LUNA16's tables."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -21,13 +21,14 @@ from luna_pipeline_tests.launchers.conftest import Home, make_home
 
 FOLDS = (0, 1)
 NODULE_CLASSIFIER = "nodule_classifier"
-# So small that no candidate lies in the nodule of another.
+# Small, so that no candidate lies within the nodule of another.
 DIAMETER_MM = 0.6
+SCORES = ("probability", "calibrated")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Data of the tests of scores."""
+    """An installation for tests of evaluation."""
 
     home: Home
     settings: Settings
@@ -42,7 +43,7 @@ class Evaluated:
         table.to_parquet(path)
 
     def change_predictions(self, change) -> None:
-        """Apply ``change`` to the table of predictions of each fold."""
+        """Replace each fold's table of predictions by ``change`` of it."""
         for fold in FOLDS:
             path = self.settings.tables_dir / f"nodule_predictions/{fold}.parquet"
             change(pd.read_parquet(path)).to_parquet(path)
@@ -63,7 +64,7 @@ def evaluated_source(tmp_path_factory, small_config, empty_database) -> Evaluate
 
 @pytest.fixture
 def evaluated(evaluated_source, tmp_path) -> Evaluated:
-    """Return a copy for one test; MLflow's artifacts are shared."""
+    """Return a copy for one test; copies share MLflow's artifacts."""
     source = evaluated_source.settings.home.parent
     shutil.copytree(source, tmp_path / "copy")
     uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
@@ -105,7 +106,7 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
     launcher = LunaClassificationLauncher(home.path, options=RunOptions(show_progress=False), open_mlflow_run=open_run)
     split = TrainingSplit(test_fold=fold, validation_fold=fold + 1)
     trained = launcher.fit(config, index=home.index, store=home.store, split=split)
-    # A calibration by ten candidates after one epoch is arbitrary.
+    # The calibration on ten candidates after one epoch is arbitrary.
     checkpoint = replace(
         trained.checkpoint,
         decision=Decision(isotonic_scores=(0.0, 1.0), isotonic_probabilities=(0.0, 1.0), num_validation_candidates=10),
@@ -138,10 +139,8 @@ def _train_and_predict(made: Evaluated, config, fold: int) -> None:
 def ranked_perfectly(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return predictions in which the network scores every nodule 0.99 and every other candidate 0.01."""
     is_network = predictions["model"] == NODULE_CLASSIFIER
-    sure = predictions["class"].map({1: 0.99, 0: 0.01})
-    return predictions.assign(
-        **{name: predictions[name].where(~is_network, sure) for name in ("probability", "calibrated")}
-    )
+    scores = predictions["class"].map({1: 0.99, 0: 0.01})
+    return predictions.assign(**{name: predictions[name].where(~is_network, scores) for name in SCORES})
 
 
 __all__ = ["Evaluated", "Path", "evaluated", "evaluated_source"]

@@ -1,11 +1,12 @@
-"""The challenge for the champion's place: the only code that moves the alias `champion` of MLflow's registry."""
+"""Promotion of the champion: the only code that moves the alias `champion` of MLflow's registry."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.evaluation.calibration import calibration_errors
 from luna_pipeline.core.evaluation.promotion import Promotion, judge
 from luna_pipeline.core.storage.files import exists
@@ -18,30 +19,28 @@ from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import champion_of, promote, registered_version_of
 
-CHAMPION_COLUMNS = {
-    "champion": "object",
-    "registered_version": "object",
-    "candidate_id": "int64",
-    "series_instance_uid": "object",
-    "x_mm": "float64",
-    "y_mm": "float64",
-    "z_mm": "float64",
-    "fold": "int64",
-    "probability": "float64",
-}
+COLUMNS = [
+    "champion",
+    "registered_version",
+    "candidate_id",
+    "series_instance_uid",
+    *POINT_COLUMNS,
+    "fold",
+    "probability",
+]
 NO_CHAMPION = "none"
 CLASSIFIER = "nodule_classifier"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
-    """What came of a challenge.
+    """Result of a challenge.
 
     Attributes:
         promotion: The rule and its conditions.
         is_fine: Whether the challenger is the champion now, or was before.
-        text: What came of it, in a sentence.
-        predictions: The champion's, as it stands now; no row where there is none. ``CHAMPION_COLUMNS``.
+        text: The result in a sentence.
+        predictions: Predictions of the present champion, with ``COLUMNS``; no row without a champion.
     """
 
     promotion: Promotion
@@ -56,18 +55,18 @@ class Outcome:
 
     @property
     def registered_version(self) -> str:
-        """Its version in MLflow's registry."""
+        """The champion's version in MLflow's registry."""
         return NO_CHAMPION if self.predictions.empty else str(self.predictions["registered_version"].iloc[0])
 
     @property
     def folds(self) -> str:
-        """The folds that it was scored on."""
+        """The folds that the champion was scored on."""
         return ", ".join(str(fold) for fold in sorted(self.predictions["fold"].unique()))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Challenger:
-    """A network of the leaderboard, a checkpoint a fold."""
+    """A network of the leaderboard, with one checkpoint per fold."""
 
     model: str
     predictions: pd.DataFrame
@@ -75,8 +74,12 @@ class _Challenger:
 
     @property
     def chosen(self) -> Checkpoint:
-        """The fold's classifier with the highest validation score: test scores choose nothing."""
-        return max(self.checkpoints.values(), key=lambda found: (_number(found.best_score), found.version))
+        """The checkpoint with the highest validation score; test scores must not choose it."""
+
+        def rank(found: Checkpoint) -> tuple[float, str]:
+            return (-math.inf if math.isnan(found.best_score) else found.best_score, found.version)
+
+        return max(self.checkpoints.values(), key=rank)
 
     @property
     def title(self) -> str:
@@ -86,25 +89,25 @@ class _Challenger:
 def challenge(
     settings: Settings, leaderboard: pd.DataFrame, *, max_ece: float, num_bootstraps: int, seed: int
 ) -> Outcome:
-    """Hold the best network of the leaderboard against the champion, and promote it where the rule allows.
+    """Compare the best network of the leaderboard with the champion, and promote it if the rule is met.
 
     Args:
-        settings: Where everything lies.
+        settings: The installation.
         leaderboard: See ``core.evaluation.leaderboard``.
-        max_ece: The largest error of calibration that is borne.
-        num_bootstraps: Draws of scans.
-        seed: Of the draws.
+        max_ece: Largest expected calibration error for a promotion.
+        num_bootstraps: Bootstrap draws of scans.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: If the leaderboard is of other classifiers than those that count, none of them is registered in
-            MLflow, or its champion is another one than that of the table.
+        ValueError: If the leaderboard is of other classifiers than the current ones, none of them is registered in
+            MLflow, or MLflow's champion differs from that of ``champion.parquet``.
         TrackerUnavailableError: If MLflow cannot be reached.
     """
     pooled = pooled_predictions(settings, CLASSIFIER)
     check_of_these_folds(leaderboard, pooled.folds, "leaderboard")
     challenger = _challenger(settings, leaderboard, pooled)
     version = _registered_version(settings, challenger)
-    champion = _champion(settings, challenger_version=version)
+    champion = _champion(settings, challenger, version)
     is_zero = pooled.predictions["model"] == ZERO_RULE
     promotion = judge(
         challenger.predictions,
@@ -118,30 +121,22 @@ def challenge(
         num_bootstraps=num_bootstraps,
         seed=seed,
     )
-    standing = Outcome(promotion=promotion, is_fine=False, text="", predictions=champion)
-    if standing.champion == challenger.title and not promotion.is_error:
-        return _with(standing, is_fine=True, text=f"{challenger.title} is the champion already.")
+    outcome = Outcome(promotion=promotion, is_fine=False, text="", predictions=champion)
+    if outcome.champion == challenger.title and not promotion.is_error:
+        return replace(outcome, is_fine=True, text=f"{challenger.title} is the champion already.")
     if not promotion.is_granted:
-        text = f"{challenger.title} does not become the champion; {standing.champion} stays. {promotion.findings}"
-        return _with(standing, is_fine=False, text=text)
-    return _promoted(settings, challenger, version, standing)
-
-
-def _promoted(settings: Settings, challenger: _Challenger, version: str, standing: Outcome) -> Outcome:
-    tags = {"promoted_over": standing.champion, "promotion": standing.promotion.findings}
+        text = f"{challenger.title} does not become the champion; {outcome.champion} stays. {promotion.findings}"
+        return replace(outcome, text=text)
+    tags = {"promoted_over": outcome.champion, "promotion": promotion.findings}
     promote(settings.mlflow_tracking_uri, CLASSIFIER, version, tags=tags)
+    text = f"{challenger.title}, registered version {version}, becomes the champion over {outcome.champion}."
+    return replace(outcome, is_fine=True, text=text, predictions=_champion_rows(challenger, version))
+
+
+def _champion_rows(challenger: _Challenger, version: str) -> pd.DataFrame:
+    """Return the table of the champion as it is after a promotion of the challenger."""
     rows = challenger.predictions.assign(champion=challenger.title, registered_version=version)
-    text = f"{challenger.title}, registered version {version}, becomes the champion over {standing.champion}."
-    return Outcome(
-        promotion=standing.promotion,
-        is_fine=True,
-        text=text,
-        predictions=rows[list(CHAMPION_COLUMNS)].reset_index(drop=True),
-    )
-
-
-def _with(standing: Outcome, *, is_fine: bool, text: str) -> Outcome:
-    return Outcome(promotion=standing.promotion, is_fine=is_fine, text=text, predictions=standing.predictions)
+    return rows[COLUMNS].reset_index(drop=True)
 
 
 def _registered_version(settings: Settings, challenger: _Challenger) -> str:
@@ -153,23 +148,22 @@ def _registered_version(settings: Settings, challenger: _Challenger) -> str:
     return version
 
 
-def _champion(settings: Settings, *, challenger_version: str) -> pd.DataFrame:
-    """Return the champion's predictions, which must be those of the version that bears the alias."""
-    rows = pd.DataFrame(columns=list(CHAMPION_COLUMNS)).astype(CHAMPION_COLUMNS)
-    if exists(settings.tables_dir / "champion.parquet"):
-        rows = read_table(settings, "champion")
+def _champion(settings: Settings, challenger: _Challenger, challenger_version: str) -> pd.DataFrame:
+    """Return the champion's predictions, no row without one; MLflow's alias must agree with the table."""
+    is_there = exists(settings.tables_dir / "champion.parquet")
+    rows = read_table(settings, "champion") if is_there else _champion_rows(challenger, challenger_version).iloc[:0]
     kept = None if rows.empty else str(rows["registered_version"].iloc[0])
     holder = champion_of(settings.mlflow_tracking_uri, CLASSIFIER)
-    # The challenger itself may bear it: a promotion that was killed before its table was written.
+    # The challenger has the alias already if a promotion was killed before it wrote the table.
     if holder not in {kept, challenger_version}:
-        msg = f"The champion must be the version that bears MLflow's alias, got version {holder} there and {kept} in"
-        msg += f" champion.parquet (registered model {CLASSIFIER})."
-        raise ValueError(f"{msg} Give the alias back, or remove both to begin anew.")
+        msg = f"The champion must be the version with MLflow's alias `champion`, got version {holder} there and {kept}"
+        msg += f" in champion.parquet (registered model {CLASSIFIER})."
+        raise ValueError(f"{msg} Restore the alias, or remove alias and table to start without a champion.")
     return rows
 
 
 def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPredictions) -> _Challenger:
-    """Return the best nodule classifier, a registered version a fold."""
+    """Return the best nodule classifier of the leaderboard whose folds were all trained with MLflow."""
     store = checkpoint_store(settings)
     is_own = leaderboard["model"].str.partition(" ")[0] == CLASSIFIER
     for model in leaderboard.loc[is_own & (leaderboard["mlflow_runs"] != ""), "model"]:
@@ -190,7 +184,3 @@ def _leaks(settings: Settings, challenger: _Challenger) -> list[str]:
         for fold, checkpoint in challenger.checkpoints.items()
     ]
     return [str(report) for report in reports if not report.is_clean]
-
-
-def _number(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Baselines on features: fitted on the training folds, judged on the test fold as the networks are."""
+"""Feature baselines: fitted on the training folds, scored on the same test fold as the networks."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,15 +21,14 @@ FEATURE_BASELINES = ("logistic_regression", "gradient_boosting")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureBaseline:
-    """A fitted baseline and what it has seen.
+    """A fitted baseline and the series that it has seen.
 
     Attributes:
         model: The classifier; its name is that of the predictions.
-        decision: From which score on it calls a candidate positive, and how probable that is: by the validation fold,
-            ``UNDECIDED`` without one.
-        importances: What each feature is worth to it, see ``core.evaluation.baselines.importances``.
-        seen_series: Series that it learned from or that made its decision.
-        training_seconds: Wall time of the fit, without that of making features.
+        decision: Thresholds and calibration from the validation fold, ``UNDECIDED`` without one.
+        importances: Importance of each feature, see ``core.evaluation.baselines.importances``.
+        seen_series: Series of the training and validation folds.
+        training_seconds: Wall time of the fit, without computing the features.
         seconds: Wall time of fit, decision and importances.
     """
 
@@ -40,16 +39,6 @@ class FeatureBaseline:
     training_seconds: float
     seconds: float
 
-    @property
-    def threshold(self) -> float:
-        """From which score on it calls a candidate positive: Youden's on the validation fold, 0.5 without one."""
-        return self.decision.threshold
-
-    @property
-    def num_parameters(self) -> int | None:
-        """How many numbers it has learned, see ``FeatureModel``."""
-        return self.model.num_parameters
-
     def predict_table(self, index: pd.DataFrame, candidates: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
         """Score candidates and return them as rows of the table of predictions.
 
@@ -59,10 +48,10 @@ class FeatureBaseline:
             features: Features of at least these candidates, see ``features_of_index``.
 
         Returns:
-            A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+            One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
 
         Raises:
-            ValueError: If the model has seen a series of them.
+            ValueError: If the model has seen one of the series.
         """
         if seen := sorted(self.seen_series & set(index["series_instance_uid"])):
             msg = (
@@ -76,15 +65,16 @@ class FeatureBaseline:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FittedBaselines:
-    """The baselines of one split and their judgement of the test fold.
+    """The baselines of one split and their scores of the test fold.
 
     Attributes:
-        baselines: In the order they were asked for.
-        predictions: A row a candidate of the test fold and baseline: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
-        num_candidates: Candidates of ``training``, ``validation`` and ``test``.
-        num_undefined: How many candidates lack a feature, by its name; only those that some lack.
-        seconds_of_features: Wall time of making all features, once for all baselines.
-        fold_digest: Which candidates were scored, see ``fold_fingerprint``.
+        baselines: In the requested order.
+        predictions: One row per candidate of the test fold and baseline: ``PREDICTION_COLUMNS`` and
+            ``DECISION_COLUMNS``.
+        num_candidates: Number of candidates of ``training``, ``validation`` and ``test``.
+        num_undefined: Number of candidates without a feature, by its name; features that all have are left out.
+        seconds_of_features: Wall time of computing all features, once for all baselines.
+        fold_digest: ``fold_fingerprint`` of the test fold.
     """
 
     baselines: tuple[FeatureBaseline, ...]
@@ -96,12 +86,12 @@ class FittedBaselines:
 
     @property
     def importances(self) -> pd.DataFrame:
-        """A row a baseline and feature."""
+        """One row per baseline and feature."""
         return pd.concat([baseline.importances for baseline in self.baselines], ignore_index=True)
 
     @property
     def candidates_per_second(self) -> float:
-        """How fast features were made."""
+        """Speed of computing the features."""
         return sum(self.num_candidates.values()) / self.seconds_of_features
 
 
@@ -118,17 +108,17 @@ def fit_feature_baselines(
 ) -> FittedBaselines:
     """Fit baselines on the training folds, choose thresholds on the validation fold, score the test fold.
 
-    Each training candidate is learned from once, in its own class share: nothing is balanced.
+    Classes are not balanced: each training candidate is used once.
 
     Args:
         index: The cutout index.
         candidates: The candidate table, for the positions.
-        store: Where the cutouts lie.
-        split: Which folds stay out of training.
+        store: Source of the cutouts.
+        split: Test and validation fold; the baselines are fitted on the others.
         dataset: The task: ``cutouts`` nodules, ``malignant_cutouts`` malignant ones.
         estimators: Names of ``ESTIMATORS``.
-        seed: Of whatever a baseline draws, and of the importances.
-        on_progress: Called after each series with the number of candidates whose features are made, of how many.
+        seed: Seed of the estimators and of the importances.
+        on_progress: Called after each series with the numbers of finished and of all candidates.
 
     Raises:
         ValueError: If index, cutouts, split and names do not fit each other.

@@ -1,4 +1,4 @@
-"""Scores of pooled folds, for reports, leaderboard and champion; and where they are noted."""
+"""LUNA16's scores of pooled folds, for reports, leaderboard and champion."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class OfficialScores:
     """LUNA16's score of every model that has scored all pooled folds.
 
     Attributes:
-        results: By model; empty without annotations.
-        table: A row a model, see ``froc_table``, with ``classifier_versions``.
-        notes: What a reader must know, a sentence each.
+        results: FROC by model; empty without annotations.
+        table: One row per model, see ``froc_table``, with ``classifier_versions``.
+        notes: Limitations of the scores, one sentence each.
     """
 
     results: dict[str, FrocResult]
@@ -32,13 +32,13 @@ class OfficialScores:
 
 
 def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootstraps: int, seed: int) -> OfficialScores:
-    """Evaluate pooled predictions as LUNA16 does.
+    """Evaluate pooled predictions with LUNA16's metric.
 
     Args:
-        settings: Where LUNA16's tables are.
+        settings: Paths of LUNA16's tables.
         pooled: The predictions.
-        num_bootstraps: Draws of scans.
-        seed: Of the draws.
+        num_bootstraps: Bootstrap draws of scans.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If models have scored different candidates of a fold.
@@ -58,7 +58,7 @@ def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
 
 
 def write_pooled_submission(settings: Settings, pooled: PooledPredictions, model: str) -> AnyPath:
-    """Write a model's scores of all pooled folds as one submission, named by the folds."""
+    """Write a model's scores of all pooled folds as one submission, ``submissions/<model>/<folds>.csv``."""
     name = pooled.folds.title.replace(",", "").replace(" ", "_")
     path = settings.home / "submissions" / model / f"{name}.csv"
     write_submission(path, pooled.predictions[pooled.predictions["model"] == model])
@@ -66,7 +66,7 @@ def write_pooled_submission(settings: Settings, pooled: PooledPredictions, model
 
 
 def pooled_checkpoints(settings: Settings, pooled: PooledPredictions) -> Iterator[tuple[int, Checkpoint]]:
-    """Yield the classifier of each pooled fold with its fold, one at a time."""
+    """Yield each pooled fold with its classifier; only one checkpoint is in memory at a time."""
     for classifier in pooled.folds.classifiers:
         yield classifier.test_fold, load_checkpoint(settings.home / classifier.path)
 

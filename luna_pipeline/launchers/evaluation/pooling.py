@@ -1,4 +1,4 @@
-"""Scores of several folds put together: only what belongs together, and nothing that has seen what it was tested on."""
+"""Predictions of several test folds, pooled if they are comparable and none of the classifiers has seen its fold."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ MODELS_OF = {"nodule_classifier": "nodule_models", "malignancy_classifier": "mal
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PooledPredictions:
-    """Scores of pooled folds, each candidate by models that have not seen its fold.
+    """Predictions of pooled folds, each candidate scored by models that have not seen its fold.
 
     Attributes:
-        folds: Which folds.
-        predictions: The folds' tables of predictions, one below the other.
-        models: The folds' tables of models, one below the other.
-        left_out: Why other models are not among them, by model.
+        folds: The folds.
+        predictions: The folds' tables of predictions, concatenated.
+        models: The folds' tables of models, concatenated.
+        left_out: Reason for each model that is left out.
     """
 
     folds: PooledFolds
@@ -33,19 +33,16 @@ class PooledPredictions:
 
 
 def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
-    """Put the predictions of pooled folds together.
+    """Pool the predictions of all models that have scored each fold with one recipe.
 
     Args:
-        settings: Where everything lies.
-        asset: The classifier that they are of.
-
-    Returns:
-        The predictions of all models that have scored each of the folds, by one recipe.
+        settings: The installation.
+        asset: The classifier's asset.
 
     Raises:
         FileNotFoundError: If a fold was not predicted.
-        ValueError: If a fold was predicted by another version than the one that counts, on other cutouts than those
-            of today, or by a classifier that has seen it.
+        ValueError: If a fold was predicted by another version than the current one, on other than the current
+            cutouts, or by a classifier that has seen it.
     """
     pooled, index = pooled_folds(settings, asset), read_table(settings, "cutout_index")
     models = pd.concat([_models_of(settings, of, index) for of in pooled.classifiers], ignore_index=True)
@@ -55,28 +52,27 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
         checkpoint = load_checkpoint(settings.home / classifier.path)
         leaks_of_checkpoint(checkpoint, rows, folds).refuse()
     left_out = _models_left_out(models, num_folds=len(pooled.folds))
-    together = pd.concat(predictions, ignore_index=True)
+    scores = pd.concat(predictions, ignore_index=True)
     return PooledPredictions(
         folds=pooled,
-        predictions=together[~together["model"].isin(left_out)].reset_index(drop=True),
+        predictions=scores[~scores["model"].isin(left_out)].reset_index(drop=True),
         models=models[~models["model"].isin(left_out)].reset_index(drop=True),
         left_out=left_out,
     )
 
 
 def check_of_these_folds(table: pd.DataFrame, pooled: PooledFolds, name: str) -> None:
-    """Refuse a table that was made of other classifiers than those that are pooled now.
+    """Check that a table was computed from the classifiers that are pooled now.
 
     Args:
-        table: With a column ``classifier_versions``; one without a row is of any.
+        table: A table with the column ``classifier_versions``; without rows it passes.
         pooled: The folds.
-        name: The asset.
+        name: The table's asset.
 
     Raises:
-        ValueError: If it was.
+        ValueError: If the table is of other classifiers.
     """
-    others = sorted(set(table["classifier_versions"]) - {pooled.versions})
-    if others:
+    if others := sorted(set(table["classifier_versions"]) - {pooled.versions}):
         msg = f"A table must be of the classifiers that are pooled, {pooled.versions}, got {others[0]} ({name})."
         raise ValueError(f"{msg} Materialize `{name}` again.")
 
@@ -88,16 +84,16 @@ def _models_of(settings: Settings, classifier: CurrentClassifier, index: pd.Data
     again = f"Materialize `{name}` of fold {fold} again."
     if versions != [classifier.version]:
         got = ", ".join(map(str, versions)) or "none"
-        msg = f"Predictions must be of the classifier that counts, {classifier.version}, got those of {got} ({name})."
+        msg = f"Predictions must be of the current classifier, {classifier.version}, got those of {got} ({name})."
         raise ValueError(f"{msg} {again}")
     if set(models["fold_digest"]) != {fold_fingerprint(index, fold)}:
-        msg = f"Predictions must be of the cutouts of today, got those of others ({name} of fold {fold})."
+        msg = f"Predictions must be of the current cutouts, got those of others ({name} of fold {fold})."
         raise ValueError(f"{msg} {again}")
     return models
 
 
 def _models_left_out(models: pd.DataFrame, *, num_folds: int) -> dict[str, str]:
-    """Return why models cannot stand beside the others, by model."""
+    """Return the reason for each model that cannot be compared with the others."""
     reasons = {}
     for model, rows in models.groupby("model", sort=False):
         if len(rows) < num_folds:

@@ -1,4 +1,4 @@
-"""A submission of any classifier on any cutouts."""
+"""Scores of any classifier on any cutouts, written as a submission."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from luna_pipeline.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRequest:
-    """Which classifier scores what, and where the scores go.
+    """Classifier, cutouts and output of a prediction.
 
     Attributes:
-        name: Name of a run, or of a registered model; or a checkpoint's file.
-        version: Its version; None for the newest one, and for a file.
+        name: Name of a run or a registered model, or path of a checkpoint.
+        out: Path of the submission.
+        version: The classifier's version; None for the newest one, and for a path.
         loader: ``file`` or ``mlflow``.
         cutouts: ``stored`` or ``on_the_fly`` for the candidates of the installation (``cutout_source``); or a folder
             with cutout files, all of whose rows are scored.
         fold: Only candidates of this fold of the installation; None for all.
-        out: The submission.
-        num_workers: Processes that load.
+        num_workers: Number of loading processes; 0 loads in this one.
     """
 
     name: str
@@ -44,13 +44,13 @@ class PredictionRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What was written.
+    """Result of a prediction.
 
     Attributes:
         checkpoint: The classifier.
         num_candidates: Rows of the submission.
-        num_series: Their series.
-        num_seen_series: Series among them that the classifier has seen in training or validation, as far as is known.
+        num_series: Series of the submission.
+        num_seen_series: Series that the classifier has seen in training or validation, as far as is known.
     """
 
     checkpoint: Checkpoint
@@ -62,11 +62,11 @@ class Prediction:
 def predict(
     settings: Settings, request: PredictionRequest, *, on_batch: Callable[[int, int], None] | None = None
 ) -> Prediction:
-    """Score cutouts and write the scores as a submission, whole or not at all.
+    """Score cutouts and write the scores as a submission, atomically.
 
     Args:
-        settings: Where everything lies.
-        request: What is to be scored, and by which model.
+        settings: The installation.
+        request: Classifier, cutouts and output.
         on_batch: Called after each batch with the numbers of finished and of all candidates.
 
     Raises:
@@ -97,13 +97,13 @@ def find_checkpoint(settings: Settings, name: str, version: str | None, *, loade
     """Load a classifier.
 
     Args:
-        settings: Where checkpoints and MLflow are.
-        name: Name of a run (the tutorial's names too), of a registered model, or a checkpoint's file.
-        version: Its version; None for the newest finished one.
+        settings: Paths of checkpoints and MLflow.
+        name: Name of a run (the tutorial's names too) or a registered model, or path of a checkpoint.
+        version: The classifier's version; None for the newest finished one.
         loader: ``file`` or ``mlflow``.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no such classifier.
         ValueError: If a registered model's version is not given.
     """
     if version is None and loader == "file" and name.endswith(".pt"):

@@ -1,4 +1,4 @@
-"""What stands around a score: subgroups, errors that a person can look at, model cards."""
+"""Subgroups, reliability, error sheets and model cards of pooled folds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from luna_pipeline.core.evaluation.error_sheet import error_sheet
 from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
 from luna_pipeline.core.evaluation.subgroups import subgroup_report
 from luna_pipeline.core.training.checkpoints import Checkpoint
-from luna_pipeline.launchers.evaluation.fold_predictions import network_facts
+from luna_pipeline.launchers.evaluation.fold_predictions import num_parameters
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.launchers.evaluation.scoring import labelled
@@ -36,7 +36,7 @@ def subgroups_of(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
     """Score each model by diameter, slice spacing, slice thickness and scanner, see ``subgroup_report``."""
     index, catalogue = read_table(settings, "cutout_index"), read_table(settings, "ct_series")
     readable = catalogue[catalogue["is_readable"].astype(bool)]
-    # Catalogues of earlier versions have no slice thickness.
+    # Catalogues of earlier versions lack the slice thickness.
     series = readable.reindex(columns=["series_instance_uid", "spacing_mm", "slice_thickness_mm", "manufacturer"])
     table = subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
     return table.assign(classifier_versions=pooled.folds.versions)
@@ -46,11 +46,11 @@ def reliability_of(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of each model's scores before and after calibration.
 
     Args:
-        predictions: A row a candidate and model.
+        predictions: One row per candidate and model.
 
     Returns:
-        A row a model, kind of score and bin: ``model``, ``kind``, and the columns of ``reliability_table``; no row of
-        a kind that a candidate lacks.
+        One row per model, kind of score and bin: ``model``, ``kind``, and the columns of ``reliability_table``. A kind
+        that is nan for a candidate of the model is left out.
     """
     tables = []
     for model, rows in predictions.groupby("model", sort=False):
@@ -65,14 +65,14 @@ def reliability_of(predictions: pd.DataFrame) -> pd.DataFrame:
 def errors_of(
     settings: Settings, pooled: PooledPredictions, model: str, store: CutoutSource, *, positives: str
 ) -> bytes:
-    """Draw a model's worst errors over all pooled folds, and each fold's into the TensorBoard log of its classifier.
+    """Draw a model's worst errors over all pooled folds; each fold's are added to its classifier's TensorBoard log.
 
     Args:
-        settings: Where everything lies.
-        pooled: Predictions of these folds.
+        settings: The installation.
+        pooled: Predictions of the folds.
         model: The classifier's name in them.
-        store: Where the cutouts lie.
-        positives: What class 1 is, in words.
+        store: Source of the cutouts.
+        positives: Name of class 1 in the picture.
 
     Returns:
         A PNG below 74 kB.
@@ -96,18 +96,18 @@ def model_cards(
     store: CutoutSource,
     froc: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Write the model card of each pooled classifier, into its MLflow run as well.
+    """Write the model card of each pooled classifier, and log it to its MLflow run.
 
     Args:
-        settings: Where everything lies.
-        pooled: Predictions of these folds.
-        report: A row a model, see ``binary_report``.
+        settings: The installation.
+        pooled: Predictions of the folds.
+        report: One row per model, see ``binary_report``.
         subgroups: See ``subgroup_report``.
-        store: Where the cutouts lie.
-        froc: A row a model, see ``froc_table``; None where LUNA16's score is not of this task.
+        store: Source of the cutouts.
+        froc: One row per model, see ``froc_table``; None for a task without LUNA16's score.
 
     Returns:
-        A row a classifier with ``CARD_COLUMNS``.
+        One row per classifier with ``CARD_COLUMNS``.
     """
     uri, rows = settings.mlflow_tracking_uri, []
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
@@ -154,7 +154,7 @@ def _card(
         subgroups=own["subgroups"].drop(columns=["model", "classifier_versions"], errors="ignore").to_dict("records"),
         config_digest=checkpoint.config.digest,
         data_fingerprint=checkpoint.data_fingerprint,
-        num_parameters=network_facts(checkpoint)["num_parameters"],
+        num_parameters=num_parameters(checkpoint),
         training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id,
         notes=checkpoint.notes,

@@ -1,4 +1,4 @@
-"""Scores of a trained classifier, and candidates with their scores as rows of the table of predictions."""
+"""Scores of a trained classifier, and the rows of the table of predictions."""
 
 from collections.abc import Callable, Iterator
 
@@ -32,14 +32,14 @@ def score(
     num_workers: int = 0,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
-    """Score candidates; nothing is learned, changed at random or balanced.
+    """Score candidates in evaluation mode, without augmentation or balancing.
 
     Args:
         checkpoint: A trained classifier.
         index: Rows of the cutout index.
-        store: Where the cutouts lie.
-        batch_size: Cutouts that are read at once.
-        num_workers: Processes that load; 0 loads in this one.
+        store: Source of the cutouts.
+        batch_size: Cutouts per batch.
+        num_workers: Number of loading processes; 0 loads in this one.
         on_batch: Called after each batch with the numbers of finished and of all candidates.
 
     Returns:
@@ -50,7 +50,7 @@ def score(
         CheckpointError: If weights and configuration do not fit each other.
         FileNotFoundError: If a series was not cut.
     """
-    # Nodules or malignancy: a data set decides labels, which scoring does not need, and never voxels.
+    # The data sets of nodules and of malignancy differ in their labels, which scoring does not need.
     dataset = CutoutsDataset(index, store)
     expected = checkpoint.config.network.chunk_shape_irc
     if dataset.chunk_shape_irc != expected:
@@ -61,7 +61,7 @@ def score(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=identity,
-        # Its own: a loader without one draws from torch's random numbers.
+        # Without a generator a loader draws from torch's global random numbers.
         generator=torch.Generator(),
     )
     network = network_of(checkpoint).to(SINGLE_PROCESS.device)
@@ -82,11 +82,11 @@ def predict_table(
         checkpoint: A trained classifier.
         index: Rows of the cutout index.
         candidates: The candidate table, for the positions.
-        store: Where the cutouts lie.
-        model: What it is called in the table; None for the checkpoint's name.
+        store: Source of the cutouts.
+        model: The classifier's name in the table; None for the checkpoint's name.
 
     Returns:
-        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+        One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
     """
     scores = score(checkpoint, index, store)
     return prediction_rows(index, candidates, scores, model=model or checkpoint.name, decision=checkpoint.decision)
@@ -106,13 +106,13 @@ def prediction_rows(
         index: Rows of the cutout index.
         candidates: The candidate table: ``candidate_id``, ``x_mm``, ``y_mm``, ``z_mm``.
         probability: A score for each row of ``index``, or one for all.
-        model: Name of what gave the scores.
-        decision: What its validation fold decided: thresholds and calibration; thresholds of 0.5 and no calibration
-            where nothing did.
+        model: Name of the model that computed the scores.
+        decision: Thresholds and calibration from the model's validation fold; by default thresholds of 0.5 and no
+            calibration.
 
     Returns:
-        A row a candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``; the latter say
-        the result of a decision, ``calibrated`` the probability by isotonic regression, nan without one.
+        One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+        ``calibrated`` is the probability by isotonic regression, nan without a calibration.
 
     Raises:
         ValueError: If a candidate of the index is not in the table.
@@ -142,7 +142,7 @@ def _reported(
     done = 0
     for batch in loader:
         yield batch
-        # Here the batch before is scored: the consumer has come back for the next one.
+        # The consumer requests the next batch after it has scored this one.
         done += len(batch.candidate_id)
         if on_batch is not None:
             on_batch(done, num_candidates)
@@ -153,7 +153,7 @@ def labelled(index: pd.DataFrame, store: CutoutSource, dataset: str) -> pd.DataF
 
     Args:
         index: The cutout index.
-        store: Where the cutouts lie; they must be those of the index.
+        store: Source of the cutouts; must match the index.
         dataset: A name of ``DATASETS``.
     """
     kind = DATASETS.get(dataset)

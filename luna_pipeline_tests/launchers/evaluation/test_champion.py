@@ -1,4 +1,4 @@
-"""The challenge for the champion's place, in a real registry."""
+"""Promotion of the champion, with a real MLflow registry."""
 
 import math
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_a_challenger_that_is_not_better_leaves_the_champion_where_it_is(evaluat
 
 
 def rename(evaluated, fold: int) -> None:
-    """Let a fold's classifier be another version."""
+    """Give a fold's classifier another version."""
     current = read_current(evaluated.settings, NODULE_CLASSIFIER, fold)
     version = f"0.0.2-fold{fold}"
     checkpoint = load_checkpoint(evaluated.settings.home / current.path)

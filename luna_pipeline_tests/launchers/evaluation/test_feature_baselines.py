@@ -1,4 +1,4 @@
-"""Baselines on features: what they learn from, what chooses their threshold, what judges them."""
+"""Feature baselines: training, thresholds, test scores and errors."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,11 @@ from luna_pipeline.core.evaluation.report import binary_report, check_prediction
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.storage.tables import TABLES
 from luna_pipeline.launchers.evaluation.feature_baselines import FEATURE_BASELINES, fit_feature_baselines
-from luna_pipeline.launchers.evaluation.fold_predictions import same_test_fold
+from luna_pipeline.launchers.evaluation.fold_predictions import (
+    FoldPredictions,
+    check_same_test_fold,
+    models_of_baselines,
+)
 from luna_pipeline.launchers.evaluation.scoring import labelled
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
@@ -20,7 +24,7 @@ FOLDS = {f"1.{number}": number % 4 for number in range(8)}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Eight series in four folds; a third of the candidates have a dense ball, of which every second is malignant."""
+    """Eight series in four folds; a third of the candidates are dense balls, every second of these is malignant."""
     index, store = write_examples(
         tmp_path_factory.mktemp("cutouts"), folds=FOLDS, num_per_series=12, shape_irc=(9, 9, 9)
     )
@@ -29,7 +33,7 @@ def data(tmp_path_factory):
     rating[is_nodule] = np.arange(is_nodule.sum()) % 2 == 0
     candidates = index[["candidate_id"]].iloc[::-1].assign(x_mm=1.0, y_mm=2.0, z_mm=3.0)
     index = index.assign(is_malignant=rating)
-    # The last candidate of each series is an annotated centre: no detector found it.
+    # The last row of each series is an annotated centre, which no detector proposed.
     index["source"] = np.where(np.arange(len(index)) % 12 == 11, "annotation", "candidate")
     return {"index": index, "candidates": candidates, "store": store, "split": SPLIT}
 
@@ -40,7 +44,7 @@ def fitted(data):
 
 
 def noisy(data: dict, seed: int = 0) -> dict:
-    """The same with a quarter of the labels turned over, so that scores are not all right."""
+    """Return the data with a quarter of the labels flipped, so that no model is perfect."""
     index = data["index"].copy()
     turned = np.random.default_rng(seed).random(len(index)) < 0.25
     index["class"] = np.where(turned, 1 - index["class"], index["class"]).astype(np.int8)
@@ -70,7 +74,7 @@ def test_decisions_are_made_by_the_validation_fold(data):
     for baseline in fit_feature_baselines(**data).baselines:
         scores = baseline.model.score(features_of_index(validation, data["store"]).to_numpy())
         assert baseline.decision == Decision.of(validation["class"].to_numpy(), scores)
-        assert baseline.threshold == baseline.decision.threshold != 0.5
+        assert baseline.decision.threshold != 0.5
 
 
 @pytest.mark.seed_defect(49)
@@ -110,7 +114,7 @@ def test_two_runs_are_equal(data, fitted):
 
 def test_what_was_used_is_counted(data, fitted):
     assert fitted.num_candidates == {"training": 44, "validation": 22, "test": 22}
-    # Of 9 voxels of 1 mm no one lies 12.5 mm away; the speck of tissue is missing where there is no ball.
+    # Cutouts of 9 voxels of 1 mm have none at 12.5 mm; cutouts without a ball have no tissue.
     assert fitted.num_undefined["profile_12.5_to_15_mm"] == 88
     num_balls = sum(rows_of(data, fold)["class"].sum() for fold in range(4))
     assert fitted.num_undefined["blob_offset_mm"] == 88 - num_balls
@@ -147,11 +151,14 @@ def test_a_series_that_taught_or_chose_the_threshold_is_not_scored(data, fitted)
 
 def test_predictions_of_another_fold_or_of_other_labels_do_not_join_the_networks(data, fitted):
     test = rows_of(data, 0)
-    assert same_test_fold(fitted.predictions, test) is fitted.predictions
+    scored = FoldPredictions(predictions=fitted.predictions, models=models_of_baselines(fitted))
+    check_same_test_fold(scored, test, fitted.fold_digest)
     with pytest.raises(ValueError, match=r"got 22 of folds \[0\] and 22 of folds \[1\] \(logistic_regression\)"):
-        same_test_fold(fitted.predictions, rows_of(data, 1))
+        check_same_test_fold(scored, rows_of(data, 1), fitted.fold_digest)
     with pytest.raises(ValueError, match="must be tested on the same candidates"):
-        same_test_fold(fitted.predictions, test.assign(**{"class": 1 - test["class"]}))
+        check_same_test_fold(scored, test.assign(**{"class": 1 - test["class"]}), fitted.fold_digest)
+    with pytest.raises(ValueError, match=r"got others \(logistic_regression, gradient_boosting\)"):
+        check_same_test_fold(scored, test, "other digest")
 
 
 def test_labels_are_those_of_the_data_set(data):
@@ -184,6 +191,6 @@ def test_a_fitted_baseline_tells_its_decision_with_each_score(data):
 
 def test_a_fitted_baseline_tells_its_size_and_how_long_it_learned(fitted):
     linear, trees = fitted.baselines
-    assert linear.num_parameters == len(FEATURE_NAMES) + 1
-    assert trees.num_parameters == trees.model.num_parameters > 100
+    assert linear.model.num_parameters == len(FEATURE_NAMES) + 1
+    assert trees.model.num_parameters > 100
     assert all(0 < baseline.training_seconds < baseline.seconds for baseline in fitted.baselines)

@@ -1,4 +1,4 @@
-"""Scores of the test fold: by whom, of what, and what is refused."""
+"""Scores of a test fold: models, candidates and errors."""
 
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def test_a_fold_must_exist_and_be_scored_by_somebody(home, checkpoint):
 
 
 def test_classifiers_must_have_names_of_their_own(settings, checkpoint):
-    with pytest.raises(ValueError, match="must have names of their own, got"):
+    with pytest.raises(ValueError, match="must have different names, got"):
         classifiers_of_fold(settings, checkpoint, [checkpoint.name], test_fold=0)
 
 

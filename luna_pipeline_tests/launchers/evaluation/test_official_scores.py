@@ -1,11 +1,11 @@
-"""LUNA16's score of pooled folds: of which scans, by whom, and where it is noted."""
+"""LUNA16's score of pooled folds: scans, models and MLflow metrics."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from luna_pipeline.launchers.evaluation.mlflow_metrics import note_fold_scores
+from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_scores
 from luna_pipeline.launchers.evaluation.official_scores import official_scores, reference_of, write_pooled_submission
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline_tests.launchers.evaluated import NODULE_CLASSIFIER, evaluated, evaluated_source, ranked_perfectly
@@ -31,7 +31,7 @@ def test_a_perfect_ranking_scores_one_and_the_zero_rule_what_ties_give(evaluated
     evaluated.change_predictions(ranked_perfectly)
     table = scores_of(evaluated).table.set_index("model")
     assert table.loc[NODULE_CLASSIFIER, "cpm"] == 1.0
-    # One diagonal from nothing to 8 nodules and 12 others on 4 scans: 3 a scan.
+    # The curve is one diagonal to all 8 nodules at 12 false positives on 4 scans, 3 per scan.
     rates = np.array([0.125, 0.25, 0.5, 1, 2, 4, 8])
     assert table.loc["zero_rule_baseline", "cpm"] == pytest.approx(np.minimum(rates / 3, 1).mean())
 
@@ -52,7 +52,7 @@ def test_a_list_of_other_scans_gives_no_score_and_it_is_said(evaluated):
     assert scores.notes == (
         "There is no scan of these folds in seriesuids.csv: without nodules to be found there is no FROC.",
     )
-    note_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+    log_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
 
 
 def test_a_model_that_has_scored_fewer_folds_is_left_out_and_it_is_said(evaluated):
@@ -74,7 +74,7 @@ def test_the_pooled_submission_is_named_by_its_folds(evaluated):
 
 def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
     evaluated.change_predictions(ranked_perfectly)
-    note_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
+    log_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER)
     client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
     runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
     assert [run.data.metrics["test/cpm"] for run in runs] == [1.0, 1.0]

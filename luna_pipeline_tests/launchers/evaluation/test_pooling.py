@@ -1,4 +1,4 @@
-"""What is put together of several folds, what is left out, and what is refused."""
+"""Pooled predictions: included models, models left out, and errors."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ OTHER = "other_classifier"
 
 
 def add_model(evaluated, fold: int, **facts) -> None:
-    """Let another network have scored a fold."""
+    """Add the scores of another network to a fold."""
     for name, changes in (("nodule_predictions", {}), ("nodule_models", facts)):
         table = read_table(evaluated.settings, name, fold)
         rows = table[table["model"] == NODULE_CLASSIFIER].assign(model=OTHER, **changes)
@@ -68,9 +68,7 @@ def test_predictions_of_another_version_or_none_are_refused(evaluated):
 )
 def test_predictions_of_other_cutouts_labels_or_candidates_than_those_of_today_are_refused(evaluated, change):
     evaluated.write_table("cutout_index", change(read_table(evaluated.settings, "cutout_index")))
-    with pytest.raises(
-        ValueError, match=r"of the cutouts of today, got those of others \(nodule_predictions of fold 0"
-    ):
+    with pytest.raises(ValueError, match=r"of the current cutouts, got those of others \(nodule_predictions of fold 0"):
         pooled_predictions(evaluated.settings, NODULE_CLASSIFIER)
 
 

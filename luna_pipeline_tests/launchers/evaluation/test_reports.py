@@ -1,4 +1,4 @@
-"""Subgroups, reliability, montage and model cards of pooled folds."""
+"""Subgroups, reliability, error sheets and model cards of pooled folds."""
 
 import io
 
@@ -27,7 +27,7 @@ def test_subgroups_know_diameter_slices_and_scanner(evaluated):
     assert own.loc[("diameter", "< 6 mm"), "num_nodules"] == 8
     assert own.loc[("slice_spacing", "> 2 to 2.5 mm"), "num_candidates"] == 20
     assert own.loc[("manufacturer", "Maker"), "num_series"] == 4
-    # MetaImage files do not say how thick a slice is.
+    # MetaImage files have no slice thickness.
     assert set(table["kind"]) == {"diameter", "slice_spacing", "manufacturer"}
 
 
