@@ -1,6 +1,6 @@
 """Scikit-learn classifiers of tables of features, the baselines of the networks.
 
-A fit is deterministic and takes minutes at most: it is repeated, not resumed.
+A fit is deterministic and takes minutes at most, so it is repeated instead of resumed.
 """
 
 import contextlib
@@ -25,18 +25,15 @@ Labels = NDArray[np.int64]
 
 ESTIMATORS: Registry[Callable[[int], Any]] = Registry(
     "estimator",
-    {
-        "logistic_regression": f"{__name__}:logistic_regression",
-        "gradient_boosting": f"{__name__}:gradient_boosting",
-    },
+    {name: f"{__name__}:{name}" for name in ("logistic_regression", "gradient_boosting")},
 )
-"""Constructors of unfitted scikit-learn classifiers from a seed, by name; the classifiers must accept nan."""
+"""Functions that make an unfitted scikit-learn classifier from a seed, by name; the classifiers must accept nan."""
 
 
 def logistic_regression(seed: int) -> Any:
-    """Return a linear classifier of standardised features, with the training median for undefined ones.
+    """Return a linear classifier of standardised features; the training median replaces undefined ones.
 
-    Classes are not weighted: scores stay probabilities.
+    Classes are not weighted, so that scores are probabilities.
     """
     return make_pipeline(
         SimpleImputer(strategy="median"),
@@ -48,8 +45,8 @@ def logistic_regression(seed: int) -> Any:
 def gradient_boosting(seed: int) -> Any:
     """Return boosted trees, which have a branch for undefined features.
 
-    Classes are not weighted: scores stay probabilities. The number of trees is fixed: early stopping of scikit-learn
-    would validate on candidates of the CTs that are trained on.
+    Classes are not weighted, so that scores are probabilities. The number of trees is fixed: scikit-learn's early
+    stopping would validate on candidates of the training CTs.
     """
     return HistGradientBoostingClassifier(
         learning_rate=0.1,
@@ -67,7 +64,7 @@ class FeatureModel:
     """A scikit-learn classifier of the features of ``core.baselines.features``.
 
     Attributes:
-        name: Its name among ``ESTIMATORS``.
+        name: The estimator's name in ``ESTIMATORS``.
     """
 
     feature_names = FEATURE_NAMES
@@ -80,7 +77,7 @@ class FeatureModel:
             seed: Seed of the classifier's random numbers.
 
         Raises:
-            ValueError: If there is no estimator of that name.
+            ValueError: If no estimator has that name.
         """
         self.name = name
         self._make = ESTIMATORS.get(name)
@@ -89,7 +86,7 @@ class FeatureModel:
         self._is_known: NDArray[np.bool_] = np.ones(len(FEATURE_NAMES), dtype=np.bool_)
 
     def fit(self, features: Features, labels: Labels) -> None:
-        """Fit to features (N, F), nan where undefined, and labels (N,), 0 or 1; an earlier fit is forgotten.
+        """Fit to features (N, F), nan where undefined, and labels (N,), 0 or 1; an earlier fit is discarded.
 
         Raises:
             ValueError: If the columns are not ``FEATURE_NAMES``, the lengths differ, or a class is missing.
@@ -112,15 +109,12 @@ class FeatureModel:
         self._check_fitted()
         _check_columns(features)
         with _one_thread():
-            # The classes are 0 and 1, so that the second column is that of 1.
+            # The second column is that of class 1.
             return np.asarray(self._estimator.predict_proba(self._of_known(features))[:, 1], dtype=np.float64)
 
     @property
     def standardised_coefficients(self) -> NDArray[np.float64] | None:
-        """Log odds per standard deviation of each feature (F,); None if the classifier is not linear.
-
-        The last step of a pipeline that standardises, such as ``logistic_regression``, has them.
-        """
+        """Log odds per standard deviation of each feature (F,); None if the classifier is not linear."""
         coefficients = getattr(_last_step(self._estimator), "coef_", None)
         return None if coefficients is None else np.asarray(coefficients[0], dtype=np.float64)
 
@@ -132,7 +126,7 @@ class FeatureModel:
         if hasattr(last, "coef_"):
             return int(last.coef_.size + last.intercept_.size)
         if isinstance(last, HistGradientBoostingClassifier):
-            # scikit-learn has no public name for the trees.
+            # scikit-learn has no public attribute for the trees.
             return sum(len(tree.nodes) for trees in last._predictors for tree in trees)
         return None
 
@@ -142,7 +136,7 @@ class FeatureModel:
 
     def _check_fitted(self) -> None:
         if self._estimator is None:
-            msg = f"A model must learn before it scores, got none that has ({self.name}). Call fit first."
+            msg = f"A model must be fitted before it scores, got an unfitted one ({self.name}). Call fit first."
             raise ValueError(msg)
 
 
@@ -153,14 +147,14 @@ def _check_columns(features: Features) -> None:
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:
-    """Limit OpenMP to one thread: so few rows gain nothing from more, and threads of a busy machine wait."""
+    """Limit OpenMP to one thread: more are slower for so few rows on a busy machine."""
     limits: contextlib.AbstractContextManager[Any] = _threadpools().limit(limits=1, user_api="openmp")
     return limits
 
 
 @functools.cache
 def _threadpools() -> ThreadpoolController:
-    """Thread pools of this process; finding them takes 5 ms, and a permutation importance scores hundreds of times."""
+    """Return the thread pools; finding them takes 5 ms, and importances need hundreds of scores."""
     return ThreadpoolController()
 
 

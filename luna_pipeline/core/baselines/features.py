@@ -1,6 +1,6 @@
-"""A cutout in numbers that a person can check: named, in HU and mm, the same whatever the CT's spacing.
+"""Interpretable features of cutouts, in HU and mm, independent of the CT's spacing; see docs/baselines.md.
 
-Letters of shapes: N cutouts, F features; the others as in ``surroundings``. docs/baselines.md says why each is there.
+Letters of shapes: N cutouts, F features; the others as in ``surroundings``.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.cutouts.store import CutoutSource, SeriesCutouts
 
 HISTOGRAM_EDGES_HU = (-950, -850, -700, -500, -300, -100, 0, 100, 300)
-"""Where a bin ends and the next begins; the first and the last bin are open."""
+"""Edges of the bins; the first and the last bin are open."""
 
 HISTOGRAM_RADIUS_MM = 10.0
 GRADIENT_RADII_MM = (5.0, 10.0)
 
-# The boxes of so many cutouts stay in the processor's cache.
+# The boxes of 16 cutouts fit into the processor's cache.
 _CUTOUTS_AT_ONCE = 16
 _CODE_OF_HU = np.searchsorted(HISTOGRAM_EDGES_HU, np.arange(-(2**15), 2**15), side="right").astype(np.int64)
 
@@ -34,15 +34,15 @@ def _documented() -> dict[str, str]:
     found = {f"hu_share_{name}": "share of the voxels within 10 mm with these HU" for name in bins}
     found |= {f"profile_{name}_mm": "mean HU of the voxels at this distance" for name in shells}
     for scale in SCALES_MM:
-        found[f"log_{scale:g}_mm"] = "HU; how much denser the middle is than around, at this scale (Laplacian)"
+        found[f"log_{scale:g}_mm"] = "HU; how much denser the centre is than around, at this scale (Laplacian)"
         found[f"least_curvature_{scale:g}_mm"] = "HU; the same along the axis where it is least: blob > 0, vessel ~ 0"
     found |= {f"gradient_{radius:g}_mm": "HU/mm; mean slope within this distance" for radius in GRADIENT_RADII_MM}
-    found["gradient_convergence"] = "share of the slope within 10 mm that points to the middle, -1 to 1: ball 1"
+    found["gradient_convergence"] = "share of the slope within 10 mm that points to the centre, -1 to 1: ball 1"
     return found | BLOB_FEATURES
 
 
 FEATURES = _documented()
-"""What each feature is, by name, in the order of the columns."""
+"""Description of each feature by name, in the order of the columns."""
 
 FEATURE_NAMES = tuple(FEATURES)
 
@@ -55,9 +55,8 @@ def cutout_features(chunks_hu: NDArray[np.int16], spacing_irc_mm: tuple[float, f
         spacing_irc_mm: Distance of neighbouring voxels along index, row, col.
 
     Returns:
-        (N, F), in the order of ``FEATURE_NAMES``; nan where one is undefined: a shell without a voxel, the shape of a
-        blob that is not there, the curvature along a single slice. The features of a cutout do not depend on the
-        others.
+        Features (N, F), in the order of ``FEATURE_NAMES``; nan where undefined: a shell without a voxel, the shape of
+        an absent blob, the curvature along a single slice. The features of a cutout do not depend on the others.
 
     Raises:
         TypeError: If the cutouts are not int16.
@@ -81,20 +80,20 @@ def cutout_features(chunks_hu: NDArray[np.int16], spacing_irc_mm: tuple[float, f
 def features_of_index(
     index: pd.DataFrame, store: CutoutSource, *, on_progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
-    """Return the features of candidates, read series by series: never more than some cutouts are in memory.
+    """Return the features of candidates; reads one series at a time and few of its cutouts at once.
 
     Args:
         index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``row``.
-        store: Where the cutouts lie.
+        store: Source of the cutouts.
         on_progress: Called after each series with the numbers of finished and of all candidates.
 
     Returns:
-        A row a candidate, in the order of ``index``, with the columns ``FEATURE_NAMES``; the table's index is
+        One row per candidate, in the order of ``index``, with the columns ``FEATURE_NAMES`` and the index
         ``candidate_id``.
 
     Raises:
         FileNotFoundError: If a series was not cut.
-        ValueError: If a file holds other candidates than the index says.
+        ValueError: If a file holds other candidates than the index.
     """
     features, num_done = np.empty((len(index), len(FEATURE_NAMES))), 0
     candidate_id, rows = (index[name].to_numpy(dtype=np.int64) for name in ("candidate_id", "row"))
@@ -130,16 +129,9 @@ def _check_candidates(
 def _features_of_boxes(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.float64]:
     flat_hu = np.ascontiguousarray(boxes_hu).reshape(len(boxes_hu), -1)
     ball_hu = flat_hu[:, around.ball]
-    return np.concatenate(
-        [
-            _histogram(ball_hu[:, : around.num_within(HISTOGRAM_RADIUS_MM)]),
-            _profile(ball_hu, around),
-            _curvatures(boxes_hu, around),
-            _gradients(flat_hu, around),
-            blob_features(flat_hu, around),
-        ],
-        axis=1,
-    )
+    shares, means = _histogram(ball_hu[:, : around.num_within(HISTOGRAM_RADIUS_MM)]), _profile(ball_hu, around)
+    derived = _curvatures(boxes_hu, around), _gradients(flat_hu, around)
+    return np.concatenate([shares, means, *derived, blob_features(flat_hu, around)], axis=1)
 
 
 def _histogram(ball_hu: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -160,7 +152,7 @@ def _profile(ball_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.flo
 
 
 def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.float64]:
-    """Return Laplacian and least curvature (N, 6) at the middle, for each scale, times the scale squared: in HU.
+    """Return Laplacian and least curvature (N, 6) at the centre for each scale, times the scale squared, in HU.
 
     Source:
         Lindeberg, Feature detection with automatic scale selection, IJCV 30 (1998) 79-116.
@@ -168,7 +160,7 @@ def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np
     values = boxes_hu.astype(np.float64)
     found = []
     for scale, (index_weights, row_weights, col_weights) in zip(SCALES_MM, around.derivatives, strict=True):
-        # One small product a cutout: BLAS rounds a product of all cutouts differently for another number of them.
+        # One small product per cutout: the rounding of one BLAS product would depend on the number of cutouts.
         by_row = row_weights.T @ (values @ col_weights)
         flat = by_row.reshape(*by_row.shape[:2], -1)
         derived = (index_weights.T @ flat).reshape(len(values), -1, *by_row.shape[2:])
@@ -185,7 +177,7 @@ def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np
 
 
 def _largest_eigenvalue(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest eigenvalue (N,) of symmetric matrices (N, 3, 3), nan where an entry is."""
+    """Return the largest eigenvalue (N,) of symmetric matrices (N, 3, 3), nan if an entry is nan."""
     is_known = np.isfinite(matrices).all(axis=(1, 2))
     largest = np.full(len(matrices), np.nan)
     largest[is_known] = np.linalg.eigvalsh(matrices[is_known])[:, -1]
@@ -193,7 +185,7 @@ def _largest_eigenvalue(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _gradients(flat_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.float64]:
-    """Return mean slopes within 5 and 10 mm in HU/mm, and the share of them that points to the middle (N, 3)."""
+    """Return mean slopes within 5 and 10 mm in HU/mm, and the share that points to the centre (N, 3)."""
     if len(around.inner) == 0:
         return np.full((len(flat_hu), len(GRADIENT_RADII_MM) + 1), np.nan)
     strides = (around.shape_irc[1] * around.shape_irc[2], around.shape_irc[2], 1)
@@ -204,13 +196,12 @@ def _gradients(flat_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.f
         difference = flat_hu[:, around.inner + stride].astype(np.float32) - flat_hu[:, around.inner - stride]
         slope = difference / np.float32(2 * spacing_mm)
         squares += slope * slope
-        # At the middle itself there is no direction: it counts as pointing nowhere.
+        # The centre voxel has no direction: its slope points nowhere.
         towards -= slope * (positions_mm[:, axis] / np.maximum(distances_mm, np.float32(1e-6)))
     magnitudes = np.sqrt(squares)
     total = magnitudes.sum(axis=1, dtype=np.float64)
     num_near = [int(np.searchsorted(distances_mm, radius)) for radius in GRADIENT_RADII_MM]
     means = [magnitudes[:, :count].mean(axis=1, dtype=np.float64) for count in num_near]
-    convergence = np.divide(
-        towards.sum(axis=1, dtype=np.float64), total, out=np.full(len(total), np.nan), where=total > 0
-    )
+    inwards = towards.sum(axis=1, dtype=np.float64)
+    convergence = np.divide(inwards, total, out=np.full(len(total), np.nan), where=total > 0)
     return np.stack([*means, convergence], axis=1)

@@ -1,4 +1,4 @@
-"""Where the voxels around a candidate lie, in mm: worked out once a series, used for each of its cutouts.
+"""Positions in mm of the voxels around a candidate, computed once per series.
 
 Letters of shapes: N cutouts, V voxels of the box, B voxels of the ball sorted by distance, S shells.
 """
@@ -10,36 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHELL_EDGES_MM = (0.0, 1.5, 3.0, 4.5, 6.0, 8.0, 10.0, 12.5, 15.0)
-"""Distances from the centre between which the radial profile is taken; the last one bounds all that is looked at."""
+"""Distances from the centre that bound the shells of the radial profile; the last one bounds all features."""
 
 SCALES_MM = (1.5, 3.0, 5.0)
-"""Standard deviations of the Gaussians; a ball of radius sqrt(3) * scale answers most: diameters of 5, 10 and 17 mm."""
+"""Standard deviations of the Gaussians; the response is largest for balls of radius sqrt(3) * scale (5, 10, 17 mm)."""
 
 _RADIUS_MM = SHELL_EDGES_MM[-1]
-# A distance that should be the edge itself may come out a rounding error below or above it.
+_GRADIENT_RADIUS_MM = 10.0
+# Rounding errors must not move a voxel whose distance equals an edge.
 _ROUNDING_MM = 1e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Surroundings:
-    """The geometry of cutouts of one shape and spacing.
+    """Geometry of cutouts of one shape and spacing.
 
     The box is symmetric around the centre voxel ``shape // 2`` and reaches 15 mm, or to the nearer end of the cutout.
 
     Attributes:
         box: The box within a cutout, a slice for each of index, row, col.
-        shape_irc: Voxels of the box.
+        shape_irc: Shape of the box.
         voxel_mm3: Volume of a voxel.
         spacing_irc_mm: Distance of neighbouring voxels along index, row, col.
         positions_mm: Position of each voxel relative to the centre, float64 (V, 3), along index, row, col.
-        is_border: Which voxels form the box's outermost layer, bool (V,).
-        ball: Places in the box of the voxels within 15 mm, by rising distance, int64 (B,).
+        is_border: Whether a voxel is in the box's outermost layer, bool (V,).
+        ball: Flat indices of the voxels within 15 mm, by ascending distance, int64 (B,).
         distances_mm: Their distances, float64 (B,).
         shell_bounds: First place in ``ball`` of each shell, and the end, int64 (S + 1,).
-        inner: Places in the box of the voxels within 10 mm of which all six neighbours are in the box, by rising
-            distance, int64.
+        inner: Flat indices of the voxels within 10 mm whose six neighbours are all in the box, by ascending distance,
+            int64.
         derivatives: For each scale and axis the weights of smoothing, slope and curvature at the centre, float64
-            (voxels of the axis, 3).
+            (length of the axis, 3).
     """
 
     box: tuple[slice, slice, slice]
@@ -55,20 +56,13 @@ class Surroundings:
     derivatives: tuple[tuple[NDArray[np.float64], ...], ...]
 
     def num_within(self, radius_mm: float) -> int:
-        """Return how many voxels lie nearer than ``radius_mm``: so many come first in ``ball``."""
+        """Return the number of voxels nearer than ``radius_mm``, which are the first ones of ``ball``."""
         return int(np.searchsorted(self.distances_mm, radius_mm - _ROUNDING_MM))
 
 
 @lru_cache(maxsize=16)
-def surroundings_of(
-    shape_irc: tuple[int, int, int], spacing_irc_mm: tuple[float, float, float], *, gradient_radius_mm: float = 10.0
-) -> Surroundings:
-    """Work out the geometry of cutouts.
-
-    Args:
-        shape_irc: Voxels of a cutout.
-        spacing_irc_mm: Distance of neighbouring voxels along index, row, col.
-        gradient_radius_mm: How far from the centre gradients are taken.
+def surroundings_of(shape_irc: tuple[int, int, int], spacing_irc_mm: tuple[float, float, float]) -> Surroundings:
+    """Compute the geometry of cutouts of a shape, with the voxel spacing along index, row, col.
 
     Raises:
         ValueError: If a size or spacing is not positive.
@@ -87,7 +81,7 @@ def surroundings_of(
     ball = order[distance_mm[order] < _RADIUS_MM - _ROUNDING_MM]
     is_border = (np.abs(offsets) == halves).any(axis=1)
     bounds = np.searchsorted(distance_mm[ball], np.asarray(SHELL_EDGES_MM) - _ROUNDING_MM)
-    near = ball[distance_mm[ball] < gradient_radius_mm - _ROUNDING_MM]
+    near = ball[distance_mm[ball] < _GRADIENT_RADIUS_MM - _ROUNDING_MM]
     slices = [slice(size // 2 - half, size // 2 + half + 1) for size, half in zip(shape_irc, halves, strict=True)]
     return Surroundings(
         box=(slices[0], slices[1], slices[2]),
@@ -101,25 +95,23 @@ def surroundings_of(
         shell_bounds=bounds,
         inner=near[~is_border[near]],
         derivatives=tuple(
-            tuple(
-                _derivative_weights(half, spacing, scale) for half, spacing in zip(halves, spacing_irc_mm, strict=True)
-            )
+            tuple(_derivative_weights(half, mm, scale) for half, mm in zip(halves, spacing_irc_mm, strict=True))
             for scale in SCALES_MM
         ),
     )
 
 
 def _derivative_weights(half: int, spacing_mm: float, scale_mm: float) -> NDArray[np.float64]:
-    """Return weights (2 * half + 1, 3) of the value, slope and curvature of a Gaussian-smoothed line at its middle.
+    """Return weights (2 * half + 1, 3) of the value, slope and curvature of a Gaussian-smoothed line at its centre.
 
-    Sampled coarsely or cut short, a Gaussian's derivatives no longer sum to zero, and air alone would look curved. So
-    slope and curvature are made to be exact for parabolas, whatever the sampling.
+    The derivatives of a coarsely sampled or truncated Gaussian do not sum to zero, so that air alone would look curved.
+    These weights are exact for parabolas at any sampling.
     """
     position = np.arange(-half, half + 1) * spacing_mm
     smooth = np.exp(-0.5 * (position / scale_mm) ** 2)
     smooth /= smooth.sum()
     if half == 0:
-        # One slice has no slope along it, and no curvature.
+        # Slope and curvature along a single slice are undefined.
         return np.array([[1.0, np.nan, np.nan]])
     slope = position * smooth
     curvature = (position**2 - (position**2 * smooth).sum()) * smooth

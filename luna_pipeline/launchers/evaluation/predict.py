@@ -80,7 +80,11 @@ def predict(
         index = _candidates(settings, request.fold)
     else:
         store = CutoutStore(request.cutouts)
-        index = index_of_files(store, _uids_in(store, request.cutouts))
+        uids = store.uids()
+        if not uids:
+            msg = f"The folder must hold files of cutouts, got none (in {request.cutouts}). Run `luna create_cutouts`."
+            raise FileNotFoundError(msg)
+        index = index_of_files(store, uids)
     scores = score(checkpoint, index, store, num_workers=request.num_workers, on_batch=on_batch)
     x_mm, y_mm, z_mm = centers_xyz(index, store).T
     write_submission(request.out, index.assign(x_mm=x_mm, y_mm=y_mm, z_mm=z_mm, probability=scores))
@@ -126,11 +130,3 @@ def _candidates(settings: Settings, fold: int | None) -> pd.DataFrame:
         msg = f"A fold must exist, got {fold} of folds {folds}. Choose one of them."
         raise ValueError(msg)
     return index if fold is None else index[index["fold"] == fold]
-
-
-def _uids_in(store: CutoutStore, folder: Path) -> list[str]:
-    uids = store.uids()
-    if not uids:
-        msg = f"The folder must hold files of cutouts, got none (in {folder}). Run `luna create_cutouts`."
-        raise FileNotFoundError(msg)
-    return uids

@@ -1,4 +1,4 @@
-"""Baselines against answers by hand, and against themselves."""
+"""Feature models: scores, coefficients, determinism and errors."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NUM_FEATURES = len(FEATURE_NAMES)
 
 
 def made_table(count: int = 300, *, share: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features of which the first one tells the classes apart, mostly, and the others nothing."""
+    """Return features and labels; only the first feature depends on the label."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(count) < share).astype(np.int64)
     features = rng.normal(size=(count, NUM_FEATURES))
@@ -45,7 +45,7 @@ def test_scores_are_probabilities_at_the_training_share(name):
     model.fit(*made_table(3000, share=0.1))
     scores = model.score(made_table(3000, share=0.1, seed=1)[0])
     assert 0 <= scores.min() < scores.max() <= 1
-    # Classes that were weighted alike would bring the mean to about a quarter.
+    # With balanced class weights the mean would be about a quarter.
     assert scores.mean() == pytest.approx(0.1, abs=0.03)
 
 
@@ -58,7 +58,7 @@ def test_undefined_features_are_taken(name):
     model.fit(features, labels)
     scores = model.score(features)
     assert np.isfinite(scores).all()
-    # A feature that no training candidate had is not looked at.
+    # A feature that was undefined for all training candidates is ignored.
     features[:, 2] = 1000
     np.testing.assert_array_equal(model.score(features), scores)
 
@@ -94,7 +94,7 @@ def test_parameters_are_counted():
     for model in (linear, trees):
         model.fit(features, labels)
     assert linear.num_parameters == NUM_FEATURES + 1
-    # A hundred trees, and of each one's nodes the leaves are one more than the splits.
+    # A hundred trees; each has one leaf more than splits.
     leaves = [of_turn[0].get_n_leaf_nodes() for of_turn in trees._estimator._predictors]
     assert len(leaves) == 100
     assert max(leaves) > 2
@@ -102,7 +102,7 @@ def test_parameters_are_counted():
 
 
 def test_a_model_that_has_not_learned_does_not_score():
-    with pytest.raises(ValueError, match=r"must learn before it scores, got none that has \(gradient_boosting\)"):
+    with pytest.raises(ValueError, match=r"must be fitted before it scores, got an unfitted one \(gradient_boosting\)"):
         FeatureModel("gradient_boosting", seed=0).score(np.zeros((1, NUM_FEATURES)))
 
 

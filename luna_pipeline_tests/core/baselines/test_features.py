@@ -1,4 +1,4 @@
-"""Features against volumes of which every measure is known on paper."""
+"""Features of volumes whose measures are known analytically."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs/baselines.md"
 
 
 def features(chunks_hu, spacing_irc_mm) -> dict[str, float]:
-    """The features of one cutout, by name."""
+    """Return the features of one cutout by name."""
     return dict(zip(FEATURE_NAMES, cutout_features(chunks_hu, spacing_irc_mm)[0].tolist(), strict=True))
 
 
@@ -134,7 +134,7 @@ def test_of_air_alone_there_is_no_blob_no_curvature_and_no_slope():
 @pytest.mark.parametrize("scale_mm", [1.5, 3, 5])
 @pytest.mark.parametrize("spacing_irc_mm", SPACINGS)
 def test_curvatures_of_a_parabola_are_exact_whatever_the_spacing(spacing_irc_mm, scale_mm):
-    # HU whole at every voxel: 2, 1 and 3 per voxel², so 4, 2 and 6 through spacing² is the second derivative.
+    # Integer HU at every voxel: 2, 1 and 3 per voxel², so the second derivatives are 4, 2 and 6 over spacing².
     offsets = positions_mm((1, 1, 1))
     hu = (2 * offsets[0] ** 2 + offsets[1] ** 2 + 3 * offsets[2] ** 2).astype(np.int16)
     second = np.array([4, 2, 6]) / np.square(spacing_irc_mm)
@@ -244,7 +244,7 @@ def test_features_of_a_series_go_by_its_own_spacing(examples):
     index, store = examples
     _respace(store, "1.11", [0.5, 0.5, 2.0])
     volumes = features_of_index(index, store)["blob_volume_mm3"].groupby(index["series_instance_uid"].to_numpy()).max()
-    # Where the voxels are larger the same voxels hold a larger blob.
+    # The same voxels have half the volume.
     assert volumes["1.11"] == pytest.approx(volumes["1.10"] / 2, rel=0.2)
 
 

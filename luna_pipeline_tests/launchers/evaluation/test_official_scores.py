@@ -79,3 +79,11 @@ def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
     runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
     assert [run.data.metrics["test/cpm"] for run in runs] == [1.0, 1.0]
     assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == [1.0, 1.0]
+
+
+def test_a_folds_sensitivity_at_one_false_positive_is_read_off_its_curve(evaluated):
+    log_fold_scores(evaluated.settings, evaluated.pooled, "zero_rule_baseline")
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
+    # The curve is one diagonal to all 4 nodules at 6 false positives on 2 scans, 3 per scan.
+    assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == pytest.approx([1 / 3, 1 / 3])
