@@ -1,4 +1,4 @@
-"""Calibration of scores: of the candidates with a score of 0.2, one in five should be a nodule."""
+"""Calibration errors of scores, and the table behind a reliability diagram."""
 
 import math
 
@@ -20,9 +20,9 @@ def calibration_errors(labels: NDArray[np.integer], scores: NDArray[np.floating]
         scores: Scores of class 1 (N,), in [0, 1].
 
     Returns:
-        ``brier``, the mean squared error, and ``ece``, the difference of mean score and share of positives, averaged
-        over the bins of ``reliability_table`` by their counts; nan where there are no samples or a score is nan. Where
-        positives are rare, both are small even for useless scores: compare them with those of the zero rule.
+        ``brier``, the mean squared error, and ``ece``, the absolute difference of mean score and share of positives,
+        averaged over the bins of ``reliability_table``, weighted by count; nan without samples or where a score is nan.
+        If positives are rare, both are small even for useless scores: compare them with those of the zero rule.
 
     Source:
         Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 78 (1950) 1-3;
@@ -40,15 +40,15 @@ def calibration_errors(labels: NDArray[np.integer], scores: NDArray[np.floating]
 
 
 def reliability_table(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> pd.DataFrame:
-    """Return mean score and share of positives of each bin of scores.
+    """Return the mean score and the share of positives in each bin of scores.
 
     Args:
         labels: True classes (N,), 0 or 1.
         scores: Scores of class 1 (N,), in [0, 1].
 
     Returns:
-        A row a bin that holds a score, with ``RELIABILITY_COLUMNS``. The ten bins have equal width; bin 0 ends with
-        the score 0.1, bin 9 with 1.
+        One row per non-empty bin, with ``RELIABILITY_COLUMNS``. The ten bins have equal width and include their upper
+        edge: bin 0 ends at 0.1, bin 9 at 1.
     """
     bins = np.searchsorted(np.linspace(0.0, 1.0, NUM_BINS + 1)[1:-1], scores)
     counts = np.bincount(bins, minlength=NUM_BINS)

@@ -1,4 +1,4 @@
-"""Whether one system is better than another on the same scans, or only seems so."""
+"""Paired comparison of two systems on the same bootstrap samples of scans."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from luna_pipeline.core.evaluation.resampling import percentile_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """How much better one system's score, its CPM or AUC, is than another's on the same draws of the same scans.
+    """Difference of two systems' scores (CPM or AUC) with its 95 % bootstrap interval over scans.
 
     Attributes:
-        difference: Score of the first less that of the second, on the scans as they are.
-        lower: Lower bound of its 95 % interval.
-        upper: Upper bound.
-        num_bootstraps: Draws that define both scores, by which the interval is made.
+        difference: Score of the first system minus that of the second, on the original scans.
+        lower: Lower bound of the interval.
+        upper: Upper bound of the interval.
+        num_bootstraps: Number of draws in which both scores are defined.
     """
 
     difference: float
@@ -27,12 +27,12 @@ class PairedDifference:
 
     @classmethod
     def of_draws(cls, difference: float, first: ArrayLike, second: ArrayLike) -> "PairedDifference":
-        """Compare the scores of two systems draw by draw.
+        """Create the comparison from the scores in each draw.
 
         Args:
-            difference: On the scans as they are.
-            first: Score of one system in each draw (B,), of CPMs the comparable one; nan where there is no nodule.
-            second: Of the other one, in the same draws.
+            difference: Difference on the original scans.
+            first: Scores of the first system (B,); for the CPM ``comparable_cpm``. nan where a draw has no nodule.
+            second: Scores of the second system in the same draws (B,).
         """
         differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
         known = differences[~np.isnan(differences)]
@@ -41,17 +41,17 @@ class PairedDifference:
 
     @property
     def is_better(self) -> bool:
-        """Whether the first is better beyond what other scans might change: the interval lies above 0."""
+        """Whether the first system is significantly better: the interval lies above 0."""
         return self.lower > 0
 
     @property
     def is_worse(self) -> bool:
-        """Whether the first is worse beyond what other scans might change: the interval lies below 0."""
+        """Whether the first system is significantly worse: the interval lies below 0."""
         return self.upper < 0
 
     @property
     def in_words(self) -> str:
-        """What is to be said of it: better, worse, or neither for sure."""
+        """Result in words: better, worse, or neither."""
         return "better" if self.is_better else "worse" if self.is_worse else "not clearly better or worse"
 
     def __str__(self) -> str:
@@ -60,14 +60,10 @@ class PairedDifference:
 
 
 def paired_difference(first: FrocResult, second: FrocResult) -> PairedDifference:
-    """Compare two systems on the draws of scans that both were evaluated with.
-
-    Args:
-        first: One system.
-        second: The other one, with the same list of scans, seed and number of draws.
+    """Compare the CPMs of two systems that were evaluated on the same draws of scans.
 
     Raises:
-        ValueError: If their draws are not the same.
+        ValueError: If the lists of scans, the seeds or the numbers of draws differ.
     """
     if first.band is None or second.band is None:
         msg = "Two systems must be compared by draws of scans, got a result without. Evaluate with bootstraps."

@@ -1,4 +1,4 @@
-"""The same voxels in two folds: a CT that is there twice under two names would be learned and tested."""
+"""Detection of duplicate CTs across folds: the same voxels would be used for training and testing."""
 
 import mmap
 
@@ -15,21 +15,21 @@ DUPLICATE_COLUMNS = ("group", "content", "candidate_id", "series_instance_uid", 
 
 
 def same_content_in_two_folds(index: pd.DataFrame, store: CutoutSource) -> pd.DataFrame:
-    """Find cutouts that hold the very same voxels and whose series lie in different folds.
+    """Return the cutouts with identical voxels in different folds.
 
-    Of each cutout two rows of voxels in its middle are read, and the whole only where another fold has the same two.
-    Cutouts of one single value (air around the patient) say nothing and are left out.
+    Two rows of voxels in the middle of each cutout are compared first; only on a match is the whole cutout read.
+    Cutouts with a single value (air around the patient) are ignored.
 
     Args:
         index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``row``, ``fold``.
-        store: Where the cutouts lie.
+        store: Reads the cutouts.
 
     Returns:
-        ``DUPLICATE_COLUMNS``, a row a candidate, equal ones side by side: ``group`` counts from 1, ``content`` is the
-        xxh3_128 of the voxels, 32 hexadecimal digits. Without rows where there is no such pair.
+        One row per candidate with ``DUPLICATE_COLUMNS``, duplicates next to each other: ``group`` counts from 1,
+        ``content`` is the xxh3_128 of the voxels, 32 hexadecimal digits. Empty without duplicates.
 
     Raises:
-        FileNotFoundError: If a series was not cut.
+        FileNotFoundError: If a series has no cutouts.
         ValueError: If a file of cutouts is damaged.
     """
     folds = index["fold"].to_numpy(dtype=np.int64)
@@ -45,11 +45,7 @@ def same_content_in_two_folds(index: pd.DataFrame, store: CutoutSource) -> pd.Da
 
 
 def describe_duplicates(duplicates: pd.DataFrame) -> str:
-    """Say in one line which cutouts are in two folds, and what to do; empty where none is.
-
-    Args:
-        duplicates: See ``same_content_in_two_folds``.
-    """
+    """Return an error message for the result of ``same_content_in_two_folds``; empty without duplicates."""
     if duplicates.empty:
         return ""
     rows = duplicates.head(NUM_NAMED).itertuples()
@@ -59,30 +55,30 @@ def describe_duplicates(duplicates: pd.DataFrame) -> str:
 
 
 def _middle_hashes(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.uint64]:
-    """Return a hash (N,) of a little of each cutout."""
+    """Return a hash (N,) of two rows of voxels in the middle of each cutout."""
     import xxhash
 
     hashes, rows = np.zeros(len(index), dtype=np.uint64), index["row"].to_numpy(dtype=np.int64)
     for uid, places in rows_by_series(index["series_instance_uid"]).items():
         chunks = store.read(uid).ct_chunks
-        _read_only_what_is_asked_for(chunks)
+        _advise_random_access(chunks)
         _, num_slices, num_rows, _ = chunks.shape
         middle = (num_slices // 2, slice((num_rows - 1) // 2, (num_rows - 1) // 2 + 2))
-        # In the order of the file, so that a disk's head moves in one direction.
+        # In file order, for sequential disk access.
         for place in places[np.argsort(rows[places])]:
             hashes[place] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(chunks[rows[place]][middle]).data)
     return hashes
 
 
-def _read_only_what_is_asked_for(chunks: Chunks) -> None:
-    """Tell the system that a little is read here and there; by itself it would read on, which is the whole file."""
+def _advise_random_access(chunks: Chunks) -> None:
+    """Disable the operating system's read-ahead, which would read the whole file."""
     mapped = getattr(chunks, "base", None)
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         mapped.madvise(mmap.MADV_RANDOM)
 
 
 def _contents(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.object_]:
-    """Return a hash (N,) of all voxels of each cutout, the empty text where they are all the same."""
+    """Return a hash (N,) of all voxels of each cutout; empty where all voxels are equal."""
     contents, rows = np.full(len(index), "", dtype=object), index["row"].to_numpy(dtype=np.int64)
     for uid, places in rows_by_series(index["series_instance_uid"]).items():
         chunks = store.read(uid).ct_chunks

@@ -1,4 +1,4 @@
-"""Errors that a person can look at: what a model takes for nodules, and the nodules that it does not see."""
+"""Sheet of a model's worst errors: false positives with high scores and nodules with low scores."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pandas as pd
 from luna_pipeline.core.cutouts.sheet import Section, sectioned_sheet
 from luna_pipeline.core.cutouts.store import CutoutSource
 
-# So many of a uid's last digits tell series apart for the eye.
+# The last digits of a uid distinguish series in a caption.
 NUM_UID_DIGITS = 8
 NUM_EACH = 12
 
@@ -20,25 +20,24 @@ def error_sheet(
     num_each: int = NUM_EACH,
     is_synthetic: bool = False,
 ) -> bytes:
-    """Draw the candidates of class 0 with the highest scores and, below, the nodules with the lowest.
+    """Draw the candidates of class 0 with the highest scores and, below, those of class 1 with the lowest.
 
-    No threshold decides what an error is: these are the candidates that cost the most at any.
+    The choice does not depend on a threshold.
 
     Args:
         predictions: Rows of one model: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``,
             ``class``, ``model``, ``probability``.
         index: Rows of the cutout index: ``candidate_id``, ``row``, ``diameter_mm``.
-        store: Where the cutouts lie.
-        positives: What class 1 is, in words.
-        num_each: How many of each class, where there are so many.
-        is_synthetic: Whether the sheet must say that the data are made up.
+        store: Reads the cutouts.
+        positives: Name of class 1, in the plural.
+        num_each: Maximum number of candidates of each class.
+        is_synthetic: Whether to label the data as synthetic.
 
     Returns:
         A greyscale PNG, below 74 kB for up to 12 of each class.
 
     Raises:
-        ValueError: If there is no row, the rows are of several models, a candidate is not in the index, or
-            ``num_each`` is below 1.
+        ValueError: If the rows are not those of one model, a candidate is not in the index, or ``num_each`` is below 1.
     """
     models = list(predictions["model"].unique())
     if len(models) != 1 or num_each < 1:
@@ -48,20 +47,19 @@ def error_sheet(
     num_others, num_positives = (int((predictions["class"] == label).sum()) for label in (0, 1))
     above = f"{models[0]}: highest scores of the {num_others} that are no {positives} (x, y, z in mm)"
     below = f"{models[0]}: lowest scores of the {num_positives} {positives} (diameter)"
-    sections = [
-        _section(worst[worst["class"] == label], index, store, heading) for label, heading in ((0, above), (1, below))
-    ]
+    headings = enumerate((above, below))
+    sections = [_section(worst[worst["class"] == label], index, store, heading) for label, heading in headings]
     return sectioned_sheet(sections, is_synthetic=is_synthetic)
 
 
 def worst_errors(predictions: pd.DataFrame, *, num_each: int = NUM_EACH) -> pd.DataFrame:
-    """Return the rows of class 0 with the highest scores, falling, then those of class 1 with the lowest, rising.
+    """Return the rows of class 0 with the highest scores, then those of class 1 with the lowest; worst first.
 
     Args:
         predictions: Rows of one model: ``candidate_id``, ``class``, ``probability``.
-        num_each: How many of each class, where there are so many.
+        num_each: Maximum number of rows of each class.
     """
-    # Of equal scores the smaller id, so that the same table gives the same picture.
+    # Ties in the order of the ids, so that the result is deterministic.
     falling = predictions.sort_values(["probability", "candidate_id"], ascending=[False, True])
     rising = predictions.sort_values(["probability", "candidate_id"])
     highest, lowest = falling[falling["class"] == 0], rising[rising["class"] == 1]
@@ -75,9 +73,8 @@ def _section(chosen: pd.DataFrame, index: pd.DataFrame, store: CutoutSource, hea
         missing = sorted(set(chosen["candidate_id"]) - set(known["candidate_id"]))
         msg = f"Every candidate must be in the cutout index, got {len(missing)} that are not (the first {missing[0]})."
         raise ValueError(f"{msg} Score the candidates again.")
-    chunks = [
-        store.read(str(uid)).ct_chunks[row] for uid, row in zip(known["series_instance_uid"], known["row"], strict=True)
-    ]
+    cutouts = zip(known["series_instance_uid"], known["row"], strict=True)
+    chunks = [store.read(str(uid)).ct_chunks[row] for uid, row in cutouts]
     captions = [_caption(row) for _, row in known.iterrows()]
     return Section(heading, np.stack(chunks) if chunks else np.empty((0, 1, 1, 1), dtype=np.int16), captions)
 

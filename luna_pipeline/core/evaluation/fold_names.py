@@ -1,4 +1,4 @@
-"""What a score of some folds of the data is called."""
+"""Names of sets of folds for reports."""
 
 from collections.abc import Iterable
 

@@ -1,7 +1,7 @@
-"""LUNA16's score: sensitivity against false positives a scan (FROC), and its mean at seven rates (CPM).
+"""LUNA16's score: sensitivity against false positives per scan (FROC), and its mean at seven rates (CPM).
 
-Rates and sensitivities are computed by the same operations in the same order as in the official script, because at a
-vertical step of the curve the last bit of a rate decides whether its upper or its lower end counts.
+Rates and sensitivities are computed by the same operations in the same order as in the official script: at a vertical
+step of the curve, the last bit of a rate decides between the upper and the lower end.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FrocCurve:
-    """A curve from its highest threshold down; nan where no nodule was found.
+    """FROC curve by decreasing threshold; nan if no nodule is found.
 
     Attributes:
-        fps_per_scan: False positives a scan (P,), rising.
-        sensitivity: Share of the nodules that were found (P,), rising.
-        threshold: Lowest score that counts (P,), falling; the first is one above the highest score.
-        num_nodules: Nodules there were to be found.
+        fps_per_scan: False positives per scan (P,), non-decreasing.
+        sensitivity: Share of the nodules that are found (P,), non-decreasing.
+        threshold: Lowest score that counts (P,), decreasing; the first is the highest score plus 1.
+        num_nodules: Number of nodules, found or missed.
     """
 
     fps_per_scan: NDArray[np.float64]
@@ -33,7 +33,7 @@ class FrocCurve:
 
     @property
     def sens_at_points(self) -> NDArray[np.float64]:
-        """Sensitivity at the seven rates (7,), interpolated; right of its end the curve is constant."""
+        """Sensitivity at the seven rates (7,), linearly interpolated; constant beyond the end of the curve."""
         return sensitivity_at(OPERATING_POINTS, self)
 
     @property
@@ -43,29 +43,27 @@ class FrocCurve:
 
     @property
     def comparable_cpm(self) -> float:
-        """The same for comparisons: a model that finds no nodule has 0; nan only without nodules.
+        """CPM for comparisons: 0 for a model that finds no nodule; nan only without nodules.
 
-        Officially both are nan. To leave a draw out because nothing was found in it would favour models that find
-        little.
+        Officially both are nan. Skipping draws in which nothing is found would favour models that find little.
         """
         return 0.0 if np.isnan(self.cpm) and self.num_nodules else self.cpm
 
 
 def sensitivity_at(fps_per_scan: tuple[float, ...] | NDArray[np.float64], curve: FrocCurve) -> NDArray[np.float64]:
-    """Return a curve's sensitivity at these rates, as the official script draws it."""
-    values: NDArray[np.float64] = np.interp(np.asarray(fps_per_scan), curve.fps_per_scan, curve.sensitivity)
-    return values
+    """Return a curve's sensitivity at these rates, interpolated as in the official script."""
+    return np.asarray(np.interp(np.asarray(fps_per_scan), curve.fps_per_scan, curve.sensitivity))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RankedFroc:
-    """Matched samples, ranked once, for the curves of many draws of their scans.
+    """Matched samples, sorted once, for the curves of many draws of scans.
 
     Attributes:
         ranked: Found nodules and false positives.
-        nodules_of_scan: Nodules of each different scan, found or missed (M,).
-        listed: Place of each row of the list of scans among the different ones (S,).
-        is_corrected: Whether a curve on which nothing is found lies at 0, and rates are counted without rounding.
+        nodules_of_scan: Number of nodules of each distinct scan, found or missed (M,).
+        listed: Index of the distinct scan of each row of the list of scans (S,).
+        is_corrected: Whether a curve without a found nodule is 0 instead of nan, and rates are not rounded.
     """
 
     ranked: RankedSamples
@@ -75,16 +73,9 @@ class RankedFroc:
 
     @classmethod
     def of(cls, samples: FrocSamples, *, is_corrected: bool = False) -> "RankedFroc":
-        """Rank samples.
-
-        Args:
-            samples: Matched samples; of a scan that is listed twice they are there twice.
-            is_corrected: See the class.
-        """
-        is_scored = ~samples.is_missed
-        ranked = RankedSamples.of(
-            samples.probability[is_scored], samples.is_nodule[is_scored], samples.scans[is_scored]
-        )
+        """Sort matched samples; a scan that is listed twice has its samples twice."""
+        scored = ~samples.is_missed
+        ranked = RankedSamples.of(samples.probability[scored], samples.is_nodule[scored], samples.scans[scored])
         num_different = int(samples.listed.max()) + 1
         nodules = np.bincount(samples.scans[samples.is_nodule], minlength=num_different)
         return cls(ranked, nodules, samples.listed, is_corrected)
@@ -93,13 +84,13 @@ class RankedFroc:
         """Return the curve of a draw.
 
         Args:
-            draw: How often each row of the list of scans was drawn (S,); None for the samples as they are.
+            draw: How often each row of the list of scans is drawn (S,); None for the original samples.
 
         Returns:
-            The curve, with a point where its slope changes; nan where nothing was found, or no nodule was drawn.
+            The curve, with a point wherever its slope changes; nan if no nodule is found or drawn.
         """
         if draw is None:
-            # A scan that is listed twice has its samples twice already.
+            # A scan that is listed twice already has its samples twice.
             times = None
             num_nodules = int(self.nodules_of_scan.sum())
         else:
@@ -120,13 +111,13 @@ class RankedFroc:
         num_scans = len(self.listed)
         if self.is_corrected:
             return wrong / num_scans, np.asarray(found / np.float64(num_nodules))
-        # As the script has it: to rates and back again.
+        # The official script divides and multiplies by the total, which rounds.
         fps_per_scan = wrong / wrong[-1] * float(wrong[-1]) / num_scans if wrong[-1] else np.zeros(len(wrong))
         return fps_per_scan, np.asarray(found / found[-1] * float(found[-1]) / np.float64(num_nodules))
 
 
 def _corners(found: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the places (K,) of the points that ``roc_curve`` keeps: a point less is a last bit more or less."""
+    """Return the indices (K,) of the points that ``roc_curve`` keeps: other points change the last bit."""
     more_found, more_wrong = np.diff(found, prepend=0), np.diff(wrong, prepend=0)
     drawn = np.flatnonzero(more_found | more_wrong)
     more_found, more_wrong = more_found[drawn], more_wrong[drawn]

@@ -1,7 +1,6 @@
-"""Which marks find which nodules, by the rules of LUNA16's evaluation.
+"""Matching of marks and nodules by the rules of LUNA16's official script.
 
-The rules are the official script's. Where they are odd, ``is_corrected`` reads them as they were meant; what is odd is
-listed in docs/evaluation.md by the same names.
+``is_corrected`` corrects the script's known quirks, which docs/evaluation.md lists.
 
 Source:
     noduleCADEvaluationLUNA16.py of 2016, and luna16.grand-challenge.org/Evaluation.
@@ -17,26 +16,26 @@ from numpy.typing import NDArray
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 
 MAX_MARKS_PER_SCAN = 100
-# What the script takes for a diameter that is not known (below 0).
+# Diameter that the script uses for an unknown one (below 0).
 UNKNOWN_DIAMETER_MM = 10.0
-# The script's score of a nodule that no mark has found; it is never compared.
+# Score of a missed nodule in the script; it is never compared.
 MISSED = -1e9
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class FrocSamples:
-    """What became of each nodule and of each mark that found none.
+    """Matched samples: all nodules, found or missed, and all false positives.
 
     Attributes:
-        probability: Of a nodule the highest of its marks, of a false positive its own, float64 (N,); ``MISSED`` where
-            there is none.
+        probability: Highest score of a nodule's marks, or the score of a false positive, float64 (N,); ``MISSED`` for
+            missed nodules.
         is_nodule: Nodules, found or missed, bool (N,); the others are false positives.
-        is_missed: Nodules that no mark has found, bool (N,).
-        scans: Place of each sample's scan among the different scans, int64 (N,).
-        listed: Place among them of each row of the list of scans, int64 (S,); S divides the false positives.
-        num_marks: Marks that were looked at, after the limit a scan.
-        num_ignored: Marks on excluded findings, neither right nor wrong.
-        num_doubles: Further marks on a nodule that one has found already.
+        is_missed: Nodules without a mark, bool (N,).
+        scans: Index of each sample's scan among the distinct scans, int64 (N,).
+        listed: Index of the distinct scan of each row of the list of scans, int64 (S,); rates are per S scans.
+        num_marks: Number of marks after the limit per scan.
+        num_ignored: Number of marks on excluded findings only.
+        num_doubles: Number of additional marks on nodules that are already found.
     """
 
     probability: NDArray[np.float64]
@@ -50,12 +49,12 @@ class FrocSamples:
 
     @property
     def num_scans(self) -> int:
-        """Scans that false positives are counted by."""
+        """Number of rows of the list of scans, by which rates are divided."""
         return len(self.listed)
 
     @property
     def counts(self) -> dict[str, int | float]:
-        """Counts as the script writes them into CADAnalysis.txt; sensitivity is 0 where there is no nodule."""
+        """Counts as in the script's CADAnalysis.txt; sensitivity is 0 without nodules."""
         num_nodules = int(self.is_nodule.sum())
         num_found = num_nodules - int(self.is_missed.sum())
         return {
@@ -74,7 +73,7 @@ class FrocSamples:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Hits:
-    """Marks within findings: of each hit the finding's and the mark's row."""
+    """Pairs of a finding and a mark within its radius, by their rows."""
 
     findings: NDArray[np.int64]
     marks: NDArray[np.int64]
@@ -88,19 +87,19 @@ def match_marks(
     *,
     is_corrected: bool = False,
 ) -> FrocSamples:
-    """Find out what each mark has found.
+    """Match marks with nodules and excluded findings.
 
-    A mark hits a finding where it lies at less than its radius. Of the marks on a nodule the highest counts, the others
-    are doubles; marks on excluded findings alone are ignored; all others are false positives.
+    A mark hits a finding if its distance is less than the radius. The highest mark on a nodule counts, the others are
+    doubles. Marks on excluded findings only are ignored. All other marks are false positives.
 
     Args:
-        marks: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm`` (LPS), ``probability``, in any order. Those of
-            scans that are not listed count for nothing.
-        nodules: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm``; below 0 it is unknown.
-        excluded: Findings that are neither nodule nor error, in the same form.
-        scans: Series instance uids of the scans, a row of the list each; one that stands there twice counts twice.
-        is_corrected: Whether a scan counts once, a mark finds one nodule (the nearest), and a tie at the limit of marks
-            costs no mark more than it must.
+        marks: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm`` (LPS), ``probability``, in any order. Marks of
+            unlisted scans are ignored.
+        nodules: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm`` (unknown if below 0).
+        excluded: Excluded findings, with the same columns.
+        scans: Series instance uids of the list of scans; a scan that is listed twice counts twice.
+        is_corrected: Whether a scan counts once, a mark hits the nearest nodule only, and ties at the limit of marks
+            remove no more marks than necessary.
 
     Raises:
         ValueError: If there is no scan.
@@ -111,13 +110,13 @@ def match_marks(
         raise ValueError(msg)
     uids = pd.Index(dict.fromkeys(rows))
     listed = uids.get_indexer(pd.Index(rows))
-    marks, nodules, excluded = (_of_scans(table, uids) for table in (marks, nodules, excluded))
-    marks = _limited(marks, len(uids), is_corrected=is_corrected)
+    marks, nodules, excluded = (_listed_rows(table, uids) for table in (marks, nodules, excluded))
+    marks = _limit_marks(marks, len(uids), is_corrected=is_corrected)
     hits = _nearest_hits(marks, nodules) if is_corrected else _hits(marks, nodules)
-    is_used = _is_among(hits.marks, len(marks))
-    is_ignored = _is_among(_hits(marks, excluded).marks, len(marks)) & ~is_used
+    is_used = _row_mask(hits.marks, len(marks))
+    is_ignored = _row_mask(_hits(marks, excluded).marks, len(marks)) & ~is_used
     num_hits = np.bincount(hits.findings, minlength=len(nodules))
-    # Not from MISSED on: a score may be lower than that.
+    # Not initialised with MISSED: a score may be lower.
     highest = np.full(len(nodules), -np.inf)
     np.maximum.at(highest, hits.findings, marks["probability"].to_numpy()[hits.marks])
     wrong = marks[~is_used & ~is_ignored]
@@ -139,25 +138,25 @@ def match_marks(
     )
 
 
-def _of_scans(table: pd.DataFrame, uids: pd.Index) -> pd.DataFrame:
-    """Return the rows of listed scans with their scan's place, in the order of the scans and else of the table."""
-    places = _places(table["series_instance_uid"], uids)
+def _listed_rows(table: pd.DataFrame, uids: pd.Index) -> pd.DataFrame:
+    """Return the rows of listed scans with the column ``scan`` (index of the scan), stably sorted by it."""
+    places = _scan_indices(table["series_instance_uid"], uids)
     order = np.argsort(places, kind="stable")
     order = order[places[order] >= 0]
     return table.iloc[order].reset_index(drop=True).assign(scan=places[order])
 
 
-def _places(series: pd.Series, uids: pd.Index) -> NDArray[np.int64]:
-    """Look each different uid up once."""
+def _scan_indices(series: pd.Series, uids: pd.Index) -> NDArray[np.int64]:
+    # A categorical looks up each distinct uid once.
     column = pd.Categorical(series)
-    places: NDArray[np.int64] = np.append(uids.get_indexer(column.categories), -1)[column.codes].astype(np.int64)
-    return places
+    indices: NDArray[np.int64] = np.append(uids.get_indexer(column.categories), -1)[column.codes].astype(np.int64)
+    return indices
 
 
-def _limited(marks: pd.DataFrame, num_scans: int, *, is_corrected: bool) -> pd.DataFrame:
-    """Leave a scan its highest marks; officially none of those that are tied with the first one too many."""
+def _limit_marks(marks: pd.DataFrame, num_scans: int, *, is_corrected: bool) -> pd.DataFrame:
+    """Return the highest marks of each scan; officially without those tied with the first mark over the limit."""
     probability, scan = marks["probability"].to_numpy(), marks["scan"].to_numpy()
-    # Marks of one score in the order of their places, so that the order of the table decides nothing.
+    # Ties in the order of the positions, so that the order of the table does not matter.
     x_mm, y_mm, z_mm = marks[POINT_COLUMNS].to_numpy().T
     order = np.lexsort((x_mm, y_mm, z_mm, -probability, scan))
     num_marks = np.bincount(scan, minlength=num_scans)
@@ -165,17 +164,17 @@ def _limited(marks: pd.DataFrame, num_scans: int, *, is_corrected: bool) -> pd.D
     rank = np.empty(len(marks), dtype=np.int64)
     rank[order] = np.arange(len(marks)) - starts[scan[order]]
     is_kept = rank < MAX_MARKS_PER_SCAN
-    limits = np.full(num_scans, -np.inf)
-    is_over = num_marks > MAX_MARKS_PER_SCAN
-    limits[is_over] = probability[order][starts[is_over] + MAX_MARKS_PER_SCAN]
     if not is_corrected:
+        limits = np.full(num_scans, -np.inf)
+        is_over = num_marks > MAX_MARKS_PER_SCAN
+        limits[is_over] = probability[order][starts[is_over] + MAX_MARKS_PER_SCAN]
         is_kept = probability > limits[scan]
     kept: pd.DataFrame = marks[is_kept]
     return kept.reset_index(drop=True)
 
 
 def _hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
-    """Compare each finding with each mark of its scan, in double precision and the order of the script's sums."""
+    """Return all hits; distances are summed in double precision in the script's order."""
     scan = findings["scan"].to_numpy(dtype=np.int64)
     starts, ends = (np.searchsorted(marks["scan"], scan, side=side) for side in ("left", "right"))
     pair_finding = np.repeat(np.arange(len(findings)), ends - starts)
@@ -190,7 +189,7 @@ def _hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
 
 
 def _nearest_hits(marks: pd.DataFrame, findings: pd.DataFrame) -> _Hits:
-    """Let each mark hit the nearest finding alone."""
+    """Return the hit of each mark on its nearest finding."""
     nearest = nearest_in_series(
         marks["series_instance_uid"],
         marks[POINT_COLUMNS],
@@ -207,7 +206,7 @@ def _radii_mm(findings: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(diameter_mm < 0, UNKNOWN_DIAMETER_MM, diameter_mm) / 2
 
 
-def _is_among(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.bool_]:
-    is_there = np.zeros(num_rows, dtype=np.bool_)
-    is_there[rows] = True
-    return is_there
+def _row_mask(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.bool_]:
+    mask = np.zeros(num_rows, dtype=np.bool_)
+    mask[rows] = True
+    return mask

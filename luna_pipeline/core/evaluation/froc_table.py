@@ -1,4 +1,4 @@
-"""LUNA16's score of several models at once, as a table: all on the same candidates and the same draws of scans."""
+"""LUNA16's score of several models on the same candidates and the same draws of scans, as a table."""
 
 from collections.abc import Mapping
 
@@ -11,17 +11,9 @@ from luna_pipeline.core.evaluation.reference import Reference
 
 SENSITIVITY_COLUMNS = tuple(f"sensitivity_at_{rate:g}" for rate in OPERATING_POINTS)
 FROC_COLUMNS = (
-    "model",
-    "folds",
-    "num_scans",
-    "num_nodules",
-    "num_found",
-    "num_false_positives",
-    "num_ignored",
-    "num_doubles",
-    "cpm",
-    "cpm_lower",
-    "cpm_upper",
+    *("model", "folds"),
+    *("num_scans", "num_nodules", "num_found", "num_false_positives", "num_ignored", "num_doubles"),
+    *("cpm", "cpm_lower", "cpm_upper"),
     *SENSITIVITY_COLUMNS,
     *(f"{name}_{bound}" for name in SENSITIVITY_COLUMNS for bound in ("lower", "upper")),
     "cpm_draws",
@@ -31,20 +23,20 @@ FROC_COLUMNS = (
 def evaluate_models(
     predictions: pd.DataFrame, reference: Reference, *, num_bootstraps: int, seed: int
 ) -> dict[str, FrocResult]:
-    """Evaluate the pooled predictions of each model as LUNA16 does, all on the same draws of scans.
+    """Evaluate the predictions of each model by LUNA16's rules, all on the same draws of scans.
 
     Args:
-        predictions: A row a candidate and model: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
+        predictions: One row per candidate and model: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
             ``z_mm``, ``model``, ``probability``.
-        reference: What they are compared with.
-        num_bootstraps: Draws of scans.
-        seed: Of the draws.
+        reference: Nodules, excluded findings and scans.
+        num_bootstraps: Number of draws of scans.
+        seed: Seed of the draws.
 
     Returns:
-        The result of each model, in the order in which they first come.
+        Results by model, in the order of their first rows.
 
     Raises:
-        ValueError: If the models have scored different candidates.
+        ValueError: If the models scored different candidates.
     """
     check_same_candidates(predictions)
     return {
@@ -54,13 +46,10 @@ def evaluate_models(
 
 
 def check_same_candidates(predictions: pd.DataFrame) -> None:
-    """Refuse models that were not given the same candidates.
-
-    Args:
-        predictions: A row a candidate and model.
+    """Check that all models scored the same candidates.
 
     Raises:
-        ValueError: If a model has scored others than the first one.
+        ValueError: If a model scored other candidates than the first one.
     """
     first: tuple[str, np.ndarray] | None = None
     for model, rows in predictions.groupby("model", sort=False):
@@ -72,15 +61,15 @@ def check_same_candidates(predictions: pd.DataFrame) -> None:
 
 
 def froc_table(results: Mapping[str, FrocResult], *, folds: str) -> pd.DataFrame:
-    """Return results as rows.
+    """Return results as a table.
 
     Args:
-        results: Of each model, see `evaluate_models`.
-        folds: Which folds these are, in words.
+        results: Results by model, see ``evaluate_models``.
+        folds: Name of the folds.
 
     Returns:
-        A row a model with ``FROC_COLUMNS``: CPM and sensitivities with 95 % bounds (nan without draws), and the CPM of
-        each draw, by which two models of one table are compared.
+        One row per model with ``FROC_COLUMNS``: CPM and sensitivities with 95 % bounds (nan without draws), and the CPM
+        of each draw for paired comparisons.
     """
     rows = [{"model": model, "folds": folds, **_row(result)} for model, result in results.items()]
     return pd.DataFrame(rows, columns=list(FROC_COLUMNS))

@@ -1,7 +1,7 @@
-"""How far AUC and average precision would move if other scans had been taken.
+"""Bootstrap intervals of AUC and average precision over scans.
 
-Whole scans are drawn again, since candidates of one scan have a patient, a scanner and often a nodule in common.
-DeLong's interval of the AUC takes each candidate for independent of the others: here it would be too narrow.
+Whole scans are drawn, because the candidates of one scan share a patient, a scanner and often a nodule. DeLong's
+interval assumes independent candidates and would be too narrow.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ def ranking_intervals(
     Args:
         labels: True classes (N,), 0 or 1.
         scores: Finite scores of class 1 (N,).
-        scans: What each sample's scan is called (N,). The same names give the same draws, whatever their order.
-        num_bootstraps: Draws; 0 gives no interval.
-        seed: Of the draws.
+        scans: Name of each sample's scan (N,). The same names give the same draws in any order.
+        num_bootstraps: Number of draws; 0 gives nan.
+        seed: Seed of the draws.
 
     Returns:
-        Lower and upper bound of ``auc`` and of ``average_precision``. Draws that do not define a value (no sample of a
-        class) are left out of its interval; nan where none is left, and with fewer than two scans.
+        Lower and upper bound of ``auc`` and of ``average_precision``. Draws with an undefined value (a class is
+        missing) are skipped; nan if none is left, and with fewer than two scans.
 
     Source:
         Efron and Tibshirani, An introduction to the bootstrap, 1993, percentile intervals; DeLong et al., Comparing
@@ -42,8 +42,8 @@ def ranking_draws(
     """Return AUC and average precision in each draw of scans, see `ranking_intervals`.
 
     Returns:
-        ``auc`` and ``average_precision``, each (B,); nan where a draw does not define it, and in all of them with fewer
-        than two scans. Two models of the same samples are compared draw by draw.
+        ``auc`` and ``average_precision``, each (B,), for paired comparisons of models; nan where undefined, and
+        everywhere with fewer than two scans.
     """
     names, places = np.unique(np.asarray(scans), return_inverse=True)
     ranked = RankedSamples.of(scores, np.asarray(labels) == 1, places)
@@ -57,29 +57,27 @@ def ranking_draws(
 
 
 def auc_of(positives: Counts, negatives: Counts) -> float:
-    """Return the area under the ROC curve of running counts; nan where a class is missing.
+    """Return the area under the ROC curve; nan where a class is missing.
 
     Args:
-        positives: Positives with at least each distinct score (G,), from the highest one down.
-        negatives: Negatives with at least that score (G,).
+        positives: Number of positives with at least each distinct score (G,), by decreasing score.
+        negatives: Number of negatives with at least that score (G,).
     """
     if len(positives) == 0 or positives[-1] == 0 or negatives[-1] == 0:
         return float("nan")
-    # The curve begins where nothing is found; of equal scores half is in the right order, so that it is no step.
+    # The curve starts at (0, 0). Trapezoids count half of each tie as correctly ordered.
     area = np.trapezoid(np.append(0, positives), np.append(0, negatives))
     return float(area / (float(positives[-1]) * float(negatives[-1])))
 
 
 def average_precision_of(positives: Counts, negatives: Counts) -> float:
-    """Return the mean precision over the positives, each at its own score; nan where there is none.
+    """Return the mean of the precisions at the scores of the positives; nan without positives.
 
-    Args:
-        positives: Positives with at least each distinct score (G,), from the highest one down.
-        negatives: Negatives with at least that score (G,).
+    Arguments as in ``auc_of``.
     """
     if len(positives) == 0 or positives[-1] == 0:
         return float("nan")
     found = np.diff(positives, prepend=0)
-    # Where no sample of the scores so far was drawn there is no precision, and none is found.
+    # At scores above the first drawn sample, nothing is found and any precision will do.
     precision = positives / np.maximum(positives + negatives, 1)
     return float(found @ precision / positives[-1])

@@ -1,4 +1,4 @@
-"""Models and baselines on the same folds and candidates, best first, and whether each is better than the next."""
+"""Ranking of models and baselines on the same folds and candidates."""
 
 import numpy as np
 import pandas as pd
@@ -6,49 +6,34 @@ import pandas as pd
 from luna_pipeline.core.evaluation.comparison import PairedDifference
 
 LEADERBOARD_COLUMNS = (
-    "rank",
-    "model",
-    "folds",
-    "cpm",
-    "cpm_lower",
-    "cpm_upper",
-    "sensitivity_at_1_fp",
-    "auc",
-    "auc_lower",
-    "auc_upper",
-    "better_than_next",
-    "cpm_gain",
-    "cpm_gain_lower",
-    "cpm_gain_upper",
-    "num_parameters",
-    "training_seconds",
-    "candidates_per_second",
-    "versions",
-    "mlflow_runs",
-    "is_origin_known",
+    *("rank", "model", "folds"),
+    *("cpm", "cpm_lower", "cpm_upper", "sensitivity_at_1_fp", "auc", "auc_lower", "auc_upper"),
+    *("better_than_next", "cpm_gain", "cpm_gain_lower", "cpm_gain_upper"),
+    *("num_parameters", "training_seconds", "candidates_per_second"),
+    *("versions", "mlflow_runs", "is_origin_known"),
 )
 
 
 def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, *, folds: str) -> pd.DataFrame:
-    """Rank models by their CPM, by AUC where it is equal or undefined.
+    """Rank models by CPM, then by AUC where the CPM is equal or undefined.
 
     Args:
-        froc: A row a model, see ``froc_table``; none where there are no annotations.
-        report: A row a model, see ``binary_report``: ``model``, ``auc``, ``auc_lower``, ``auc_upper``.
-        models: A row a model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
+        froc: One row per model, see ``froc_table``; empty without annotations.
+        report: One row per model, see ``binary_report``: ``model``, ``auc``, ``auc_lower``, ``auc_upper``.
+        models: One row per model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
             ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``, ``is_origin_known``.
-        folds: Which folds these are, in words.
+        folds: Name of the folds.
 
     Returns:
-        A row a model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM less that of the next model,
-        with its 95 % interval over draws of scans; ``better_than_next`` says whether that lies above 0 (null of the
-        last model). Where ``is_origin_known`` is false, the training data of the weights are unknown: no fair row.
-        ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed of scoring.
+        One row per model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM minus that of the next
+        model, with its 95 % interval over draws of scans. ``better_than_next`` is whether the interval lies above 0;
+        null for the last model. Rows whose ``is_origin_known`` is false cannot be compared fairly: the training data of
+        the weights are unknown. ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed.
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])
     scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"}).drop(columns="folds")
     table = report[["model", "auc", "auc_lower", "auc_upper"]].merge(scores, on="model", how="left")
-    # Of equals by name, so that the order of the rows decides nothing.
+    # Ties in the order of the names, so that the result is deterministic.
     table = table.merge(facts, on="model", how="left").sort_values("model")
     table = table.sort_values(["cpm", "auc"], ascending=False, kind="stable", na_position="last")
     table = table.reset_index(drop=True).assign(rank=np.arange(1, len(table) + 1), folds=folds)
@@ -70,10 +55,10 @@ def _facts(model: str, rows: pd.DataFrame) -> dict[str, str | float | int]:
 
 
 def _gain(pair: pd.DataFrame) -> dict[str, bool | float | None]:
-    """Compare a model with the next one, if there is one."""
+    """Compare a model with the next one; undefined for the last model."""
     gain = PairedDifference.of_draws(np.nan, [], [])
     is_better = None
-    # Who finds none of the nodules is compared as 0, though officially that is not defined.
+    # A model that finds no nodule ranks with CPM 0; officially it is undefined.
     cpm = pair["cpm"].mask(pair["cpm"].isna() & (pair["num_nodules"] > 0), 0.0)
     if len(pair) == 2 and cpm.notna().all():
         draws = [np.asarray(values, dtype=np.float64) for values in pair["cpm_draws"]]

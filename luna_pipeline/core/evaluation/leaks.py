@@ -1,4 +1,4 @@
-"""What a model has seen must not be what it is tested on: no series, no patient, no candidate."""
+"""Detection of leaks: series, patients or candidates of the test data that a model was trained or selected on."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,47 +10,42 @@ from numpy.typing import NDArray
 NUM_HASH_DIGITS = 12
 
 
-def _no_candidates() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SeenData:
-    """What went into a model: what it learned from, and what it was chosen by.
+    """Data that a model was trained or selected on.
 
     Attributes:
-        model: Its name and version: ``nodule_classifier 0.0.1``.
-        training_series: Series that its weights have learned from.
-        validation_series: Series by which weights, threshold and calibration were chosen.
-        inherited_series: Series that the weights it began with have learned from, or by which those were chosen.
-        training_candidate_ids: Candidates that its weights have learned from, int64 (N,).
-        is_origin_known: Whether all that its weights have learned from is among these; not where they, or those that
-            they began with, come from elsewhere.
+        model: Name and version: ``nodule_classifier 0.0.1``.
+        training_series: Series of the training data.
+        validation_series: Series on which weights, threshold and calibration were chosen.
+        inherited_series: Training and validation series of the initial weights.
+        training_candidate_ids: Candidates of the training data, int64 (N,).
+        is_origin_known: Whether this is all training data; false for weights, or initial weights, of unknown origin.
     """
 
     model: str
     training_series: Collection[str]
     validation_series: Collection[str] = ()
     inherited_series: Collection[str] = ()
-    training_candidate_ids: NDArray[np.int64] = field(default_factory=_no_candidates)
+    training_candidate_ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     is_origin_known: bool = True
 
     @property
     def series(self) -> set[str]:
-        """All series, whatever they were for."""
+        """All series of training, validation and initial weights."""
         return {*self.training_series, *self.validation_series, *self.inherited_series}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakReport:
-    """The leaks that were found, and checks that were not possible.
+    """Leaks and checks that were not possible.
 
     Attributes:
-        lines: A line for each kind of leak; none where none was found.
-        num_unknown_patients: Series, seen or tested, whose patient is not known: one without a hash, or that is no
-            longer in the table of folds. They may share a patient, which then goes unseen.
-        num_series: Series that were looked at, seen or tested.
-        is_origin_known: Whether all that the model has seen could be looked at.
+        lines: One line for each kind of leak; empty without leaks.
+        num_unknown_patients: Number of series, seen or tested, without a patient hash or no longer in the table of
+            folds. A patient shared by such series is not detected.
+        num_series: Number of series, seen or tested.
+        is_origin_known: Whether all training data of the model are known.
     """
 
     lines: tuple[str, ...]
@@ -60,7 +55,7 @@ class LeakReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether there is no leak and every check was possible."""
+        """Whether there is no leak and the training data are known."""
         return not self.lines and self.is_origin_known
 
     def __str__(self) -> str:
@@ -70,26 +65,25 @@ class LeakReport:
         return f"{found} Patients unknown of {self.num_unknown_patients} of {self.num_series} series."
 
     def refuse(self) -> None:
-        """Do nothing where there is no leak.
+        """Raise an error if there is a leak.
 
         Raises:
-            ValueError: All lines, if there is one.
+            ValueError: With all lines.
         """
         if self.lines:
             raise ValueError("\n".join(self.lines))
 
 
 def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
-    """Compare what a model has seen with what it is tested on.
+    """Return the leaks between a model's training data and its test data.
 
     Args:
-        seen: What went into the model.
-        test: Candidates that it is tested on, a row each: ``candidate_id``, ``series_instance_uid``, ``fold``.
-        folds: The table of folds: ``series_instance_uid``, ``patient_hash``; null is an unknown patient, which equals
-            no other.
+        seen: Training and validation data of the model.
+        test: One row per test candidate: ``candidate_id``, ``series_instance_uid``, ``fold``.
+        folds: Table of folds: ``series_instance_uid``, ``patient_hash``; null is an unknown patient, equal to no other.
 
     Returns:
-        The report; patients are named by the first 12 digits of their hash.
+        The report. Patients are named by the first 12 digits of their hash.
     """
     rows = test.drop_duplicates("series_instance_uid")
     fold_of = {str(uid): int(fold) for uid, fold in zip(rows["series_instance_uid"], rows["fold"], strict=True)}
@@ -110,10 +104,9 @@ def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> Leak
         first = f"{row['candidate_id']} of series {row['series_instance_uid']}, fold {row['fold']}"
         lines.append(_line(seen, "candidates that it has learned from", len(learned), first))
     everything = seen.series | set(fold_of)
-    num_unknown = len(everything - set(known["series_instance_uid"]))
     return LeakReport(
         lines=tuple(lines),
-        num_unknown_patients=num_unknown,
+        num_unknown_patients=len(everything - set(known["series_instance_uid"])),
         num_series=len(everything),
         is_origin_known=seen.is_origin_known,
     )

@@ -1,4 +1,4 @@
-"""A model card: what a registered version is, what it may be used for, what it is worth and where that ends."""
+"""Model cards: data, intended use, metrics and caveats of a registered model version."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ _CAVEATS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataPart:
-    """One part of the data.
+    """Size of one part of the data.
 
     Attributes:
         name: ``training``, ``validation`` or ``test``.
-        folds: Its folds; none where there is no such part.
-        num_series: Series.
-        num_candidates: Candidates.
-        num_nodules: Candidates of class 1.
+        folds: Folds of the part; may be empty.
+        num_series: Number of series.
+        num_candidates: Number of candidates.
+        num_nodules: Number of candidates of class 1.
     """
 
     name: str
@@ -39,11 +39,11 @@ class DataPart:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number with its 95 % interval; nan where something is not defined.
+    """Value of a metric with its 95 % interval; undefined numbers are nan.
 
     Attributes:
-        name: What it is of: ``CPM``.
-        value: On the data as they are.
+        name: Name of the metric, such as ``CPM``.
+        value: Value on the original data.
         lower: Lower bound.
         upper: Upper bound.
     """
@@ -56,14 +56,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationErrors:
-    """How far scores are from shares, before and after calibration; nan where not defined.
-
-    Attributes:
-        brier: Brier score of the scores.
-        ece: Expected calibration error of the scores.
-        brier_calibrated: Brier score of the calibrated probabilities.
-        ece_calibrated: Expected calibration error of these.
-    """
+    """Brier score and expected calibration error (ECE), before and after calibration; undefined values are nan."""
 
     brier: float = math.nan
     ece: float = math.nan
@@ -73,29 +66,29 @@ class CalibrationErrors:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class ModelCard:
-    """All that a card says.
+    """Content of a model card.
 
     Attributes:
-        name: Of the model.
-        version: luna_pipeline's own.
-        registered_version: The registry's number; None where it is not registered.
-        purpose: What it is for, in a sentence.
-        is_synthetic: Whether the data are made up.
-        num_folds: Folds of the data.
+        name: Name of the model.
+        version: Version in luna_pipeline.
+        registered_version: Version in MLflow's registry; None if not registered.
+        purpose: Intended use, one sentence.
+        is_synthetic: Whether the data are synthetic.
+        num_folds: Number of folds of the data.
         parts: Training, validation and test.
-        leaks: What came of comparing what the model has seen with what it is tested on, see ``LeakReport``.
-        evaluated_folds: Whose candidates the figures are of; each is scored by the model of this recipe that has not
-            seen it.
-        figures: CPM, sensitivity at 1 false positive a scan, AUC, average precision, ...
-        decision: Thresholds and calibration, as chosen on the validation part.
-        calibration: What the calibration does on the evaluated folds.
+        evaluated_folds: Folds that the figures are computed on; the candidates of each fold are scored by a model of
+            this recipe that was not trained on it.
+        figures: CPM, sensitivity at 1 false positive per scan, AUC, average precision, ...
+        decision: Thresholds and calibration, chosen on the validation part.
+        calibration: Errors before and after calibration on the evaluated folds.
+        config_digest: Digest of the whole configuration.
+        data_fingerprint: Fingerprint of training and validation data.
+        num_parameters: Number of parameters of the network.
+        training_seconds: Duration of the training; nan if not measured.
+        mlflow_run_id: Id of the MLflow run; None without a run.
+        leaks: Result of the leak check, see ``LeakReport``.
         subgroups: Rows of ``subgroup_report``; columns in the order of the first row.
-        config_digest: Of the whole configuration.
-        data_fingerprint: Of training and validation data.
-        mlflow_run_id: None where there is no run.
-        training_seconds: nan if they were not measured.
-        num_parameters: Of the network.
-        notes: What else a user should know, in sentences.
+        notes: Further information for users, in sentences.
     """
 
     name: str
@@ -119,10 +112,10 @@ class ModelCard:
     notes: str = ""
 
     def to_markdown(self) -> str:
-        """Return the card as Markdown; what is not defined says so.
+        """Return the card as Markdown; undefined values are written as ``undefined``.
 
         Source:
-            Mitchell et al., Model cards for model reporting, FAT* 2019, for the headings.
+            Headings of Mitchell et al., Model cards for model reporting, FAT* 2019.
         """
         sections = {
             f"# Model card: {self.name} {self.version}": self._head(),
@@ -154,21 +147,15 @@ class ModelCard:
     def _data(self) -> list[str]:
         kind = "Synthetic chest CTs (a phantom)" if self.is_synthetic else "Chest CTs"
         rows = [
-            (
-                part.name,
-                folds_in_words(part.folds, self.num_folds),
-                part.num_series,
-                part.num_candidates,
-                part.num_nodules,
-            )
-            for part in self.parts
+            (p.name, folds_in_words(p.folds, self.num_folds), p.num_series, p.num_candidates, p.num_nodules)
+            for p in self.parts
         ]
         head = ("part", "folds", "series", "candidates", "nodules")
         return [f"{kind}. Leaks into the test part: {self.leaks}", "", *_table(head, rows)]
 
     def _metrics(self) -> list[str]:
-        decided_by = self.decision.num_validation_candidates
-        chosen = f"chosen on {decided_by:,} validation candidates" if decided_by else "not chosen: without validation"
+        number = self.decision.num_validation_candidates
+        chosen = f"chosen on {number:,} validation candidates" if number else "not chosen: without validation"
         rows = [
             ("sensitivity + specificity highest (Youden)", self.decision.threshold),
             ("F1 highest", self.decision.threshold_f1),
@@ -217,9 +204,8 @@ class ModelCard:
 
 
 def _interval(figure: Figure) -> str:
-    if math.isnan(figure.lower) or math.isnan(figure.upper):
-        return "undefined"
-    return f"{_cell(figure.lower)} to {_cell(figure.upper)}"
+    is_defined = not math.isnan(figure.lower) and not math.isnan(figure.upper)
+    return f"{_cell(figure.lower)} to {_cell(figure.upper)}" if is_defined else "undefined"
 
 
 def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:
@@ -228,7 +214,7 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as people read it; a bar would end the cell."""
+    """Return a formatted value; a bar is escaped, because it would end the cell."""
     if value is None:
         return "unknown"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""LUNA16's evaluation from tables to one result: what `luna evaluate_froc` and the asset `nodule_froc` call."""
+"""LUNA16's evaluation from tables to one result, for `luna evaluate_froc` and the asset `nodule_froc`."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from luna_pipeline.core.evaluation.froc_matching import FrocSamples, match_marks
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class FrocResult:
-    """What LUNA16's evaluation says of a system.
+    """Result of LUNA16's evaluation of a system.
 
     Attributes:
-        samples: What became of each nodule and mark.
-        ranked: The same, ranked, for draws of scans.
-        curve: The curve.
-        band: What other scans might have given; None where nothing was drawn.
+        samples: Matched nodules and false positives.
+        ranked: The same samples, sorted, for draws of scans.
+        curve: FROC curve.
+        band: Bootstrap band; None without bootstraps.
     """
 
     samples: FrocSamples
@@ -29,38 +29,32 @@ class FrocResult:
     band: FrocBand | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``counts``, ``sens_at_points``, ``cpm``, ``froc`` and ``bootstrap`` for JSON; None is undefined."""
+        """Return ``counts``, ``sens_at_points``, ``cpm``, ``froc``, ``bootstrap``, ... for JSON; None if undefined."""
         curve = self.curve
-        values: dict[str, Any] = _plain(
-            {
-                "operating_points": OPERATING_POINTS,
-                "n_scans": self.samples.num_scans,
-                "counts": self.samples.counts,
-                "sens_at_points": curve.sens_at_points,
-                "cpm": curve.cpm,
-                "froc": {
-                    "fps_per_scan": curve.fps_per_scan,
-                    "sensitivity": curve.sensitivity,
-                    "threshold": curve.threshold,
-                },
-                "bootstrap": None if self.band is None else _band_to_dict(self.band),
-                "is_corrected": self.ranked.is_corrected,
-                "intended_use": "research use only",
-            }
-        )
-        return values
+        values = {
+            "operating_points": OPERATING_POINTS,
+            "n_scans": self.samples.num_scans,
+            "counts": self.samples.counts,
+            "sens_at_points": curve.sens_at_points,
+            "cpm": curve.cpm,
+            "froc": {name: getattr(curve, name) for name in ("fps_per_scan", "sensitivity", "threshold")},
+            "bootstrap": None if self.band is None else _band_to_dict(self.band),
+            "is_corrected": self.ranked.is_corrected,
+            "intended_use": "research use only",
+        }
+        return {name: _to_json(value) for name, value in values.items()}
 
 
 def evaluate_froc(
     tables: FrocTables, *, num_bootstraps: int = 0, seed: int = 0, is_corrected: bool = False
 ) -> FrocResult:
-    """Evaluate marks as LUNA16 does.
+    """Evaluate marks by LUNA16's rules.
 
     Args:
         tables: Marks, nodules, excluded findings and scans.
-        num_bootstraps: Draws of scans for intervals; 0 for none.
-        seed: Of the draws.
-        is_corrected: Whether the script's oddities are read as they were meant, see docs/evaluation.md.
+        num_bootstraps: Number of draws of scans for intervals; 0 for none.
+        seed: Seed of the draws.
+        is_corrected: Whether to correct the official script's quirks, see docs/evaluation.md.
 
     Raises:
         ValueError: If there is no scan.
@@ -85,10 +79,10 @@ def _band_to_dict(band: FrocBand) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return values that JSON knows; it knows neither nan nor infinity."""
+def _to_json(value: Any) -> Any:
+    """Return JSON-compatible values: lists for arrays and tuples, None for nan and infinity."""
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: _to_json(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return [_to_json(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value

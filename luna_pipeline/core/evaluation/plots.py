@@ -1,21 +1,32 @@
-"""Curves as PNG pictures: of models against each other, and of one training."""
+"""ROC, precision-recall and training curves as PNG pictures."""
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from luna_pipeline.core.evaluation.picture import DOTS_PER_INCH, GREY, SMALL, figure_of, look_of, png_of
+from luna_pipeline.core.evaluation.picture import (
+    DOTS_PER_INCH,
+    GREY,
+    SMALL,
+    format_value,
+    legend_below,
+    line_style,
+    png_of,
+    style_axes,
+)
 from luna_pipeline.core.evaluation.report import check_predictions
 from luna_pipeline.core.metrics.binary import binary_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_Points = tuple[ArrayLike, ArrayLike]
 
 
 def roc_and_pr_png(
@@ -24,15 +35,15 @@ def roc_and_pr_png(
     """Draw the ROC and the precision-recall curve of each model.
 
     Args:
-        predictions: One row a candidate and model, as for ``binary_report``.
-        report: Their ``binary_report``, for the intervals in the legend; None leaves them out.
-        is_synthetic: Whether the pictures must say that the data are made up.
+        predictions: One row per candidate and model.
+        report: ``binary_report`` of the predictions, for the intervals in the legend; None for no intervals.
+        is_synthetic: Whether to label the data as synthetic.
 
     Returns:
         A PNG file.
 
     Raises:
-        ValueError: If the table is not one of predictions, see ``check_predictions``.
+        ValueError: If the predictions are invalid, see ``check_predictions``.
     """
     check_predictions(predictions)
     intervals = {} if report is None else report.set_index("model").to_dict("index")
@@ -42,22 +53,33 @@ def roc_and_pr_png(
         labels = rows["class"].to_numpy(dtype=np.int64)
         scores = rows["probability"].to_numpy(dtype=np.float64)
         metrics = binary_metrics(labels, scores)
-        look, bounds = look_of(place), intervals.get(model, {})
+        bounds = intervals.get(model, {})
         auc, ap = (_with_bounds(metrics[name], name, bounds) for name in ("auc", "average_precision"))
-        _draw_roc(roc_axes, labels, scores, label=f"{model}: AUC {auc}", look=look)
-        _draw_pr(pr_axes, labels, scores, label=f"{model}: AP {ap}", look=look)
-    _finish_roc(roc_axes)
-    _finish_pr(pr_axes, share_of_nodules=_share_of_nodules(predictions))
+        roc, precision_recall = _curves(labels, scores)
+        style = {"linewidth": 1.8, "clip_on": False, **line_style(place)}
+        roc_axes.plot(*roc, label=f"{model}: AUC {auc}", **style)
+        # Steps: linear interpolation of this curve would be too optimistic.
+        pr_axes.step(*precision_recall, where="post", label=f"{model}: AP {ap}", **style)
+    roc_axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="chance")
+    _finish(
+        roc_axes, title="ROC", xlabel="False positive rate (1 - specificity)", ylabel="True positive rate (sensitivity)"
+    )
+    share = float(predictions.drop_duplicates("candidate_id")["class"].mean())
+    pr_axes.axhline(share, color=GREY, linewidth=0.8, label=f"chance: {format_value(share)}")
+    _finish(pr_axes, title="Precision and recall", xlabel="Recall (sensitivity)", ylabel="Precision")
+    for axes in (roc_axes, pr_axes):
+        axes.set_xlim(0.0, 1.0)
+        legend_below(axes, 0.14)
     return png_of(figure, is_synthetic=is_synthetic)
 
 
 def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:
-    """Draw loss and AUC of a training, epoch by epoch.
+    """Draw loss and AUC of a training against the epoch.
 
     Args:
-        history: One row an epoch, with the column ``epoch`` and any of ``training/loss``, ``training/auc``,
-            ``validation/loss``, ``validation/auc``; nan where an epoch was not validated.
-        is_synthetic: Whether the pictures must say that the data are made up.
+        history: One row per epoch, with the column ``epoch`` and any of ``training/loss``, ``training/auc``,
+            ``validation/loss``, ``validation/auc``; nan for epochs without validation.
+        is_synthetic: Whether to label the data as synthetic.
 
     Returns:
         A PNG file.
@@ -70,7 +92,8 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
             column = f"{mode}/{name}"
             if column in history and history[column].notna().any():
                 known = history[history[column].notna()]
-                axes.plot(known["epoch"], known[column], label=mode, marker="os"[place], markersize=4, **look_of(place))
+                style = {"marker": "os"[place], "markersize": 4, **line_style(place)}
+                axes.plot(known["epoch"], known[column], label=mode, **style)
         _finish(axes, title=title, xlabel="Epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines:
@@ -78,67 +101,25 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
     return png_of(figure, is_synthetic=is_synthetic)
 
 
-def _draw_roc(
-    axes: "Axes", labels: NDArray[np.int64], scores: NDArray[np.float64], *, label: str, look: dict[str, Any]
-) -> None:
+def _curves(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[_Points, _Points]:
+    """Return the points of ROC and precision-recall curve (x and y); none where a class is missing."""
     if len(np.unique(labels)) < 2:
-        axes.plot([], [], label=label, **look)
-        return
+        return ([], []), ([], [])
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
-    axes.plot(false_positive_rate, true_positive_rate, label=label, linewidth=1.8, clip_on=False, **look)
-
-
-def _draw_pr(
-    axes: "Axes", labels: NDArray[np.int64], scores: NDArray[np.float64], *, label: str, look: dict[str, Any]
-) -> None:
-    if len(np.unique(labels)) < 2:
-        axes.plot([], [], label=label, **look)
-        return
     precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
-    # At recall 0 nothing is found and precision means nothing: go on with the highest threshold's.
+    # Precision is undefined at recall 0: repeat that of the highest threshold.
     precision[-1] = precision[-2]
-    # Steps, because a line between two points of this curve promises precision that no threshold gives.
-    axes.step(recall, precision, where="post", label=label, linewidth=1.8, clip_on=False, **look)
-
-
-def _finish_roc(axes: "Axes") -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="chance")
-    _finish(
-        axes, title="ROC", xlabel="False positive rate (1 - specificity)", ylabel="True positive rate (sensitivity)"
-    )
-    _legend_below(axes)
-
-
-def _finish_pr(axes: "Axes", *, share_of_nodules: float) -> None:
-    axes.axhline(share_of_nodules, color=GREY, linewidth=0.8, label=f"chance: {figure_of(share_of_nodules)}")
-    _finish(axes, title="Precision and recall", xlabel="Recall (sensitivity)", ylabel="Precision")
-    _legend_below(axes)
-
-
-def _legend_below(axes: "Axes") -> None:
-    # Inside there is no corner that no curve may cross.
-    axes.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    return (false_positive_rate, true_positive_rate), (recall, precision)
 
 
 def _finish(axes: "Axes", *, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(title, fontsize=11)
+    style_axes(axes, title)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if title not in {"Loss", "AUC"}:
-        axes.set_xlim(0.0, 1.0)
     if title != "Loss":
         axes.set_ylim(0.0, 1.02)
 
 
-def _share_of_nodules(predictions: pd.DataFrame) -> float:
-    return float(predictions.drop_duplicates("candidate_id")["class"].mean())
-
-
 def _with_bounds(value: float, name: str, bounds: Mapping[Hashable, float]) -> str:
-    """Return a number with the interval that a row of the report has for it."""
-    lower, upper = bounds.get(f"{name}_lower", math.nan), bounds.get(f"{name}_upper", math.nan)
-    text = figure_of(value)
-    return text if math.isnan(lower) else f"{text} [{figure_of(lower)}, {figure_of(upper)}]"
+    """Return a value with its interval in a row of the report."""
+    return format_value(value, bounds.get(f"{name}_lower", math.nan), bounds.get(f"{name}_upper", math.nan))

@@ -1,10 +1,9 @@
-"""The rule by which a model becomes the champion: better on the same folds, calibrated, and without a leak."""
+"""Rule for promoting a model to champion: better on the same scans, calibrated, and without a leak."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.evaluation.comparison import paired_difference
@@ -22,13 +21,13 @@ CHALLENGER, RIVAL = "challenger", "rival"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One part of the rule and what came of it.
+    """One condition of the rule and its result.
 
     Attributes:
         name: ``better``, ``calibrated`` or ``no_leak``.
-        is_met: Whether it holds.
-        is_blocking: Whether what does not hold is an error, and not just a model that is not good enough.
-        finding: What was found, in words.
+        is_met: Whether the condition holds.
+        is_blocking: Whether an unmet condition is an error, rather than a model that is not good enough.
+        finding: Explanation of the result.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """Whether a challenger becomes the champion."""
+    """Result of the rule for a challenger."""
 
     rule: str
     conditions: tuple[Condition, ...]
@@ -56,12 +55,12 @@ class Promotion:
 
     @property
     def findings(self) -> str:
-        """A line a condition."""
+        """One line per condition."""
         words = {True: "met", False: "not met"}
         return "\n".join(f"{part.name}: {words[part.is_met]}. {part.finding}" for part in self.conditions)
 
 
-def judge(
+def evaluate_promotion(
     challenger: pd.DataFrame,
     rival: pd.DataFrame,
     *,
@@ -72,50 +71,39 @@ def judge(
     num_bootstraps: int,
     seed: int,
 ) -> Promotion:
-    """Judge whether a model becomes the champion.
+    """Evaluate whether a model becomes the champion.
 
     Args:
-        challenger: Its predictions, a row a candidate: ``candidate_id``, ``series_instance_uid``, ``x_mm``, ``y_mm``,
-            ``z_mm``, ``fold``, ``probability``.
-        rival: The champion's predictions when it became champion; the zero rule's where there is none.
-        reference: What predictions of the challenger's folds are compared with; None without annotations.
+        challenger: Predictions of the model, one row per candidate: ``candidate_id``, ``series_instance_uid``,
+            ``x_mm``, ``y_mm``, ``z_mm``, ``fold``, ``probability``.
+        rival: Predictions of the champion at its promotion; those of the zero rule without a champion.
+        reference: Reference of the challenger's folds; None without annotations.
         ece_calibrated: Expected calibration error on the test folds after calibration on validation; nan without one.
-        leaks: What the challenger has seen of its test folds, a line each.
-        max_ece: The largest error of calibration that is borne.
-        num_bootstraps: Draws of scans.
-        seed: Of the draws.
+        leaks: Leaks of the challenger, one line each.
+        max_ece: Highest accepted calibration error.
+        num_bootstraps: Number of draws of scans.
+        seed: Seed of the draws.
     """
     better = _better(challenger, rival, reference, num_bootstraps=num_bootstraps, seed=seed)
-    is_calibrated = not math.isnan(ece_calibrated) and ece_calibrated <= max_ece
     error = "there is no calibration" if math.isnan(ece_calibrated) else f"the error is {ece_calibrated:.4f}"
-    return Promotion(
-        rule=RULE.format(max_ece=max_ece),
-        conditions=(
-            Condition(name="no_leak", is_met=not leaks, is_blocking=True, finding=" ".join(leaks) or "Nothing seen."),
-            Condition(
-                name="calibrated",
-                is_met=is_calibrated,
-                is_blocking=True,
-                finding=f"Expected calibration error must be at most {max_ece:g}, and {error}.",
-            ),
-            better,
-        ),
-    )
+    finding = f"Expected calibration error must be at most {max_ece:g}, and {error}."
+    no_leak = Condition(name="no_leak", is_met=not leaks, is_blocking=True, finding=" ".join(leaks) or "Nothing seen.")
+    # False for nan.
+    is_calibrated = ece_calibrated <= max_ece
+    calibrated = Condition(name="calibrated", is_met=is_calibrated, is_blocking=True, finding=finding)
+    return Promotion(rule=RULE.format(max_ece=max_ece), conditions=(no_leak, calibrated, better))
 
 
 def shared_series(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    """Return the series of which both have scored the very same candidates, sorted.
+    """Return the sorted series of which both tables have the same candidates.
 
-    Each was scored by a model that had not seen it, so folds may have been dealt otherwise in between.
+    Folds may differ between the tables: each series was scored by a model that was not trained on it.
     """
-    ids = [
-        {
-            str(uid): np.sort(rows["candidate_id"].to_numpy())
-            for uid, rows in part.groupby("series_instance_uid", observed=True)
-        }
+    first, second = (
+        {str(uid): sorted(rows["candidate_id"]) for uid, rows in part.groupby("series_instance_uid", observed=True)}
         for part in (one, other)
-    ]
-    return [uid for uid in sorted(set(ids[0]) & set(ids[1])) if np.array_equal(ids[0][uid], ids[1][uid])]
+    )
+    return [uid for uid in sorted(first) if first[uid] == second.get(uid)]
 
 
 def _better(
@@ -124,7 +112,7 @@ def _better(
     series = shared_series(challenger, rival)
     if reference is None or not set(series) & set(reference.scans):
         lacking = "are no annotations" if reference is None else "is no scan whose candidates both have scored"
-        finding = f"There {lacking}. Remove champion.parquet and MLflow's alias to begin anew."
+        finding = f"There {lacking}. Remove champion.parquet and MLflow's alias to start from scratch."
         return Condition(name="better", is_met=False, is_blocking=False, finding=finding)
     both = [
         part[part["series_instance_uid"].isin(series)].assign(model=name)

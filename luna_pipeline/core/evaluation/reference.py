@@ -1,4 +1,4 @@
-"""The reference for predictions of folds: LUNA16's own tables, reduced to the scans of these folds."""
+"""Reference for predictions of folds: LUNA16's tables, restricted to the scans of the folds."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ class Reference:
     Attributes:
         nodules: As in ``FrocTables``.
         excluded: As in ``FrocTables``.
-        scans: Series instance uids of the listed scans of the folds, in the list's order.
-        notes: What a reader of the score must know, a sentence each.
+        scans: Series instance uids of the scans of the folds, in list order.
+        notes: Limitations of the score, one sentence each.
     """
 
     nodules: pd.DataFrame
@@ -30,11 +30,11 @@ class Reference:
     notes: tuple[str, ...]
 
     def tables_of(self, predictions: pd.DataFrame) -> FrocTables:
-        """Return what is evaluated for the predictions of one model: candidates are its marks."""
+        """Return the input of the evaluation for the predictions of one model; the candidates are its marks."""
         return FrocTables(marks=predictions, nodules=self.nodules, excluded=self.excluded, scans=self.scans)
 
     def of_scans(self, series: Collection[str]) -> "Reference":
-        """Return the reference of some of the scans."""
+        """Return the reference restricted to some scans."""
         wanted = set(series)
         return replace(self, scans=[uid for uid in self.scans if uid in wanted])
 
@@ -43,34 +43,32 @@ def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection
     """Read LUNA16's tables for some folds.
 
     Args:
-        data_root: Folder with ``annotations.csv``, and ``annotations_excluded.csv`` and ``seriesuids.csv`` where they
-            are there.
-        folds: One fold a series, the table of the asset `folds`.
-        of_folds: The folds that were predicted.
+        data_root: Folder with ``annotations.csv``, and optionally ``annotations_excluded.csv`` and ``seriesuids.csv``.
+        folds: Table of the asset `folds`: ``series_instance_uid``, ``fold``.
+        of_folds: Folds with predictions.
 
     Returns:
-        The reference; None without annotations, for then there is nothing to find. Without a list of scans all series
-        of the folds count.
+        The reference; None without annotations. Without a list of scans, all series of the folds are used.
 
     Raises:
-        ValueError: If a table lacks a column, or a value is no number.
+        ValueError: If a table lacks a column, or a value is not a number.
     """
     annotations = find_table(data_root, ANNOTATION_FILES)
     if annotations is None:
         return None
     excluded, listed = (find_table(data_root, names) for names in (EXCLUDED_FILES, SCAN_FILES))
     fold_of = folds.set_index("series_instance_uid")["fold"]
-    here = set(fold_of.index[fold_of.isin(list(of_folds))])
-    rows = read_scans(listed, is_corrected=True) if listed else sorted(here)
-    scans = [uid for uid in rows if uid in here]
+    available = set(fold_of.index[fold_of.isin(list(of_folds))])
+    rows = read_scans(listed, is_corrected=True) if listed else sorted(available)
+    scans = [uid for uid in rows if uid in available]
     notes = [] if excluded else ["There is no annotations_excluded.csv: marks on such findings are false positives."]
     if listed:
-        notes += _number_of(sorted(here - set(rows)), "series of the folds are not in seriesuids.csv: left out")
-        notes += _number_of(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
+        notes += _note(sorted(available - set(rows)), "series of the folds are not in seriesuids.csv: left out")
+        notes += _note(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
     return Reference(
         nodules=read_findings(annotations), excluded=read_findings(excluded), scans=scans, notes=tuple(notes)
     )
 
 
-def _number_of(uids: list[str], what: str) -> list[str]:
+def _note(uids: list[str], what: str) -> list[str]:
     return [f"{len(uids)} {what} (the first is {uids[0]})."] if uids else []

@@ -1,7 +1,7 @@
-"""Drawing scans again, with replacement: the candidates of one scan come and go together.
+"""Bootstrap over scans: scans are drawn with replacement, each with all its candidates.
 
-A drawn sample is never put together. How often each scan was drawn is a weight of its samples, and since the order of
-the scores does not change, two running sums over the ranked samples are the curve of a draw.
+Bootstrap samples are not built in memory. The number of times a scan is drawn is the weight of its candidates: the
+curve of a draw is two cumulative sums over the sorted candidates.
 """
 
 from collections.abc import Iterator
@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
-# One scan drawn again is the same scan: that nothing moves says nothing of other scans.
+# With a single scan all draws are equal: the interval would have no width.
 MIN_SCANS = 2
 
 
 def scan_draws(num_scans: int, *, num_bootstraps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each scan is drawn in a sample of as many scans.
+    """Yield how often each scan is drawn in samples of ``num_scans`` scans.
 
     Args:
-        num_scans: Scans there are.
-        num_bootstraps: Samples to be drawn.
-        seed: Of the draws; of two models with the same scans and seed both get the same draws.
+        num_scans: Number of scans.
+        num_bootstraps: Number of samples.
+        seed: Seed; the same number of scans and seed give the same draws.
 
     Yields:
         Counts (num_scans,), int64; they sum to ``num_scans``.
 
     Source:
-        LUNA16's evaluation script draws ``numpy.random.randint(n, size=n)`` from numpy's global generator, so that a
-        run of it that is seeded gives the same samples.
+        LUNA16's evaluation script calls ``numpy.random.randint(n, size=n)``: with the same global seed it draws the
+        same samples.
     """
     generator = np.random.RandomState(seed)  # the script's generator
     for _ in range(num_bootstraps):
@@ -37,13 +37,13 @@ def scan_draws(num_scans: int, *, num_bootstraps: int, seed: int) -> Iterator[ND
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RankedSamples:
-    """Scored samples by falling score; equal scores are one step of a curve.
+    """Samples sorted by decreasing score; ties are one step of a curve.
 
     Attributes:
-        thresholds: Distinct scores (G,), falling.
-        is_positive: Of the samples in that order, bool (N,).
-        scans: Their scans' places, int64 (N,).
-        ends: Place of the last sample of each distinct score (G,).
+        thresholds: Distinct scores (G,), decreasing.
+        is_positive: Classes of the sorted samples, bool (N,).
+        scans: Indices of their scans, int64 (N,).
+        ends: Index of the last sample of each distinct score (G,).
     """
 
     thresholds: NDArray[np.float64]
@@ -53,29 +53,25 @@ class RankedSamples:
 
     @classmethod
     def of(cls, scores: ArrayLike, is_positive: ArrayLike, scans: ArrayLike) -> "RankedSamples":
-        """Rank samples.
+        """Sort samples.
 
         Args:
             scores: Finite scores (N,).
-            is_positive: Whether each sample is of what is looked for (N,).
-            scans: Place of each sample's scan (N,).
+            is_positive: Whether each sample is positive (N,).
+            scans: Index of each sample's scan (N,).
         """
         values = np.asarray(scores, dtype=np.float64)
         order = np.argsort(-values, kind="stable")
         ranked = values[order]
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, np.int64)
-        return cls(
-            ranked[ends], np.asarray(is_positive, dtype=bool)[order], np.asarray(scans, dtype=np.int64)[order], ends
-        )
+        labels, places = np.asarray(is_positive, dtype=bool), np.asarray(scans, dtype=np.int64)
+        return cls(ranked[ends], labels[order], places[order], ends)
 
     def counts(self, draw: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count positives and negatives from the highest score down to each distinct one.
+        """Return the numbers of positives (G,) and negatives (G,) with at least each distinct score.
 
         Args:
-            draw: How often each scan was drawn, see ``scan_draws``; None counts each sample once.
-
-        Returns:
-            Positives (G,) and negatives (G,) with at least that score.
+            draw: How often each scan is drawn, see ``scan_draws``; None counts each sample once.
         """
         weights = np.ones(len(self.scans), dtype=np.int64) if draw is None else draw[self.scans]
         all_samples = np.cumsum(weights)[self.ends]
@@ -84,10 +80,10 @@ class RankedSamples:
 
 
 def percentile_interval(values: ArrayLike, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the middle share of bootstrapped values; nan where no value is defined.
+    """Return lower and upper bound of the percentile interval; nan if no value is defined.
 
     Args:
-        values: One value a draw (B,); nan where a draw does not define it, which is then left out.
+        values: Value of each draw (B,); nan is ignored.
         confidence: Share of the values between the bounds.
     """
     known = np.asarray(values, dtype=np.float64)

@@ -10,15 +10,8 @@ from luna_pipeline.core.evaluation.report import called, check_predictions
 from luna_pipeline.core.metrics.binary import binary_metrics, decision_metrics
 
 SUBGROUP_COLUMNS = (
-    "model",
-    "kind",
-    "group",
-    "num_candidates",
-    "num_nodules",
-    "num_series",
-    "sensitivity",
-    "specificity",
-    "auc",
+    *("model", "kind", "group", "num_candidates", "num_nodules", "num_series"),
+    *("sensitivity", "specificity", "auc"),
 )
 # Solid nodules at a baseline screening: Lung-RADS v2022 (ACR), categories 2, 3, 4A and 4B.
 DIAMETER_EDGES_MM = (6.0, 8.0, 15.0)
@@ -32,20 +25,20 @@ def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series:
     """Return the scores of each model in each subgroup of the candidates.
 
     Args:
-        predictions: One row a candidate and model, see ``check_predictions``.
-        nodules: ``candidate_id`` and ``diameter_mm``; a row a candidate.
-        series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z alone), where known ``slice_thickness_mm``
-            and ``manufacturer``; a row a series.
+        predictions: One row per candidate and model, see ``check_predictions``.
+        nodules: One row per candidate: ``candidate_id`` and ``diameter_mm``.
+        series: One row per series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z only), optionally
+            ``slice_thickness_mm`` and ``manufacturer``.
 
     Returns:
-        A row a model, kind and group that occurs, with ``SUBGROUP_COLUMNS``. The kind ``diameter`` divides the nodules:
-        the AUC of a group compares its nodules with all non-nodules, which are a group too. ``slice_spacing`` (distance
-        of neighbouring slices), ``slice_thickness`` (DICOM (0018,0050)) and ``manufacturer`` divide all candidates.
-        Sensitivity and specificity are at ``threshold``. Undefined values are nan. Unknown values are the group
-        ``unknown``; a kind with unknown values only is left out.
+        One row per model, kind and non-empty group, with ``SUBGROUP_COLUMNS``. The kind ``diameter`` divides the
+        nodules: the AUC of a group compares its nodules with all non-nodules, which are a group too. ``slice_spacing``
+        (distance of neighbouring slices), ``slice_thickness`` (DICOM (0018,0050)) and ``manufacturer`` divide all
+        candidates. Sensitivity and specificity are at ``threshold``. Undefined values are nan. Missing values form the
+        group ``unknown``; a kind with missing values only is omitted.
 
     Raises:
-        ValueError: If the predictions or one of the tables cannot be used.
+        ValueError: If the predictions or one of the tables are invalid.
     """
     check_predictions(predictions)
     groups = _groups(
@@ -96,7 +89,7 @@ def _groups(rows: pd.DataFrame, nodules: pd.DataFrame, series: pd.DataFrame) -> 
 
 
 def _along_slices(spacing_mm: object) -> float:
-    """Return the last of spacings (x, y, z), or the value itself where it is a single one; nan where it is missing."""
+    """Return the last of three spacings (x, y, z), or the single value; nan if missing."""
     if isinstance(spacing_mm, list | tuple | np.ndarray):
         return float(spacing_mm[2])
     return math.nan if spacing_mm is None else float(spacing_mm)  # type: ignore[arg-type]
@@ -118,7 +111,7 @@ def _of_nodules(groups: pd.Series, is_nodule: pd.Series) -> pd.Series:
 
 
 def _rows(predictions: pd.DataFrame, groups: pd.Series) -> Iterator[dict[str, str | int | float]]:
-    # A kind that divides the nodules ranks each of its groups against all non-nodules.
+    # Nodules grouped by diameter are ranked against all non-nodules.
     is_other = (groups == NON_NODULE).to_numpy()
     for group in groups.cat.categories:
         is_member = (groups == group).to_numpy()

@@ -1,4 +1,4 @@
-"""Predictions in LUNA16's submission format, as its evaluation and other programs read it."""
+"""Predictions in LUNA16's submission format."""
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,13 @@ SUBMISSION_COLUMNS = {
 
 
 def submission_csv(rows: pd.DataFrame) -> bytes:
-    """Return predictions of one model as a submission: a header, then a row a candidate, in their order.
+    """Return predictions of one model as a submission: a header, then one row per candidate in the given order.
 
     Args:
         rows: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm`` (LPS millimetres) and ``probability``.
 
     Returns:
-        ``seriesuid,coordX,coordY,coordZ,probability``; numbers with as many digits as bring the same number back.
+        ``seriesuid,coordX,coordY,coordZ,probability``; numbers with enough digits to restore the same value.
 
     Raises:
         ValueError: If a number is not finite.
@@ -40,5 +40,5 @@ def submission_csv(rows: pd.DataFrame) -> bytes:
 
 
 def write_submission(path: AnyPath, rows: pd.DataFrame) -> None:
-    """Write predictions of one model as a submission, whole or not at all, see ``submission_csv``."""
+    """Write predictions of one model as a submission atomically, see ``submission_csv``."""
     write_bytes(path, submission_csv(rows))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.evaluation.calibration import calibration_errors
-from luna_pipeline.core.evaluation.promotion import Promotion, judge
+from luna_pipeline.core.evaluation.promotion import Promotion, evaluate_promotion
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.evaluation.fold_predictions import ZERO_RULE
@@ -109,7 +109,7 @@ def challenge(
     version = _registered_version(settings, challenger)
     champion = _champion(settings, challenger, version)
     is_zero = pooled.predictions["model"] == ZERO_RULE
-    promotion = judge(
+    promotion = evaluate_promotion(
         challenger.predictions,
         pooled.predictions[is_zero] if champion.empty else champion,
         reference=reference_of(settings, pooled.folds.folds),

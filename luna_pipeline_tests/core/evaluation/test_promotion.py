@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.evaluation.promotion import judge, shared_series
+from luna_pipeline.core.evaluation.promotion import evaluate_promotion, shared_series
 from luna_pipeline_tests.core.evaluation.test_leaderboard import REFERENCE, predictions_of
 
 
@@ -15,7 +15,7 @@ def of_fold(share_right: float, *, fold: int = 0) -> pd.DataFrame:
 
 def judged(challenger, rival, **changes):
     facts = {"ece_calibrated": 0.02, "leaks": [], "max_ece": 0.05, "num_bootstraps": 100, "seed": 0}
-    return judge(challenger, rival, reference=REFERENCE, **{**facts, **changes})
+    return evaluate_promotion(challenger, rival, reference=REFERENCE, **{**facts, **changes})
 
 
 def is_met(promotion) -> dict[str, bool]:
@@ -81,7 +81,7 @@ def test_who_finds_nothing_because_of_ties_is_beaten_all_the_same():
 def test_without_a_common_scan_or_annotations_nobody_is_better():
     apart = judged(of_fold(0.9), of_fold(0.1).iloc[1:0])
     assert "There is no scan whose candidates both have scored. Remove champion.parquet" in apart.findings
-    blind = judge(
+    blind = evaluate_promotion(
         of_fold(0.9),
         of_fold(0.1),
         reference=None,
