@@ -1,6 +1,7 @@
 """Settings of glibc's malloc.
 
-Measured gain: a training step takes 23 % less time (docs/training_speed.md: 2.64 instead of 2.03 times the tutorial).
+Measured gain: a training step takes 23 % less time, together with ``THP_MEM_ALLOC_ENABLE=1``, which the benchmark also
+sets (docs/training_speed.md: 2.64 instead of 2.03 times the tutorial's speed).
 """
 
 import ctypes
@@ -16,8 +17,8 @@ def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for later arrays instead of returning it to the system.
 
     A training step takes and frees arrays of hundreds of MB. By default each is requested from the system again, which
-    fills it with zeros first: on a CPU that is up to a third of the step. The process stays as large as it once
-    was, about two thirds larger than without. May be called at any time, and more than once.
+    fills it with zeros first: on a CPU that is up to a third of the step. The process keeps its largest size, about two
+    thirds more memory than without the setting. It may be called at any time, and more than once.
 
     Returns:
         Whether the setting is active; False where the C library is not glibc.

@@ -1,7 +1,7 @@
 """The published nodule classifier of the book, as weights of this project's network.
 
-The book's file is a pickled dictionary of a training run. Its ``model_state`` is what counts; the rest
-(command line, time, optimizer) is left behind. Cutouts for these weights are cut by the edge rule ``shift``.
+The book's file is a pickled dictionary of a training run, of which only ``model_state`` is read. Cutouts for these
+weights are cut by the edge rule ``shift``.
 
 Source:
     Stevens, Antiga, Viehmann: Deep Learning with PyTorch, 2020, chapter 14; its file
@@ -26,25 +26,19 @@ class BookWeightsError(ValueError):
 
 
 def import_book_weights(state_file: Path) -> tuple[NetworkConfig, dict[str, torch.Tensor]]:
-    """Read the book's classifier; no code in the file is run, every tensor is used exactly once.
+    """Return the configuration of the book's classifier, and its weights by this project's names.
 
     Args:
-        state_file: The book's ``cls_….best.state``.
-
-    Returns:
-        What the network is made of, and its weights by this project's names.
+        state_file: The book's ``cls_….best.state``; code in it is not run.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BookWeightsError: If it is another kind of file, or a tensor is missing, left over or of another
-        shape.
+        BookWeightsError: If it is another kind of file, or a tensor is missing, unknown or of another shape.
     """
     theirs = _model_state(state_file)
     expected = build_network(BOOK_NETWORK).state_dict()
     their_name = {name: _book_name(name) for name in expected}
-    differing = sorted(
-        name for name in set(their_name.values()) | set(theirs) if name not in theirs or name not in their_name.values()
-    )
+    differing = sorted(set(their_name.values()) ^ set(theirs))
     if differing:
         state = "no" if differing[0] not in theirs else "an unknown"
         msg = f"The book's classifier must hold each of its tensors, got {state} {differing[0]}"
@@ -58,7 +52,7 @@ def import_book_weights(state_file: Path) -> tuple[NetworkConfig, dict[str, torc
 
 
 def _book_name(name: str) -> str:
-    """``luna_blocks.0.conv1.weight`` is their ``block1.conv1.weight``; only the head has a prefix here."""
+    """Return the book's name of a weight: ``luna_blocks.0.conv1.weight`` is ``block1.conv1.weight`` there."""
     if name.startswith("luna_blocks."):
         _, position, rest = name.split(".", maxsplit=2)
         return f"block{int(position) + 1}.{rest}"
@@ -70,7 +64,7 @@ def _model_state(state_file: Path) -> dict[str, torch.Tensor]:
         msg = f"The book's weights must exist, got no file {state_file.name} (folder {state_file.parent})."
         raise FileNotFoundError(f"{msg} Check the path.")
     try:
-        # The dictionary holds the time of the training: the only thing beside plain values and tensors.
+        # Apart from plain values and tensors the dictionary holds only the time of the training.
         with torch.serialization.safe_globals([datetime.datetime]):
             content: Any = torch.load(state_file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

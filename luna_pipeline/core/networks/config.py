@@ -1,4 +1,4 @@
-"""What a network and a loss are made of, as values; no torch here, so that a command line can read them quickly."""
+"""Configurations of networks and losses; torch is not imported, so that the command line starts quickly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BlockName = Literal["biased", "batch_norm", "dropout", "dropout3d", "dropout_onl
 BLOCK_NAMES: tuple[str, ...] = get_args(BlockName)
 Scalar = bool | int | float | str
 
-# Each makes a network of a NetworkConfig: HU float32 (N, 1, D, H, W) to logits (N, 2).
+# Each builds a network from a NetworkConfig: HU float32 (N, 1, D, H, W) to logits (N, 2).
 NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
     "network",
     {
@@ -28,24 +28,23 @@ NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
         "multiscale": "luna_pipeline.core.networks.multiscale:multiscale",
     },
 )
-# Each makes a loss of a LossConfig: logits (N, 2) and labels (N,) to the loss of each sample (N,).
+# Each builds a loss from a LossConfig: logits (N, 2) and labels (N,) to the loss of each sample (N,).
 LOSSES: "Registry[Callable[[LossConfig], nn.Module]]" = Registry(
     "loss",
     {
-        "cross_entropy": "luna_pipeline.core.networks.losses:cross_entropy",
-        "weighted_cross_entropy": "luna_pipeline.core.networks.losses:weighted_cross_entropy",
-        "focal": "luna_pipeline.core.networks.losses:focal",
+        name: f"luna_pipeline.core.networks.losses:{name}"
+        for name in ("cross_entropy", "weighted_cross_entropy", "focal")
     },
 )
-# How often each halves a cutout beyond n_blocks times; strided convolutions round up, so these two need one less.
+# Halvings of a cutout beyond n_blocks; strided convolutions round up, so the two residual networks need one less.
 _HALVINGS = {"luna": 0, "resnet": -1, "densenet": 0, "se_resnet": -1, "convnext": 0, "multiscale": 0}
-# MONAI's residual network has four levels, no more and no fewer.
+# MONAI's residual network always has four levels.
 _RESNET_LEVELS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
-    """Parts and sizes of a classification network; docs/models.md says what each network makes of them.
+    """Parts and sizes of a classification network; docs/models.md describes their meaning for each network.
 
     Attributes:
         name: ``luna``, ``resnet``, ``densenet``, ``se_resnet``, ``convnext``, ``multiscale``, or a registered one
@@ -53,11 +52,11 @@ class NetworkConfig:
         block: Kind of the convolution blocks of ``luna`` and ``multiscale`` (see ``LunaBlock``).
         n_blocks: Number of levels; each halves the three axes and doubles the channels.
         conv_channels: Channels of the first level.
-        dropout_rate: Probability that something is dropped in training. ``luna`` and ``multiscale``: a value
-            (``dropout``, ``dropout_only``) or a whole channel (``dropout3d``) in each block, nothing in other blocks;
-            ``convnext``: a residual branch; the others: a value in front of the head.
+        dropout_rate: Probability of dropout in training. ``luna`` and ``multiscale``: of a value (``dropout``,
+            ``dropout_only``) or a whole channel (``dropout3d``) in each block, unused in other blocks; ``convnext``:
+            of a residual branch; the others: of a value in front of the head.
         chunk_shape_irc: Voxels of a cutout; at least one must be left along each axis after the last level.
-        options: What only one network has, pairs of name and value: ``(("blocks_per_level", 2),)``.
+        options: Options of single networks, pairs of name and value: ``(("blocks_per_level", 2),)``.
     """
 
     name: str = "luna"
@@ -87,23 +86,20 @@ class NetworkConfig:
 
     @property
     def smallest_size(self) -> int:
-        """Fewest voxels of a cutout along an axis; 1 for a registered network, which checks for itself."""
+        """Fewest voxels of a cutout along an axis; 1 for a registered network, which must check its input."""
         return int(2 ** max(self.n_blocks + _HALVINGS[self.name], 0)) if self.name in _HALVINGS else 1
 
     @property
     def backbone_shape(self) -> tuple[int, int, int, int]:
-        """Channels, then voxels I, R, C that ``luna``'s last block hands to the head; (64, 2, 3, 3) by default."""
+        """Channels, then voxels I, R, C of the output of ``luna``'s last block; (64, 2, 3, 3) by default."""
         index, row, col = (size // 2**self.n_blocks for size in self.chunk_shape_irc)
         return (self.conv_channels * 2 ** (self.n_blocks - 1), index, row, col)
 
     def checked_options(self, defaults: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Return the options of a network, with its own values for those that are not given.
-
-        Args:
-            defaults: The options that the network knows.
+        """Return the options of a network; ``defaults`` holds all that it has.
 
         Raises:
-            ValueError: If an option is given that the network does not know.
+            ValueError: If an option is unknown.
             TypeError: If one is of another kind than its default.
         """
         given = dict(self.options)
@@ -119,10 +115,10 @@ class NetworkConfig:
         return {**defaults, **given}
 
     def sizes_from_options(self, **defaults: int) -> tuple[int, ...]:
-        """Return the options of a network that knows sizes only, in the order of the defaults.
+        """Return the options of a network whose options are all sizes, in the order of the defaults.
 
         Raises:
-            ValueError: If an unknown option is given, or a size below 1.
+            ValueError: If an option is unknown, or a size below 1.
             TypeError: If a size is not a whole number.
         """
         values = self.checked_options(defaults)
@@ -133,13 +129,13 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossConfig:
-    """What is minimised.
+    """Loss that training minimises.
 
     Attributes:
         name: ``cross_entropy``; ``weighted_cross_entropy``; ``focal``; or a registered one (``LOSSES``).
-        positive_weight: Factor on the loss of samples of class 1; ``cross_entropy`` does not read it.
-        focusing: How strongly ``focal`` turns from samples that are already right (gamma of the paper); 0 gives
-            ``weighted_cross_entropy``. The others do not read it.
+        positive_weight: Factor on the loss of samples of class 1; ``cross_entropy`` ignores it.
+        focusing: Exponent by which ``focal`` reduces the weight of well classified samples (gamma of the paper);
+            0 gives ``weighted_cross_entropy``. Other losses ignore it.
     """
 
     name: str = "cross_entropy"
@@ -151,7 +147,7 @@ class LossConfig:
         check_number("loss.positive_weight", self.positive_weight, "(0, inf)")
         check_number("loss.focusing", self.focusing, "[0, inf)")
         if 0 < self.focusing < 1:
-            # x**focusing has an infinite slope at 0, which a sure and right sample reaches: the gradient is nan.
+            # x**focusing has an infinite slope at 0, the value of a surely correct sample: its gradient is nan.
             msg = f"loss.focusing must be 0 or at least 1, got {self.focusing}. Use 2, as in the paper."
             raise ValueError(msg)
 

@@ -1,7 +1,7 @@
-"""A checkpoint: all that a run needs to be used, judged and continued, in one file that carries no code.
+"""A checkpoint file: everything needed to use, evaluate and resume a run, without code.
 
-Form: ``torch.save`` of plain values and tensors only (``weights_only=True`` reads it), with ``format`` and
-``format_version`` first; see `Checkpoint` for the entries.
+Format: ``torch.save`` of plain values and tensors (read with ``weights_only=True``), ``format`` and ``format_version``
+first, then the entries of `Checkpoint`.
 """
 
 import io
@@ -23,40 +23,38 @@ FORMAT_VERSION = 3
 
 
 class CheckpointError(ValueError):
-    """A file that is no usable checkpoint, or one that does not fit."""
+    """A file that is not a usable checkpoint, or weights that do not fit the network."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
-    """A run at the end of an epoch, or of a training step within one.
+    """State of a run after an epoch, or after a training step within one.
 
     Attributes:
-        name: What was trained: ``nodule_classifier``.
-        version: Version of the run, its folder's name.
+        name: Name of the trained model: ``nodule_classifier``.
+        version: Version of the run, the name of its folder.
         config: Complete configuration of the run.
-        model_state: Weights and running statistics of the network, on the CPU, names without any wrapper's
-            prefix.
+        model_state: Weights and running statistics of the network, on the CPU, without a wrapper's prefix.
         optimizer_state: State of the optimizer.
         scheduler_state: State of the learning rate scheduler.
-        epoch: Last finished epoch, from 1.
-        progress: How far the epoch after it is, for a run that is to be continued within one.
-        num_samples_seen: Training samples seen until then.
-        best_score: Best validation AUC until then, nan where there is none yet.
+        epoch: Last finished epoch, from 1; 0 before the first.
+        progress: Progress of the epoch after it.
+        num_samples_seen: Training samples seen so far.
+        best_score: Best validation AUC so far; nan before the first.
         epochs_without_rise: Validated epochs since the best one.
-        rng_state: State of torch's random numbers, by process and device.
-        training_series: Series that the weights have learned from, sorted.
-        validation_series: Series by which weights and decision were chosen, sorted.
-        training_candidate_ids: Candidates that the weights have learned from, int64 (N,).
-        decision: From which score on a candidate counts as a nodule (or as malignant), and how probable that is.
-        training_seconds: Wall seconds of all epochs of all attempts until then; of a chosen checkpoint those of the
-            whole run; nan if they were not measured.
-        inherited_training_series: Series that the weights it began with have learned from, sorted.
-        inherited_validation_series: Series by which those were chosen, sorted.
+        rng_state: State of torch's random number generators, by process and device.
+        training_series: Series of the training data, sorted.
+        validation_series: Series of the validation data, which choose weights and decision, sorted.
+        training_candidate_ids: Candidates of the training data, int64 (N,).
+        decision: Threshold on the score, and its calibration to a probability.
+        training_seconds: Wall seconds of all epochs so far, over all attempts; those of the whole run in the chosen
+            checkpoint; nan if not measured.
+        inherited_training_series: Series on which the initial weights were trained, sorted.
+        inherited_validation_series: Series that chose the initial weights, sorted.
         data_fingerprint: Identity of the training and validation data.
-        has_unknown_origin: Whether its weights, or those that they began with, were trained elsewhere, on data of which
-            nothing is known here.
-        mlflow_run_id: The run in MLflow, where there is one.
-        notes: What a user of the weights should know, in sentences; empty where there is nothing.
+        has_unknown_origin: Whether the weights, or the initial ones, were trained elsewhere on unknown data.
+        mlflow_run_id: The run in MLflow; None where there is none.
+        notes: Sentences for users of the weights; may be empty.
     """
 
     name: str
@@ -85,12 +83,12 @@ class Checkpoint:
 
     @property
     def threshold(self) -> float:
-        """Score from which a candidate counts as a nodule (or as malignant)."""
+        """Lowest score at which a candidate is classified as a nodule (or as malignant)."""
         return self.decision.threshold
 
 
 def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all; an older one under that name stays until then."""
+    """Write a checkpoint atomically."""
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
     entries["decision"] = checkpoint.decision.to_dict()
@@ -100,11 +98,11 @@ def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: AnyPath) -> Checkpoint:
-    """Read a checkpoint; all tensors come to the CPU and no code in the file is run.
+    """Return a checkpoint with all tensors on the CPU; code in the file is not run.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a checkpoint, not whole, of another format version or has other entries.
+        CheckpointError: If it is not a checkpoint, damaged, of another format version or has other entries.
     """
     # Read once: the checked bytes are loaded, even if the file is replaced meanwhile.
     file = io.BytesIO(_content(path))
@@ -127,15 +125,10 @@ def load_checkpoint(path: AnyPath) -> Checkpoint:
 
 
 def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], *, origin: str) -> None:
-    """Put weights into a network, all of them and nothing else.
-
-    Args:
-        module: The network; it stays as it is when the weights do not fit.
-        model_state: Weights by name, without a wrapper's prefix.
-        origin: Where the weights come from, for the message.
+    """Load weights into a network; ``origin`` names their source in the error message.
 
     Raises:
-        CheckpointError: If a name is missing or unknown or a shape differs.
+        CheckpointError: If a name is missing or unknown or a shape differs. The network is then unchanged.
     """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in model_state.items()}
@@ -171,7 +164,7 @@ def _check_is_whole(file: io.BytesIO, path: AnyPath) -> None:
 
 
 def _first_damaged_member(file: io.BytesIO) -> str | None:
-    """Compare the checksums that torch writes but does not compare itself."""
+    """Return the first part whose checksum is wrong; torch writes checksums but does not check them."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip()
@@ -185,11 +178,11 @@ def _not_a_checkpoint(path: AnyPath, got: str) -> CheckpointError:
 
 
 def _as_format_3(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return what a file of format 2 says: one threshold for all purposes, no calibration, and no time taken."""
+    """Convert the entries of format 2, which has a threshold without calibration, and no training seconds."""
     if "threshold" not in entries:
         return entries
     threshold = entries.pop("threshold")
-    # Imported weights have learned from no series of ours, and pass none on.
+    # Imported weights have no training series, and a run that starts with them inherits none.
     begins_elsewhere = bool(entries["config"]["start"]["name"]) and not entries["inherited_training_series"]
     return {
         **entries,
@@ -217,10 +210,8 @@ def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
 def _plain_progress(progress: EpochProgress) -> dict[str, Any]:
     result = progress.result
     samples = {} if result is None else {entry.name: getattr(result, entry.name) for entry in fields(result)}
-    return {
-        "num_batches": progress.num_batches,
-        "samples": {name: torch.from_numpy(values) for name, values in samples.items()},
-    }
+    tensors = {name: torch.from_numpy(values) for name, values in samples.items()}
+    return {"num_batches": progress.num_batches, "samples": tensors}
 
 
 def _progress(entries: dict[str, Any]) -> EpochProgress:

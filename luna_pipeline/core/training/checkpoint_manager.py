@@ -20,12 +20,9 @@ from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore,
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.core.training.randomness import get_rng_state, set_rng_state
 
-WITHOUT_VALIDATION = (
-    "Trained without validation: the weights are those of the last epoch, the threshold is 0.5 by default."
-)
-WITHOUT_AUC = (
-    "Validation held one class only: the weights are those of the last epoch, the threshold is 0.5 by default."
-)
+_LAST_EPOCH = "the weights are those of the last epoch, the threshold is 0.5 by default."
+WITHOUT_VALIDATION = f"Trained without validation: {_LAST_EPOCH}"
+WITHOUT_AUC = f"Validation held one class only: {_LAST_EPOCH}"
 
 
 class CheckpointManager:
@@ -48,11 +45,7 @@ class CheckpointManager:
         self._epoch_started = clock()
 
     def check_fits(self, data_module: DataModule, *, version: str, resume_from: Checkpoint | None) -> None:
-        """Check the shape of the cutouts, and that ``resume_from`` is a checkpoint of this run.
-
-        Raises:
-            ValueError: If one of them does not fit.
-        """
+        """Check the shape of the cutouts, and that ``resume_from`` is of this run; a mismatch is a ValueError."""
         expected, got = self._config.network.chunk_shape_irc, data_module.training.chunk_shape_irc
         if expected != got:
             msg = f"Cutouts must have the shape of the network's input {expected}, got {got}."
@@ -90,7 +83,7 @@ class CheckpointManager:
     def resume(self, model: BaseModel[Any], checkpoint: Checkpoint) -> Checkpoint:
         """Restore model and random number generators from a checkpoint, and return it."""
         self._epoch_started = self._clock()
-        model.load_state(ModelState(**{entry.name: getattr(checkpoint, entry.name) for entry in fields(ModelState)}))
+        model.load_state(ModelState(**_entries(checkpoint)))
         set_rng_state(checkpoint.rng_state, self._processes)
         return checkpoint
 
@@ -98,31 +91,25 @@ class CheckpointManager:
         """Save the run after a training step, as ``last.pt``."""
         rng_state = get_rng_state(self._processes)
         if self._processes.is_first:
-            current = replace(
-                last,
-                **_entries(model.get_state()),
-                progress=progress,
-                rng_state=rng_state,
-                training_seconds=self._seconds(last),
-            )
+            new = {"progress": progress, "rng_state": rng_state, "training_seconds": self._seconds(last)}
+            current = replace(last, **_entries(model.get_state()), **new)
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
     def save_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
         """Save the run after an epoch: first ``best_so_far.pt`` if its score is the best, then ``last.pt``."""
         score, decision = validation_score(result)
         is_best = is_better(score, last.best_score)
+        min_delta = self._config.early_stopping.min_delta
+        num_without_rise = epochs_without_rise(
+            last.epochs_without_rise, score=score, best_score=last.best_score, min_delta=min_delta
+        )
         current = replace(
             last,
             **_entries(model.get_state()),
             epoch=last.epoch + 1,
             progress=BEGINNING,
             best_score=score if is_best else last.best_score,
-            epochs_without_rise=epochs_without_rise(
-                last.epochs_without_rise,
-                score=score,
-                best_score=last.best_score,
-                min_delta=self._config.early_stopping.min_delta,
-            ),
+            epochs_without_rise=num_without_rise,
             decision=decision,
             training_seconds=self._seconds(last),
             rng_state=get_rng_state(self._processes),
@@ -152,16 +139,10 @@ class CheckpointManager:
             note = WITHOUT_AUC if last.validation_series else WITHOUT_VALIDATION
             chosen = replace(last, notes=f"{last.notes} {note}".strip())
         else:
-            chosen = replace(
-                load_checkpoint(best_so_far), mlflow_run_id=last.mlflow_run_id, training_seconds=last.training_seconds
-            )
-        message = LogModel(
-            name=chosen.name,
-            version=chosen.version,
-            checkpoint=chosen,
-            module=network_of(chosen),
-            signature=model.get_signature(),
-        )
+            chosen = load_checkpoint(best_so_far)
+            chosen = replace(chosen, mlflow_run_id=last.mlflow_run_id, training_seconds=last.training_seconds)
+        names = {"name": chosen.name, "version": chosen.version}
+        message = LogModel(**names, checkpoint=chosen, module=network_of(chosen), signature=model.get_signature())
         self._handler.handle_message(message)
         save_checkpoint(self._store.path(chosen.name, chosen.version), chosen)
         remove(best_so_far)
@@ -175,8 +156,9 @@ def validation_score(result: EpochResult) -> tuple[float, Decision]:
     return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
 
 
-def _entries(state: ModelState) -> dict[str, Any]:
-    return {entry.name: getattr(state, entry.name) for entry in fields(state)}
+def _entries(state: ModelState | Checkpoint) -> dict[str, Any]:
+    """Return the entries of a model's state by name."""
+    return {entry.name: getattr(state, entry.name) for entry in fields(ModelState)}
 
 
 def _inherited(source: Checkpoint | None) -> dict[str, Any]:

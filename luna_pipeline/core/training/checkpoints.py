@@ -1,4 +1,4 @@
-"""Where checkpoints lie: a folder a name and version, never overwritten, locked while it is trained."""
+"""The store of checkpoints: one folder for each name and version, never overwritten, locked during training."""
 
 import contextlib
 import fcntl
@@ -38,42 +38,34 @@ Kind = Literal["best", "last", "best_so_far"]
 class CheckpointStore:
     """Checkpoints below one folder: ``<root>/<name>/<version>/{best,last}.pt``.
 
-    ``last.pt`` is the run at the end of its last epoch, ``best_so_far.pt`` the weights that would be chosen
-    now, and ``best.pt`` the chosen ones: it comes last and says that the run is complete.
+    ``last.pt`` is the latest state of the run, ``best_so_far.pt`` its best epoch so far. ``best.pt`` is the chosen
+    epoch; it is written last and marks the run as complete.
 
     Attributes:
-        root: The folder, on a disk or in S3; made where it is missing.
-        locks: Folder of this machine for the locks, needed where ``root`` is in S3. There a lock keeps away the
-            processes of this machine only.
+        root: The folder, on a disk or in S3; created if it is missing.
+        locks: Local folder for the locks, required if ``root`` is in S3. There a lock excludes only the other
+            processes of this machine.
     """
 
     root: AnyPath
     locks: Path | None = None
 
     def claim(self, name: str, version: str) -> str:
-        """Take a version for a new run.
-
-        Returns:
-            ``version``, or its first free build: ``0.0.1+1``, ``0.0.1+2``. Two runs never get the same.
-        """
+        """Reserve ``version`` for a new run, or else its first free build (``0.0.1+1``, ``0.0.1+2``), and return it."""
         for build in itertools.count():
             claimed = version if build == 0 else f"{version}+{build}"
-            # Of two runs at the same moment one makes the folder, the other gets the next build.
+            # Of two simultaneous runs one creates the folder and the other gets the next build.
             with contextlib.suppress(FileExistsError):
                 make_new_folder(self.path(name, claimed).parent)
                 return claimed
         raise AssertionError
 
     def release(self, name: str, version: str) -> None:
-        """Give back a claimed version that came to nothing; one that holds a file stays."""
+        """Release a claimed version by removing its folder, unless it contains a file."""
         remove_empty_folder(self.path(name, version).parent)
 
     def path(self, name: str, version: str, kind: Kind = "best") -> AnyPath:
-        """Return where a checkpoint is or will be.
-
-        Raises:
-            ValueError: If name or version cannot be a folder's name.
-        """
+        """Return the path of a checkpoint, whether it exists or not; names that no folder can have are a ValueError."""
         for word, value in (("name", name), ("version", version)):
             if not re.fullmatch(r"\w[\w .+-]{0,99}", value):
                 msg = f"A checkpoint's {word} must be letters, digits, '.', '+', '-', '_' or blanks, got {value!r}."
@@ -81,7 +73,7 @@ class CheckpointStore:
         return self.root / name / version / f"{kind}.pt"
 
     def versions(self, name: str) -> list[str]:
-        """Return all claimed versions, complete or not, in their order (``0.0.9`` before ``0.0.10``)."""
+        """Return all claimed versions, complete or not, sorted (``0.0.9`` before ``0.0.10``)."""
         return sorted(subfolders(self.path(name, "0").parent.parent), key=_version_order)
 
     def latest(self, name: str) -> str:
@@ -95,20 +87,19 @@ class CheckpointStore:
         if not complete:
             msg = f"A run of {name!r} must be complete, got none (folder {self.root}). Train one first."
             raise FileNotFoundError(msg)
-        # S3 tells whole seconds: of two runs in the same one the newer version counts.
+        # S3 reports whole seconds: of two runs completed in the same second the newer version is the latest.
         return max(reversed(complete), key=lambda version: files[f"{version}/best.pt"].modified_seconds)
 
     def unfinished(self, name: str, config_digest: str, data_fingerprint: str) -> Checkpoint | None:
-        """Return the last checkpoint of a run that was ended before its time and can be continued.
+        """Return the last checkpoint of the newest unfinished run of the same configuration and data.
 
         Args:
             name: Name of the run.
-            config_digest: ``TrainingConfig.digest`` of the run wanted.
-            data_fingerprint: ``DataModule.fingerprint`` of the run wanted.
+            config_digest: ``TrainingConfig.digest`` of the run.
+            data_fingerprint: ``DataModule.fingerprint`` of the run.
 
         Returns:
-            Its last checkpoint, of the newest version; None where there is none, or where it is being trained
-            now.
+            The checkpoint; None if there is no such run, or if it is being trained now.
         """
         files = listing(self.path(name, "0").parent.parent)
         for version in reversed(self.versions(name)):
@@ -117,7 +108,7 @@ class CheckpointStore:
             try:
                 checkpoint = load_checkpoint(self.path(name, version, "last"))
             except CheckpointError as error:
-                _log.warning("The run %s %s cannot be continued: %s", name, version, error)
+                _log.warning("The run %s %s cannot be resumed: %s", name, version, error)
                 continue
             if (checkpoint.config.digest, checkpoint.data_fingerprint) == (config_digest, data_fingerprint):
                 return checkpoint
@@ -125,7 +116,7 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def locked(self, name: str, version: str) -> Iterator[None]:
-        """Keep other processes from training this version; a killed process lets go by itself.
+        """Lock a version against training by other processes; the lock of a killed process is released.
 
         Raises:
             BlockingIOError: If another process trains it.
@@ -159,6 +150,6 @@ class CheckpointStore:
 
 
 def _version_order(version: str) -> list[tuple[int, int, str]]:
-    """Numbers by value, everything else by letters: 0.0.9, 0.0.10, 0.0.10+1."""
+    """Return the sort key of a version, numbers by their value: 0.0.9, 0.0.10, 0.0.10+1."""
     parts = re.findall(r"\d+|\D+", version)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]

@@ -1,4 +1,4 @@
-"""Complete configurations of runs that are known to work; a variant is ``recipe().with_changes(...)``."""
+"""Tested configurations of complete runs; ``recipe().with_changes(...)`` returns a variant."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ RECIPES: Registry[Any] = Registry(
 
 
 def nodule_baseline() -> TrainingConfig:
-    """Nodule or not, on all of LUNA16.
+    """Return the recipe of the nodule classifier on all of LUNA16, with one nodule to five other candidates.
 
-    One nodule to five others: with one to one, an epoch over 750,000 candidates would show each of the
-    thousand nodules hundreds of times and half of the others never; one to five shows every other candidate
-    nearly once an epoch, while a batch of 64 still holds ten nodules.
+    With one to one, an epoch over 750,000 candidates would contain each of the thousand nodules hundreds of times and
+    half of the others never. With one to five, nearly every other candidate occurs once, and a batch of 64 still
+    contains ten nodules.
     """
     return TrainingConfig(
         network=NetworkConfig(block="dropout3d", dropout_rate=0.2),
@@ -39,10 +39,10 @@ def nodule_baseline() -> TrainingConfig:
 
 
 def malignancy_baseline() -> TrainingConfig:
-    """Malignant or not, on all of LUNA16 with the readers' ratings.
+    """Return the recipe of the malignancy classifier on all of LUNA16 with the readers' ratings.
 
-    One malignant nodule to five benign ones and ten other candidates, as in the tutorial: the others keep the network
-    from calling every density malignant.
+    One malignant nodule to five benign ones and ten other candidates, as in the tutorial: without the others the
+    network would classify every dense region as malignant.
     """
     return nodule_baseline().with_changes(
         name="malignancy_classifier",
@@ -53,10 +53,10 @@ def malignancy_baseline() -> TrainingConfig:
 
 
 def demo() -> TrainingConfig:
-    """The nodule baseline for a few hundred cutouts and two minutes of a small machine.
+    """Return the nodule baseline for a few hundred cutouts, which trains in two minutes on a small machine.
 
-    Small batches make many steps of few samples, one nodule to two others shows the few nodules more often, and
-    dropout and the changes that cost time, which need many epochs to pay, are left out.
+    Small batches give many steps from few samples. One nodule to two others repeats the few nodules more often. Dropout
+    and augmentation, which help only over many epochs, are off.
     """
     return nodule_baseline().with_changes(
         network=NetworkConfig(block="batch_norm"),
@@ -68,7 +68,7 @@ def demo() -> TrainingConfig:
 
 
 def demo_malignancy() -> TrainingConfig:
-    """The malignancy baseline for a few dozen nodules: one malignant nodule to one benign one and one other."""
+    """Return the malignancy baseline for a few dozen nodules: one malignant, one benign and one other candidate."""
     return demo().with_changes(
         name="malignancy_classifier",
         dataset="malignant_cutouts",
@@ -77,10 +77,6 @@ def demo_malignancy() -> TrainingConfig:
 
 
 def recipe_by_name(name: str) -> TrainingConfig:
-    """Return the configuration that a recipe stands for.
-
-    Raises:
-        ValueError: If there is no recipe of that name.
-    """
+    """Return the configuration of a recipe; an unknown name is a ValueError."""
     recipe: TrainingConfig = RECIPES.get(name)()
     return recipe

@@ -385,4 +385,4 @@ def test_a_run_whose_last_checkpoint_cannot_be_read_is_told_and_passed_over(tmp_
     whole = save(path).read_bytes()
     path.write_bytes(whole[:-40])
     assert store.unfinished("classification", demo().digest, "ab" * 32) is None
-    assert "The run classification 0.0.1 cannot be continued: The checkpoint must be whole" in caplog.text
+    assert "The run classification 0.0.1 cannot be resumed: The checkpoint must be whole" in caplog.text
