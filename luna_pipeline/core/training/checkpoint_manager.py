@@ -91,7 +91,11 @@ class CheckpointManager:
         """Save the run after a training step, as ``last.pt``."""
         rng_state = get_rng_state(self._processes)
         if self._processes.is_first:
-            new = {"progress": progress, "rng_state": rng_state, "training_seconds": self._seconds(last)}
+            new: dict[str, Any] = {
+                "progress": progress,
+                "rng_state": rng_state,
+                "training_seconds": self._seconds(last),
+            }
             current = replace(last, **_entries(model.get_state()), **new)
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
@@ -141,7 +145,7 @@ class CheckpointManager:
         else:
             chosen = load_checkpoint(best_so_far)
             chosen = replace(chosen, mlflow_run_id=last.mlflow_run_id, training_seconds=last.training_seconds)
-        names = {"name": chosen.name, "version": chosen.version}
+        names: dict[str, Any] = {"name": chosen.name, "version": chosen.version}
         message = LogModel(**names, checkpoint=chosen, module=network_of(chosen), signature=model.get_signature())
         self._handler.handle_message(message)
         save_checkpoint(self._store.path(chosen.name, chosen.version), chosen)
