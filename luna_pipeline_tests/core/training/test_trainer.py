@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from luna_pipeline.core.training.config import (
     SchedulerConfig,
     TrainingConfig,
 )
+from luna_pipeline.core.training.interrupts import PostponedInterrupts
 from luna_pipeline.core.training.trainer import Trainer
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.core.recorder import Recorder
@@ -112,6 +114,25 @@ def interrupt_at(run, epoch, error=KeyboardInterrupt, **arguments):
     run.recorder.handle_message = handle_and_fail
     with pytest.raises(error):
         run.fit(**arguments)
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(59.0, []), (59.99, []), (60.0, [2]), (61.0, [2])])
+def test_a_checkpoint_is_due_once_the_time_between_checkpoints_has_passed(tmp_path, monkeypatch, seconds, saved):
+    now, done = [1000.0], []
+    monkeypatch.setattr("luna_pipeline.core.training.trainer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    store = CheckpointStore(tmp_path)
+    trainer = Trainer(CONFIG, handler=Recorder(), store=store, seconds_between_checkpoints=60.0)
+    save = SimpleNamespace(save_progress=lambda last, progress, model: done.append(progress.num_batches))
+    monkeypatch.setattr(trainer, "_manager", save)
+    after_step = trainer._after_step(None, 9, object(), PostponedInterrupts())
+    after_step(1, lambda: None)
+    now[0] += seconds
+    after_step(2, lambda: None)
+    assert done == saved
+    # The time counts from the last checkpoint.
+    now[0] += 59.0 if saved else 0.0
+    after_step(3, lambda: None)
+    assert done == saved
 
 
 def test_messages_tell_the_run_from_its_beginning_to_its_model(examples, tmp_path):
