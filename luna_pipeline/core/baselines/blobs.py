@@ -59,7 +59,7 @@ def blob_features(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[
 
 def _measures(voxels: NDArray[np.intp], box_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np.float64]:
     """Return the measures (12,) of the voxels with these flat indices in the box."""
-    volume_mm3 = len(voxels) * around.voxel_mm3
+    volume_mm3 = len(voxels) * float(np.prod(around.spacing_irc_mm))
     diameter_mm = float(np.cbrt(6 * volume_mm3 / np.pi))
     positions_mm = around.positions_mm[voxels]
     centroid_mm = positions_mm.mean(axis=0)

@@ -30,7 +30,6 @@ class Surroundings:
     Attributes:
         box: The box within a cutout, a slice for each of index, row, col.
         shape_irc: Shape of the box.
-        voxel_mm3: Volume of a voxel.
         spacing_irc_mm: Distance of neighbouring voxels along index, row, col.
         positions_mm: Position of each voxel relative to the centre, float64 (V, 3), along index, row, col.
         is_border: Whether a voxel is in the box's outermost layer, bool (V,).
@@ -45,7 +44,6 @@ class Surroundings:
 
     box: tuple[slice, slice, slice]
     shape_irc: tuple[int, int, int]
-    voxel_mm3: float
     spacing_irc_mm: tuple[float, float, float]
     positions_mm: NDArray[np.float64]
     is_border: NDArray[np.bool_]
@@ -86,7 +84,6 @@ def surroundings_of(shape_irc: tuple[int, int, int], spacing_irc_mm: tuple[float
     return Surroundings(
         box=(slices[0], slices[1], slices[2]),
         shape_irc=(2 * halves[0] + 1, 2 * halves[1] + 1, 2 * halves[2] + 1),
-        voxel_mm3=float(np.prod(spacing_irc_mm)),
         spacing_irc_mm=spacing_irc_mm,
         positions_mm=positions_mm,
         is_border=is_border,

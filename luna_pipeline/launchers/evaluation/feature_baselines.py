@@ -40,15 +40,7 @@ class FeatureBaseline:
     seconds: float
 
     def predict_table(self, index: pd.DataFrame, candidates: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
-        """Score candidates and return them as rows of the table of predictions.
-
-        Args:
-            index: Rows of the cutout index, with the task's labels as ``class``.
-            candidates: The candidate table, for the positions.
-            features: Features of at least these candidates, see ``features_of_index``.
-
-        Returns:
-            One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+        """Score candidates and return them as rows of the table of predictions, see ``prediction_rows``.
 
         Raises:
             ValueError: If the model has seen one of the series.

@@ -76,17 +76,9 @@ def predict_table(
     *,
     model: str | None = None,
 ) -> pd.DataFrame:
-    """Score candidates and return them as rows of the table of predictions.
+    """Score candidates and return them as rows of the table of predictions, see ``score`` and ``prediction_rows``.
 
-    Args:
-        checkpoint: A trained classifier.
-        index: Rows of the cutout index.
-        candidates: The candidate table, for the positions.
-        store: Source of the cutouts.
-        model: The classifier's name in the table; None for the checkpoint's name.
-
-    Returns:
-        One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
+    ``model`` is the classifier's name in the table; None for the checkpoint's name.
     """
     scores = score(checkpoint, index, store)
     return prediction_rows(index, candidates, scores, model=model or checkpoint.name, decision=checkpoint.decision)

@@ -1,14 +1,30 @@
 """LUNA16's score of pooled folds: scans, models and MLflow metrics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_scores
-from luna_pipeline.launchers.evaluation.official_scores import official_scores, reference_of, write_pooled_submission
+from luna_pipeline.core.evaluation.report import binary_report
+from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
+from luna_pipeline.launchers.cross_validation import read_current
+from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_metrics, log_fold_scores
+from luna_pipeline.launchers.evaluation.official_scores import (
+    official_scores,
+    pooled_checkpoints,
+    reference_of,
+    write_pooled_submission,
+)
 from luna_pipeline.launchers.installation import read_table
-from luna_pipeline_tests.launchers.evaluated import NODULE_CLASSIFIER, evaluated, evaluated_source, ranked_perfectly
+from luna_pipeline_tests.launchers.evaluated import (
+    FOLDS,
+    NODULE_CLASSIFIER,
+    evaluated,
+    evaluated_source,
+    ranked_perfectly,
+)
 
 __all__ = ["evaluated", "evaluated_source"]
 
@@ -79,6 +95,17 @@ def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
     runs = client.search_runs([client.get_experiment_by_name("a").experiment_id])
     assert [run.data.metrics["test/cpm"] for run in runs] == [1.0, 1.0]
     assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == [1.0, 1.0]
+
+
+def test_each_run_has_the_metrics_of_its_own_fold_and_notes_are_reported_once(evaluated):
+    for fold in FOLDS:
+        path = evaluated.settings.home / read_current(evaluated.settings, NODULE_CLASSIFIER, fold).path
+        save_checkpoint(path, replace(load_checkpoint(path), notes="A note."))
+    assert log_fold_metrics(evaluated.settings, evaluated.pooled) == "A note."
+    client, report = MlflowClient(evaluated.settings.mlflow_tracking_uri), evaluated.pooled.predictions
+    for fold, checkpoint in pooled_checkpoints(evaluated.settings, evaluated.pooled):
+        own = binary_report(report[report["fold"] == fold], num_bootstraps=0).set_index("model").loc[NODULE_CLASSIFIER]
+        assert client.get_run(checkpoint.mlflow_run_id).data.metrics["test/auc"] == pytest.approx(own["auc"])
 
 
 def test_a_folds_sensitivity_at_one_false_positive_is_read_off_its_curve(evaluated):
