@@ -106,7 +106,7 @@ def match_marks(
     """
     rows = list(dict.fromkeys(scans)) if is_corrected else list(scans)
     if not rows:
-        msg = "There must be at least one scan, got an empty list of scans. Give a line a scan."
+        msg = "There must be at least one scan, got an empty list of scans. Give one line per scan."
         raise ValueError(msg)
     uids = pd.Index(dict.fromkeys(rows))
     listed = uids.get_indexer(pd.Index(rows))

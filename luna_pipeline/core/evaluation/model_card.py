@@ -162,7 +162,7 @@ class ModelCard:
             (f"sensitivity at least {FIXED_SENSITIVITY:g}", self.decision.threshold_sensitivity),
         ]
         return [
-            "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan (LUNA16). AUC, average "
+            "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan (LUNA16). AUC, average "
             "precision: over candidates. Brier score, ECE: distance of scores from shares.",
             "",
             f"Thresholds, from which score on a candidate is called positive; {chosen}:",

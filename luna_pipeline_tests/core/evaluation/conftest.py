@@ -1,4 +1,4 @@
-"""What the tests of all plots need."""
+"""Fixtures for the tests of all plots."""
 
 import pytest
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from luna_pipeline.core.evaluation import calibration_plot, froc_plot, picture, 
 
 @pytest.fixture
 def figures(monkeypatch) -> list[Figure]:
-    """The figures that were drawn, to look at their parts."""
+    """Return a list that collects all figures drawn."""
     drawn: list[Figure] = []
 
     def keep(figure: Figure, *, is_synthetic: bool) -> bytes:

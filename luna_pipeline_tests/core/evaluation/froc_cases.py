@@ -18,7 +18,7 @@ def rows(values, last: str) -> pd.DataFrame:
 
 
 def froc_tables(marks, nodules=(), excluded=(), scans=("A",)) -> FrocTables:
-    """Rows are (uid, x, y, z, probability) and (uid, x, y, z, diameter_mm)."""
+    """Return tables from rows (uid, x, y, z, probability) and (uid, x, y, z, diameter_mm)."""
     return FrocTables(
         marks=rows(marks, "probability"),
         nodules=rows(nodules, "diameter_mm"),
@@ -28,7 +28,7 @@ def froc_tables(marks, nodules=(), excluded=(), scans=("A",)) -> FrocTables:
 
 
 def golden_cases(kind: str) -> list:
-    """Cases of `tables` or `vectors` below LUNA_TEST_GOLDEN; a test is skipped, and says so, where it names none."""
+    """Return the cases of `tables` or `vectors` in LUNA_TEST_GOLDEN; without it the tests are skipped with a reason."""
     folder = os.environ.get("LUNA_TEST_GOLDEN")
     if not folder:
         return [pytest.param(None, id="none", marks=pytest.mark.skip("LUNA_TEST_GOLDEN names no folder of cases"))]

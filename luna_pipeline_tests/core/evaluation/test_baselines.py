@@ -1,4 +1,4 @@
-"""Baselines against answers by hand."""
+"""Reference scores and importances compared with results by hand."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from luna_pipeline.core.evaluation.baselines import importances, middle_hu, zero
 
 
 class Store:
-    """Two series; the reads are counted."""
+    """Return a store of two series that counts its reads."""
 
     def __init__(self, chunks: dict[str, np.ndarray]) -> None:
         self.chunks = chunks
@@ -45,7 +45,7 @@ def test_middle_hu_maps_the_window_to_scores_in_the_order_of_the_index():
 
 def test_middle_hu_looks_at_the_five_voxels_around_the_candidate_only():
     chunk = np.full((1, 32, 48, 48), 1000, dtype=np.int16)
-    # The candidate's voxel is (16, 24, 24); a layer of air around the middle 5x5x5 must not count.
+    # The candidate's voxel is (16, 24, 24); air around the middle 5x5x5 must not change the score.
     chunk[0, 14:19, 22:27, 22:27] = -1000
     chunk[0, 16, 24, 24] = 1000
     index = pd.DataFrame({"series_instance_uid": ["a"], "row": [0]})
@@ -55,7 +55,7 @@ def test_middle_hu_looks_at_the_five_voxels_around_the_candidate_only():
 
 @pytest.fixture(scope="module")
 def boosted():
-    """A fitted baseline for which the first feature says all, its features and labels."""
+    """Return a fitted baseline whose first feature alone is informative, with its features and labels."""
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 2
     features = rng.normal(size=(400, len(FEATURE_NAMES)))

@@ -1,4 +1,4 @@
-"""Errors of calibration and the table behind a reliability diagram."""
+"""Calibration errors and the table behind a reliability diagram."""
 
 import numpy as np
 import pytest

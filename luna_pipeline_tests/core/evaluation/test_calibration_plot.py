@@ -1,4 +1,4 @@
-"""Reliability diagrams: small, right, and the same for the same input."""
+"""Reliability diagrams: small, correct and deterministic."""
 
 import io
 
@@ -15,7 +15,7 @@ MORE = (*MODELS, "book_nodule_classifier")
 
 
 def predictions(num: int = 600, models: tuple[str, ...] = MODELS) -> pd.DataFrame:
-    """The first model is calibrated, the others are not."""
+    """Return predictions of models, of which only the first is calibrated."""
     generator = np.random.default_rng(0)
     tables = []
     for model in models:

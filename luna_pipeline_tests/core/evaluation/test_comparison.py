@@ -1,4 +1,4 @@
-"""Two systems on the same draws of the same scans."""
+"""Paired comparison of two systems on the same draws of scans."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_without_draws_nothing_is_compared():
 
 
 def test_a_draw_in_which_nothing_is_found_counts_and_one_without_a_nodule_does_not():
-    # Both find the nodule of the first scan alone, one of them behind false positives.
+    # Both find the nodule of the first scan only, one of them below false positives.
     nodules = [(scan, 0, 0, 0, 10) for scan in SCANS]
     wrong = [(scan, 90, 0, 0, 0.5) for scan in SCANS]
     results = [

@@ -1,4 +1,4 @@
-"""Equal cutouts are found where they lie in two folds, and nowhere else."""
+"""Duplicate cutouts are found if and only if they lie in two folds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ FOLDS = {"1.1": 0, "1.2": 0, "1.3": 1, "1.4": 2}
 
 
 def stored(root, **chunks_of: dict[int, np.ndarray]) -> tuple[pd.DataFrame, CutoutStore]:
-    """Three cutouts of noise in each of four series, some rows of which are given: ``s3={0: chunk}``."""
+    """Return three cutouts of noise in each of four series; arguments replace some rows: ``s3={0: chunk}``."""
     store, tables = CutoutStore(root), []
     for number, (uid, fold) in enumerate(FOLDS.items(), start=1):
         cutouts = make_cutouts(3, uid=uid, seed=number)
@@ -31,7 +31,7 @@ def stored(root, **chunks_of: dict[int, np.ndarray]) -> tuple[pd.DataFrame, Cuto
         store.write(uid, cutouts)
         tables.append(pd.DataFrame({"candidate_id": cutouts.candidate_id, "row": range(3), "fold": fold, "uid": uid}))
     index = pd.concat(tables).rename(columns={"uid": "series_instance_uid"})
-    # An order and an index of its own: neither is that of the files.
+    # Order and index differ from those of the files.
     return index.sample(frac=1, random_state=0).astype({"series_instance_uid": "category"}), store
 
 

@@ -1,4 +1,4 @@
-"""The sheet of errors shows the right candidates in the right order, with what is needed to find them again."""
+"""The error sheet shows the right candidates in the right order, with captions that identify them."""
 
 import io
 
@@ -16,19 +16,19 @@ SHAPE_IRC = (8, 48, 48)
 
 @pytest.fixture
 def examples(tmp_path):
-    """Scored candidates, their index and their cutouts: a third are nodules; scores rise with the id."""
+    """Return scored candidates, their index and cutouts: a third are nodules; scores increase with the id."""
     index, store = write_examples(tmp_path, shape_irc=SHAPE_IRC)
     index["diameter_mm"] = np.where(index["class"] == 1, 5.25, np.nan)
     predictions = index[["candidate_id", "series_instance_uid", "class"]].assign(
         x_mm=-11.4, y_mm=22.6, z_mm=-199.0, model="net", probability=np.arange(1, len(index) + 1) / 100
     )
-    # An index in another order, as of another day.
+    # The index has another order than the predictions.
     return predictions, index.iloc[::-1], store
 
 
 @pytest.fixture
 def sections(monkeypatch):
-    """The sections that were drawn."""
+    """Return a list that collects the sections drawn."""
     drawn, original = [], module.sectioned_sheet
     monkeypatch.setattr(
         module, "sectioned_sheet", lambda parts, **options: (drawn.extend(parts), original(parts, **options))[1]
@@ -41,7 +41,7 @@ def test_highest_others_above_lowest_nodules_each_with_its_own_cutout(examples, 
     picture = error_sheet(predictions, index, store, num_each=3)
     assert Image.open(io.BytesIO(picture)).format == "PNG"
 
-    # Six a series, the first and the fourth of which are nodules.
+    # Six per series; the first and the fourth are nodules.
     others, nodules = sections
     assert [caption.split("\n")[0] for caption in others.captions] == ["score 0.240", "score 0.230", "score 0.210"]
     assert [caption.split("\n")[0] for caption in nodules.captions] == ["score 0.010", "score 0.040", "score 0.070"]
@@ -54,7 +54,7 @@ def test_highest_others_above_lowest_nodules_each_with_its_own_cutout(examples, 
 
 def test_captions_say_what_is_needed_to_find_the_place_again(examples, sections):
     predictions, index, store = examples
-    # The second-lowest nodule's size is not known: where it is will do.
+    # The diameter of the second-lowest nodule is unknown: its position is shown instead.
     index.loc[index["candidate_id"] == 3, "diameter_mm"] = np.nan
     long_uid = predictions.assign(series_instance_uid=predictions["series_instance_uid"].astype("category"))
     error_sheet(long_uid, index, store, num_each=2)

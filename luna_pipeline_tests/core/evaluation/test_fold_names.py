@@ -1,4 +1,4 @@
-"""Folds by their names."""
+"""Names of sets of folds."""
 
 import pytest
 

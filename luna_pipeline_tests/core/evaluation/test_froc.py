@@ -1,4 +1,4 @@
-"""FROC and CPM: paper arithmetic, scikit-learn, and what must hold for any marks."""
+"""FROC and CPM compared with results by hand and scikit-learn; properties for arbitrary marks."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ SCANS = ("A", "B", "C", "D")
 
 def test_curve_and_cpm_agree_with_paper_arithmetic():
     curve = evaluate_froc(froc_tables(MARKS, NODULES, scans=SCANS)).curve
-    # 1/3 up to 2 false positives (0.5 a scan), there a step to 2/3.
+    # 1/3 below 2 false positives (0.5 per scan), where it steps to 2/3.
     np.testing.assert_allclose(sensitivity_at((0.1, 0.49, 0.51, 1.0, 99.0), curve), np.array([1, 1, 2, 2, 2]) / 3)
     np.testing.assert_allclose(curve.sens_at_points, np.array([1, 1, 2, 2, 2, 2, 2]) / 3)
     assert curve.cpm == pytest.approx((1 + 1 + 2 * 5) / 3 / 7)
@@ -59,12 +59,12 @@ def test_without_nodules_or_without_scores_nothing_is_defined():
 
 
 def test_rounding_decides_officially_at_a_step_and_not_when_corrected():
-    # Seven of 25 false positives lie above the nodule, on seven scans: a step at exactly one a scan.
+    # Seven of 25 false positives lie above the nodule, on seven scans: a step at exactly 1 per scan.
     wrong = [("A", 90 + place, 0, 0, 0.9 if place < 7 else 0.1) for place in range(25)]
     assert 7 / 25 * 25 > 7
     scans = ["A", *"BCDEFG"]
     tables = froc_tables([*wrong, ("A", 0, 0, 0, 0.5)], [("A", 0, 0, 0, 10)], scans=scans)
-    # The rounded step lies right of the rate by the last bit: its lower end counts.
+    # The rounded rate exceeds 1 by the last bit: the lower end of the step counts.
     assert evaluate_froc(tables).curve.sens_at_points[3] == 0.0
     assert evaluate_froc(tables, is_corrected=True).curve.sens_at_points[3] == 1.0
 
@@ -93,7 +93,7 @@ def test_one_more_false_positive_never_raises_a_sensitivity(marks, scan, score):
     more = [*marks, (scan, 500.0, score)]
     before, after = (evaluate_froc(tables_of(some), is_corrected=True).curve for some in (marks, more))
     assert (after.sens_at_points <= before.sens_at_points + 1e-12).all()
-    # Officially the rounding of a rate may choose the other end of a step, but none above it.
+    # Officially, rounding may select the other end of a step, but no higher value.
     before, after = (evaluate_froc(tables_of(some)).curve for some in (marks, more))
     highest = sensitivity_at(np.array(OPERATING_POINTS) + 1e-9, before)
     assert ((after.sens_at_points <= highest + 1e-6) | np.isnan(highest)).all()
@@ -114,7 +114,7 @@ def test_the_order_of_rows_changes_nothing(marks, random):
 
 @settings(max_examples=100, deadline=None)
 @given(marks_of_scans)
-# Three points on a line: with the middle one, a sensitivity is another last bit.
+# Three points on a line: with the middle one, a sensitivity differs in its last bit.
 @example([("A", 0.0, 0.2), ("A", 90.0, 0.1), ("A", 90.0, 0.2), ("B", 0.0, 0.3), ("C", 0.0, 0.1)])
 def test_ranked_samples_give_the_curve_of_scikit_learn(marks):
     tables = tables_of(marks)

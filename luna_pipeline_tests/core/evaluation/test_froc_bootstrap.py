@@ -1,4 +1,4 @@
-"""Draws of scans: against samples that are really put together, and by the script's order statistics."""
+"""Bootstrap bands compared with bootstrap samples built in memory, and with the script's order statistics."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NODULES = [(scan, 0, 0, 0, 10) for scan in SCANS[:8]]
 
 
 def system(*, seed: int, gain: float, scans=SCANS):
-    """A nodule is found at its own chance, false positives are everywhere; more gain, higher scores of nodules."""
+    """Return a system that finds nodules at random; ``gain`` raises their scores above the false positives."""
     generator = np.random.default_rng(seed)
     found = [(scan, 0, 0, 0, generator.random() + gain) for scan in SCANS[:8] if generator.random() < 0.9]
     wrong = [(scan, 90 + place, 0, 0, generator.random()) for scan in SCANS for place in range(generator.integers(6))]
@@ -27,7 +27,7 @@ def test_a_weighted_curve_is_the_curve_of_the_samples_put_together():
     samples = system(seed=0, gain=0.2, scans=[*SCANS, "S3"])
     ranked = RankedFroc.of(samples)
     for draw in scan_draws(13, num_bootstraps=20, seed=1):
-        # As the script does it: the entries of a scan, as often as one of its rows was drawn.
+        # As in the script: the entries of a scan are repeated as often as one of its rows is drawn.
         drawn = [np.flatnonzero(samples.scans == samples.listed[row]) for row in np.repeat(np.arange(13), draw)]
         rows = np.concatenate(drawn)
         together = froc_curve(samples.probability[rows], samples.is_nodule[rows], samples.is_missed[rows], num_scans=13)
@@ -53,7 +53,7 @@ def test_the_interval_of_the_cpm_is_of_the_draws_own_cpms():
     band = froc_band(ranked, num_bootstraps=200, seed=0)
     lower, upper = band.cpm_interval
     assert (lower, upper) == pytest.approx(tuple(np.quantile(band.cpm, [0.025, 0.975])))
-    # Narrower than the mean of the bounds, which are not reached by the same draws.
+    # Narrower than the means of the bounds, which come from different draws at each rate.
     assert lower > band.at_points(band.lower).mean()
     assert upper < band.at_points(band.upper).mean()
 

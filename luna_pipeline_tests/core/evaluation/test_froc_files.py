@@ -1,4 +1,4 @@
-"""The tables of an evaluation as people and programs write them, and what is refused in one line."""
+"""Input tables of an evaluation in their various forms, and one-line errors for invalid ones."""
 
 import gzip
 import os
@@ -16,7 +16,7 @@ MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
 
 @pytest.fixture
 def files(tmp_path):
-    """A nodule in A, which a mark finds; a false mark in B."""
+    """Write a nodule in A with a mark on it, and a false mark in B."""
     texts = {
         "annotations": FINDINGS + "A,1.5,2,3,6\n",
         "excluded": FINDINGS,

@@ -1,4 +1,4 @@
-"""Which mark finds which nodule, rule by rule, on cases that fit on paper."""
+"""Matching of marks and nodules, rule by rule, on small cases."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_a_nodule_is_found_by_marks_of_its_own_scan_only():
 
 
 def far(scores) -> list:
-    """A false positive a score."""
+    """Return one false positive per score."""
     return [("A", 1000 + place, 0, 0, score) for place, score in enumerate(scores)]
 
 
@@ -102,9 +102,9 @@ def far(scores) -> list:
     [
         (np.arange(100), 100),
         (np.arange(101), 100),
-        # The 101st score is that of 11 marks: all of them go.
+        # 11 marks have the 101st score: all of them are removed.
         ([*range(10, 105), *[9] * 11], 95),
-        # All marks share the score of the 101st.
+        # All marks have the 101st score.
         ([1.0] * 101, 0),
         ([1.0] * 100, 100),
     ],

@@ -1,4 +1,4 @@
-"""The FROC picture: what is on it, and that it stays small."""
+"""Content and size of the FROC picture."""
 
 import io
 
@@ -12,7 +12,7 @@ from luna_pipeline_tests.core.evaluation.test_comparison import evaluated
 
 @pytest.fixture
 def axes(figures):
-    """The axes that were drawn last."""
+    """Return a function for the axes of the last figure."""
     return lambda: figures[-1].axes[0]
 
 

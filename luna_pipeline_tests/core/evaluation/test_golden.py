@@ -1,4 +1,4 @@
-"""The official script's own outputs, by the command that people use and by the function below it."""
+"""Outputs of the official script compared with the command line and the function that it calls."""
 
 import json
 
@@ -13,7 +13,7 @@ from luna_pipeline.core.evaluation.froc_matching import FrocSamples
 from luna_pipeline_tests.core.evaluation.froc_cases import golden_cases
 
 pytestmark = pytest.mark.real
-# Rates at which no step of any of the curves lies.
+# Rates without a step of any curve.
 BETWEEN = np.linspace(0.125, 8, 1001) + 1e-4
 COUNTED_EXACTLY = {
     "true_positives",
@@ -39,7 +39,7 @@ def assert_between(found, lower, upper) -> None:
 
 @pytest.fixture(scope="module")
 def evaluated(request, tmp_path_factory):
-    """Expected and found values of a case, with the official seed and number of draws."""
+    """Return expected and found values of a case, with the official seed and number of draws."""
     case = request.param
     expected = json.loads((case / "expected.json").read_text())
     places = {name: str(case / path) for name, path in expected["inputs"].items()}

@@ -1,4 +1,4 @@
-"""Bootstrapped AUC and average precision against scikit-learn, draw by draw."""
+"""Bootstrapped AUC and average precision compared with scikit-learn in each draw."""
 
 import math
 
@@ -13,7 +13,7 @@ NUM_SCANS = 12
 
 
 def drawn(seed: int, num: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores with many equal ones, and places of scans."""
+    """Return labels, scores with many ties, and indices of scans."""
     generator = np.random.default_rng(seed)
     labels = (generator.random(num) < 0.2).astype(int)
     return labels, np.round(generator.random(num) * 0.7 + 0.3 * labels, 2), generator.integers(0, NUM_SCANS, num)
@@ -31,7 +31,7 @@ def test_values_of_a_draw_are_those_of_scikit_learn_with_its_weights(seed):
 
 
 def test_values_by_hand():
-    # From the highest score down: a positive, a negative, two equal ones of both classes.
+    # By decreasing score: a positive, a negative, a tie of both classes.
     positives, negatives = np.array([1, 1, 2]), np.array([0, 1, 2])
     assert auc_of(positives, negatives) == pytest.approx((1 + 1 + 0 + 1 / 2) / 4)
     assert average_precision_of(positives, negatives) == pytest.approx((1 + 2 / 4) / 2)
@@ -64,7 +64,7 @@ def test_the_order_of_the_rows_changes_nothing():
 
 
 def test_candidates_that_go_by_scans_have_wider_bounds_than_independent_ones():
-    # Each scan has its own level: a nodule of one is scored lower than the others of the next.
+    # The level of the scores differs between scans: a nodule of one is below the non-nodules of the next.
     generator = np.random.default_rng(0)
     scans = np.repeat(np.arange(20), 30)
     labels = np.tile(np.arange(30) < 3, 20).astype(int)

@@ -1,4 +1,4 @@
-"""The leaderboard: who stands where, with which figures, and who is better."""
+"""Ranks, figures and comparisons of the leaderboard."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ REFERENCE = Reference(
 
 
 def predictions_of(model: str, *, share_right: float) -> pd.DataFrame:
-    """A candidate in each nodule and three elsewhere; a share of the nodules is scored above all others."""
+    """Return a candidate in each nodule and three elsewhere; a share of the nodules has the highest scores."""
     generator = np.random.default_rng(1)
     points = [(scan, 0 if place == 0 else 90 + place, 0, 0, 0.0) for scan in SCANS for place in range(4)]
     table = rows(points, "probability")
@@ -71,7 +71,7 @@ def test_the_best_stands_first_and_the_order_of_rows_decides_nothing(parts):
 def test_figures_are_those_of_the_evaluation(parts):
     results, tables = parts
     best = leaderboard(*tables, folds=FOLDS).iloc[0]
-    # 18 of 20 nodules stand above all else; the others somewhere among 60 candidates.
+    # 18 of 20 nodules have the highest scores; the others lie somewhere among 60 candidates.
     assert best["cpm"] == results["good"].curve.cpm
     assert best["cpm"] >= 0.9
     assert (best["cpm_lower"], best["cpm_upper"]) == results["good"].band.cpm_interval

@@ -1,4 +1,4 @@
-"""A leak cannot get past: series, patients and candidates, each on its own."""
+"""Leaks of series, patients and candidates are detected separately."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_what_is_held_apart_has_no_leak():
 
 @pytest.mark.parametrize("part", ["training_series", "validation_series", "inherited_series"])
 def test_a_series_that_was_seen_for_whatever_purpose_is_a_leak(part):
-    # 1.2 has no patient: the series alone gives it away.
+    # 1.2 has no patient hash: only the series reveals the leak.
     (line,) = leaks(**{part: ["1.2", "1.3"]}).lines
     assert line == (
         f"A model must not be tested on series that it has seen, got 1 (the first 1.2 of fold 0; net 0.0.1). {ADVICE}"

@@ -1,4 +1,4 @@
-"""A model card says what it must, in the words that people read."""
+"""Headings, figures and caveats of model cards."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Pictures: small, right, and the same for the same input."""
+"""Pictures: small, correct and deterministic."""
 
 import io
 
@@ -45,6 +45,14 @@ def test_legend_gives_the_auc_and_the_share_of_nodules(figures):
 
     assert "zero_rule_baseline: AUC 0.500" in [line.get_label() for line in roc_axes.lines]
     assert "chance: 0.100" in [line.get_label() for line in pr_axes.lines]
+
+
+def test_precision_at_recall_0_is_that_of_the_highest_threshold(figures):
+    roc_and_pr_png(predictions())
+    (zero_rule,) = (line for line in figures[0].axes[1].lines if line.get_label().startswith("zero_rule_baseline"))
+
+    # With one score for all candidates, precision is the share of nodules; scikit-learn ends the curve at 1.
+    assert list(zip(zero_rule.get_xdata(), zero_rule.get_ydata(), strict=True)) == [(1.0, 0.1), (0.0, 0.1)]
 
 
 def test_legend_gives_the_intervals_of_the_report(figures):

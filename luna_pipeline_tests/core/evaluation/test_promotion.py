@@ -1,4 +1,4 @@
-"""Who becomes champion: each condition by itself."""
+"""Promotion to champion: each condition separately."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_only_scans_with_the_same_candidates_are_compared_whatever_their_fold():
 
 
 def test_who_finds_nothing_because_of_ties_is_beaten_all_the_same():
-    # As the zero rule at LUNA16's size: more than 100 candidates of a scan share one score, and all of them go.
+    # As for the zero rule on LUNA16: more than 100 candidates of a scan have one score, and all are removed.
     ties = pd.concat([of_fold(0.9).assign(probability=0.4)] * 30, ignore_index=True)
     many = ties.assign(candidate_id=range(len(ties)))
     first = many.groupby("series_instance_uid").head(1).index

@@ -1,4 +1,4 @@
-"""LUNA16's tables cut down to the scans of some folds."""
+"""LUNA16's tables restricted to the scans of some folds."""
 
 import pandas as pd
 import pytest
@@ -29,7 +29,7 @@ def test_predictions_are_held_against_the_folds_alone(root):
     reference = read_reference(root, FOLDS, of_folds=[0])
     marks = rows([("A", 0, 0, 0, 0.9), ("B", 0, 0, 0, 0.8), ("C", 0, 0, 0, 0.7)], "probability")
     counts = evaluate_froc(reference.tables_of(marks)).samples.counts
-    # The mark of C is of another fold, that of B lies on an excluded finding.
+    # The mark in C belongs to another fold, the mark in B lies on an excluded finding.
     assert (counts["true_positives"], counts["total_nodules"], counts["ignored_on_excluded"]) == (1, 1, 1)
 
 

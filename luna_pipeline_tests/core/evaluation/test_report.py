@@ -1,4 +1,4 @@
-"""The binary report against paper arithmetic and scikit-learn."""
+"""Binary report compared with results by hand and scikit-learn."""
 
 import math
 
@@ -11,7 +11,7 @@ from luna_pipeline.core.evaluation.report import REPORT_COLUMNS, binary_report, 
 
 
 def predictions(rows: list[tuple[str, int, int, float]], **columns) -> pd.DataFrame:
-    """Rows of (model, candidate, class, probability); candidates 1-3 are of series A, the others of B."""
+    """Return predictions from rows (model, candidate, class, probability); candidates 1-3 are in series A."""
     table = pd.DataFrame(
         {
             "candidate_id": [candidate for _, candidate, _, _ in rows],
@@ -90,7 +90,7 @@ def test_errors_of_calibration_are_given_before_and_after():
     calibrated = [1.0, 0.0, 1.0, 0.0, 0.0]
     row = report_of(FIVE, calibrated=calibrated).iloc[0]
     assert row["brier"] == pytest.approx((0.1**2 + 0.6**2 + 0.6**2 + 0.3**2 + 0.1**2) / 5)
-    # Each score is alone in its bin, where it is as far from the truth as from its label.
+    # Each score is alone in its bin: its error is its distance from the label.
     assert row["ece"] == pytest.approx((0.1 + 0.6 + 0.6 + 0.3 + 0.1) / 5)
     assert (row["brier_calibrated"], row["ece_calibrated"]) == (0.0, 0.0)
 
@@ -103,7 +103,7 @@ def test_what_is_not_calibrated_throughout_has_no_error_of_calibration(calibrate
 
 
 def drawn() -> pd.DataFrame:
-    """A thousand candidates of twenty series, each series better or worse to judge."""
+    """Return a thousand candidates of twenty series, some easier to classify than others."""
     generator = np.random.default_rng(0)
     labels, series = (generator.random(1000) < 0.2).astype(int), np.arange(1000) % 20
     scores = 1 / (1 + np.exp(-generator.normal(size=1000) - labels * series / 10))

@@ -1,4 +1,4 @@
-"""Draws of scans and ranked samples."""
+"""Draws of scans and sorted samples."""
 
 import numpy as np
 import pytest

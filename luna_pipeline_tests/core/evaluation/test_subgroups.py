@@ -8,7 +8,7 @@ import pytest
 
 from luna_pipeline.core.evaluation.subgroups import SUBGROUP_COLUMNS, subgroup_report
 
-# Two nodules of 4 and 9 mm in A, one of unknown diameter in B, the others are none.
+# Two nodules of 4 and 9 mm in A, one of unknown diameter in B; the others are non-nodules.
 ROWS = pd.DataFrame(
     {
         "candidate_id": [1, 2, 3, 4, 5, 6],

@@ -1,4 +1,4 @@
-"""Submissions: what LUNA16's evaluation reads, digit by digit."""
+"""Exact text of submissions in LUNA16's format."""
 
 import math
 

@@ -61,6 +61,7 @@ def test_one_threshold_for_all_purposes():
 @pytest.mark.parametrize("decision", [DECISION, UNDECIDED, Decision.at(0.25)])
 def test_a_decision_comes_back_from_json_as_it_was(decision):
     text = json.dumps(decision.to_dict(), allow_nan=False)
+    assert isinstance(Decision.from_dict(json.loads(text)).isotonic_scores, tuple)
     assert Decision.from_dict(json.loads(text)) == decision
     assert hash(Decision.from_dict(json.loads(text))) == hash(decision)
 
