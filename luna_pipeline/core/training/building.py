@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: the model to train, its data, and the network of a checkpoint."""
+"""Builds the parts of a run from its configuration: model, data, and the network of a checkpoint."""
 
 from typing import Any
 
@@ -36,12 +36,12 @@ def build_model(
     """Return a new model, ready for its first epoch.
 
     Args:
-        config: Configuration of the run; its seed decides the first weights.
-        handler: Takes the model's messages.
+        config: Configuration of the run; its seed determines the initial weights.
+        handler: Receives the model's messages.
         num_batches: Training batches of an epoch (``DataModule.num_training_batches``).
-        processes: Those that train together.
-        start_from: The finished run that ``config.start`` names, whose weights are the first ones. (To continue a run
-            that was ended before its time is the trainer's: ``Trainer.fit(resume_from=...)``.)
+        processes: The processes that train together.
+        start_from: The finished run that ``config.start`` names; its weights are the initial ones. (For an unfinished
+            run see ``Trainer.fit(resume_from=...)``.)
 
     Raises:
         CheckpointError: If the weights of ``start_from`` do not fit the network.
@@ -50,11 +50,10 @@ def build_model(
     module = processes.wrap_ddp(network)
     optimizer = build_optimizer(module, config.optimizer)
     num_steps = -(-num_batches // config.accumulated_batches)
-    schedule = build_schedule(optimizer, config.scheduler, num_epochs=config.num_epochs, num_steps_per_epoch=num_steps)
     stepper = Stepper(
         module,
         optimizer,
-        schedule,
+        build_schedule(optimizer, config.scheduler, num_epochs=config.num_epochs, num_steps_per_epoch=num_steps),
         clip_norm=config.clipping.norm,
         clip_value=config.clipping.value,
         accumulated_batches=config.accumulated_batches,
@@ -86,11 +85,11 @@ def build_data_module(
 
     Args:
         config: Configuration of the run.
-        training_index: Rows of the cutout index to learn from, see ``split_index``.
-        validation_index: Rows to choose epoch and threshold by; None for none.
-        store: Where the cutouts lie.
-        num_workers: Processes that load.
-        processes: Those that train together; each loads its part of every batch.
+        training_index: Training rows of the cutout index, see ``split_index``.
+        validation_index: Validation rows, which choose epoch and threshold; None for none.
+        store: Source of the cutouts.
+        num_workers: Number of loading processes.
+        processes: The processes that train together; each loads its part of every batch.
     """
     dataset = DATASETS.get(config.dataset)
     return DataModule(
@@ -108,7 +107,7 @@ def build_data_module(
 
 
 def task_of(config: TrainingConfig) -> ClassificationTask:
-    """Return what a run's classifier is given and tells apart."""
+    """Return input shape and classes of a run's classifier."""
     return ClassificationTask(config.network.chunk_shape_irc, tuple(DATASETS.get(config.dataset).label_names))
 
 
@@ -116,7 +115,7 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     """Return the trained network of a checkpoint, on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: If its weights are not those of its configuration.
+        CheckpointError: If its weights do not fit its configuration.
     """
     with fork_rng(0):
         network = build_network(checkpoint.config.network)

@@ -6,12 +6,7 @@ from luna_pipeline.core.config.checks import check_integer
 
 
 def is_validation_due(epoch: int, *, num_epochs: int, cadence: int) -> bool:
-    """Return whether an epoch is validated: the first, every ``cadence``-th, and the last.
-
-    Args:
-        epoch: The epoch, from 1.
-        num_epochs: Epochs of the run.
-        cadence: Validate every so many epochs.
+    """Return whether an epoch (from 1) is validated: the first, every ``cadence``-th, and the last.
 
     Raises:
         ValueError: If the epoch is not one of the run, or the cadence is below 1.
@@ -31,7 +26,7 @@ def epochs_without_rise(before: int, *, score: float, best_score: float, min_del
 
     Args:
         before: Their number before this epoch.
-        score: Validation score of this epoch; nan where it was not validated, which changes nothing.
+        score: Validation score of this epoch; nan, if it was not validated, keeps the number.
         best_score: Best score before this epoch.
         min_delta: Smallest rise that counts.
     """
@@ -41,10 +36,10 @@ def epochs_without_rise(before: int, *, score: float, best_score: float, min_del
 
 
 def is_over(epoch: int, *, num_epochs: int, num_without_rise: int, patience: int | None) -> bool:
-    """Return whether a run ends after an epoch: the last one, or by early stopping.
+    """Return whether a run ends after an epoch (0 before the first): the last one, or by early stopping.
 
     Args:
-        epoch: The finished epoch, from 1; 0 before the first.
+        epoch: The finished epoch.
         num_epochs: Epochs of the run.
         num_without_rise: See ``epochs_without_rise``.
         patience: Epochs without a rise that end the run; None for no early stopping.

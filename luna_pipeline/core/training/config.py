@@ -1,4 +1,4 @@
-"""A training run as one value: the same value goes to the tracker, into the checkpoint and back."""
+"""Configuration of a training run, as it is tracked and stored in checkpoints."""
 
 import hashlib
 import json
@@ -50,30 +50,30 @@ class TrainingConfig:
     """Complete configuration of a run: everything that affects its result, but not its speed.
 
     Attributes:
-        name: What is trained, the name of its checkpoints.
-        version: Version asked for; where it exists, the run gets the next build of it.
-        dataset: What is to be told apart: ``cutouts`` (nodules from others), ``malignant_cutouts`` (malignant nodules
+        name: Name of the trained model and its checkpoints.
+        version: Requested version; if it exists, the run gets its next build.
+        dataset: Classes to distinguish: ``cutouts`` (nodules from others), ``malignant_cutouts`` (malignant nodules
             from benign ones and others), or a registered one (``DATASETS``).
-        model: What trains the network, by name (``MODELS``).
-        trainer: What runs the epochs, by name (``TRAINERS``).
+        model: Name of the model that trains the network (``MODELS``).
+        trainer: Name of the trainer that runs the epochs (``TRAINERS``).
         network: Parts and sizes of the network.
-        loss: What is minimised.
-        optimizer: How weights follow their gradients.
-        scheduler: How the learning rate falls.
-        clipping: How large gradients may become.
-        early_stopping: When a run ends before its last epoch.
-        compute: How the numbers are computed.
-        start: The weights that the run begins with.
-        frozen: What does not learn: ``nothing``; ``batch_norm`` (running statistics stay); ``backbone`` (all but the
-            head, with its dropout off and its statistics still).
-        augmentation: What may happen to a training cutout.
-        ratio: Classes in training; validation and test keep theirs.
+        loss: Loss that training minimises.
+        optimizer: Optimizer of the weights.
+        scheduler: Schedule of the learning rate.
+        clipping: Limits of the gradients.
+        early_stopping: Condition that ends a run before its last epoch.
+        compute: Precision and memory format.
+        start: Initial weights.
+        frozen: Frozen parts: ``nothing``; ``batch_norm`` (running statistics are fixed); ``backbone`` (everything but
+            the head; its dropout is off and its running statistics are fixed).
+        augmentation: Random changes of training cutouts.
+        ratio: Ratio of the classes in training; validation and test keep theirs.
         num_epochs: Epochs; each draws as many samples as training has candidates.
         batch_size: Samples of a batch, of all processes together.
-        accumulated_batches: So many batches make one training step.
-        validation_cadence: Validate every so many epochs, besides the first and the last.
+        accumulated_batches: Batches of a training step.
+        validation_cadence: Validate every n-th epoch, besides the first and the last.
         seed: Seed of weights, order, augmentation and dropout.
-        use_annotations: Whether the annotated centres serve as extra training nodules besides the candidates.
+        use_annotations: Whether the annotated centres are extra training nodules besides the candidates.
     """
 
     name: str = "nodule_classifier"
@@ -108,10 +108,8 @@ class TrainingConfig:
         MODELS.check(self.model)
         TRAINERS.check(self.trainer)
         check_choice("frozen", self.frozen, FROZEN)
-        check_integer("num_epochs", self.num_epochs, at_least=1)
-        check_integer("batch_size", self.batch_size, at_least=1)
-        check_integer("accumulated_batches", self.accumulated_batches, at_least=1)
-        check_integer("validation_cadence", self.validation_cadence, at_least=1)
+        for name in ("num_epochs", "batch_size", "accumulated_batches", "validation_cadence"):
+            check_integer(name, getattr(self, name), at_least=1)
         check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +119,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingConfig":
-        """Build the configuration that ``to_dict`` described.
+        """Return the configuration from the values of ``to_dict``.
 
         Raises:
             ValueError: If a field is missing or unknown, or a value is outside its range.
@@ -130,16 +128,16 @@ class TrainingConfig:
         return from_plain(cls, values, "configuration")
 
     def with_changes(self, changes: Mapping[str, Any] | None = None, **more: Any) -> "TrainingConfig":
-        """Return a variant; a value within a part is named by its place: ``{"network.dropout_rate": 0.4}``.
+        """Return a variant; a value within a part is named by its path: ``{"network.dropout_rate": 0.4}``.
 
         Raises:
-            ValueError: If there is no such place, or a value is outside its range.
+            ValueError: If there is no such path, or a value is outside its range.
             TypeError: If a value is of the wrong kind.
         """
         return changed(self, {**(changes or {}), **more})
 
     def flat(self) -> dict[str, Any]:
-        """Return one entry a value, named by its place: ``network.dropout_rate``."""
+        """Return all values by their paths, such as ``network.dropout_rate``."""
         return dict(flat_items(self))
 
     @property
@@ -150,7 +148,7 @@ class TrainingConfig:
 
 
 def _check_parts(config: TrainingConfig) -> None:
-    """Refuse a plain value where a part of the configuration belongs."""
+    """Raise a TypeError for a plain value in place of a part of the configuration."""
     for entry in fields(config):
         default = entry.default_factory() if callable(entry.default_factory) else None
         if is_dataclass(default) and not is_dataclass(getattr(config, entry.name)):

@@ -1,4 +1,4 @@
-"""Interrupts that wait for a moment at which everything fits together: the end of a training step."""
+"""Interrupts that are postponed to the end of a training step, when the state of the run is consistent."""
 
 import os
 import signal
@@ -11,31 +11,31 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PostponedInterrupts:
-    """Within, Ctrl-C and SIGTERM are noted instead of raised, so that a checkpoint can be written first.
+    """Context that postpones Ctrl-C and SIGTERM, so that a checkpoint can be written first.
 
-    What was noted is raised as it would have been by ``deliver``, and at the end at the latest. A second one is not
-    postponed: it interrupts at once. Outside the main thread, which alone gets signals, nothing is changed;
-    a signal that is ignored stays ignored.
+    ``deliver`` and the end of the context pass a postponed signal to its original handler. A second signal is not
+    postponed. Ignored signals stay ignored. Outside the main thread, which alone receives signals, the context has no
+    effect.
     """
 
     def __init__(self) -> None:
         self._handlers: dict[signal.Signals, Any] = {}
-        self._noted: signal.Signals | None = None
+        self._postponed: signal.Signals | None = None
 
     @property
     def is_pending(self) -> bool:
-        """Whether one waits to be raised."""
-        return self._noted is not None
+        """Whether a signal is postponed."""
+        return self._postponed is not None
 
     def deliver(self) -> None:
-        """Raise the one that waits, as it would have been raised without this class; else do nothing."""
-        if self._noted is not None:
-            noted, self._noted = self._noted, None
-            self._hand_over(noted, None)
+        """Pass the postponed signal, if any, to its original handler."""
+        if self._postponed is not None:
+            number, self._postponed = self._postponed, None
+            self._handle(number, None)
 
     def release(self) -> None:
-        """Postpone nothing from here on, and raise what waits."""
-        self._give_back()
+        """Stop postponing, and deliver a postponed signal."""
+        self._restore_handlers()
         self.deliver()
 
     def __enter__(self) -> Self:
@@ -44,26 +44,26 @@ class PostponedInterrupts:
                 handler = signal.getsignal(number)
                 if handler not in (signal.SIG_IGN, None):
                     self._handlers[number] = handler
-                    signal.signal(number, self._note)
+                    signal.signal(number, self._postpone)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._give_back()
+        self._restore_handlers()
         if error is None:
             self.deliver()
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._noted is not None:
-            self._hand_over(signal.Signals(number), frame)
-        self._noted = signal.Signals(number)
+    def _postpone(self, number: int, frame: FrameType | None) -> None:
+        if self._postponed is not None:
+            self._handle(signal.Signals(number), frame)
+        self._postponed = signal.Signals(number)
 
-    def _hand_over(self, number: signal.Signals, frame: FrameType | None) -> None:
+    def _handle(self, number: signal.Signals, frame: FrameType | None) -> None:
         handler = self._handlers[number]
         if callable(handler):
             call: Callable[[int, FrameType | None], Any] = handler

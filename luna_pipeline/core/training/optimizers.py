@@ -7,7 +7,7 @@ from luna_pipeline.core.training.parts import OPTIMIZERS, OptimizerConfig
 
 
 def adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return AdamW: adaptive steps, decay apart from the gradient."""
+    """Return AdamW, with decoupled weight decay."""
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas)
 
 
@@ -19,10 +19,10 @@ def sgd(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of a network's parameters that learn.
+    """Return the optimizer of a network's trainable parameters.
 
     Raises:
-        ValueError: If there is no optimizer of that name, or nothing learns.
+        ValueError: If there is no optimizer of that name, or no trainable parameter.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:

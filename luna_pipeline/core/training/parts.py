@@ -1,4 +1,4 @@
-"""The parts of a training run's configuration, each checked when it is made; no torch here."""
+"""Parts of a run's configuration, validated on creation; torch is not imported."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,7 @@ from luna_pipeline.core.config.checks import check_choice, check_flag, check_int
 from luna_pipeline.core.config.registry import Registry
 
 OPTIMIZERS: Registry[object] = Registry(
-    "optimizer",
-    {
-        "adamw": "luna_pipeline.core.training.optimizers:adamw",
-        "sgd": "luna_pipeline.core.training.optimizers:sgd",
-    },
+    "optimizer", {name: f"luna_pipeline.core.training.optimizers:{name}" for name in ("adamw", "sgd")}
 )
 SCHEDULERS: Registry[object] = Registry(
     "scheduler",
@@ -24,14 +20,14 @@ LOADERS = ("file", "mlflow")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """How weights follow their gradients.
+    """Optimizer and its parameters.
 
     Attributes:
         name: ``adamw``, ``sgd``, or a registered one (``OPTIMIZERS``).
-        learning_rate: Step size to begin with.
+        learning_rate: Initial learning rate.
         weight_decay: Decoupled decay (AdamW) or L2 penalty (SGD).
-        betas: Decay of AdamW's two running means; SGD does not read it.
-        momentum: SGD's momentum; AdamW does not read it.
+        betas: Decay of AdamW's two running means; SGD ignores it.
+        momentum: SGD's momentum; AdamW ignores it.
     """
 
     name: str = "adamw"
@@ -54,17 +50,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
-    """How the learning rate falls.
+    """Schedule of the learning rate.
 
     Attributes:
         name: ``constant``; ``exponential`` (times ``gamma`` after each epoch); ``step`` (times ``gamma`` after each
             ``step_epochs`` epochs); ``cosine`` (down to ``final_share`` at the end of the run, step by step);
             ``one_cycle`` (up for 30 % of the run, then down, step by step); ``plateau`` (times ``gamma`` when the
             validation score did not rise for ``step_epochs`` validated epochs); or a registered one (``SCHEDULERS``).
-        gamma: Factor on the learning rate; 1 keeps it. 0.9 after each of ten epochs leaves a third. (0.1 would leave
-            a ten-thousandth after five: the network stops learning unseen.)
-        step_epochs: See ``step`` and ``plateau``.
-        final_share: Share of the learning rate that ``cosine`` and ``one_cycle`` end at.
+        gamma: Factor on the learning rate; 1 keeps it. 0.9 after each of ten epochs leaves a third; 0.1 after each of
+            four leaves a ten-thousandth, with which the network hardly learns.
+        step_epochs: Epochs of ``step`` and ``plateau``.
+        final_share: Final share of the learning rate for ``cosine`` and ``one_cycle``.
     """
 
     name: str = "exponential"
@@ -84,7 +80,7 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClippingConfig:
-    """How large gradients may become; what is not given is not clipped.
+    """Limits of the gradients; None for no limit.
 
     Attributes:
         norm: Largest L2 norm of all gradients together; the norm before clipping is logged.
@@ -102,12 +98,11 @@ class ClippingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyStoppingConfig:
-    """When a run ends before its last epoch.
+    """Condition that ends a run before its last epoch.
 
     Attributes:
-        patience: So many validated epochs in a row without a better score end the run; None trains all epochs.
-        min_delta: By how much a score must rise above the best one so far to count as better; many small rises do not
-            add up.
+        patience: Validated epochs in a row without a better score that end the run; None trains all epochs.
+        min_delta: Smallest rise above the best score so far that counts as better; smaller rises do not add up.
     """
 
     patience: int | None = None
@@ -121,13 +116,12 @@ class EarlyStoppingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeConfig:
-    """How the numbers are computed, as far as it moves their last digits.
+    """Precision and memory format, which affect the last digits of results.
 
     Attributes:
-        mixed_precision: 16-bit arithmetic where the device is made for it (CUDA); a CPU computes in float32.
-        channels_last: The memory format in which convolutions are faster; results differ in rounding only.
-        is_compiled: Whether ``torch.compile`` translates the network first (half a minute, needs a C++ compiler on a
-            CPU).
+        mixed_precision: 16-bit arithmetic on CUDA devices; a CPU computes in float32.
+        channels_last: Memory format in which convolutions are faster; results differ only by rounding.
+        is_compiled: Whether to compile the network by ``torch.compile`` (half a minute; a CPU needs a C++ compiler).
     """
 
     mixed_precision: bool = False
@@ -141,13 +135,13 @@ class ComputeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartConfig:
-    """The weights that a run begins with; no name means new ones.
+    """Initial weights of a run; without a name they are random.
 
     Attributes:
         loader: ``file`` (below LUNA_HOME/checkpoints) or ``mlflow`` (the model registry).
-        name: Name of the run that made them.
-        version: Its version.
-        new_head: Whether the last layer is re-initialised, for another task than the one of the weights.
+        name: Name of the run that trained them.
+        version: Version of that run.
+        new_head: Whether to re-initialise the last layer, for another task than that of the weights.
     """
 
     loader: str = "file"

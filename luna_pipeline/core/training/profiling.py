@@ -1,4 +1,4 @@
-"""Where the time of training steps goes: a trace, the most expensive operators, and the waiting for data."""
+"""Profile of training steps: a trace, the most expensive operators, and the share of waiting for data."""
 
 import logging
 import time
@@ -16,15 +16,15 @@ _log = logging.getLogger(__name__)
 
 NUM_STEPS = 8
 NUM_OPERATORS = 10
-# What torch's profiler itself calls a step, and the request of a batch from a loader.
+# Torch's profiler's own names of a step, and of the request of a batch from a loader.
 STEP_EVENT, LOADER_EVENT = "ProfilerStep", "enumerate(DataLoader)"
 
 
 class StepProfiler:
-    """Traces some of the first training steps, reports on them once, and then costs nothing.
+    """Traces some of the first training steps and reports them once; later steps are not slowed down.
 
-    Use it under ``with``, and call ``step`` after each training step. The first step passes unseen, because what
-    happens in it happens once; the second one warms the profiler up.
+    Use it under ``with``, and call ``step`` after each training step. The first step is not traced, because it includes
+    one-time work; the second one warms the profiler up.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class StepProfiler:
         """Prepare a trace.
 
         Args:
-            folder: The run's folder of TensorBoard, where ``training.<number>.pt.trace.json`` is written; made where
-                it is missing. TensorBoard's plugin for PyTorch's profiler shows it, and Perfetto and Chrome open it.
-            handler: Takes the report (``LogProfile``).
-            steps_in_epoch: Training steps of an epoch; the validation after them does not belong into the trace.
-            num_steps: Steps that are traced, at most.
+            folder: TensorBoard folder of the run, for ``training.<number>.pt.trace.json``; created if it is missing.
+                TensorBoard's plugin for PyTorch's profiler, Perfetto and Chrome show the trace.
+            handler: Receives the report (``LogProfile``).
+            steps_in_epoch: Training steps of an epoch; the trace ends before the validation.
+            num_steps: Largest number of traced steps.
 
         Raises:
             ValueError: If there is no step to trace.
@@ -50,14 +50,14 @@ class StepProfiler:
         unseen, warming = int(steps_in_epoch > 2), int(steps_in_epoch > 1)
         traced = min(num_steps, steps_in_epoch - unseen - warming)
         with warnings.catch_warnings():
-            # Of a single step the beginning is part of what is asked for.
+            # The trace of a single step includes its start on purpose.
             warnings.filterwarnings("ignore", message="Profiler won't be using warmup")
             steps = schedule(wait=unseen, warmup=warming, active=traced, repeat=1)
         self._is_reported = False
         self._profile = profile(activities=_activities(), schedule=steps, on_trace_ready=self._report, acc_events=True)
 
     def step(self) -> None:
-        """Take note that a training step is over."""
+        """Record the end of a training step."""
         self._profile.step()
 
     def __enter__(self) -> Self:
@@ -88,22 +88,21 @@ def operator_table(averages: list[Any], *, num_operators: int = NUM_OPERATORS) -
     """Return the most expensive operators as lines: name, share of all operators, milliseconds, calls.
 
     Args:
-        averages: What torch's profiler knows of each operator (``key_averages``).
-        num_operators: How many rows.
+        averages: Measurements of torch's profiler for each operator (``key_averages``).
+        num_operators: Largest number of rows.
 
     Returns:
-        A header and a row each, the most expensive
-        first. The time of an operator is its own, without that of operators that
-        it calls: on the GPU where there is one, else on the CPU.
+        A header and a row for each operator, the most expensive first. Times exclude called operators; they are those
+        of the GPU if there is one, else of the CPU.
     """
     operators = [entry for entry in averages if not entry.key.startswith((STEP_EVENT, LOADER_EVENT))]
     is_on_gpu = any(entry.self_device_time_total > 0 for entry in operators)
     cost = {id(entry): entry.self_device_time_total if is_on_gpu else entry.self_cpu_time_total for entry in operators}
     whole = sum(cost.values()) or 1.0
-    dearest = sorted(operators, key=lambda entry: -cost[id(entry)])[:num_operators]
+    most_expensive = sorted(operators, key=lambda entry: -cost[id(entry)])[:num_operators]
     rows = [
         (entry.key, f"{100 * cost[id(entry)] / whole:.1f} %", f"{cost[id(entry)] / 1000:.1f}", str(entry.count))
-        for entry in dearest
+        for entry in most_expensive
     ]
     rows.insert(0, ("operator", "share", "gpu ms" if is_on_gpu else "cpu ms", "calls"))
     width = max(len(row[0]) for row in rows)
@@ -111,11 +110,7 @@ def operator_table(averages: list[Any], *, num_operators: int = NUM_OPERATORS) -
 
 
 def waiting_share(averages: list[Any]) -> float:
-    """Return the share of the traced steps in which the loop waited for a batch, in [0, 1].
-
-    Args:
-        averages: What torch's profiler knows of each operator (``key_averages``).
-    """
+    """Return the share of the traced steps' time spent waiting for a batch, in [0, 1]."""
     whole = sum(entry.cpu_time_total for entry in averages if entry.key.startswith(STEP_EVENT))
     waiting = sum(entry.cpu_time_total for entry in averages if entry.key.startswith(LOADER_EVENT))
     return float(waiting / whole) if whole else 0.0

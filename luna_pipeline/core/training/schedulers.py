@@ -7,28 +7,28 @@ from luna_pipeline.core.training.parts import SCHEDULERS, SchedulerConfig
 
 
 def constant(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Keep the learning rate."""
+    """Return a constant learning rate."""
     return Schedule(lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0), Moment.EPOCH)
 
 
 def exponential(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Multiply after each epoch."""
+    """Return the schedule that multiplies by ``gamma`` after each epoch."""
     return Schedule(lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma), Moment.EPOCH)
 
 
 def step(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Multiply after every few epochs."""
+    """Return the schedule that multiplies by ``gamma`` after every ``step_epochs`` epochs."""
     return Schedule(lr_scheduler.StepLR(optimizer, config.step_epochs, gamma=config.gamma), Moment.EPOCH)
 
 
 def cosine(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Fall along a half wave over all training steps of the run."""
+    """Return the schedule that falls along half a cosine over all training steps of the run."""
     lowest = optimizer.param_groups[0]["lr"] * config.final_share
     return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, num_steps, eta_min=lowest), Moment.STEP)
 
 
 def one_cycle(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Rise from a 25th, then fall, over all training steps of the run.
+    """Return the schedule that rises from a 25th, then falls, over all training steps of the run.
 
     Source:
         Smith and Topin, Super-convergence, 2018.
@@ -46,8 +46,8 @@ def one_cycle(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int,
 
 
 def plateau(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps: int) -> Schedule:
-    """Multiply when the validation score did not rise for a while."""
-    # torch calls it a scheduler since 2.2; ``patience`` epochs may pass, the next one acts.
+    """Return the schedule that multiplies by ``gamma`` after ``step_epochs`` validations without a rise."""
+    # ``patience`` epochs may pass without a rise; the next one lowers the rate.
     scheduler = lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=config.gamma, patience=config.step_epochs - 1
     )
@@ -57,17 +57,7 @@ def plateau(optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, n
 def build_schedule(
     optimizer: Optimizer, config: SchedulerConfig, *, num_epochs: int, num_steps_per_epoch: int
 ) -> Schedule:
-    """Return the schedule of a run.
-
-    Args:
-        optimizer: Whose learning rate moves.
-        config: Which schedule.
-        num_epochs: Epochs of the run.
-        num_steps_per_epoch: Training steps of an epoch.
-
-    Raises:
-        ValueError: If there is no schedule of that name.
-    """
+    """Return the configured schedule of an optimizer; an unknown name is a ValueError."""
     build = SCHEDULERS.get(config.name)
     num_steps = max(1, num_epochs * num_steps_per_epoch)
     schedule: Schedule = build(optimizer, config, num_epochs=num_epochs, num_steps=num_steps)  # type: ignore[operator]
