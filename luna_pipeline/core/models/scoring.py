@@ -1,7 +1,6 @@
-"""Scoring cutouts with a trained network, which is not changed."""
+"""Scores cutouts with a trained network, without changing it."""
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,15 +12,10 @@ from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.networks.folding import folded
 from luna_pipeline.core.networks.luna import scores_of
 
-# The features of four cutouts fit a processor's cache. Gain over whole batches: 2 % of the time (one thread, malloc
-# tuned); kept because another size changes the last bits of scores.
-CUTOUTS_AT_ONCE = 4
-
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode without gradients, and each part of it back into the mode it was in."""
-    # The mode of each part is restored, because frozen parts stay in evaluation mode.
+    """Set a network to evaluation mode without gradients, and restore the mode of each part (frozen parts differ)."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -33,16 +27,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def logits_of(module: nn.Module, chunks_hu: torch.Tensor) -> torch.Tensor:
-    """Return the logits (N, 2) of cutouts (N, 1, D, H, W), a few at a time; for use within ``evaluating``."""
-    if chunks_hu.device.type != "cpu":
-        return module(chunks_hu)  # type: ignore[no-any-return]
-    num_cutouts = len(chunks_hu)
-    if num_cutouts == 1:
-        # torch computes the convolutions of a single small cutout in another way, ten times as slow.
+    """Return the logits (N, 2) of cutouts (N, 1, D, H, W); for use within ``evaluating``."""
+    if chunks_hu.device.type == "cpu" and len(chunks_hu) == 1:
+        # For a single small cutout torch uses another convolution, which takes ten times as long.
         return module(torch.cat([chunks_hu, chunks_hu]))[:1]  # type: ignore[no-any-return]
-    # Parts of nearly equal size: none of them is a single cutout.
-    num_parts = max(math.ceil(num_cutouts / CUTOUTS_AT_ONCE), 1)
-    return torch.cat([module(part) for part in torch.tensor_split(chunks_hu, num_parts)])
+    return module(chunks_hu)  # type: ignore[no-any-return]
 
 
 def predict(module: nn.Module, batches: Iterable[CutoutBatch]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -1,9 +1,7 @@
-"""Batch norm for training on a CPU in channels-last layout: the same function with smaller rounding errors.
+"""Batch norm for training on a CPU in channels-last layout, for exactness: not measurably faster (1.24 vs 1.27 s).
 
-torch's own kernel for this layout sums in plain float32: with a million values a channel its results are off by
-up to a few ten-thousandths, and the losses of ten training steps by more. It is also the most expensive part of a
-training step with few channels. Here the features are walked through in parts that stay in the cache, and
-sums of parts are put together in float64.
+torch's kernel for this layout sums in float32: the variance of 2.4 million values is off by 3e-4. Here partial sums are
+added in float64: 1e-7. benchmarks.bench_training requires losses within 0.0001 of the tutorial's.
 
 Shapes: N cutouts, C channels, D, H, W voxels along index, row, col; K = W * C.
 """
@@ -22,8 +20,8 @@ class BatchNorm(nn.BatchNorm3d):
     """``nn.BatchNorm3d`` with the same parameters and names; only its computation in training differs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return normalised features (N, C, D, H, W); in training the running statistics move."""
-        if not self.training or not _is_faster(features) or torch.compiler.is_compiling():
+        """Return normalised features (N, C, D, H, W); training updates the running statistics."""
+        if not self.training or not _is_inexact(features) or torch.compiler.is_compiling():
             return super().forward(features)
         with torch.no_grad():
             mean, variance = moments(features)
@@ -33,10 +31,9 @@ class BatchNorm(nn.BatchNorm3d):
         return normalised
 
     def _update_running_stats(self, mean: Tensor, variance: Tensor, *, num_values: int) -> None:
-        """Move the running statistics; the variance that is kept is the unbiased one."""
+        """Update the running statistics; the running variance is the unbiased one."""
         unbiased = variance * (num_values / (num_values - 1))
-        statistics = ((self.running_mean, mean), (self.running_var, unbiased))
-        for running, new in statistics:
+        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
             assert running is not None
             assert self.momentum is not None
             running.lerp_(new, self.momentum)
@@ -70,7 +67,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """weight * (features - mean) / sqrt(variance + eps) + bias, and what follows for its gradients.
+    """Computes weight * (features - mean) / sqrt(variance + eps) + bias, and its gradients.
 
     Source:
         Ioffe, Szegedy: Batch Normalization (2015), section 3.
@@ -103,7 +100,7 @@ class _Normalise(torch.autograd.Function):
             products.append(_by_channel(centred, channels))
         of_bias = torch.stack(sums).sum(0)
         of_weight = torch.stack(products).sum(0) * inverse_std
-        # The gradient's own mean, and its slope along the normalised features, do not reach the features.
+        # The mean of the gradient and its slope along the normalised features are subtracted.
         factor = weight * inverse_std
         slope = -factor * inverse_std * of_weight / num_values
         shift = -factor * of_bias / num_values - slope * mean
@@ -115,8 +112,8 @@ class _Normalise(torch.autograd.Function):
         return of_features, of_weight.float(), of_bias.float(), None, None, None
 
 
-def _is_faster(features: Tensor) -> bool:
-    """Say whether torch would use its kernel for channels-last layout on a CPU; one value a channel it refuses."""
+def _is_inexact(features: Tensor) -> bool:
+    """Return whether torch would use its channels-last kernel on a CPU; it rejects one value a channel."""
     is_plain = features.device.type == "cpu" and features.dtype == torch.float32 and features.dim() == 5
     has_values = features.shape[1] > 1 and features.numel() > features.shape[1]
     return is_plain and has_values and features.is_contiguous(memory_format=torch.channels_last_3d)
@@ -129,7 +126,7 @@ def _rows(features: Tensor) -> Tensor:
 
 
 def _parts(*rows: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Yield a few cutouts of each at a time, and memory of the same shape to work in, which is used again."""
+    """Yield a few cutouts of each at a time, and a reused work buffer of the same shape."""
     at_once = max(1, _VALUES_AT_ONCE // rows[0][0].numel())
     memory = torch.empty_like(rows[0][:at_once])
     for parts in zip(*(torch.split(each, at_once) for each in rows), strict=True):

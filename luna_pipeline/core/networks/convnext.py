@@ -1,7 +1,7 @@
-"""A ConvNeXt in three dimensions: depthwise convolutions see the surroundings, linear layers mix the channels.
+"""A three-dimensional ConvNeXt: depthwise convolutions mix neighbouring voxels, linear layers mix channels.
 
-No batch norm anywhere: what it computes for a cutout does not depend on the others of its batch, so several
-processes train it exactly as one does.
+It has no batch norm: the result for a cutout does not depend on the others of its batch, so training by several
+processes equals training by one.
 
 Source:
     Liu et al.: A ConvNet for the 2020s, 2022, arXiv:2201.03545, written from the paper, with a stem of 2 instead of
@@ -16,8 +16,7 @@ from torch import nn
 from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.networks.parts import ScaledNetwork
 
-# Branches begin as little, so that a new network passes features on (layer scale). The paper begins with 1e-6, for
-# runs of hundreds of epochs; ours are short.
+# Initial scale of the residual branches (layer scale). The paper uses 1e-6, for runs of hundreds of epochs.
 BRANCH_SCALE = 1e-2
 
 
@@ -50,11 +49,11 @@ class ConvNextBlock(nn.Module):
         self.dropout = nn.Dropout(dropout_rate)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the features plus what the branch adds."""
-        # Channels last in the shape too: the norm and the linear layers then read the memory in its order.
+        """Return the sum of the features and the branch."""
+        # Channels are the last axis, so that the norm and the linear layers read memory in order.
         branch = self.norm(self.depthwise(features).permute(0, 2, 3, 4, 1))
         branch = self.narrow(self.gelu(self.widen(branch))) * self.branch_scale
-        # One draw a cutout: all of its branch is dropped or none.
+        # One draw for each cutout: its whole branch is dropped, or nothing.
         kept = self.dropout(torch.ones_like(features[:, :1, :1, :1, :1]))
         return features + branch.permute(0, 4, 1, 2, 3) * kept  # type: ignore[no-any-return]
 
@@ -67,7 +66,7 @@ class LastFeatures(nn.Module):
         self.norm = nn.LayerNorm(num_channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the features that the head reads."""
+        """Return the input of the head."""
         return self.norm(features.mean(dim=(2, 3, 4)))  # type: ignore[no-any-return]
 
 
@@ -75,12 +74,12 @@ def convnext(config: NetworkConfig) -> ScaledNetwork:
     """Build the network.
 
     Args:
-        config: Twice ``conv_channels`` on the first level, because depthwise convolutions are cheap.
-            ``dropout_rate`` drops the branch of the last block, less of earlier ones. Options ``blocks_per_level``
-            (1), ``kernel_size`` (5, odd).
+        config: The first level has twice ``conv_channels``, because depthwise convolutions are cheap.
+            ``dropout_rate`` is the rate of the last block; earlier blocks have lower rates. Options
+            ``blocks_per_level`` (1), ``kernel_size`` (5, odd).
 
     Raises:
-        ValueError: If the kernel has no middle.
+        ValueError: If the kernel size is even.
     """
     blocks_per_level, kernel_size = config.sizes_from_options(blocks_per_level=1, kernel_size=5)
     if kernel_size % 2 == 0:
@@ -96,18 +95,18 @@ def convnext(config: NetworkConfig) -> ScaledNetwork:
             ConvNextBlock(outgoing, kernel_size=kernel_size, dropout_rate=next(rates)) for _ in range(blocks_per_level)
         ]
     features = nn.Sequential(*layers, LastFeatures(channels[-1]))
-    _begin(features)
+    _init_weights(features)
     return ScaledNetwork(features, channels[-1], dropout_rate=0.0)
 
 
 def _halving(incoming: int, outgoing: int) -> list[nn.Module]:
-    """Halve the axes; the stem's norm comes behind its convolution, because one channel has nothing to norm over."""
+    """Return the layers that halve the axes; the stem has its norm last, since its input has one channel."""
     convolution = nn.Conv3d(incoming, outgoing, kernel_size=2, stride=2)
     return [convolution, ChannelNorm(outgoing)] if incoming == 1 else [ChannelNorm(incoming), convolution]
 
 
-def _begin(features: nn.Module) -> None:
-    """Draw weights as the paper does, from a normal distribution of 0.02; biases are 0."""
+def _init_weights(features: nn.Module) -> None:
+    """Initialise weights as in the paper (truncated normal, std 0.02) and biases with 0."""
     for layer in features.modules():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)

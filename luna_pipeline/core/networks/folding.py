@@ -1,10 +1,10 @@
-"""A network for evaluation only: the same numbers up to rounding, with fewer passes over the features.
+"""Folds batch norms into convolutions for evaluation; results are equal up to rounding.
 
 Measured gain: evaluation takes 11 % less time (0.258 s instead of 0.289 s for 32 cutouts, medians of five interleaved
 runs, one thread).
 
-In evaluation a batch norm is a factor and a shift for each channel. Behind a convolution both go into its weights.
-In front of one they cannot: zeros are put around what the norm gives, not around what it gets.
+In evaluation a batch norm multiplies and shifts each channel. After a convolution both are part of its weights. Before
+a convolution they cannot be, because its zero padding is applied to the output of the norm.
 """
 
 import copy
@@ -17,13 +17,9 @@ from luna_pipeline.core.networks.luna import unwrapped
 
 
 def folded(module: nn.Module) -> nn.Module:
-    """Return a network for evaluation, with each batch norm that follows a convolution taken into it.
+    """Return a frozen copy for evaluation, with each batch norm after a convolution folded into it.
 
-    Args:
-        module: A network with the attribute ``is_traceable``; any other is returned as it is. It is never changed.
-
-    Returns:
-        A copy in evaluation mode that learns nothing; ``module`` itself where there is nothing to gain.
+    A network without batch norm, or without the attribute ``is_traceable``, is returned itself.
     """
     network = unwrapped(module)
     has_norm = any(isinstance(layer, nn.BatchNorm3d) for layer in network.modules())
@@ -32,10 +28,8 @@ def folded(module: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).eval().requires_grad_(False)
     traced = fx.GraphModule(network, _Tracer().trace(network))
     for convolution, norm in _pairs(traced):
-        fused = fuse_conv_bn_eval(
-            cast(nn.Conv3d, _layer(traced, convolution)), cast(nn.BatchNorm3d, _layer(traced, norm))
-        )
-        traced.set_submodule(str(convolution.target), fused)
+        layers = cast(tuple[nn.Conv3d, nn.BatchNorm3d], (_layer(traced, convolution), _layer(traced, norm)))
+        traced.set_submodule(str(convolution.target), fuse_conv_bn_eval(*layers))
         norm.replace_all_uses_with(convolution)
         traced.graph.erase_node(norm)
     traced.recompile()
@@ -43,7 +37,7 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Treats each batch norm as one step, whatever its class."""
+    """Treats each batch norm as one operation, including subclasses."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is one operation."""
@@ -51,7 +45,7 @@ class _Tracer(fx.Tracer):
 
 
 def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
-    """Calls of a convolution whose result goes into a batch norm and nowhere else; both are called once."""
+    """Return pairs of a convolution and a batch norm, its only consumer; both are called once."""
     calls = [node for node in traced.graph.nodes if node.op == "call_module"]
     targets = [node.target for node in calls]
     pairs = []

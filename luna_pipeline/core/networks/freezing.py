@@ -12,9 +12,9 @@ def freeze(network: nn.Module, what: Frozen) -> None:
     """Freeze a part of a network; ``set_training_mode`` leaves it in evaluation mode.
 
     Args:
-        network: The network; a copy of it is frozen alike.
-        what: ``nothing``; ``batch_norm``: running statistics stay, their scale and shift learn with all the rest;
-            ``backbone``: everything but the head stays, its dropout does not act.
+        network: The network; copies of it are frozen as well.
+        what: ``nothing``; ``batch_norm``: running statistics are fixed, scale and shift are trained with the rest;
+            ``backbone``: everything but the head is fixed, with its dropout off.
 
     Raises:
         ValueError: If ``what`` is another word, or the network has no head.
@@ -25,21 +25,20 @@ def freeze(network: nn.Module, what: Frozen) -> None:
     network = unwrapped(network)
     network.requires_grad_(what != "backbone")
     head_of(network).requires_grad_(True)
-    # A plain attribute: it is copied with the network and is no part of its weights.
+    # A plain attribute is copied with the network, but is not part of its state.
     network._frozen = what  # type: ignore[assignment]
 
 
 def set_training_mode(network: nn.Module) -> None:
     """Put a network into training mode, apart from what is frozen.
 
-    A frozen part must not only be left out by the optimizer: in training mode its batch norms would still update their
-        statistics, and its dropout would be active.
+    In training mode the batch norms of a frozen part would update their statistics, and its dropout would be active.
     """
     network.train()
     inner = unwrapped(network)
     frozen = getattr(inner, "_frozen", "nothing")
     if frozen == "backbone":
-        # The parts, not the network: ``network.training`` must stay True.
+        # Only the children: ``network.training`` must stay True.
         for part in inner.children():
             part.eval()
         head_of(inner).train()
@@ -50,9 +49,5 @@ def set_training_mode(network: nn.Module) -> None:
 
 
 def new_head(network: nn.Module) -> None:
-    """Re-initialise the head (initial scores near 0.5): for another question than the one it was trained for.
-
-    Raises:
-        ValueError: If the network has no head.
-    """
+    """Re-initialise the head for a new task (initial scores near 0.5)."""
     init_head(head_of(network))

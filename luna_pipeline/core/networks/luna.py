@@ -16,8 +16,8 @@ from luna_pipeline.core.networks.parts import NUM_CLASSES, begin_convolutions, i
 class LunaBlock(nn.Module):
     """Two convolutions and a halving: (N, C_in, D, H, W) to (N, C_out, D / 2, H / 2, W / 2).
 
-    By its kind each convolution is followed by a batch norm, a ReLU and a dropout of single values or of
-    whole channels, or by fewer of them. A convolution without a norm behind it has a bias.
+    Depending on the kind, each convolution is followed by a batch norm, a ReLU and a dropout of values or of whole
+    channels, or by some of them. A convolution that no norm follows has a bias.
     """
 
     def __init__(self, kind: str, in_channels: int, conv_channels: int, *, dropout_rate: float) -> None:
@@ -40,13 +40,13 @@ class LunaBlock(nn.Module):
         features = self.bn2(self.conv2(features))
         if self.drops_single_values:
             return self.maxpool(self.dropout2(self.relu(features)))  # type: ignore[no-any-return]
-        # ReLU and the scaling of whole channels keep the order of values: pooling first gives exactly the
-        # same from an eighth of the values.
+        # ReLU and scaling of whole channels keep the order of values: pooling first gives exactly the same result from
+        # an eighth of the values.
         return self.dropout2(self.relu(self.maxpool(features)))  # type: ignore[no-any-return]
 
 
 class LunaHead(nn.Module):
-    """The last features (N, C, D, H, W), all of them, to logits (N, 2)."""
+    """A linear layer: features (N, C, D, H, W) to logits (N, 2)."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
@@ -54,18 +54,15 @@ class LunaHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return a logit for each class."""
-        # Flattened in the order C, D, H, W whatever the memory format, as weights of other origin expect it.
+        # Flattened in the order C, D, H, W in every memory format, as imported weights expect.
         return self.head_linear(torch.flatten(features, start_dim=1))  # type: ignore[no-any-return]
 
 
 class LunaNetwork(nn.Module):
     """Cutouts in HU to logits.
 
-    Names of parts and parameters are those of the tutorial's network, so that its weights fit.
-
-    Attributes:
-        head_name: Name of the linear layer at the end, which a fine-tuning may train alone.
-        is_traceable: Whether ``forward`` takes the same steps for all cutouts (see ``folding``).
+    Names of parts and parameters are those of the tutorial's network, so that its weights fit. ``head_name`` and
+    ``is_traceable``: see ``ScaledNetwork``.
 
     Source:
         Stevens, Antiga, Viehmann: Deep Learning with PyTorch, chapter 11 (blocks ``biased``).
@@ -77,7 +74,7 @@ class LunaNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         config.checked_options({})
-        # Its running mean and variance bring HU near 0 +- 1, for whatever window the cutouts have.
+        # Its running mean and variance scale HU to about 0 +- 1, for any window of the cutouts.
         self.tail_batchnorm = nn.BatchNorm3d(1)
         channels = [1, *(config.conv_channels * 2**level for level in range(config.n_blocks))]
         self.luna_blocks = nn.ModuleList(
@@ -100,14 +97,9 @@ class LunaNetwork(nn.Module):
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """Return a new network; its weights follow from torch's random numbers at this moment.
+    """Return a new network in channels-last layout: HU float32 (N, 1, D, H, W) to logits (N, 2).
 
-    Args:
-        config: Parts and sizes.
-
-    Returns:
-        A network in the memory format that is fast, HU float32 (N, 1, D, H, W) to logits (N, 2). Its attribute
-        ``head_name`` names its last linear layer.
+    Its attribute ``head_name`` names the last linear layer. Torch's random number generator determines the weights.
 
     Raises:
         ValueError: If an option is unknown, or a registered network has no such head.
@@ -140,7 +132,7 @@ def scores_of(logits: torch.Tensor) -> torch.Tensor:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the network itself, without a parallel or compiled wrapper, whose prefix its weights' names would bear."""
+    """Return the network without parallel or compiled wrappers, which add a prefix to the names of weights."""
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module

@@ -1,6 +1,6 @@
-"""Networks of MONAI in three dimensions, made small for cutouts: residual, densely connected, squeeze-and-excitation.
+"""Small three-dimensional networks of MONAI: residual, densely connected, squeeze-and-excitation.
 
-MONAI's importing takes seconds, so it waits until such a network is built.
+MONAI is imported when such a network is built, because that takes seconds.
 """
 
 from typing import TYPE_CHECKING, cast
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def resnet(config: NetworkConfig) -> ScaledNetwork:
     """Build a residual network of four levels of basic blocks (ResNet-10 with one block a level, ResNet-18 with two).
 
-    Its first convolution is 3 voxels wide, and no pooling follows it: nodules are small.
+    Because nodules are small, its first convolution is 3 voxels wide and no pooling follows it.
 
     Args:
         config: ``conv_channels`` of the first level. Option ``blocks_per_level`` (1).
@@ -45,9 +45,9 @@ def resnet(config: NetworkConfig) -> ScaledNetwork:
 
 
 def densenet(config: NetworkConfig) -> ScaledNetwork:
-    """Build a densely connected network, in which each layer sees the features of all before it in its level.
+    """Build a densely connected network: the input of each layer is the output of all layers before it in its level.
 
-    The pooling behind the first convolution is left out: nodules are small.
+    Because nodules are small, no pooling follows the first convolution.
 
     Args:
         config: Each layer adds ``conv_channels`` channels (growth rate), the first has twice as many. Option
@@ -74,11 +74,11 @@ def densenet(config: NetworkConfig) -> ScaledNetwork:
 
 
 def se_resnet(config: NetworkConfig) -> ScaledNetwork:
-    """Build a residual network whose blocks weigh their channels by what the whole cutout looks like.
+    """Build a residual network whose blocks weight their channels by features of the whole cutout.
 
     Args:
-        config: ``conv_channels`` within the first level's blocks, four times as many behind them. Options
-            ``blocks_per_level`` (1), ``reduction`` (4: how many channels share a number when they are weighed).
+        config: ``conv_channels`` within the first level's blocks, four times as many at their output. Options
+            ``blocks_per_level`` (1), ``reduction`` (4: channels for each hidden unit of the weighting).
 
     Source:
         Hu et al.: Squeeze-and-excitation networks, 2017, arXiv:1709.01507.
@@ -106,9 +106,5 @@ def _se_block(incoming: int, planes: int, *, reduction: int, stride: int) -> "SE
 
     shortcut = None
     if stride != 1 or incoming != 4 * planes:
-        shortcut = Convolution(
-            3, incoming, 4 * planes, strides=stride, kernel_size=1, act=None, norm="batch", bias=False
-        )
-    return SEResNetBottleneck(
-        3, inplanes=incoming, planes=planes, groups=1, reduction=reduction, stride=stride, downsample=shortcut
-    )
+        shortcut = Convolution(3, incoming, 4 * planes, stride, kernel_size=1, act=None, norm="batch", bias=False)
+    return SEResNetBottleneck(3, incoming, planes, 1, reduction, stride=stride, downsample=shortcut)

@@ -1,7 +1,7 @@
-"""Two views of a cutout side by side: all of it at half the resolution, and its middle at the full one.
+"""Two views of a cutout: the whole at half resolution, and its middle at full resolution.
 
-A nodule of 4 mm needs the voxels, one that hangs on a vessel or the pleura needs the surroundings. Each view has an
-eighth of the cutout's voxels, so the network costs a fraction of one that looks at all of it at full resolution.
+Small nodules (4 mm) need the resolution; nodules at a vessel or the pleura need the surroundings. Each view has an
+eighth of the cutout's voxels, so the network costs a fraction of one on the whole cutout at full resolution.
 
 Source:
     The idea of several receptive fields fused at the end: Dou et al.: Multilevel contextual 3-D CNNs for false
@@ -33,7 +33,7 @@ class TwoViews(nn.Module):
         """Return the features of the whole, then those of the middle."""
         whole = self.whole(self.halving(chunks))
         middle = self.middle(middle_of(chunks))
-        # Flattened in the order C, D, H, W whatever the memory format.
+        # Flattened in the order C, D, H, W in every memory format.
         return torch.cat([torch.flatten(whole, start_dim=1), torch.flatten(middle, start_dim=1)], dim=1)
 
 
@@ -52,11 +52,11 @@ def multiscale(config: NetworkConfig) -> ScaledNetwork:
     """Build the network.
 
     Args:
-        config: ``block``, ``conv_channels`` and ``dropout_rate`` as for ``luna``; each view has a block less than
-            ``n_blocks``, because it begins at half the size.
+        config: ``block``, ``conv_channels`` and ``dropout_rate`` as for ``luna``; each view has half the size and
+            therefore one block less than ``n_blocks``.
 
     Raises:
-        ValueError: If there is no block left for a view, or an option is given.
+        ValueError: If ``n_blocks`` is below 2, or an option is given.
     """
     config.checked_options({})
     if config.n_blocks < 2:

@@ -1,4 +1,4 @@
-"""What the networks have in common: how HU come in, how logits go out, and how convolutions begin."""
+"""Common parts of the networks: scaling of HU, head, and initial weights."""
 
 import torch
 from torch import nn
@@ -7,10 +7,7 @@ NUM_CLASSES = 2
 
 
 class HounsfieldScaling(nn.Module):
-    """HU to numbers near 0 +- 1: -500 HU, between lung and tissue, becomes 0, and 500 HU are 1.
-
-    Fixed, so that a network without batch norm depends on nothing but its weights.
-    """
+    """Scales HU linearly: -500 HU, between lung and tissue, to 0, and 500 HU to 1."""
 
     def forward(self, chunks_hu: torch.Tensor) -> torch.Tensor:
         """Return cutouts of the same shape."""
@@ -21,22 +18,15 @@ class ScaledNetwork(nn.Module):
     """Scaling, features, dropout, head: cutouts in HU to logits.
 
     Attributes:
-        head_name: Name of the linear layer at the end, which a fine-tuning may train alone.
-        is_traceable: Whether ``forward`` takes the same steps for all cutouts, so that they can be written down
-            (see ``folding``).
+        head_name: Name of the last linear layer, the only one that fine-tuning of the head trains.
+        is_traceable: Whether ``forward`` performs the same operations for all cutouts (see ``folding``).
     """
 
     head_name = "head"
     is_traceable = True
 
     def __init__(self, features: nn.Module, num_features: int, *, dropout_rate: float) -> None:
-        """Put the parts together.
-
-        Args:
-            features: Maps scaled cutouts (N, 1, D, H, W) to features (N, num_features).
-            num_features: Features of a cutout.
-            dropout_rate: Probability that a feature is dropped in training.
-        """
+        """Build the network; ``features`` maps scaled cutouts (N, 1, D, H, W) to (N, num_features)."""
         super().__init__()
         self.scaling = HounsfieldScaling()
         self.features = features
@@ -53,7 +43,7 @@ class ScaledNetwork(nn.Module):
 
 
 class MeanOverVoxels(nn.Module):
-    """The mean of each channel: (N, C, D, H, W) to (N, C)."""
+    """Mean of each channel: (N, C, D, H, W) to (N, C)."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the mean features."""
@@ -63,7 +53,7 @@ class MeanOverVoxels(nn.Module):
 def init_head(head: nn.Linear) -> nn.Linear:
     """Initialise a head so that all scores are near 0.5, and return it.
 
-    Drawn as wide as the convolutions are, it would first have to unlearn a loss of 1.5.
+    With the wider distribution of the convolutions the initial loss would be 1.5.
     """
     nn.init.normal_(head.weight, std=0.001)
     nn.init.zeros_(head.bias)

@@ -21,29 +21,12 @@ class ServiceContainer:
         self._stack = ExitStack()
 
     def register_service(self, service_type: type[T], value: T, *, on_close: Callable[[T], None] | None = None) -> None:
-        """Add a service.
-
-        Args:
-            service_type: Type by which ``get_service`` finds it.
-            value: The service.
-            on_close: Closes it; None if it needs no closing.
-
-        Raises:
-            ValueError: If the type has a service already.
-        """
+        """Add a service, which ``on_close`` closes; a second service of a type is a ValueError."""
         self._check_is_free(service_type)
         self._add(service_type, value, on_close)
 
     def register_context(self, service_type: type[T], manager: AbstractContextManager[T]) -> T:
-        """Enter a context manager and add its value; it exits with the error of the run, if there is one.
-
-        Args:
-            service_type: Type by which ``get_service`` finds the value.
-            manager: The context manager.
-
-        Raises:
-            ValueError: If the type has a service already.
-        """
+        """Enter a context manager and add its value; it exits with the error of the run, if any."""
         self._check_is_free(service_type)
         value = self._services[service_type] = manager.__enter__()
         self._push(service_type, manager.__exit__)
@@ -52,16 +35,7 @@ class ServiceContainer:
     def register_creator(
         self, service_type: type[T], creator: Callable[..., T], *, on_close: Callable[[T], None] | None = None
     ) -> None:
-        """Add a function that ``call_all_creators`` calls to create the service.
-
-        Args:
-            service_type: Type by which ``get_service`` finds it.
-            creator: Creates the service.
-            on_close: Closes it, if it was created.
-
-        Raises:
-            ValueError: If the type has a service already.
-        """
+        """Add a function that creates a service in ``call_all_creators``; ``on_close`` closes the created service."""
         self._check_is_free(service_type)
         self._creators[service_type] = (creator, on_close)
 

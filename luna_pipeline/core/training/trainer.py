@@ -31,9 +31,6 @@ class Trainer:
     ``last.pt`` is the state of the run: written after each epoch, every ten minutes within one, and on an interrupt,
     which waits for the end of the training step. ``best_so_far.pt`` is the epoch with the highest validation AUC.
     ``best.pt``, the chosen epoch, is written when the run is complete and the trackers have the model.
-
-    Attributes:
-        config: The complete configuration of the run.
     """
 
     def __init__(
@@ -51,7 +48,7 @@ class Trainer:
         Args:
             config: The complete configuration of the run.
             handler: Receives messages; the caller closes it.
-            store: Where the checkpoints are written.
+            store: Store of the run's checkpoints.
             processes: The processes that train together; the first one writes.
             seconds_between_checkpoints: Longest time between two checkpoints within an epoch.
             profiler: Profiles training steps.
@@ -142,7 +139,7 @@ class Trainer:
     def _after_step(
         self, model: BaseModel[Any], num_batches: int, last: Checkpoint | None, interrupts: PostponedInterrupts
     ) -> AfterStep:
-        """Return the function that saves the run where that is due, and raises interrupts, after a training step."""
+        """Return the function that saves the run when due, and raises interrupts, after a training step."""
         saved_at = time.monotonic()
         next_action = self._next_action()
 

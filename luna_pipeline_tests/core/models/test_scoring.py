@@ -74,10 +74,8 @@ class Recorder(nn.Module):
         return chunks_hu.flatten(1)[:, :2]
 
 
-@pytest.mark.parametrize(
-    ("count", "sizes"), [(20, [4] * 5), (21, [4, 4, 4, 3, 3, 3]), (5, [3, 2]), (2, [2]), (1, [2]), (0, [0])]
-)
-def test_about_four_cutouts_are_computed_at_a_time_and_never_one_alone(count, sizes):
+@pytest.mark.parametrize(("count", "sizes"), [(20, [20]), (2, [2]), (1, [2]), (0, [0])])
+def test_a_batch_is_computed_at_once_and_never_one_cutout_alone(count, sizes):
     recorder, chunks = Recorder(), torch.arange(2.0 * count).view(count, 1, 1, 1, 2)
     assert torch.equal(logits_of(recorder, chunks), chunks.flatten(1))
     assert recorder.sizes == sizes
