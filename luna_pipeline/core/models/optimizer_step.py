@@ -90,11 +90,8 @@ class Stepper:
         self._accumulated_batches = accumulated_batches
         self._device_type = next(network.parameters()).device.type
         self._is_mixed = mixed_precision and self._device_type == "cuda"
-        self._dtype = (
-            torch.bfloat16
-            if self._is_mixed and torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float16
-        )
+        has_bfloat16 = self._is_mixed and torch.cuda.is_bf16_supported(including_emulation=False)
+        self._dtype = torch.bfloat16 if has_bfloat16 else torch.float16
         # bfloat16 has float32's range; only float16 needs its small gradients scaled up.
         self._scaler = torch.amp.GradScaler(enabled=self._is_mixed and self._dtype == torch.float16)
 
@@ -139,10 +136,8 @@ class Stepper:
 
     def get_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the states of the optimizer (with its gradient scale) and of the schedule."""
-        return {
-            **self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-        }, self.schedule.state_dict()
+        optimizer_state = {**self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        return optimizer_state, self.schedule.state_dict()
 
     def load_state(self, optimizer_state: dict[str, Any], schedule_state: dict[str, Any]) -> None:
         """Resume from the states that ``get_state`` returned."""

@@ -84,14 +84,6 @@ class PassResults:
         number = iter(numbers.tolist())
         sums = self._processes.sum(np.array([(part.losses.sum(), len(part.losses)) for part in new]))
         for (batch_index, _, values, num_samples_seen), (total, count) in zip(waiting, sums.tolist(), strict=True):
-            self._report(
-                LogBatch(
-                    **self._pass,
-                    batch_index=batch_index,
-                    num_samples_seen=num_samples_seen,
-                    values={
-                        key: next(number) if isinstance(value, torch.Tensor) else value for key, value in values.items()
-                    },
-                    loss=total / count,
-                )
-            )
+            on_cpu = {key: next(number) if isinstance(value, torch.Tensor) else value for key, value in values.items()}
+            where = {**self._pass, "batch_index": batch_index, "num_samples_seen": num_samples_seen}
+            self._report(LogBatch(**where, values=on_cpu, loss=total / count))

@@ -103,6 +103,12 @@ def test_logged_metrics_are_those_of_all_samples(examples):
         assert values == pytest.approx(binary_metrics(result.labels, result.scores), nan_ok=True)
 
 
+def test_the_loss_of_a_batch_is_its_share_of_the_mean_over_the_training_step(examples):
+    batch = make_data_module(examples).validation.__getitems__(range(4))
+    loss, result = make_model(Recorder()).compute_batch_loss(batch._replace(num_in_step=12))
+    assert loss.item() == pytest.approx(result.losses.sum().item() / 12)
+
+
 def test_epoch_loss_is_the_mean_over_samples_and_not_over_batches(examples):
     model, data_module = make_model(Recorder()), make_data_module(examples)
     result = model.do_validation(1, data_module.get_validation_dataloader())

@@ -70,7 +70,7 @@ def batch_result(number, size=3) -> BatchResult:
 
 
 class OneOfTwo(type(SINGLE_PROCESS)):
-    """Stands for a process whose partner has the same results; counts reductions."""
+    """A process whose partner has the same results; counts reductions."""
 
     num_sums = 0
 

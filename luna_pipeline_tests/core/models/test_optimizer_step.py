@@ -9,7 +9,7 @@ from luna_pipeline.core.models.optimizer_step import Stepper
 
 
 class Still:
-    """A learning rate that does not move, and says how often it could have."""
+    """A constant learning rate that counts its steps."""
 
     def __init__(self):
         self.num_steps = 0
@@ -28,7 +28,7 @@ class Still:
 
 
 def stepper_of(weight, **options):
-    """Steps of one on a row of weights, whose gradient is what it is multiplied with."""
+    """A stepper of rate 1 on a row of weights, whose gradient is the factor of the loss."""
     network = nn.Linear(len(weight), 1, bias=False)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([weight]))

@@ -1,4 +1,4 @@
-"""Volumes of which every measure is known on paper."""
+"""Volumes whose measures are known analytically."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What holds for every network that can be chosen by name."""
+"""Properties of every network in the registry."""
 
 import copy
 import subprocess

@@ -32,7 +32,7 @@ def learned(layer, values):
     return [value.detach().double() for value in (output, values.grad, layer.weight.grad, layer.bias.grad, *kept)]
 
 
-# One part holds all cutouts, or each a few, the last fewer: 5 cutouts of 504 values.
+# One part with all cutouts, or parts of a few, the last one smaller: 5 cutouts of 504 values.
 @pytest.mark.parametrize("values_at_once", [2**20, 1100, 1])
 def test_a_training_step_is_that_of_torch_in_float64(monkeypatch, values_at_once):
     monkeypatch.setattr(batch_norm, "_VALUES_AT_ONCE", values_at_once)

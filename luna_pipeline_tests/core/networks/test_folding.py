@@ -12,7 +12,7 @@ CHUNKS = torch.randn(4, 1, 16, 16, 20, generator=torch.Generator().manual_seed(1
 
 
 def make_network(name="luna", **parts):
-    """A network whose norms have seen data and learned something."""
+    """A network whose norms have non-trivial statistics and weights."""
     torch.manual_seed(0)
     network = build_network(NetworkConfig(name=name, chunk_shape_irc=(16, 16, 20), conv_channels=3, **parts)).train()
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_where_there_is_nothing_to_fold_the_network_itself_comes_back():
 
 
 class Odd(nn.Module):
-    """A convolution that is read twice, one that is called twice, and a norm in front of a convolution."""
+    """A convolution with two consumers, one that is called twice, and a norm before a convolution."""
 
     is_traceable = True
 

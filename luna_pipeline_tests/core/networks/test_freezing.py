@@ -18,7 +18,7 @@ def make_network(name="luna", **sizes):
 
 
 def train(network, steps=4):
-    """Take real steps; return the names of what moved."""
+    """Train some steps; return the names of the changed values."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
     torch.manual_seed(2)

@@ -24,7 +24,7 @@ def test_both_views_are_seen():
     chunks = torch.randn(1, 1, 16, 16, 16) * 300
     rim, half_step = chunks.clone(), chunks.clone()
     rim[..., :2, :, :] += 500
-    # Neighbours change places: the mean over each pair, which the coarse view sees, stays.
+    # Neighbours are swapped: the mean of each pair, the input of the coarse view, is unchanged.
     half_step[..., 8:10] = half_step[..., [9, 8]]
     logits = network(chunks)
     assert not torch.allclose(network(rim), logits, atol=1e-4)

@@ -2,12 +2,7 @@ import math
 
 import pytest
 
-from luna_pipeline.core.training.cadence import (
-    epochs_without_rise,
-    is_better,
-    is_over,
-    is_validation_due,
-)
+from luna_pipeline.core.training.cadence import epochs_without_rise, is_better, is_over, is_validation_due
 
 
 @pytest.mark.seed_defect(38)

@@ -1,4 +1,4 @@
-"""The time that a run takes, over its epochs and attempts."""
+"""Training time of a run, over its epochs and attempts."""
 
 import math
 import time
@@ -19,7 +19,7 @@ def examples(tmp_path_factory):
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """A clock that advances only by hand."""
 
     seconds = 1000.0
 
@@ -29,7 +29,7 @@ class Clock:
 
 @pytest.fixture
 def run(examples, tmp_path):
-    """A run with a clock, and the keeper that goes by it."""
+    """A run with a clock, and the checkpoint manager that reads it."""
     run = Run(examples, tmp_path)
     run.clock = Clock()
     run.keeper = CheckpointManager(

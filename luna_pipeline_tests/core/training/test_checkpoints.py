@@ -197,7 +197,7 @@ def test_a_file_of_format_2_has_its_one_threshold_and_no_calibration(tmp_path):
     ("series", "start", "inherited", "is_unknown"),
     [
         (["1.2"], None, [], False),
-        # Imported weights, and a run that began with them.
+        # Imported weights, and a run that started with them.
         ([], None, [], True),
         (["1.2"], "book_nodule_classifier", [], True),
         (["1.2"], "nodule_classifier", ["1.3"], False),
@@ -250,7 +250,7 @@ def test_weights_that_fit_are_loaded():
 
 @pytest.fixture(params=["local", "remote"])
 def store(request, tmp_path) -> CheckpointStore:
-    """A store of either kind, so that both are held to the same."""
+    """A store of each kind: both must behave alike."""
     if request.param == "local":
         return CheckpointStore(tmp_path)
     return CheckpointStore(remote_path(request.getfixturevalue("s3_home")), locks=tmp_path / "locks")

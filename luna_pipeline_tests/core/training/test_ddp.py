@@ -1,4 +1,4 @@
-"""Several processes train one network: the same steps as one alone, and files from the first of them only."""
+"""Several processes train one network: steps as of a single process, and files of the first process only."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ PROGRAM = textwrap.dedent(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A trained network to begin with, so that its batch norms know the voxels, and a configuration."""
+    """A trained network, whose batch norms have statistics of the voxels, and a configuration."""
     root = tmp_path_factory.mktemp("together")
     network = {"network.dropout_rate": 0.0, "num_epochs": 2}
     source = Run(write_examples(root / "examples"), root, CONFIG.with_changes(network)).fit()
@@ -101,7 +101,7 @@ def test_metrics_hold_every_sample_once_in_the_order_of_one_process(root, tmp_pa
 
 
 def test_validation_judges_the_network_that_is_kept(root, tmp_path):
-    """With batch norms that learn each process has statistics of its own; those of the first are kept, and judge."""
+    """Trainable batch norms have separate statistics in each process; those of the first are saved and validated."""
     write_config(root, frozen="nothing")
     run_together(PROGRAM.format(root=str(root), out=str(tmp_path / "both")))
     kept = load_checkpoint(tmp_path / "both/classification/0.0.1/best.pt")

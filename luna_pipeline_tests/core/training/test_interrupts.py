@@ -9,7 +9,7 @@ from luna_pipeline.core.training.interrupts import PostponedInterrupts
 
 @pytest.fixture
 def handled():
-    """Signals that came through, by their order; handlers are as before afterwards."""
+    """The delivered signals in order; handlers are restored afterwards."""
     seen = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

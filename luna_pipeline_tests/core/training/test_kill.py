@@ -1,4 +1,4 @@
-"""A run whose process is killed, without a chance to tidy up, is continued as if nothing had happened."""
+"""A run whose process is killed without cleanup is resumed with the results of an uninterrupted run."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""A profile: a trace that can be opened, the dearest operators, the waiting for data."""
+"""A profile: a readable trace, the most expensive operators, the share of waiting for data."""
 
 import json
 import logging
@@ -110,7 +110,7 @@ def test_an_epoch_without_steps_is_refused(tmp_path):
 
 def test_a_slow_loader_is_most_of_the_time(tmp_path):
     (message,) = train(tmp_path, num_steps=12, collate_fn=slowly).of(LogProfile)
-    # Eight steps wait 0.05 s each; what a step itself takes here is a hundredth of that.
+    # Eight steps wait 0.05 s each; the step itself takes a hundredth of that.
     assert 0.5 < message.waiting_share < 1
 
 

@@ -114,7 +114,7 @@ def test_a_service_that_fails_to_close_keeps_no_other_open_and_is_reported():
 
 
 class Opened:
-    """A service that is opened and closed, and remembers with what."""
+    """A service that records the error with which it is closed."""
 
     def __init__(self, *, fails: BaseException | None = None):
         self.left_with = "not left"
@@ -132,7 +132,7 @@ class Opened:
 
 
 def run_with(opened, *, fails=None, closes_badly=None):
-    """A run that uses a service, and fails, or whose other service fails to close."""
+    """A run with a service that fails, or whose other service fails to close."""
 
     def fail(_value):
         raise closes_badly

@@ -188,7 +188,7 @@ def test_the_epoch_with_the_highest_validation_auc_is_kept_and_not_the_last(exam
 
 
 def result_of_auc(auc) -> SplitResult:
-    """Ten nodules and one other, which so many tenths of the nodules outscore; without a nodule for nan."""
+    """A result with an AUC of whole tenths: ten nodules and one other; no nodule for nan."""
     num_above = 0 if math.isnan(auc) else round(10 * auc)
     labels = np.full(11, 0 if math.isnan(auc) else 1)
     labels[0] = 0
@@ -345,7 +345,7 @@ def test_a_run_that_was_killed_in_mid_epoch_goes_on_from_its_last_step(examples,
 
 
 def fail_after(run, *, epoch, num_batches):
-    """Fail after a training step that was kept, as a kill would."""
+    """Fail after a saved training step, as a kill would."""
     fit_epoch = run.model.fit_epoch
 
     def fit_and_fail(number, *, after_step, **arguments):
@@ -386,7 +386,7 @@ def test_a_signal_in_mid_epoch_leaves_a_checkpoint_of_that_step_and_goes_on_bit_
 
 @contextlib.contextmanager
 def ctrl_c_for(number):
-    """Let a signal raise what Ctrl-C raises, as the command line does."""
+    """Make a signal raise KeyboardInterrupt, as the command line does."""
     before = signal.signal(number, signal.default_int_handler)
     yield
     signal.signal(number, before)
