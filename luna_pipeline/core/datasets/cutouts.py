@@ -13,6 +13,7 @@ from luna_pipeline.core.candidates.series_codes import rows_by_series, series_co
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.datasets.buffer_pool import BufferPool
 from luna_pipeline.core.datasets.ratios import Draws
 from luna_pipeline.core.datasets.splits import index_fingerprint
 
@@ -65,6 +66,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         self._series_of_row: NDArray[np.int64] = codes.astype(np.int64)
         self._store = store
         self._chunks_of_series: list[Chunks] = []
+        self._buffer_pool = BufferPool()
         self.chunk_shape_irc = self._check_files()
 
     @classmethod
@@ -105,13 +107,13 @@ class CutoutsDataset(Dataset[CutoutBatch]):
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the mapped files out: a worker maps them itself."""
-        return {**self.__dict__, "_chunks_of_series": []}
+        return {**self.__dict__, "_chunks_of_series": [], "_buffer_pool": BufferPool()}
 
     def _gather(self, positions: NDArray[np.int64]) -> torch.Tensor:
         """Return the voxels (N, 1, I, R, C) of these rows."""
         if not self._chunks_of_series:
             self._chunks_of_series = [self._store.read(uid).ct_chunks for uid in self.series]
-        chunks_hu = torch.empty((len(positions), 1, *self.chunk_shape_irc))
+        chunks_hu = self._buffer_pool.empty((len(positions), 1, *self.chunk_shape_irc))
         values: NDArray[np.float32] = chunks_hu.numpy()
         series, rows = self._series_of_row[positions].tolist(), self._rows[positions].tolist()
         for place, (code, row) in enumerate(zip(series, rows, strict=True)):
