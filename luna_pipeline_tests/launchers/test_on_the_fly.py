@@ -55,3 +55,5 @@ def test_stored_cutouts_are_not_needed_any_more_after_the_index_was_made(data, m
     shutil.rmtree(data / "home/cutouts")
     options = [f"--config={data / 'config.json'}", "--epochs=1", "--batch-size=16", "--no-mlflow"]
     luna("train_luna_classification", "0.0.1", *options, "--cutouts=on_the_fly")
+    assert load_checkpoint(data / "home/checkpoints/nodule_classifier/0.0.1/best.pt").epoch == 1
+    assert not (data / "home/cutouts").exists() or not list((data / "home/cutouts").glob("*.npz"))
