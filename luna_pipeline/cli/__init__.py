@@ -76,6 +76,8 @@ def main(run: Callable[..., Any] = cli) -> None:
     """Run the command line. Exit code: 0 success, 1 failure, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
+    if debug:
+        os.environ["LUNA_DEBUG"] = "1"
     try:
         run(standalone_mode=False)
     except click.ClickException as error:

@@ -1,6 +1,8 @@
-"""The error of unreadable CTs."""
+"""The error of unreadable CTs, and the reason that is given for any failure of a single series."""
 
 import contextlib
+import os
+import traceback
 from collections.abc import Iterator
 
 
@@ -17,6 +19,27 @@ def naming_series(series_instance_uid: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise UnreadableCtError(f"{error} (series {series_instance_uid})") from error
+
+
+def failure_of(error: Exception, series_instance_uid: str) -> str:
+    """Return the reason, in one line, why a series failed: the door's rule for all work on one series at a time.
+
+    A series that fails does not stop the others. What is raised for the file or the disk (ValueError, OSError) explains
+    itself. A MemoryError is the series' own failure. Any other exception is a fault of the program, named as such;
+    ``LUNA_DEBUG`` in the environment, which ``--debug`` sets for worker processes too, its traceback is printed.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        rule = f"A series must fit into memory, got: {text or 'no memory left'} (series {series_instance_uid})."
+        return f"{rule} Check the sizes in its header, or give the process more memory."
+    # A ValueError of Python's own does not say what was got.
+    if isinstance(error, UnreadableCtError | OSError) or (isinstance(error, ValueError) and ", got" in text):
+        return text or type(error).__name__
+    if os.environ.get("LUNA_DEBUG"):
+        traceback.print_exception(error)
+    kind = type(error).__name__
+    rule = f"A series must be processed without an unforeseen error, got {kind}: {text[:200]}"
+    return f"{rule} (series {series_instance_uid}). Report it as an issue with the output of --debug."
 
 
 def one_line(error: BaseException, *, limit: int = 300) -> str:

@@ -14,6 +14,7 @@ from itertools import islice
 from types import ModuleType
 from typing import Protocol, TypeAlias
 
+from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
 _SECONDS_BETWEEN_CHECKS = 0.5
@@ -61,11 +62,11 @@ def checked_workers(workers: int | None) -> int | None:
 
 
 def attempt(job: SeriesJob) -> CutOutcome | str:
-    """Run a job and return its outcome, or the reason if the series or the disk is at fault."""
+    """Run a job and return its outcome, or the reason of its failure; no failure of a series stops the others."""
     try:
         return job.run()
-    except (ValueError, OSError) as error:
-        return " ".join(str(error).split())
+    except Exception as error:
+        return failure_of(error, job.series_instance_uid)
 
 
 def killed(series_instance_uid: str) -> str:

@@ -1,0 +1,68 @@
+"""Opening of files that were found by name: only regular ones, since opening a FIFO or a device may never return."""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a regular file",
+}
+
+
+class NotRegularFileError(OSError):
+    """A path that was found by its name is no regular file."""
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path is a regular file, or a link to one; False where this cannot be found out."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    # ValueError: a name with a NUL byte.
+    except (OSError, ValueError):
+        return False
+
+
+def kind_of(path: Path) -> str:
+    """Return the kind of a path in words, for messages, such as "a FIFO" or "a dangling link"."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "an unknown kind of file")
+    except (OSError, ValueError) as error:
+        if path.is_symlink():
+            return "a dangling link" if isinstance(error, FileNotFoundError) else "a link that leads nowhere"
+        return "no such file"
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, without waiting for the other end of a FIFO.
+
+    Raises:
+        NotRegularFileError: If it is a folder, FIFO, socket or device.
+        OSError: If it cannot be opened.
+    """
+    # Looked at before it is opened: opening alone can have effects on a device.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _refused(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # Looked at again: it may have been replaced in between.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _refused(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def _refused(path: Path) -> NotRegularFileError:
+    rule = f"Only regular files are opened, got {kind_of(path)} ({shown_name(path)})."
+    return NotRegularFileError(f"{rule} Take it out of the folder.")
+
+
+def shown_name(path: Path, *, limit: int = 120) -> str:
+    """Return a file's name for a message of one line: printable, and shortened in its middle."""
+    name = path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    name = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
+    return name if len(name) <= limit else f"{name[: limit // 2]}...{name[-limit // 2 :]}"
