@@ -1,7 +1,8 @@
 """An .npz whose arrays can be memory-mapped: uncompressed, in a fixed order, each on a 64-byte boundary.
 
 ``numpy.load`` reads it too. The offsets follow from the sizes, so that the last few hundred bytes show whether a file
-was truncated or written by another program.
+was truncated or written by another program. Every byte outside the arrays follows from their sizes and CRCs: a reader
+rebuilds it and compares.
 
 Measured on a series of 850 cutouts (125 MB, one core, page cache): writing takes half the time of ``np.savez``. Cutting
 a series takes 39 % less time by isal's CRC-32, 39 % by claiming the disk space first, 34 % by writing in a thread.
@@ -13,7 +14,6 @@ import math
 import mmap
 import os
 import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, BinaryIO, Protocol
@@ -22,11 +22,21 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from luna_pipeline.core.cutouts.stored_zip import END_RECORD_BYTES, Member, central_directory, local_header, placed
-from luna_pipeline.core.storage.s3 import RemoteStoreError
+from luna_pipeline.core.cutouts.stored_zip import (
+    Member,
+    central_directory,
+    local_header,
+    max_directory_bytes,
+    members_before,
+    placed,
+)
 
 _BLOCK_BYTES = 1 << 20
+# What is compared with its checksum: as fast as larger blocks, and it stays in the processor's cache.
+_CHECKED_BLOCK_BYTES = 1 << 18
 _NPY_HEADER_BYTES = 128
+MAX_JSON_BYTES = 1 << 20
+"""Largest header that is read; one of this project has about 1,000 bytes."""
 
 
 class DamagedCutoutsError(ValueError):
@@ -128,33 +138,32 @@ def locate_members(file: BinaryIO, names: Sequence[str]) -> dict[str, Member]:
     Raises:
         DamagedCutoutsError: If the file is truncated or from another writer.
     """
-    infos, directory_offset = _central_directory(file)
-    found = [info.filename for info in infos]
-    expected = [f"{name}.npy" for name in names]
-    if found != expected:
-        raise DamagedCutoutsError(_damaged(file, f"members {', '.join(expected)}", f"{', '.join(found)}"))
-    members = _layout({name: info.file_size for name, info in zip(names, infos, strict=True)})
-    for (name, member), info in zip(members.items(), infos, strict=True):
-        is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        if info.header_offset != member.start or not is_stored:
-            got = f"{name} at byte {info.header_offset} in a file of another writer or with missing bytes"
-            raise DamagedCutoutsError(_damaged(file, f"{name} stored at byte {member.start}", got))
-    end = members[names[-1]].end
-    if directory_offset != end:
-        raise DamagedCutoutsError(_damaged(file, f"{end} bytes of members", f"{directory_offset}"))
-    return {name: members[name]._replace(crc=info.CRC) for name, info in zip(names, infos, strict=True)}
+    file_names = [f"{name}.npy" for name in names]
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(max(0, num_bytes - max_directory_bytes(file_names)))
+    tail = file.read()
+    members = members_before(tail, num_bytes, file_names)
+    if members is None:
+        file.seek(0)
+        got = _kind_of_file(file.read(4), tail)
+        rule = f"members {', '.join(file_names)} and the directory of this writer after them"
+        raise DamagedCutoutsError(_damaged(file, rule, f"a {got} of {num_bytes} bytes"))
+    return dict(zip(names, members, strict=True))
 
 
 def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
     """Return the JSON object in a uint8 array.
 
     Raises:
-        DamagedCutoutsError: If the CRC differs or it is no JSON object.
+        DamagedCutoutsError: If it is longer than MAX_JSON_BYTES, the CRC differs or it is no JSON object.
     """
-    content = _checked_content(file, member)
+    if member.num_bytes > MAX_JSON_BYTES:
+        rule = f"at most {MAX_JSON_BYTES} bytes in {member.name}"
+        raise DamagedCutoutsError(_damaged(file, rule, str(member.num_bytes)))
+    content = read_array(file, member, np.dtype(np.uint8)).tobytes()
     try:
-        value = json.loads(content[_NPY_HEADER_BYTES:])
-    except ValueError as error:
+        value = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise DamagedCutoutsError(_damaged(file, f"JSON in {member.name}", str(error))) from error
     if not isinstance(value, dict):
         raise DamagedCutoutsError(_damaged(file, f"a JSON object in {member.name}", type(value).__name__))
@@ -187,16 +196,22 @@ def read_array(file: BinaryIO, member: Member, row: np.dtype[Any]) -> NDArray[An
     return _viewed(file, _checked_content(file, member), 0, member, row)
 
 
-def first_overwritten(file: BinaryIO, members: Mapping[str, Member]) -> str | None:
-    """Read the whole file and return the name of the first member whose CRC-32 differs, if any."""
+def first_damage(file: BinaryIO, members: Mapping[str, Member]) -> str | None:
+    """Read all members and return what differs from what was written, None if nothing does.
+
+    With ``locate_members``, which compares the rest, every byte of the file is compared.
+    """
+    block = memoryview(bytearray(_CHECKED_BLOCK_BYTES))
     for name, member in members.items():
-        file.seek(member.offset)
+        file.seek(member.start)
+        if file.read(member.offset - member.start) != local_header(member):
+            return f"another local header of {name}"
         crc, left = 0, member.num_bytes
-        while left and (block := file.read(min(left, _BLOCK_BYTES))):
-            crc = crc32(block, crc)
-            left -= len(block)
+        while left and (num_read := file.readinto(block[: min(left, len(block))])):  # type: ignore[attr-defined]
+            crc = crc32(block[:num_read], crc)
+            left -= num_read
         if left or crc != member.crc:
-            return name
+            return f"another CRC of {name}"
     return None
 
 
@@ -217,25 +232,16 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return struct.pack("<6sBBH", b"\x93NUMPY", 1, 0, num_text) + text.ljust(num_text - 1).encode() + b"\n"
 
 
-def _central_directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
-    try:
-        file.seek(-END_RECORD_BYTES, io.SEEK_END)
-        # zipfile accepts any bytes after the archive as a comment.
-        if file.read(4) != b"PK\x05\x06":
-            msg = "there is no end record"
-            raise zipfile.BadZipFile(msg)
-        with zipfile.ZipFile(file) as archive:
-            return archive.infolist(), archive.start_dir
-    except RemoteStoreError:
-        # A server that does not respond does not mean that the file is damaged.
-        raise
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OSError) as error:
-        file.seek(0)
-        begins = file.read(4)
-        num_bytes = file.seek(0, io.SEEK_END)
-        kind = "truncated" if begins == b"PK\x03\x04" else "foreign"
-        got = f"a {kind} file of {num_bytes} bytes: {error}"
-        raise DamagedCutoutsError(_damaged(file, "the directory at the end of the file", got)) from error
+def _kind_of_file(begin: bytes, tail: bytes) -> str:
+    if begin != b"PK\x03\x04":
+        return "foreign file"
+    is_ended = tail[-22:].startswith(b"PK\x05\x06")
+    return "file of another writer or with changed bytes" if is_ended else "truncated file"
+
+
+def _refuse_constant(text: str) -> None:
+    msg = f"{text} is no JSON value"
+    raise ValueError(msg)
 
 
 def _checked_content(file: BinaryIO, member: Member) -> bytes:
@@ -252,7 +258,7 @@ def _viewed(
     count = (member.num_bytes - _NPY_HEADER_BYTES) // row.itemsize
     shape = (count, *row.shape)
     values = offset + _NPY_HEADER_BYTES
-    is_whole = _NPY_HEADER_BYTES + count * row.itemsize == member.num_bytes
+    is_whole = count >= 0 and _NPY_HEADER_BYTES + count * row.itemsize == member.num_bytes
     if not is_whole or content[offset:values] != _npy_header(row.base, shape):
         got = f"{member.num_bytes} bytes with another header"
         raise DamagedCutoutsError(_damaged(file, f"{member.name} as {row.base} (N, {row.shape})", got))

@@ -1,5 +1,7 @@
 """The cutouts of one series, read from a file or cut on demand."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +14,9 @@ from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
 
 FORMAT_VERSION = 2
+# Version 1 lacks ct_content among the fingerprints and has its rows in the order of their ids.
+READABLE_VERSIONS = (1, 2)
+MAX_CHUNK_VOXELS = 1 << 28
 ARRAYS = {"ct_chunks": np.int16, "center_irc": np.int32, "center_xyz": np.float64, "candidate_id": np.int64}
 
 
@@ -67,6 +72,40 @@ def build_header(
         "fingerprints": fingerprint.as_dict(),
         "note": "research use only",
     }
+
+
+def header_problem(header: Mapping[str, Any], series_instance_uid: str) -> str | None:
+    """Return rule and value of the first entry of a file's header that is not as written, None if all are.
+
+    Args:
+        header: Any JSON object.
+        series_instance_uid: The series that the file is named after.
+    """
+    version, uid = header.get("format_version"), header.get("series_instance_uid")
+    if type(version) is not int or version not in READABLE_VERSIONS or uid != series_instance_uid:
+        return f"be of its series in format {READABLE_VERSIONS}, got series {_shown(uid)} in format {_shown(version)}"
+    fingerprints = header.get("fingerprints")
+    if not isinstance(fingerprints, dict) or not all(isinstance(value, str) for value in fingerprints.values()):
+        return f"have texts as fingerprints, got {_shown(fingerprints)}"
+    if not fingerprints.get("digest"):
+        return f"have a digest among its fingerprints, got {_shown(sorted(fingerprints))}"
+    shape = _numbers(header.get("chunk_shape_irc"), 3, int)
+    if shape is None or min(shape) < 1 or math.prod(shape) > MAX_CHUNK_VOXELS:
+        return f"have a chunk shape of three numbers of voxels, got {_shown(header.get('chunk_shape_irc'))}"
+    for name, count in (("spacing_mm", 3), ("origin_xyz", 3), ("direction", 9)):
+        if _numbers(header.get(name), count, int, float) is None:
+            return f"have {count} finite numbers as {name}, got {_shown(header.get(name))}"
+    return None
+
+
+def _numbers(value: object, count: int, *kinds: type) -> list[Any] | None:
+    """Return a list of so many finite numbers of these types, None if it is anything else."""
+    is_right = isinstance(value, list) and len(value) == count and all(type(number) in kinds for number in value)
+    return value if isinstance(value, list) and is_right and all(-1e300 < number < 1e300 for number in value) else None
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
 
 
 class CutoutSource(Protocol):

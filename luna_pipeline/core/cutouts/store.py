@@ -6,9 +6,10 @@ label does not require cutting again.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.cutouts.aligned_npz import (
     DamagedCutoutsError,
-    first_overwritten,
+    first_damage,
     locate_members,
     map_members,
     read_array,
@@ -26,8 +27,15 @@ from luna_pipeline.core.cutouts.aligned_npz import (
 )
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
-from luna_pipeline.core.cutouts.series_cutouts import ARRAYS, CutoutSource, SeriesCutouts, build_header
+from luna_pipeline.core.cutouts.series_cutouts import (
+    ARRAYS,
+    CutoutSource,
+    SeriesCutouts,
+    build_header,
+    header_problem,
+)
 from luna_pipeline.core.cutouts.stored_zip import Member
+from luna_pipeline.core.cutouts.verified_files import VerifiedFiles
 from luna_pipeline.core.storage.cache import LocalCopies
 from luna_pipeline.core.storage.files import (
     AnyPath,
@@ -46,8 +54,6 @@ from luna_pipeline.core.storage.s3 import FileStatus, RemoteStoreError
 
 __all__ = ["CutoutSource", "CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
 
-# Version 1 lacks ct_content among the fingerprints and has its rows in the order of their ids.
-READABLE_VERSIONS = (1, 2)
 _KNOWN_FOLDER = ".ct_contents"
 _MEMBERS = (*ARRAYS, "header")
 
@@ -65,11 +71,14 @@ class CutoutStore:
         copies: Local copies of files in S3, which cannot be mapped; not needed on a disk.
         is_synced: Whether to flush each file to the disk before it gets its name. Without, writing is faster, and a
             power cut (not a killed process) may lose or damage files; ``check`` finds damaged ones.
+        verified: Files whose bytes have been compared with their checksums: ``read`` compares each file once. None
+            reads without it.
     """
 
     root: AnyPath
     copies: LocalCopies | None = None
     is_synced: bool = True
+    verified: VerifiedFiles | None = field(default_factory=VerifiedFiles, compare=False)
 
     def path(self, series_instance_uid: str) -> AnyPath:
         """Return the path of the file of a series.
@@ -128,7 +137,12 @@ class CutoutStore:
             DamagedCutoutsError: If the file is damaged or of another series.
         """
         with self._opened(series_instance_uid, is_mapped=True) as file:
-            return _read(file, *self._described(file, series_instance_uid))
+            members, header = self._described(file, series_instance_uid)
+            status = os.fstat(file.fileno())
+            if self.verified is not None and not self.verified.has(status):
+                _check_bytes(file, members)
+                self.verified.add(status)
+            return _read(file, members, header)
 
     def header(self, series_instance_uid: str) -> dict[str, Any]:
         """Return the header of a file; the chunks are not read. Raises the errors of ``read``."""
@@ -191,16 +205,12 @@ class CutoutStore:
             with self._opened(series_instance_uid, is_mapped=True) as file:
                 members, header = self._described(file, series_instance_uid)
                 _read(file, members, header)
-                name = first_overwritten(file, members)
+                _check_bytes(file, members)
         except RemoteStoreError:
             raise
         except (OSError, DamagedCutoutsError) as error:
             return str(error)
-        if name is None:
-            return None
-        path = self.path(series_instance_uid)
-        msg = f"A file of cutouts must be as written, got another CRC of {name} ({path})."
-        return f"{msg} Cut the series again."
+        return None
 
     def num_bytes(self, series_instance_uid: str) -> int:
         """Return the size of the file of a series, 0 if there is none."""
@@ -236,14 +246,8 @@ class CutoutStore:
     def _described(self, file: BinaryIO, series_instance_uid: str) -> tuple[dict[str, Member], dict[str, Any]]:
         members = locate_members(file, _MEMBERS)
         header = read_json(file, members["header"])
-        version, uid = header.get("format_version"), header.get("series_instance_uid")
-        is_complete = "digest" in header.get("fingerprints", ()) and "chunk_shape_irc" in header
-        if version not in READABLE_VERSIONS or uid != series_instance_uid or not is_complete:
-            missing = "" if is_complete else " without fingerprint or chunk shape"
-            msg = (
-                f"A file of cutouts must be of its series in format {READABLE_VERSIONS}, got series "
-                f"{uid} in format {version}{missing} ({file.name}). Cut the series again."
-            )
+        if problem := header_problem(header, series_instance_uid):
+            msg = f"A file of cutouts must {problem} ({file.name}). Cut the series again."
             raise DamagedCutoutsError(msg)
         return members, header
 
@@ -267,6 +271,13 @@ def _as_bytes(header: dict[str, Any]) -> bytes:
 
 def _contiguous(array: NDArray[Any] | CtChunks) -> NDArray[Any] | CtChunks:
     return array if isinstance(array, CtChunks) else np.ascontiguousarray(array)
+
+
+def _check_bytes(file: BinaryIO, members: dict[str, Member]) -> None:
+    """Raise DamagedCutoutsError if a byte of the file is not as written."""
+    if found := first_damage(file, members):
+        msg = f"A file of cutouts must be as written, got {found} ({file.name}). Cut the series again."
+        raise DamagedCutoutsError(msg)
 
 
 def _read(file: BinaryIO, members: dict[str, Member], header: dict[str, Any]) -> SeriesCutouts:

@@ -4,16 +4,19 @@ On a disk: write a temporary file next to the final one, fsync, rename. In S3: u
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, TypeAlias
 
 from luna_pipeline.core.storage import s3
+from luna_pipeline.core.storage.regular_files import open_regular
 from luna_pipeline.core.storage.s3 import FileStatus
 
 if TYPE_CHECKING:
@@ -89,13 +92,20 @@ def read_bytes(path: AnyPath) -> bytes:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If it is a FIFO, a device, a socket or a folder.
     """
-    return path.read_bytes() if isinstance(path, Path) else s3.read_whole(path)
+    if not isinstance(path, Path):
+        return s3.read_whole(path)
+    with open_regular(path) as file:
+        return file.read()
 
 
 def content_of(path: AnyPath) -> Path | io.BytesIO:
-    """Return the input for a table reader: the path, or the content of an object in S3."""
-    return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+    """Return the input for a table reader: the path of a regular file, or the content of an object in S3."""
+    if not isinstance(path, Path):
+        return io.BytesIO(read_bytes(path))
+    open_regular(path).close()
+    return path
 
 
 def opened(path: AnyPath) -> BinaryIO:
@@ -103,8 +113,9 @@ def opened(path: AnyPath) -> BinaryIO:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If it is a FIFO, a device, a socket or a folder.
     """
-    return path.open("rb") if isinstance(path, Path) else s3.open_in_ranges(path)
+    return open_regular(path) if isinstance(path, Path) else s3.open_in_ranges(path)
 
 
 def exists(path: AnyPath) -> bool:
@@ -126,12 +137,13 @@ def status_of(path: AnyPath) -> FileStatus:
 
 
 def listing(folder: AnyPath) -> dict[str, FileStatus]:
-    """Return all files below a folder by their relative names; none if there is no folder.
+    """Return all regular files below a folder by their relative names; none if there is no folder.
 
     Names with a leading dot are left out: locks and temporary files.
     """
     if isinstance(folder, Path):
-        found = {path.relative_to(folder).as_posix(): _status(status) for path, status in _files_below(folder)}
+        regular = ((path, status) for path, status in _files_below(folder) if stat.S_ISREG(status.st_mode))
+        found = {path.relative_to(folder).as_posix(): _status(status) for path, status in regular}
     else:
         found = s3.objects_below(folder)
     return {name: status for name, status in found.items() if not name.rpartition("/")[2].startswith(".")}
@@ -198,7 +210,7 @@ def sha256_of(path: AnyPath) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     if not isinstance(path, Path):
         return hashlib.sha256(read_bytes(path)).hexdigest()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -215,9 +227,10 @@ def folder_digest(root: Path, *, by_content: str | None) -> str:
         name = path.relative_to(root).as_posix()
         # Mode and owner are included: an unreadable file may be readable now.
         state = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\0{status.st_uid}"
-        if path.suffix == by_content and path.parent == root:
+        if path.suffix == by_content and path.parent == root and stat.S_ISREG(status.st_mode):
             state = sha256_of(path)
-        digest.update(f"{name}\0{state}\n".encode())
+        # fsencode: a name may be no UTF-8.
+        digest.update(os.fsencode(f"{name}\0{state}\n"))
     return digest.hexdigest()
 
 
@@ -251,9 +264,17 @@ def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for folder, _, names in folders_below(root):
         for name in names:
             path = folder / name
-            # A file may be removed between listing and stat.
-            with contextlib.suppress(FileNotFoundError):
-                yield path, path.stat()
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                # Removed since it was listed, or a dangling link.
+                continue
+            except OSError as error:
+                # A loop of links, or a link to a path that is too long, cannot be a file.
+                if error.errno not in {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}:
+                    raise
+                continue
+            yield path, status
 
 
 def _umask() -> int:

@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -38,7 +38,7 @@ def kind_of(path: Path) -> str:
         return "no such file"
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without waiting for the other end of a FIFO.
 
     Raises:
@@ -48,12 +48,13 @@ def open_regular(path: Path) -> BinaryIO:
     # Looked at before it is opened: opening alone can have effects on a device.
     if not stat.S_ISREG(path.stat().st_mode):
         raise _refused(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # By an opener: the file keeps its name, which messages state.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     # Looked at again: it may have been replaced in between.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise _refused(path)
-    return os.fdopen(descriptor, "rb")
+    return file
 
 
 def _refused(path: Path) -> NotRegularFileError:
