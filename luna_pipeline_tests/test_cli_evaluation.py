@@ -98,7 +98,8 @@ def test_marks_of_other_scans_are_ignored_with_one_warning(tables):
 def test_that_no_mark_is_left_is_said_and_no_error(tables):
     (tables / "e.csv").write_text(FINDINGS + "B,90,0,0,-1\n")
     # Officially, none of 101 equal marks is among the 100 highest.
-    (tables / "p.csv").write_text(MARKS + "A,1,0,0,0.5\n" * 101 + "B,90,0,0,0.8\n")
+    marks = "".join(f"A,1.{number:03},0,0,0.5\n" for number in range(101))
+    (tables / "p.csv").write_text(f"{MARKS}{marks}B,90,0,0,0.8\n")
     done = luna(*EVALUATE, cwd=tables)
     assert done.returncode == 0
     assert done.stderr == (
@@ -113,8 +114,8 @@ def test_that_no_mark_is_left_is_said_and_no_error(tables):
     [
         (MARKS, "Predictions must hold marks of the listed scans, got none"),
         ("", "A table must have a header line, got an empty file (p.csv)"),
-        (MARKS + "A,1,0,0,nan\n", "Probability must be a finite number, got nan (series A"),
-        (MARKS + "A,1,0,0,inf\n", "Probability must be a finite number, got inf (series A"),
+        (MARKS + "A,1,0,0,nan\n", "probability must be a finite number, got 'nan' (p.csv line 2)"),
+        (MARKS + "A,1,0,0,inf\n", "probability must be a finite number, got 'inf' (p.csv line 2)"),
         (MARKS.replace("probability", "score") + "A,1,0,0,1\n", "Column probability must be in the table, got"),
         (MARKS + "A,1,0,x,0.5\n", "coordZ must be a number, got 'x' (p.csv line 2)"),
     ],

@@ -1,7 +1,8 @@
 """LUNA16's CSV files as text, with one spelling of their columns."""
 
+import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,22 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from pandas.api.types import union_categoricals
 
 from luna_pipeline.core.candidates.clean_csv import read_clean_csv
+from luna_pipeline.core.candidates.csv_columns import SPELLINGS, choose_columns
+from luna_pipeline.core.candidates.csv_content import (
+    Content,
+    header_line,
+    line_ends,
+    line_with_open_quote,
+    open_quote_error,
+    read_content,
+    split_line,
+)
+from luna_pipeline.core.storage.regular_files import is_regular
+
+__all__ = ["SPELLINGS", "as_arrow", "find_table", "parse_numbers", "read_table"]
 
 # Accepted file names; the first existing one is read.
 CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
@@ -18,28 +33,17 @@ ANNOTATION_FILES = ("annotations.csv",)
 MALIGNANCY_FILES = ("annotations_with_malignancy.csv",)
 SUBSET_FILES = ("luna16_subsets.csv",)
 
-# Our name -> the spellings of LUNA16, the book and the tutorial; messages use the first.
-SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "series_instance_uid": ("seriesuid", "series_instance_uid"),
-    "x": ("coordX", "coord_x"),
-    "y": ("coordY", "coord_y"),
-    "z": ("coordZ", "coord_z"),
-    "class": ("class",),
-    "diameter_mm": ("diameter_mm",),
-    "is_malignant": ("is_malignant", "mal_bool"),
-    "ratings": ("malignant_details", "malignancies"),
-    "subset": ("subset",),
-    "probability": ("probability",),
-}
-
 # Columns with few different values; the others are Arrow's strings, which Arrow converts to numbers.
 REPEATING = ("series_instance_uid", "class", "subset")
 TEXT = pd.ArrowDtype(pa.string())
+NUL_SIGN = "\u2400"
+# Rows of a wide table are read in parts: each cell takes 8 bytes and more.
+_CELLS_AT_A_TIME = 4_000_000
 
 
 def find_table(data_root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of the files that exists, None without one."""
-    return next((data_root / name for name in names if (data_root / name).is_file()), None)
+    """Return the first of the files that is there, None without one."""
+    return next((data_root / name for name in names if is_regular(data_root / name)), None)
 
 
 def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -53,19 +57,22 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
     Returns:
         The columns under our names, as written but for spaces around a uid (Arrow's strings, ``category`` for those of
         ``REPEATING``), and ``line`` (int64, the header is 1). Values missing in a short line are empty text; blank
-        lines are skipped.
+        lines are skipped; a NUL byte becomes the sign "\u2400", so that its cell is no number.
 
     Raises:
-        ValueError: If a column is missing (names the file, the column and those found), or a line has too many values.
+        NotRegularFileError: If the file is a FIFO, a folder or a device.
+        ValueError: If the file is no UTF-8 text or exceeds a limit of ``csv_content``; a column is missing or doubled
+            (names those found); values are separated by other signs than commas; a line has too many values; or a
+            quote is not closed on its line.
     """
-
-    def choose(header: Sequence[str]) -> dict[str, str]:
-        return _chosen(header, columns, optional, file=path.name)
-
-    table = read_clean_csv(path, choose, repeating=REPEATING)
+    content = read_content(path)
+    line = header_line(content, path.name)
+    names = split_line(line)
+    chosen = choose_columns(names, line, columns, optional, file=path.name)
+    table = read_clean_csv(content, names, chosen, repeating=REPEATING)
     # A line without a uid may be blank.
     if table is None or any(uid.strip() != uid or not uid for uid in table["series_instance_uid"].cat.categories):
-        return _read_carefully(path, choose)
+        return _read_carefully(content, names, chosen, file=path.name)
     return table.assign(line=np.arange(2, len(table) + 2, dtype=np.int64))
 
 
@@ -105,27 +112,43 @@ def _number_of(word: str) -> float | None:
         return None
 
 
-def _read_carefully(path: Path, choose: Callable[[Sequence[str]], Mapping[str, str]]) -> pd.DataFrame:
+def _read_carefully(content: Content, names: Sequence[str], chosen: Mapping[str, int], *, file: str) -> pd.DataFrame:
     """Read any table, with quotes, spaces and blank lines."""
-    raw = _read_text(path)
-    found = {name.strip(): name for name in raw.columns}
-    table = pd.DataFrame({column: raw[found[name]].fillna("") for column, name in choose(list(found)).items()})
-    table["series_instance_uid"] = table["series_instance_uid"].str.strip()
-    table = table.astype({column: "category" if column in REPEATING else TEXT for column in table})
+    ends = line_ends(content, file)
+    parts, are_blank = [], []
+    for raw in _read_text(content, ends, num_columns=len(names), file=file):
+        part = {column: raw.iloc[:, place].fillna("") for column, place in chosen.items()}
+        part["series_instance_uid"] = part["series_instance_uid"].str.strip()
+        parts.append({column: _typed(column, text) for column, text in part.items()})
+        are_blank.append((raw == "").all(axis=1).to_numpy())
+    table = pd.DataFrame({column: _concatenated([part[column] for part in parts]) for column in chosen})
+    if len(table) != len(ends) - 1:
+        raise open_quote_error(file, line_with_open_quote(content, ends))
     table["line"] = np.arange(2, len(table) + 2, dtype=np.int64)
-    is_blank = (raw == "").all(axis=1) if len(raw) and "" in set(raw.iloc[:, 0]) else None
-    return table if is_blank is None else table[~is_blank].reset_index(drop=True)
+    is_blank = np.concatenate(are_blank)
+    return table[~is_blank].reset_index(drop=True) if is_blank.any() else table
 
 
-def _read_text(path: Path) -> pd.DataFrame:
-    """Read all cells as text, blank lines too."""
+def _typed(column: str, text: pd.Series) -> pd.Series:
+    return text.astype("category" if column in REPEATING else TEXT)
+
+
+def _concatenated(parts: list[pd.Series]) -> pd.Series:
+    if isinstance(parts[0].dtype, pd.CategoricalDtype):
+        return pd.Series(union_categoricals(parts, sort_categories=True))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read_text(content: Content, ends: NDArray[np.int64], *, num_columns: int, file: str) -> Iterator[pd.DataFrame]:
+    """Read all cells as text, blank lines too, some rows at a time."""
     try:
         with warnings.catch_warnings():
             # pandas only warns where it drops surplus values of a long line.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without NA values: "NaN" and an empty cell are different errors.
-            return pd.read_csv(
-                path,
+            yield from pd.read_csv(
+                # pandas ends a text at a NUL byte: "1\0" would be the number 1.
+                io.BytesIO(bytes(content).replace(b"\0", NUL_SIGN.encode())),
+                # Without NA values: "NaN" and an empty cell are different errors.
                 dtype=str,
                 na_filter=False,
                 skip_blank_lines=False,
@@ -133,21 +156,11 @@ def _read_text(path: Path) -> pd.DataFrame:
                 encoding="utf-8-sig",
                 encoding_errors="replace",
                 index_col=False,
+                chunksize=max(1, _CELLS_AT_A_TIME // num_columns),
             )
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"A table must have a header line, got an empty file ({path.name}). Copy it again.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = str(error).strip().splitlines()[-1]
-        msg = f"Each line must have as many values as the header, got: {reason} ({path.name}). Correct that line."
+        if "EOF inside string" in reason:
+            raise open_quote_error(file, line_with_open_quote(content, ends)) from error
+        msg = f"Each line must have as many values as the header, got: {reason} ({file}). Correct that line."
         raise ValueError(msg) from error
-
-
-def _chosen(header: Sequence[str], columns: Sequence[str], optional: Sequence[str], *, file: str) -> dict[str, str]:
-    """Return the file's names of the columns, by ours."""
-    wanted = (*columns, *optional)
-    chosen = {column: next((name for name in SPELLINGS[column] if name in header), None) for column in wanted}
-    missing = [SPELLINGS[column][0] for column in columns if chosen[column] is None]
-    if missing:
-        msg = f"Column {', '.join(missing)} must be in the table, got {', '.join(header)} ({file})."
-        raise ValueError(f"{msg} Rename or add it in the first line.")
-    return {column: name for column, name in chosen.items() if name is not None}

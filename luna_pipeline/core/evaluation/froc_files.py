@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.candidates.clean_csv import unpacked
-from luna_pipeline.core.candidates.csv_tables import SPELLINGS, parse_numbers, read_table
+from luna_pipeline.core.candidates.csv_columns import SEPARATORS, SPELLINGS
+from luna_pipeline.core.candidates.csv_content import (
+    header_line,
+    line_ends,
+    line_with_open_quote,
+    read_content,
+)
+from luna_pipeline.core.candidates.csv_tables import NUL_SIGN, parse_numbers, read_table
+from luna_pipeline.core.candidates.uid_differences import describe_difference, shown_uid
 
 SCANS_HEADER = SPELLINGS["series_instance_uid"]
 _POINT = {"x": "x_mm", "y": "y_mm", "z": "z_mm"}
+# Squares of far larger numbers are infinite, and each mark would lie within such a diameter.
+_MAX_MM = 1e5
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -48,7 +57,7 @@ def read_froc_tables(
 
     Raises:
         FileNotFoundError: If a table does not exist.
-        ValueError: If a table lacks a column, or a value of a listed scan is not a number.
+        ValueError: If a table cannot be read or lacks a column, or a value of a listed scan is not a finite number.
     """
     scans = read_scans(series, is_corrected=is_corrected)
     return FrocTables(
@@ -64,11 +73,11 @@ def read_findings(path: Path | None, scans: Collection[str] | None = None) -> pd
 
     Args:
         path: The table, ``.csv`` or ``.csv.gz``; None for an empty table.
-        scans: Scans whose values must be numbers, None for all; invalid values of other scans become nan.
+        scans: Scans whose values must be finite numbers, None for all; other values of other scans become nan.
 
     Raises:
         FileNotFoundError: If the table does not exist.
-        ValueError: If it lacks a column, or a value is not a number.
+        ValueError: If it lacks a column, or a value is not a finite number (in mm, below 100,000).
     """
     if path is None:
         numbers = {name: np.empty(0) for name in (*_POINT.values(), "diameter_mm")}
@@ -85,37 +94,84 @@ def read_scans(path: Path, *, is_corrected: bool = False) -> list[str]:
 
     Raises:
         FileNotFoundError: If the list does not exist.
+        ValueError: If it is no text in UTF-8, or its values are separated by other signs than commas.
     """
-    content = unpacked(_existing_file(path)) if path.suffix == ".gz" else _existing_file(path).read_bytes()
+    content = read_content(_existing_file(path), first_line="a scan in each line")
+    header_line(content, path.name)
     # Only uids count, and they are ASCII: undecodable bytes in other columns do no harm.
-    text = content.decode("utf-8-sig", errors="replace")
-    scans = [row[0].strip() for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
+    text = bytes(content).decode("utf-8-sig", errors="replace").replace("\0", NUL_SIGN)
+    scans = []
+    try:
+        scans = [row[0].strip() for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
+        is_open = any("\n" in scan or "\r" in scan for scan in scans)
+    except csv.Error:
+        is_open = True
+    if is_open:
+        line = line_with_open_quote(content, line_ends(content, path.name))
+        raise ValueError(
+            f"A quote must be closed on its line, got one that is not ({path.name} line {line}). Close it."
+        )
+    _check_separators(scans, path.name)
     return scans[1:] if is_corrected and scans and scans[0] in SCANS_HEADER else scans
+
+
+def _check_separators(scans: Iterable[str], file: str) -> None:
+    for scan in scans:
+        for separator, kind in SEPARATORS.items():
+            if separator in scan:
+                msg = f"Values must be separated by commas, got {kind} ({file}, scan {shown_uid(scan)})."
+                raise ValueError(f"{msg} Export the list with commas.")
 
 
 def check_marks(tables: FrocTables) -> list[str]:
     """Validate the marks and return warnings about ignored or suspicious rows, one line each.
 
     Raises:
-        ValueError: If there is no mark in a listed scan, or its score is not finite.
+        ValueError: If there is no mark in a listed scan.
     """
-    is_listed = tables.marks["series_instance_uid"].isin(set(tables.scans))
+    scans = set(tables.scans)
+    is_listed = tables.marks["series_instance_uid"].isin(scans)
     marks = tables.marks[is_listed]
     if marks.empty:
         msg = f"Predictions must hold marks of the listed scans, got none ({len(tables.marks)} marks"
-        raise ValueError(f"{msg}, {len(set(tables.scans))} scans). Give a submission and a list of the same series.")
-    is_odd = ~np.isfinite(marks["probability"])
-    if is_odd.any():
-        first = marks[is_odd].iloc[0]
-        msg = f"Probability must be a finite number, got {first['probability']} (series {first['series_instance_uid']}"
-        raise ValueError(f"{msg}, {int(is_odd.sum())} such marks). Score these marks again, or leave them out.")
+        msg += f", {len(scans)} scans).{_difference(tables.marks, scans, is_always_said=True)}"
+        raise ValueError(f"{msg} Give a submission and a list of the same series.")
     numbers = {
         "marks are of series that are not listed, and ignored": int((~is_listed).sum()),
         "probabilities lie outside [0, 1], taken as they are": int((~marks["probability"].between(0, 1)).sum()),
-        "scans are listed again, and counted again where official": len(tables.scans) - len(set(tables.scans)),
+        "marks are there twice, and counted twice as officially": int(marks.duplicated().sum()),
+        "scans are listed again, and counted again where official": len(tables.scans) - len(scans),
         "header in the list of scans counts as a scan": sum(scan in SCANS_HEADER for scan in tables.scans),
     }
-    return [f"{number} {text}." for text, number in numbers.items() if number]
+    lines = [f"{number} {text}." for text, number in numbers.items() if number]
+    if difference := _difference(tables.marks, scans):
+        lines.append(f"Series of the predictions:{difference}")
+    return [*lines, *_check_findings(tables, scans)]
+
+
+def _check_findings(tables: FrocTables, scans: Collection[str]) -> list[str]:
+    """Return warnings about nodules and excluded findings."""
+    lines = []
+    is_listed = tables.nodules["series_instance_uid"].isin(scans)
+    if not is_listed.any():
+        difference = _difference(tables.nodules, scans, is_always_said=True)
+        lines.append(f"No annotation is of a listed scan, of {len(tables.nodules)}: no score is defined.{difference}")
+    elif difference := _difference(tables.nodules, scans):
+        lines.append(f"Series of the annotations:{difference}")
+    if num_twice := int(tables.nodules[is_listed].duplicated().sum()):
+        lines.append(f"{num_twice} annotations are there twice, and counted twice as officially.")
+    if difference := _difference(tables.excluded, scans):
+        lines.append(f"Series of the excluded findings:{difference}")
+    return lines
+
+
+def _difference(table: pd.DataFrame, scans: Collection[str], *, is_always_said: bool = False) -> str:
+    """Return how the series of a table differ from listed scans, with a space before; empty where nothing is known."""
+    uids = sorted(set(table["series_instance_uid"].unique()) - set(scans))
+    difference = describe_difference(uids, scans, of="in the list")
+    if difference is None and is_always_said and uids and scans:
+        difference = f"{shown_uid(uids[0])} in the table, {shown_uid(min(scans))} in the list."
+    return f" {difference}" if difference else ""
 
 
 def _read(path: Path, value: str, scans: Collection[str] | None) -> pd.DataFrame:
@@ -128,11 +184,15 @@ def _read(path: Path, value: str, scans: Collection[str] | None) -> pd.DataFrame
 
 def _numbers(table: pd.DataFrame, column: str, path: Path, is_used: NDArray[np.bool_]) -> "pd.Series[float]":
     values, is_number = parse_numbers(table[column])
-    is_wrong = ~is_number & is_used
+    is_mm = column != "probability"
+    is_right = np.abs(values) < _MAX_MM if is_mm else np.isfinite(values)
+    is_wrong = ~is_right & is_used
     if is_wrong.any():
         row = table[is_wrong].iloc[0]
-        msg = f"{SPELLINGS[column][0]} must be a number, got {row[column]!r} ({path.name} line {row['line']})."
-        raise ValueError(f"{msg} Correct or remove that line.")
+        kind = "finite number" if is_number[is_wrong.argmax()] else "number"
+        msg = f"{SPELLINGS[column][0]} must be a {kind}{' below 100,000 mm' * (is_mm and kind != 'number')}"
+        msg += f", got {row[column]!r} ({path.name} line {row['line']}). Correct or remove that line."
+        raise ValueError(msg)
     return pd.Series(values, index=table.index)
 
 

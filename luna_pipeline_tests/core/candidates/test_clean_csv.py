@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from luna_pipeline.core.candidates import csv_tables
 from luna_pipeline.core.candidates.clean_csv import read_clean_csv
+from luna_pipeline.core.candidates.csv_columns import choose_columns
+from luna_pipeline.core.candidates.csv_content import header_line, read_content, split_line
 from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 
 COLUMNS = ("series_instance_uid", "x", "y", "z", "class")
@@ -67,13 +69,22 @@ def write(folder, content):
     return path
 
 
+def parsed(path):
+    content = read_content(path)
+    line = header_line(content, path.name)
+    names = split_line(line)
+    return content, names, choose_columns(names, line, COLUMNS, (), file=path.name)
+
+
 def read_carefully(path):
-    return csv_tables._read_carefully(path, lambda header: csv_tables._chosen(header, COLUMNS, (), file=path.name))
+    return csv_tables._read_carefully(*parsed(path), file=path.name)
 
 
 def is_clean(path):
-    chosen = dict(zip(COLUMNS, HEADER.split(","), strict=True))
-    return read_clean_csv(path, lambda header: chosen, repeating=csv_tables.REPEATING) is not None
+    content = path.read_bytes()
+    names = content.decode("utf-8-sig", errors="replace").splitlines()[0].split(",") if content else HEADER.split(",")
+    chosen = {name: place for place, name in enumerate(COLUMNS)}
+    return read_clean_csv(content, names, chosen, repeating=csv_tables.REPEATING) is not None
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,77 @@
+"""Columns of LUNA16's tables: their spellings, and which of a header's columns are read."""
+
+from collections.abc import Mapping, Sequence
+
+# Our name -> the spellings of LUNA16, the book and the tutorial; messages use the first.
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "series_instance_uid": ("seriesuid", "series_instance_uid"),
+    "x": ("coordX", "coord_x"),
+    "y": ("coordY", "coord_y"),
+    "z": ("coordZ", "coord_z"),
+    "class": ("class",),
+    "diameter_mm": ("diameter_mm",),
+    "is_malignant": ("is_malignant", "mal_bool"),
+    "ratings": ("malignant_details", "malignancies"),
+    "subset": ("subset",),
+    "probability": ("probability",),
+}
+
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "blanks"}
+_MAX_SHOWN = 20
+
+
+def choose_columns(
+    names: Sequence[str], line: str, columns: Sequence[str], optional: Sequence[str], *, file: str
+) -> dict[str, int]:
+    """Return the place of each column in a table.
+
+    Args:
+        names: Names in the first line, without the spaces around them.
+        line: The first line, for messages.
+        columns: Wanted columns by our names (keys of ``SPELLINGS``).
+        optional: Columns that are wanted where they exist.
+        file: The table's name, for messages.
+
+    Raises:
+        ValueError: If a wanted column is missing or there twice, with the likely cause and its cure.
+    """
+    places = {column: _places(names, column) for column in (*columns, *optional)}
+    missing = [SPELLINGS[column][0] for column in columns if not places[column]]
+    if missing:
+        raise _missing(missing, names, line, columns, file)
+    for column in columns:
+        found = [names[place] for place in places[column]]
+        if len(found) > 1:
+            rule = f"Column {SPELLINGS[column][0]} must be in the table once, got {', '.join(found)}"
+            raise ValueError(f"{rule} ({file} line 1). Rename or remove all but one.")
+    return {column: found[0] for column, found in places.items() if found}
+
+
+def _places(names: Sequence[str], column: str) -> list[int]:
+    """Return where a column is, its first spelling first."""
+    return [place for spelling in SPELLINGS[column] for place, name in enumerate(names) if name == spelling]
+
+
+def _missing(missing: Sequence[str], names: Sequence[str], line: str, columns: Sequence[str], file: str) -> ValueError:
+    """Return the error of a table without some columns, with what is likely wrong with its first line."""
+    for separator, kind in SEPARATORS.items():
+        parts = [part.strip().strip('"') for part in line.split(separator)]
+        if len(parts) > 1 and any(_places(parts, column) for column in columns):
+            rule = f"Values must be separated by commas, got {kind} ({file} line 1)."
+            return ValueError(f"{rule} Export the table with commas, and with points in numbers.")
+    is_nothing_found = len(missing) == len(columns)
+    if is_nothing_found and any(_is_number(name) for name in names):
+        # Its values are not shown: a name of a patient may be among them.
+        rule = f"The first line must name the columns {', '.join(missing)}, got a row of values ({file} line 1)."
+        return ValueError(f"{rule} Insert a line with the names.")
+    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
+    msg = f"Column {', '.join(missing)} must be in the table, got {shown} ({file})."
+    return ValueError(f"{msg} Rename or add it in the first line.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
