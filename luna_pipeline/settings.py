@@ -29,21 +29,25 @@ class Settings:
         home: Everything that is produced (``LUNA_HOME``), a folder or an address in S3.
         mlflow_tracking_uri: ``MLFLOW_TRACKING_URI``; by default an SQLite file in ``local_home``.
         cache_dir: Local copies of objects in S3 (``LUNA_CACHE``); may be removed at any time.
+        verifies_reads: Whether the bytes of a cutout file are compared with their checksums before it is first read
+            (``LUNA_VERIFY_READS``, 1 or 0).
     """
 
     data_dir: Path
     home: AnyPath
     mlflow_tracking_uri: str
     cache_dir: Path = REPOSITORY / ".luna/cache"
+    verifies_reads: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Read ``LUNA_DATA_DIR``, ``LUNA_HOME``, ``LUNA_CACHE`` and ``MLFLOW_TRACKING_URI``.
+        """Read ``LUNA_DATA_DIR``, ``LUNA_HOME``, ``LUNA_CACHE``, ``MLFLOW_TRACKING_URI`` and ``LUNA_VERIFY_READS``.
 
         By default everything is in ``.luna`` in the root of the repository, independent of the current folder.
 
         Raises:
-            ValueError: If LUNA_HOME is an address other than S3's, or another folder is an address.
+            ValueError: If LUNA_HOME is an address other than S3's, another folder is an address, or LUNA_VERIFY_READS
+                is neither 0 nor 1.
         """
         values = os.environ if environment is None else environment
         settings = cls(
@@ -51,6 +55,7 @@ class Settings:
             home=_home(values),
             mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI", ""),
             cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
+            verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
         )
         uri = settings.mlflow_tracking_uri or f"sqlite:///{settings.local_home / 'mlflow.db'}"
         return replace(settings, mlflow_tracking_uri=uri)
@@ -130,6 +135,14 @@ def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _home(values: Mapping[str, str]) -> AnyPath:
     value = values.get("LUNA_HOME")
     return remote_path(value) if value and _is_address(value) else _folder(values, "LUNA_HOME", default=".luna/home")
+
+
+def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = values.get(name) or str(int(default))
+    if value not in ("0", "1"):
+        msg = f"{name} must be 0 or 1, got {value!r} (environment). Set one of them, or leave it out."
+        raise ValueError(msg)
+    return value == "1"
 
 
 def _folder(values: Mapping[str, str], name: str, *, default: str) -> Path:

@@ -121,6 +121,12 @@ def _interval(bounds: Any) -> str:
 @click.option(
     "--workers", "num_workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that load."
 )
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Compare each cutout file with its checksums before it is first read; done once for each file and content.",
+)
 def predict_command(**options: Any) -> None:
     """Score cutouts with the classifier NAME VERSION (default: its newest) and write a submission for LUNA16.
 
@@ -136,6 +142,8 @@ def predict_command(**options: Any) -> None:
     load_extensions()
     with _progress("scoring") as on_batch:
         made = predict(Settings.from_environment(), PredictionRequest(**options), on_batch=on_batch)
+    for reason in made.left_out.values():
+        click.echo(f"Left out: {reason}", err=True)
     if made.checkpoint.has_unknown_origin:
         click.echo(
             f"Warning: what the weights of {made.checkpoint.name} have seen is not known: scores may test nothing.",

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
+from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 from luna_pipeline.launchers.cutting import catalogue_of, make_tables
 from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.settings import Settings
@@ -13,26 +16,48 @@ Report = Callable[[str], Any]
 
 
 def verify_cutouts(settings: Settings, *, repair: bool, report: Report) -> dict[str, str]:
-    """Check every cutout file completely.
+    """Compare every byte of every cutout file.
 
     Args:
         settings: Paths of the installation.
-        repair: Whether to remove damaged files, so that the next run cuts them again.
+        repair: Whether to remove damaged files, so that the next run cuts them again. What is no regular file, or is
+            named otherwise than a cutout file, stays.
         report: Receives each line of the report.
 
     Returns:
-        Reason of the damage by series.
+        Reason of the damage by series; by name of what is no cutout file.
+
+    Raises:
+        FileNotFoundError: If there is nothing to verify.
     """
     store = cutout_store(settings)
-    uids = store.uids()
-    damaged = {uid: reason for uid in uids if (reason := store.check(uid)) is not None}
-    for uid, reason in damaged.items():
+    uids, odd = store.uids(), store.odd_entries()
+    if not uids and not odd:
+        msg = f"There must be cutout files to verify, got none (folder {settings.cutouts_dir})."
+        raise FileNotFoundError(f"{msg} Run `luna create_cutouts`, or check LUNA_HOME.")
+    damaged = {}
+    for uid in uids:
+        if (reason := _damage(store, uid)) is not None:
+            report(reason)
+            damaged[uid] = reason
+            if repair:
+                store.remove(uid)
+    for reason in odd.values():
         report(reason)
-        if repair:
-            store.remove(uid)
-    removed = ", removed; cut again to replace them" if damaged and repair else ""
-    report(f"{len(uids) - len(damaged)} files are whole, {len(damaged)} damaged{removed} ({settings.cutouts_dir}).")
-    return damaged
+    removed = f", {len(damaged)} removed; cut again to replace them" if damaged and repair else ""
+    num_damaged = len(damaged) + len(odd)
+    report(f"{len(uids) - len(damaged)} files are whole, {num_damaged} damaged{removed} ({settings.cutouts_dir}).")
+    return damaged | odd
+
+
+def _damage(store: CutoutStore, series_instance_uid: str) -> str | None:
+    """Return why a file is damaged, None if it is whole; no file stops the others."""
+    try:
+        return store.check(series_instance_uid)
+    except RemoteStoreError:
+        raise
+    except Exception as error:
+        return failure_of(error, series_instance_uid)
 
 
 def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
+    from luna_pipeline.core.storage.files import AnyPath
     from luna_pipeline.core.training.checkpoints import CheckpointStore
 
 EXPERIMENT = "luna_pipeline"
@@ -45,15 +46,31 @@ def read_table(
     if not exists(path):
         msg = f"Table must be made before it is read, got no {path.name} (in {path.parent})."
         raise FileNotFoundError(f"{msg} Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
-    return pd.read_parquet(content_of(path), columns=columns)
+    source = content_of(path)
+    try:
+        return pd.read_parquet(source, columns=columns)
+    # A damaged file raises errors of many kinds in pyarrow, OSError and KeyError among them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        msg = f"A table must be a parquet file of this project, got: {reason} ({path})."
+        raise ValueError(f"{msg} Materialize `{name}` again.") from error
 
 
 def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:
     """Return the store of the cutout files; ``is_synced`` flushes each file to the disk."""
-    from luna_pipeline.core.cutouts.store import CutoutStore
     from luna_pipeline.core.storage.cache import LocalCopies
 
-    return CutoutStore(settings.cutouts_dir, copies=LocalCopies(settings.cache_dir), is_synced=is_synced)
+    copies = LocalCopies(settings.cache_dir)
+    return cutouts_in(settings, settings.cutouts_dir, copies=copies, is_synced=is_synced)
+
+
+def cutouts_in(settings: Settings, folder: AnyPath, **options: Any) -> CutoutStore:
+    """Return a store of any folder of cutout files; what was verified in it is recorded in ``local_home``."""
+    from luna_pipeline.core.cutouts.store import CutoutStore
+    from luna_pipeline.core.cutouts.verified_files import VerifiedFiles
+
+    verified = VerifiedFiles(settings.local_home / "verified_cutouts.txt") if settings.verifies_reads else None
+    return CutoutStore(folder, verified=verified, **options)
 
 
 def cutout_source(settings: Settings, cutouts: str = "stored") -> CutoutSource:

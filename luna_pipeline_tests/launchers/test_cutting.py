@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import socket
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -149,6 +151,33 @@ def test_damaged_files_are_found_and_removed_on_request(settings):
     assert list(verify_cutouts(settings, repair=True, report=lines.append)) == [uid]
     assert verify_cutouts(settings, repair=False, report=lines.append) == {}
     assert run(settings)[0].cut == [uid]
+
+
+def test_what_is_no_cutout_file_is_reported_and_the_rest_is_verified(settings):
+    run(settings)
+    folder = settings.cutouts_dir
+    uid = cutout_store(settings).uids()[0]
+    (folder / "1.2.npz").mkdir()
+    os.mkfifo(folder / "1.3.npz")
+    (folder / "1.4.npz").symlink_to("1.4.npz")
+    (folder / "1.5.npz").symlink_to(folder / "gone")
+    names = [b"1.6\xff.npz", b"1 7.npz", b"1.8.NPZ", b"9" * 230 + b".npz", b"line\nbreak.npz"]
+    for name in names:
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(b"")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s.npz"))
+    lines: list[str] = []
+    damaged = verify_cutouts(settings, repair=True, report=lines.append)
+    assert len(damaged) == 5 + len(names)
+    assert [part for part in ("folder", "FIFO", "leads nowhere", "dangling", "socket") if part not in str(lines)] == []
+    assert not [line for line in lines if not line.isprintable()]
+    assert lines[-1].startswith(f"4 files are whole, {5 + len(names)} damaged (")
+    assert cutout_store(settings).uids()[0] == uid
+
+
+def test_nothing_to_verify_is_an_error(settings):
+    with pytest.raises(FileNotFoundError, match="must be cutout files to verify, got none"):
+        verify_cutouts(settings, repair=False, report=print)
 
 
 def test_cutouts_of_a_ct_that_is_gone_stay_until_they_are_pruned(settings):

@@ -50,6 +50,7 @@ from luna_pipeline.core.storage.files import (
     write_bytes,
     written_atomically,
 )
+from luna_pipeline.core.storage.regular_files import is_regular, kind_of, shown_name
 from luna_pipeline.core.storage.s3 import FileStatus, RemoteStoreError
 
 __all__ = ["CutoutSource", "CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
@@ -228,6 +229,26 @@ class CutoutStore:
         found = listing(self.root)
         # Other files in the folder or below it are ignored.
         return {name: found[name] for name in found if name.endswith(".npz") and is_name(name.removesuffix(".npz"))}
+
+    def odd_entries(self) -> dict[str, str]:
+        """Return the reason by name of each entry of the folder that ends in .npz and is no cutout file.
+
+        Its name is not a uid, or it is a folder, a FIFO, a link that leads nowhere. Objects in S3 are all files.
+        """
+        if not isinstance(self.root, Path) or not self.root.is_dir():
+            return {}
+        found = {}
+        for path in sorted(self.root.iterdir()):
+            if path.suffix.lower() != ".npz" or path.name.startswith("."):
+                continue
+            name, kind = shown_name(path), kind_of(path)
+            if not is_name(path.stem) or path.suffix != ".npz":
+                rule = "A file of cutouts must be named <series_instance_uid>.npz"
+                found[path.name] = f"{rule}, got {name} ({self.root}). Rename it, or take it out of the folder."
+            elif not is_regular(path):
+                rule = "A file of cutouts must be a regular file"
+                found[path.name] = f"{rule}, got {kind} ({self.root / name}). Take it out of the folder."
+        return found
 
     def sweep(self, *, older_than_seconds: float = 3600.0) -> list[Path]:
         """Remove temporary files of killed writers; see ``sweep_temporary_files``."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from luna_pipeline.core.storage.files import AnyPath, status_of, written_atomically
+from luna_pipeline.core.storage.regular_files import open_regular
 from luna_pipeline.core.storage.s3 import RemoteStoreError, object_in_blocks
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class LocalCopies:
     def opened(self, path: AnyPath, *, version: str | None = None) -> BinaryIO:
         """Open that file for reading and mapping; see ``of``."""
         try:
-            return self.of(path, version=version).open("rb")
+            return open_regular(self.of(path, version=version))
         except FileNotFoundError:
             # Another process may have replaced the copy by a newer version before it was opened.
-            return self.of(path).open("rb")
+            return open_regular(self.of(path))
 
 
 def _fetched(path: "UPath", folder: Path) -> Path:

@@ -250,14 +250,32 @@ def folders_below(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         A folder, the names of its folders (modify the list to skip some) and of its files, sorted.
     """
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    # A list of its own: os.walk calls itself for each level, and fails 1,000 folders deep.
+    left = [str(root)]
+    while left:
+        folder = left.pop()
         real = os.path.realpath(folder)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders.sort()
-        yield Path(folder), folders, sorted(names)
+        folders, names = _entries(folder)
+        yield Path(folder), folders, names
+        left += (os.path.join(folder, name) for name in reversed(folders))
+
+
+def _entries(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the other entries in a folder, sorted; none if it cannot be listed."""
+    folders: list[str] = []
+    names: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                # A loop of links.
+                is_folder = False
+            (folders if is_folder else names).append(entry.name)
+    return sorted(folders), sorted(names)
 
 
 def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -1,18 +1,18 @@
 """Scores of any classifier on any cutouts, written as a submission."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from luna_pipeline.core.cutouts.index import centers_xyz, index_of_files
-from luna_pipeline.core.cutouts.store import CutoutSource, CutoutStore
+from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.launchers.evaluation.scoring import score
-from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, read_index
+from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, cutouts_in, read_index
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.launchers.training.initial_weights import full_name, load_source
 from luna_pipeline.settings import Settings
@@ -31,6 +31,7 @@ class PredictionRequest:
             with cutout files, all of whose rows are scored.
         fold: Only candidates of this fold of the installation; None for all.
         num_workers: Number of loading processes; 0 loads in this one.
+        verify: Whether the bytes of each cutout file are compared with their checksums before it is first read.
     """
 
     name: str
@@ -40,6 +41,7 @@ class PredictionRequest:
     cutouts: Path | str = "stored"
     fold: int | None = None
     num_workers: int = 0
+    verify: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,14 @@ class Prediction:
         num_candidates: Rows of the submission.
         num_series: Series of the submission.
         num_seen_series: Series that the classifier has seen in training or validation, as far as is known.
+        left_out: Reason by name of each entry of a folder of cutouts that is no cutout file.
     """
 
     checkpoint: Checkpoint
     num_candidates: int
     num_series: int
     num_seen_series: int
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def predict(
@@ -71,16 +75,18 @@ def predict(
 
     Raises:
         FileNotFoundError: If there is no such classifier, or nothing to score.
-        ValueError: If cutouts and network do not fit each other.
+        ValueError: If cutouts and network do not fit each other, or a cutout file is damaged.
     """
+    settings = replace(settings, verifies_reads=settings.verifies_reads and request.verify)
+    left_out: dict[str, str] = {}
     checkpoint = find_checkpoint(settings, request.name, request.version, loader=request.loader)
     store: CutoutSource
     if isinstance(request.cutouts, str):
         store = cutout_source(settings, request.cutouts)
         index = _candidates(settings, request.fold)
     else:
-        store = CutoutStore(request.cutouts)
-        uids = store.uids()
+        files = store = cutouts_in(settings, request.cutouts)
+        uids, left_out = files.uids(), files.odd_entries()
         if not uids:
             msg = f"The folder must hold files of cutouts, got none (in {request.cutouts}). Run `luna create_cutouts`."
             raise FileNotFoundError(msg)
@@ -94,6 +100,7 @@ def predict(
         num_candidates=len(index),
         num_series=len(series),
         num_seen_series=len(series & seen_data(checkpoint).series),
+        left_out=left_out,
     )
 
 

@@ -4,6 +4,7 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +177,45 @@ def test_a_change_behind_a_link_is_seen_and_a_loop_is_walked_once(tmp_path):
     (elsewhere / "1.mhd").write_text("NDims = 3")
     assert folder_stat_digest(root) != before
     assert [path.relative_to(root).as_posix() for path, _, _ in folders_below(root)] == [".", "subset0"]
+
+
+def test_odd_entries_of_a_folder_stop_no_walk_and_are_no_files(tmp_path):
+    (tmp_path / "kept.txt").write_bytes(b"kept")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to("gone")
+    (tmp_path / "long").symlink_to("x" * 300)
+    odd = os.path.join(os.fsencode(tmp_path), b"odd\xff")
+    with open(odd, "wb"):
+        pass
+    assert sorted(map(os.fsencode, files.listing(tmp_path))) == [b"kept.txt", b"odd\xff"]
+    first = folder_digest(tmp_path, by_content="")
+    os.unlink(odd)
+    assert folder_digest(tmp_path, by_content="") != first
+
+
+def test_folders_1200_deep_are_walked(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    num_folders = len(list(folders_below(tmp_path)))
+    # Not by pytest: it calls itself for each level.
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+    assert num_folders == 1201
+
+
+@pytest.mark.parametrize("read", [files.read_bytes, files.opened, files.content_of, sha256_of])
+def test_only_regular_files_are_opened(tmp_path, read):
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in (
+        (tmp_path / "fifo", "a FIFO"),
+        (tmp_path, "a folder"),
+        (Path("/dev/null"), "a character device"),
+    ):
+        with pytest.raises(OSError, match=f"Only regular files are opened, got {kind}"):
+            read(path)
