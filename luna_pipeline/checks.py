@@ -29,32 +29,37 @@ def no_ct_is_gone(
 
 @dg.asset_check(asset="candidates", blocking=True, additional_ins={"rejected": dg.AssetIn("rejected")})
 def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult:
-    """Fewer than 1 % of the rows of readable series were rejected; unreadable CTs are not counted."""
+    """Fewer than 1 % of the rows of readable series were rejected, and one or more is left.
+
+    Rows of unreadable CTs are not counted.
+    """
     from luna_pipeline.core.candidates.usable_rows import UNREADABLE_CT
 
     num_bad = int((rejected["reason"] != UNREADABLE_CT).sum())
     total = len(candidates) + num_bad
     share = num_bad / total if total else 0.0
+    none_left = "" if len(candidates) else " No row of the tables belongs to a readable CT: see the notes of the table."
     return dg.AssetCheckResult(
-        passed=share < MAX_REJECTED_SHARE,
+        passed=share < MAX_REJECTED_SHARE and not none_left,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"num_rejected": num_bad, "share": share},
         description=f"Rejected rows must stay below {MAX_REJECTED_SHARE:.0%}, got {num_bad} of {total}. "
-        "Their reasons are in rejected.parquet.",
+        f"Their reasons are in rejected.parquet.{none_left}",
     )
 
 
 @dg.asset_check(asset="folds", blocking=True)
 def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
-    """No series and no patient lies in two folds."""
-    from luna_pipeline.core.candidates.folds import check_folds
+    """No series and no patient lies in two folds, and there is one or more series."""
+    from luna_pipeline.core.candidates.folds import check_folds, describe_folds
 
-    violations = check_folds(folds)
+    violations = check_folds(folds) if len(folds) else ["Series must have folds, got no readable series. Add CTs."]
+    notes = describe_folds(folds) if violations else []
     return dg.AssetCheckResult(
         passed=not violations,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"num_violations": len(violations), "violations": dg.MetadataValue.json(violations[:50])},
-        description="; ".join(violations[:3]) or "One fold a series, one fold a patient.",
+        description="; ".join([*violations[:3], *notes]) or "One fold a series, one fold a patient.",
     )
 
 
@@ -70,12 +75,12 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
             wrong.append(f"{uid}: {found}")
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)
     return dg.AssetCheckResult(
-        passed=not wrong and missing == 0,
+        passed=not wrong and missing == 0 and not cutout_index.empty,
         # A series that cannot be cut has a failed partition; the other series can be used for training.
         severity=dg.AssetCheckSeverity.ERROR if wrong or cutout_index.empty else dg.AssetCheckSeverity.WARN,
         metadata={"num_missing": missing, "wrong_shape": dg.MetadataValue.json(wrong[:50])},
-        description=f"Each candidate must have a cutout of {shape}, got {missing} without one, {len(wrong)} files of "
-        "another shape. Run `cut` again.",
+        description=f"Each candidate must have a cutout of {shape}, got {missing} without one of "
+        f"{len(cutout_index) + missing}, {len(wrong)} files of another shape. Run `cut` again.",
     )
 
 

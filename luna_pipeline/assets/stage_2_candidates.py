@@ -1,7 +1,7 @@
 """Stage 2: the candidate table, from LUNA16's tables, and the folds."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -81,12 +81,12 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     # The digest is taken first, so that an edit made meanwhile counts as a change.
     inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
     tables = build_candidates(paths.settings.data_dir, ct_series)
-    for line in _messages(tables.counts, tables.rejected):
-        context.log.info(line)
+    log_notes(context, tables.notes)
     metadata: dict[str, Any] = {
         **tables.counts,
         "seconds": round(time.perf_counter() - started, 2),
         "inputs_digest": inputs,
+        "notes": dg.MetadataValue.md(as_list(tables.notes)),
         "preview": dg.MetadataValue.md(markdown.table(tables.candidates.head(5))),
     }
     reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
@@ -94,12 +94,15 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     yield versioned(tables.rejected, {"reasons": dg.MetadataValue.json(reasons)}, output_name="rejected")
 
 
-def _messages(counts: dict[str, int], rejected: Any) -> list[str]:
-    lines = [f"{counts['rows_without_ct']} rows belong to series without a CT below the data root."]
-    lines += [f"Rejected {row.file} line {row.line}: {row.reason}" for row in rejected.head(20).itertuples()]
-    if len(rejected) > 20:
-        lines.append(f"... and {len(rejected) - 20} more rows are in rejected.parquet.")
-    return lines
+def log_notes(context: dg.AssetExecutionContext, notes: Iterable[str]) -> None:
+    """Log what users must know about their tables; lines that start with ``Warning: `` as warnings."""
+    for line in notes:
+        (context.log.warning if line.startswith("Warning: ") else context.log.info)(line)
+
+
+def as_list(notes: Iterable[str]) -> str:
+    """Return notes as a list in Markdown."""
+    return "\n".join(f"- {line}" for line in notes) or "none"
 
 
 class FoldsConfig(dg.Config):
@@ -110,21 +113,24 @@ class FoldsConfig(dg.Config):
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables")
-def folds(config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
+def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
     """Fold of each series. All later splits are made from this table.
 
     Source: subset folders, else the table `luna16_subsets.csv`, else a seeded split by patient, else by series. Form:
     series uid, fold, keyed hash of the patient, rule used.
     """
-    from luna_pipeline.core.candidates.folds import assign_folds
+    from luna_pipeline.core.candidates.folds import assign_folds, describe_folds
 
     started = time.perf_counter()
     table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
+    notes = describe_folds(table)
+    log_notes(context, notes)
     per_fold = table["fold"].value_counts().sort_index()
     metadata: dict[str, Any] = {
         "num_folds": len(per_fold),
         "series_per_fold": dg.MetadataValue.json({str(fold): int(n) for fold, n in per_fold.items()}),
         "rule": ", ".join(sorted(set(table["rule"]))),
+        "notes": dg.MetadataValue.md(as_list(notes)),
         "seconds": round(time.perf_counter() - started, 2),
     }
     return versioned(table, metadata)

@@ -134,7 +134,12 @@ def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
 
 
 def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
-    """Write and return the catalogue, candidate table and folds of the data root."""
+    """Write and return the catalogue, candidate table and folds of the data root.
+
+    Raises:
+        ValueError: If no row of the tables belongs to a readable CT; nothing is written.
+    """
+    from luna_pipeline.core.candidates.folds import describe_folds
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.storage.tables import write_table
 
@@ -144,6 +149,9 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     tables = build_candidates(settings.data_dir, catalogue)
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
     folds = _folds_of(settings, catalogue)
+    for line in (*tables.notes, *describe_folds(folds)):
+        report(line)
+    tables.require_rows()
     made = {"ct_series": catalogue, "candidates": tables.candidates, "rejected": tables.rejected, "folds": folds}
     for name, table in made.items():
         write_table(settings.tables_dir / f"{name}.parquet", table)

@@ -22,8 +22,8 @@ _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 def candidate_ids(
     series: pd.Series, texts: Sequence[pd.Series], *, source: str, precedence: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Return an id for each row, by its content.
+) -> tuple[NDArray[np.int64], int]:
+    """Return an id for each row, by its content, and the number of rows that repeat an earlier one.
 
     Args:
         series: Series instance uids, ``category``, N rows.
@@ -43,8 +43,8 @@ def candidate_ids(
     hashes = starts[series.cat.codes.to_numpy()]
     for text in texts:
         _add_text(hashes, text)
-    _number_equals(hashes, precedence)
-    return hashes.view(np.int64)
+    num_repeated = _number_equals(hashes, precedence)
+    return hashes.view(np.int64), num_repeated
 
 
 def _hash_of(text: str) -> int:
@@ -81,18 +81,19 @@ def _add_words(hashes: NDArray[np.uint64], words: NDArray[np.uint64], bounds: ND
         hashes[rows] = _mixed(hashes[rows] ^ (words[bounds[:-1][rows] + place] & _FIRST_BYTES[left]))
 
 
-def _number_equals(hashes: NDArray[np.uint64], precedence: NDArray[np.float64]) -> None:
-    """Mix each row's number among equal rows into its hash, except for the first of them."""
+def _number_equals(hashes: NDArray[np.uint64], precedence: NDArray[np.float64]) -> int:
+    """Mix each row's number among equal rows into its hash, except for the first of them; return how many these are."""
     ordered = np.sort(hashes)
     is_repeated = ordered[1:] == ordered[:-1]
     if not is_repeated.any():
-        return
+        return 0
     rows = np.flatnonzero(np.isin(hashes, ordered[1:][is_repeated]))
     rows = rows[np.lexsort((precedence[rows], hashes[rows]))]
     _, firsts, counts = np.unique(hashes[rows], return_index=True, return_counts=True)
     number = (np.arange(len(rows)) - np.repeat(firsts, counts)).astype(np.uint64)
     later = rows[number > 0]
     hashes[later] = _mixed(hashes[later] + number[number > 0] * _GOLDEN)
+    return len(later)
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

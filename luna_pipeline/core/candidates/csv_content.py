@@ -172,9 +172,10 @@ def _check_num_bytes(num_bytes: int, limit: int, file: str) -> None:
 def _check_is_text(content: Content, file: str, first_line: str) -> None:
     head = bytes(content[:4096])
     found = next(((kind, cure) for signature, kind, cure in _SIGNATURES if head.startswith(signature)), None)
-    if found is None and head.count(b"\0"):
-        is_every_other = max(head[::2].count(b"\0"), head[1::2].count(b"\0")) > len(head) // 4
-        is_utf_16 = is_every_other and head.count(b"\0") < 0.6 * len(head)
+    # Elsewhere a NUL byte costs its row only.
+    if found is None and b"\0" in _LINE_END.split(head, maxsplit=1)[0]:
+        counts = sorted(head[phase::2].count(b"\0") for phase in (0, 1))
+        is_utf_16 = counts[0] == 0 and counts[1] > len(head) // 4
         kind = "UTF-16 without its mark" if is_utf_16 else "bytes that are no text (NUL)"
         found = kind, "Save it as CSV in UTF-8" if is_utf_16 else "Copy it again"
     if found is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas.api.types import union_categoricals
 
 from luna_pipeline.core.candidates.clean_csv import read_clean_csv
-from luna_pipeline.core.candidates.csv_columns import SPELLINGS, choose_columns
+from luna_pipeline.core.candidates.csv_columns import choose_columns
 from luna_pipeline.core.candidates.csv_content import (
     Content,
     header_line,
@@ -23,15 +23,6 @@ from luna_pipeline.core.candidates.csv_content import (
     read_content,
     split_line,
 )
-from luna_pipeline.core.storage.regular_files import is_regular
-
-__all__ = ["SPELLINGS", "as_arrow", "find_table", "parse_numbers", "read_table"]
-
-# Accepted file names; the first existing one is read.
-CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
-ANNOTATION_FILES = ("annotations.csv",)
-MALIGNANCY_FILES = ("annotations_with_malignancy.csv",)
-SUBSET_FILES = ("luna16_subsets.csv",)
 
 # Columns with few different values; the others are Arrow's strings, which Arrow converts to numbers.
 REPEATING = ("series_instance_uid", "class", "subset")
@@ -39,11 +30,6 @@ TEXT = pd.ArrowDtype(pa.string())
 NUL_SIGN = "\u2400"
 # Rows of a wide table are read in parts: each cell takes 8 bytes and more.
 _CELLS_AT_A_TIME = 4_000_000
-
-
-def find_table(data_root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of the files that is there, None without one."""
-    return next((data_root / name for name in names if is_regular(data_root / name)), None)
 
 
 def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from luna_pipeline.core.candidates.csv_tables import SUBSET_FILES, find_table, parse_numbers, read_table
+from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
+from luna_pipeline.core.candidates.table_places import SUBSET_FILES, find_table
 
 FOLD_COLUMNS = ("series_instance_uid", "fold", "patient_hash", "rule")
 
@@ -65,6 +66,26 @@ def check_folds(folds: pd.DataFrame) -> list[str]:
             places = sorted(int(number) for number in numbers)
             lines.append(f"{kind} {str(name)[:num_digits]} must be in one fold, got {places}.")
     return lines
+
+
+def describe_folds(folds: pd.DataFrame) -> list[str]:
+    """Report series of many patients that have the same patient id, as de-identification may leave it.
+
+    Args:
+        folds: Columns series_instance_uid, fold, patient_hash.
+
+    Returns:
+        A line or none.
+    """
+    sizes = folds["patient_hash"].value_counts()
+    num_series, num_folds = len(folds), folds["fold"].nunique()
+    largest = int(sizes.max()) if len(sizes) else 0
+    if largest < 2 or (2 * largest <= num_series) or (largest < 3 and num_folds > 1):
+        return []
+    count = f"All {num_series}" if largest == num_series else f"{largest} of {num_series}"
+    found = f"{count} series have the same patient id, so they count as one patient; there are {num_folds} folds."
+    cure = "give each patient its own PatientID, or each series a row in luna16_subsets.csv (seriesuid,subset)"
+    return [f"Warning: {found} If they are of several patients, {cure}."]
 
 
 def _read_subsets(data_root: Path) -> dict[str, int]:

@@ -14,16 +14,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
-from luna_pipeline.core.candidates.csv_tables import (
-    ANNOTATION_FILES,
-    CANDIDATE_FILES,
-    MALIGNANCY_FILES,
-    find_table,
-    read_table,
-)
+from luna_pipeline.core.candidates.csv_tables import read_table
 from luna_pipeline.core.candidates.malignancy import label_malignancy
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
+from luna_pipeline.core.candidates.table_notes import (
+    WARNING,
+    describe_match,
+    describe_negated,
+    describe_outside,
+    describe_rejected,
+    describe_values,
+)
+from luna_pipeline.core.candidates.table_places import (
+    ANNOTATION_FILES,
+    CANDIDATE_FILES,
+    MALIGNANCY_FILES,
+    find_misplaced,
+    find_table,
+)
 from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS, SeriesGrids, UsableRows, validate_rows
 
 __all__ = ["CANDIDATE_COLUMNS", "REJECTED_COLUMNS", "CandidateTables", "build_candidates", "read_table"]
@@ -54,11 +63,26 @@ class CandidateTables:
             ``kept_candidates``, ``kept_annotations``, ``rejected``; ``rows_without_ct`` (candidates and annotations of
             series that are not in the catalogue); ``annotations_rated``; ``class_1_outside_annotations`` and
             ``class_0_inside_annotations`` (0 without an annotations file).
+        notes: Lines about rows without a CT, rejected and doubled rows, and tables that were not read; those that
+            start with ``Warning: `` need attention.
     """
 
     candidates: pd.DataFrame
     rejected: pd.DataFrame
     counts: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    def require_rows(self) -> None:
+        """Refuse tables of which no row can be used.
+
+        Raises:
+            ValueError: If there is neither a candidate nor an annotation of a readable CT.
+        """
+        if not self.counts["kept"]:
+            num_rows = self.counts["rows_candidates"] + self.counts["rows_annotations"]
+            rule = f"Tables must hold candidates or annotations of readable CTs, got {num_rows} rows and none of them."
+            cause = next((note.removeprefix(WARNING) for note in reversed(self.notes) if note.startswith(WARNING)), "")
+            raise ValueError(f"{rule} {cause or 'Copy the tables of these CTs to the data folder.'}")
 
 
 def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTables:
@@ -75,19 +99,32 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
     """
     candidates_path = find_table(data_root, CANDIDATE_FILES)
     annotations_path = find_table(data_root, ANNOTATION_FILES)
+    misplaced = find_misplaced(data_root)
     if candidates_path is None and annotations_path is None:
         names = " or ".join((*CANDIDATE_FILES, *ANNOTATION_FILES))
-        msg = f"The data folder must hold {names}, got neither (in {data_root}). Copy LUNA16's tables there."
-        raise FileNotFoundError(msg)
+        msg = f"The data folder must hold {names}, got neither (in {data_root})."
+        raise FileNotFoundError(" ".join([msg, *misplaced]) if misplaced else f"{msg} Copy LUNA16's tables there.")
     series = SeriesGrids.of_catalogue(catalogue)
     ratings = _read(find_table(data_root, MALIGNANCY_FILES), "diameter_mm", series, ("is_malignant", "ratings"))
     annotations = _read(annotations_path, "diameter_mm", series)
     candidates = _read(candidates_path, "class", series)
-    nodules = _rated_nodules(annotations.kept, ratings.kept)
-    detections = _located(candidates.kept, nodules)
+    nodules, num_nodules_twice = _rated_nodules(annotations.kept, ratings.kept)
+    detections, num_detections_twice = _located(candidates.kept, nodules)
+    rejected = _all_rejected((candidates, annotations, ratings))
+    notes = [
+        *(f"{WARNING}{line}" for line in misplaced),
+        *describe_rejected(rejected),
+        *describe_values(candidates, num_detections_twice),
+        *describe_values(annotations, num_nodules_twice),
+        *describe_outside(candidates, series.readable),
+        *describe_outside(annotations, series.readable),
+        *describe_negated(detections, nodules, file=candidates.file),
+        *describe_match((candidates, annotations), series),
+    ]
     return CandidateTables(
         candidates=_finish(detections, nodules),
-        rejected=_all_rejected((candidates, annotations, ratings)),
+        rejected=rejected,
+        notes=tuple(notes),
         counts={
             "rows_candidates": candidates.num_rows,
             "rows_annotations": annotations.num_rows,
@@ -112,31 +149,36 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
     return validate_rows(table, file=path.name, value=value, series=series)
 
 
-def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Add diameter, mean rating and label to annotations; the ratings' centres are rounded differently."""
+def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Add diameter, mean rating and label to annotations, and count repeated rows.
+
+    The ratings' centres are rounded differently.
+    """
     labels = label_malignancy(ratings)
     places = _match(annotations, ratings)
     matched = labels.reindex(places).reset_index(drop=True)
-    return annotations.assign(
+    ids, num_repeated = _ids(annotations, source="annotation")
+    rated = annotations.assign(
         diameter_mm=annotations["number"],
         malignancy=matched["malignancy"].astype("float64"),
         is_malignant=matched["is_malignant"].astype("boolean"),
-        candidate_id=_ids(annotations, source="annotation"),
+        candidate_id=ids,
         source=_repeated("annotation", len(annotations)),
         **{"class": np.int8(1)},
     )
+    return rated, num_repeated
 
 
-def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFrame:
-    """Add diameter and malignancy of the annotation that each candidate lies in."""
+def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Add diameter and malignancy of the annotation that each candidate lies in, and count repeated rows."""
     columns = ["diameter_mm", "malignancy", "is_malignant"]
     # Shallow: unchanged columns are not copied.
     located = candidates.copy(deep=False)
     located[columns] = nodules[columns].reindex(_match(candidates, nodules)).set_axis(candidates.index)
     located["class"] = candidates["number"].astype("int8")
-    located["candidate_id"] = _ids(candidates, source="candidate")
+    located["candidate_id"], num_repeated = _ids(candidates, source="candidate")
     located["source"] = _repeated("candidate", len(candidates))
-    return located
+    return located, num_repeated
 
 
 def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
@@ -150,7 +192,7 @@ def _match(points: pd.DataFrame, nodules: pd.DataFrame) -> NDArray[np.int64]:
     )
 
 
-def _ids(rows: pd.DataFrame, *, source: str) -> NDArray[np.int64]:
+def _ids(rows: pd.DataFrame, *, source: str) -> tuple[NDArray[np.int64], int]:
     # Equal rows are numbered by class or diameter, not by their order in the file.
     texts = [rows[axis] for axis in ("x", "y", "z")]
     return candidate_ids(rows["series_instance_uid"], texts, source=source, precedence=rows["number"].to_numpy())

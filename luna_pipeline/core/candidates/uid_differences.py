@@ -44,7 +44,7 @@ def _surrounded(uid: str, known: list[str]) -> tuple[str, str] | None:
     for other in known:
         if other in uid and (match := re.fullmatch(f"{_BEFORE}{re.escape(other)}{_AFTER}", uid, re.DOTALL)):
             before, after = match["before"], match["after"]
-            parts = [f"begin with {before!r}"] * bool(before) + [f"end in {after!r}"] * bool(after)
+            parts = [f"begin with {shown_uid(before)}"] * bool(before) + [f"end in {shown_uid(after)}"] * bool(after)
             return other, f"they {' and '.join(parts)}. Remove that in the table."
     return None
 

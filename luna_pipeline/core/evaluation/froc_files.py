@@ -15,6 +15,7 @@ from luna_pipeline.core.candidates.csv_content import (
     header_line,
     line_ends,
     line_with_open_quote,
+    open_quote_error,
     read_content,
 )
 from luna_pipeline.core.candidates.csv_tables import NUL_SIGN, parse_numbers, read_table
@@ -102,15 +103,13 @@ def read_scans(path: Path, *, is_corrected: bool = False) -> list[str]:
     text = bytes(content).decode("utf-8-sig", errors="replace").replace("\0", NUL_SIGN)
     scans = []
     try:
-        scans = [row[0].strip() for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
+        rows = csv.reader(io.StringIO(text, newline=None))
+        scans = [row[0].strip() for row in rows if row and row[0].strip()]
         is_open = any("\n" in scan or "\r" in scan for scan in scans)
     except csv.Error:
         is_open = True
     if is_open:
-        line = line_with_open_quote(content, line_ends(content, path.name))
-        raise ValueError(
-            f"A quote must be closed on its line, got one that is not ({path.name} line {line}). Close it."
-        )
+        raise open_quote_error(path.name, line_with_open_quote(content, line_ends(content, path.name)))
     _check_separators(scans, path.name)
     return scans[1:] if is_corrected and scans and scans[0] in SCANS_HEADER else scans
 

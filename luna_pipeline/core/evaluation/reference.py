@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from luna_pipeline.core.candidates.csv_tables import ANNOTATION_FILES, find_table
+from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, find_table
 from luna_pipeline.core.evaluation.froc_files import FrocTables, read_findings, read_scans
 
 EXCLUDED_FILES = ("annotations_excluded.csv", "annotations_excluded.csv.gz")
@@ -51,7 +51,7 @@ def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection
         The reference; None without annotations. Without a list of scans, all series of the folds are used.
 
     Raises:
-        ValueError: If a table lacks a column, or a value is not a number.
+        ValueError: If a table lacks a column, or a value of these scans is not a finite number.
     """
     annotations = find_table(data_root, ANNOTATION_FILES)
     if annotations is None:
@@ -66,7 +66,10 @@ def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection
         notes += _note(sorted(available - set(rows)), "series of the folds are not in seriesuids.csv: left out")
         notes += _note(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
     return Reference(
-        nodules=read_findings(annotations), excluded=read_findings(excluded), scans=scans, notes=tuple(notes)
+        nodules=read_findings(annotations, scans),
+        excluded=read_findings(excluded, scans),
+        scans=scans,
+        notes=tuple(notes),
     )
 
 

@@ -16,7 +16,7 @@ def ids_of(rows, *, source="candidate", precedence=None):
     """Ids of (uid, text, text, ...) rows."""
     columns = [pd.Series(column, dtype=object) for column in zip(*rows, strict=True)]
     precedence = np.zeros(len(rows)) if precedence is None else np.asarray(precedence, dtype=float)
-    return candidate_ids(columns[0].astype("category"), columns[1:], source=source, precedence=precedence)
+    return candidate_ids(columns[0].astype("category"), columns[1:], source=source, precedence=precedence)[0]
 
 
 def mixed(word):
@@ -95,7 +95,7 @@ def test_a_million_rows_share_no_id():
     x, y = np.meshgrid(axis, axis, indexing="ij")
     columns = [pd.Series(values.ravel()) for values in (x, y)]
     uids = pd.Series(pd.Categorical.from_codes(np.zeros(1_000_000, dtype=np.int8), ["1.2.3"]))
-    ids = candidate_ids(uids, columns, source="candidate", precedence=np.zeros(1_000_000))
+    ids = candidate_ids(uids, columns, source="candidate", precedence=np.zeros(1_000_000))[0]
     # As with random numbers: of the 1,048,576 values of the top 20 bits 61.5 % occur.
     assert len(np.unique(ids)) == 1_000_000
     assert len(np.unique(ids >> 44)) == pytest.approx(1_048_576 * (1 - np.exp(-1_000_000 / 1_048_576)), rel=0.005)
@@ -121,4 +121,4 @@ def test_one_changed_character_turns_half_of_the_bits(length):
 
 def test_no_rows_no_ids():
     empty = pd.Series([], dtype=object)
-    assert candidate_ids(empty.astype("category"), [empty], source="candidate", precedence=np.empty(0)).shape == (0,)
+    assert candidate_ids(empty.astype("category"), [empty], source="candidate", precedence=np.empty(0))[0].shape == (0,)

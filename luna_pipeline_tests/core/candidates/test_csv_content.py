@@ -120,7 +120,7 @@ def test_a_quote_that_is_not_closed_in_a_list_of_scans_is_named(tmp_path, text):
 
 
 def test_a_nul_byte_costs_its_row_its_number(tmp_path):
-    table = read_table(write(tmp_path, f"{HEADER}\n" + f"{ROW}\n" * 999 + "1.2.3,1\0,2,3,0\n1.2\0,1,2,3,0\n"), COLUMNS)
+    table = read_table(write(tmp_path, f"{HEADER}\n{ROW}\n1.2.3,1\0,2,3,0\n1.2\0,1,2,3,0\n"), COLUMNS)
     assert table["x"].tolist()[-2:] == ["1\u2400", "1"]
     assert table["series_instance_uid"].tolist()[-1] == "1.2\u2400"
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.candidates.csv_tables import find_table, parse_numbers, read_table
+from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
+from luna_pipeline.core.candidates.table_places import find_table
 
 WORLD = ("series_instance_uid", "x", "y", "z")
 

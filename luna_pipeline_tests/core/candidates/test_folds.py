@@ -3,7 +3,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.candidates.folds import FOLD_COLUMNS, assign_folds, check_folds
+from luna_pipeline.core.candidates.folds import FOLD_COLUMNS, assign_folds, check_folds, describe_folds
 from luna_pipeline_tests.phantoms import write_tables
 
 
@@ -131,3 +131,24 @@ def test_groups_are_dealt_evenly_whatever_their_number(tmp_path):
         counts = sizes.value_counts()
         assert len(counts) == min(num_series, num_folds)
         assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [
+        (["anonymous"] * 6, "All 6 series have the same patient id, so they count as one patient; there are 1 folds"),
+        (["anonymous"] * 2, "All 2 series have the same patient id"),
+        (["anonymous"] * 4 + ["smith", None], "4 of 6 series have the same patient id"),
+    ],
+)
+def test_one_patient_id_for_most_series_is_reported(tmp_path, patients, words):
+    folds = folds_of([(f"1.{number}", None, patient) for number, patient in enumerate(patients)], tmp_path)
+    (line,) = describe_folds(folds)
+    assert words in line
+    assert "own PatientID" in line
+    assert "anonymous" not in line
+
+
+@pytest.mark.parametrize("patients", [[], [None] * 5, ["a"], ["a", "a", "b", "b"], ["a", "a", "b"], ["a", "b", None]])
+def test_patients_of_some_series_each_are_not_reported(tmp_path, patients):
+    assert describe_folds(folds_of([(f"1.{n}", None, name) for n, name in enumerate(patients)], tmp_path)) == []

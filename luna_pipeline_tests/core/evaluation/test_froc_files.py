@@ -171,3 +171,91 @@ def test_the_list_of_scans_may_be_a_pipe(files):
     os.close(writer)
     assert read_scans(Path(f"/dev/fd/{reader}")) == ["A", "B"]
     os.close(reader)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-Infinity", "1e999", "100000", "-1e5", "1\0"])
+@pytest.mark.parametrize("name", ["predictions", "annotations", "excluded"])
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_positions_of_listed_scans_are_finite(files, name, value, place):
+    """Officially, a mark at NaN is a false positive, and an annotation there is never found."""
+    row = ["A", "1", "2", "3", "0.5"]
+    row[place] = value
+    line = len(files[name].read_text().splitlines()) + 1
+    files[name].write_text(files[name].read_text() + ",".join(row) + "\n")
+    with pytest.raises(ValueError, match=rf"coord[XYZ] must be a .*number.*, got '.*' \({name}.csv line {line}\)"):
+        read(files)
+
+
+@pytest.mark.parametrize("name", ["annotations", "excluded"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e200", "100000"])
+def test_diameters_of_listed_scans_are_finite(files, name, value):
+    files[name].write_text(FINDINGS + f"A,1,2,3,6\nA,1,2,3,{value}\n")
+    with pytest.raises(ValueError, match=rf"diameter_mm must be a finite number .*'{value}' \({name}.csv line 3\)"):
+        read(files)
+
+
+def test_diameters_that_are_odd_on_purpose_keep_their_official_meaning(files):
+    files["annotations"].write_text(FINDINGS + "A,1,2,7.9,-1\nB,1,2,3,0\n")
+    assert counts(files) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("{}.mhd", "they end in '.mhd'"), ("'{}", 'they begin with "\'"'), ("sub/{}", "they begin with 'sub/'")],
+)
+def test_series_that_do_not_match_are_shown_beside_the_listed_ones(files, change, words):
+    texts = {name: path.read_text() for name, path in files.items()}
+    odd = change.format("A")
+    files["predictions"].write_text(MARKS + f"{odd},1,2,3,0.9\n")
+    with pytest.raises(ValueError, match="got none") as caught:
+        read(files)
+    assert words in str(caught.value)
+    assert "'A' in the list" in str(caught.value)
+    files["predictions"].write_text(texts["predictions"] + f"{odd},1,2,3,0.9\n")
+    files["annotations"].write_text(texts["annotations"] + f"{odd},1,2,3,6\n")
+    files["excluded"].write_text(texts["excluded"] + f"{odd},1,2,3,6\n")
+    said = [line for line in read(files)[1] if words in line]
+    assert [line.split(":")[0] for line in said] == [
+        "Series of the predictions",
+        "Series of the annotations",
+        "Series of the excluded findings",
+    ]
+    files["annotations"].write_text(FINDINGS + f"{odd},1,2,3,6\n")
+    assert any("No annotation is of a listed scan, of 1:" in line and words in line for line in read(files)[1])
+
+
+def test_annotations_and_marks_that_are_there_twice_are_reported(files):
+    files["annotations"].write_text(FINDINGS + "A,1.5,2,3,6\nA,1.5,2,3,6\nZ,0,0,0,1\nZ,0,0,0,1\n")
+    files["predictions"].write_text(MARKS + "A,1,2,3,0.9\n" * 3)
+    assert read(files)[1] == [
+        "2 marks are there twice, and counted twice as officially.",
+        "1 annotations are there twice, and counted twice as officially.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["predictions", "annotations", "excluded", "series"])
+@pytest.mark.parametrize("form", ["bom", "crlf", "cr", "quotes", "blanks"])
+def test_forms_of_the_same_table_give_the_same_score(files, name, form):
+    text = files[name].read_text()
+    lines = [line.split(",") for line in text.splitlines()]
+    quoted = "".join(",".join(f'"{value}"' for value in line) + "\n" for line in lines)
+    spaced = "".join(" , ".join(line) + " \n" for line in lines)
+    forms = {"bom": "\ufeff" + text, "crlf": text.replace("\n", "\r\n"), "cr": text.replace("\n", "\r")}
+    files[name].write_bytes({**forms, "quotes": quoted, "blanks": spaced}[form].encode())
+    assert counts(files) == (1, 1, 0)
+    assert read(files)[1] == []
+
+
+@pytest.mark.parametrize("name", ["predictions", "annotations", "excluded"])
+@pytest.mark.parametrize(("separator", "kind"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(files, name, separator, kind):
+    files[name].write_text(files[name].read_text().replace(",", separator))
+    with pytest.raises(ValueError, match=rf"must be separated by commas, got {kind} \({name}.csv line 1\)"):
+        read(files)
+
+
+@pytest.mark.parametrize("name", ["predictions", "annotations", "excluded"])
+def test_a_missing_header_is_named(files, name):
+    files[name].write_text("A,1,2,3,0.9\n")
+    with pytest.raises(ValueError, match=rf"must name the columns .*, got a row of values \({name}.csv line 1\)"):
+        read(files)

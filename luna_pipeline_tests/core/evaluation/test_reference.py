@@ -53,3 +53,11 @@ def test_what_a_reader_must_know_is_said(root):
 def test_without_annotations_there_is_nothing_to_find(root):
     (root / "annotations.csv").unlink()
     assert read_reference(root, FOLDS, of_folds=[0]) is None
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "x", "1e300"])
+def test_a_bad_annotation_of_another_scan_costs_nothing_and_one_of_these_is_refused(root, value):
+    (root / "annotations.csv").write_text(f"{FINDINGS}A,0,0,0,10\nZ,0,0,0,{value}\nC,0,{value},0,10\n")
+    assert len(read_reference(root, FOLDS, of_folds=[0]).nodules) == 3
+    with pytest.raises(ValueError, match=rf"coordY must be .*, got '{value}' \(annotations.csv line 4\)"):
+        read_reference(root, FOLDS, of_folds=[1])
