@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills format mlflow-migrate mlflow-server \
+.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling bench-gpu architecture clean
 
@@ -103,6 +103,18 @@ test-times: setup ## the slowest files and tests of the last `make test` and `ma
 test-gpu: setup ## training, scoring and augmentation on a CUDA device; prints one line where there is none
 	@if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then pytest -m gpu; \
 	 else echo "test-gpu: there is no CUDA device, nothing was tested."; fi
+
+# Tests of matrix products, sums and seeds, under other code paths of OpenBLAS, torch, oneDNN, MKL and NumPy and other
+# numbers of threads than those of this machine.
+NUMERICS := $(addprefix luna_pipeline_tests/core/,baselines networks models/test_scoring.py datasets/test_augmenting.py \
+  ct/test_geometry.py cutouts/test_resampling.py cutouts/test_on_the_fly.py metrics training/test_trainer.py) \
+  luna_pipeline_tests/launchers/evaluation/test_feature_baselines.py
+test-numerics: setup ## tests of numerical results on other instruction sets and numbers of threads (2 minutes)
+	@run() { echo "test-numerics: $$*"; env "$$@" pytest -q -m "not slow and not gpu" -n $(WORKERS) $(NUMERICS); }; \
+	run OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 && \
+	run OPENBLAS_CORETYPE=Katmai ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 && \
+	if grep -qw avx512dq /proc/cpuinfo; then run OPENBLAS_CORETYPE=SkylakeX OMP_NUM_THREADS=2; \
+	else echo "test-numerics: SkylakeX left out, this processor has no AVX-512."; fi
 
 test-kills: setup ## twenty random kills in the stack, run as processes of this machine (~20 minutes)
 	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py

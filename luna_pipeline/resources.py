@@ -55,7 +55,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     cutouts: str = Field(
         default="stored",
         description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` "
-        "from the raw CTs, also for `cutout_index`. Both give the same results.",
+        "from the raw CTs, also for `cutout_index`. Both give the same results on one machine.",
     )
     workers: int | None = Field(default=None, description="Processes of a run. Default: 1; on Ray all CPUs.")
     on_ray: bool = Field(default=False, description="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")

@@ -56,7 +56,8 @@ def cutout_features(chunks_hu: NDArray[np.int16], spacing_irc_mm: tuple[float, f
 
     Returns:
         Features (N, F), in the order of ``FEATURE_NAMES``; nan where undefined: a shell without a voxel, the shape of
-        an absent blob, the curvature along a single slice. The features of a cutout do not depend on the others.
+        an absent blob, the curvature along a single slice. The features of a cutout do not depend on the others,
+        except for rounding (1e-9 relative).
 
     Raises:
         TypeError: If the cutouts are not int16.
@@ -160,7 +161,7 @@ def _curvatures(boxes_hu: NDArray[np.int16], around: Surroundings) -> NDArray[np
     values = boxes_hu.astype(np.float64)
     found = []
     for scale, (index_weights, row_weights, col_weights) in zip(SCALES_MM, around.derivatives, strict=True):
-        # One small product per cutout: the rounding of one BLAS product would depend on the number of cutouts.
+        # One small product per cutout: one BLAS product of all would round by the number of cutouts.
         by_row = row_weights.T @ (values @ col_weights)
         flat = by_row.reshape(*by_row.shape[:2], -1)
         derived = (index_weights.T @ flat).reshape(len(values), -1, *by_row.shape[2:])

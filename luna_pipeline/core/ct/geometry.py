@@ -60,12 +60,12 @@ class VoxelGrid:
         They are continuous, and outside the CT where the point is.
         """
         offset_xyz = np.asarray(points_xyz, dtype=np.float64) - np.asarray(self.origin_xyz)
-        return np.asarray((offset_xyz @ self._world_to_voxel.T)[..., ::-1])
+        return _transformed(offset_xyz, self._world_to_voxel)[..., ::-1]
 
     def voxel_to_world(self, voxels_irc: ArrayLike) -> NDArray[np.float64]:
         """Return world positions (..., 3), x, y, z in mm, of voxels (..., 3), index, row, col, also fractions."""
         voxels_xyz = np.asarray(voxels_irc, dtype=np.float64)[..., ::-1]
-        return np.asarray(voxels_xyz @ self._voxel_to_world.T + np.asarray(self.origin_xyz))
+        return np.asarray(_transformed(voxels_xyz, self._voxel_to_world) + np.asarray(self.origin_xyz))
 
     def nearest_voxel(self, points_xyz: ArrayLike) -> NDArray[np.int32]:
         """Return the voxel (..., 3), index, row, col, nearest to each finite world position (..., 3), x, y, z in mm.
@@ -96,3 +96,12 @@ class VoxelGrid:
         # A centre exactly on the CT's border is outside, as in ITK.
         num_slices, num_rows, num_cols = (int(size) for size in np.ceil(last_irc - 1e-9))
         return replace(self, size_irc=(num_slices, num_rows, num_cols), spacing_mm=spacing_mm)
+
+
+def _transformed(vectors: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply vectors (..., 3) by a matrix (3, 3): the same bits for any number of vectors and on any processor.
+
+    The rounding of a BLAS product depends on both, and a point halfway between two voxels would then move.
+    """
+    first, second, third = np.moveaxis(vectors, -1, 0)
+    return np.asarray(np.stack([row[0] * first + row[1] * second + row[2] * third for row in matrix], axis=-1))

@@ -61,6 +61,7 @@ def augmented(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:
 
     Mirroring alone changes no value. On a CPU the compiled helper is used if it was built, otherwise torch. Their
     values differ by rounding (less than 0.01 HU); the noise is equal to the bit.
+    The compiled helper computes each cutout by itself; torch's rounding may depend on the batch (less than 0.001 HU).
 
     Args:
         chunks_hu: Cutouts in HU, float32 (N, 1, I, R, C); not modified.

@@ -60,6 +60,15 @@ def test_nearest_voxel_is_that_of_itk(seed):
     np.testing.assert_array_equal(grid_of(image).nearest_voxel(points_xyz), expected_xyz[:, ::-1])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_point_is_converted_to_the_same_bits_in_any_company(seed):
+    grid, points_xyz = grid_of(itk_image(seed)), points_around(itk_image(seed), seed)
+    for convert in (grid.world_to_voxel, grid.voxel_to_world):
+        together = convert(points_xyz)
+        np.testing.assert_array_equal(together, np.array([convert(point) for point in points_xyz]))
+        np.testing.assert_array_equal(together[:5], convert(points_xyz[:5]))
+
+
 def test_ties_round_upwards_as_in_itk():
     image = sitk.Image([8, 8, 8], sitk.sitkInt16)
     ties = np.array([[x, 0.5, 1.5] for x in (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5)])
