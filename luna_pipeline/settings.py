@@ -10,6 +10,7 @@ from pathlib import Path
 
 from luna_pipeline.core.phantom.marker import MARKER
 from luna_pipeline.core.storage.files import AnyPath
+from luna_pipeline.core.storage.limited_disks import place_new
 from luna_pipeline.core.storage.s3 import remote_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -113,7 +114,7 @@ class Settings:
 
 
 def _make_key(path: Path) -> None:
-    """Write a key under a temporary name and link it: of several processes one creates it, and it is never partial."""
+    """Write a key under a temporary name and rename it: one of several processes creates it, and never partially."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".patient_key.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -121,9 +122,9 @@ def _make_key(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
-            os.link(name, path)
+            place_new(Path(name), path)
     finally:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)
 
 
 def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:

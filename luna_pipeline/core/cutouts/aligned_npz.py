@@ -30,6 +30,7 @@ from luna_pipeline.core.cutouts.stored_zip import (
     members_before,
     placed,
 )
+from luna_pipeline.core.storage.limited_disks import unsupported_ignored
 
 _BLOCK_BYTES = 1 << 20
 # What is compared with its checksum: as fast as larger blocks, and it stays in the processor's cache.
@@ -101,7 +102,8 @@ class _Writer:
         self._crc = {name: crc32(header) for name, header in self._headers.items()}
         if hasattr(os, "posix_fallocate"):
             # A full disk shows now, and pages that were allocated at once are written several times as fast.
-            os.posix_fallocate(file.fileno(), 0, list(self._members.values())[-1].end)
+            with unsupported_ignored():
+                os.posix_fallocate(file.fileno(), 0, list(self._members.values())[-1].end)
 
     def counted(self, name: str, block: NDArray[Any]) -> NDArray[np.uint8]:
         """Update the array's CRC while the block is in the processor's cache; return the block's bytes."""

@@ -1,13 +1,12 @@
 """Local copies of objects in S3, which can be memory-mapped; always of the object's current version."""
 
-import contextlib
-import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from luna_pipeline.core.storage.files import AnyPath, status_of, written_atomically
+from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.core.storage.regular_files import open_regular
 from luna_pipeline.core.storage.s3 import RemoteStoreError, object_in_blocks
 
@@ -58,7 +57,7 @@ class LocalCopies:
 
 def _fetched(path: "UPath", folder: Path) -> Path:
     """Return a copy of the current object; one process fetches it while others wait."""
-    with _locked(folder):
+    with locked(folder / _LOCK, waits=True):
         status, blocks = object_in_blocks(path)
         copy = folder / status.version
         if not copy.exists():
@@ -79,12 +78,3 @@ def _fill(copy: Path, blocks: Iterable[bytes]) -> None:
     except OSError as error:
         msg = f"A copy must fit on the disk, got {error.strerror} ({copy}). Make room or set LUNA_CACHE."
         raise OSError(error.errno, msg) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for the lock of this folder, which a killed process releases."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

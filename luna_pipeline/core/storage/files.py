@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, TypeAlias
 
 from luna_pipeline.core.storage import s3
+from luna_pipeline.core.storage.limited_disks import unsupported_ignored
 from luna_pipeline.core.storage.regular_files import open_regular
 from luna_pipeline.core.storage.s3 import FileStatus
 
@@ -69,7 +70,8 @@ def _written_locally(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             # mkstemp gives access to one user only; the final file follows the umask.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            with unsupported_ignored():
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
             if is_synced:
                 os.fsync(file.fileno())
         os.replace(name, path)
@@ -304,6 +306,7 @@ def _umask() -> int:
 def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with unsupported_ignored():
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

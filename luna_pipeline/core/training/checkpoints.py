@@ -1,7 +1,6 @@
 """The store of checkpoints: one folder for each name and version, never overwritten, locked during training."""
 
 import contextlib
-import fcntl
 import itertools
 import logging
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from luna_pipeline.core.storage.files import AnyPath, listing, make_new_folder, remove_empty_folder, subfolders
+from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.core.training.checkpoint_file import (
     Checkpoint,
     CheckpointError,
@@ -121,11 +121,9 @@ class CheckpointStore:
         Raises:
             BlockingIOError: If another process trains it.
         """
-        folder = self._locks_of(name, version)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as file:
+        with contextlib.ExitStack() as lock:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.enter_context(locked(self._locks_of(name, version) / ".lock", waits=False))
             except BlockingIOError as error:
                 msg = (
                     f"A version must be trained by one process, got another that trains it ({name} {version}). "
