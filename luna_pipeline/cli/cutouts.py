@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     help="Write no cutout files: make the index for training and prediction with `--cutouts on_the_fly`.",
 )
 @click.option(
+    "--assume-hu",
+    is_flag=True,
+    help="Accept CTs without air near -1000 or tissue near 0, as LUNA_ASSUME_HU=1 does for all commands and runs.",
+)
+@click.option(
     "--no-sync",
     is_flag=True,
     help="Do not flush files to disk: faster, but a power cut may lose files (verify_cutouts finds them).",
@@ -63,6 +68,9 @@ def create_cutouts_command(**options: Any) -> None:
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
 
+    if options["assume_hu"]:
+        # Worker processes inherit it.
+        os.environ["LUNA_ASSUME_HU"] = "1"
     settings = Settings.from_environment()
     shape = {"chunk_shape_irc": options["chunk_shape"]} if options["chunk_shape"] else {}
     parameters = CuttingParameters(edge_rule=options["edge_rule"], resampled_spacing_mm=options["spacing"], **shape)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import Ct, CtReader, open_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
@@ -122,12 +123,12 @@ class SeriesJob:
             UnreadableCtError: If the CT cannot be read.
             ValueError: If a candidate lies outside the CT, or the CT is too thin for the edge rule.
         """
-        return self._cutouts_of(self._reader().read(), self.wanted)
+        return self._cutouts_of(self._read(self._reader()), self.wanted)
 
     def _cut(self) -> tuple[int, str]:
         """Write the file; return its size and the digest of its fingerprint."""
         reader = self._reader()
-        before, ct = reader.file_states(), reader.read()
+        before, ct = reader.file_states(), self._read(reader)
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
         # The CT is hashed while its chunks are cut and written: the header with the hash is written last.
         with ThreadPoolExecutor(1) as pool:
@@ -140,6 +141,13 @@ class SeriesJob:
 
             num_bytes = self.store.write(self.series_instance_uid, cutouts, final_header=final_header)
         return num_bytes, replace(self.wanted, ct_content=content.result()).digest
+
+    def _read(self, reader: CtReader) -> Ct:
+        """Read the CT; numbers that cannot be HU are refused, unless no cutout is made of them."""
+        ct = reader.read()
+        if len(self.candidate_id):
+            check_plausible_hu(ct.hounsfield, where=f"{self.path.name}, series {self.series_instance_uid}")
+        return ct
 
     def _reader(self) -> CtReader:
         return open_ct(self.path, series_instance_uid=self.series_instance_uid)

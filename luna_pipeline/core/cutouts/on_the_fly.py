@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.catalogue import file_fingerprint
+from luna_pipeline.core.ct.catalogue_rows import file_fingerprint
 from luna_pipeline.core.ct.content_hash import content_fingerprint
 from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
 from luna_pipeline.core.ct.reading import open_ct

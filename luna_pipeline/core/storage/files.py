@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -245,45 +245,58 @@ def _status(status: os.stat_result) -> FileStatus:
     return FileStatus(status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)
 
 
-def folders_below(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk through the folders below ``root``, following links, each folder once.
+def folders_below(
+    root: Path, *, on_error: Callable[[Path, OSError], object] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk through the folders below ``root``, following links, each folder once, at any depth.
+
+    Args:
+        root: The folder to start with.
+        on_error: Called with each folder that cannot be listed, and why; None to skip it.
 
     Yields:
-        A folder, the names of its folders (modify the list to skip some) and of its files, sorted.
+        A folder, the names of its folders (modify the list to skip some) and of everything else in it, sorted.
     """
-    seen: set[str] = set()
-    # A list of its own: os.walk calls itself for each level, and fails 1,000 folders deep.
-    left = [str(root)]
-    while left:
-        folder = left.pop()
-        real = os.path.realpath(folder)
-        if real in seen:
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    # A stack of its own: Python's ends at a thousand folders.
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            folders, names = _entries(folder)
+        except OSError as error:
+            if on_error is not None:
+                on_error(folder, error)
             continue
-        seen.add(real)
-        folders, names = _entries(folder)
-        yield Path(folder), folders, names
-        left += (os.path.join(folder, name) for name in reversed(folders))
+        seen.add((status.st_dev, status.st_ino))
+        yield folder, folders, names
+        waiting += [folder / name for name in reversed(folders)]
 
 
-def _entries(folder: str) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the other entries in a folder, sorted; none if it cannot be listed."""
-    folders: list[str] = []
-    names: list[str] = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the folders, and of all else, in a folder, sorted."""
+    folders, names = [], []
+    with os.scandir(folder) as entries:
         for entry in entries:
-            try:
-                is_folder = entry.is_dir()
-            except OSError:
-                # A loop of links.
-                is_folder = False
-            (folders if is_folder else names).append(entry.name)
+            (folders if _is_folder(entry) else names).append(entry.name)
     return sorted(folders), sorted(names)
 
 
-def _files_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for folder, _, names in folders_below(root):
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    # A link that leads to itself.
+    except OSError:
+        return False
+
+
+def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for found, _, names in folders_below(folder):
         for name in names:
-            path = folder / name
+            path = found / name
             try:
                 status = path.stat()
             except FileNotFoundError:

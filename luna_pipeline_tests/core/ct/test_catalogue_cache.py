@@ -23,7 +23,7 @@ def root(tmp_path):
     write_ct(root / "subset1", "1.2.3", random_hounsfield())
     (root / "subset1" / "1.2.3.raw").unlink()
     write_dicom_series(root / "dicom", "1.2.4", random_hounsfield())
-    write_ct(root / "subset9", "1.2.1", random_hounsfield())
+    write_ct(root / "copies", "1.2.1", random_hounsfield())
     return root
 
 
@@ -63,6 +63,8 @@ def test_everything_is_taken_over_where_nothing_changed(root):
 
 
 def test_no_file_of_an_unchanged_folder_is_opened(root):
+    # Copies are compared each time.
+    shutil.rmtree(root / "copies")
     kept = kept_of(root)
     before = catalogue_of(root)
     for path in (*root.rglob("*.mhd"), *root.rglob("*.dcm")):
@@ -103,20 +105,20 @@ def test_a_mended_series_becomes_readable(root):
 
 def test_the_copy_takes_the_place_of_a_series_that_is_removed(root):
     kept = kept_of(root)
-    assert kept.set_index("path").is_readable["subset9/1.2.1.mhd"] == np.False_
+    assert kept.set_index("path").is_readable["copies/1.2.1.mhd"] == np.False_
     (root / "subset0" / "1.2.1.mhd").unlink()
     catalogue = catalogue_of(root, kept).set_index("path")
-    assert catalogue.is_readable["subset9/1.2.1.mhd"] == np.True_
-    assert catalogue.reason["subset9/1.2.1.mhd"] is None
+    assert catalogue.is_readable["copies/1.2.1.mhd"] == np.True_
+    assert catalogue.reason["copies/1.2.1.mhd"] is None
     assert num_kept(root, kept) == 3
 
 
-def test_a_copy_that_comes_before_takes_the_place_of_a_kept_one(root):
+def test_a_copy_that_comes_before_does_not_take_the_place_of_the_one_in_a_subset(root):
     kept = kept_of(root)
     write_ct(root / "a", "1.2.1", random_hounsfield())
     catalogue = catalogue_of(root, kept)
     paths = catalogue[catalogue.series_instance_uid == "1.2.1"].set_index("path").is_readable
-    assert paths.to_dict() == {"a/1.2.1.mhd": True, "subset0/1.2.1.mhd": False, "subset9/1.2.1.mhd": False}
+    assert paths.to_dict() == {"a/1.2.1.mhd": False, "subset0/1.2.1.mhd": True, "copies/1.2.1.mhd": False}
     assert num_kept(root, kept) == 5
 
 

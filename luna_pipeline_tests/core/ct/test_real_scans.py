@@ -5,7 +5,9 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
+from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.itk import grid_of
+from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import read_ct
 
 pytestmark = pytest.mark.real
@@ -32,6 +34,15 @@ def scans(lidc_root, catalogue):
     return {
         uid: read_ct(lidc_root / catalogue.loc[uid, "path"], series_instance_uid=uid) for uid in (SCAN_0001, SCAN_0003)
     }
+
+
+def test_real_scans_are_plausible_hu_also_with_the_noise_of_a_low_dose(scans):
+    for uid, ct in scans.items():
+        check_plausible_hu(ct.hounsfield, where=uid)
+        noise = np.random.default_rng(0).normal(0, 150, ct.hounsfield.shape).astype(np.int16)
+        check_plausible_hu(ct.hounsfield + noise, where=uid)
+        with pytest.raises(UnreadableCtError, match="must be HU"):
+            check_plausible_hu(np.clip(ct.hounsfield + 1024, 0, 4095).astype(np.int16), where=uid)
 
 
 def annotated(root, uid, diameter_mm):

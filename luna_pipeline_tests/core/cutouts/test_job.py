@@ -64,11 +64,11 @@ def test_a_ct_that_changed_and_changed_back_is_not_cut(made):
     root = made[0]
     path = root / f"{UIDS[0]}.raw"
     content = path.read_bytes()
-    path.write_bytes(content[::-1])
+    path.write_bytes(content[2:] + content[:2])
     path.write_bytes(content)
     os.utime(path, (0, 0))
     assert service_of(made).cut_many().num_current == 3
-    path.write_bytes(content[::-1])
+    path.write_bytes(content[2:] + content[:2])
     os.utime(path, (1, 1))
     assert service_of(made).cut_many().cut == [UIDS[0]]
 
@@ -132,7 +132,9 @@ def test_a_ct_that_is_replaced_while_it_is_cut_is_refused_and_leaves_no_file(mad
     def replaced_meanwhile(reader):
         ct = read(reader)
         other = root / "new.part"
-        other.write_bytes(bytes((root / f"{UIDS[0]}.raw").stat().st_size))
+        # Air and water by turns.
+        pair = np.array([-1000, 0], dtype="<i2").tobytes()
+        other.write_bytes(pair * ((root / f"{UIDS[0]}.raw").stat().st_size // 4))
         other.rename(root / f"{UIDS[0]}.raw")
         return ct
 
