@@ -278,7 +278,8 @@ def folders_below(
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders, and of all else, in a folder, sorted."""
-    folders, names = [], []
+    folders: list[str] = []
+    names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             (folders if _is_folder(entry) else names).append(entry.name)
