@@ -39,11 +39,11 @@ SOURCE_TABLES = {
 )
 def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
     """Observe the version of each external table: the digest of its content."""
+    from luna_pipeline.core.candidates.table_places import find_table
     from luna_pipeline.core.storage.files import sha256_of
 
     for name, (files, _) in SOURCE_TABLES.items():
-        places = (paths.settings.data_dir / file for file in files)
-        path = next((path for path in places if path.exists()), None)
+        path = find_table(paths.settings.data_dir, files)
         version = dg.DataVersion(sha256_of(path) if path else "absent")
         file = path.name if path else "absent"
         yield dg.ObserveResult(asset_key=name, data_version=version, metadata={"file": file})

@@ -102,6 +102,8 @@ def validate_rows(table: pd.DataFrame, *, file: str, value: str, series: SeriesG
     known["number"], num_booleans = _parse_value(known[value], is_class=value == "class")
     is_number = np.all([is_number for _, is_number in coordinates], axis=0)
     is_right = {NOT_A_NUMBER: is_number} | _rules(known, value, series.readable)
+    # NOT_A_NUMBER stays, so that there is a rule.
+    is_right = {why: keeps for why, keeps in is_right.items() if why == NOT_A_NUMBER or not keeps.all()}
     is_kept = np.all(list(is_right.values()), axis=0)
     return UsableRows(
         kept=_rows(known, is_kept),
@@ -139,7 +141,10 @@ def _rows(table: pd.DataFrame, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
 def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> dict[str, NDArray[np.bool_]]:
     """Return for each reason the rows that it does not apply to; the first that applies is reported."""
     points_xyz, number = known[POINT_COLUMNS].to_numpy(), known["number"].to_numpy()
-    is_finite = np.isfinite(points_xyz).all(axis=1)
+    is_near = is_finite = np.ones(len(known), dtype=bool)
+    # Usually no row is far, which the extremes show; they are NaN where a value is.
+    if not (points_xyz.min(initial=0) > -_MAX_MM and points_xyz.max(initial=0) < _MAX_MM):
+        is_near, is_finite = (np.abs(points_xyz) < _MAX_MM).all(axis=1), np.isfinite(points_xyz).all(axis=1)
     is_class = value == "class"
     return {
         BAD_UID: _has_right_uid(known["series_instance_uid"]),
@@ -151,7 +156,7 @@ def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> d
         NO_RATINGS: _has_right_ratings(known),
         UNREADABLE_CT: known["series_instance_uid"].isin(list(grids)).to_numpy(dtype=bool),
         OUTSIDE_CT: are_inside(known["series_instance_uid"], points_xyz, is_finite, grids),
-        TOO_FAR: ~is_finite | (np.abs(points_xyz) < _MAX_MM).all(axis=1),
+        TOO_FAR: is_near | ~is_finite,
     }
 
 
