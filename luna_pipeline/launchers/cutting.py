@@ -89,7 +89,7 @@ def create_cutouts(
     Raises:
         FileNotFoundError: If there are no CTs or tables.
         NotEnoughDiskError: If the cutouts do not fit on the disk; nothing is cut.
-        ValueError: If a cutout is in two folds; nothing is indexed.
+        ValueError: If no candidate is left, and nothing is cut; if a cutout is in two folds, and nothing is indexed.
     """
     marker = request.marker(settings)
     if not is_index_only and marker.holds():
@@ -100,10 +100,14 @@ def create_cutouts(
     stat_digest = marker.stat_digest()
     marker.discard()
     catalogue, candidates, folds = make_tables(settings, listener.report)
+    selected = request.selection.of(candidates)
+    if selected.empty:
+        msg = f"One candidate or more must be selected, got none of {len(candidates)} ({asdict(request.selection)})."
+        raise ValueError(f"{msg} Allow more negatives or a longer sample.")
     service = CtCutoutService(
         data_root=settings.data_dir,
         catalogue=catalogue,
-        candidates=request.selection.of(candidates),
+        candidates=selected,
         store=cutout_store(settings, is_synced=is_synced),
         parameters=request.parameters,
     )

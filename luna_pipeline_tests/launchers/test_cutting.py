@@ -244,6 +244,40 @@ def test_the_same_ct_in_two_folds_is_refused_before_it_is_indexed(settings):
         assert not (settings.tables_dir / "cutout_index.parquet").exists()
 
 
+@pytest.mark.parametrize("uid", ["{}.mhd", "'{}", "9.9.9"])
+def test_tables_of_other_cts_are_an_error_and_nothing_is_written(settings, uid):
+    for name in ("candidates.csv", "candidates_V2.csv", "annotations.csv"):
+        if (path := settings.data_dir / name).exists():
+            header, *lines = path.read_text().splitlines()
+            rows = [line.split(",", 1) for line in lines]
+            path.write_text("\n".join([header, *(f"{uid.format(series)},{rest}" for series, rest in rows)]))
+    listener = Listener()
+    with pytest.raises(ValueError, match=r"must hold candidates or .* of readable CTs, got .* none of them"):
+        create_cutouts(settings, ALL, listener)
+    assert any("series uids differ" in line for line in listener.lines)
+    assert not settings.tables_dir.exists()
+    assert not settings.cutouts_dir.exists()
+
+
+def test_a_selection_of_nothing_is_an_error(settings):
+    (settings.data_dir / "annotations.csv").unlink()
+    path = next(settings.data_dir.glob("candidates*.csv"))
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.endswith(",1")))
+    request = CuttingRequest(CuttingParameters(), CandidateSelection(max_negatives_per_series=0))
+    with pytest.raises(ValueError, match="must be selected, got none of"):
+        create_cutouts(settings, request, Listener())
+
+
+def test_rejected_rows_are_reported_with_their_reason(settings):
+    path = next(settings.data_dir.glob("candidates*.csv"))
+    uid = path.read_text().splitlines()[1].split(",")[0]
+    with path.open("a") as file:
+        file.write(f"{uid},abc,0,0,0\n")
+    listener = Listener()
+    assert len(create_cutouts(settings, ALL, listener).cut) == 4
+    assert any("Rejected 1 rows of" in line and "got 'abc'" in line for line in listener.lines)
+
+
 def test_folds_that_were_made_before_are_kept(settings):
     run(settings)
     path = settings.tables_dir / "folds.parquet"

@@ -83,7 +83,9 @@ def describe_folds(folds: pd.DataFrame) -> list[str]:
     if largest < 2 or (2 * largest <= num_series) or (largest < 3 and num_folds > 1):
         return []
     count = f"All {num_series}" if largest == num_series else f"{largest} of {num_series}"
-    found = f"{count} series have the same patient id, so they count as one patient; there are {num_folds} folds."
+    found = (
+        f"{count} series have the same patient id, so they count as one patient; the number of folds is {num_folds}."
+    )
     cure = "give each patient its own PatientID, or each series a row in luna16_subsets.csv (seriesuid,subset)"
     return [f"Warning: {found} If they are of several patients, {cure}."]
 

@@ -136,7 +136,10 @@ def test_groups_are_dealt_evenly_whatever_their_number(tmp_path):
 @pytest.mark.parametrize(
     ("patients", "words"),
     [
-        (["anonymous"] * 6, "All 6 series have the same patient id, so they count as one patient; there are 1 folds"),
+        (
+            ["anonymous"] * 6,
+            "All 6 series have the same patient id, so they count as one patient; the number of folds is 1.",
+        ),
         (["anonymous"] * 2, "All 2 series have the same patient id"),
         (["anonymous"] * 4 + ["smith", None], "4 of 6 series have the same patient id"),
     ],
