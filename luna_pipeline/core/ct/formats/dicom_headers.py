@@ -1,231 +1,301 @@
 """Headers of DICOM files, as one slice for each image or frame; no voxel is read.
 
 Source:
-    DICOM PS3.3, C.7.6.16.2 (functional groups: attributes that differ between frames are in the per-frame item, the
-    others in the shared one); C.8.2.1.1.1 (ImageType of localizers).
+    DICOM PS3.3, C.7.6.3 (image pixel), C.7.6.16.2 (functional groups: attributes that differ between frames are in the
+    per-frame item, the others in the shared one); C.8.2.1 (CT image: slope and intercept are required, ImageType of
+    localizers); C.11.1.1.2 (rescale types).
 """
 
 import math
-import os
 import struct
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from luna_pipeline.core.ct.formats.dicom_files import DEFLATED, OpenHeader, read_header
+from luna_pipeline.core.ct.formats.dicom_slices import (
+    BrokenDicomError,
+    DicomSlice,
+    LeftOut,
+    PixelPlace,
+    PixelStorage,
+)
+from luna_pipeline.core.ct.formats.dicom_unpacking import inflate
+from luna_pipeline.core.ct.formats.dicom_values import (
+    BadAttributeError,
+    numbers_of,
+    stored_number_of,
+    text_of,
+    whole_number_of,
+    words_of,
+)
+from luna_pipeline.core.ct.limits import MAX_FRAMES, check_announced_bytes
 from luna_pipeline.core.ct.quiet import quiet_pydicom
+from luna_pipeline.core.storage.regular_files import open_regular
 
 if TYPE_CHECKING:
     from pydicom import Dataset, FileDataset
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-_SERIES_KEYWORDS = ("ImageType", "SOPClassUID", "Modality", "Manufacturer", "PatientID", "SeriesInstanceUID")
+_SERIES_KEYWORDS = ("ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "PatientID")
 _PLANE_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 _PIXEL_KEYWORDS = ("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
-_VALUE_KEYWORDS = ("RescaleIntercept", "RescaleSlope", _SHARED, _PER_FRAME)
-_KEYWORDS = ["SliceThickness", *_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_VALUE_KEYWORDS]
+_PADDING_KEYWORDS = ("PixelPaddingValue", "PixelPaddingRangeLimit", "PhotometricInterpretation")
+_VALUE_KEYWORDS = ("RescaleIntercept", "RescaleSlope", "RescaleType", _SHARED, _PER_FRAME)
+_OTHER_KEYWORDS = ("SliceThickness", "SeriesInstanceUID", "AcquisitionNumber", "LossyImageCompression")
+_KEYWORDS = [*_OTHER_KEYWORDS, *_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_PADDING_KEYWORDS]
+_KEYWORDS += _VALUE_KEYWORDS
+_CT_CLASSES = {f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2.2")}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_PIXEL_GROUP, _UNDEFINED_LENGTH = 0x7FE0, 0xFFFFFFFF
-# Raised by pydicom for bytes that only look like DICOM.
-_BAD_VALUE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
-_MALFORMED = (*_BAD_VALUE, EOFError, OSError, struct.error, zlib.error)
+# ImageType of overview pictures: the standard's word, and those of scanners.
+_SCOUT_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM", "SCANOSCOPE", "SCOUTVIEW"}
+_PIXEL_TAG, _UNDEFINED_LENGTH = (0x7FE0, 0x0010), 0xFFFFFFFF
+_PLAIN_SYNTAXES = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED}
+# RLE; JPEG lossless (any and first-order prediction); JPEG-LS lossless and near-lossless; JPEG 2000 lossless and lossy.
+_PACKED_SYNTAXES = {f"1.2.840.10008.1.2.{tail}" for tail in ("5", "4.57", "4.70", "4.80", "4.81", "4.90", "4.91")}
+# US is "unspecified"; the other words are of programs that write the unit's name.
+_HU_TYPES = {"", "HU", "US", "UNSPECIFIED", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"}
 
 
-class PixelStorage(NamedTuple):
-    """How the numbers of an image are stored: ``num_bits`` each, of which the lower ``num_used_bits`` are used."""
-
-    num_channels: int
-    num_bits: int
-    num_used_bits: int
-    dtype: str
-
-
-@dataclass(frozen=True)
-class DicomSlice:
-    """The header of one image: of a file, or of a frame in it.
-
-    Attributes:
-        path: The file.
-        frame: Number of the frame in the file, from 0; None where the file holds a single image.
-        series_instance_uid: DICOM (0020,000E).
-        patient_id: DICOM (0010,0020).
-        modality: DICOM (0008,0060).
-        manufacturer: DICOM (0008,0070), of the scanner.
-        thickness_mm: DICOM (0018,0050): thickness of the slice, not the distance to the next; nan where unknown.
-        why_left_out: Kind of an image that is no slice of a CT, else empty.
-        missing: The first required attribute that is missing, else empty.
-        size_rc: Rows and columns.
-        spacing_rc_mm: Distance of neighbouring rows and of neighbouring columns.
-        position_xyz: World position (LPS mm) of the first voxel.
-        orientation: World directions along a row and down a column, six numbers.
-        storage: How its numbers are stored.
-        first_byte: Their offset in the file, None where they are compressed or stored in an unusual way.
-        rescale: Slope and intercept that turn a stored number into HU.
-    """
-
-    path: Path
-    frame: int | None
-    series_instance_uid: str
-    patient_id: str
-    modality: str
-    manufacturer: str
-    thickness_mm: float
-    why_left_out: str
-    missing: str
-    size_rc: tuple[int, int]
-    spacing_rc_mm: tuple[float, ...]
-    position_xyz: tuple[float, ...]
-    orientation: tuple[float, ...]
-    storage: PixelStorage
-    first_byte: int | None
-    rescale: tuple[float, float]
-
-    @property
-    def name(self) -> str:
-        """File and frame, for messages; DICOM counts frames from 1."""
-        return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
-
-
-def read_slices(path: Path) -> list[DicomSlice]:
+def read_slices(path: Path) -> list[DicomSlice | LeftOut]:
     """Read the header of a DICOM file.
 
     Returns:
-        A slice for each image; none where the file cannot be read, is truncated, or holds no image.
+        A slice for each image, or the object that is none.
+
+    Raises:
+        BrokenDicomError: If it cannot be read, is truncated, or holds no image.
     """
-    from pydicom import dcmread
-
     try:
-        with quiet_pydicom(), path.open("rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
-            return list(_slices_of(dataset, path, first_byte=_first_pixel_byte(file, dataset)))
-    except _MALFORMED:
-        return []
+        with quiet_pydicom(), open_regular(path) as file:
+            header = read_header(file, _KEYWORDS)
+            why = _why_left_out(header.dataset)
+            if why:
+                return [LeftOut(path, _series_uid(header.dataset, path), why)]
+            return list(_slices_of(header, path))
+    # Whatever pydicom raises for a file concerns this file alone: deep sequences end in a RecursionError.
+    except Exception as error:
+        text = " ".join(str(error).split()).rstrip(".")[:300]
+        raise BrokenDicomError(text or type(error).__name__) from error
 
 
-def _slices_of(dataset: "FileDataset", path: Path, *, first_byte: int | None) -> Iterator[DicomSlice]:
-    from pydicom import Dataset
-
-    frames = dataset.get(_PER_FRAME)
-    num_frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames is None and num_frames == 1:
-        yield _slice(dataset, path, None, (), first_byte=first_byte)
-        return
-    # Without functional groups frames have no position; each is refused by the attribute that is missing.
-    for number, frame in zip(range(num_frames), frames or [Dataset()] * num_frames, strict=True):
-        place = None if first_byte is None else first_byte + number * _num_image_bytes(dataset)
-        yield _slice(dataset, path, number, (frame, *(dataset.get(_SHARED) or [])), first_byte=place)
+def _series_uid(dataset: "FileDataset", path: Path) -> str:
+    return text_of(dataset, "SeriesInstanceUID") or path.parent.name
 
 
-def _slice(
-    dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...], *, first_byte: int | None
-) -> DicomSlice:
-    def value(keyword: str, group: str) -> Any:
-        """Return an attribute of the frame's groups, or of a single image."""
-        if frame is None:
-            return dataset.get(keyword)
-        return next((item[group][0].get(keyword) for item in groups if group in item), None)
+def _why_left_out(dataset: "FileDataset") -> str:
+    from pydicom.uid import UID
 
-    geometry = {
-        "PixelSpacing": _numbers(value("PixelSpacing", "PixelMeasuresSequence"), 2),
-        "ImagePositionPatient": _numbers(value("ImagePositionPatient", "PlanePositionSequence"), 3),
-        "ImageOrientationPatient": _numbers(value("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
-    }
-    spacing_rc_mm, position_xyz, orientation = geometry.values()
-    slope = value("RescaleSlope", "PixelValueTransformationSequence")
-    intercept = value("RescaleIntercept", "PixelValueTransformationSequence")
-    return DicomSlice(
-        path=path,
-        frame=frame,
-        series_instance_uid=str(dataset.get("SeriesInstanceUID") or path.parent.name),
-        patient_id=str(dataset.get("PatientID") or ""),
-        modality=str(dataset.get("Modality") or ""),
-        manufacturer=str(dataset.get("Manufacturer") or "").strip(),
-        thickness_mm=_thickness(lambda: value("SliceThickness", "PixelMeasuresSequence")),
-        why_left_out=_why_left_out(dataset, has_place=bool(position_xyz or orientation)),
-        missing=next((keyword for keyword, numbers in geometry.items() if not numbers), ""),
-        size_rc=(int(dataset.Rows), int(dataset.Columns)),
-        spacing_rc_mm=spacing_rc_mm,
-        position_xyz=position_xyz,
-        orientation=orientation,
-        storage=_storage(dataset),
-        first_byte=first_byte,
-        rescale=(1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)),
-    )
-
-
-def _why_left_out(dataset: "FileDataset", *, has_place: bool) -> str:
-    image_type = [str(word).upper() for word in _as_list(dataset.get("ImageType"))]
-    sop_class = str(dataset.get("SOPClassUID") or "")
-    if "LOCALIZER" in image_type:
+    image_type, sop_class = words_of(dataset, "ImageType"), text_of(dataset, "SOPClassUID")
+    modality = text_of(dataset, "Modality").upper()
+    has_place = bool(dataset.get("ImagePositionPatient") or dataset.get("ImageOrientationPatient"))
+    if not _SCOUT_WORDS.isdisjoint(image_type):
         return "a localizer"
     if sop_class == _SECONDARY_CAPTURE or sop_class.startswith(f"{_SECONDARY_CAPTURE}."):
         return "a secondary capture"
-    if image_type[:1] == ["DERIVED"] and not has_place:
+    # A private class, or none, may be a CT.
+    kind = UID(sop_class).name if sop_class else ""
+    is_other_class = sop_class not in _CT_CLASSES and kind not in {"", sop_class}
+    if is_other_class and (modality != "CT" or "Image Storage" not in kind):
+        return f"{kind.removesuffix(' Storage')}, modality {modality or 'unknown'}"
+    if "Rows" not in dataset and modality not in {"CT", ""}:
+        return f"no image, modality {modality}"
+    if image_type[:1] == ["DERIVED"] and not has_place and _PER_FRAME not in dataset:
         return "a derived picture without a place in the patient"
     return ""
 
 
+def _slices_of(header: OpenHeader, path: Path) -> Iterator[DicomSlice]:
+    dataset = header.dataset
+    num_frames = whole_number_of(dataset, "NumberOfFrames", default=1) or 1
+    if not 1 <= num_frames <= MAX_FRAMES:
+        raise BadAttributeError(f"NumberOfFrames must be 1 to {MAX_FRAMES}, got {num_frames}")
+    pixels = _pixel_place(header, num_frames, path)
+    if num_frames == 1 and _PER_FRAME not in dataset:
+        yield _slice(dataset, path, None, (), pixels)
+        return
+    frames = list(dataset.get(_PER_FRAME) or [])
+    # Without functional groups frames have no position; each is refused by the attribute that is missing.
+    if frames and len(frames) != num_frames:
+        raise BadAttributeError(f"{num_frames} frames must have as many functional groups, got {len(frames)}")
+    num_image_bytes = 0 if pixels.syntax else _num_image_bytes(dataset)
+    for number in range(num_frames):
+        groups = (*frames[number : number + 1], *(dataset.get(_SHARED) or []))
+        place = pixels._replace(first_byte=pixels.first_byte + number * num_image_bytes)
+        yield _slice(dataset, path, number, groups, place)
+
+
+class _Attributes:
+    """Attributes of one image: of a file, or of a frame by its functional groups; what is wrong is collected."""
+
+    def __init__(self, dataset: "FileDataset", groups: tuple["Dataset", ...] | None) -> None:
+        self._dataset, self._groups = dataset, groups
+        self.faults: list[str] = []
+
+    def holder(self, group: str) -> "Dataset | None":
+        """Return the data set that holds the attributes of a functional group, None where there is no such group."""
+        if self._groups is None:
+            return self._dataset
+        return next((item[group][0] for item in self._groups if group in item), None)
+
+    def numbers(self, keyword: str, group: str, num_values: int) -> tuple[float, ...]:
+        """Return the numbers of an attribute; none where it is missing or wrong."""
+        try:
+            return numbers_of(self.holder(group), keyword, num_values)
+        except BadAttributeError as error:
+            self.faults.append(str(error))
+            return ()
+
+    def rescale(self) -> tuple[float, float]:
+        """Return slope and intercept. Both are required of a CT: without them, stored numbers are no HU."""
+        group = "PixelValueTransformationSequence"
+        slope = self.numbers("RescaleSlope", group, 1) or (1.0,)
+        intercept = self.numbers("RescaleIntercept", group, 1) or (0.0,)
+        if slope[0] == 0:
+            self.faults.append("RescaleSlope must not be 0, got 0")
+        holder = self.holder(group)
+        unit = "" if holder is None else text_of(holder, "RescaleType")
+        if unit.upper() not in _HU_TYPES:
+            self.faults.append(f"RescaleType must be HU, got {unit!r}")
+        return slope[0], intercept[0]
+
+    def padding(self, *, is_signed: bool) -> tuple[int, int] | None:
+        """Return the lowest and highest stored number that mark voxels without a measurement."""
+        try:
+            value = stored_number_of(self._dataset, "PixelPaddingValue", is_signed=is_signed)
+            limit = stored_number_of(self._dataset, "PixelPaddingRangeLimit", is_signed=is_signed)
+        except BadAttributeError as error:
+            self.faults.append(str(error))
+            return None
+        if value is None:
+            return None
+        return min(value, value if limit is None else limit), max(value, value if limit is None else limit)
+
+    def thickness_mm(self) -> float:
+        """Return a positive number of mm, else nan: a bad thickness does not make a CT unreadable."""
+        try:
+            (thickness_mm,) = numbers_of(self.holder("PixelMeasuresSequence"), "SliceThickness", 1)
+        except BadAttributeError:
+            return math.nan
+        return thickness_mm if thickness_mm > 0 else math.nan
+
+
+def _slice(
+    dataset: "FileDataset", path: Path, frame: int | None, groups: tuple["Dataset", ...], pixels: PixelPlace
+) -> DicomSlice:
+    attributes = _Attributes(dataset, None if frame is None else groups)
+    spacing_rc_mm = attributes.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    position_xyz = attributes.numbers("ImagePositionPatient", "PlanePositionSequence", 3)
+    orientation = attributes.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
+    attributes.faults += _storage_faults(dataset, pixels)
+    rescale, storage = attributes.rescale(), _storage(dataset)
+    padding = attributes.padding(is_signed=storage.dtype[1] == "i")
+    return DicomSlice(
+        path=path,
+        frame=frame,
+        series_instance_uid=_series_uid(dataset, path),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        patient_id=text_of(dataset, "PatientID"),
+        modality=text_of(dataset, "Modality").upper(),
+        manufacturer=text_of(dataset, "Manufacturer"),
+        acquisition=text_of(dataset, "AcquisitionNumber"),
+        thickness_mm=attributes.thickness_mm(),
+        is_lossy=text_of(dataset, "LossyImageCompression") == "01",
+        fault=next(iter(attributes.faults), ""),
+        size_rc=_size_rc(dataset),
+        spacing_rc_mm=spacing_rc_mm,
+        position_xyz=position_xyz,
+        orientation=orientation,
+        storage=storage,
+        pixels=pixels,
+        rescale=rescale,
+        padding=padding,
+    )
+
+
+def _size_rc(dataset: "FileDataset") -> tuple[int, int]:
+    return whole_number_of(dataset, "Rows"), whole_number_of(dataset, "Columns")
+
+
 def _storage(dataset: "FileDataset") -> PixelStorage:
-    num_bits = int(dataset.BitsAllocated)
-    order, sign = "<" if dataset.original_encoding[1] else ">", "i" if dataset.get("PixelRepresentation") else "u"
+    num_bits = whole_number_of(dataset, "BitsAllocated")
+    order = "<" if dataset.original_encoding[1] else ">"
+    sign = "i" if whole_number_of(dataset, "PixelRepresentation", default=0) else "u"
     return PixelStorage(
-        num_channels=int(dataset.get("SamplesPerPixel") or 1),
+        num_channels=whole_number_of(dataset, "SamplesPerPixel", default=1) or 1,
         num_bits=num_bits,
-        num_used_bits=int(dataset.get("BitsStored") or num_bits),
+        num_used_bits=whole_number_of(dataset, "BitsStored", default=num_bits) or num_bits,
         dtype=f"{order}{sign}{num_bits // 8}",
     )
 
 
-def _num_image_bytes(dataset: "FileDataset") -> int:
+def _storage_faults(dataset: "FileDataset", pixels: PixelPlace) -> list[str]:
+    """Return what is wrong with the numbers' storage; label maps and pictures are refused elsewhere."""
     storage = _storage(dataset)
-    return int(dataset.Rows) * int(dataset.Columns) * storage.num_channels * storage.num_bits // 8
+    num_bits, num_used_bits = storage.num_bits, storage.num_used_bits
+    high_bit = whole_number_of(dataset, "HighBit", default=num_used_bits - 1)
+    sign = whole_number_of(dataset, "PixelRepresentation", default=0)
+    display = text_of(dataset, "PhotometricInterpretation").upper()
+    faults = []
+    if num_bits not in {16, 32}:
+        faults.append(f"BitsAllocated must be 16 or 32, got {num_bits}")
+    if not 1 <= num_used_bits <= num_bits:
+        faults.append(f"BitsStored must be 1 to {num_bits}, got {num_used_bits}")
+    if high_bit != num_used_bits - 1:
+        faults.append(f"HighBit must be BitsStored - 1 = {num_used_bits - 1}, got {high_bit}")
+    if sign not in {0, 1}:
+        faults.append(f"PixelRepresentation must be 0 or 1, got {sign}")
+    if display not in {"", "MONOCHROME1", "MONOCHROME2"}:
+        faults.append(f"PhotometricInterpretation must be MONOCHROME1 or MONOCHROME2, got {display!r}")
+    if pixels.syntax and pixels.syntax not in _PACKED_SYNTAXES:
+        from pydicom.uid import UID
+
+        faults.append(
+            f"Pixels must be uncompressed, RLE, JPEG lossless, JPEG-LS or JPEG 2000, got {UID(pixels.syntax).name}"
+        )
+    return faults
 
 
-def _thickness(read: Callable[[], Any]) -> float:
-    """Return a positive number of mm, else nan: a bad thickness does not make a CT unreadable."""
-    try:
-        thickness_mm = float(read())
-    except _BAD_VALUE:
-        return math.nan
-    return thickness_mm if 0 < thickness_mm < math.inf else math.nan
+def _num_image_bytes(dataset: "FileDataset") -> int:
+    storage, (num_rows, num_cols) = _storage(dataset), _size_rc(dataset)
+    return num_rows * num_cols * storage.num_channels * storage.num_bits // 8
 
 
-def _numbers(values: Any, num_values: int) -> tuple[float, ...]:
-    """Return exactly this many finite numbers, or none."""
-    numbers = tuple(float(value) for value in _as_list(values))
-    return numbers if len(numbers) == num_values and all(math.isfinite(number) for number in numbers) else ()
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return the values of an attribute as a list: pydicom returns a single one as itself."""
-    if value is None or isinstance(value, str):
-        return [value] if value else []
-    return list(value)
-
-
-def _first_pixel_byte(file: IO[bytes], dataset: "FileDataset") -> int | None:
-    """Return the offset of the pixels in the file, None where they are packed or stored in an unusual way.
+def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
+    """Return where the pixels are; their announced length is compared with the file's.
 
     Raises:
-        ValueError: If there are no pixels where reading stopped, or too few.
+        ValueError: If there are no pixels where the header ends, too few, or more than Rows and Columns say.
     """
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        # Unpacked in memory by pydicom, which fails for a truncated file.
-        return None
-    is_implicit, is_little = dataset.original_encoding
+    is_implicit, is_little = header.dataset.original_encoding
     order = "<" if is_little else ">"
-    head = file.read(8 if is_implicit else 12)
-    group, num_held = struct.unpack_from(f"{order}H", head)[0], struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
-    # Compressed frames have a length each; they are checked when they are unpacked.
-    if group == _PIXEL_GROUP and num_held == _UNDEFINED_LENGTH:
-        return None
-    first_byte = file.tell()
-    num_bytes = _num_image_bytes(dataset) * int(dataset.get("NumberOfFrames") or 1)
-    if group != _PIXEL_GROUP or not num_bytes <= num_held <= file.seek(0, os.SEEK_END) - first_byte:
-        raise ValueError("no pixels, or not all of them")
-    storage = _storage(dataset)
-    is_usual = storage.num_bits == 16 and dataset.get("HighBit", storage.num_used_bits - 1) == storage.num_used_bits - 1
-    return first_byte if is_usual else None
+    head = header.file.read(8 if is_implicit else 12)
+    if len(head) < 8 or struct.unpack_from(f"{order}HH", head) != _PIXEL_TAG:
+        raise ValueError(
+            f"PixelData must follow the header, got {'another element' if head else 'the end of the file'}"
+        )
+    num_held = struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
+    first_byte = header.file.tell()
+    num_bytes = _num_image_bytes(header.dataset) * num_frames
+    if num_bytes < 1:
+        raise ValueError(f"An image must have pixels, got {_size_rc(header.dataset)} rows and columns")
+    is_packed = num_held == _UNDEFINED_LENGTH
+    is_stream = header.stream_start is not None
+    check_announced_bytes(num_bytes, header.num_file_bytes if is_packed or is_stream else None, where=path.name)
+    if is_packed:
+        if header.syntax in _PLAIN_SYNTAXES:
+            raise ValueError(f"Pixels of transfer syntax {header.syntax or 'unknown'} must have a length, got none")
+        return PixelPlace(first_byte, header.syntax, None, num_frames)
+    num_row_bytes = num_bytes // (num_frames * _size_rc(header.dataset)[0])
+    if not num_bytes <= num_held < num_bytes + max(num_row_bytes, 2):
+        raise ValueError(f"PixelData must hold {num_bytes} bytes by Rows, Columns and BitsAllocated, got {num_held}")
+    num_there = _num_bytes_there(header, path, first_byte, num_bytes)
+    if num_there < num_bytes:
+        raise ValueError(f"PixelData must hold {num_bytes} bytes, got {num_there} before the end of the file")
+    return PixelPlace(first_byte, "", header.stream_start, num_frames)
+
+
+def _num_bytes_there(header: OpenHeader, path: Path, first_byte: int, num_bytes: int) -> int:
+    if header.stream_start is None:
+        return header.num_file_bytes - first_byte
+    return len(inflate(path, header.stream_start, first_byte + num_bytes)) - first_byte

@@ -1,38 +1,41 @@
-"""DICOM series: the files of a folder by series, their order, and the grid.
+"""DICOM series: the files of a folder by series, and their reader."""
 
-The grid is computed from the slices' positions. SliceThickness is not the distance of neighbouring slices: with
-overlapping or spaced slices it is wrong.
-
-Source:
-    DICOM PS3.3, C.7.6.2 (Image Plane Module), C.7.6.16.2 (functional groups of multi-frame images).
-"""
-
+import filecmp
 import struct
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.content_hash import file_states
-from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
-from luna_pipeline.core.ct.formats.dicom_headers import DicomSlice, read_slices
+from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.formats.dicom_files import is_dicom_file
+from luna_pipeline.core.ct.formats.dicom_grid import ordered_slices_of
+from luna_pipeline.core.ct.formats.dicom_headers import read_slices
+from luna_pipeline.core.ct.formats.dicom_slices import BrokenDicomError, DicomSlice, LeftOut
 from luna_pipeline.core.ct.formats.dicom_voxels import read_slice_voxels
 from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.hounsfield import check_voxel_kind
+from luna_pipeline.core.storage.regular_files import is_regular, open_regular, shown_name
 
-# Largest difference of a gap from the mean gap: more is a missing or displaced slice.
-GAP_TOLERANCE_MM = 0.01
-GAP_TOLERANCE_RATIO = 0.01
-# Largest sideways drift over the whole scan, as a part of a pixel: more is a tilted gantry.
-_DRIFT_TOLERANCE_PIXELS = 0.5
 # Tags (little endian) that are searched in the head of a damaged file.
 _MODALITY = b"\x08\x00\x60\x00"
 _SERIES_INSTANCE_UID = b"\x20\x00\x0e\x00"
 _HEAD_BYTES = 65536
+
+
+__all__ = ["DicomReader", "DicomSeries", "is_dicom_file", "ordered_slices", "owner_of", "scan_dicom_files"]
+
+
+class Broken(NamedTuple):
+    """A file that cannot be read, and why."""
+
+    path: Path
+    why: str
 
 
 @dataclass
@@ -42,20 +45,41 @@ class DicomSeries:
     Attributes:
         series_instance_uid: DICOM (0020,000E).
         slices: Slices of the CT, a file or a frame each.
-        left_out: Localizers and pictures with the series' uid that are no part of the CT.
+        left_out: Localizers, reports, doses and pictures with the series' uid that are no part of the CT.
         broken: Files with its uid that cannot be read.
+        copies: Files that equal another file of the series to the byte; they are ignored.
     """
 
     series_instance_uid: str
     slices: list[DicomSlice] = field(default_factory=list)
-    left_out: list[DicomSlice] = field(default_factory=list)
-    broken: list[Path] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
 
     @property
     def paths(self) -> list[Path]:
         """The files of the CT, sorted by name; the files left out where there are no others."""
-        paths = {*(item.path for item in self.slices), *self.broken}
+        paths = {*(item.path for item in self.slices), *(item.path for item in self.broken)}
         return sorted(paths or {item.path for item in self.left_out})
+
+    @property
+    def notes(self) -> list[str]:
+        """What was ignored, or is worth knowing, of a series that can be read, a sentence each."""
+        notes = []
+        if self.copies:
+            names = _shown([shown_name(path) for path in self.copies])
+            notes.append(f"{len(self.copies)} files are equal copies of slices and ignored: {names}.")
+        if self.left_out and self.slices:
+            names = _shown([f"{shown_name(item.path)} ({item.why})" for item in self.left_out])
+            notes.append(f"{len(self.left_out)} objects are no slices of the CT and ignored: {names}.")
+        num_lossy = sum(item.is_lossy for item in self.slices)
+        if num_lossy:
+            notes.append(f"{num_lossy} of {len(self.slices)} slices were compressed with loss: HU may be inexact.")
+        return notes
+
+
+def _shown(names: Sequence[str], *, limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 class DicomReader(CtReader):
@@ -66,7 +90,7 @@ class DicomReader(CtReader):
         """Headers of the series; refused where it is not in the folder."""
         uid = self.series_instance_uid
         # Hidden files are skipped, as in the catalogue: some systems create one next to each file.
-        paths = (path for path in self.path.iterdir() if path.is_file() and not path.name.startswith("."))
+        paths = (path for path in self.path.iterdir() if is_regular(path) and not path.name.startswith("."))
         found = scan_dicom_files(path for path in paths if is_dicom_file(path))
         if uid not in found:
             msg = f"A DICOM folder must hold the series that is asked for, got {sorted(found) or 'none'} ({self.path}"
@@ -91,21 +115,7 @@ class DicomReader(CtReader):
 
     def file_states(self) -> list[tuple[str, int, int, int]]:
         """Return name, inode, size and time of all files of the folder: one that is added may be a slice."""
-        return file_states(path for path in self.path.iterdir() if path.is_file())
-
-
-def is_dicom_file(path: Path) -> bool:
-    """Return whether a file is DICOM by its suffix or its preamble; a DICOMDIR is not."""
-    if path.name.upper() == "DICOMDIR":
-        return False
-    if path.suffix.lower() == ".dcm":
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    # A dangling link or a file without permission.
-    except OSError:
-        return False
+        return file_states(path for path in self.path.iterdir() if is_regular(path))
 
 
 def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
@@ -118,19 +128,50 @@ def scan_dicom_files(paths: Iterable[Path]) -> dict[str, DicomSeries]:
         Series by SeriesInstanceUID; a file whose series is unknown is one under its own name.
     """
     found: dict[str, DicomSeries] = {}
-    broken: list[Path] = []
+    broken: list[Broken] = []
     for path in sorted(paths):
-        items = read_slices(path)
-        if not items:
-            broken.append(path)
+        try:
+            items = read_slices(path)
+        except BrokenDicomError as error:
+            broken.append(Broken(path, str(error)))
+            continue
         for item in items:
             series = found.setdefault(item.series_instance_uid, DicomSeries(item.series_instance_uid))
-            (series.left_out if item.why_left_out else series.slices).append(item)
-    uids = tuple(found)
-    for path in broken:
-        uid = owner_of(path, uids)
-        found.setdefault(uid, DicomSeries(uid)).broken.append(path)
+            if isinstance(item, LeftOut):
+                series.left_out.append(item)
+            else:
+                series.slices.append(item)
+    uids = tuple(uid for uid, series in found.items() if series.slices)
+    for torn in broken:
+        uid = owner_of(torn.path, uids)
+        found.setdefault(uid, DicomSeries(uid)).broken.append(torn)
+    for series in found.values():
+        _leave_out_other_modalities(series)
+        _drop_copies(series)
     return found
+
+
+def _leave_out_other_modalities(series: DicomSeries) -> None:
+    """Leave out images of another modality beside slices of a CT, such as a dose with the CT's uid."""
+    if any(item.modality == "CT" for item in series.slices):
+        others = {item.path: item for item in series.slices if item.modality not in {"CT", ""}}
+        uid = series.series_instance_uid
+        series.left_out += [LeftOut(path, uid, f"modality {item.modality}") for path, item in others.items()]
+        series.slices = [item for item in series.slices if item.path not in others]
+
+
+def _drop_copies(series: DicomSeries) -> None:
+    """Drop files with the SOPInstanceUID and the bytes of another; the one with the shortest name stays."""
+    by_uid: dict[str, list[Path]] = {}
+    for path, uid in {item.path: item.sop_instance_uid for item in series.slices}.items():
+        by_uid.setdefault(uid, []).append(path)
+    for uid, paths in by_uid.items():
+        kept: list[Path] = []
+        for path in sorted(paths, key=lambda path: (len(path.name), path.name)) if uid and len(paths) > 1 else ():
+            is_copy = any(filecmp.cmp(path, other, shallow=False) for other in kept)
+            (series.copies if is_copy else kept).append(path)
+    copies = set(series.copies)
+    series.slices = [item for item in series.slices if item.path not in copies]
 
 
 def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
@@ -139,8 +180,11 @@ def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
     A damaged CT slice may name its series. Without a name it belongs to the only series of the folder; otherwise the
     file's stem is returned.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return path.stem
     # In a CT slice both elements come before any sequence that could repeat them.
     modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
     if modality not in {"CT", ""}:
@@ -162,107 +206,22 @@ def _value_of(head: bytes, tag: bytes) -> str:
 
 
 def ordered_slices(series: DicomSeries) -> tuple[list[DicomSlice], VoxelGrid]:
-    """Sort a series along its normal and compute its grid.
-
-    Returns:
-        The slices, and the grid: origin of the first slice, mean gap along the normal.
+    """Sort a series along its normal and compute its grid; ``ordered_slices_of`` says how.
 
     Raises:
-        UnreadableCtError: If a file is broken, it is no CT, or slices differ in size or orientation, have the same
-            position, are unevenly spaced, or are shifted sideways (tilted gantry). Names the files and frames.
+        UnreadableCtError: If a file is broken, there is no slice of a CT, or slices do not make an even grid.
     """
     uid = series.series_instance_uid
-    _check_whole(series)
-    _check_alike(series.slices, uid=uid)
-    axes = _axes(series.slices[0])
-    positions_xyz = np.array([item.position_xyz for item in series.slices])
-    heights_mm = positions_xyz @ axes[:, 2]
-    order = np.argsort(heights_mm, kind="stable")
-    slices = [series.slices[place] for place in order]
-    gap_mm = _even_gap(slices, heights_mm[order], uid=uid)
-    _check_drift(positions_xyz[order], axes[:, 2], spacing_mm=min(slices[0].spacing_rc_mm), uid=uid)
-    (row_mm, col_mm), (x_mm, y_mm, z_mm) = slices[0].spacing_rc_mm, slices[0].position_xyz
-    size_irc, direction = (len(slices), *slices[0].size_rc), tuple(float(value) for value in axes.ravel())
-    with naming_series(uid):
-        return slices, VoxelGrid(size_irc, (col_mm, row_mm, gap_mm), (x_mm, y_mm, z_mm), direction)
-
-
-def _check_whole(series: DicomSeries) -> None:
-    uid = series.series_instance_uid
     if series.broken:
-        names = ", ".join(path.name for path in series.broken[:3])
+        names = ", ".join(item.path.name for item in series.broken[:3])
         raise UnreadableCtError(
             f"Every DICOM file must hold a readable image, got {len(series.broken)} that do not: {names} "
-            f"(series {uid}). Copy them again; leave out objects without an image."
+            f"(series {uid}): {series.broken[0].why}. Copy them again; leave out objects without an image."
         )
     if not series.slices:
-        names = ", ".join(f"{item.name} ({item.why_left_out})" for item in series.left_out[:3])
+        names = ", ".join(f"{item.name} ({item.why})" for item in series.left_out[:3])
         raise UnreadableCtError(
             f"A series must hold slices of a CT, got {len(series.left_out)} images that are none: {names} "
             f"(series {uid}). Leave it out of the data folder."
         )
-
-
-def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
-    first = slices[0]
-    if first.modality not in {"CT", ""}:
-        msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
-        raise UnreadableCtError(msg)
-    for item in slices:
-        num_channels, num_bits = item.storage.num_channels, item.storage.num_bits
-        check_voxel_kind(f"{num_bits} bits", num_channels, num_bits // 8, series_instance_uid=uid)
-        if item.missing:
-            raise UnreadableCtError(
-                f"{item.missing} must be in the header, got none ({item.name}, series {uid}). Export the series again."
-            )
-    places = np.array([(*item.spacing_rc_mm, *item.orientation) for item in slices])
-    is_alike = np.isclose(places, places[0], atol=1e-4).all(axis=1)
-    for item, is_parallel in zip(slices, is_alike, strict=True):
-        if not is_parallel or item.size_rc != first.size_rc:
-            raise UnreadableCtError(
-                f"Slices of a series must share size, pixel spacing and orientation, got {item.name} "
-                f"unlike {first.name} (series {uid}). Take foreign slices out of the folder."
-            )
-
-
-def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], *, uid: str) -> float:
-    """Return the mean gap of sorted slices in mm; refuses uneven ones."""
-    if len(slices) < 2:
-        msg = f"A CT must have two slices or more, got 1 ({slices[0].name}, series {uid}). Copy the whole series."
-        raise UnreadableCtError(msg)
-    gaps_mm = np.diff(heights_mm)
-    mean_mm = float(gaps_mm.mean())
-    worst = int(np.argmax(np.abs(gaps_mm - np.median(gaps_mm))))
-    between = f"{slices[worst].name} and {slices[worst + 1].name}, series {uid}"
-    # 1e-6 mm: positions are decimal text.
-    tolerance_mm = min(GAP_TOLERANCE_MM, GAP_TOLERANCE_RATIO * mean_mm) + 1e-6
-    if gaps_mm.min() < 1e-3:
-        twin = int(np.argmin(gaps_mm))
-        raise UnreadableCtError(
-            f"Slices must lie at different places, got {slices[twin].name} and {slices[twin + 1].name} "
-            f"at one (series {uid}). Keep one copy of each slice."
-        )
-    if np.abs(gaps_mm - mean_mm).max() > tolerance_mm:
-        raise UnreadableCtError(
-            f"Slices must be evenly spaced, got a gap of {gaps_mm[worst]:.4g} mm among gaps of "
-            f"{np.median(gaps_mm):.4g} mm (between {between}). Copy the missing slices."
-        )
-    return mean_mm
-
-
-def _check_drift(
-    positions_xyz: NDArray[np.float64], normal: NDArray[np.float64], *, spacing_mm: float, uid: str
-) -> None:
-    way = positions_xyz[-1] - positions_xyz[0]
-    drift_mm = float(np.linalg.norm(way - np.dot(way, normal) * normal))
-    if drift_mm > _DRIFT_TOLERANCE_PIXELS * spacing_mm:
-        raise UnreadableCtError(
-            f"Slices must lie straight above each other, got a drift of {drift_mm:.4g} mm over the scan "
-            f"(series {uid}). A tilted gantry is not supported: resample the CT first."
-        )
-
-
-def _axes(item: DicomSlice) -> NDArray[np.float64]:
-    """Return ITK's direction matrix: its columns point along a row, down a column, and to the next slice."""
-    along_row, down_column = np.array(item.orientation, dtype=np.float64).reshape(2, 3)
-    return np.stack([along_row, down_column, np.cross(along_row, down_column)], axis=1)
+    return ordered_slices_of(series.slices, series_instance_uid=uid)

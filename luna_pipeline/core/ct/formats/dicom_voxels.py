@@ -1,24 +1,36 @@
-"""Voxels of ordered DICOM slices.
+"""Voxels of ordered DICOM slices in HU: one rule for every transfer syntax.
 
-Uncompressed ones are read from the end of the header on. Compressed files are read by ITK, compressed frames of a
-file by pydicom.
+Stored numbers, whether plain, deflated or packed, become HU by RescaleSlope and RescaleIntercept alone.
+PhotometricInterpretation says how an image is displayed: MONOCHROME1 is not inverted.
+
+Padding: a voxel whose stored number is PixelPaddingValue, or lies between it and PixelPaddingRangeLimit, was not
+measured. Values of -1000 HU and below stay as they are, since cutting turns them into air. Higher ones become
+``PADDING_HU``: all of them if they are above what 12 bits can measure (3071 HU); otherwise those that are connected
+with the image's border, where scanners write padding, because tissue may have the same number.
+
+Source:
+    DICOM PS3.3, C.7.5.1.1.2 (Pixel Padding Value), C.11.1 (Modality LUT).
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.errors import UnreadableCtError, one_line
-from luna_pipeline.core.ct.formats.dicom_headers import DicomSlice
-from luna_pipeline.core.ct.formats.itk import read_itk_slices
+from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.formats.dicom_slices import DicomSlice
+from luna_pipeline.core.ct.formats.dicom_unpacking import decode_in_process, inflate
 from luna_pipeline.core.ct.hounsfield import to_hounsfield
-from luna_pipeline.core.ct.quiet import quiet_pydicom
+from luna_pipeline.core.storage.regular_files import open_regular
 
+PADDING_HU = -2048
+_AIR_HU, _HIGHEST_MEASURED_HU = -1000, 3071
 # Far above any intercept; its sum with a stored number still fits into 32 bits.
 _LARGE = 2**30
+# Another rule must fit better by so much before a slice is refused: rounding and noise explain less.
+_RESCALE_MARGIN_HU = 1.0
+_EVERY_NTH_VOXEL = 7
 
 
 def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str) -> NDArray[np.int16]:
@@ -28,39 +40,66 @@ def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str)
         HU, shape (I, R, C).
 
     Raises:
-        UnreadableCtError: If pixels do not unpack.
+        UnreadableCtError: If pixels do not unpack, or a slice fits its neighbour better by the neighbour's slope and
+            intercept than by its own.
     """
-    is_stored_plainly = all(item.first_byte is not None for item in slices)
-    if not is_stored_plainly and all(item.frame is None for item in slices):
-        is_mixed = len({(item.storage, item.rescale) for item in slices}) > 1
-        paths = [item.path for item in slices]
-        return read_itk_slices(paths, series_instance_uid=series_instance_uid, is_mixed=is_mixed)
     buffer = np.empty((len(slices), *slices[0].size_rc), dtype=np.int16)
-    if is_stored_plainly:
-        for place, item in enumerate(slices):
-            stored = np.fromfile(item.path, item.storage.dtype, count=buffer[0].size, offset=item.first_byte or 0)
-            buffer[place] = _hounsfield(stored.reshape(item.size_rc), item)
-    else:
-        for path in {item.path: None for item in slices}:
-            _read_frames(path, slices, buffer)
+    packed = [place for place, item in enumerate(slices) if item.pixels.syntax]
+    for place, item in enumerate(slices):
+        if not item.pixels.syntax:
+            buffer[place] = _hounsfield(_read_plain(item), item)
+    for place, stored in _read_packed(slices, packed, series_instance_uid=series_instance_uid):
+        buffer[place] = _hounsfield(stored, slices[place])
+    _check_rescale(slices, buffer)
     return buffer
 
 
-def _read_frames(path: Path, slices: Sequence[DicomSlice], buffer: NDArray[np.int16]) -> None:
-    """Read the frames of one file into their places of the buffer, a frame in memory at a time."""
-    from pydicom.pixels.utils import iter_pixels
+def _read_plain(item: DicomSlice) -> NDArray[Any]:
+    """Return the stored numbers of an image that is uncompressed, or part of a deflated stream, shape (R, C)."""
+    count, start = item.size_rc[0] * item.size_rc[1], item.pixels.first_byte
+    if item.pixels.stream_start is None:
+        with open_regular(item.path) as file:
+            file.seek(start)
+            stored = np.fromfile(file, item.storage.dtype, count=count)
+    else:
+        num_bytes = start + count * item.storage.num_bits // 8
+        stored = np.frombuffer(inflate(item.path, item.pixels.stream_start, num_bytes)[start:], item.storage.dtype)
+    if stored.size != count:
+        rule = f"An image must hold {count} pixels, got {stored.size} ({item.name}, series {item.series_instance_uid})."
+        raise UnreadableCtError(f"{rule} Copy the file again.")
+    return stored.reshape(item.size_rc)
 
-    places = [place for place, item in enumerate(slices) if item.path == path]
-    frames = [slices[place].frame or 0 for place in places]
-    try:
-        with quiet_pydicom():
-            for place, stored in zip(places, iter_pixels(path, indices=frames, raw=True), strict=True):
-                buffer[place] = _hounsfield(stored, slices[place])
-    # Each of pydicom's decoders raises other errors.
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError, OSError) as error:
-        uid = slices[0].series_instance_uid
-        msg = f"Frames must unpack, got: {one_line(error)} ({path.name}, series {uid}). Store them uncompressed."
-        raise UnreadableCtError(msg) from error
+
+def _read_packed(
+    slices: Sequence[DicomSlice], places: Sequence[int], *, series_instance_uid: str
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the stored numbers of packed images with their places among the slices, file by file."""
+    if not places:
+        return
+    order = sorted(places, key=lambda place: (str(slices[place].path), slices[place].frame or 0))
+    files: list[dict[str, Any]] = []
+    for place in order:
+        item = slices[place]
+        if not files or files[-1]["path"] != str(item.path):
+            files.append(_decoder_request(item))
+        files[-1]["frames"].append(item.frame or 0)
+    yield from zip(order, decode_in_process(files, series_instance_uid=series_instance_uid), strict=True)
+
+
+def _decoder_request(item: DicomSlice) -> dict[str, Any]:
+    """Return what ``dicom_decoder.decoded_frames`` needs to know of a file, without its frames."""
+    return {
+        "path": str(item.path),
+        "first_byte": item.pixels.first_byte,
+        "num_frames": item.pixels.num_frames,
+        "frames": [],
+        "syntax": item.pixels.syntax,
+        "size_rc": item.size_rc,
+        "num_bits": item.storage.num_bits,
+        "num_used_bits": item.storage.num_used_bits,
+        "is_signed": item.storage.dtype[1] == "i",
+        "dtype": item.storage.dtype,
+    }
 
 
 def _hounsfield(stored: NDArray[Any], item: DicomSlice) -> NDArray[np.int16]:
@@ -69,8 +108,69 @@ def _hounsfield(stored: NDArray[Any], item: DicomSlice) -> NDArray[np.int16]:
     num_unused_bits = 8 * stored.dtype.itemsize - item.storage.num_used_bits
     values = (stored << num_unused_bits) >> num_unused_bits if num_unused_bits else stored
     slope, intercept = item.rescale
-    if slope == 1 and intercept.is_integer() and abs(intercept) < _LARGE:
+    if slope == 1 and intercept.is_integer() and abs(intercept) < _LARGE and stored.dtype.itemsize == 2:
         # The same result in integers, many times as fast.
         whole = np.add(values, int(intercept), dtype=np.int32)
-        return to_hounsfield(whole, series_instance_uid=item.series_instance_uid)
-    return to_hounsfield(values * slope + intercept, series_instance_uid=item.series_instance_uid)
+        hounsfield = to_hounsfield(whole, series_instance_uid=item.series_instance_uid)
+    else:
+        hounsfield = to_hounsfield(values * slope + intercept, series_instance_uid=item.series_instance_uid)
+    return hounsfield if item.padding is None else _without_padding(hounsfield, stored, values, item)
+
+
+def _without_padding(
+    hounsfield: NDArray[np.int16], stored: NDArray[Any], values: NDArray[Any], item: DicomSlice
+) -> NDArray[np.int16]:
+    """Return the HU with padding above -1000 HU replaced."""
+    assert item.padding is not None
+    lowest, highest = item.padding
+    is_signed = item.storage.dtype[1] == "i"
+    limit = 1 << (item.storage.num_used_bits - is_signed)
+    is_within_used_bits = (-limit if is_signed else 0) <= lowest and highest < limit
+    slope, intercept = item.rescale
+    padding_hu = [number * slope + intercept for number in (lowest, highest)]
+    if is_within_used_bits and max(padding_hu) <= _AIR_HU:
+        return hounsfield
+    # Padding that needs more bits than measurements do is told by all bits of the word.
+    numbers = values if is_within_used_bits else stored
+    is_padding = (numbers >= lowest) & (numbers <= highest) & (hounsfield > _AIR_HU)
+    if not is_padding.any():
+        return hounsfield
+    if is_within_used_bits and min(padding_hu) <= _HIGHEST_MEASURED_HU:
+        is_padding = _connected_with_border(is_padding)
+    return np.where(is_padding, np.int16(PADDING_HU), hounsfield)
+
+
+def _connected_with_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the parts of a mask, shape (R, C), that reach the border."""
+    from scipy.ndimage import label
+
+    labels, _ = label(mask)
+    at_border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return np.asarray(np.isin(labels, at_border[at_border > 0]))
+
+
+def _check_rescale(slices: Sequence[DicomSlice], hounsfield: NDArray[np.int16]) -> None:
+    """Refuse slopes and intercepts that differ between slices without a reason.
+
+    They may differ: some scanners use the range of their numbers slice by slice. Neighbouring slices show nearly the
+    same anatomy, so each slice's own rule must bring it closer to its neighbour than the neighbour's rule would. A
+    header that was damaged in some slices fails this.
+
+    Raises:
+        UnreadableCtError: If it does not.
+    """
+    for place in range(1, len(slices)):
+        lower, upper = slices[place - 1], slices[place]
+        if lower.rescale == upper.rescale:
+            continue
+        neighbour, own = (hounsfield[index].ravel()[::_EVERY_NTH_VOXEL].astype(float) for index in (place - 1, place))
+        (lower_slope, lower_intercept), (slope, intercept) = lower.rescale, upper.rescale
+        other = (own - intercept) / slope * lower_slope + lower_intercept
+        own_hu, other_hu = np.abs(own - neighbour).mean(), np.abs(other - neighbour).mean()
+        if own_hu > other_hu + _RESCALE_MARGIN_HU:
+            raise UnreadableCtError(
+                f"RescaleSlope and RescaleIntercept may differ between slices only if HU then agree, got {slope:g} and "
+                f"{intercept:g} beside {lower_slope:g} and {lower_intercept:g}: HU differ by {own_hu:.4g} on average, "
+                f"and by {other_hu:.4g} under one rule ({upper.name} and {lower.name}, series "
+                f"{upper.series_instance_uid}). Restore the headers of the series."
+            )

@@ -3,7 +3,6 @@
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,29 +78,6 @@ class ItkReader(CtReader):
         except RuntimeError as error:
             raise _unreadable(self.path, self.series_instance_uid, error) from error
         return _hounsfield_of(image, uid=self.series_instance_uid)
-
-
-def read_itk_slices(paths: Sequence[Path], *, series_instance_uid: str, is_mixed: bool) -> NDArray[np.int16]:
-    """Read DICOM files, a slice each, in the order given into one array of HU, shape (I, R, C).
-
-    ``is_mixed``: the slices have different rescale rules or number types. ITK uses the type of the first slice for
-    all: only a wide one then keeps every value.
-
-    Raises:
-        UnreadableCtError: If ITK cannot read one of them.
-    """
-    import SimpleITK as sitk
-
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in paths])
-    if is_mixed:
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-    try:
-        with quiet_itk():
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise _unreadable(paths[0].parent, series_instance_uid, error) from error
-    return _hounsfield_of(image, uid=series_instance_uid)
 
 
 def _check_kind(num_channels: int, pixel_id: int, *, uid: str) -> None:

@@ -72,23 +72,29 @@ def test_a_file_that_itk_writes_is_read_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_the_rescale_of_each_frame_counts(tmp_path, is_packed):
-    rescales = [(1, -1024), (2, -1000), (0.5, 0), (1, 0), (0.25, -100), (3, 7)]
-    stored = np.broadcast_to(np.array([0, 3, 1001, 40000], dtype=np.uint16).reshape(1, 2, 2), (6, 2, 2))
-    path = write_enhanced_ct(tmp_path / "a.dcm", UID, stored, order=SHUFFLED, rescales=rescales)
+    rescales = [(1, -1024), (2, -1000), (0.5, -2000), (1, -900), (0.25, -1100), (3, -1200)]
+    hounsfield = np.array([-800, -3, 40, 900])
+    stored = np.array([(hounsfield - intercept) / slope for slope, intercept in rescales]).round().astype(np.uint16)
+    path = write_enhanced_ct(tmp_path / "a.dcm", UID, stored.reshape(6, 2, 2), order=SHUFFLED, rescales=rescales)
     if is_packed:
         dataset = pydicom.dcmread(path)
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
-    assert read_ct(tmp_path, series_instance_uid=UID).hounsfield.reshape(6, 4).tolist() == [
-        [-1024, -1021, -23, 32767],
-        [-1000, -994, 1002, 32767],
-        # 1.5 and 500.5: halves to even.
-        [0, 2, 500, 20000],
-        [0, 3, 1001, 32767],
-        # -99.25 and 150.25.
-        [-100, -99, 150, 9900],
-        [7, 16, 3010, 32767],
-    ]
+    slopes, intercepts = np.array(rescales).T[..., None]
+    expected = np.rint(stored * slopes + intercepts)
+    read = read_ct(tmp_path, series_instance_uid=UID).hounsfield.reshape(6, 4)
+    np.testing.assert_array_equal(read, expected)
+    assert read[4].tolist() == hounsfield.tolist()
+
+
+def test_a_rescale_that_differs_between_frames_without_reason_is_refused_by_both(tmp_path):
+    rescales = [(1, -1024), (1, -1024), (2, -1024), (1, -1024), (1, -1024), (1, -1024)]
+    write_enhanced_ct(
+        tmp_path / "a.dcm", UID, stored_numbers()[:1].repeat(6, axis=0), order=SHUFFLED, rescales=rescales
+    )
+    reason = reason_of(tmp_path)
+    assert "got 2 and -1024 beside 1 and -1024" in reason
+    assert "(frame 6 of a.dcm and frame 4 of a.dcm" in reason
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_frames_that_do_not_unpack_are_refused(tmp_path):
     dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
     dataset.PixelData = pydicom.encaps.encapsulate([b"garbage"] * 6)
     dataset.save_as(path)
-    assert "Frames must unpack" in reason_of(tmp_path)
+    assert "Packed frames must unpack" in reason_of(tmp_path)
 
 
 def test_the_catalogue_knows_the_file_by_its_header(tmp_path):

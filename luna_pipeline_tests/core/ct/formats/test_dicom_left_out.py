@@ -104,9 +104,11 @@ def test_a_series_of_nothing_else_is_a_row_with_its_reason(folder):
     assert catalogue.num_bytes["1.2.4"] == (folder / "scout" / "slice0001.dcm").stat().st_size
 
 
-@pytest.mark.parametrize("tags", [{"SamplesPerPixel": 2}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}])
-def test_colours_and_bytes_are_no_slices(tmp_path, tags):
-    pixels = {"PixelData": bytes(8 * 10 * 4)}
+@pytest.mark.parametrize(
+    ("tags", "num_bytes"), [({"SamplesPerPixel": 2}, 4), ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, 1)]
+)
+def test_colours_and_bytes_are_no_slices(tmp_path, tags, num_bytes):
+    pixels = {"PixelData": bytes(8 * 10 * num_bytes)}
     folder = write_dicom_series(tmp_path, UID, random_hounsfield(), tags=tags | pixels)
     assert "must hold one number of 16 bits" in reason_of(folder)
 
@@ -121,17 +123,16 @@ def pack(path):
     dataset.save_as(path)
 
 
-def write_stored(tmp_path, rescales, *, signs=(0, 0, 0), is_packed=False):
+def write_stored(tmp_path, rescales, *, stored=(STORED,) * 3, signs=(0, 0, 0), is_packed=False):
     """Three slices of four stored numbers, each with another slope and intercept; lowest slice first."""
     folder = write_dicom_series(tmp_path, UID, np.zeros((3, 16, 16), dtype=np.int16))
-    pixels = np.append(np.random.default_rng(0).integers(0, 4000, size=252), STORED)
-    for number, (slope, intercept), sign in zip((3, 2, 1), rescales, signs, strict=True):
+    for number, (slope, intercept), sign, numbers in zip((3, 2, 1), rescales, signs, stored, strict=True):
         edit_dicom(
             folder / f"slice{number:04d}.dcm",
             RescaleSlope=slope,
             RescaleIntercept=intercept,
             PixelRepresentation=sign,
-            PixelData=pixels.astype("<u2").tobytes(),
+            PixelData=np.tile(numbers, 64).astype("<i8").astype("<u2").tobytes(),
         )
         if is_packed:
             pack(folder / f"slice{number:04d}.dcm")
@@ -157,18 +158,29 @@ def test_slope_and_intercept_of_a_series_count(tmp_path, slope, intercept, expec
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_slope_and_intercept_of_each_slice_count(tmp_path, is_packed):
-    assert write_stored(tmp_path, [("1", "-1024"), ("0.5", "0"), ("20", "-1000")], is_packed=is_packed) == [
-        [-1024, -1021, -23, 1976],
-        [0, 2, 500, 1500],
-        [-1000, -940, 19020, 32767],
+    stored = [(24, 1024, 1064, 2024), (0, 2000, 2081, 4001), (0, 50, 52, 100)]
+    rescales = [("1", "-1024"), ("0.5", "-1000"), ("20", "-1000")]
+    assert write_stored(tmp_path, rescales, stored=stored, is_packed=is_packed) == [
+        [-1000, 0, 40, 1000],
+        # 40.5: halves to even.
+        [-1000, 0, 40, 1000],
+        [-1000, 0, 40, 1000],
     ]
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_signed_and_unsigned_slices_may_be_mixed(tmp_path, is_packed):
-    expected = [list(STORED), [-2000, -1997, -999, 1000], list(STORED)]
-    rescales = [("1", "0"), ("1", "-2000"), ("1", "0")]
-    assert write_stored(tmp_path, rescales, signs=(0, 1, 0), is_packed=is_packed) == expected
+    stored = [(24, 1024, 1064, 2024), (-1000, 0, 40, 1000), (1047, 2047, 2087, 3047)]
+    rescales = [("1", "-1024"), ("1", "0"), ("1", "-2047")]
+    read = write_stored(tmp_path, rescales, stored=stored, signs=(0, 1, 0), is_packed=is_packed)
+    assert read == [[-1000, 0, 40, 1000]] * 3
+
+
+@pytest.mark.parametrize("other", [("2", "-1024"), ("1.1", "-1024"), ("1", "0"), ("-1", "-1024")])
+def test_a_rescale_that_differs_between_slices_without_reason_is_refused_by_both(tmp_path, other):
+    stored = [(24, 1024, 1064, 2024), (25, 1020, 1070, 2000), (20, 1030, 1060, 2030)]
+    with pytest.raises(UnreadableCtError, match=r"only if HU then agree.*slice0002.dcm and slice0003.dcm"):
+        write_stored(tmp_path, [("1", "-1024"), other, other], stored=stored)
 
 
 @pytest.mark.parametrize("is_signed", [0, 1])
@@ -202,17 +214,41 @@ def test_compressed_slices_give_the_same(folder):
     assert_series_is_whole(folder)
 
 
-@pytest.mark.parametrize("slope", [None, "1"])
-def test_without_a_rescale_stored_numbers_are_hounsfield(tmp_path, slope):
-    folder = write_dicom_series(tmp_path, UID, random_hounsfield())
-    for path in folder.iterdir():
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize(("names", "words"), [(None, "slice0001.dcm,"), (("slice0004.dcm",), "slice0004.dcm,")])
+def test_a_slice_without_a_rescale_is_refused_by_name(folder, keyword, names, words):
+    for path in sorted(folder.iterdir()) if names is None else [folder / name for name in names]:
         dataset = pydicom.dcmread(path)
-        del dataset.RescaleSlope, dataset.RescaleIntercept
-        if slope:
-            dataset.RescaleSlope = slope
+        del dataset[keyword]
         dataset.save_as(path)
-    hounsfield = read_ct(folder, series_instance_uid=UID).hounsfield
-    np.testing.assert_array_equal(hounsfield, random_hounsfield() + 1024)
+    assert f"{keyword} must be in the header, got none ({words} series {UID})" in reason_of(folder)
+
+
+def test_slices_that_lost_their_rescale_are_counted(folder):
+    for path in sorted(folder.iterdir())[1::2]:
+        dataset = pydicom.dcmread(path)
+        del dataset.RescaleIntercept
+        dataset.save_as(path)
+    assert "must be in the header, got none (slice0002.dcm; 3 of 6 slices, series" in reason_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"RescaleSlope": "0"}, "RescaleSlope must not be 0"),
+        ({"RescaleType": "OD"}, "RescaleType must be HU, got 'OD'"),
+        ({"RescaleType": "Z_EFF"}, "got 'Z_EFF'"),
+        ({"RescaleType": "HU_MOD"}, "got 'HU_MOD'"),
+    ],
+)
+def test_what_is_not_hounsfield_is_refused_by_its_attribute(tmp_path, tags, words):
+    assert words in reason_of(write_dicom_series(tmp_path, UID, random_hounsfield(), tags=tags))
+
+
+@pytest.mark.parametrize("unit", ["HU", "US", "hu", ""])
+def test_other_words_for_hounsfield_are_taken(tmp_path, unit):
+    folder = write_dicom_series(tmp_path, UID, random_hounsfield(), tags={"RescaleType": unit})
+    np.testing.assert_array_equal(read_ct(folder, series_instance_uid=UID).hounsfield, random_hounsfield())
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Only Linux counts the bytes that a process reads")

@@ -5,6 +5,7 @@ import SimpleITK as sitk
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
+from luna_pipeline.core.ct.formats.dicom_series import DicomReader
 from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
 from luna_pipeline_tests.phantoms import edit_dicom, random_direction, random_hounsfield, write_dicom_series
@@ -99,12 +100,28 @@ def test_thin_slices_are_refused_beyond_one_per_cent_of_the_gap(tmp_path):
     assert "Slices must be evenly spaced" in reason_of(folder)
 
 
-def test_the_same_slice_twice_is_refused_by_both_names(folder):
-    (folder / "copy.dcm").write_bytes((folder / LOWEST).read_bytes())
+def test_equal_copies_of_slices_are_dropped_and_noted(folder):
+    (folder / f"{LOWEST[:-4]} (1).dcm").write_bytes((folder / LOWEST).read_bytes())
+    (folder / "copy.dcm").write_bytes((folder / HIGHEST).read_bytes())
+    ct = read_ct(folder, series_instance_uid=UID)
+    np.testing.assert_array_equal(ct.hounsfield, random_hounsfield())
+    # The shortest name stays.
+    assert [path.name for path in ct.files] == ["copy.dcm", *(f"slice{number:04d}.dcm" for number in range(2, 7))]
+    (note,) = DicomReader(folder, UID).series.notes
+    assert note == "2 files are equal copies of slices and ignored: slice0001.dcm, slice0006 (1).dcm."
+
+
+@pytest.mark.parametrize("is_same_instance", [True, False])
+def test_another_slice_at_the_same_place_is_refused_by_both_names(folder, is_same_instance):
+    dataset = pydicom.dcmread(folder / LOWEST)
+    dataset.PixelData = dataset.PixelData[:-2] + b"\1\1"
+    dataset.AcquisitionNumber = 2
+    if not is_same_instance:
+        dataset.SOPInstanceUID = "1.2.3.99"
+    dataset.save_as(folder / "other.dcm")
     reason = reason_of(folder)
-    assert "at one" in reason
-    assert "copy.dcm" in reason
-    assert LOWEST in reason
+    assert f"got other.dcm and {LOWEST} at one with different content, AcquisitionNumber 2 and none" in reason
+    assert "two acquisitions or reconstructions in one series" in reason
 
 
 def test_a_tilted_gantry_is_refused(folder):

@@ -1,0 +1,196 @@
+"""Order and grid of a DICOM series by the positions of its slices.
+
+SliceThickness is not the distance of neighbouring slices: with overlapping or spaced slices it is wrong.
+
+Source:
+    DICOM PS3.3, C.7.6.2 (Image Plane Module).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
+from luna_pipeline.core.ct.formats.dicom_slices import DicomSlice
+from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.ct.hounsfield import check_voxel_kind
+from luna_pipeline.core.ct.limits import MAX_SLICES, check_announced_bytes
+
+# Largest difference of a gap from the mean gap: more is a missing or displaced slice.
+GAP_TOLERANCE_MM = 0.01
+GAP_TOLERANCE_RATIO = 0.01
+# Positions may be written with few decimals; a step of their last one must be well below a gap, else a missing or
+# displaced slice would pass as rounding.
+_COARSEST_STEP_RATIO = 0.2
+_STEPS_MM = (1.0, 0.1, 0.01, 0.001)
+# Largest difference of a direction cosine between slices: at the far side of 512 voxels, half a voxel.
+_TURN_TOLERANCE = 1e-3
+# Below, differing orientations and axes that are not quite orthonormal are left as they are written.
+_EXACT_TOLERANCE = 1e-4
+# Largest sideways drift over the whole scan, as a part of a pixel: more is a tilted gantry.
+_DRIFT_TOLERANCE_PIXELS = 0.5
+_TWO_ACQUISITIONS = (
+    "These may be two acquisitions or reconstructions in one series: move one of them out of the folder."
+)
+
+
+def ordered_slices_of(slices: Sequence[DicomSlice], *, series_instance_uid: str) -> tuple[list[DicomSlice], VoxelGrid]:
+    """Sort slices along their normal and compute their grid.
+
+    Returns:
+        The slices, and the grid: origin of the first slice, distance along the normal. The distance is the mean gap;
+        where positions are rounded (a step of 0.1 mm), it is the shortest decimal number with which an evenly spaced
+        grid agrees with all of them.
+
+    Raises:
+        UnreadableCtError: If an attribute is missing or wrong, it is no CT, or slices differ in size or orientation,
+            have the same position, are unevenly spaced, or are shifted sideways (tilted gantry).
+    """
+    uid = series_instance_uid
+    _check_alike(slices, uid=uid)
+    axes = _axes(slices, uid=uid)
+    positions_xyz = np.array([item.position_xyz for item in slices])
+    heights_mm = positions_xyz @ axes[:, 2]
+    order = np.argsort(heights_mm, kind="stable")
+    slices, positions_xyz = [slices[place] for place in order], positions_xyz[order]
+    gap_mm = _even_gap(slices, heights_mm[order], _step_mm(positions_xyz, axes[:, 2]), uid=uid)
+    _check_drift(positions_xyz, axes[:, 2], spacing_mm=min(slices[0].spacing_rc_mm), uid=uid)
+    (row_mm, col_mm), (x_mm, y_mm, z_mm) = slices[0].spacing_rc_mm, slices[0].position_xyz
+    size_irc, direction = (len(slices), *slices[0].size_rc), tuple(float(value) for value in axes.ravel())
+    with naming_series(uid):
+        return slices, VoxelGrid(size_irc, (col_mm, row_mm, gap_mm), (x_mm, y_mm, z_mm), direction)
+
+
+def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
+    first = slices[0]
+    if first.modality not in {"CT", ""}:
+        msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
+        raise UnreadableCtError(msg)
+    if len(slices) > MAX_SLICES:
+        msg = f"A CT must have at most {MAX_SLICES} slices, got {len(slices)} (series {uid}). Check the data folder."
+        raise UnreadableCtError(msg)
+    for item in slices:
+        num_channels, num_bits = item.storage.num_channels, item.storage.num_bits
+        check_voxel_kind(f"{num_bits} bits", num_channels, num_bits // 8, series_instance_uid=uid)
+    _check_faults(slices, uid=uid)
+    # As int16.
+    check_announced_bytes(2 * len(slices) * first.size_rc[0] * first.size_rc[1], where=f"series {uid}")
+    spacings_mm = np.array([item.spacing_rc_mm for item in slices])
+    orientations = np.array([item.orientation for item in slices])
+    is_alike = np.isclose(spacings_mm, spacings_mm[0], atol=1e-4).all(axis=1)
+    is_alike &= (np.abs(orientations - orientations[0]) <= _TURN_TOLERANCE).all(axis=1)
+    for item, is_parallel in zip(slices, is_alike, strict=True):
+        if not is_parallel or item.size_rc != first.size_rc:
+            differs, values = _difference(item, first)
+            raise UnreadableCtError(
+                f"Slices of a series must share size, pixel spacing and orientation, got {item.name} "
+                f"unlike {first.name} in {differs}: {values} (series {uid}). Take foreign slices out of the folder."
+            )
+
+
+def _check_faults(slices: Sequence[DicomSlice], *, uid: str) -> None:
+    faulty = [item for item in slices if item.fault]
+    if not faulty:
+        return
+    name, fault = faulty[0].name, faulty[0].fault
+    num_same = sum(item.fault == fault for item in faulty)
+    others = "" if num_same in {1, len(slices)} else f"; {num_same} of {len(slices)} slices"
+    raise UnreadableCtError(f"{fault} ({name}{others}, series {uid}). Export the series again.")
+
+
+def _difference(item: DicomSlice, first: DicomSlice) -> tuple[str, str]:
+    if item.size_rc != first.size_rc:
+        return "size", f"{item.size_rc} and {first.size_rc}"
+    if not np.allclose(item.spacing_rc_mm, first.spacing_rc_mm, atol=1e-4):
+        return "pixel spacing", f"{item.spacing_rc_mm} and {first.spacing_rc_mm}"
+    return "orientation", f"{item.orientation} and {first.orientation}"
+
+
+def _axes(slices: Sequence[DicomSlice], *, uid: str) -> NDArray[np.float64]:
+    """Return ITK's direction matrix: its columns point along a row, down a column, and to the next slice.
+
+    Cosines that differ between slices, or are not orthonormal, by rounding are averaged and made orthonormal.
+    """
+    orientations = np.array([item.orientation for item in slices], dtype=np.float64)
+    is_same = np.abs(orientations - orientations[0]).max() <= _EXACT_TOLERANCE
+    along_row, down_column = (orientations[0] if is_same else orientations.mean(axis=0)).reshape(2, 3)
+    cosines = np.stack([along_row, down_column])
+    error = np.abs(cosines @ cosines.T - np.eye(2)).max()
+    # A larger one is refused by the grid.
+    if _EXACT_TOLERANCE < error <= _TURN_TOLERANCE or (not is_same and error <= _TURN_TOLERANCE):
+        # The orthonormal pair nearest to both.
+        left, _, right = np.linalg.svd(cosines, full_matrices=False)
+        along_row, down_column = left @ right
+    return np.stack([along_row, down_column, np.cross(along_row, down_column)], axis=1)
+
+
+def _step_mm(positions_xyz: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    """Return the step in mm to which positions along the normal are rounded, 0 where they are written more exactly."""
+    for step_mm in _STEPS_MM:
+        in_steps = positions_xyz / step_mm
+        if np.abs(in_steps - np.rint(in_steps)).max() < 1e-5:
+            # Each of the three numbers is rounded.
+            return float(step_mm * np.abs(normal).sum())
+    return 0.0
+
+
+def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], step_mm: float, *, uid: str) -> float:
+    """Return the distance of sorted slices in mm; refuses uneven ones."""
+    if len(slices) < 2:
+        msg = f"A CT must have two slices or more, got 1 ({slices[0].name}, series {uid}). Copy the whole series."
+        raise UnreadableCtError(msg)
+    gaps_mm = np.diff(heights_mm)
+    mean_mm = float(gaps_mm.mean())
+    # 1e-6 mm: positions are decimal text.
+    tolerance_mm = min(GAP_TOLERANCE_MM, GAP_TOLERANCE_RATIO * mean_mm) + 1e-6
+    if gaps_mm.min() < 1e-3:
+        twin = int(np.argmin(gaps_mm))
+        lower, upper = slices[twin], slices[twin + 1]
+        raise UnreadableCtError(
+            f"Slices must lie at different places, got {lower.name} and {upper.name} "
+            f"at one with different content{_acquisitions_of(lower, upper)} (series {uid}). {_TWO_ACQUISITIONS}"
+        )
+    if np.abs(gaps_mm - mean_mm).max() <= tolerance_mm:
+        return mean_mm
+    rounded_mm = _gap_of_rounded(heights_mm, step_mm)
+    if rounded_mm is not None:
+        return rounded_mm
+    worst = int(np.argmax(np.abs(gaps_mm - np.median(gaps_mm))))
+    lower, upper = slices[worst], slices[worst + 1]
+    raise UnreadableCtError(
+        f"Slices must be evenly spaced, got a gap of {gaps_mm[worst]:.4g} mm among gaps of "
+        f"{np.median(gaps_mm):.4g} mm (between {lower.name} and {upper.name}, series {uid})"
+        f"{_acquisitions_of(lower, upper)}. Copy the missing slices. {_TWO_ACQUISITIONS}"
+    )
+
+
+def _gap_of_rounded(heights_mm: NDArray[np.float64], step_mm: float) -> float | None:
+    """Return the distance of an even grid that differs from each height by half a step at most, None without one."""
+    numbers = np.arange(len(heights_mm))
+    fitted_mm = float(np.polyfit(numbers, heights_mm, 1)[0])
+    if not 0 < step_mm <= _COARSEST_STEP_RATIO * fitted_mm:
+        return None
+    for distance_mm in [*(round(fitted_mm, digits) for digits in range(6)), fitted_mm]:
+        if distance_mm > 0 and np.ptp(heights_mm - numbers * distance_mm) <= step_mm + 2e-6:
+            return float(distance_mm)
+    return None
+
+
+def _acquisitions_of(lower: DicomSlice, upper: DicomSlice) -> str:
+    """Return the numbers of two slices' acquisitions where they differ, for messages."""
+    if lower.acquisition == upper.acquisition:
+        return ""
+    return f", AcquisitionNumber {lower.acquisition or 'none'} and {upper.acquisition or 'none'}"
+
+
+def _check_drift(
+    positions_xyz: NDArray[np.float64], normal: NDArray[np.float64], *, spacing_mm: float, uid: str
+) -> None:
+    way = positions_xyz[-1] - positions_xyz[0]
+    drift_mm = float(np.linalg.norm(way - np.dot(way, normal) * normal))
+    if drift_mm > _DRIFT_TOLERANCE_PIXELS * spacing_mm:
+        raise UnreadableCtError(
+            f"Slices must lie straight above each other, got a drift of {drift_mm:.4g} mm over the scan "
+            f"(series {uid}). A tilted gantry is not supported: resample the CT first."
+        )
