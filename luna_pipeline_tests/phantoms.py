@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from luna_pipeline.core.ct.geometry import VoxelGrid
+
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 # DICOM stores unsigned numbers; this is what scanners subtract from them.
 INTERCEPT_HU = -1024
@@ -41,6 +43,14 @@ def make_image(
     image.SetOrigin([float(value) for value in origin_xyz])
     image.SetDirection([float(value) for value in direction])
     return image
+
+
+def grid_of(image: sitk.Image) -> VoxelGrid:
+    """The grid of a SimpleITK image of three dimensions."""
+    num_cols, num_rows, num_slices = image.GetSize()
+    col_mm, row_mm, index_mm = image.GetSpacing()
+    x, y, z = image.GetOrigin()
+    return VoxelGrid((num_slices, num_rows, num_cols), (col_mm, row_mm, index_mm), (x, y, z), image.GetDirection())
 
 
 def write_ct(

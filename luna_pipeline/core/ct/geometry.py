@@ -7,6 +7,16 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+SPACING_LIMITS_MM = (0.05, 20.0)
+"""Distances of voxels. Photon-counting CT has 0.1 mm in the slice, CT of limbs 0.06 mm, micro-CT less; high-resolution
+CT of the lung had slices 20 mm apart."""
+
+MAX_EXTENT_MM = 4000.0
+"""Length of a CT along an axis; a whole body has 2 m."""
+
+MAX_ORIGIN_MM = 10_000.0
+"""Distance of the first voxel from the scanner's origin along an axis; tables travel 2 or 3 m."""
+
 
 @dataclass(frozen=True, eq=True)
 class VoxelGrid:
@@ -23,7 +33,8 @@ class VoxelGrid:
             the col, row and index axes. Oblique and flipped axes are allowed.
 
     Raises:
-        ValueError: If a size or a spacing is not positive, or the direction is not orthonormal.
+        ValueError: If a size or a spacing is not positive, no clinical CT can have the spacing, extent or origin
+            (``SPACING_LIMITS_MM``, ``MAX_EXTENT_MM``, ``MAX_ORIGIN_MM``), or the direction is not orthonormal.
     """
 
     size_irc: tuple[int, int, int]
@@ -38,10 +49,22 @@ class VoxelGrid:
             self._refuse(f"Spacing must be three positive lengths in mm, got {self.spacing_mm}")
         if len(self.origin_xyz) != 3 or not np.isfinite(self.origin_xyz).all():
             self._refuse(f"Origin must be three finite lengths in mm, got {self.origin_xyz}")
+        self._check_lengths()
         axes = np.asarray(self.direction, dtype=np.float64)
         # Written so that NaN is refused; np.allclose takes ten times as long.
         if axes.shape != (9,) or not np.abs(axes.reshape(3, 3) @ axes.reshape(3, 3).T - np.eye(3)).max() <= 1e-3:
             self._refuse(f"Direction must be nine numbers of an orthonormal matrix, got {self.direction}")
+
+    def _check_lengths(self) -> None:
+        """Refuse lengths that no clinical CT has: most are in another unit than mm."""
+        least_mm, most_mm = SPACING_LIMITS_MM
+        if not least_mm <= min(self.spacing_mm) <= max(self.spacing_mm) <= most_mm:
+            self._refuse(f"Spacing of a CT must be from {least_mm} to {most_mm:g} mm, got {self.spacing_mm}")
+        extent_mm = max(size * mm for size, mm in zip(self.size_irc[::-1], self.spacing_mm, strict=True))
+        if extent_mm > MAX_EXTENT_MM:
+            self._refuse(f"A CT must be at most {MAX_EXTENT_MM:g} mm long, got {extent_mm:g} mm")
+        if max(abs(value) for value in self.origin_xyz) > MAX_ORIGIN_MM:
+            self._refuse(f"Origin of a CT must be within {MAX_ORIGIN_MM:g} mm, got {self.origin_xyz}")
 
     def _refuse(self, rule: str) -> NoReturn:
         raise ValueError(f"{rule}. Check the CT's header.")

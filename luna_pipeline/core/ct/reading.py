@@ -13,7 +13,11 @@ from luna_pipeline.core.ct.formats.reader import Ct, CtReader
 __all__ = ["FORMATS", "Ct", "CtReader", "UnreadableCtError", "format_of", "open_ct", "read_ct", "series_stem"]
 
 # Suffix -> format in the catalogue.
-FORMATS = {".mhd": "metaimage", ".mha": "metaimage", ".nrrd": "nrrd", ".nii.gz": "nifti", ".nii": "nifti"}
+FORMATS = {
+    **dict.fromkeys((".mhd", ".mha"), "metaimage"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "nrrd"),
+    **dict.fromkeys((".nii.gz", ".nii"), "nifti"),
+}
 READERS: Mapping[str, type[CtReader]] = {
     "metaimage": MetaImageReader,
     "nrrd": NrrdReader,
@@ -26,7 +30,7 @@ def open_ct(path: Path, *, series_instance_uid: str) -> CtReader:
     """Return the reader of a CT; nothing is read yet.
 
     Args:
-        path: A ``.mhd``, ``.mha``, ``.nrrd``, ``.nii`` or ``.nii.gz`` file, or a folder with DICOM files.
+        path: A ``.mhd``, ``.mha``, ``.nrrd``, ``.nhdr``, ``.nii`` or ``.nii.gz`` file, or a folder with DICOM files.
         series_instance_uid: The series; selects one in a DICOM folder with several.
 
     Raises:
@@ -48,7 +52,7 @@ def read_ct(path: Path, *, series_instance_uid: str) -> Ct:
         HU of every voxel: fractions are rounded, values outside int16 are clipped.
 
     Raises:
-        UnreadableCtError: If the files are missing, incomplete, no three-dimensional CT, or not readable by ITK.
+        UnreadableCtError: If the files are missing, incomplete, or no three-dimensional CT.
     """
     return open_ct(path, series_instance_uid=series_instance_uid).read()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.catalogue_rows import file_fingerprint
 from luna_pipeline.core.ct.content_hash import content_fingerprint
-from luna_pipeline.core.ct.formats.metaimage import read_metaimage_header
+from luna_pipeline.core.ct.formats.metaimage import MetaImageReader
 from luna_pipeline.core.ct.reading import open_ct
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.service import CtCutoutService
@@ -111,6 +111,4 @@ def is_mappable(path: Path) -> bool:
     """Return whether the voxels of a CT can be mapped as they are."""
     if path.suffix.lower() not in {".mhd", ".mha"}:
         return False
-    header = read_metaimage_header(path)
-    is_raw = not header.is_compressed and np.dtype(header.dtype) == np.dtype("<i2")
-    return is_raw and header.grid is not None
+    return MetaImageReader(path, path.stem).header.is_mappable

@@ -124,10 +124,10 @@ def test_a_copy_that_comes_before_does_not_take_the_place_of_the_one_in_a_subset
 
 def test_voxels_outside_the_folder_are_looked_at_each_time(tmp_path):
     root = tmp_path / "data"
-    path = write_ct(root / "headers", "1.2.3", random_hounsfield())
+    path = write_ct(root, "1.2.3", random_hounsfield())
     (root / "voxels").mkdir()
-    (root / "headers" / "1.2.3.raw").rename(root / "voxels" / "1.2.3.raw")
-    path.write_text(path.read_text().replace("= 1.2.3.raw", "= ../voxels/1.2.3.raw"))
+    (root / "1.2.3.raw").rename(root / "voxels" / "1.2.3.raw")
+    path.write_text(path.read_text().replace("= 1.2.3.raw", "= voxels/1.2.3.raw"))
     kept = kept_of(root)
     assert kept.is_readable.all()
     (root / "voxels" / "1.2.3.raw").write_bytes(b"short")

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline_tests.phantoms import IDENTITY, random_direction
+from luna_pipeline_tests.phantoms import IDENTITY, grid_of, random_direction
 
 NUM_POINTS = 10_000
 

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.formats.nrrd import NrrdReader
 from luna_pipeline.core.ct.reading import FORMATS, UnreadableCtError, open_ct, read_ct
-from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield, write_ct, write_dicom_series
+from luna_pipeline_tests.phantoms import (
+    grid_of,
+    make_image,
+    random_direction,
+    random_hounsfield,
+    write_ct,
+    write_dicom_series,
+)
 
 UID = "1.2.3"
 NUM_BYTES = 6 * 8 * 10 * 2
@@ -103,7 +109,9 @@ def test_a_voxel_file_of_another_length_is_refused_with_both_lengths(tmp_path, s
 def test_a_wrong_dim_size_is_refused(tmp_path, wrong, is_compressed):
     path = write_ct(tmp_path, UID, random_hounsfield(), is_compressed=is_compressed)
     path.write_text(path.read_text().replace("DimSize = 10 8 6", f"DimSize = {wrong}"))
-    assert f"got {NUM_BYTES}" in reason_of(path)
+    # Unpacking stops at the bytes that the header announces.
+    got = "more" if is_compressed and wrong == "10 8 5" else str(NUM_BYTES)
+    assert f"got {got} (" in reason_of(path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "garbage"])
@@ -123,7 +131,7 @@ def test_compressed_voxels_of_unsaid_length_must_unpack_to_the_whole(tmp_path):
     path.write_text("".join(lines))
     assert read_ct(path, series_instance_uid=UID).hounsfield.shape == (6, 8, 10)
     voxel_file(path).write_bytes(voxel_file(path).read_bytes()[:-50])
-    assert f"must fill {NUM_BYTES} bytes unpacked" in reason_of(path)
+    assert "must unpack, got an early end of the packed data" in reason_of(path)
 
 
 def test_voxels_behind_a_foreign_header_are_found_from_the_end(tmp_path):
@@ -170,17 +178,17 @@ def test_truncated_nrrd_and_nifti_are_refused(tmp_path, suffix, is_compressed):
     assert path.name in reason_of(path)
 
 
-@pytest.mark.parametrize(("suffix", "words"), [(".nii", "1312 bytes of its header, got 1112"), (".nii.gz", "be whole")])
+@pytest.mark.parametrize(("suffix", "words"), [(".nii", "must fill 960 bytes, got 760"), (".nii.gz", "early end")])
 def test_truncated_nifti_is_refused_with_both_lengths(tmp_path, suffix, words):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=suffix)
     path.write_bytes(path.read_bytes()[:-200])
     assert words in reason_of(path)
 
 
-def test_nifti_2_is_refused_for_its_length_is_not_known(tmp_path):
+def test_nifti_2_is_refused_by_name(tmp_path):
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nii")
     path.write_bytes(b"\x1c\x02\0\0" + path.read_bytes()[4:])
-    with pytest.raises(UnreadableCtError, match="no NIfTI-1 header"):
+    with pytest.raises(UnreadableCtError, match="540, of NIfTI-2"):
         open_ct(path, series_instance_uid=UID).grid()
 
 
@@ -204,7 +212,8 @@ def test_a_packed_nrrd_of_another_length_is_refused_with_both_lengths(tmp_path, 
     path = write_ct(tmp_path, UID, random_hounsfield(), suffix=".nrrd", is_compressed=True)
     head, _, _ = path.read_bytes().partition(b"\n\n")
     path.write_bytes(head + b"\n\n" + gzip.compress(bytes(num_bytes)))
-    assert f"must fill {NUM_BYTES} bytes, got {num_bytes} (" in reason_of(path)
+    got = "more" if num_bytes > NUM_BYTES else num_bytes
+    assert f"must fill {NUM_BYTES} bytes unpacked, got {got} (" in reason_of(path)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".nii"])
@@ -224,15 +233,13 @@ def test_nrrd_types_are_known_by_each_of_their_names(tmp_path, type_name):
     head = b"\n".join(line for line in head.splitlines() if not line.startswith(b"type:"))
     num_bytes = 4 if type_name in {"int", "float"} else 2
     path.write_bytes(head + f"\ntype: {type_name}\n\n".encode() + bytes(6 * 8 * 10 * num_bytes))
-    assert NrrdReader(path, UID).header.num_voxel_bytes == 6 * 8 * 10 * num_bytes
+    assert NrrdReader(path, UID).header.num_bytes == 6 * 8 * 10 * num_bytes
     assert not read_ct(path, series_instance_uid=UID).hounsfield.any()
 
 
 def test_anything_but_three_axes_is_refused(tmp_path):
     sitk.WriteImage(sitk.Image([4, 5], sitk.sitkInt16), str(tmp_path / f"{UID}.mha"))
-    assert f"must have three dimensions, got 2. Check the CT's header. (series {UID})" in reason_of(
-        tmp_path / f"{UID}.mha"
-    )
+    assert "NDims must be 3, as a CT has three dimensions, got '2'" in reason_of(tmp_path / f"{UID}.mha")
 
 
 @pytest.mark.parametrize("image", [sitk.Image([4, 5, 6], sitk.sitkUInt8), sitk.Image([4, 5, 6], sitk.sitkVectorInt16)])

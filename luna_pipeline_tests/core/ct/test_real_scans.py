@@ -6,9 +6,9 @@ import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.core.ct.errors import UnreadableCtError
-from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import read_ct
+from luna_pipeline_tests.phantoms import grid_of
 
 pytestmark = pytest.mark.real
 

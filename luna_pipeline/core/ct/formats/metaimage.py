@@ -1,269 +1,140 @@
 """MetaImage files (``.mhd``, ``.mha``).
 
-ITK reads a voxel file that is too long, and a compressed one whose header claims other sizes, without a warning:
-both give a shifted or half-empty CT. Here the sizes are compared before a voxel is read.
+A header must give everything that a CT needs; MetaIO's default spacing of 1 mm and origin of 0 are guesses.
 
 Source:
     https://itk.org/Wiki/ITK/MetaIO/Documentation
 """
 
-import math
-from dataclasses import dataclass
-from functools import cached_property
+import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from isal import isal_zlib
-from numpy.typing import NDArray
-
-from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
-from luna_pipeline.core.ct.file_maps import mapped_file
-from luna_pipeline.core.ct.formats.gzip_files import UnpackingError
-from luna_pipeline.core.ct.formats.itk import ItkReader
+from luna_pipeline.core.ct.errors import naming_series
+from luna_pipeline.core.ct.formats.header_values import TextHeader, header_lines, refusal
+from luna_pipeline.core.ct.formats.stored_voxels import StoredReader, StoredVoxels
 from luna_pipeline.core.ct.geometry import VoxelGrid
-from luna_pipeline.core.ct.hounsfield import check_voxel_kind, to_hounsfield
 
 # Element type -> numpy's type, byte order aside.
 _DTYPES = {"CHAR": "i1", "SHORT": "i2", "INT": "i4", "LONG": "i4", "LONG_LONG": "i8"}
 ELEMENT_TYPES = {f"MET_{name}": dtype for name, dtype in _DTYPES.items()}
 ELEMENT_TYPES |= {f"MET_U{name}": f"u{dtype[1]}" for name, dtype in _DTYPES.items()}
 ELEMENT_TYPES |= {"MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
-# Synonyms; a header with several of a group is left to ITK, since MetaIO has rules for them.
+# Synonyms; the first is the usual one.
 _ORIGIN_KEYS = ("Offset", "Position", "Origin")
 _DIRECTION_KEYS = ("TransformMatrix", "Orientation", "Rotation")
 _BYTE_ORDER_KEYS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
-# A header is a few hundred bytes; what is longer is no header.
-_MAX_HEADER_BYTES = 65536
-# Small enough that unpacked bytes are still in the processor's cache when they are copied to their place.
-_PACKED_BYTES = 1 << 18
+_SLOPE, _INTERCEPT = "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"
+_KEYS = (
+    *("ObjectType", "NDims", "BinaryData", "CompressedData", "CompressedDataSize", "ElementSpacing", "ElementSize"),
+    *("DimSize", "HeaderSize", "ElementNumberOfChannels", "ElementType", _SLOPE, _INTERCEPT, "ElementDataFile"),
+    *(*_ORIGIN_KEYS, *_DIRECTION_KEYS, *_BYTE_ORDER_KEYS),
+)
+_KEYS_BY_LOWER = {key.lower(): key for key in _KEYS}
+_SPACING_CURE = "Write the voxels' distances in mm, such as ElementSpacing = 0.7 0.7 1.25."
+_ORIGIN_CURE = "Write the first voxel's world position in mm, such as Offset = -198.1 -195 -335.2."
 
 
-@dataclass(frozen=True)
-class MetaImageHeader:
-    """A parsed MetaImage header.
+class MetaImageReader(StoredReader):
+    """Reads MetaImages whose voxels are in one file, their own or the header's."""
 
-    Attributes:
-        fields: All keys with their text.
-        data_path: File with the voxels; the header's own file for ``ElementDataFile = LOCAL``.
-        offset: Bytes before the first voxel, -1 where the voxels are the file's end.
-        sizes: Voxels along col, row, index.
-        dtype: Numpy's name of a stored voxel's type, with its byte order.
-        num_channels: Numbers a voxel.
-        is_compressed: Whether the voxels are zlib-compressed.
-        num_compressed_bytes: Their compressed length, None where the header does not give it.
-    """
+    def parse(self) -> StoredVoxels:
+        """Parse the header."""
+        header = _read_fields(self.path)
+        _check_kind_of_image(header)
+        is_packed = _is_true(header, "CompressedData")
+        num_packed_bytes = header.whole("CompressedDataSize", least=1, default=1) if is_packed else None
+        data_path, offset, is_at_end = _place(header, is_packed=is_packed)
+        kind = header.fields.get("ElementType", "")
+        if kind not in ELEMENT_TYPES:
+            raise header.refusal("ElementType", "a number type such as MET_SHORT")
+        byte_order = _one_of(header, _BYTE_ORDER_KEYS)
+        return StoredVoxels(
+            grid=self._grid(header),
+            data_path=data_path,
+            offset=offset,
+            dtype=(">" if _is_true(header, byte_order) else "<") + ELEMENT_TYPES[kind],
+            kind=kind,
+            num_channels=header.whole("ElementNumberOfChannels", least=1, default=1),
+            is_at_end=is_at_end,
+            is_packed=is_packed,
+            is_zlib_allowed=True,
+            num_packed_bytes=num_packed_bytes if "CompressedDataSize" in header.fields else None,
+        )
 
-    fields: dict[str, str]
-    data_path: Path
-    offset: int
-    sizes: tuple[int, ...]
-    dtype: str
-    num_channels: int
-    is_compressed: bool
-    num_compressed_bytes: int | None
-
-    @property
-    def num_voxel_bytes(self) -> int:
-        """Bytes of all voxels, uncompressed."""
-        return math.prod(self.sizes) * np.dtype(self.dtype).itemsize * self.num_channels
-
-    @property
-    def description(self) -> str:
-        """Sizes and type in words, for messages."""
-        return f"{' x '.join(map(str, self.sizes))} {self.fields['ElementType']}"
-
-    @cached_property
-    def grid(self) -> VoxelGrid | None:
-        """The CT's grid; None where the header is unusual and has to be read by ITK.
-
-        Raises:
-            ValueError: If a spacing is not positive or the direction is not orthonormal.
-        """
-        spacing_key = "ElementSpacing" if "ElementSpacing" in self.fields else "ElementSize"
-        spacing_mm = _numbers(self.fields.get(spacing_key, "1 1 1"), 3)
-        origin_xyz = _numbers(self._first_of(_ORIGIN_KEYS, "0 0 0"), 3)
-        axes = _numbers(self._first_of(_DIRECTION_KEYS, "1 0 0 0 1 0 0 0 1"), 9)
-        if not self._is_usual() or spacing_mm is None or origin_xyz is None or axes is None:
-            return None
-        num_cols, num_rows, num_slices = self.sizes
-        (x, y, z), (x_mm, y_mm, z_mm) = origin_xyz, spacing_mm
+    def _grid(self, header: TextHeader) -> VoxelGrid:
+        num_cols, num_rows, num_slices = header.sizes("DimSize")
+        # MetaIO takes the voxels' size for their distance where the distance is missing.
+        is_size = "ElementSize" in header.fields and "ElementSpacing" not in header.fields
+        spacing_key = "ElementSize" if is_size else "ElementSpacing"
+        x_mm, y_mm, z_mm = header.numbers(spacing_key, 3, cure=_SPACING_CURE)
+        x, y, z = header.numbers(_one_of(header, _ORIGIN_KEYS), 3, cure=_ORIGIN_CURE)
+        axes = header.numbers(_one_of(header, _DIRECTION_KEYS), 9, default="1 0 0 0 1 0 0 0 1")
         # MetaImage lists the axes one after the other; ITK's matrix has them as columns.
         direction = tuple(axes[axis + 3 * column] for axis in range(3) for column in range(3))
-        return VoxelGrid((num_slices, num_rows, num_cols), (x_mm, y_mm, z_mm), (x, y, z), direction)
-
-    def _is_usual(self) -> bool:
-        return (
-            self.fields.get("ObjectType") == "Image"
-            and self.fields.get("NDims") == "3"
-            and len(self.sizes) == 3
-            and _is_true(self.fields.get("BinaryData", "False"))
-            # MetaIO also takes "key : value".
-            and not any(":" in key for key in self.fields)
-            and all(len(self.fields.keys() & keys) < 2 for keys in (_ORIGIN_KEYS, _DIRECTION_KEYS, _BYTE_ORDER_KEYS))
-        )
-
-    def _first_of(self, keys: tuple[str, ...], default: str) -> str:
-        return next((self.fields[key] for key in keys if key in self.fields), default)
-
-
-class MetaImageReader(ItkReader):
-    """Reads MetaImages: usual headers here, unusual ones by ITK once their length is checked.
-
-    Uncompressed little-endian int16 voxels are a read-only map of their file: nothing is copied, and the file must
-    not be shortened while the array is in use.
-    """
-
-    @cached_property
-    def header(self) -> MetaImageHeader:
-        """The parsed header."""
-        return read_metaimage_header(self.path)
-
-    def files(self) -> tuple[Path, ...]:
-        """Return the paths of header and voxels, sorted."""
-        return tuple(sorted({self.path, self.header.data_path}))
-
-    def grid(self) -> VoxelGrid:
-        """Read the grid; the voxel file's length is checked."""
-        header = self.header
-        self.check_size()
         with naming_series(self.series_instance_uid):
-            grid = header.grid
-        if grid is None:
-            return super().grid()
-        kind, num_bytes = header.fields["ElementType"], np.dtype(header.dtype).itemsize
-        check_voxel_kind(kind, header.num_channels, num_bytes, series_instance_uid=self.series_instance_uid)
-        return grid
-
-    def voxels(self) -> NDArray[np.int16]:
-        """Map or read the HU."""
-        if self.header.grid is None:
-            # ITK does not notice compressed voxels that are too few.
-            if self.header.is_compressed:
-                self._unpacked_voxels()
-            return super().voxels()
-        values = self._unpacked_voxels() if self.header.is_compressed else _stored_voxels(self.header)
-        hounsfield = to_hounsfield(values, series_instance_uid=self.series_instance_uid)
-        return hounsfield.reshape(self.header.sizes[::-1])
-
-    @property
-    def _where(self) -> str:
-        return f"{self.header.data_path.name} of series {self.series_instance_uid}"
-
-    def check_size(self) -> None:
-        """Compare the voxel file's length with the header, without reading it."""
-        header = self.header
-        expected = header.num_compressed_bytes if header.is_compressed else header.num_voxel_bytes
-        if not header.data_path.is_file():
-            msg = f"The voxel file must hold {expected} bytes, got no such file ({self._where})."
-            raise UnreadableCtError(f"{msg} Copy it next to its header.")
-        if expected is None:
-            return
-        got = header.data_path.stat().st_size - max(header.offset, 0)
-        is_right = got >= expected if header.offset == -1 else got == expected
-        if not is_right:
-            kind = "compressed voxels" if header.is_compressed else f"voxels ({header.description})"
-            msg = f"The {kind} must fill {expected} bytes, got {got} ({self._where}). Copy header and voxels again."
-            raise UnreadableCtError(msg)
-
-    def _unpacked_voxels(self) -> NDArray[Any]:
-        """Unpack compressed voxels into one flat array; refuse any other number of bytes than the header's."""
-        header = self.header
-        buffer = np.empty(header.num_voxel_bytes, dtype=np.uint8)
-        try:
-            got = _unpack(header, buffer)
-        except UnpackingError as error:
-            msg = f"Compressed voxels must unpack, got {error} ({self._where}). Copy header and voxels again."
-            raise UnreadableCtError(msg) from error
-        if got != header.num_voxel_bytes:
-            msg = f"The voxels ({header.description}) must fill {header.num_voxel_bytes} bytes unpacked, got {got}"
-            raise UnreadableCtError(f"{msg} ({self._where}). Copy header and voxels again.")
-        return buffer.view(header.dtype)
+            return VoxelGrid((num_slices, num_rows, num_cols), (x_mm, y_mm, z_mm), (x, y, z), direction)
 
 
-def read_metaimage_header(path: Path) -> MetaImageHeader:
-    """Parse a MetaImage header.
-
-    Raises:
-        UnreadableCtError: If a key is missing or has an invalid value.
-    """
-    fields, num_header_bytes = _read_fields(path)
-    is_big_endian = _is_true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))
-    try:
-        data_file = fields["ElementDataFile"]
-        is_local = data_file.upper() == "LOCAL"
-        header = MetaImageHeader(
-            fields=fields,
-            data_path=path if is_local else path.parent / data_file,
-            offset=num_header_bytes if is_local else int(fields.get("HeaderSize", "0")),
-            sizes=tuple(int(text) for text in fields["DimSize"].split()),
-            dtype=(">" if is_big_endian else "<") + ELEMENT_TYPES[fields["ElementType"]],
-            num_channels=int(fields.get("ElementNumberOfChannels", "1")),
-            is_compressed=_is_true(fields.get("CompressedData", "False")),
-            num_compressed_bytes=int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None,
-        )
-    except (KeyError, ValueError) as error:
-        msg = f"A MetaImage header must have valid sizes, type and data file, got {error} ({path.name}). Copy it again."
-        raise UnreadableCtError(msg) from error
-    if data_file == "LIST" or "%" in data_file:
-        msg = f"ElementDataFile must name one file, got {data_file!r} ({path.name})."
-        raise UnreadableCtError(f"{msg} Write the CT with a single .raw file.")
-    return header
-
-
-def _is_true(text: str) -> bool:
-    """Whether MetaIO reads a word as true: by its first letter."""
-    return text[:1] in {"T", "t", "1"}
-
-
-def _read_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Return the header's keys and the number of bytes up to the first voxel of a LOCAL one."""
-    with path.open("rb") as file:
-        head = file.read(_MAX_HEADER_BYTES)
+def _read_fields(path: Path) -> TextHeader:
+    """Read the header's keys, up to ``ElementDataFile``: by definition the last one."""
     fields: dict[str, str] = {}
-    num_bytes = 0
-    for line in head.splitlines(keepends=True):
-        num_bytes += len(line)
-        key, _, value = line.decode("latin-1").partition("=")
-        fields[key.strip()] = value.strip()
-        # By definition the last key: for LOCAL what follows are voxels.
-        if key.strip() == "ElementDataFile":
-            break
-    return fields, num_bytes
+    for line, num_bytes in header_lines(path):
+        if not line:
+            continue
+        # MetaIO also takes "key : value".
+        key, *texts = (text.strip() for text in re.split("[=:]", line, maxsplit=1))
+        if not texts:
+            raise refusal("Each line of a MetaImage header must be 'key = value'", line, path)
+        known = _KEYS_BY_LOWER.get("".join(key.split()).lower())
+        if known is not None and (key != known or fields.get(key, texts[0]) != texts[0]):
+            raise refusal(f"The key {known} must be written so, and only once", line, path)
+        fields[key] = texts[0]
+        if key == "ElementDataFile":
+            return TextHeader(path, fields, num_bytes)
+    raise refusal("ElementDataFile must be in a MetaImage header", "none", path, "Copy the header again.")
 
 
-def _numbers(text: str, num_values: int) -> tuple[float, ...] | None:
-    """Return exactly this many finite numbers, None for anything else."""
-    try:
-        values = tuple(float(word) for word in text.split())
-    except ValueError:
-        return None
-    return values if len(values) == num_values and all(math.isfinite(value) for value in values) else None
+def _check_kind_of_image(header: TextHeader) -> None:
+    """Refuse what MetaIO reads as another thing than three-dimensional numbers, or does not apply."""
+    if header.fields.get("ObjectType", "Image") != "Image":
+        raise header.refusal("ObjectType", "Image")
+    if header.fields.get("NDims") != "3":
+        raise header.refusal("NDims", "3, as a CT has three dimensions")
+    if not _is_true(header, "BinaryData"):
+        raise header.refusal("BinaryData", "True, as numbers written as text are not read")
+    for key, value in ((_SLOPE, 1.0), (_INTERCEPT, 0.0)):
+        if header.numbers(key, 1, default=str(value)) != (value,):
+            raise header.refusal(key, f"{value:g}, as programs disagree on applying it", "Write HU as voxels.")
 
 
-def _unpack(header: MetaImageHeader, buffer: NDArray[np.uint8]) -> int:
-    """Fill ``buffer`` and return the bytes found; what does not fit is counted and dropped."""
-    # 32 more than the largest window: a gzip or a zlib head, as ITK's own inflate takes both.
-    unpacker = isal_zlib.decompressobj(wbits=32 + isal_zlib.MAX_WBITS)
-    got = 0
-    with header.data_path.open("rb") as file:
-        file.seek(max(header.offset, 0))
-        while not unpacker.eof and (packed := file.read(_PACKED_BYTES)):
-            part = unpacker.decompress(packed)
-            if got + len(part) <= len(buffer):
-                buffer[got : got + len(part)] = np.frombuffer(part, dtype=np.uint8)
-            got += len(part)
-    return got
+def _place(header: TextHeader, *, is_packed: bool) -> tuple[Path, int, bool]:
+    """Return the file with the voxels, their offset, and whether they are the file's end."""
+    name = header.fields["ElementDataFile"]
+    num_head_bytes = header.whole("HeaderSize", least=-1, default=0)
+    if num_head_bytes == -1 and is_packed:
+        raise header.refusal("HeaderSize", "0 or positive for compressed voxels")
+    if name.upper() == "LOCAL":
+        if num_head_bytes not in {-1, 0, header.num_bytes}:
+            raise header.refusal("HeaderSize", f"the header's {header.num_bytes} bytes, for LOCAL voxels")
+        return header.path, header.num_bytes, False
+    if name.split()[:1] == ["LIST"] or "%" in name:
+        raise header.refusal("ElementDataFile", "the name of one file", "Write the CT with a single .raw file.")
+    return header.data_path("ElementDataFile"), max(num_head_bytes, 0), num_head_bytes == -1
 
 
-def _stored_voxels(header: MetaImageHeader) -> NDArray[Any]:
-    """Return uncompressed voxels, flat: mapped where their type and place allow it, else read into memory."""
-    dtype = np.dtype(header.dtype)
-    num_bytes = header.num_voxel_bytes
-    start = header.data_path.stat().st_size - num_bytes if header.offset == -1 else header.offset
-    # Behind a header of odd length the numbers are not aligned, which not all code accepts.
-    if dtype != np.dtype("<i2") or start % dtype.itemsize:
-        return np.fromfile(header.data_path, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)
-    # Nothing is read yet: cutting one chunk of a CT does not read all of it.
-    content = mapped_file(header.data_path)
-    return np.frombuffer(content, dtype=dtype, count=num_bytes // dtype.itemsize, offset=start)
+def _one_of(header: TextHeader, keys: tuple[str, ...]) -> str:
+    """Return the key of a group of synonyms that the header has, the group's first where it has none."""
+    found = [key for key in keys if key in header.fields]
+    texts = {" ".join(header.fields[key].split()) for key in found}
+    if len(texts) > 1:
+        rule = f"{' and '.join(found)} must be equal, as they are synonyms"
+        raise refusal(rule, " and ".join(repr(header.fields[key]) for key in found), header.path)
+    return found[0] if found else keys[0]
+
+
+def _is_true(header: TextHeader, key: str) -> bool:
+    """Return a word as MetaIO reads it, by its first letter; a missing key is false."""
+    letter = header.fields.get(key, "False")[:1]
+    if letter not in {"T", "t", "1", "F", "f", "0"}:
+        raise header.refusal(key, "True or False")
+    return letter in {"T", "t", "1"}

@@ -6,9 +6,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader
-from luna_pipeline.core.ct.formats.itk import grid_of
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
-from luna_pipeline_tests.phantoms import edit_dicom, random_direction, random_hounsfield, write_dicom_series
+from luna_pipeline_tests.phantoms import edit_dicom, grid_of, random_direction, random_hounsfield, write_dicom_series
 
 UID = "1.2.3"
 # The phantom names its files against the order of the slices: slice0006.dcm is the lowest.
