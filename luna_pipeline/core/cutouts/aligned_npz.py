@@ -16,12 +16,14 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.file_maps import MapLimitError, map_open_file
 from luna_pipeline.core.cutouts.stored_zip import (
     Member,
     central_directory,
@@ -31,6 +33,7 @@ from luna_pipeline.core.cutouts.stored_zip import (
     placed,
 )
 from luna_pipeline.core.storage.limited_disks import unsupported_ignored
+from luna_pipeline.core.storage.regular_files import open_regular
 
 _BLOCK_BYTES = 1 << 20
 # What is compared with its checksum: as fast as larger blocks, and it stays in the processor's cache.
@@ -172,10 +175,10 @@ def read_json(file: BinaryIO, member: Member) -> dict[str, Any]:
     return value
 
 
-def map_members(
-    file: BinaryIO, members: Mapping[str, Member], rows: Mapping[str, np.dtype[Any]]
-) -> dict[str, NDArray[Any]]:
+def map_members(file: BinaryIO, members: Mapping[str, Member], rows: Mapping[str, np.dtype[Any]]) -> dict[str, Any]:
     """Return the arrays of a file, memory-mapped and read-only.
+
+    Where the system allows no further map, rows of a page or more are read when they are used (`RowsOnDemand`).
 
     Args:
         file: Open for reading; may be closed afterwards.
@@ -185,7 +188,10 @@ def map_members(
     Raises:
         DamagedCutoutsError: If an array has another dtype or shape.
     """
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        mapped = map_open_file(file.fileno(), file.name)
+    except MapLimitError:
+        return {name: _unmapped(file, members[name], row) for name, row in rows.items()}
     return {name: _viewed(file, mapped, members[name].offset, members[name], row) for name, row in rows.items()}
 
 
@@ -255,7 +261,7 @@ def _checked_content(file: BinaryIO, member: Member) -> bytes:
 
 
 def _viewed(
-    file: BinaryIO, content: mmap.mmap | bytes, offset: int, member: Member, row: np.dtype[Any]
+    file: BinaryIO, content: memoryview | bytes, offset: int, member: Member, row: np.dtype[Any]
 ) -> NDArray[Any]:
     count = (member.num_bytes - _NPY_HEADER_BYTES) // row.itemsize
     shape = (count, *row.shape)
@@ -265,6 +271,53 @@ def _viewed(
         got = f"{member.num_bytes} bytes with another header"
         raise DamagedCutoutsError(_damaged(file, f"{member.name} as {row.base} (N, {row.shape})", got))
     return np.ndarray(shape, row.base, buffer=content, offset=values)
+
+
+def _unmapped(file: BinaryIO, member: Member, row: np.dtype[Any]) -> "NDArray[Any] | RowsOnDemand":
+    if row.itemsize < mmap.PAGESIZE:
+        return read_array(file, member, row)
+    file.seek(member.offset)
+    count = max(0, member.num_bytes - _NPY_HEADER_BYTES) // row.itemsize
+    header = file.read(_NPY_HEADER_BYTES)
+    if header != _npy_header(row.base, (count, *row.shape)):
+        raise DamagedCutoutsError(_damaged(file, f"{member.name} as {row.base} (N, {row.shape})", "another header"))
+    return RowsOnDemand(Path(file.name), os.fstat(file.fileno()), member.offset + _NPY_HEADER_BYTES, row, count)
+
+
+class RowsOnDemand:
+    """An array in a file, of which each row is read when it is used; no file stays open.
+
+    Attributes:
+        dtype: Dtype of the values.
+        shape: (N, *shape of a row).
+    """
+
+    def __init__(self, path: Path, status: os.stat_result, offset: int, row: np.dtype[Any], count: int) -> None:
+        """Keep where the values begin in which file."""
+        self.dtype = row.base
+        self.shape = (count, *row.shape)
+        self._path, self._key, self._offset, self._num_bytes = path, _identity(status), offset, row.itemsize
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        """Return a row, read-only.
+
+        Raises:
+            IndexError: If there is no such row.
+            DamagedCutoutsError: If the file was replaced since it was opened.
+        """
+        place = range(len(self))[row]
+        with open_regular(self._path) as file:
+            content = os.pread(file.fileno(), self._num_bytes, self._offset + place * self._num_bytes)
+            if _identity(os.fstat(file.fileno())) != self._key or len(content) < self._num_bytes:
+                raise DamagedCutoutsError(_damaged(file, "the content with which it was opened", "a replaced one"))
+        return np.frombuffer(content, self.dtype).reshape(self.shape[1:])
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _damaged(file: BinaryIO, rule: str, got: str) -> str:

@@ -1,12 +1,11 @@
 """Detection of duplicate CTs across folds: the same voxels would be used for training and testing."""
 
-import mmap
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.series_codes import rows_by_series
+from luna_pipeline.core.ct.file_maps import advise_random_access
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 
@@ -61,20 +60,14 @@ def _middle_hashes(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.uint6
     hashes, rows = np.zeros(len(index), dtype=np.uint64), index["row"].to_numpy(dtype=np.int64)
     for uid, places in rows_by_series(index["series_instance_uid"]).items():
         chunks = store.read(uid).ct_chunks
-        _advise_random_access(chunks)
+        # Read-ahead would read the whole file.
+        advise_random_access(chunks)
         _, num_slices, num_rows, _ = chunks.shape
         middle = (num_slices // 2, slice((num_rows - 1) // 2, (num_rows - 1) // 2 + 2))
         # In file order, for sequential disk access.
         for place in places[np.argsort(rows[places])]:
             hashes[place] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(chunks[rows[place]][middle]).data)
     return hashes
-
-
-def _advise_random_access(chunks: Chunks) -> None:
-    """Disable the operating system's read-ahead, which would read the whole file."""
-    mapped = getattr(chunks, "base", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)
 
 
 def _contents(index: pd.DataFrame, store: CutoutSource) -> NDArray[np.object_]:

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import xxhash
 
+from luna_pipeline.core.ct.file_maps import advise_random_access
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.evaluation.duplicates import (
     DUPLICATE_COLUMNS,
-    _advise_random_access,
     describe_duplicates,
     same_content_in_two_folds,
 )
@@ -116,7 +116,7 @@ def test_a_table_without_rows_has_no_duplicates(tmp_path):
 def test_the_system_is_told_not_to_read_on(tmp_path):
     _, store = stored(tmp_path)
     chunks = store.read("1.1").ct_chunks
-    _advise_random_access(chunks)
+    advise_random_access(chunks)
 
     mapping = Path("/proc/self/smaps").read_text().split(f"{tmp_path}/1.1.npz")[1]
     flags = mapping.partition("VmFlags:")[2].splitlines()[0].split()

@@ -1,6 +1,5 @@
 """MetaImages read here and by ITK have the same grid and voxels, for all variants of headers."""
 
-import mmap
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.file_maps import map_of
 from luna_pipeline.core.ct.formats import metaimage
 from luna_pipeline.core.ct.formats.metaimage import MetaImageReader
 from luna_pipeline.core.ct.reading import UnreadableCtError, open_ct, read_ct
@@ -52,9 +52,7 @@ def assert_as_itk(path):
 
 
 def is_map(array):
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return isinstance(array, mmap.mmap) or (isinstance(array, memoryview) and isinstance(array.obj, mmap.mmap))
+    return map_of(array) is not None
 
 
 @pytest.mark.seed_defect(21, 22)
