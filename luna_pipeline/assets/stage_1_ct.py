@@ -38,6 +38,8 @@ def ct_series(context: dg.AssetExecutionContext, paths: LunaPaths) -> dg.Output[
     gone = gone_series(context.instance, catalogue, cutout_store(settings))
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         context.log.warning("Left out %s: %s", row.path, row.reason)
+    for row in catalogue[catalogue["notes"].notna()].itertuples():
+        context.log.info("Note on %s: %s", row.path, row.notes)
     for uid in gone:
         context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
     metadata: dict[str, Any] = {

@@ -115,8 +115,10 @@ def create_cutouts(
         return _indexed_on_the_fly(settings, service, folds)
     listeners = {name: getattr(listener, name) for name in ("on_plan", "on_outcome", "on_failure")}
     summary = service.cut_many(workers=workers, run=run, **listeners)
-    for reason in _write_index(settings, service, folds, service.store).values():
-        listener.report(f"Not in the index: {reason}")
+    left_out = _write_index(settings, service, folds, service.store)
+    # The reasons of the failed ones were reported.
+    for uid in left_out.keys() - summary.failed.keys():
+        listener.report(f"Not in the index: {left_out[uid]}")
     # Another run may have written with other parameters at the same time: mark only what is current.
     files = marker.files()
     if not summary.failed and (service.plan()["state"] == "current").all():
@@ -150,6 +152,8 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     catalogue, _ = catalogue_of(settings)
     for row in catalogue[~catalogue["is_readable"]].itertuples():
         report(f"Left out {row.path}: {row.reason}")
+    for row in catalogue[catalogue["notes"].notna()].itertuples():
+        report(f"Note on {row.path}: {row.notes}")
     tables = build_candidates(settings.data_dir, catalogue)
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
     folds = _folds_of(settings, catalogue)

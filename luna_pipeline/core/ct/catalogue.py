@@ -39,7 +39,8 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
         patient_hash, the scanner's manufacturer and slice_thickness_mm (0018,0050), known of DICOM only; fingerprint
         of header, names, sizes and times of the files; stat_digest of the folder (null where it must be read again);
         num_bytes of the data files; is_readable,
-        else the reason. Uids are unique among readable rows: of equal copies one is readable, of different files none.
+        else the reason; notes on what was ignored in a readable series. Uids are unique among readable rows: of equal
+        copies one is readable, of different files none.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no CT.

@@ -21,7 +21,7 @@ from luna_pipeline.core.storage.regular_files import is_regular, kind_of, shown_
 CATALOGUE_COLUMNS = (
     *("series_instance_uid", "format", "path", "size_irc", "spacing_mm", "origin_xyz", "direction", "subset"),
     *("patient_hash", "manufacturer", "slice_thickness_mm", "fingerprint", "stat_digest", "num_bytes", "is_readable"),
-    "reason",
+    *("reason", "notes"),
 )
 Row = dict[str, Any]
 GRID_COLUMNS = ("size_irc", "spacing_mm", "origin_xyz", "direction")
@@ -116,6 +116,7 @@ def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> Row:
         row["slice_thickness_mm"] = next((mm for item in series.slices if (mm := item.thickness_mm) > 0), None)
         _, grid = ordered_slices(series)
         _fill_grid(row, grid)
+        row["notes"] = " ".join(series.notes) or None
 
     _fill(row, read_headers)
     _fill_files(row, b"", set(series.paths))

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.series_codes import order_by_series, rows_by_series, series_codes
+from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.storage.s3 import RemoteStoreError
 
@@ -62,11 +63,11 @@ def build_cutout_index(
     for series, (start, stop) in enumerate(pairwise(bounds)):
         try:
             rows[start:stop], digests[series] = _rows_in_file(store, uids[series], candidate_id[start:stop])
-        except (OSError, ValueError) as error:
+        except Exception as error:
             # A server that does not respond does not mean that a series is missing.
             if left_out is None or isinstance(error, RemoteStoreError):
                 raise
-            left_out[uids[series]], is_there[start:stop] = str(error), False
+            left_out[uids[series]], is_there[start:stop] = failure_of(error, uids[series]), False
     order, codes, rows = order[is_there], codes[is_there], rows[is_there]
     folds_by_series = fold_of.reindex(uids).to_numpy(dtype=np.int64)
     index = candidates.iloc[order].reset_index(drop=True)

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint
-from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.errors import UnreadableCtError, failure_of
 from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import Ct, CtReader, open_ct
 from luna_pipeline.core.cutouts.chunks import CtChunks
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.fingerprint import Fingerprint
-from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError, SeriesCutouts, build_header
+from luna_pipeline.core.cutouts.store import CutoutStore, SeriesCutouts, build_header
 from luna_pipeline.core.storage.s3 import RemoteStoreError
 
 State = Literal["missing", "damaged", "changed", "touched", "current"]
@@ -52,14 +52,14 @@ def compare_file(store: CutoutStore, series_instance_uid: str, wanted: Fingerpri
     """Compare the file of a series with the fingerprint that it should have; no CT and no chunk is read."""
     try:
         recorded = store.header(series_instance_uid)["fingerprints"]
+        digest, differences = str(recorded["digest"]), wanted.differences(recorded)
     except FileNotFoundError:
         return FileState("missing")
     except RemoteStoreError:
         raise
-    except (OSError, DamagedCutoutsError) as error:
+    except Exception as error:
         # A file that cannot be read is cut again.
-        return FileState("damaged", str(error))
-    digest, differences = str(recorded["digest"]), wanted.differences(recorded)
+        return FileState("damaged", failure_of(error, series_instance_uid))
     if not differences:
         return FileState("current", digest=digest)
     content = recorded.get("ct_content")

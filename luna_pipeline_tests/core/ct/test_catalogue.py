@@ -261,3 +261,12 @@ def test_a_ct_whose_name_could_not_name_a_file_is_left_out_and_costs_the_others_
     catalogue = catalogue_series(tmp_path, patient_key=b"key").set_index("series_instance_uid")
     assert catalogue["is_readable"].to_dict() == {"1.2.1": True, "scan 1": False}
     assert "must be named by 1 to 64 letters" in catalogue.loc["scan 1", "reason"]
+
+
+def test_what_was_ignored_in_a_readable_series_is_noted(tmp_path):
+    folder = write_dicom_series(tmp_path / "scan", "1.2.3", random_hounsfield())
+    first = min(folder.glob("*.dcm"))
+    (folder / f"{first.stem} (1).dcm").write_bytes(first.read_bytes())
+    row = row_of(tmp_path, "1.2.3")
+    assert row.is_readable
+    assert row.notes.startswith("1 files are equal copies of slices and ignored: ")
