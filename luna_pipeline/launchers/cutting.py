@@ -100,14 +100,10 @@ def create_cutouts(
     stat_digest = marker.stat_digest()
     marker.discard()
     catalogue, candidates, folds = make_tables(settings, listener.report)
-    selected = request.selection.of(candidates)
-    if selected.empty:
-        msg = f"One candidate or more must be selected, got none of {len(candidates)} ({asdict(request.selection)})."
-        raise ValueError(f"{msg} Allow more negatives or a longer sample.")
     service = CtCutoutService(
         data_root=settings.data_dir,
         catalogue=catalogue,
-        candidates=selected,
+        candidates=_selected(request.selection, candidates),
         store=cutout_store(settings, is_synced=is_synced),
         parameters=request.parameters,
     )
@@ -124,6 +120,14 @@ def create_cutouts(
     if not summary.failed and (service.plan()["state"] == "current").all():
         marker.write(stat_digest, files)
     return summary
+
+
+def _selected(selection: CandidateSelection, candidates: "pd.DataFrame") -> "pd.DataFrame":
+    selected = selection.of(candidates)
+    if selected.empty:
+        msg = f"One candidate or more must be selected, got none of {len(candidates)} ({asdict(selection)})."
+        raise ValueError(f"{msg} Allow more negatives or a longer sample.")
+    return selected
 
 
 def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
