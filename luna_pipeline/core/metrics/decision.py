@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.config.checks import check_choice
+from luna_pipeline.core.config.checks import check_choice, check_integer, check_number
 from luna_pipeline.core.metrics.binary import DEFAULT_THRESHOLD
 from luna_pipeline.core.metrics.calibration import IsotonicCalibration, TemperatureCalibration
 from luna_pipeline.core.metrics.thresholds import f1_threshold, sensitivity_threshold, youden_threshold
@@ -100,15 +101,20 @@ class Decision:
         """Create a decision from the values of ``to_dict``.
 
         Raises:
-            ValueError: If a value is missing or unknown.
+            ValueError: If a value is missing or unknown, or outside its range.
+            TypeError: If a value is of the wrong kind.
         """
         expected = {field.name for field in fields(cls)}
         if set(values) != expected:
             msg = f"A decision must hold {sorted(expected)}, got {sorted(values)}. Use the version that wrote it."
             raise ValueError(msg)
+        for name in ("threshold", "threshold_f1", "threshold_sensitivity"):
+            check_number(name, values[name], "[0, 1]")
+        if values["temperature"] is not None:
+            check_number("temperature", values["temperature"], "(0, inf)")
+        check_integer("num_validation_candidates", values["num_validation_candidates"], at_least=0)
         temperature = math.nan if values["temperature"] is None else values["temperature"]
-        knots = {name: tuple(values[name]) for name in _KNOTS}
-        return cls(**{**values, **knots, "temperature": temperature})
+        return cls(**{**values, **_checked_knots(values), "temperature": temperature})
 
     def __eq__(self, other: object) -> bool:
         # to_dict replaces a nan temperature, which would equal nothing.
@@ -116,6 +122,24 @@ class Decision:
 
     def __hash__(self) -> int:
         return hash((self.threshold, self.num_validation_candidates))
+
+
+def _checked_knots(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Return the knots of the isotonic calibration; knots that do not rise are a ValueError."""
+    for name in _KNOTS:
+        if not isinstance(values[name], list | tuple):
+            raise TypeError(f"{name} must be a list of numbers, got {values[name]!r:.80}. Use another checkpoint.")
+    knots = {name: tuple(values[name]) for name in _KNOTS}
+    for name, numbers in knots.items():
+        for number in numbers:
+            check_number(name, number, "[0, 1]")
+        if any(second < first for first, second in pairwise(numbers)):
+            msg = f"{name} must not fall, got {numbers[:3]} and {max(len(numbers) - 3, 0)} more."
+            raise ValueError(f"{msg} Train again, or use another checkpoint.")
+    if len({len(numbers) for numbers in knots.values()}) > 1:
+        counts = " and ".join(str(len(numbers)) for numbers in knots.values())
+        raise ValueError(f"Knots must be pairs, got {counts} numbers. Train again, or use another checkpoint.")
+    return knots
 
 
 UNDECIDED = Decision()

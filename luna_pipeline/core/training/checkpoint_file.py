@@ -1,25 +1,31 @@
 """A checkpoint file: everything needed to use, evaluate and resume a run, without code.
 
 Format: ``torch.save`` of plain values and tensors (read with ``weights_only=True``), ``format`` and ``format_version``
-first, then the entries of `Checkpoint`.
+first, then the entries of `Checkpoint`. A file is a zip of unpacked members; what it announces is compared with its
+length, and its values with what such a file can hold, before anything is made of them.
 """
 
 import io
 import math
-import pickle
+import os
 import zipfile
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
+from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
+from luna_pipeline.core.storage.zip_limits import zip_problem
+from luna_pipeline.core.training.checkpoint_entries import entry_problem, size_problem
 from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"
 FORMAT_VERSION = 3
+_DEFAULT_GIB = 2.0
 
 
 class CheckpointError(ValueError):
@@ -105,23 +111,45 @@ def load_checkpoint(path: AnyPath) -> Checkpoint:
         CheckpointError: If it is not a checkpoint, damaged, of another format version or has other entries.
     """
     # Read once: the checked bytes are loaded, even if the file is replaced meanwhile.
-    file = io.BytesIO(_content(path))
+    file = _content(path)
     _check_is_whole(file, path)
+    num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise _not_a_checkpoint(path, "a file that torch cannot read without running its code") from error
+    # Bytes that were made to look like a checkpoint raise errors of any kind in torch.
+    except Exception as error:
+        got = f"a file that torch cannot read without running its code ({type(error).__name__})"
+        raise _not_a_checkpoint(path, got) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_a_checkpoint(path, "a file of another kind")
+    if problem := size_problem(content, num_bytes):
+        raise _refused(path, problem)
     version = content.pop("format_version", None)
     if version == 2:
         content = _as_format_3(content)
     elif version != FORMAT_VERSION:
-        msg = f"The checkpoint's format version must be 2 or {FORMAT_VERSION}, got {version} ({path})."
+        msg = f"The checkpoint's format version must be 2 or {FORMAT_VERSION}, got {version!r:.80} ({path})."
         raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
     del content["format"]
     return _from_entries(path, content)
+
+
+def max_checkpoint_bytes() -> int:
+    """Return the largest length of a checkpoint that is read: 2 GiB, or that of ``LUNA_MAX_CHECKPOINT_GIB``.
+
+    Raises:
+        ValueError: If the variable is no positive number.
+    """
+    text = os.environ.get("LUNA_MAX_CHECKPOINT_GIB") or str(_DEFAULT_GIB)
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < 1 << 20:
+        msg = f"LUNA_MAX_CHECKPOINT_GIB must be a positive number of GiB, got {text!r} (environment). Correct it."
+        raise ValueError(msg)
+    return int(limit * (1 << 30))
 
 
 def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], *, origin: str) -> None:
@@ -144,23 +172,48 @@ def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], 
     module.load_state_dict(model_state, strict=True)
 
 
-def _content(path: AnyPath) -> bytes:
+def _content(path: AnyPath) -> io.BytesIO:
     try:
-        return read_bytes(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if not isinstance(path, Path):
+            return io.BytesIO(read_bytes(path))
+        with open_regular(path) as file:
+            _check_is_zip(file, path)
+            file.seek(0)
+            return io.BytesIO(file.read(max_checkpoint_bytes()))
+    except NotRegularFileError as error:
+        raise _not_a_checkpoint(path, str(error)) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"The checkpoint must exist, got no file {path.name} (folder {path.parent}). Train, or check the path."
         raise FileNotFoundError(msg) from error
 
 
-def _check_is_whole(file: io.BytesIO, path: AnyPath) -> None:
-    is_zip = zipfile.is_zipfile(file)
-    if not is_zip and not b"PK\x03\x04".startswith(file.getbuffer()[:4].tobytes()):
+def _check_is_zip(file: BinaryIO, path: AnyPath) -> None:
+    """Refuse a file of another kind, length or directory before it is read."""
+    file.seek(0)
+    if not b"PK\x03\x04".startswith(file.read(4)):
         raise _not_a_checkpoint(path, "a file of another kind")
-    damaged = _first_damaged_member(file) if is_zip else "the end"
-    if damaged:
-        size = file.getbuffer().nbytes
-        msg = f"The checkpoint must be whole, got {size} bytes with {damaged} missing or damaged ({path})."
-        raise CheckpointError(f"{msg} Copy it again, or use another checkpoint of the run.")
+    num_bytes, limit = file.seek(0, io.SEEK_END), max_checkpoint_bytes()
+    if num_bytes > limit:
+        msg = f"The checkpoint must have at most {limit / (1 << 30):g} GiB, got {num_bytes} bytes ({path})."
+        raise CheckpointError(f"{msg} If it is one, set LUNA_MAX_CHECKPOINT_GIB to more.")
+    if problem := zip_problem(file):
+        raise _damaged(path, problem)
+
+
+def _check_is_whole(file: io.BytesIO, path: AnyPath) -> None:
+    _check_is_zip(file, path)
+    if damaged := _first_damaged_member(file):
+        raise _damaged(path, f"{file.getbuffer().nbytes} bytes with {damaged} missing or damaged")
+
+
+def _damaged(path: AnyPath, got: str) -> CheckpointError:
+    msg = f"The checkpoint must be whole, got {got} ({path})."
+    return CheckpointError(f"{msg} Copy it again, or use another checkpoint of the run.")
+
+
+def _refused(path: AnyPath, problem: str) -> CheckpointError:
+    msg = f"A checkpoint must hold {problem} ({path})."
+    return CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
 
 
 def _first_damaged_member(file: io.BytesIO) -> str | None:
@@ -168,7 +221,8 @@ def _first_damaged_member(file: io.BytesIO) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip()
-    except zipfile.BadZipFile:
+    # zipfile raises many kinds of errors for damaged local headers.
+    except Exception:
         return "a part"
 
 
@@ -183,28 +237,35 @@ def _as_format_3(entries: dict[str, Any]) -> dict[str, Any]:
         return entries
     threshold = entries.pop("threshold")
     # Imported weights have no training series, and a run that starts with them inherits none.
-    begins_elsewhere = bool(entries["config"]["start"]["name"]) and not entries["inherited_training_series"]
+    config = entries.get("config")
+    start = config.get("start") if isinstance(config, dict) else None
+    is_continued = isinstance(start, dict) and bool(start.get("name"))
+    begins_elsewhere = is_continued and not entries.get("inherited_training_series")
     return {
         **entries,
         "decision": Decision.at(threshold).to_dict(),
         "training_seconds": math.nan,
-        "has_unknown_origin": not entries["training_series"] or begins_elsewhere,
+        "has_unknown_origin": not entries.get("training_series") or begins_elsewhere,
     }
 
 
 def _from_entries(path: AnyPath, entries: dict[str, Any]) -> Checkpoint:
     expected = {entry.name for entry in fields(Checkpoint)}
     if set(entries) != expected:
-        differing = sorted(expected ^ set(entries))
-        msg = f"A checkpoint must hold the entries of its format, got other {', '.join(differing)} ({path})."
-        raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.")
+        differing = sorted(map(str, expected ^ set(entries)))
+        raise _refused(path, f"the entries of its format, got other {', '.join(differing)}")
+    if problem := entry_problem(entries):
+        raise _refused(path, problem)
     try:
         config = TrainingConfig.from_dict(entries["config"])
         decision = Decision.from_dict(entries["decision"])
-    except (ValueError, TypeError) as error:
-        msg = f"The checkpoint's configuration and decision must be readable, got: {error} ({path})."
+        progress = _progress(entries["progress"])
+    # Values of another kind than any that was ever written raise errors of any kind.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = f"The checkpoint's configuration and decision must be readable, got: {reason} ({path})."
         raise CheckpointError(f"{msg} Use the luna_pipeline that wrote it, or train again.") from error
-    return Checkpoint(**{**entries, "config": config, "decision": decision, "progress": _progress(entries["progress"])})
+    return Checkpoint(**{**entries, "config": config, "decision": decision, "progress": progress})
 
 
 def _plain_progress(progress: EpochProgress) -> dict[str, Any]:

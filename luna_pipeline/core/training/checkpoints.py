@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 Kind = Literal["best", "last", "best_so_far"]
 
@@ -67,14 +69,16 @@ class CheckpointStore:
     def path(self, name: str, version: str, kind: Kind = "best") -> AnyPath:
         """Return the path of a checkpoint, whether it exists or not; names that no folder can have are a ValueError."""
         for word, value in (("name", name), ("version", version)):
-            if not re.fullmatch(r"\w[\w .+-]{0,99}", value):
+            if not _NAME.fullmatch(value):
                 msg = f"A checkpoint's {word} must be letters, digits, '.', '+', '-', '_' or blanks, got {value!r}."
                 raise ValueError(f"{msg} Choose another {word}.")
         return self.root / name / version / f"{kind}.pt"
 
     def versions(self, name: str) -> list[str]:
         """Return all claimed versions, complete or not, sorted (``0.0.9`` before ``0.0.10``)."""
-        return sorted(subfolders(self.path(name, "0").parent.parent), key=_version_order)
+        folders = subfolders(self.path(name, "0").parent.parent)
+        # Other folders are of other programs.
+        return sorted(filter(_NAME.fullmatch, folders), key=_version_order)
 
     def latest(self, name: str) -> str:
         """Return the version whose run was completed last.
@@ -149,5 +153,6 @@ class CheckpointStore:
 
 def _version_order(version: str) -> list[tuple[int, int, str]]:
     """Return the sort key of a version, numbers by their value: 0.0.9, 0.0.10, 0.0.10+1."""
-    parts = re.findall(r"\d+|\D+", version)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    # ASCII only: other scripts have digits without a value, such as superscripts.
+    parts = re.findall(r"[0-9]+|[^0-9]+", version)
+    return [(0, int(part), "") if part[0] in string.digits else (1, 0, part) for part in parts]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,8 +68,7 @@ def test_a_decision_comes_back_from_json_as_it_was(decision):
 
 
 def test_decisions_that_differ_in_anything_are_not_equal():
-    values = DECISION.to_dict()
-    others = [Decision.from_dict({**values, name: UNDECIDED.to_dict()[name]}) for name in values]
+    others = [replace(DECISION, **{name: getattr(UNDECIDED, name)}) for name in DECISION.to_dict()]
     assert DECISION not in others
 
 

@@ -1,0 +1,63 @@
+"""Sizes that a zip file announces, compared with the file's before a member is read.
+
+Source:
+    PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
+"""
+
+import io
+import struct
+import zipfile
+from typing import BinaryIO
+
+_MAX_DIRECTORY_BYTES = 16 << 20
+# Headers, names and alignment of a member, and the end records.
+_MEMBER_OVERHEAD_BYTES, _END_BYTES = 1024, 4096
+# A DEFLATE stream unpacks to at most 1,032 times its length.
+_MAX_DEFLATE_RATIO = 1032
+
+
+def zip_problem(file: BinaryIO, *, max_member_bytes: int | None = None) -> str | None:
+    """Return what a zip file announces that cannot be right, None if nothing is; no member is read.
+
+    Args:
+        file: Open for reading and seeking.
+        max_member_bytes: Largest length of an unpacked member; packed members are then allowed. None: all members must
+            be stored unpacked, and fill the file.
+    """
+    num_bytes = file.seek(0, io.SEEK_END)
+    directory_bytes = _directory_bytes(file)
+    if directory_bytes is None or directory_bytes > min(num_bytes, _MAX_DIRECTORY_BYTES):
+        return f"{num_bytes} bytes with {directory_bytes or 'no'} bytes of directory at the end"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    # zipfile raises many kinds of errors for a damaged directory.
+    except Exception as error:
+        return f"a damaged zip directory: {' '.join(str(error).split()) or type(error).__name__}"
+    for member in members:
+        is_stored = member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size
+        if max_member_bytes is None and not is_stored:
+            return f"a packed member {member.filename!r:.80}"
+        if max_member_bytes is not None and member.file_size > min(
+            max_member_bytes, _MAX_DEFLATE_RATIO * member.compress_size
+        ):
+            return f"{member.file_size} bytes announced for {member.filename!r:.80}"
+    packed = sum(member.compress_size for member in members)
+    overhead = _END_BYTES + directory_bytes + sum(_MEMBER_OVERHEAD_BYTES + 2 * len(it.filename) for it in members)
+    if not packed <= num_bytes <= packed + overhead:
+        return f"members of {packed} bytes in a file of {num_bytes} bytes"
+    return None
+
+
+def _directory_bytes(file: BinaryIO) -> int | None:
+    """Return the length of the central directory, None where no end record ends the file."""
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(max(0, num_bytes - 98))
+    tail = file.read().rjust(98, b"\0")
+    if tail[76:80] != b"PK\x05\x06":
+        return None
+    if tail[56:60] == b"PK\x06\x07" and tail[:4] == b"PK\x06\x06":
+        (size,) = struct.unpack_from("<Q", tail, 40)
+    else:
+        (size,) = struct.unpack_from("<I", tail, 76 + 12)
+    return int(size)
