@@ -119,11 +119,11 @@ def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPat
     Source: subset folders, else the table `luna16_subsets.csv`, else a seeded split by patient, else by series. Form:
     series uid, fold, keyed hash of the patient, rule used.
     """
-    from luna_pipeline.core.candidates.folds import assign_folds, describe_folds
+    from luna_pipeline.core.candidates.folds import assign_folds, describe_folds, describe_subset_table
 
     started = time.perf_counter()
     table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
-    notes = describe_folds(table)
+    notes = [*describe_subset_table(table, paths.settings.data_dir), *describe_folds(table)]
     log_notes(context, notes)
     per_fold = table["fold"].value_counts().sort_index()
     metadata: dict[str, Any] = {

@@ -149,7 +149,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     Raises:
         ValueError: If no row of the tables belongs to a readable CT; nothing is written.
     """
-    from luna_pipeline.core.candidates.folds import describe_folds
+    from luna_pipeline.core.candidates.folds import describe_folds, describe_subset_table
     from luna_pipeline.core.candidates.tables import build_candidates
     from luna_pipeline.core.storage.tables import write_table
 
@@ -161,7 +161,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     tables = build_candidates(settings.data_dir, catalogue)
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
     folds = _folds_of(settings, catalogue)
-    for line in (*tables.notes, *describe_folds(folds)):
+    for line in (*tables.notes, *describe_subset_table(folds, settings.data_dir), *describe_folds(folds)):
         report(line)
     tables.require_rows()
     made = {"ct_series": catalogue, "candidates": tables.candidates, "rejected": tables.rejected, "folds": folds}

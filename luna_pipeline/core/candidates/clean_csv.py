@@ -36,11 +36,11 @@ def read_clean_csv(
 
 
 def _is_clean_header(content: Content, names: Sequence[str]) -> bool:
-    """Return False where two names are equal, one is empty or no UTF-8, or the line end is ambiguous."""
+    """Return whether the first line is the names and nothing else, and none is empty or there twice."""
     end = content.find(b"\n")
-    line = bytes(content[: end if end >= 0 else len(content)]).removesuffix(b"\r")
-    is_text = "\ufffd" not in "".join(names)
-    return all(names) and len(set(names)) == len(names) and b"\r" not in line and is_text
+    line = bytes(content[: end if end >= 0 else len(content)]).removesuffix(b"\r").removeprefix(b"\xef\xbb\xbf")
+    is_same = line.split(b",") == [name.encode() for name in names]
+    return is_same and all(names) and len(set(names)) == len(names)
 
 
 def _cells_of(content: Content, is_repeating: Mapping[str, bool]) -> pa.Table:

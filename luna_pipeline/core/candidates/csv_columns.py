@@ -18,6 +18,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "blanks"}
 _MAX_SHOWN = 20
+_MAX_LENGTH = 40
 
 
 def choose_columns(
@@ -64,9 +65,20 @@ def _missing(missing: Sequence[str], names: Sequence[str], line: str, columns: S
         # Its values are not shown: a name of a patient may be among them.
         rule = f"The first line must name the columns {', '.join(missing)}, got a row of values ({file} line 1)."
         return ValueError(f"{rule} Insert a line with the names.")
-    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
+    num_more = len(names) - _MAX_SHOWN
+    shown = ", ".join(_shown(name) for name in names[:_MAX_SHOWN]) + f" and {num_more} more" * (num_more > 0)
     msg = f"Column {', '.join(missing)} must be in the table, got {shown} ({file})."
     return ValueError(f"{msg} Rename or add it in the first line.")
+
+
+def shown_value(text: str) -> str:
+    """Return a value in quotes for a message of one line, shortened."""
+    return repr(text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}...")
+
+
+def _shown(name: str) -> str:
+    """Return a column's name for a message of one line, without quotes where it is printable and short."""
+    return name if name.isprintable() and len(name) <= _MAX_LENGTH else shown_value(name)
 
 
 def _is_number(text: str) -> bool:

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from luna_pipeline.core.candidates.csv_columns import shown_value
 from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 from luna_pipeline.core.candidates.table_places import SUBSET_FILES, find_table
+from luna_pipeline.core.candidates.uid_differences import describe_difference, shown_uid
 
+# Far above any number of subsets; larger floats are no exact integers.
+_MAX_SUBSET = 1_000_000
 FOLD_COLUMNS = ("series_instance_uid", "fold", "patient_hash", "rule")
 
 
@@ -90,6 +94,26 @@ def describe_folds(folds: pd.DataFrame) -> list[str]:
     return [f"Warning: {found} If they are of several patients, {cure}."]
 
 
+def describe_subset_table(folds: pd.DataFrame, data_root: Path) -> list[str]:
+    """Report a table of subsets whose series are not those of the CTs: it decides no fold.
+
+    Args:
+        folds: Column series_instance_uid.
+        data_root: Folder that may hold ``luna16_subsets.csv``.
+
+    Returns:
+        A line or none.
+    """
+    known, subsets = set(folds["series_instance_uid"]), _read_subsets(data_root)
+    absent = sorted(subsets.keys() - known)
+    difference = describe_difference(absent, known)
+    if difference is None and (known & subsets.keys() or not absent or not known):
+        return []
+    difference = difference or f"{shown_uid(absent[0])} in the table, {shown_uid(min(known))} of the CTs."
+    found = f"{len(known & subsets.keys())} of {len(known)} CTs are in {SUBSET_FILES[0]}; series uids differ"
+    return [f"Warning: {found}: {difference}"]
+
+
 def _read_subsets(data_root: Path) -> dict[str, int]:
     """Read the table of subsets; empty without one."""
     path = find_table(data_root, SUBSET_FILES)
@@ -97,11 +121,13 @@ def _read_subsets(data_root: Path) -> dict[str, int]:
         return {}
     table = read_table(path, ("series_instance_uid", "subset"))
     numbers, _ = parse_numbers(table["subset"])
-    is_wrong = ~((numbers >= 0) & (numbers % 1 == 0))
+    is_wrong = ~((numbers >= 0) & (numbers < _MAX_SUBSET) & (np.floor(numbers) == numbers))
     if is_wrong.any():
         row = table[is_wrong].iloc[0]
         where = f"{path.name} line {row['line']}"
-        raise ValueError(f"A subset must be a whole number from 0, got {row['subset']!r} ({where}). Correct it.")
+        raise ValueError(
+            f"A subset must be a whole number from 0, got {shown_value(row['subset'])} ({where}). Correct it."
+        )
     subsets = pd.DataFrame({"uid": table["series_instance_uid"], "subset": numbers.astype(np.int64)}).drop_duplicates()
     twice = subsets.loc[subsets["uid"].duplicated(), "uid"]
     if len(twice):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.candidates.csv_columns import shown_value
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.uid_differences import describe_difference, shown_uid
@@ -27,19 +28,19 @@ WARNING = "Warning: "
 # LUNA16 has annotations of 68 % of its series.
 _FEW_SERIES = 0.5
 _MAX_LINES = 5
-_MAX_SHOWN = 40
 _NEGATED_XY = np.array([-1.0, -1.0, 1.0])
 
 
-def describe_match(parts: Sequence[UsableRows], series: SeriesGrids) -> list[str]:
+def describe_match(parts: Sequence[UsableRows], series: SeriesGrids, *, others: Sequence[UsableRows] = ()) -> list[str]:
     """Report how many rows and series of tables belong to CTs, and what their uids look like where they do not.
 
     Args:
         parts: Candidates and annotations.
         series: The series of the catalogue.
+        others: Tables whose rows are not counted as rows of a CT: ratings.
     """
     readable, known = set(series.readable), set(series.uids)
-    lines = [line for part in parts if part.num_rows for line in _matches_of(part, readable, known)]
+    lines = [line for part in (*parts, *others) if part.num_rows for line in _matches_of(part, readable, known)]
     with_rows = readable & {uid for part in parts for uid in part.rows_of_series}
     if (num_bare := len(readable) - len(with_rows)) and with_rows:
         is_few = len(with_rows) < _FEW_SERIES * len(readable)
@@ -77,18 +78,14 @@ def _offending(row: pd.Series) -> str:
     """Return the text of the field that a row was rejected for."""
     reason, coordinates = row["reason"], [str(row[axis]) for axis in ("x", "y", "z")]
     if reason in (UNKNOWN_CLASS, NO_DIAMETER, TOO_LARGE):
-        return _shown(str(row["value"]))
+        return shown_value(str(row["value"]))
     if reason in (NOT_A_NUMBER, NOT_FINITE, TOO_FAR):
         values, is_number = parse_numbers(pd.Series(coordinates, dtype=object))
         is_right = {NOT_A_NUMBER: is_number, NOT_FINITE: np.isfinite(values), TOO_FAR: np.abs(values) < 1e5}[reason]
-        return _shown(coordinates[int(np.argmin(is_right))])
+        return shown_value(coordinates[int(np.argmin(is_right))])
     if reason == OUTSIDE_CT:
         return f"({', '.join(coordinates)}) mm"
     return f"a row of series {shown_uid(str(row['series_instance_uid']))}"
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")
 
 
 def describe_outside(part: UsableRows, grids: Mapping[str, VoxelGrid]) -> list[str]:

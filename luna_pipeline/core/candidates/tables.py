@@ -119,7 +119,7 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
         *describe_outside(candidates, series.readable),
         *describe_outside(annotations, series.readable),
         *describe_negated(detections, nodules, file=candidates.file),
-        *describe_match((candidates, annotations), series),
+        *describe_match((candidates, annotations), series, others=(ratings,)),
     ]
     return CandidateTables(
         candidates=_finish(detections, nodules),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.candidates.csv_columns import SEPARATORS, SPELLINGS
+from luna_pipeline.core.candidates.csv_columns import SEPARATORS, SPELLINGS, shown_value
 from luna_pipeline.core.candidates.csv_content import (
     header_line,
     line_ends,
@@ -190,7 +190,7 @@ def _numbers(table: pd.DataFrame, column: str, path: Path, is_used: NDArray[np.b
         row = table[is_wrong].iloc[0]
         kind = "finite number" if is_number[is_wrong.argmax()] else "number"
         msg = f"{SPELLINGS[column][0]} must be a {kind}{' below 100,000 mm' * (is_mm and kind != 'number')}"
-        msg += f", got {row[column]!r} ({path.name} line {row['line']}). Correct or remove that line."
+        msg += f", got {shown_value(row[column])} ({path.name} line {row['line']}). Correct or remove that line."
         raise ValueError(msg)
     return pd.Series(values, index=table.index)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, find_table
+from luna_pipeline.core.candidates.uid_differences import describe_difference
 from luna_pipeline.core.evaluation.froc_files import FrocTables, read_findings, read_scans
 
 EXCLUDED_FILES = ("annotations_excluded.csv", "annotations_excluded.csv.gz")
@@ -65,12 +66,14 @@ def read_reference(data_root: Path, folds: pd.DataFrame, *, of_folds: Collection
     if listed:
         notes += _note(sorted(available - set(rows)), "series of the folds are not in seriesuids.csv: left out")
         notes += _note(sorted(set(rows) - set(fold_of.index)), "scans of seriesuids.csv have no readable CT here")
-    return Reference(
-        nodules=read_findings(annotations, scans),
-        excluded=read_findings(excluded, scans),
-        scans=scans,
-        notes=tuple(notes),
-    )
+    tables = {path: read_findings(path, scans) for path in (annotations, excluded)}
+    series = {path.name: list(table["series_instance_uid"].unique()) for path, table in tables.items() if path}
+    if listed:
+        series[listed.name] = rows
+    for name, uids in series.items():
+        difference = describe_difference(sorted(set(uids) - set(fold_of.index)), fold_of.index)
+        notes += [f"Series uids of {name} differ: {difference}"] if difference else []
+    return Reference(nodules=tables[annotations], excluded=tables[excluded], scans=scans, notes=tuple(notes))
 
 
 def _note(uids: list[str], what: str) -> list[str]:

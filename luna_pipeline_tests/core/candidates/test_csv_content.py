@@ -205,3 +205,17 @@ def test_an_open_pipe_may_be_a_table(tmp_path):
     os.close(writer)
     assert read_content(csv_content.Path(f"/dev/fd/{reader}")) == TEXT.encode()
     os.close(reader)
+
+
+@pytest.mark.parametrize("space", ["\t", "\x1c", "\x85", "\u2028", "\xa0", " "])
+def test_spaces_of_any_kind_around_names_do_not_matter(tmp_path, space):
+    text = f"{HEADER.replace('coordX', f'{space}coordX{space}')}\n{ROW}\n"
+    assert read_table(write(tmp_path, text), COLUMNS)["x"].tolist() == ["1.5"]
+
+
+def test_the_names_in_a_message_are_few_short_and_printable(tmp_path):
+    names = ["coordX" + "9" * 500, "a\u2028b", *(f"c{number}" for number in range(100))]
+    message = message_of(write(tmp_path, ",".join(["seriesuid", *names]) + "\n"))
+    assert "and 83 more" in message
+    assert r"'a\u2028b'" in message
+    assert len(message) < 400

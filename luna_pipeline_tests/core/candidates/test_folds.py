@@ -3,7 +3,13 @@ import itertools
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.candidates.folds import FOLD_COLUMNS, assign_folds, check_folds, describe_folds
+from luna_pipeline.core.candidates.folds import (
+    FOLD_COLUMNS,
+    assign_folds,
+    check_folds,
+    describe_folds,
+    describe_subset_table,
+)
 from luna_pipeline_tests.phantoms import write_tables
 
 
@@ -107,7 +113,7 @@ def test_unknown_patients_are_no_patient(tmp_path):
     assert check_folds(folds_of([], tmp_path)) == []
 
 
-@pytest.mark.parametrize("wrong", ["one", "1.5", "-1", "", "nan"])
+@pytest.mark.parametrize("wrong", ["one", "1.5", "-1", "", "nan", "inf", "1e30", "1000000"])
 def test_a_subset_that_is_no_number_is_refused_by_its_line(tmp_path, wrong):
     write_tables(tmp_path, subsets=[("1.1", 0), ("1.2", wrong)])
     with pytest.raises(ValueError, match=r"whole number from 0, got '.*' \(luna16_subsets.csv line 3\)"):
@@ -155,3 +161,25 @@ def test_one_patient_id_for_most_series_is_reported(tmp_path, patients, words):
 @pytest.mark.parametrize("patients", [[], [None] * 5, ["a"], ["a", "a", "b", "b"], ["a", "a", "b"], ["a", "b", None]])
 def test_patients_of_some_series_each_are_not_reported(tmp_path, patients):
     assert describe_folds(folds_of([(f"1.{n}", None, name) for n, name in enumerate(patients)], tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("uids", "words"),
+    [
+        (["1.1.mhd", "1.2.mhd"], "0 of 2 CTs are in luna16_subsets.csv; series uids differ: '1.1.mhd' in the table"),
+        (["1.1", "1.2.mhd"], "1 of 2 CTs are in luna16_subsets.csv; series uids differ: '1.2.mhd' in the table"),
+        (["8.1", "8.2"], "'8.1' in the table, '1.1' of the CTs."),
+    ],
+)
+def test_subsets_of_series_that_do_not_match_are_reported(tmp_path, uids, words):
+    write_tables(tmp_path, subsets=[(uid, number) for number, uid in enumerate(uids)])
+    (line,) = describe_subset_table(folds_of([("1.1", None, None), ("1.2", None, None)], tmp_path), tmp_path)
+    assert line.startswith("Warning: ")
+    assert words in line
+
+
+@pytest.mark.parametrize("uids", [["1.1"], ["1.1", "8.2", "8.3"], [], None])
+def test_subsets_of_some_cts_and_of_others_are_usual(tmp_path, uids):
+    if uids is not None:
+        write_tables(tmp_path, subsets=[(uid, 0) for uid in uids])
+    assert describe_subset_table(folds_of([("1.1", None, None), ("1.2", None, None)], tmp_path), tmp_path) == []

@@ -196,3 +196,10 @@ def test_odd_files_with_a_tables_name_are_named_and_cost_nothing(notes_of, tmp_p
 def test_a_second_version_of_the_candidates_is_no_misplaced_table(notes_of, tmp_path):
     (tmp_path / "candidates.csv").write_text("seriesuid,coordX,coordY,coordZ,class\n")
     assert notes_of(candidates=rows(A, B, C)) == ()
+
+
+def test_ratings_of_series_that_do_not_match_are_reported(notes_of):
+    rating = [(f"{A}.mhd", *INSIDE, 5, True, "[4]")]
+    notes = notes_of(candidates=rows(A, B, C), malignancy=rating)
+    assert len(notes) == 2
+    assert all(note.startswith("Warning: annotations_with_malignancy.csv: ") for note in notes)

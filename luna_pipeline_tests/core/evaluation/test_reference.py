@@ -61,3 +61,15 @@ def test_a_bad_annotation_of_another_scan_costs_nothing_and_one_of_these_is_refu
     assert len(read_reference(root, FOLDS, of_folds=[0]).nodules) == 3
     with pytest.raises(ValueError, match=rf"coordY must be .*, got '{value}' \(annotations.csv line 4\)"):
         read_reference(root, FOLDS, of_folds=[1])
+
+
+def test_tables_whose_series_are_written_in_another_way_are_noted(root):
+    folds = FOLDS.assign(series_instance_uid=["1.2.3", "1.2.4", "1.2.5"])
+    for name in ("annotations.csv", "annotations_excluded.csv"):
+        (root / name).write_text(f"{FINDINGS}1.2.3.mhd,0,0,0,10\n")
+    (root / "seriesuids.csv").write_text("1.2.3\n'1.2.4\n1.2.5\n")
+    notes = [note for note in read_reference(root, folds, of_folds=[0, 1]).notes if "differ" in note]
+    assert [note.split(" differ")[0] for note in notes] == [
+        f"Series uids of {name}" for name in ("annotations.csv", "annotations_excluded.csv", "seriesuids.csv")
+    ]
+    assert all("they end in '.mhd'" in note for note in notes[:2])
