@@ -139,7 +139,9 @@ class _Terminal(contextlib.ExitStack):
 
     def on_failure(self, series_instance_uid: str, reason: str) -> None:
         self._bar.advance(self._task)
-        self._bar.console.print(f"Series {series_instance_uid} failed: {reason}", markup=False, highlight=False)
+        line = f"Series {series_instance_uid} failed: {reason}"
+        # One line, whatever the width of the terminal or log.
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @click.command("verify_cutouts")

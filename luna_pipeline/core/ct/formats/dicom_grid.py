@@ -127,11 +127,20 @@ def _axes(slices: Sequence[DicomSlice], *, uid: str) -> NDArray[np.float64]:
 
 def _step_mm(positions_xyz: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
     """Return the step in mm to which positions along the normal are rounded, 0 where they are written more exactly."""
+    # Each coordinate may be written with decimals of its own; one across the normal does not count.
+    steps_mm = [
+        _step_of(coordinates) * abs(share)
+        for coordinates, share in zip(positions_xyz.T, normal, strict=True)
+        if abs(share) > _EXACT_TOLERANCE
+    ]
+    return sum(steps_mm) if min(steps_mm) > 0 else 0.0
+
+
+def _step_of(coordinates: NDArray[np.float64]) -> float:
     for step_mm in _STEPS_MM:
-        in_steps = positions_xyz / step_mm
+        in_steps = coordinates / step_mm
         if np.abs(in_steps - np.rint(in_steps)).max() < 1e-5:
-            # Each of the three numbers is rounded.
-            return float(step_mm * np.abs(normal).sum())
+            return step_mm
     return 0.0
 
 
