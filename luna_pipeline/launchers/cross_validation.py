@@ -7,9 +7,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.datasets.splits import index_fingerprint
 from luna_pipeline.core.evaluation.fold_names import folds_in_words
-from luna_pipeline.core.storage.files import exists, listing, read_bytes, write_bytes
+from luna_pipeline.core.storage.files import exists, listing, write_bytes
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
 
@@ -129,7 +130,13 @@ def read_current(settings: Settings, asset: str, fold: int) -> CurrentClassifier
     if not exists(pointer):
         msg = f"Classifier must be trained before it is used, got no {pointer.name} (in {pointer.parent}). "
         raise FileNotFoundError(f"{msg}Materialize `{asset}` of fold {fold} first.")
-    return CurrentClassifier(**json.loads(read_bytes(pointer)))
+    advice = f"Materialize `{asset}` of fold {fold} again."
+    values = read_json_object(pointer, "The pointer to a classifier", advice=advice)
+    try:
+        return CurrentClassifier(**values)
+    except TypeError as error:
+        rule = f"The pointer to a classifier must hold its entries, got {sorted(values)!s:.200} ({pointer})."
+        raise ValueError(f"{rule} {advice}") from error
 
 
 def trained_folds(settings: Settings, asset: str) -> list[int]:

@@ -6,14 +6,17 @@ writes ``0003_ended.json`` when the trial has ended. A trial with the second fil
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from luna_pipeline.core.storage.files import AnyPath, exists, listing, read_bytes, write_bytes
+from luna_pipeline.core.config.json_files import read_json_object
+from luna_pipeline.core.storage.files import AnyPath, exists, listing, write_bytes
 from luna_pipeline.tuning.space import changes_from_plain
 from luna_pipeline.tuning.study import Variant
 
+T = TypeVar("T")
 State = Literal["finished", "stopped_early", "failed"]
 FINISHED: State = "finished"
 STOPPED_EARLY: State = "stopped_early"
@@ -128,26 +131,49 @@ class TrialRecords:
 
     def ended(self) -> dict[int, TrialEnd]:
         """Return the ends of all ended trials by number, in ascending order."""
-        names = [name for name in listing(self.folder / "trials") if name.endswith("_ended.json")]
-        found = (json.loads(read_bytes(self.folder / "trials" / name)) for name in names)
-        ends = sorted(found, key=lambda end: int(end["trial"]))
-        return {end["trial"]: TrialEnd(**{**end, "changes": changes_from_plain(end["changes"])}) for end in ends}
+        return {trial: self._read(trial, "_ended", _as_end) for trial in self._numbers("_ended")}
 
     def all_progress(self) -> dict[int, TrialProgress]:
         """Return the progress of all started trials by number, in ascending order."""
-        names = [name.removesuffix(".json") for name in listing(self.folder / "trials")]
-        return {trial: self._read_progress(trial) for trial in sorted(int(name) for name in names if name.isdigit())}
+        return {trial: self._read_progress(trial) for trial in self._numbers()}
 
     def next_number(self) -> int:
         """Return the first number above those of all trials with files."""
-        names = (name.partition(".")[0].partition("_")[0] for name in listing(self.folder / "trials"))
-        return max((int(name) + 1 for name in names if name.isdigit()), default=0)
+        return max([*self._numbers(), *self._numbers("_ended")], default=-1) + 1
 
     def _read_progress(self, trial: int) -> TrialProgress:
-        values = json.loads(read_bytes(self._path(trial)))
-        epochs = tuple(EpochScore(**epoch) for epoch in values["epochs"])
-        variant = Variant(trial, changes_from_plain(values["changes"]))
-        return TrialProgress(variant=variant, epochs=epochs, error=values["error"])
+        return self._read(trial, "", _as_progress)
+
+    def _read(self, trial: int, suffix: str, make: Callable[[int, dict[str, Any]], T]) -> T:
+        """Return what a file of a trial holds; a ValueError names the file."""
+        path, advice = self._path(trial, suffix), "Remove it, or begin a new study."
+        values = read_json_object(path, "A file of a trial", advice=advice)
+        try:
+            return make(trial, values)
+        # A missing entry, or one of another type.
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            rule = f"A file of a trial must hold its entries, got {type(error).__name__}: {error} ({path})."
+            raise ValueError(f"{rule} {advice}") from error
+
+    def _numbers(self, suffix: str = "") -> list[int]:
+        """Return the numbers of the trials with such a file in ascending order; other files are ignored."""
+        pattern = re.compile(rf"([0-9]{{4,9}}){suffix}\.json")
+        found = (pattern.fullmatch(name) for name in listing(self.folder / "trials"))
+        return sorted(int(match[1]) for match in found if match)
 
     def _path(self, trial: int, suffix: str = "") -> AnyPath:
         return self.folder / "trials" / f"{trial:04d}{suffix}.json"
+
+
+def _as_progress(trial: int, values: dict[str, Any]) -> TrialProgress:
+    epochs = tuple(EpochScore(**epoch) for epoch in values["epochs"])
+    for number in (number for epoch in epochs for number in asdict(epoch).values()):
+        if type(number) not in (int, float):
+            msg = f"{number!r:.80} as a score"
+            raise TypeError(msg)
+    variant = Variant(trial, changes_from_plain(values["changes"]))
+    return TrialProgress(variant=variant, epochs=epochs, error=values["error"])
+
+
+def _as_end(trial: int, values: dict[str, Any]) -> TrialEnd:
+    return TrialEnd(**{**values, "trial": trial, "changes": changes_from_plain(values["changes"])})

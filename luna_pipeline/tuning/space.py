@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from luna_pipeline.core.config.checks import check_integer, check_number
+from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.config.plain import with_tuples
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.training.config import TrainingConfig
@@ -274,11 +275,14 @@ def read_space(name_or_file: str) -> SearchSpace:
         space: SearchSpace = SPACES.get(name_or_file)()
         return space
     try:
-        values = json.loads(Path(name_or_file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"A search space must be a name or a JSON file, got {error} ({name_or_file}). Fix or rename it."
+        values = read_json_object(Path(name_or_file), "A search space", advice="Fix it, or give the name of a space.")
+    except FileNotFoundError as error:
+        msg = f"A search space must be a name or a JSON file, got no such file ({name_or_file}). Fix or rename it."
         raise ValueError(msg) from error
-    return SearchSpace.from_dict(values)
+    try:
+        return SearchSpace.from_dict(values)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{error} (file {name_or_file})") from error
 
 
 def learning() -> SearchSpace:

@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from luna_pipeline.core.storage.files import AnyPath, exists, read_bytes, write_bytes
+from luna_pipeline.core.config.json_files import read_json_object
+from luna_pipeline.core.storage.files import AnyPath, exists, write_bytes
 from luna_pipeline.core.training.checkpoints import CheckpointStore
 from luna_pipeline.settings import Settings
 
 NOTE = "study.json"
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ class StudyFolder:
 
     def note(self) -> StudyNote:
         """Read ``study.json``."""
-        return StudyNote(**json.loads(read_bytes(self.folder / NOTE)))
+        return _read_note(self.folder / NOTE)
 
     def keep(self, note: StudyNote) -> None:
         """Write ``study.json``."""
@@ -73,6 +78,15 @@ class StudyFolder:
         """Write a file of results and return its path."""
         write_bytes(self.folder / name, content)
         return self.folder / name
+
+
+def _read_note(path: AnyPath) -> StudyNote:
+    values = read_json_object(path, "A study's note", advice="Remove its folder, or start another study.")
+    try:
+        return StudyNote(**values)
+    except TypeError as error:
+        rule = f"A study's note must hold the entries of a study, got {sorted(values)!s:.200} ({path})."
+        raise ValueError(f"{rule} Remove its folder, or start another study.") from error
 
 
 @contextlib.contextmanager
@@ -112,7 +126,11 @@ def _locked_unfinished(studies: CheckpointStore, name: str, note: StudyNote, sta
         path = studies.path(name, version).parent / NOTE
         if not exists(path):
             continue
-        found = StudyNote(**json.loads(read_bytes(path)))
+        try:
+            found = _read_note(path)
+        except ValueError as error:
+            _log.warning("The study %s %s cannot be resumed: %s", name, version, error)
+            continue
         if found.is_complete or not found.is_of(note):
             continue
         # A locked study is still running.

@@ -220,10 +220,10 @@ def test_a_space_is_read_from_a_json_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "A search space must be a name or a JSON file, got [Errno 2] No such file or directory: "),
-        ("{", "A search space must be a name or a JSON file, got Expecting property name"),
-        ("\xff", "A search space must be a name or a JSON file, got 'utf-8' codec can't decode"),
-        ("[1]", "A search space must name its places, got [1]. Write a JSON object."),
+        (None, "A search space must be a name or a JSON file, got no such file ("),
+        ("{", "A search space must be a JSON file with an object, got Expecting property name"),
+        ("\xff", "A search space must be a JSON file with an object, got bytes that are no UTF-8 at byte 0 ("),
+        ("[1]", "A search space must be a JSON file with an object, got a list instead of an object {...} ("),
         ("{}", "A search space must hold at least one place, got none. Name one, such as optimizer.learning_rate."),
         (
             '{"seed": 3}',

@@ -1,7 +1,9 @@
 """Folders of studies: never overwritten, resumed after a crash, locked by one process."""
 
 import json
+import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -68,3 +70,17 @@ def test_what_is_written_is_found_by_people(settings):
         assert place.write("best.json", b"{}") == settings.home / "tuning/nodule_classifier/0.0.1-fold0/best.json"
     assert json.loads((place.folder / "study.json").read_text())["study"] == {"seed": 0}
     assert (place.folder / "best.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"digest": 5}', b"\xff", None, "fifo", "loop"])
+def test_a_note_that_cannot_be_read_is_named_and_another_study_begins(settings, caplog, content):
+    taken(settings)
+    note = settings.home / "tuning/nodule_classifier/0.0.1-fold0/study.json"
+    note.unlink()
+    if isinstance(content, bytes):
+        note.write_bytes(content)
+    make = {None: note.mkdir, "fifo": partial(os.mkfifo, note), "loop": partial(note.symlink_to, note.name)}
+    make.get(content, lambda: None)()
+    assert taken(settings) == ("0.0.1-fold0+1", True)
+    assert content == "loop" or "nodule_classifier 0.0.1-fold0 cannot be resumed: " in caplog.text
+    assert content == "loop" or str(note) in caplog.text or "got a " in caplog.text

@@ -22,10 +22,17 @@ def from_plain(config_type: type[ConfigT], values: Mapping[str, Any], place: str
     """
     kinds = get_type_hints(config_type)
     if not isinstance(values, Mapping) or set(values) != set(kinds):
-        got = sorted(values) if isinstance(values, Mapping) else values
-        msg = f"The {place} must hold {sorted(kinds)}, got {got}. Use the version that wrote it."
-        raise ValueError(msg)
+        msg = f"The {place} must hold {sorted(kinds)}, got {_differences(set(kinds), values)}."
+        raise ValueError(f"{msg} Use the version that wrote it.")
     return config_type(**{name: _value(kinds[name], value, f"{place}'s {name}") for name, value in values.items()})
+
+
+def _differences(expected: set[str], values: object) -> str:
+    if not isinstance(values, Mapping):
+        return f"{values!r:.80}"
+    missing, unknown = (sorted(map(str, names)) for names in (expected - set(values), set(values) - expected))
+    parts = {"no": missing, "unknown": unknown}
+    return " and ".join(f"{word} {', '.join(names):.200}" for word, names in parts.items() if names)
 
 
 def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:

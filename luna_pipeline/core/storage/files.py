@@ -122,6 +122,9 @@ def opened(path: AnyPath) -> BinaryIO:
 
 def exists(path: AnyPath) -> bool:
     """Return whether a file exists; a server that does not respond is an error."""
+    if isinstance(path, Path):
+        # False for links that lead nowhere, too.
+        return path.exists()
     try:
         status_of(path)
     except (FileNotFoundError, NotADirectoryError):

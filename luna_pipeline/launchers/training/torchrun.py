@@ -19,8 +19,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from luna_pipeline.core.config.json_files import json_object
 from luna_pipeline.core.config.plain import from_plain
 from luna_pipeline.core.malloc import keep_freed_memory
+from luna_pipeline.core.storage.files import read_bytes
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.launchers.training.run import TrainedClassifier
@@ -69,20 +71,21 @@ def request_as_json(request: TrainingRequest) -> str:
     return json.dumps(asdict(replace(request, options=options)))
 
 
-def request_from_json(text: str) -> TrainingRequest:
-    """Return the request that ``request_as_json`` wrote.
+def request_from_json(text: str, *, where: object = "request") -> TrainingRequest:
+    """Return the request that ``request_as_json`` wrote; ``where`` names its file in messages.
 
     Raises:
         ValueError: If a field is missing or unknown, or a value is outside its range.
     """
-    return from_plain(TrainingRequest, json.loads(text), "training request")
+    values = json_object(text.encode(), "A training request", where=where, advice="Start the training again.")
+    return from_plain(TrainingRequest, values, "training request")
 
 
 def main(file: Path) -> None:
     """Train as one of torchrun's processes, with the request in ``file``."""
     load_extensions()
     keep_freed_memory()
-    request = request_from_json(file.read_text(encoding="utf-8"))
+    request = request_from_json(read_bytes(file).decode(errors="replace"), where=file)
     # After a restart, continue from the last checkpoint in any case.
     is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     trained = train(Settings.from_environment(), replace(request, resume=request.resume or is_restarted))

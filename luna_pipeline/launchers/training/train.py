@@ -1,6 +1,5 @@
 """Training on the data of an installation, as the command line, torchrun's processes and other programs call it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
@@ -153,12 +153,12 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
 
 
 def _read_config(file: Path) -> TrainingConfig:
+    advice = "Write one with `TrainingConfig.to_dict`."
+    values = read_json_object(file, "A configuration", advice=advice)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"A configuration must be a JSON file, got {error} ({file}). Write one with `TrainingConfig.to_dict`."
-        raise ValueError(msg) from error
-    return TrainingConfig.from_dict(values)
+        return TrainingConfig.from_dict(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{error} (file {file})") from error
 
 
 def _split_of(last: Checkpoint, index: pd.DataFrame) -> TrainingSplit:
