@@ -133,6 +133,10 @@ def test_grids_are_values():
         ({"spacing_mm": (1.0, 0.0, 1.0)}, "Spacing must be"),
         ({"spacing_mm": (1.0, float("nan"), 1.0)}, "Spacing must be"),
         ({"spacing_mm": (1.0, float("inf"), 1.0)}, "Spacing must be"),
+        ({"spacing_mm": (1.0, 1.0, 0.049)}, "Spacing of a CT must be from 0.05 to 20 mm, got .1.0, 1.0, 0.049"),
+        ({"spacing_mm": (20.01, 1.0, 1.0)}, "Spacing of a CT must be from 0.05 to 20 mm, got .20.01"),
+        ({"size_irc": (2, 4001, 4)}, "A CT must be at most 4000 mm long, got 4001 mm"),
+        ({"origin_xyz": (0.0, -10_001.0, 0.0)}, "Origin of a CT must be within 10000 mm, got .0.0, -10001.0"),
         ({"origin_xyz": (0.0, float("nan"), 0.0)}, "Origin must be"),
         ({"direction": (1.0,) * 9}, "Direction must be"),
         ({"direction": (1.0, 0.0, 0.0)}, "Direction must be"),
@@ -142,3 +146,11 @@ def test_senseless_grids_are_refused(changed, rule):
     right = {"size_irc": (2, 3, 4), "spacing_mm": (1, 1, 1), "origin_xyz": (0, 0, 0), "direction": IDENTITY}
     with pytest.raises(ValueError, match=rule):
         VoxelGrid(**{**right, **changed})
+
+
+@pytest.mark.parametrize(
+    ("size_irc", "spacing_mm"),
+    [((200, 2048, 2048), (0.1, 0.1, 0.2)), ((16, 512, 512), (0.98, 0.98, 20.0)), ((2500, 512, 512), (0.98, 0.98, 0.8))],
+)
+def test_clinical_cts_are_within_the_limits(size_irc, spacing_mm):
+    assert VoxelGrid(size_irc, spacing_mm, (-250.0, -250.0, -2400.0), IDENTITY).size_irc == size_irc

@@ -22,8 +22,11 @@ _COPY_AGAIN = "Write the CT again, or correct its header."
 
 
 def refusal(rule: str, value: object, path: Path, cure: str = _COPY_AGAIN) -> UnreadableCtError:
-    """Return the error of one line: rule, value (shortened), file, what to do."""
-    text = repr(value) if isinstance(value, str) else str(value)
+    """Return the error of one line: rule, value (shortened), file, what to do.
+
+    A header's text is given as its ``repr``, in which nothing breaks the line.
+    """
+    text = str(value)
     text = text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"
     return UnreadableCtError(f"{rule}, got {text} ({shown_name(path)}). {cure}")
 
@@ -67,7 +70,7 @@ class TextHeader:
         """Return the error of a key whose text breaks a rule, or that is missing."""
         if key not in self.fields:
             return refusal(f"{key} must be in the header", "none", self.path, cure)
-        return refusal(f"{key} must be {rule}", self.fields[key], self.path, cure)
+        return refusal(f"{key} must be {rule}", repr(self.fields[key]), self.path, cure)
 
     def whole(self, key: str, *, least: int, default: int | None = None) -> int:
         """Return a whole number.

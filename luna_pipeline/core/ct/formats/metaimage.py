@@ -42,8 +42,11 @@ class MetaImageReader(StoredReader):
         header = _read_fields(self.path)
         _check_kind_of_image(header)
         is_packed = _is_true(header, "CompressedData")
-        num_packed_bytes = header.whole("CompressedDataSize", least=1, default=1) if is_packed else None
         data_path, offset, is_at_end = _place(header, is_packed=is_packed)
+        num_packed_bytes = None
+        # ITK finds compressed voxels behind the header by their length.
+        if is_packed and ("CompressedDataSize" in header.fields or data_path == self.path):
+            num_packed_bytes = header.whole("CompressedDataSize", least=1)
         kind = header.fields.get("ElementType", "")
         if kind not in ELEMENT_TYPES:
             raise header.refusal("ElementType", "a number type such as MET_SHORT")
@@ -58,7 +61,7 @@ class MetaImageReader(StoredReader):
             is_at_end=is_at_end,
             is_packed=is_packed,
             is_zlib_allowed=True,
-            num_packed_bytes=num_packed_bytes if "CompressedDataSize" in header.fields else None,
+            num_packed_bytes=num_packed_bytes,
         )
 
     def _grid(self, header: TextHeader) -> VoxelGrid:
@@ -83,11 +86,11 @@ def _read_fields(path: Path) -> TextHeader:
             continue
         # MetaIO also takes "key : value".
         key, *texts = (text.strip() for text in re.split("[=:]", line, maxsplit=1))
-        if not texts:
-            raise refusal("Each line of a MetaImage header must be 'key = value'", line, path)
+        if not texts or not key.isascii() or not key.isprintable():
+            raise refusal("Each line of a MetaImage header must be 'key = value'", repr(line), path)
         known = _KEYS_BY_LOWER.get("".join(key.split()).lower())
         if known is not None and (key != known or fields.get(key, texts[0]) != texts[0]):
-            raise refusal(f"The key {known} must be written so, and only once", line, path)
+            raise refusal(f"The key {known} must be written so, and only once", repr(line), path)
         fields[key] = texts[0]
         if key == "ElementDataFile":
             return TextHeader(path, fields, num_bytes)

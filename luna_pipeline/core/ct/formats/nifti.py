@@ -60,14 +60,14 @@ class NiftiReader(StoredReader):
         (magic,) = head.values("4s", 344)
         if magic != b"n+1\0":
             cure = "Write the CT as one .nii or .nii.gz file."
-            raise head.refusal("magic must be 'n+1', of header and voxels in one file", repr(magic)[1:], cure)
+            raise head.refusal("magic must be 'n+1', of header and voxels in one file", magic, cure)
         kind, num_bits = head.values("2h", 70)
         dtype = _DTYPES.get(kind)
         if dtype is None or num_bits != 8 * int(dtype[1]):
             raise head.refusal("datatype and bitpix must be of one number of 8 to 64 bits", (kind, num_bits))
         (offset,) = head.values("f", 108)
         if not (_HEAD_BYTES <= offset < 2**31 and offset == int(offset)):
-            raise head.refusal(f"vox_offset must be a whole number of bytes from {_HEAD_BYTES} on", offset)
+            raise head.refusal(f"vox_offset must be a whole number of bytes from {_HEAD_BYTES} on", f"{offset:g}")
         slope, intercept = _scale(head)
         is_packed = self._is_packed
         return StoredVoxels(
@@ -130,8 +130,10 @@ class NiftiReader(StoredReader):
 def _scale(head: _Head) -> tuple[float, float]:
     """Return slope and intercept."""
     slope, intercept = head.values("2f", 112)
-    if not (math.isfinite(slope) and math.isfinite(intercept)) or (slope == 0 and intercept != 0):
-        rule = "scl_slope and scl_inter must be finite, and both 0 where there is no scaling"
+    is_none = slope == 0 and intercept == 0
+    # ITK takes tiny slopes for none.
+    if not is_none and not (1e-6 <= abs(slope) <= 1e6 and math.isfinite(intercept)):
+        rule = "scl_slope must be from 1e-6 to 1e6 in size, scl_inter finite, or both 0 where there is no scaling"
         raise head.refusal(rule, (slope, intercept), "Write HU as voxels, with a slope of 1.")
     return (slope or 1.0), intercept
 

@@ -97,17 +97,20 @@ def _read_fields(reader: NrrdReader) -> TextHeader:
     for number, (line, num_bytes) in enumerate(header_lines(path)):
         if number == 0:
             if not re.fullmatch("NRRD000[1-5]", line):
-                raise refusal("A NRRD file must begin with NRRD0001 to NRRD0005", line, path, "Copy it again.")
+                raise refusal("A NRRD file must begin with NRRD0001 to NRRD0005", repr(line), path, "Copy it again.")
         elif not line:
             return TextHeader(path, fields, num_bytes)
         elif not line.startswith("#") and not re.match("[^:]*:=", line):
             name, colon, text = line.partition(": ")
             key = _SYNONYMS.get(name.lower().replace(" ", ""))
             if not colon or key is None:
-                raise refusal("Each line of a NRRD header must be 'field: value' of a known field", line, path)
+                raise refusal("Each line of a NRRD header must be 'field: value' of a known field", repr(line), path)
             if key in fields:
                 raise refusal(f"The field {key} must be there once", f"another line {line!r}", path)
             fields[key] = text.strip()
+            # Names of files follow a list, no fields.
+            if key == "data file":
+                _check_one_file(TextHeader(path, fields, num_bytes))
     if "data file" not in fields:
         raise refusal("A NRRD header must end with an empty line", f"none in {num_bytes} bytes", path, "Copy it again.")
     return TextHeader(path, fields, num_bytes)
@@ -117,7 +120,8 @@ def _check_kind_of_image(header: TextHeader) -> None:
     """Refuse anything but three spatial axes in mm, and numbers that are not HU yet."""
     if header.fields.get("dimension") != "3":
         raise header.refusal("dimension", "3, as a CT has three dimensions")
-    if set(header.fields.get("kinds", "").lower().split()) - {"domain", "space", "none", "???"}:
+    kinds = header.fields.get("kinds", "domain domain domain").lower().split()
+    if len(kinds) != 3 or set(kinds) - {"domain", "space", "none", "???"}:
         raise header.refusal("kinds", "domain for every axis, as a CT has one number a voxel")
     for key in ("units", "space units"):
         words = set(re.findall(r'"([^"]*)"', header.fields.get(key, "").lower()))
@@ -131,10 +135,13 @@ def _check_kind_of_image(header: TextHeader) -> None:
 def _data_path(header: TextHeader) -> Path:
     if "data file" not in header.fields:
         return header.path
+    return header.data_path("data file")
+
+
+def _check_one_file(header: TextHeader) -> None:
     name = header.fields["data file"]
     if name.split()[:1] == ["LIST"] or "%" in name:
         raise header.refusal("data file", "the name of one file", "Write the CT into a single file.")
-    return header.data_path("data file")
 
 
 def _byte_order(header: TextHeader, dtype: str) -> str:

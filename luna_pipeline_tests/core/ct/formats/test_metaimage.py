@@ -192,18 +192,24 @@ def test_a_header_is_parsed_once_a_reading(tmp_path, monkeypatch):
     assert parsed == [path] * 2
 
 
-def test_reading_and_cataloguing_metaimages_imports_neither_itk_nor_pydicom(tmp_path):
-    path = write_ct(tmp_path / "data", UID, random_hounsfield())
+def test_reading_and_cataloguing_imports_neither_itk_nor_pydicom(tmp_path):
+    # Without ITK nothing reads numbers by the C library, which takes the process's locale.
+    paths = [write_ct(tmp_path / "data", UID, random_hounsfield())]
+    paths += [
+        write_ct(tmp_path / suffix, UID, random_hounsfield(), suffix=suffix, is_compressed=True)
+        for suffix in (".mha", ".nrrd", ".nii.gz", ".nii")
+    ]
     program = f"""
 import sys
 from pathlib import Path
 from luna_pipeline.core.ct import catalogue, content_hash, catalogue_cache
 from luna_pipeline.core.ct.reading import open_ct, read_ct
-ct = read_ct(Path({str(path)!r}), series_instance_uid={UID!r})
-content_hash.content_fingerprint(ct.files)
+for path in {[str(path) for path in paths]!r}:
+    ct = read_ct(Path(path), series_instance_uid={UID!r})
+    content_hash.content_fingerprint(ct.files)
 heavy = {{"SimpleITK", "pydicom", "highdicom", "pandas", "pyarrow", "torch", "scipy", "matplotlib"}}
 print(sorted(heavy & set(sys.modules)))
-rows = catalogue.catalogue_series(Path({str(tmp_path)!r}), patient_key=b"key")
+rows = catalogue.catalogue_series(Path({str(tmp_path / "data")!r}), patient_key=b"key")
 print(sorted(heavy & set(sys.modules)), rows.is_readable.tolist())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
