@@ -1,0 +1,72 @@
+"""The voxels and grid of a file by SimpleITK, and of slices by pydicom: what an accepted input must equal."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+
+from luna_pipeline.core.ct.formats.reader import Ct
+from luna_pipeline.core.ct.reading import format_of
+
+
+def difference(path: Path, ct: Ct) -> str | None:
+    """Return how an accepted CT differs from what the other library reads; None if it does not."""
+    return _from_pydicom(path, ct) if path.is_dir() else _from_itk(path, ct)
+
+
+def must_be_listed(folder: Path) -> bool:
+    """Return whether a folder holds what a catalogue must name: a file with a CT's suffix, or a DICOM file."""
+    for path in folder.rglob("*"):
+        if format_of(path) is not None and not path.is_dir():
+            return True
+        if path.suffix == ".dcm" and path.is_file() and path.stat().st_size < 1 << 20:
+            try:
+                if pydicom.dcmread(path, stop_before_pixels=True).get("SeriesInstanceUID"):
+                    return True
+            except Exception:
+                continue
+    return False
+
+
+def _as_hounsfield(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+
+
+def _from_itk(path: Path, ct: Ct) -> str | None:
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        return f"SimpleITK reads nothing: {str(error).splitlines()[-1][:200]}"
+    voxels = sitk.GetArrayFromImage(image)
+    voxels = voxels.reshape(voxels.shape[-3:]) if voxels.ndim > 3 and voxels.size == ct.hounsfield.size else voxels
+    if voxels.shape != ct.hounsfield.shape:
+        return f"SimpleITK reads {voxels.shape}, here {ct.hounsfield.shape}"
+    if not np.array_equal(_as_hounsfield(voxels), ct.hounsfield):
+        return f"{(_as_hounsfield(voxels) != ct.hounsfield).sum()} voxels differ from SimpleITK's"
+    for name, theirs, ours in (
+        ("spacing", image.GetSpacing()[:3], ct.grid.spacing_mm),
+        ("origin", image.GetOrigin()[:3], ct.grid.origin_xyz),
+    ):
+        if not np.allclose(theirs, ours, rtol=1e-4, atol=1e-3):
+            return f"SimpleITK's {name} is {theirs}, here {ours}"
+    return None
+
+
+def _from_pydicom(folder: Path, ct: Ct) -> str | None:
+    """Compare each slice with one of pydicom; padding is outside the scanned circle, and has a value of its own."""
+    slices = []
+    for path in ct.files:
+        dataset = pydicom.dcmread(path, force=True)
+        stored = dataset.pixel_array.astype(np.float64)
+        values = _as_hounsfield(stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept))
+        if dataset.PhotometricInterpretation == "MONOCHROME1":
+            return None
+        slices.append((values, stored == dataset.get("PixelPaddingValue", -1)))
+    for index, ours in enumerate(ct.hounsfield):
+        if not any(
+            values.shape == ours.shape and np.array_equal(values[~is_out], ours[~is_out]) for values, is_out in slices
+        ):
+            return f"slice {index} is none of pydicom's"
+    return None
