@@ -87,7 +87,8 @@ def metaimage(rng: random.Random, name: str) -> Malformed:
         lines, change = changed_lines(rng, lines, " = ")
     elif way == "key":
         change = rng.choice(_METAIMAGE_KEYS)
-        lines.insert(rng.randrange(len(lines)), change)
+        # After NDims, which other readers need first.
+        lines.insert(rng.randrange(2, len(lines)), change)
     elif way == "data file":
         place, suffix = rng.choice(_DATA_FILES), ".mhd"
         change = f"ElementDataFile {place[:40]!r}"

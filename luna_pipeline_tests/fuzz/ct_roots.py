@@ -59,9 +59,10 @@ def complaints_about(inputs: Sequence[Malformed], check: Callable[[Sequence[Malf
         if len(inputs) == 1:
             (item,) = inputs
             return [f"{item.name} ({item.change}): {type(error).__name__}: {str(error)[:800]}"]
+        told = f"{type(error).__name__}: {str(error)[:800]}"
     middle = len(inputs) // 2
     found = [*complaints_about(inputs[:middle], check), *complaints_about(inputs[middle:], check)]
-    return found or [f"only together: {', '.join(item.name for item in inputs)}"]
+    return found or [f"only together: {', '.join(item.name for item in inputs)}: {told}"]
 
 
 def check_root(inputs: Sequence[Malformed]) -> list[str]:

@@ -2,12 +2,14 @@
 
 import io
 import random
+import struct
 import zlib
 
 import numpy as np
 import pydicom
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -81,7 +83,7 @@ def dicom(rng: random.Random, name: str) -> Malformed:
         change = f"{keyword} of {len(some)} slices: {'missing' if way == 'missing' else repr(value)[:60]}"
         for dataset in some:
             if way == "element":
-                dataset[keyword] = DataElement(keyword, vr, value, validation_mode=pydicom.config.IGNORE)
+                dataset[keyword] = _raw(keyword, vr, value)
             elif keyword in dataset:
                 del dataset[keyword]
     elif way == "nested":
@@ -104,6 +106,13 @@ def dicom(rng: random.Random, name: str) -> Malformed:
         change = rng.choice(["gap", "copy", "two", "no suffix", "none whole"])
         files = _other_files(change, files, rng)
     return Malformed(name, uid, files, change=change)
+
+
+def _raw(keyword: str, vr: str, value: object) -> RawDataElement:
+    """Return an element that is written as it is, also where its text is none of its type."""
+    content = struct.pack("<H", value) if isinstance(value, int) else str(value).encode("latin-1")
+    content += b"\0" * (len(content) % 2)
+    return RawDataElement(Tag(keyword), vr, len(content), content, 0, False, True)
 
 
 def _slice(uid: str, hounsfield: np.ndarray, index: int) -> FileDataset:

@@ -17,7 +17,8 @@ def difference(path: Path, ct: Ct) -> str | None:
 
 def must_be_listed(folder: Path) -> bool:
     """Return whether a folder holds what a catalogue must name: a file with a CT's suffix, or a DICOM file."""
-    for path in folder.rglob("*"):
+    # Not by rglob, which recurses: one of the inputs is too deep for it.
+    for path in [*folder.glob("*"), *folder.glob("*/*")]:
         if format_of(path) is not None and not path.is_dir():
             return True
         if path.suffix == ".dcm" and path.is_file() and path.stat().st_size < 1 << 20:
@@ -34,6 +35,8 @@ def _as_hounsfield(values: np.ndarray) -> np.ndarray:
 
 
 def _from_itk(path: Path, ct: Ct) -> str | None:
+    if _is_packed_without_length(path):
+        return None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = sitk.ReadImage(str(path))
@@ -65,8 +68,16 @@ def _from_pydicom(folder: Path, ct: Ct) -> str | None:
             return None
         slices.append((values, stored == dataset.get("PixelPaddingValue", -1)))
     for index, ours in enumerate(ct.hounsfield):
-        if not any(
-            values.shape == ours.shape and np.array_equal(values[~is_out], ours[~is_out]) for values, is_out in slices
-        ):
+        if not any(_equal(ours, *theirs) for theirs in slices):
             return f"slice {index} is none of pydicom's"
     return None
+
+
+def _equal(ours: np.ndarray, values: np.ndarray, is_padding: np.ndarray) -> bool:
+    return values.shape == ours.shape and np.array_equal(values[~is_padding], ours[~is_padding])
+
+
+def _is_packed_without_length(path: Path) -> bool:
+    """Return whether a MetaImage is one that ITK cannot unpack, which it tells by a line on the screen alone."""
+    head = path.read_bytes()[:4096] if path.suffix in {".mha", ".mhd"} else b""
+    return b"CompressedData = True" in head and b"CompressedDataSize" not in head

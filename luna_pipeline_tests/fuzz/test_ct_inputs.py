@@ -1,6 +1,6 @@
 """No malformed CT stops another, costs much, is told in more than a line, or is read otherwise than by the format.
 
-The seed and the number of inputs are those of ``make fuzz SEED=... N=...``; ``ONLY=metaimage-17`` makes one input again.
+Seed and number of the inputs: ``make fuzz SEED=... N=...``; ``ONLY=metaimage-17`` makes one input again.
 """
 
 import pytest
