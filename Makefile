@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics format mlflow-migrate mlflow-server \
+.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling bench-gpu architecture clean
 
@@ -115,6 +115,10 @@ test-numerics: setup ## tests of numerical results on other instruction sets and
 	run OPENBLAS_CORETYPE=Katmai ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 && \
 	if grep -qw avx512dq /proc/cpuinfo; then run OPENBLAS_CORETYPE=SkylakeX OMP_NUM_THREADS=2; \
 	else echo "test-numerics: SkylakeX left out, this processor has no AVX-512."; fi
+
+fuzz: setup ## malformed inputs of all kinds: make fuzz SEED=1 N=2000, or one of them: ONLY=metaimage-17
+	@LUNA_FUZZ_SEED=$(or $(SEED),1) LUNA_FUZZ_NUM=$(or $(N),2000) LUNA_FUZZ_ONLY=$(ONLY) \
+	  pytest -q -n $(WORKERS) -o timeout=3600 luna_pipeline_tests/fuzz
 
 test-kills: setup ## twenty random kills in the stack, run as processes of this machine (~20 minutes)
 	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py

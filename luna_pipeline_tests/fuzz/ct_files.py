@@ -62,14 +62,14 @@ def stored(seed: int) -> bytes:
     return random_hounsfield(SIZE_IRC, seed=seed).astype("<i2").tobytes()
 
 
-def whole_metaimage() -> bytes:
+def whole_metaimage(seed: int) -> bytes:
     """Return a MetaImage without any fault."""
-    return "\n".join([*_METAIMAGE, "ElementDataFile = LOCAL", ""]).encode() + stored(0)
+    return "\n".join([*_METAIMAGE, "ElementDataFile = LOCAL", ""]).encode() + stored(seed)
 
 
 def metaimage(rng: random.Random, name: str) -> Malformed:
     """Return a MetaImage whose header, voxels or packing were changed."""
-    uid, lines, voxels = uid_of(name), list(_METAIMAGE), stored(rng.randrange(99))
+    uid, lines, voxels = uid_of(name), list(_METAIMAGE), stored(rng.randrange(1 << 30))
     place, data, suffix = "LOCAL", voxels, ".mha"
     changes = []
     if rng.random() < 0.3:
@@ -110,7 +110,7 @@ def metaimage(rng: random.Random, name: str) -> Malformed:
 
 def nrrd(rng: random.Random, name: str) -> Malformed:
     """Return a NRRD whose header, voxels or packing were changed."""
-    uid, lines, data, changes = uid_of(name), list(_NRRD), stored(rng.randrange(99)), []
+    uid, lines, data, changes = uid_of(name), list(_NRRD), stored(rng.randrange(1 << 30)), []
     if rng.random() < 0.3:
         lines[7] = "encoding: gzip"
         is_bomb = rng.random() < 0.3
@@ -152,7 +152,7 @@ def nifti_header(*, qform: int = 1, sform: int = 1) -> bytearray:
 
 def nifti(rng: random.Random, name: str) -> Malformed:
     """Return a NIfTI whose header, voxels or packing were changed."""
-    uid, data = uid_of(name), stored(rng.randrange(99))
+    uid, data = uid_of(name), stored(rng.randrange(1 << 30))
     head = nifti_header(qform=rng.choice([0, 1, 1]), sform=rng.choice([0, 1, 1]))
     changes = []
     if (way := rng.choice(["field", "field", "field", "voxels", "bytes", "NaN"])) == "field":

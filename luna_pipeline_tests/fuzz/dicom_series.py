@@ -69,7 +69,7 @@ _BOMB_BYTES = 32 << 20
 def dicom(rng: random.Random, name: str) -> Malformed:
     """Return a series of slices of which one, some or all were changed."""
     uid = uid_of(name)
-    hounsfield = random_hounsfield(SIZE_IRC, seed=rng.randrange(99))
+    hounsfield = random_hounsfield(SIZE_IRC, seed=rng.randrange(1 << 30))
     slices = [_slice(uid, hounsfield[index], index) for index in range(len(hounsfield))]
     some = rng.choice([slices, slices[rng.randrange(len(slices)) :][:1], slices[::2]])
     way = rng.choice(
@@ -168,7 +168,9 @@ def _deflated(dataset: FileDataset) -> bytes:
     """Return a slice by the deflated syntax whose content unpacks to a thousand times its length."""
     content = _written(dataset)
     length = int.from_bytes(content[140:144], "little")
-    body = content[144 + length :] + bytes(_BOMB_BYTES)
+    # An element that readers may skip: the data set's trailing padding.
+    padding = struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, _BOMB_BYTES)
+    body = content[144 + length :] + padding + bytes(_BOMB_BYTES)
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     # The name of the syntax is two characters longer than that of the plain one with its padding.
     grown = DeflatedExplicitVRLittleEndian + ("\0" if len(DeflatedExplicitVRLittleEndian) % 2 else "")

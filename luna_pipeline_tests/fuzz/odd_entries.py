@@ -151,7 +151,7 @@ def odd_entry(rng: random.Random, name: str) -> Malformed:
     if way == "kind":
         kind, suffix = rng.choice(list(KINDS)), rng.choice(SUFFIXES)
         return Malformed(name, uid, make=lambda place: KINDS[kind](place / f"{uid}{suffix}"), change=f"{kind}{suffix}")
-    whole = whole_metaimage()
+    whole = whole_metaimage(rng.randrange(1 << 30))
     if way == "folder":
         odd = rng.choice(_ODD_FOLDERS)
 

@@ -62,10 +62,10 @@ def _from_pydicom(folder: Path, ct: Ct) -> str | None:
     slices = []
     for path in ct.files:
         dataset = pydicom.dcmread(path, force=True)
+        # Images without it are taken for plain ones.
+        dataset.PhotometricInterpretation = dataset.get("PhotometricInterpretation") or "MONOCHROME2"
         stored = dataset.pixel_array.astype(np.float64)
         values = _as_hounsfield(stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept))
-        if dataset.PhotometricInterpretation == "MONOCHROME1":
-            return None
         slices.append((values, stored == dataset.get("PixelPaddingValue", -1)))
     for index, ours in enumerate(ct.hounsfield):
         if not any(_equal(ours, *theirs) for theirs in slices):

@@ -1,5 +1,6 @@
 """Seed and number of the inputs, from the variables that `make fuzz` sets."""
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -7,15 +8,21 @@ import pytest
 
 from luna_pipeline_tests.fuzz.inputs import Generator, Malformed, inputs_of
 
-SEED = int(os.environ.get("LUNA_FUZZ_SEED", "0"))
-FACTOR = float(os.environ.get("LUNA_FUZZ_FACTOR", "1"))
+SEED = int(os.environ.get("LUNA_FUZZ_SEED") or 0))
+NUM_OF_KIND = {
+    **{"metaimage": 60, "nrrd": 50, "nifti": 50, "dicom": 60, "entry": 40, "table": 60, "submission": 50},
+    **{"cutout": 40, "store": 20, "checkpoint": 30, "configuration": 40},
+}
+"""Inputs of each kind in `make test`: 500 in all."""
+
+_NUM = int(os.environ.get("LUNA_FUZZ_NUM") or sum(NUM_OF_KIND.values()))
 ONLY = os.environ.get("LUNA_FUZZ_ONLY", "")
 _AT_ONCE = 20
 
 
-def batches(generator: Generator, kind: str, num_inputs: int) -> Iterator[list[Malformed]]:
+def batches(generator: Generator, kind: str) -> Iterator[list[Malformed]]:
     """Yield the inputs of a kind, twenty at a time; only one where one is asked for."""
-    numbers = range(round(num_inputs * FACTOR))
+    numbers = range(math.ceil(NUM_OF_KIND[kind] * _NUM / sum(NUM_OF_KIND.values())))
     if ONLY:
         name, _, number = ONLY.rpartition("-")
         if name != kind:

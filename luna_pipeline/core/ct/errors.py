@@ -35,9 +35,9 @@ def failure_of(error: Exception, series_instance_uid: str) -> str:
     if isinstance(error, MemoryError):
         rule = f"A series must fit into memory, got: {text or 'no memory left'} (series {series_instance_uid})."
         return f"{rule} Check the sizes in its header, or give the process more memory."
-    if isinstance(error, OSError) and ", got" not in text and error.strerror:
-        name = f"{shown_name(Path(os.fsdecode(error.filename)))}, " if isinstance(error.filename, str | bytes) else ""
-        rule = f"The files of a series must be readable, got: {error.strerror} ({name}series {series_instance_uid})."
+    if isinstance(error, OSError) and ", got" not in text and error.filename is not None:
+        name = shown_name(Path(os.fsdecode(error.filename)))
+        rule = f"Files of a series must be readable, got: {error.strerror} ({name}, series {series_instance_uid})."
         return f"{rule} Check the file's name, its rights and its disk."
     # A ValueError of Python's own does not say what was got.
     if isinstance(error, UnreadableCtError | OSError) or (isinstance(error, ValueError) and ", got" in text):

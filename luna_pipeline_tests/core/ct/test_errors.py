@@ -15,6 +15,14 @@ def test_what_is_raised_for_the_user_is_the_reason_itself(error: Exception) -> N
     assert failure_of(error, "1.2.3") == str(error)
 
 
+def test_a_file_that_cannot_be_opened_is_named() -> None:
+    reason = failure_of(OSError(36, "File name too long", "/data/" + "a" * 300), "1.2.3")
+
+    assert reason.startswith("Files of a series must be readable, got: File name too long (aaa")
+    assert reason.endswith("aaa, series 1.2.3). Check the file's name, its rights and its disk.")
+    assert len(reason) < 300
+
+
 @pytest.mark.parametrize(
     "error",
     [

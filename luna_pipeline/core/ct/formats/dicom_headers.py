@@ -286,6 +286,10 @@ def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
         if header.syntax in _PLAIN_SYNTAXES:
             raise ValueError(f"Pixels of transfer syntax {header.syntax or 'unknown'} must have a length, got none")
         return PixelPlace(first_byte, header.syntax, None, num_frames)
+    if header.syntax in _PACKED_SYNTAXES:
+        from pydicom.uid import UID
+
+        raise ValueError(f"Pixels of transfer syntax {UID(header.syntax).name} must be in fragments, got a length")
     num_row_bytes = num_bytes // (num_frames * _size_rc(header.dataset)[0])
     if not num_bytes <= num_held < num_bytes + max(num_row_bytes, 2):
         raise ValueError(f"PixelData must hold {num_bytes} bytes by Rows, Columns and BitsAllocated, got {num_held}")
