@@ -8,7 +8,7 @@ import pytest
 
 from luna_pipeline_tests.fuzz.inputs import Generator, Malformed, inputs_of
 
-SEED = int(os.environ.get("LUNA_FUZZ_SEED") or 0))
+SEED = int(os.environ.get("LUNA_FUZZ_SEED") or 0)
 NUM_OF_KIND = {
     **{"metaimage": 60, "nrrd": 50, "nifti": 50, "dicom": 60, "entry": 40, "table": 60, "submission": 50},
     **{"cutout": 40, "store": 20, "checkpoint": 30, "configuration": 40},
