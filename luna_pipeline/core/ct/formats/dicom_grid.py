@@ -127,21 +127,15 @@ def _axes(slices: Sequence[DicomSlice], *, uid: str) -> NDArray[np.float64]:
 
 def _step_mm(positions_xyz: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
     """Return the step in mm to which positions along the normal are rounded, 0 where they are written more exactly."""
-    # Each coordinate may be written with decimals of its own; one across the normal does not count.
-    steps_mm = [
-        _step_of(coordinates) * abs(share)
-        for coordinates, share in zip(positions_xyz.T, normal, strict=True)
-        if abs(share) > _EXACT_TOLERANCE
-    ]
-    return sum(steps_mm) if min(steps_mm) > 0 else 0.0
-
-
-def _step_of(coordinates: NDArray[np.float64]) -> float:
-    for step_mm in _STEPS_MM:
-        in_steps = coordinates / step_mm
-        if np.abs(in_steps - np.rint(in_steps)).max() < 1e-5:
-            return step_mm
-    return 0.0
+    total_mm = 0.0
+    # Each of the three numbers is rounded, and may be written with decimals of its own.
+    for along_axis_mm, weight in zip(positions_xyz.T, np.abs(normal), strict=True):
+        for step_mm in _STEPS_MM if weight > 1e-6 else ():
+            in_steps = along_axis_mm / step_mm
+            if np.abs(in_steps - np.rint(in_steps)).max() < 1e-5:
+                total_mm += step_mm * weight
+                break
+    return float(total_mm)
 
 
 def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], step_mm: float, *, uid: str) -> float:
@@ -175,15 +169,23 @@ def _even_gap(slices: Sequence[DicomSlice], heights_mm: NDArray[np.float64], ste
 
 
 def _gap_of_rounded(heights_mm: NDArray[np.float64], step_mm: float) -> float | None:
-    """Return the distance of an even grid that differs from each height by half a step at most, None without one."""
-    numbers = np.arange(len(heights_mm))
-    fitted_mm = float(np.polyfit(numbers, heights_mm, 1)[0])
-    if not 0 < step_mm <= _COARSEST_STEP_RATIO * fitted_mm:
+    """Return the distance of an even grid that differs from each height by half a step at most, None without one.
+
+    Of all distances that do, it is the shortest decimal number near their middle: 1.25, not 1.2503.
+    """
+    if not 0 < step_mm <= _COARSEST_STEP_RATIO * float(np.diff(heights_mm).mean()):
         return None
-    for distance_mm in [*(round(fitted_mm, digits) for digits in range(6)), fitted_mm]:
-        if distance_mm > 0 and np.ptp(heights_mm - numbers * distance_mm) <= step_mm + 2e-6:
-            return float(distance_mm)
-    return None
+    # Two heights differ from their distance on the grid by a step at most.
+    margin_mm, lowest_mm, highest_mm = step_mm + 2e-6, -np.inf, np.inf
+    for lag in range(1, len(heights_mm)):
+        ways_mm = heights_mm[lag:] - heights_mm[:-lag]
+        lowest_mm = max(lowest_mm, float(ways_mm.max() - margin_mm) / lag)
+        highest_mm = min(highest_mm, float(ways_mm.min() + margin_mm) / lag)
+        if lowest_mm > highest_mm:
+            return None
+    middle_mm = (lowest_mm + highest_mm) / 2
+    rounded_mm = (round(middle_mm, digits) for digits in range(7))
+    return next((distance_mm for distance_mm in rounded_mm if lowest_mm <= distance_mm <= highest_mm), middle_mm)
 
 
 def _acquisitions_of(lower: DicomSlice, upper: DicomSlice) -> str:

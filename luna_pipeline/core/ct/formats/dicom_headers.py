@@ -149,8 +149,8 @@ class _Attributes:
     def rescale(self) -> tuple[float, float]:
         """Return slope and intercept. Both are required of a CT: without them, stored numbers are no HU."""
         group = "PixelValueTransformationSequence"
-        slope = self.numbers("RescaleSlope", group, 1) or (1.0,)
         intercept = self.numbers("RescaleIntercept", group, 1) or (0.0,)
+        slope = self.numbers("RescaleSlope", group, 1) or (1.0,)
         if slope[0] == 0:
             self.faults.append("RescaleSlope must not be 0, got 0")
         holder = self.holder(group)

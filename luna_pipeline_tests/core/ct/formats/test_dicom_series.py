@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pydicom
 import pytest
@@ -5,6 +7,7 @@ import SimpleITK as sitk
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
+from luna_pipeline.core.ct.formats.dicom_grid import _even_gap
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
 from luna_pipeline_tests.phantoms import edit_dicom, grid_of, random_direction, random_hounsfield, write_dicom_series
@@ -91,6 +94,76 @@ def test_unevenly_spaced_slices_are_refused_beyond_a_hundredth_of_a_millimetre(f
         assert "Slices must be evenly spaced" in reason_of(folder)
     else:
         assert read_ct(folder, series_instance_uid=UID).grid.spacing_mm[2] == pytest.approx(2.5)
+
+
+def write_positions(tmp_path, heights_mm, decimals, **options):
+    """Slices at these heights, written with so many decimals; the other coordinates are exact."""
+    folder = write_dicom_series(tmp_path / "data", UID, random_hounsfield((len(heights_mm), 8, 10)), **options)
+    for path, height_mm in zip(sorted(folder.iterdir(), reverse=True), heights_mm, strict=True):
+        edit_dicom(path, ImagePositionPatient=["-50.123456", "-40", f"{height_mm:.{decimals}f}"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "decimals"),
+    [(1.25, 1), (0.625, 1), (0.7, 1), (3.75, 1), (0.33, 2), (2.0 / 3, 1), (5, 0)],
+)
+@pytest.mark.parametrize("start_mm", [-200.0, -200.03, 17.25])
+@pytest.mark.parametrize("num_slices", [3, 7, 40, 301])
+def test_rounded_positions_are_compared_with_an_even_grid(spacing_mm, decimals, start_mm, num_slices):
+    step_mm = 10.0**-decimals
+    heights_mm = start_mm + spacing_mm * np.arange(num_slices)
+    gap_mm = _even_gap(_named(num_slices), np.round(heights_mm, decimals), step_mm, uid=UID)
+    # Both grids differ from the first and the last height by half a step at most.
+    assert abs(gap_mm - spacing_mm) * (num_slices - 1) <= 2 * step_mm + 1e-5
+
+
+def _named(num_slices):
+    return [SimpleNamespace(name=f"{number}.dcm", acquisition="") for number in range(num_slices)]
+
+
+def test_positions_with_one_decimal_have_the_spacing_that_was_meant(tmp_path):
+    heights_mm = -200 + 1.25 * np.arange(12)
+    ct = read_ct(write_positions(tmp_path, heights_mm, 1), series_instance_uid=UID)
+    assert ct.grid.spacing_mm[2] == 1.25
+    assert ct.grid.origin_xyz == (-50.123456, -40, -200)
+
+
+@pytest.mark.parametrize("place", [1, 5, 10])
+def test_a_slice_that_is_missing_among_rounded_ones_is_refused(tmp_path, place):
+    heights_mm = np.delete(-200 + 1.25 * np.arange(12), place)
+    assert "Slices must be evenly spaced" in reason_of(write_positions(tmp_path, heights_mm, 1))
+
+
+def test_a_slice_that_is_displaced_by_two_steps_is_refused(tmp_path):
+    heights_mm = -200 + 1.25 * np.arange(12)
+    heights_mm[4] += 0.2
+    assert "Slices must be evenly spaced" in reason_of(write_positions(tmp_path, heights_mm, 1))
+
+
+def test_whole_millimetres_are_too_coarse_for_thin_slices(tmp_path):
+    assert "Slices must be evenly spaced" in reason_of(write_positions(tmp_path, -200 + 1.25 * np.arange(12), 0))
+
+
+@pytest.mark.parametrize("turn", [0.0003, 0.0009])
+def test_orientations_that_differ_by_rounding_are_averaged(folder, turn):
+    for path in sorted(folder.iterdir())[::2]:
+        edit_dicom(path, ImageOrientationPatient=["1", f"{turn}", "0", f"-{turn}", "1", "0"])
+    grid = read_ct(folder, series_instance_uid=UID).grid
+    axes = np.reshape(grid.direction, (3, 3))
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    assert axes[1, 0] == pytest.approx(turn / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("orientation", [["1", "0.002", "0", "-0.002", "1", "0"], ["1", "0.01", "0", "0", "1", "0"]])
+def test_larger_turns_are_refused(folder, orientation):
+    edit_dicom(folder / HIGHEST, ImageOrientationPatient=orientation)
+    assert f"got slice0002.dcm unlike {HIGHEST} in orientation" in reason_of(folder)
+
+
+def test_axes_that_are_not_perpendicular_are_refused(tmp_path):
+    tags = {"ImageOrientationPatient": ["1", "0.01", "0", "0", "1", "0"]}
+    assert "orthonormal" in reason_of(write_dicom_series(tmp_path, UID, random_hounsfield(), tags=tags))
 
 
 def test_thin_slices_are_refused_beyond_one_per_cent_of_the_gap(tmp_path):
