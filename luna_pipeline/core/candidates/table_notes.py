@@ -15,7 +15,6 @@ from luna_pipeline.core.candidates.usable_rows import (
     NOT_A_NUMBER,
     NOT_FINITE,
     OUTSIDE_CT,
-    TOO_FAR,
     TOO_LARGE,
     UNKNOWN_CLASS,
     SeriesGrids,
@@ -79,9 +78,9 @@ def _offending(row: pd.Series) -> str:
     reason, coordinates = row["reason"], [str(row[axis]) for axis in ("x", "y", "z")]
     if reason in (UNKNOWN_CLASS, NO_DIAMETER, TOO_LARGE):
         return shown_value(str(row["value"]))
-    if reason in (NOT_A_NUMBER, NOT_FINITE, TOO_FAR):
+    if reason in (NOT_A_NUMBER, NOT_FINITE):
         values, is_number = parse_numbers(pd.Series(coordinates, dtype=object))
-        is_right = {NOT_A_NUMBER: is_number, NOT_FINITE: np.isfinite(values), TOO_FAR: np.abs(values) < 1e5}[reason]
+        is_right = is_number if reason == NOT_A_NUMBER else np.isfinite(values)
         return shown_value(coordinates[int(np.argmin(is_right))])
     if reason == OUTSIDE_CT:
         return f"({', '.join(coordinates)}) mm"

@@ -22,11 +22,10 @@ NO_DIAMETER = "diameter is not a positive number of mm"
 NO_RATINGS = "ratings are not numbers from 1 to 5"
 UNREADABLE_CT = "CT of the series is not readable"
 OUTSIDE_CT = "outside the CT"
-TOO_FAR = "coordinate is 100,000 mm or more"
 TOO_LARGE = "diameter is 100,000 mm or more"
 BAD_UID = "series uid is not 1 to 64 characters without spaces"
 
-# The bound of the candidate table: squares of far larger numbers are infinite.
+# Squares of far larger numbers are infinite, and each point would lie within such a nodule.
 _MAX_MM = 1e5
 _UID = re.compile(r"\S{1,64}")
 # Spreadsheets and data frames write classes as booleans.
@@ -141,13 +140,9 @@ def _rows(table: pd.DataFrame, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
 def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> dict[str, NDArray[np.bool_]]:
     """Return for each reason the rows that it does not apply to; the first that applies is reported."""
     points_xyz, number = known[POINT_COLUMNS].to_numpy(), known["number"].to_numpy()
-    is_near = is_finite = np.ones(len(known), dtype=bool)
-    # Usually no row is far, which the extremes show; they are NaN where a value is.
-    if not (points_xyz.min(initial=0) > -_MAX_MM and points_xyz.max(initial=0) < _MAX_MM):
-        is_near, is_finite = (np.abs(points_xyz) < _MAX_MM).all(axis=1), np.isfinite(points_xyz).all(axis=1)
+    is_finite = np.isfinite(points_xyz).all(axis=1)
     is_class = value == "class"
     return {
-        BAD_UID: _has_right_uid(known["series_instance_uid"]),
         NOT_FINITE: is_finite,
         (UNKNOWN_CLASS if is_class else NO_DIAMETER): (
             (number == 0) | (number == 1) if is_class else (number > 0) & np.isfinite(number)
@@ -155,8 +150,8 @@ def _rules(known: pd.DataFrame, value: str, grids: Mapping[str, VoxelGrid]) -> d
         TOO_LARGE: ~(number >= _MAX_MM),
         NO_RATINGS: _has_right_ratings(known),
         UNREADABLE_CT: known["series_instance_uid"].isin(list(grids)).to_numpy(dtype=bool),
+        BAD_UID: _has_right_uid(known["series_instance_uid"]),
         OUTSIDE_CT: are_inside(known["series_instance_uid"], points_xyz, is_finite, grids),
-        TOO_FAR: is_near | ~is_finite,
     }
 
 

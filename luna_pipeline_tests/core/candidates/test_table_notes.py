@@ -7,6 +7,7 @@ import pytest
 
 from luna_pipeline.core.candidates.tables import build_candidates
 from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.storage.tables import check_table
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct, write_tables
 
 A, B, C = "1.2.840.1", "1.2.840.2", "1.2.840.3"
@@ -203,3 +204,22 @@ def test_ratings_of_series_that_do_not_match_are_reported(notes_of):
     notes = notes_of(candidates=rows(A, B, C), malignancy=rating)
     assert len(notes) == 2
     assert all(note.startswith("Warning: annotations_with_malignancy.csv: ") for note in notes)
+
+
+def test_a_uid_of_another_form_costs_its_rows_and_not_the_run(tmp_path, catalogue):
+    """A catalogue of an older version may hold such uids."""
+    odd = "9" * 65
+    catalogue = catalogue.assign(series_instance_uid=catalogue["series_instance_uid"].replace({A: odd, B: "a b"}))
+    write_tables(tmp_path, candidates=rows(odd, "a b", C))
+    built = build_candidates(tmp_path, catalogue)
+    check_table("candidates", built.candidates)
+    assert built.candidates["series_instance_uid"].tolist() == [C]
+    assert any("Rejected 2 rows of" in note and "uid is not 1 to 64 characters" in note for note in built.notes)
+
+
+def test_a_row_far_away_costs_itself_and_not_the_run(tmp_path, catalogue):
+    write_tables(tmp_path, candidates=[*rows(A, point=(150_000.0, 70.0, 0.0)), *rows(B, C)])
+    built = build_candidates(tmp_path, catalogue)
+    check_table("candidates", built.candidates)
+    assert len(built.candidates) == 2
+    assert any("outside the CT, got (150000.0, 70.0, 0.0) mm (line 2)" in note for note in built.notes)
