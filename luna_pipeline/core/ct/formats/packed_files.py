@@ -8,6 +8,8 @@ from isal import igzip_lib, isal_zlib
 UnpackingError = cast("type[Exception]", igzip_lib.IsalError)
 # Small enough that unpacked bytes are still in the processor's cache when they are copied to their place.
 _PACKED_BYTES = 1 << 18
+# A packed part of an ordinary CT gives less; zeros give a thousand times its length.
+_MAX_PART_BYTES = 1 << 23
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -54,7 +56,7 @@ class PackedFile:
         """Fill a buffer of bytes and return how many were there: fewer only at the end."""
         got = 0
         try:
-            while got < len(buffer) and (part := self._unpacked(len(buffer) - got)):
+            while got < len(buffer) and (part := self._unpacked(min(len(buffer) - got, _MAX_PART_BYTES))):
                 buffer[got : got + len(part)] = part
                 got += len(part)
         except UnpackingError as error:

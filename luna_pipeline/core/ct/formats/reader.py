@@ -17,8 +17,8 @@ class Ct:
 
     Attributes:
         series_instance_uid: DICOM (0020,000E).
-        hounsfield: HU as in the file, shape (I, R, C), read only; padding below -1000 stays. A raw MetaImage is
-            mapped from its file, which must not be shortened while the array is in use.
+        hounsfield: HU as in the file, shape (I, R, C), read only; padding below -1000 stays. Raw int16 of a
+            MetaImage, NRRD or NIfTI is mapped from its file, which must not be shortened while the array is in use.
         grid: Where the voxels lie.
         files: All files that it was read from: header and voxel file, or all slices, sorted.
     """

@@ -174,14 +174,15 @@ class StoredReader(CtReader):
         return f"The voxels ({self.header.description}) must fill {self.header.num_bytes} bytes unpacked"
 
     def _fill(self, source: ByteSource) -> NDArray[np.int16]:
-        """Read part by part: besides the HU only one part is in memory."""
+        """Read part by part: besides the HU only one part of other numbers is in memory."""
         header = self.header
         hounsfield = np.empty(header.num_voxels, dtype=np.int16)
         is_hounsfield = np.dtype(header.dtype) == hounsfield.dtype and not header.is_scaled
-        stored = np.empty(0 if is_hounsfield else min(header.num_voxels, _PART_VOXELS), dtype=header.dtype)
-        for start in range(0, header.num_voxels, _PART_VOXELS):
-            part = hounsfield[start : start + _PART_VOXELS]
-            values = part if is_hounsfield else stored[: len(part)]
+        num_part = header.num_voxels if is_hounsfield else _PART_VOXELS
+        stored = hounsfield if is_hounsfield else np.empty(min(header.num_voxels, num_part), dtype=header.dtype)
+        for start in range(0, header.num_voxels, num_part):
+            part = hounsfield[start : start + num_part]
+            values = stored[: len(part)]
             got = source.readinto(values.view(np.uint8).data)
             if got < values.nbytes:
                 raise self._refusal(self._unpacked_rule, start * values.itemsize + got)
