@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.storage.files import content_of, sha256_of
+from luna_pipeline.core.storage.files import sha256_of
+from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.settings import Settings
 
@@ -33,9 +34,7 @@ class ParquetIOManager(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
         """Read the table."""
-        import pandas as pd
-
-        return pd.read_parquet(content_of(path))
+        return read_table_file(path, advice="Materialize the asset again.")
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
         """Return row count and schema for Dagster's catalogue."""

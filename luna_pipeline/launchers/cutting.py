@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
 from luna_pipeline.core.cutouts.selection import CandidateSelection
 from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
-from luna_pipeline.core.storage.files import content_of, exists
+from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.settings import Settings
 
@@ -172,13 +173,11 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
 
 def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
     """Return the existing folds, which models were trained on, if they cover all series; else new ones."""
-    import pandas as pd
-
     from luna_pipeline.core.candidates.folds import assign_folds
 
     path = settings.tables_dir / "folds.parquet"
     if exists(path):
-        folds = pd.read_parquet(content_of(path))
+        folds = read_table_file(path, advice="Remove it: folds are assigned again; models were trained on it.")
         if set(catalogue.loc[catalogue["is_readable"], "series_instance_uid"]) <= set(folds["series_instance_uid"]):
             return folds
     return assign_folds(catalogue, data_root=settings.data_dir)

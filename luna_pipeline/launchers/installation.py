@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.storage.files import content_of, exists
+from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun, mlflow_run
 
@@ -40,20 +41,11 @@ def read_table(
     Raises:
         FileNotFoundError: If the asset was never materialized.
     """
-    import pandas as pd
-
     path = settings.tables_dir / f"{name if fold is None else f'{name}/{fold}'}.parquet"
     if not exists(path):
         msg = f"Table must be made before it is read, got no {path.name} (in {path.parent})."
         raise FileNotFoundError(f"{msg} Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
-    source = content_of(path)
-    try:
-        return pd.read_parquet(source, columns=columns)
-    # A damaged file raises errors of many kinds in pyarrow, OSError and KeyError among them.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        msg = f"A table must be a parquet file of this project, got: {reason} ({path})."
-        raise ValueError(f"{msg} Materialize `{name}` again.") from error
+    return read_table_file(path, columns=columns, advice=f"Materialize `{name}` again.")
 
 
 def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.storage.files import AnyPath, content_of
+from luna_pipeline.core.storage.files import AnyPath
+from luna_pipeline.core.storage.table_files import read_table_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,11 +54,9 @@ def num_rows_kept(catalogue: "pd.DataFrame", kept: "pd.DataFrame | None") -> int
 
 def read_kept_catalogue(path: AnyPath) -> "pd.DataFrame | None":
     """Return the catalogue in a parquet file, None where there is no readable one."""
-    import pandas as pd
-
     try:
         # Tables of earlier versions call the column `glance`.
-        return pd.read_parquet(content_of(path)).rename(columns={"glance": "stat_digest"})
+        return read_table_file(path, advice="Remove it.").rename(columns={"glance": "stat_digest"})
     # It only saves time: without it the folders are read.
     except (OSError, ValueError):
         return None

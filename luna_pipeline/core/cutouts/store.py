@@ -50,7 +50,7 @@ from luna_pipeline.core.storage.files import (
     write_bytes,
     written_atomically,
 )
-from luna_pipeline.core.storage.regular_files import is_regular, kind_of, shown_name
+from luna_pipeline.core.storage.regular_files import NotRegularFileError, is_regular, kind_of, shown_name
 from luna_pipeline.core.storage.s3 import FileStatus, RemoteStoreError
 
 __all__ = ["CutoutSource", "CutoutStore", "CutoutWriteError", "DamagedCutoutsError", "SeriesCutouts", "build_header"]
@@ -179,7 +179,7 @@ class CutoutStore:
         """Return the recorded content digest of a CT whose files have the digest ``ct``, None if there is none."""
         try:
             known = json.loads(read_bytes(self._known_path(series_instance_uid)))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, NotRegularFileError, ValueError, RecursionError):
             return None
         return known.get("ct_content") if isinstance(known, dict) and known.get("ct") == ct else None
 

@@ -1,9 +1,9 @@
 """The tutorial's cutouts: one ``<uid>_<index>:<row>:<col>.npz`` per candidate."""
 
+import io
 import re
-import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,13 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.job import SeriesJob
 from luna_pipeline.core.cutouts.store import SeriesCutouts, build_header
 from luna_pipeline.core.storage.files import written_atomically
+from luna_pipeline.core.storage.regular_files import NotRegularFileError, is_regular, open_regular
+from luna_pipeline.core.storage.zip_limits import zip_problem
 
 _INT16 = np.iinfo(np.int16)
 _SHAPE_IRC = (32, 48, 48)
+# A file of the tutorial has 295,500 bytes.
+_MAX_BYTES = 4 << 20
 
 
 class TutorialCutout(NamedTuple):
@@ -39,7 +43,9 @@ def read_tutorial_cutout(path: Path) -> TutorialCutout:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If its name, members, values or voxel are not those of the tutorial's files.
+        OSError: If it cannot be read.
+        ValueError: If it is no regular file, or its name, members, values or voxel are not those of the tutorial's
+            files.
 
     Source:
         tomas-janicek/luna16, data_processing/cutouts.py.
@@ -47,18 +53,37 @@ def read_tutorial_cutout(path: Path) -> TutorialCutout:
     named = re.fullmatch(r"(?P<uid>[0-9.]+)_(\d+)[:_-](\d+)[:_-](\d+)\.npz", path.name)
     if named is None:
         raise ValueError(_refusal(path, "be named <uid>_<index>:<row>:<col>.npz", path.name))
-    try:
-        with np.load(path, allow_pickle=False) as members:
-            chunk, center = members["ct_chunk"], members["center_irc"]
-    except (KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(_refusal(path, "hold ct_chunk and center_irc", str(error))) from error
+    chunk, center = _arrays(path)
     expected = [int(named[group]) for group in (2, 3, 4)]
     if chunk.shape != _SHAPE_IRC or center.shape != (3,) or center.tolist() != expected:
         got = f"{chunk.shape} around {center.tolist()}"
         raise ValueError(_refusal(path, f"hold {_SHAPE_IRC} voxels around {expected}", got))
+    if chunk.dtype.kind not in "fiu" or center.dtype.kind not in "iu":
+        raise ValueError(_refusal(path, "hold numbers", f"{chunk.dtype} and {center.dtype}"))
     if not (np.isfinite(chunk).all() and chunk.min() >= _INT16.min and chunk.max() <= _INT16.max):
         raise ValueError(_refusal(path, "hold HU", f"values {chunk.min()} to {chunk.max()}"))
     return TutorialCutout(np.rint(chunk).astype(np.int16), center.astype(np.int32), named["uid"])
+
+
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return chunk and centre; what the file announces is compared with the limits before it is unpacked."""
+    rule = "hold ct_chunk and center_irc"
+    try:
+        with open_regular(path) as file:
+            content = io.BytesIO(file.read(_MAX_BYTES + 1))
+    except NotRegularFileError as error:
+        raise ValueError(_refusal(path, "be a file", str(error))) from error
+    if content.getbuffer().nbytes > _MAX_BYTES:
+        raise ValueError(_refusal(path, f"have at most {_MAX_BYTES} bytes", "more"))
+    if problem := zip_problem(content, max_member_bytes=_MAX_BYTES):
+        raise ValueError(_refusal(path, rule, problem))
+    try:
+        with np.load(content, allow_pickle=False) as members:
+            return members["ct_chunk"], members["center_irc"]
+    # A damaged member raises errors of many kinds: of zipfile, zlib and numpy.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(_refusal(path, rule, reason)) from error
 
 
 def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
@@ -93,7 +118,7 @@ def read_tutorial_series(folder: Path, job: SeriesJob, grid: VoxelGrid) -> Serie
     """
     center_irc = grid.nearest_voxel(job.center_xyz)
     names = [f"{job.series_instance_uid}_{index}:{row}:{col}.npz" for index, row, col in center_irc.tolist()]
-    if not all((folder / name).is_file() for name in names):
+    if not all(is_regular(folder / name) for name in names):
         return None
     ct_chunks = np.empty((len(names), *_SHAPE_IRC), dtype=np.int16)
     lower_hu, upper_hu = job.parameters.hu_window

@@ -19,6 +19,7 @@ from luna_pipeline.core.storage.files import (
     status_of,
     write_bytes,
 )
+from luna_pipeline.core.storage.regular_files import NotRegularFileError
 
 FORMAT_VERSION = 1
 # Name of the file in homes of earlier versions too.
@@ -61,7 +62,8 @@ class UpToDateMarker:
         """Return whether inputs, tables, cutouts and request are those in the marker."""
         try:
             recorded = json.loads(read_bytes(self._path))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        # Whatever stands in its place: the marker only saves time.
+        except (FileNotFoundError, NotADirectoryError, NotRegularFileError, ValueError, RecursionError):
             return False
         return bool(recorded == self._state(self.stat_digest(), self.files()))
 

@@ -9,7 +9,7 @@ Source:
 """
 
 import datetime
-import pickle
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ import torch
 
 from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.networks.luna import build_network
+from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
+from luna_pipeline.core.storage.zip_limits import zip_problem
 
+MAX_BOOK_BYTES = 64 << 20
+"""Largest file that is read; the book's has 0.9 MB."""
 BOOK_NETWORK = NetworkConfig(block="biased", n_blocks=4, conv_channels=8, dropout_rate=0.0)
 
 
@@ -60,14 +64,13 @@ def _book_name(name: str) -> str:
 
 
 def _model_state(state_file: Path) -> dict[str, torch.Tensor]:
-    if not state_file.is_file():
-        msg = f"The book's weights must exist, got no file {state_file.name} (folder {state_file.parent})."
-        raise FileNotFoundError(f"{msg} Check the path.")
+    file = _content(state_file)
     try:
         # Apart from plain values and tensors the dictionary holds only the time of the training.
         with torch.serialization.safe_globals([datetime.datetime]):
-            content: Any = torch.load(state_file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    # Bytes that were made to look like weights raise errors of any kind in torch.
+    except Exception as error:
         reason = "got a file that torch cannot read without running its code"
         raise _refused(state_file, f"The book's classifier must be a saved training run, {reason}") from error
     state = content.get("model_state") if isinstance(content, dict) else None
@@ -75,6 +78,23 @@ def _model_state(state_file: Path) -> dict[str, torch.Tensor]:
         msg = "The book's classifier must be a saved training run with a model_state, got a file without one"
         raise _refused(state_file, msg)
     return dict(state)
+
+
+def _content(state_file: Path) -> io.BytesIO:
+    try:
+        with open_regular(state_file) as file:
+            content = io.BytesIO(file.read(MAX_BOOK_BYTES + 1))
+    except NotRegularFileError as error:
+        raise _refused(state_file, f"The book's classifier must be a file, got: {error}") from error
+    except OSError as error:
+        msg = f"The book's weights must exist, got no file {state_file.name} (folder {state_file.parent})."
+        raise FileNotFoundError(f"{msg} Check the path.") from error
+    if content.getbuffer().nbytes > MAX_BOOK_BYTES:
+        raise _refused(state_file, f"The book's classifier must have at most {MAX_BOOK_BYTES} bytes, got more")
+    if content.read(4) == b"PK\x03\x04" and (problem := zip_problem(content)):
+        raise _refused(state_file, f"The book's classifier must be a saved training run, got {problem}")
+    content.seek(0)
+    return content
 
 
 def _refused(state_file: Path, problem: str) -> BookWeightsError:

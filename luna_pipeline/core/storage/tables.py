@@ -191,4 +191,4 @@ def write_table(path: AnyPath, table: pd.DataFrame, *, name: str | None = None) 
     """
     check_table(name or path.stem, table)
     with written_atomically(path) as file:
-        table.to_parquet(file, index=False)
+        table.to_parquet(file, index=False, write_page_checksum=True)

@@ -1,3 +1,8 @@
+import io
+import os
+import random
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +77,58 @@ def test_files_that_are_no_cutouts_are_refused(tmp_path):
         read_tutorial_cutout(path)
     with pytest.raises(FileNotFoundError):
         read_tutorial_cutout(tmp_path / f"{UID}_4:5:6.npz")
+
+
+def odd_file(path, kind):
+    """Make a file that is none of the tutorial's cutouts; return what its refusal says."""
+    if kind == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("ct_chunk.npy", bytes(50_000_000))
+        return "50000000 bytes announced for 'ct_chunk.npy'"
+    if kind == "huge shape":
+        header = io.BytesIO()
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}
+        np.lib.format.write_array_header_1_0(header, shape)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("ct_chunk.npy", header.getvalue())
+        return "hold ct_chunk and center_irc, got"
+    if kind == "texts":
+        written(path.parent, path.name, ct_chunk=np.full((32, 48, 48), "a"))
+        return "hold numbers, got <U1 and int16"
+    if kind == "large":
+        with path.open("wb") as file:
+            file.truncate(4 << 30)
+        return "at most 4194304 bytes, got more"
+    {"FIFO": partial(os.mkfifo, path), "folder": path.mkdir, "device": partial(path.symlink_to, "/dev/zero")}[kind]()
+    return f"be a file, got Only regular files are opened, got a {kind.replace('device', 'character device')}"
+
+
+@pytest.mark.parametrize("kind", ["bomb", "huge shape", "texts", "large", "FIFO", "folder", "device"])
+def test_what_cannot_be_a_cutout_is_refused_in_one_line_before_it_is_unpacked(tmp_path, kind):
+    path = tmp_path / f"{UID}_257:262:128.npz"
+    reason = odd_file(path, kind)
+    with pytest.raises(ValueError, match="A cutout of the tutorial must") as caught:
+        read_tutorial_cutout(path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_damaged_cutout_is_one_line_or_read_as_it_was(tmp_path):
+    path = written(tmp_path)
+    content, randomness, expected = path.read_bytes(), random.Random(17), read_tutorial_cutout(path).ct_chunk
+    texts: dict[int, str] = {}
+    for at in [
+        *range(0, 200, 2),
+        *range(len(content) - 300, len(content), 3),
+        *randomness.choices(range(len(content)), k=30),
+    ]:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << randomness.randrange(8)]) + content[at + 1 :])
+        try:
+            found = read_tutorial_cutout(path).ct_chunk
+        except ValueError as error:
+            found, texts[at] = expected, str(error)
+        np.testing.assert_array_equal(found, expected)
+    assert not [text for text in texts.values() if "\n" in text]
 
 
 @pytest.mark.real

@@ -1,7 +1,11 @@
 """The book's classifier in this project's network gives the book's own figures."""
 
+import contextlib
 import datetime
+import os
 import pickle
+import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +95,36 @@ def test_another_kind_of_file_is_refused_in_one_line(tmp_path, content):
 def test_a_training_run_without_weights_is_refused(tmp_path, state):
     with pytest.raises(BookWeightsError, match="with a model_state, got a file without one"):
         import_book_weights(book_file(tmp_path, state))
+
+
+def test_what_cannot_be_the_books_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "cls.best.state"
+    os.mkfifo(path)
+    with pytest.raises(BookWeightsError, match="got a FIFO"):
+        import_book_weights(path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(4 << 30)
+    with pytest.raises(BookWeightsError, match="at most 67108864 bytes, got more"):
+        import_book_weights(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cls/data.pkl", bytes(30_000_000))
+    with pytest.raises(BookWeightsError, match="got a packed member"):
+        import_book_weights(path)
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(FileNotFoundError, match=r"got no file cls.best.state"):
+        import_book_weights(path)
+
+
+def test_any_damaged_file_is_one_line(tmp_path):
+    path = book_file(tmp_path, book_state())
+    content, randomness = path.read_bytes(), random.Random(17)
+    for _ in range(50):
+        at = randomness.randrange(3000)
+        path.write_bytes(content[:at] + bytes([randomness.randrange(256)]) + content[at + 1 :])
+        with contextlib.suppress(BookWeightsError):
+            import_book_weights(path)
 
 
 def test_code_in_the_file_is_not_run(tmp_path):
