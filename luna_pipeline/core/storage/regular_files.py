@@ -1,5 +1,6 @@
 """Opening of files that were found by name: only regular ones, since opening a FIFO or a device may never return."""
 
+import errno
 import os
 import stat
 from io import BufferedReader
@@ -46,7 +47,13 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: If it cannot be opened.
     """
     # Looked at before it is opened: opening alone can have effects on a device.
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _refused(path) from error
+        raise
+    if not stat.S_ISREG(mode):
         raise _refused(path)
     # By an opener: the file keeps its name, which messages state.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
