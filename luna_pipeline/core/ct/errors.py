@@ -47,11 +47,3 @@ def failure_of(error: Exception, series_instance_uid: str) -> str:
     kind = type(error).__name__
     rule = f"A series must be processed without an unforeseen error, got {kind}: {text[:200]}"
     return f"{rule} (series {series_instance_uid}). Report it as an issue with the output of --debug."
-
-
-def one_line(error: BaseException, *, limit: int = 300) -> str:
-    """Return an ITK error's message as a single line, without the location in ITK's source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].startswith("Exception thrown in"):
-        lines = lines[1:]
-    return " ".join(lines)[:limit].rstrip(".")

@@ -169,3 +169,13 @@ def test_niftis_are_read_as_by_itk(tmp_path, seed):
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     # qform and sform are 32-bit numbers.
     assert_as_itk(path, atol=2e-4)
+
+
+def test_wide_scaled_integers_of_a_nifti_are_rounded_as_by_itk(tmp_path):
+    volume = Volume(2)
+    volume.size_xyz, volume.order = [32, 32, 16], "<"
+    head = nifti_head(volume, factor=1, codes=(1, 0), unit=2)
+    struct.pack_into("<2f", head, 112, 1e-5, 0)
+    values = np.random.default_rng(0).integers(-(2**31), 2**31, size=32 * 32 * 16, dtype="<i4")
+    (tmp_path / f"{UID}.nii").write_bytes(bytes(head) + values.tobytes())
+    assert_as_itk(tmp_path / f"{UID}.nii", atol=2e-4)

@@ -331,6 +331,14 @@ def test_packed_voxels_end_where_the_header_says_in_every_format(tmp_path, form,
     assert read_ct(path, series_instance_uid=UID).hounsfield.ravel().tolist() == VOXELS.tolist()
 
 
+@pytest.mark.parametrize("write", [metaimage, nrrd, nifti])
+@pytest.mark.parametrize("num_bytes", [47, 49, 96])
+def test_raw_voxels_end_where_the_header_says_in_every_format(tmp_path, write, num_bytes):
+    path = nifti(tmp_path, voxels=bytes(num_bytes)) if write is nifti else write(tmp_path, {})
+    (tmp_path / "voxels.raw").write_bytes(bytes(num_bytes))
+    assert f"must fill 48 bytes, got {num_bytes} (" in refusal_of(path)
+
+
 @pytest.mark.parametrize("form", ["nrrd", "nifti"])
 @pytest.mark.parametrize("pack", [zlib.compress, bytes])
 def test_only_gzip_is_gzip(tmp_path, form, pack):
