@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luna_pipeline.core.phantom.marker import MARKER
-from luna_pipeline.core.storage.files import AnyPath
+from luna_pipeline.core.storage.files import AnyPath, read_bytes
 from luna_pipeline.core.storage.limited_disks import place_new
 from luna_pipeline.core.storage.s3 import remote_path
 
@@ -106,7 +106,7 @@ class Settings:
         self.local_home.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
-        key = path.read_bytes()
+        key = read_bytes(path)
         if len(key) != _KEY_BYTES:
             msg = f"The key of patients' hashes must be {_KEY_BYTES} bytes, got {len(key)} ({path}). Remove the file: a"
             raise ValueError(f"{msg} new key is made, and patients get new hashes.")

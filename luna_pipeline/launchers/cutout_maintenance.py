@@ -6,7 +6,7 @@ from typing import Any
 
 from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
-from luna_pipeline.core.cutouts.store import CutoutStore
+from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
 from luna_pipeline.core.storage.s3 import RemoteStoreError
 from luna_pipeline.launchers.cutting import catalogue_of, make_tables
 from luna_pipeline.launchers.installation import cutout_store
@@ -88,13 +88,28 @@ def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
 
 
 def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> int:
-    """Write all cutouts in the format of the tutorial's cache and return the number of files."""
+    """Write all cutouts in the format of the tutorial's cache and return the number of files.
+
+    Raises:
+        ValueError: If files were left out because they are damaged; the others are written.
+    """
     from luna_pipeline.core.cutouts.tutorial_cache import write_tutorial_cutouts
 
     store = cutout_store(settings)
     uids = store.uids()
-    num_files = sum(write_tutorial_cutouts(folder, store.read(uid)) for uid in uids)
-    report(f"Wrote {num_files} files of {len(uids)} series to {folder}.")
+    num_files, num_left_out = 0, 0
+    for uid in uids:
+        try:
+            cutouts = store.read(uid)
+        except DamagedCutoutsError as error:
+            report(f"Left out {uid}: {error}")
+            num_left_out += 1
+        else:
+            num_files += write_tutorial_cutouts(folder, cutouts)
+    report(f"Wrote {num_files} files of {len(uids) - num_left_out} series to {folder}.")
+    if num_left_out:
+        msg = f"Every file of cutouts must be whole, got {num_left_out} that are not (in {settings.cutouts_dir})."
+        raise ValueError(f"{msg} Cut these series again and export again.")
     return num_files
 
 
@@ -119,7 +134,11 @@ def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report)
         if store.digest(uid) is not None:
             report(f"Left out {uid}: it was cut already. Remove its file to import the cache's.")
             continue
-        cutouts = read_tutorial_series(folder, service.job(uid), grid_of_row(row))
+        try:
+            cutouts = read_tutorial_series(folder, service.job(uid), grid_of_row(row))
+        except ValueError as error:
+            report(f"Left out {uid}: {error}")
+            continue
         if cutouts is None:
             report(f"Left out {uid}: the cache lacks some of its {len(service.job(uid).candidate_id)} candidates.")
             continue

@@ -301,6 +301,26 @@ def test_one_series_that_fails_leaves_the_others_in_the_index(settings):
     assert set(index["series_instance_uid"]) == set(store.uids()) - {first}
 
 
+def test_one_damaged_file_costs_the_others_neither_export_nor_import(settings, tmp_path):
+    run(settings, CuttingRequest(CuttingParameters(edge_rule="shift"), CandidateSelection()))
+    store, cache = cutout_store(settings), tmp_path / "cache"
+    uids = store.uids()
+    export_tutorial_cutouts(settings, cache, report=print)
+    damaged = bytearray(store.path(uids[0]).read_bytes())
+    damaged[5000] ^= 1
+    store.path(uids[0]).write_bytes(damaged)
+    lines: list[str] = []
+    with pytest.raises(ValueError, match="must be whole, got 1 that are not"):
+        export_tutorial_cutouts(settings, tmp_path / "other", report=lines.append)
+    assert f"Left out {uids[0]}: A file of cutouts must be as written" in lines[0]
+    assert {path.name.partition("_")[0] for path in (tmp_path / "other").iterdir()} == set(uids[1:])
+    for uid in uids:
+        store.remove(uid)
+    next(cache.glob(f"{uids[1]}_*")).write_bytes(b"odd")
+    assert sorted(import_tutorial_cutouts(settings, cache, report=lines.append)) == [uids[0], *uids[2:]]
+    assert any(f"Left out {uids[1]}: A cutout of the tutorial must" in line for line in lines)
+
+
 def test_the_cache_does_not_replace_what_was_cut(settings, tmp_path):
     run(settings)
     lines: list[str] = []
