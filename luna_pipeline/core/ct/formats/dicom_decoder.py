@@ -153,7 +153,9 @@ def main() -> int:
         frames_out.close()
     # Each decoder raises other errors; the calling process says of which series this one was.
     except Exception as error:
-        text = " ".join(str(error).split())
+        # pydicom names its plugins first, and says nothing of a MemoryError.
+        text = " ".join(str(error).split()).rpartition("available plugins: ")[2]
+        text = f"{text} too little memory" if text.endswith(":") else text
         sys.stderr.write(f"\n{text or type(error).__name__}\n")
         return 1
     return 0

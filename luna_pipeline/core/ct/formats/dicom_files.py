@@ -21,8 +21,8 @@ MAX_HEADER_BYTES = 64 << 20
 """Unpacked bytes before the pixels of a deflated file; the header of 4,000 frames has about 6 MiB."""
 # Elements outside sequences: a CT slice has 100 to 500.
 _MAX_ELEMENTS = 10_000
-# Reads of a header: a frame's functional groups take about 100.
-_MAX_READS = 2_000_000
+# Reads of a header: a frame's functional groups take about 100 where their lengths are not written.
+_MAX_READS = 1_000_000
 # Files with a single slice are smaller: their reads need not be counted.
 _LARGE_BYTES = 8 << 20
 _PREAMBLE_BYTES, _PIXEL_DATA = 128, 0x7FE00010
@@ -94,16 +94,16 @@ def _begins_with_elements(head: bytes) -> bool:
     while place + 12 <= len(head):
         group, element = struct.unpack_from("<HH", head, place)
         tag, vr = group << 16 | element, head[place + 4 : place + 6]
-        length = struct.unpack_from("<I", head, place + 4)[0]
+        num_head_bytes, length = 8, struct.unpack_from("<I", head, place + 4)[0]
         if vr in _SHORT_VRS:
             length = struct.unpack_from("<H", head, place + 6)[0]
         elif vr in _LONG_VRS:
-            break
+            num_head_bytes, length = 12, struct.unpack_from("<I", head, place + 8)[0]
         if group == 8 and num_elements >= 2:
             return True
         if group not in {2, 8} or tag <= last_tag or length > _MAX_FIRST_VALUE_BYTES:
             return False
-        place, last_tag, num_elements = place + 8 + length, tag, num_elements + 1
+        place, last_tag, num_elements = place + num_head_bytes + length, tag, num_elements + 1
     return num_elements >= 2
 
 
@@ -128,6 +128,7 @@ def read_header(file: BinaryIO, keywords: list[str]) -> OpenHeader:
         stream = InflatedFile(file, limit=MAX_HEADER_BYTES)
     if is_deflated or num_file_bytes > _LARGE_BYTES:
         stream = _CountedFile(stream)
+    _refuse_zeros(stream, 0 if is_deflated else start)
     num_elements = 0
 
     def is_at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -141,6 +142,15 @@ def read_header(file: BinaryIO, keywords: list[str]) -> OpenHeader:
     dataset = read_partial(stream, stop_when=is_at_pixels, force=True, specific_tags=tags)
     found = syntax or str(dataset.file_meta.get("TransferSyntaxUID") or "")
     return OpenHeader(dataset, stream, found, start if is_deflated else None, num_file_bytes)
+
+
+def _refuse_zeros(stream: Any, start: int) -> None:
+    """Refuse a data set of zeros: pydicom reads eight of them as an empty element, and so for gigabytes."""
+    stream.seek(start)
+    head = stream.read(8)
+    stream.seek(0)
+    if head == bytes(8):
+        raise ValueError(f"a data set must begin with a data element, got zeros at byte {start}")
 
 
 def _transfer_syntax(head: bytes) -> tuple[str, int]:

@@ -49,6 +49,8 @@ _CT_CLASSES = {f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # ImageType of overview pictures: the standard's word, and those of scanners.
 _SCOUT_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM", "SCANOSCOPE", "SCOUTVIEW"}
+# Nested ones included: a frame has about 20.
+_MAX_ITEMS_A_FRAME, _MAX_ITEMS = 1_000, 1_000_000
 _PIXEL_TAG, _UNDEFINED_LENGTH = (0x7FE0, 0x0010), 0xFFFFFFFF
 _PLAIN_SYNTAXES = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED}
 # RLE; JPEG lossless (any and first-order prediction); JPEG-LS lossless and near-lossless; JPEG 2000 lossless and lossy.
@@ -114,6 +116,8 @@ def _slices_of(header: OpenHeader, path: Path) -> Iterator[DicomSlice]:
     if num_frames == 1 and _PER_FRAME not in dataset:
         yield _slice(dataset, path, None, (), pixels)
         return
+    for keyword in (_SHARED, _PER_FRAME):
+        _check_num_items(dataset, keyword, num_frames)
     frames = list(dataset.get(_PER_FRAME) or [])
     # Without functional groups frames have no position; each is refused by the attribute that is missing.
     if frames and len(frames) != num_frames:
@@ -123,6 +127,15 @@ def _slices_of(header: OpenHeader, path: Path) -> Iterator[DicomSlice]:
         groups = (*frames[number : number + 1], *(dataset.get(_SHARED) or []))
         place = pixels._replace(first_byte=pixels.first_byte + number * num_image_bytes)
         yield _slice(dataset, path, number, groups, place)
+
+
+def _check_num_items(dataset: "FileDataset", keyword: str, num_frames: int) -> None:
+    """Refuse a sequence with more items than frames can have, before each becomes an object of pydicom."""
+    value = dataset.get_item(keyword).value if keyword in dataset else b""
+    marker = b"\xfe\xff\x00\xe0" if dataset.original_encoding[1] else b"\xff\xfe\xe0\x00"
+    num_items = value.count(marker) if isinstance(value, bytes) else 0
+    if num_items > (limit := min(_MAX_ITEMS_A_FRAME * num_frames, _MAX_ITEMS)):
+        raise BadAttributeError(f"{keyword} must have at most {limit} items for {num_frames} frames, got {num_items}")
 
 
 class _Attributes:
@@ -248,12 +261,16 @@ def _storage_faults(dataset: "FileDataset", pixels: PixelPlace) -> list[str]:
     if display not in {"", "MONOCHROME1", "MONOCHROME2"}:
         faults.append(f"PhotometricInterpretation must be MONOCHROME1 or MONOCHROME2, got {display!r}")
     if pixels.syntax and pixels.syntax not in _PACKED_SYNTAXES:
-        from pydicom.uid import UID
-
         faults.append(
-            f"Pixels must be uncompressed, RLE, JPEG lossless, JPEG-LS or JPEG 2000, got {UID(pixels.syntax).name}"
+            f"Pixels must be uncompressed, RLE, JPEG lossless, JPEG-LS or JPEG 2000, got {_syntax_name(pixels.syntax)}"
         )
     return faults
+
+
+def _syntax_name(syntax: str) -> str:
+    from pydicom.uid import UID
+
+    return UID(syntax).name if syntax else "no transfer syntax"
 
 
 def _num_image_bytes(dataset: "FileDataset") -> int:
@@ -267,13 +284,14 @@ def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
     Raises:
         ValueError: If there are no pixels where the header ends, too few, or more than Rows and Columns say.
     """
-    is_implicit, is_little = header.dataset.original_encoding
-    order = "<" if is_little else ">"
-    head = header.file.read(8 if is_implicit else 12)
+    order = "<" if header.dataset.original_encoding[1] else ">"
+    head = header.file.read(8)
+    # Not by the transfer syntax, which may be wrong; as a length, which is even, OB and OW are odd.
+    if head[4:6] in {b"OB", b"OW"}:
+        head += header.file.read(4)
     if len(head) < 8 or struct.unpack_from(f"{order}HH", head) != _PIXEL_TAG:
-        raise ValueError(
-            f"PixelData must follow the header, got {'another element' if head else 'the end of the file'}"
-        )
+        got = "another element" if head else "the end of the file"
+        raise ValueError(f"PixelData must follow the header, got {got} ({_syntax_name(header.syntax)})")
     num_held = struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
     first_byte = header.file.tell()
     num_bytes = _num_image_bytes(header.dataset) * num_frames
