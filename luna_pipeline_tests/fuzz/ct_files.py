@@ -24,7 +24,7 @@ _METAIMAGE_KEYS = (
     *("Position = 1 2 3", "Origin = 0 0 nan", "Orientation = 1 0 0 0 1 0 0 0 1", "HeaderSize = -1", "HeaderSize = 9"),
     *("ElementByteOrderMSB = True", "ElementNumberOfChannels = 2", "ElementNumberOfChannels = -1", "ElementMin = nan"),
     *("ElementToIntensityFunctionSlope = 2", "ElementToIntensityFunctionOffset = -1024", "CompressedDataSize = 1"),
-    *("CompressedDataSize = 99999999999", "Comment = " + "x" * 70_000, "ElementSize = 0 0 0", "DistanceUnits = um"),
+    *("CompressedDataSize = 99999999999", "Comment = " + "x" * 7_000, "ElementSize = 0 0 0", "DistanceUnits = um"),
 )
 _DATA_FILES = (
     *("LIST", "LIST 2", "%03d.raw 1 6 1", "%s%s%s.raw 1 6 1", "/dev/zero", "/dev/urandom", "..", ".", "", "gone.raw"),

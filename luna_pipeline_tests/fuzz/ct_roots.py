@@ -129,7 +129,8 @@ def _complaints(
                 continue
             if complaint := complaint_of(reason):
                 yield f"{about}: {complaint}"
-            told = [line for line in [*lines.lines, *lines.failed.values()] if reason in line]
+            told = [line for line in lines.lines if reason in line and item.name in line.split(": ")[0].split("/")]
+            told += [line for uid, line in lines.failed.items() if uid == row.series_instance_uid]
             if len(told) != 1 or "\n" in told[0]:
                 yield f"{about}: it must be told in one line, got {told!r} of {reason!r}"
 

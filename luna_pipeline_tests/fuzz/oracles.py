@@ -9,6 +9,12 @@ import SimpleITK as sitk
 from luna_pipeline.core.ct.formats.reader import Ct
 from luna_pipeline.core.ct.reading import format_of
 
+_STRICTER = (
+    *("don't yet have a valid dimension", "as field identifier", "can't have min, max, spacing, or units set"),
+    *("must set all or none of",),
+)
+"""Refusals of NRRD's library for fields in another order, after a blank, or that have no meaning here."""
+
 
 def difference(path: Path, ct: Ct) -> str | None:
     """Return how an accepted CT differs from what the other library reads; None if it does not."""
@@ -41,6 +47,8 @@ def _from_itk(path: Path, ct: Ct) -> str | None:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
+        if any(text in str(error) for text in _STRICTER):
+            return None
         return f"SimpleITK reads nothing: {str(error).splitlines()[-1][:200]}"
     voxels = sitk.GetArrayFromImage(image)
     voxels = voxels.reshape(voxels.shape[-3:]) if voxels.ndim > 3 and voxels.size == ct.hounsfield.size else voxels
@@ -48,6 +56,10 @@ def _from_itk(path: Path, ct: Ct) -> str | None:
         return f"SimpleITK reads {voxels.shape}, here {ct.hounsfield.shape}"
     if not np.array_equal(_as_hounsfield(voxels), ct.hounsfield):
         return f"{(_as_hounsfield(voxels) != ct.hounsfield).sum()} voxels differ from SimpleITK's"
+    return _grid_difference(image, ct)
+
+
+def _grid_difference(image: sitk.Image, ct: Ct) -> str | None:
     for name, theirs, ours in (
         ("spacing", image.GetSpacing()[:3], ct.grid.spacing_mm),
         ("origin", image.GetOrigin()[:3], ct.grid.origin_xyz),
@@ -62,8 +74,10 @@ def _from_pydicom(folder: Path, ct: Ct) -> str | None:
     slices = []
     for path in ct.files:
         dataset = pydicom.dcmread(path, force=True)
-        # Images without it are taken for plain ones.
+        # What is taken for attributes that are missing.
         dataset.PhotometricInterpretation = dataset.get("PhotometricInterpretation") or "MONOCHROME2"
+        dataset.BitsStored = dataset.get("BitsStored") or dataset.BitsAllocated
+        dataset.SamplesPerPixel = dataset.get("SamplesPerPixel") or 1
         stored = dataset.pixel_array.astype(np.float64)
         values = _as_hounsfield(stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept))
         slices.append((values, stored == dataset.get("PixelPaddingValue", -1)))

@@ -69,6 +69,9 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     _refuse_names(rows, data_root)
     rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
     leave_one_file_a_series(rows, data_root)
+    for row in rows:
+        # Names of files that are no UTF-8 are a part of some reasons; tables hold UTF-8.
+        row["reason"] = row["reason"] and row["reason"].encode(errors="backslashreplace").decode()
     frame = pd.DataFrame(rows, columns=list(CATALOGUE_COLUMNS))
     types = {"subset": "Int64", "slice_thickness_mm": "float64", "num_bytes": "Int64", "is_readable": "bool"}
     return frame.astype(types)

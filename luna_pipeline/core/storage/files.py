@@ -307,8 +307,8 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 # Removed since it was listed, or a dangling link.
                 continue
             except OSError as error:
-                # A loop of links, or a link to a path that is too long, cannot be a file.
-                if error.errno not in {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}:
+                # A loop of links, or a link to a path that is too long or not to be seen, cannot be a file.
+                if error.errno not in {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EACCES, errno.EPERM}:
                     raise
                 continue
             yield path, status

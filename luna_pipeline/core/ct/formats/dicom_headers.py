@@ -235,9 +235,9 @@ def _storage(dataset: "FileDataset") -> PixelStorage:
     order = "<" if dataset.original_encoding[1] else ">"
     sign = "i" if whole_number_of(dataset, "PixelRepresentation", default=0) else "u"
     return PixelStorage(
-        num_channels=whole_number_of(dataset, "SamplesPerPixel", default=1) or 1,
+        num_channels=whole_number_of(dataset, "SamplesPerPixel", default=1),
         num_bits=num_bits,
-        num_used_bits=whole_number_of(dataset, "BitsStored", default=num_bits) or num_bits,
+        num_used_bits=whole_number_of(dataset, "BitsStored", default=num_bits),
         dtype=f"{order}{sign}{num_bits // 8}",
     )
 
@@ -304,10 +304,11 @@ def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
         if header.syntax in _PLAIN_SYNTAXES:
             raise ValueError(f"Pixels of transfer syntax {header.syntax or 'unknown'} must have a length, got none")
         return PixelPlace(first_byte, header.syntax, None, num_frames)
-    if header.syntax in _PACKED_SYNTAXES:
+    if header.syntax not in _PLAIN_SYNTAXES:
         from pydicom.uid import UID
 
-        raise ValueError(f"Pixels of transfer syntax {UID(header.syntax).name} must be in fragments, got a length")
+        name = UID(header.syntax).name[:80]
+        raise ValueError(f"Pixels of transfer syntax {name!r} must be in fragments, got a length as of plain pixels")
     num_row_bytes = num_bytes // (num_frames * _size_rc(header.dataset)[0])
     if not num_bytes <= num_held < num_bytes + max(num_row_bytes, 2):
         raise ValueError(f"PixelData must hold {num_bytes} bytes by Rows, Columns and BitsAllocated, got {num_held}")

@@ -49,7 +49,8 @@ def header_lines(path: Path) -> Iterator[tuple[str, int]]:
     with open_regular(path) as file:
         while line := file.readline(MAX_HEADER_BYTES - num_bytes):
             num_bytes += len(line)
-            yield line.decode("latin-1").strip(), num_bytes
+            # Blanks of ASCII only: Latin-1 has others, which no other reader takes for blanks.
+            yield line.decode("latin-1").strip(" \t\r\n"), num_bytes
 
 
 @dataclass(frozen=True)

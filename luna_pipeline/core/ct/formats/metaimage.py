@@ -85,7 +85,7 @@ def _read_fields(path: Path) -> TextHeader:
         if not line:
             continue
         # MetaIO also takes "key : value".
-        key, *texts = (text.strip() for text in re.split("[=:]", line, maxsplit=1))
+        key, *texts = (text.strip(" \t") for text in re.split("[=:]", line, maxsplit=1))
         if not texts or not key.isascii() or not key.isprintable():
             raise refusal("Each line of a MetaImage header must be 'key = value'", repr(line), path)
         known = _KEYS_BY_LOWER.get("".join(key.split()).lower())
