@@ -14,8 +14,14 @@ MAX_REJECTED_SHARE = 0.01
 def no_ct_is_gone(
     context: dg.AssetCheckExecutionContext, ct_series: Any, cutting: CutoutCutting
 ) -> dg.AssetCheckResult:
-    """Every registered or cut series still has its CT; the cutouts of a removed CT are kept until `luna prune`."""
+    """Every registered or cut series still has its CT; the cutouts of a removed CT are kept until `luna prune`.
+
+    Without a readable CT there is nothing to check, and it fails.
+    """
     gone = gone_series(context.instance, ct_series, cutting.store)
+    if not gone and not ct_series["is_readable"].any():
+        msg = f"A data root must hold a readable CT, got none of {len(ct_series)}. See the reasons in the table."
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=msg)
     return dg.AssetCheckResult(
         passed=not gone,
         severity=dg.AssetCheckSeverity.WARN,

@@ -31,9 +31,9 @@ def checked(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[
     yield dg.AssetCheckResult(
         check_name=NO_LEAK,
         asset_key=asset,
-        passed=not leaks,
+        passed=bool(reports) and not leaks,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=" ".join(leaks or map(str, reports)),
+        description=" ".join(leaks or map(str, reports)) or "One model or more must be checked, got none.",
         metadata={"fold": fold, "leaks": dg.MetadataValue.json(leaks)},
     )
     if leaks:
