@@ -58,7 +58,7 @@ class Settings:
             cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
             verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
         )
-        uri = settings.mlflow_tracking_uri or f"sqlite:///{settings.local_home / 'mlflow.db'}"
+        uri = settings.mlflow_tracking_uri or _sqlite_uri(settings.local_home / "mlflow.db")
         return replace(settings, mlflow_tracking_uri=uri)
 
     @property
@@ -127,6 +127,13 @@ def _make_key(path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def _sqlite_uri(path: Path) -> str:
+    if found := sorted(set("?%") & set(str(path))):
+        msg = f"The path of MLflow's database must have no '?' or '%', got {' and '.join(found)} ({path})."
+        raise ValueError(f"{msg} Rename the folder, or set MLFLOW_TRACKING_URI.")
+    return f"sqlite:///{path}"
+
+
 def demo_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the demo adds: its own folders, unless ``environment`` names others."""
     folders = {"LUNA_DATA_DIR": "data", "LUNA_HOME": "home"}
@@ -148,6 +155,9 @@ def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 def _folder(values: Mapping[str, str], name: str, *, default: str) -> Path:
     value = values.get(name)
+    if value and not value.isprintable():
+        msg = f"{name} must be a path of printable characters in UTF-8, got {value!r}. Rename the folder."
+        raise ValueError(msg)
     if value and _is_address(value):
         msg = f"{name} must be a folder of this machine, got {value}. Copy or mount it; only LUNA_HOME may be in S3."
         raise ValueError(msg)

@@ -100,3 +100,17 @@ def test_a_key_that_is_not_whole_is_refused(tmp_path):
     assert len(key) == 32
     assert settings.patient_key() == key
     assert [path.name for path in tmp_path.iterdir()] == ["patient_key"]
+
+
+@pytest.mark.parametrize("name", ["q?x=1", "a%20b", "a%"])
+def test_a_path_that_is_another_one_as_an_address_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ValueError, match="must have no '\\?' or '%', got"):
+        Settings.from_environment({"LUNA_HOME": str(tmp_path / name)})
+    settings = Settings.from_environment({"LUNA_HOME": str(tmp_path / name), "MLFLOW_TRACKING_URI": "http://host"})
+    assert settings.home == tmp_path / name
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\tb", "a\udcffb", "a\x7f"])
+def test_a_path_that_cannot_be_printed_is_refused(value: str):
+    with pytest.raises(ValueError, match="LUNA_DATA_DIR must be a path of printable characters"):
+        Settings.from_environment({"LUNA_DATA_DIR": value})

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from luna_pipeline.tracking.mlflow_handlers import CHECKPOINT_FILE, CHECKPOINT_FOLDER, CHECKPOINT_TAG
 from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, mlflow_requests
+from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home
 from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
 if TYPE_CHECKING:
@@ -161,6 +162,8 @@ def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     if database != tracking_uri and not Path(database).exists():
         msg = f"MLflow's database must be there, got no file {database}. Train first, or set MLFLOW_TRACKING_URI."
         raise FileNotFoundError(msg)
+    if database != tracking_uri:
+        adopt_moved_home(Path(database), Path(database).with_name(ARTIFACTS))
     try:
         with mlflow_requests(FEW_RETRIES):
             yield MlflowClient(tracking_uri)

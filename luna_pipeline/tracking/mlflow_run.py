@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home
 from luna_pipeline.tracking.outbox import without_password
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def mlflow_run(
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        database = Path(tracking_uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        adopt_moved_home(database, database.with_name(ARTIFACTS))
     client = MlflowClient(tracking_uri)
     experiment_id = experiment_id_of(client, experiment, artifact_location=artifact_location)
     if run_id is None and identity:
