@@ -25,7 +25,8 @@ _MAX_ELEMENTS = 10_000
 _MAX_READS = 1_000_000
 # Files with a single slice are smaller: their reads need not be counted.
 _LARGE_BYTES = 8 << 20
-_PREAMBLE_BYTES, _PIXEL_DATA = 128, 0x7FE00010
+_PREAMBLE_BYTES = 128
+_PIXEL_GROUP, _FIRST_PIXEL_ELEMENT = 0x7FE0, 0x0008
 # Value representations with a length of 4 bytes behind 2 reserved ones.
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SHORT_VRS = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
@@ -136,7 +137,8 @@ def read_header(file: BinaryIO, keywords: list[str]) -> OpenHeader:
         num_elements += 1
         if num_elements > _MAX_ELEMENTS:
             raise ValueError(f"a header must have at most {_MAX_ELEMENTS} elements, got more")
-        return tag >= _PIXEL_DATA - 8 and tag >> 16 == _PIXEL_DATA >> 16
+        # pydicom's comparison of tags takes several times as long. Offset tables (7FE0,0001) come before the pixels.
+        return tag >> 16 == _PIXEL_GROUP and tag & 0xFFFF >= _FIRST_PIXEL_ELEMENT
 
     tags = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
     dataset = read_partial(stream, stop_when=is_at_pixels, force=True, specific_tags=tags)

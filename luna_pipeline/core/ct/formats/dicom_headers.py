@@ -86,25 +86,22 @@ def _series_uid(dataset: "FileDataset", path: Path) -> str:
 
 
 def _why_left_out(dataset: "FileDataset") -> str:
-    from pydicom.uid import UID
-
     image_type, sop_class = words_of(dataset, "ImageType"), text_of(dataset, "SOPClassUID")
     modality = text_of(dataset, "Modality").upper()
-    has_place = bool(dataset.get("ImagePositionPatient") or dataset.get("ImageOrientationPatient"))
     if not _SCOUT_WORDS.isdisjoint(image_type):
         return "a localizer"
     if sop_class == _SECONDARY_CAPTURE or sop_class.startswith(f"{_SECONDARY_CAPTURE}."):
         return "a secondary capture"
     # A private class, or none, may be a CT.
-    kind = UID(sop_class).name if sop_class else ""
-    is_other_class = sop_class not in _CT_CLASSES and kind not in {"", sop_class}
-    if is_other_class and (modality != "CT" or "Image Storage" not in kind):
+    kind = "" if sop_class in {"", *_CT_CLASSES} else _uid_name(sop_class)
+    if kind not in {"", sop_class} and (modality != "CT" or "Image Storage" not in kind):
         return f"{kind.removesuffix(' Storage')}, modality {modality or 'unknown'}"
-    if "Rows" not in dataset and modality not in {"CT", ""}:
+    if modality not in {"CT", ""} and "Rows" not in dataset:
         return f"no image, modality {modality}"
-    if image_type[:1] == ["DERIVED"] and not has_place and _PER_FRAME not in dataset:
-        return "a derived picture without a place in the patient"
-    return ""
+    if image_type[:1] != ["DERIVED"] or _PER_FRAME in dataset:
+        return ""
+    has_place = dataset.get("ImagePositionPatient") or dataset.get("ImageOrientationPatient")
+    return "" if has_place else "a derived picture without a place in the patient"
 
 
 def _slices_of(header: OpenHeader, path: Path) -> Iterator[DicomSlice]:
@@ -122,7 +119,7 @@ def _slices_of(header: OpenHeader, path: Path) -> Iterator[DicomSlice]:
     # Without functional groups frames have no position; each is refused by the attribute that is missing.
     if frames and len(frames) != num_frames:
         raise BadAttributeError(f"{num_frames} frames must have as many functional groups, got {len(frames)}")
-    num_image_bytes = 0 if pixels.syntax else _num_image_bytes(dataset)
+    num_image_bytes = 0 if pixels.syntax or num_frames == 1 else _num_image_bytes(dataset)
     for number in range(num_frames):
         groups = (*frames[number : number + 1], *(dataset.get(_SHARED) or []))
         place = pixels._replace(first_byte=pixels.first_byte + number * num_image_bytes)
@@ -200,8 +197,9 @@ def _slice(
     spacing_rc_mm = attributes.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
     position_xyz = attributes.numbers("ImagePositionPatient", "PlanePositionSequence", 3)
     orientation = attributes.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
-    attributes.faults += _storage_faults(dataset, pixels)
-    rescale, storage = attributes.rescale(), _storage(dataset)
+    storage = _storage(dataset)
+    attributes.faults += _storage_faults(dataset, storage, pixels)
+    rescale = attributes.rescale()
     padding = attributes.padding(is_signed=storage.dtype[1] == "i")
     return DicomSlice(
         path=path,
@@ -242,9 +240,8 @@ def _storage(dataset: "FileDataset") -> PixelStorage:
     )
 
 
-def _storage_faults(dataset: "FileDataset", pixels: PixelPlace) -> list[str]:
+def _storage_faults(dataset: "FileDataset", storage: PixelStorage, pixels: PixelPlace) -> list[str]:
     """Return what is wrong with the numbers' storage; label maps and pictures are refused elsewhere."""
-    storage = _storage(dataset)
     num_bits, num_used_bits = storage.num_bits, storage.num_used_bits
     high_bit = whole_number_of(dataset, "HighBit", default=num_used_bits - 1)
     sign = whole_number_of(dataset, "PixelRepresentation", default=0)
@@ -262,15 +259,16 @@ def _storage_faults(dataset: "FileDataset", pixels: PixelPlace) -> list[str]:
         faults.append(f"PhotometricInterpretation must be MONOCHROME1 or MONOCHROME2, got {display!r}")
     if pixels.syntax and pixels.syntax not in _PACKED_SYNTAXES:
         faults.append(
-            f"Pixels must be uncompressed, RLE, JPEG lossless, JPEG-LS or JPEG 2000, got {_syntax_name(pixels.syntax)}"
+            f"Pixels must be uncompressed, RLE, JPEG lossless, JPEG-LS or JPEG 2000, got {_uid_name(pixels.syntax)}"
         )
     return faults
 
 
-def _syntax_name(syntax: str) -> str:
+def _uid_name(uid: str) -> str:
+    """Return the standard's name of a UID, the UID itself where it has none."""
     from pydicom.uid import UID
 
-    return UID(syntax).name if syntax else "no transfer syntax"
+    return UID(uid).name if uid else "no transfer syntax"
 
 
 def _num_image_bytes(dataset: "FileDataset") -> int:
@@ -291,7 +289,7 @@ def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
         head += header.file.read(4)
     if len(head) < 8 or struct.unpack_from(f"{order}HH", head) != _PIXEL_TAG:
         got = "another element" if head else "the end of the file"
-        raise ValueError(f"PixelData must follow the header, got {got} ({_syntax_name(header.syntax)})")
+        raise ValueError(f"PixelData must follow the header, got {got} ({_uid_name(header.syntax)})")
     num_held = struct.unpack_from(f"{order}I", head, len(head) - 4)[0]
     first_byte = header.file.tell()
     num_bytes = _num_image_bytes(header.dataset) * num_frames
