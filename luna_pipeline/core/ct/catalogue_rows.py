@@ -32,12 +32,17 @@ _OTHER_SUFFIXES = IDLE_SUFFIXES | {".raw", ".zraw"}
 _SERIES_INSTANCE_UID = re.compile(r"\d+(\.\d+){3,}")
 
 
+# Analyze and NIfTI pairs.
+_PAIR_REASON = "A NIfTI CT must be one file, got a .hdr and an .img. Write it as .nii or .nii.gz."
+
+
 def rows_of_folder(folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes) -> list[Row]:
     """Return the rows of the CTs in one folder, each with its ``data_files`` (a set of paths)."""
     regular = [path for path in files if is_regular(path)]
     rows = [odd_row(path, data_root, _odd_reason(path)) for path in sorted({*files} - {*regular}) if _is_input(path)]
-    images = [path for path in regular if format_of(path) is not None]
-    rows += [_row_of_file(path, data_root) for path in images]
+    rows += [odd_row(path, data_root, _PAIR_REASON) for path in regular if _is_half_of_pair(path)]
+    images = {path for path in regular if format_of(path) is not None}
+    rows += [_row_of_file(path, data_root) for path in sorted(images)]
     try:
         found = scan_dicom_files(path for path in regular if path not in images and _is_dicom(path))
     except Exception as error:
@@ -72,6 +77,10 @@ def shown_path(path: Path, data_root: Path) -> str:
 def _is_input(path: Path) -> bool:
     """Return whether a path that is no regular file would be read if it were one."""
     return path.suffix.lower() not in _OTHER_SUFFIXES
+
+
+def _is_half_of_pair(path: Path) -> bool:
+    return path.suffix.lower() == ".hdr" and any(is_regular(path.with_suffix(suffix)) for suffix in (".img", ".IMG"))
 
 
 def _odd_reason(path: Path) -> str:

@@ -67,6 +67,13 @@ def test_a_socket_is_a_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "got a socket" in odd_rows(root)["reason"].item()
 
 
+def test_a_pair_of_header_and_image_is_named(root: Path) -> None:
+    for suffix in (".hdr", ".img"):
+        (root / f"1.2.3.5{suffix}").write_bytes(bytes(348))
+
+    assert "must be one file, got a .hdr and an .img" in odd_rows(root)["reason"].item()
+
+
 def test_folders_named_like_files_are_folders(root: Path) -> None:
     for name in ("a.mhd", "b.nii.gz", "c.dcm", "d.npz"):
         write_ct(root / name, f"1.2.3.4.{name[0].encode()[0]}", random_hounsfield())
