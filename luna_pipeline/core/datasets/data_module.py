@@ -1,7 +1,7 @@
 """Data loaders of a run: training in the configured ratio, validation unchanged; split over the processes."""
 
 import hashlib
-import signal
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.batching import Batches, BatchPlan
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
+from luna_pipeline.core.datasets.loading_workers import fitting_workers, prepare_worker
 from luna_pipeline.core.datasets.ratios import Ratio, RatioSampler
 from luna_pipeline.core.events.messages import Mode
 
@@ -63,7 +64,9 @@ class DataModule:
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
-        self.num_workers = num_workers
+        cutout_bytes = 4 * math.prod(training.chunk_shape_irc)
+        batch_bytes = -(-batch_size // world_size) * cutout_bytes
+        self.num_workers = fitting_workers(num_workers, batch_bytes=batch_bytes, num_processes=world_size)
         self._pin_memory = pin_memory
         self._plan = BatchPlan(
             batch_size=batch_size, accumulate_batches=accumulate_batches, rank=rank, world_size=world_size
@@ -122,15 +125,10 @@ class DataModule:
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
             collate_fn=identity,
-            worker_init_fn=_ignore_sigterm,
+            worker_init_fn=prepare_worker,
             # Without a generator, a loader draws from torch's, which changes every later dropout.
             generator=torch.Generator(),
         )
-
-
-def _ignore_sigterm(_worker: int) -> None:
-    """Ignore SIGTERM in a worker: the training process finishes its step first and then ends the worker."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _check_apart(training: CutoutsDataset, validation: CutoutsDataset) -> None:

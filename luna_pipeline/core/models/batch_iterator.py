@@ -46,6 +46,10 @@ class BatchIteratorProvider:
             # Otherwise the workers live as long as a traceback that references the loader.
             if (stop_workers := getattr(batches, "_shutdown_workers", None)) is not None:
                 stop_workers()
+            # They ignore SIGTERM: one that hangs would keep this process from ending.
+            for worker in getattr(batches, "_workers", ()):
+                if worker.is_alive():
+                    worker.kill()
         seconds = {"seconds": time.perf_counter() - started, "seconds_waiting": self.seconds_waiting}
         self._handler.handle_message(LogBatchEnd(epoch=epoch, mode=mode, num_batches=num_batches, **seconds))
 

@@ -1,5 +1,6 @@
 """Scores of a trained classifier, and the rows of the table of predictions."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
+from luna_pipeline.core.datasets.loading_workers import fitting_workers, prepare_worker
 from luna_pipeline.core.distributed import SINGLE_PROCESS
 from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
@@ -59,7 +61,8 @@ def score(
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
-        num_workers=num_workers,
+        num_workers=fitting_workers(num_workers, batch_bytes=4 * batch_size * math.prod(expected)),
+        worker_init_fn=prepare_worker,
         collate_fn=identity,
         # Without a generator a loader draws from torch's global random numbers.
         generator=torch.Generator(),

@@ -1,8 +1,10 @@
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from luna_pipeline.core.datasets import loading_workers
 from luna_pipeline.core.datasets.batch import FILLER, CutoutBatch
 from luna_pipeline.core.datasets.cutouts import CutoutsDataset, MalignantCutoutsDataset
 from luna_pipeline.core.datasets.data_module import DataModule
@@ -216,3 +218,22 @@ def test_fingerprint_of_nodules_is_that_of_version_0_1(examples):
     data_module = make_data_module(examples)
     parts = [index_fingerprint(part.index) for part in (data_module.training, data_module.validation)]
     assert data_module.fingerprint == hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("free_bytes", "num_workers"), [(5 * 8192, 2), (5 * 8192 - 1, 0)])
+def test_workers_whose_batches_do_not_fit_into_shared_memory_are_not_started(
+    examples, monkeypatch, caplog, free_bytes, num_workers
+):
+    status = SimpleNamespace(f_bavail=free_bytes, f_frsize=1)
+    monkeypatch.setattr(loading_workers.os, "statvfs", lambda _folder: status)
+    assert make_data_module(examples, num_workers=2).num_workers == num_workers
+    assert ("--shm-size" in caplog.text) == (num_workers == 0)
+
+
+def test_a_batch_that_cannot_be_sent_ends_its_worker_and_the_pass(examples, monkeypatch):
+    def fail(_batch):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CutoutBatch, "__reduce__", fail)
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        next(iter(make_data_module(examples, num_workers=1).get_training_dataloader(epoch=1)))
