@@ -31,10 +31,18 @@ def test_a_table_of_line_ends_is_counted_before_its_lines_take_memory(tmp_path):
         read_content(tmp_path / "table.csv")
 
 
-def test_a_blank_of_latin_1_is_a_part_of_its_key(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"ElementSpacing =", b"ElementSpacing\xa0=", "must be 'key = value', got 'ElementSpacing"),
+        (b"DimSize = 10 8 6", b"DimSize = 10 8 6\xa0", "DimSize must be"),
+        (b"0.7 0.8 2.5", b"0.7 0.8\xa02.5", "ElementSpacing must be"),
+    ],
+)
+def test_a_blank_of_latin_1_is_a_part_of_its_word(tmp_path, old, new, words):
     path = tmp_path / f"{UID}.mha"
-    path.write_bytes(whole_metaimage(0).replace(b"ElementSpacing =", b"ElementSpacing\xa0="))
-    with pytest.raises(UnreadableCtError, match="must be 'key = value', got 'ElementSpacing"):
+    path.write_bytes(whole_metaimage(0).replace(old, new))
+    with pytest.raises(UnreadableCtError, match=words):
         read_ct(path, series_instance_uid=UID)
 
 

@@ -39,6 +39,11 @@ def parsed_numbers(words: list[str], count: int) -> tuple[float, ...] | None:
     return values if all(math.isfinite(value) for value in values) else None
 
 
+def _words(text: str) -> list[str]:
+    """Split at blanks of ASCII; Latin-1 has others, which no other reader takes for blanks."""
+    return [word for word in re.split("[ \t]", text) if word]
+
+
 def header_lines(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the lines of a text header as Latin-1, stripped, with the number of bytes up to their end.
 
@@ -49,7 +54,6 @@ def header_lines(path: Path) -> Iterator[tuple[str, int]]:
     with open_regular(path) as file:
         while line := file.readline(MAX_HEADER_BYTES - num_bytes):
             num_bytes += len(line)
-            # Blanks of ASCII only: Latin-1 has others, which no other reader takes for blanks.
             yield line.decode("latin-1").strip(" \t\r\n"), num_bytes
 
 
@@ -90,7 +94,7 @@ class TextHeader:
         Raises:
             UnreadableCtError: If they are not three positive whole numbers.
         """
-        words = self.fields.get(key, "").split()
+        words = _words(self.fields.get(key, ""))
         if len(words) != 3 or not all(_WHOLE.fullmatch(word) and int(word) > 0 for word in words):
             raise self.refusal(key, "three positive whole numbers of voxels")
         num_cols, num_rows, num_slices = (int(word) for word in words)
@@ -102,7 +106,7 @@ class TextHeader:
         Raises:
             UnreadableCtError: If the text is anything else, or the key is missing and has no default.
         """
-        values = parsed_numbers(self.fields.get(key, default).split(), count)
+        values = parsed_numbers(_words(self.fields.get(key, default)), count)
         if values is None:
             raise self.refusal(key, f"{count} finite numbers with decimal points, separated by blanks", cure)
         return values
