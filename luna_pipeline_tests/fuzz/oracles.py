@@ -47,7 +47,9 @@ def _from_itk(path: Path, ct: Ct) -> str | None:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        if any(text in str(error) for text in _STRICTER):
+        # ITK reads no header with a long line, also where its key has no meaning for a CT.
+        has_long_line = any(len(line) > 2000 for line in path.read_bytes()[:16384].split(b"\n")[:16])
+        if any(text in str(error) for text in _STRICTER) or has_long_line:
             return None
         return f"SimpleITK reads nothing: {str(error).splitlines()[-1][:200]}"
     voxels = sitk.GetArrayFromImage(image)
