@@ -8,19 +8,22 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MAX_SECONDS = 50.0
+"""Longest time that an interrupt is postponed: a step may wait forever for a batch."""
 
 
 class PostponedInterrupts:
     """Context that postpones Ctrl-C and SIGTERM, so that a checkpoint can be written first.
 
     ``deliver`` and the end of the context pass a postponed signal to its original handler. A second signal is not
-    postponed. Ignored signals stay ignored. Outside the main thread, which alone receives signals, the context has no
-    effect.
+    postponed, and none longer than MAX_SECONDS. Ignored signals stay ignored. Outside the main thread, which alone
+    receives signals, the context has no effect.
     """
 
     def __init__(self) -> None:
         self._handlers: dict[signal.Signals, Any] = {}
         self._postponed: signal.Signals | None = None
+        self._timer: threading.Timer | None = None
 
     @property
     def is_pending(self) -> bool:
@@ -55,6 +58,8 @@ class PostponedInterrupts:
             self.deliver()
 
     def _restore_handlers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -62,6 +67,10 @@ class PostponedInterrupts:
         if self._postponed is not None:
             self._handle(signal.Signals(number), frame)
         self._postponed = signal.Signals(number)
+        if self._timer is None:
+            self._timer = threading.Timer(MAX_SECONDS, os.kill, (os.getpid(), number))
+            self._timer.daemon = True
+            self._timer.start()
 
     def _handle(self, number: signal.Signals, frame: FrameType | None) -> None:
         handler = self._handlers[number]

@@ -1,9 +1,11 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
+from luna_pipeline.core.training import interrupts
 from luna_pipeline.core.training.interrupts import PostponedInterrupts
 
 
@@ -95,3 +97,24 @@ def test_another_thread_changes_no_handler(handled):
     thread.start()
     thread.join(timeout=10)
     assert inside == [(before, False)]
+
+
+def interrupted_while(seconds: float) -> None:
+    with PostponedInterrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(seconds)
+
+
+def test_an_interrupt_is_not_postponed_forever(monkeypatch):
+    monkeypatch.setattr(interrupts, "MAX_SECONDS", 0.1)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while(20)
+    assert time.monotonic() - started < 10
+
+
+def test_an_interrupt_that_was_delivered_is_not_repeated(monkeypatch):
+    monkeypatch.setattr(interrupts, "MAX_SECONDS", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while(0)
+    time.sleep(0.3)
