@@ -92,7 +92,6 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "loop": loop,
     "folder loop": folder_loop,
     "dangling": link_to("gone"),
-    "link to a tree": link_to("/proc/self/task"),
     "link to a file": link_to("/proc/self/mem"),
     "folder": folder,
     "filled folder": filled_folder,

@@ -25,6 +25,8 @@ def must_be_listed(folder: Path) -> bool:
     """Return whether a folder holds what a catalogue must name: a file with a CT's suffix, or a DICOM file."""
     # Not by rglob, which recurses: one of the inputs is too deep for it.
     for path in [*folder.glob("*"), *folder.glob("*/*")]:
+        if path.name.startswith("."):
+            continue
         if format_of(path) is not None and not path.is_dir():
             return True
         if path.suffix == ".dcm" and path.is_file() and path.stat().st_size < 1 << 20:

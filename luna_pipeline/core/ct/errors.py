@@ -1,12 +1,16 @@
 """The error of unreadable CTs, and the reason that is given for any failure of a single series."""
 
 import contextlib
+import errno
 import os
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from luna_pipeline.core.storage.regular_files import shown_name
+
+# Errors of one file, not of the disk.
+_OF_A_FILE = {errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.EPERM}
 
 
 class UnreadableCtError(ValueError):
@@ -35,8 +39,8 @@ def failure_of(error: Exception, series_instance_uid: str) -> str:
     if isinstance(error, MemoryError):
         rule = f"A series must fit into memory, got: {text or 'no memory left'} (series {series_instance_uid})."
         return f"{rule} Check the sizes in its header, or give the process more memory."
-    if isinstance(error, OSError) and ", got" not in text and error.filename is not None:
-        name = shown_name(Path(os.fsdecode(error.filename)))
+    if isinstance(error, OSError) and ", got" not in text and error.errno in _OF_A_FILE:
+        name = shown_name(Path(os.fsdecode(error.filename or "a file")))
         rule = f"Files of a series must be readable, got: {error.strerror} ({name}, series {series_instance_uid})."
         return f"{rule} Check the file's name, its rights and its disk."
     # A ValueError of Python's own does not say what was got.
