@@ -266,6 +266,7 @@ def folders_below(
     while waiting:
         folder = waiting.pop()
         try:
+            _refuse_way_up(folder, root)
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
                 continue
@@ -277,6 +278,16 @@ def folders_below(
         seen.add((status.st_dev, status.st_ino))
         yield folder, folders, names
         waiting += [folder / name for name in reversed(folders)]
+
+
+def _refuse_way_up(folder: Path, root: Path) -> None:
+    """Refuse a link to a folder that holds the root: below it lies the rest of the disk.
+
+    Raises:
+        OSError: If it is one.
+    """
+    if folder != root and folder.is_symlink() and folder.resolve() in root.resolve().parents:
+        raise OSError(errno.ELOOP, "a link to a folder above")
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:

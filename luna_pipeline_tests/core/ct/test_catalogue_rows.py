@@ -161,6 +161,16 @@ def test_a_subset_is_a_folder_with_a_small_number(path: str, subset: int | None)
     assert subset_of_path(path) == subset
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("target", ["/", ".."])
+def test_a_link_to_a_folder_above_is_a_row_and_not_followed(root: Path, target: str) -> None:
+    (root.parent / "other").mkdir()
+    write_ct(root.parent / "other", "1.2.3.5", random_hounsfield())
+    (root / "up").symlink_to(target)
+
+    assert "must be readable, got a link to a folder above (up)" in odd_rows(root)["reason"].item()
+
+
 def test_a_huge_subset_number_costs_nothing(root: Path) -> None:
     write_ct(root / f"subset{10**30}", "1.2.3.5", random_hounsfield())
 
