@@ -113,7 +113,7 @@ def _files_below(root: Path, on_error: Callable[[Path, OSError], object]) -> Ite
 
 def _unlisted_row(folder: Path, error: OSError, data_root: Path) -> dict[str, Any]:
     rule = f"A folder must be readable, got {error.strerror} ({shown_name(folder)})."
-    row = odd_row(folder, data_root, f"{rule} Give permission, or shorten its path.")
+    row = odd_row(folder, data_root, f"{rule} Give permission, shorten its path, or take the link out.")
     return {column: row[column] for column in CATALOGUE_COLUMNS}
 
 
