@@ -143,10 +143,9 @@ class SeriesJob:
         return num_bytes, replace(self.wanted, ct_content=content.result()).digest
 
     def _read(self, reader: CtReader) -> Ct:
-        """Read the CT; numbers that cannot be HU are refused, unless no cutout is made of them."""
+        """Read the CT; numbers that cannot be HU are refused: a mask is no CT, also without candidates."""
         ct = reader.read()
-        if len(self.candidate_id):
-            check_plausible_hu(ct.hounsfield, where=f"{self.path.name}, series {self.series_instance_uid}")
+        check_plausible_hu(ct.hounsfield, where=f"{self.path.name}, series {self.series_instance_uid}")
         return ct
 
     def _reader(self) -> CtReader:
