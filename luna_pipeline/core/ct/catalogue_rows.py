@@ -34,6 +34,8 @@ _SERIES_INSTANCE_UID = re.compile(r"\d+(\.\d+){3,}")
 
 # Analyze and NIfTI pairs.
 _PAIR_REASON = "A NIfTI CT must be one file, got a .hdr and an .img. Write it as .nii or .nii.gz."
+_PACKED_SUFFIXES = (".mhd.gz", ".mha.gz", ".nrrd.gz", ".dcm.gz")
+_PACKED_REASON = "A CT must not be packed as a file, except .nii.gz, got a .gz file. Unpack it."
 
 
 def rows_of_folder(folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes) -> list[Row]:
@@ -41,6 +43,8 @@ def rows_of_folder(folder: Path, files: Sequence[Path], *, data_root: Path, pati
     regular = [path for path in files if is_regular(path)]
     rows = [odd_row(path, data_root, _odd_reason(path)) for path in sorted({*files} - {*regular}) if _is_input(path)]
     rows += [odd_row(path, data_root, _PAIR_REASON) for path in regular if _is_half_of_pair(path)]
+    packed = (path for path in regular if path.name.lower().endswith(_PACKED_SUFFIXES))
+    rows += [odd_row(path, data_root, _PACKED_REASON) for path in packed]
     images = {path for path in regular if format_of(path) is not None}
     rows += [_row_of_file(path, data_root) for path in sorted(images)]
     try:

@@ -74,6 +74,13 @@ def test_a_pair_of_header_and_image_is_named(root: Path) -> None:
     assert "must be one file, got a .hdr and an .img" in odd_rows(root)["reason"].item()
 
 
+@pytest.mark.parametrize("name", ["1.2.3.5.mhd.gz", "1.2.3.5.NRRD.GZ", "IM1.dcm.gz"])
+def test_a_packed_ct_is_named(root: Path, name: str) -> None:
+    (root / name).write_bytes(b"")
+
+    assert "got a .gz file. Unpack it" in odd_rows(root)["reason"].item()
+
+
 def test_folders_named_like_files_are_folders(root: Path) -> None:
     for name in ("a.mhd", "b.nii.gz", "c.dcm", "d.npz"):
         write_ct(root / name, f"1.2.3.4.{name[0].encode()[0]}", random_hounsfield())
