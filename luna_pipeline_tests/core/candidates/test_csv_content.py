@@ -48,6 +48,7 @@ def test_utf_16_is_named(tmp_path, encoding):
         (b"\0" * 100, "bytes that are no text"),
         (b"\x7fELF\2\1\1\0\0\0", "bytes that are no text"),
     ],
+    ids=["zip", "ole", "gzip", "html", "lfs", "zeros", "elf"],
 )
 def test_other_kinds_of_files_are_named(tmp_path, start, kind):
     path = write(tmp_path, start + TEXT.encode())
