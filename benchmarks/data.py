@@ -7,7 +7,6 @@ compressed file has three quarters of the bytes, as in LUNA16.
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +72,10 @@ def make_site(folder: Path, workload: Workload) -> Site:
         if number == 0:
             sitk.WriteImage(image, str(folder / f"{compressed_uid}.mhd"), useCompression=True)
     for number in range(workload.num_series, num_raw):
-        # A header names its voxel file: a copy of the header is a further series with the same voxels.
-        shutil.copyfile(folder / f"{uids[number % workload.num_series]}.mhd", folder / f"{uids[number]}.mhd")
+        # A further series with the same voxels: each header names a file of its own, here a link.
+        first, uid = uids[number % workload.num_series], uids[number]
+        (folder / f"{uid}.raw").symlink_to(f"{first}.raw")
+        (folder / f"{uid}.mhd").write_text((folder / f"{first}.mhd").read_text().replace(first, uid))
     return Site(
         data_root=folder,
         uids=uids[: workload.num_series],
