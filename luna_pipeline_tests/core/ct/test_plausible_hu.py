@@ -1,6 +1,7 @@
 """What HU are and what they are not: real scans, synthetic ones, and the kinds of numbers that exporters write."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 Volume = NDArray[np.int16]
 
 
+@cache
 def chest() -> Volume:
     """The project's own phantom of a chest."""
     return make_series(PhantomConfig(seed=0, number=1, size_irc=(40, 64, 64))).hounsfield
