@@ -132,6 +132,7 @@ def test_a_home_in_s3_gets_what_a_local_home_gets(
         "tensorboard",
         "checkpoints",
         "patient_key",
+        "verified_cutouts.txt",
     }
     assert run_to_end(remote, "cut") == 0
     assert listing(remote.home / "cutouts") == cutouts
