@@ -1,6 +1,7 @@
 """What the generators and atheris found, each as one small input."""
 
 import os
+import re
 
 import pytest
 
@@ -8,7 +9,9 @@ from luna_pipeline.core.candidates.csv_content import read_content
 from luna_pipeline.core.candidates.csv_tables import read_table
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
+from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
+from luna_pipeline.core.training.checkpoint_file import CheckpointError, load_checkpoint
 from luna_pipeline_tests.fuzz.ct_files import whole_metaimage
 from luna_pipeline_tests.phantoms import edit_dicom, random_hounsfield, write_dicom_series
 
@@ -78,3 +81,12 @@ def test_a_link_to_itself_is_no_regular_file(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(NotRegularFileError, match="got a link that leads nowhere"):
         open_regular(tmp_path / "loop")
+
+
+def test_memory_of_a_process_behind_a_link_is_refused_in_one_line(tmp_path):
+    for name in (f"{UID}.npz", "last.pt"):
+        (tmp_path / name).symlink_to("/proc/self/mem")
+    store = CutoutStore(tmp_path)
+    assert re.fullmatch(r"[^\n]+, got:? [^\n]+", store.check(UID))
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        load_checkpoint(tmp_path / "last.pt")

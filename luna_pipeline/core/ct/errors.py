@@ -10,7 +10,16 @@ from pathlib import Path
 from luna_pipeline.core.storage.regular_files import shown_name
 
 # Errors of one file, not of the disk.
-_OF_A_FILE = {errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.EPERM}
+_OF_A_FILE = {
+    errno.EACCES,
+    errno.EINVAL,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.EPERM,
+}
 
 
 class UnreadableCtError(ValueError):

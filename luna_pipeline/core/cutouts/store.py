@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.aligned_npz import (
     DamagedCutoutsError,
     first_damage,
@@ -210,7 +211,7 @@ class CutoutStore:
         except RemoteStoreError:
             raise
         except (OSError, DamagedCutoutsError) as error:
-            return str(error)
+            return failure_of(error, series_instance_uid)
         return None
 
     def num_bytes(self, series_instance_uid: str) -> int:

@@ -5,6 +5,7 @@ first, then the entries of `Checkpoint`. A file is a zip of unpacked members; wh
 length, and its values with what such a file can hold, before anything is made of them.
 """
 
+import errno
 import io
 import math
 import os
@@ -185,6 +186,11 @@ def _content(path: AnyPath) -> io.BytesIO:
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"The checkpoint must exist, got no file {path.name} (folder {path.parent}). Train, or check the path."
         raise FileNotFoundError(msg) from error
+    except OSError as error:
+        # A path of the operating system, such as a link to a process's memory.
+        if error.errno in {errno.EINVAL, errno.EIO}:
+            raise _not_a_checkpoint(path, str(error.strerror)) from error
+        raise
 
 
 def _check_is_zip(file: BinaryIO, path: AnyPath) -> None:

@@ -76,6 +76,8 @@ class NrrdReader(StoredReader):
 
     def _grid(self, header: TextHeader) -> VoxelGrid:
         num_cols, num_rows, num_slices = header.sizes("sizes")
+        if {"space", "space dimension"} <= header.fields.keys():
+            raise header.refusal("space dimension", "left out where space is given", "Remove one of them.")
         signs = _SPACES.get(header.fields.get("space", "").lower())
         if signs is None:
             cure = "Write the space of its coordinates: without it left and right are a guess."

@@ -185,6 +185,7 @@ def test_voxels_in_a_fifo_are_refused_at_once(tmp_path):
         *(("sizes", text) for text in ("4 3", "4 3 2 1", "4 3 0", "4 3 -2", "4,3,2")),
         *(("encoding", text) for text in ("ascii", "text", "hex", "bzip2", "")),
         *(("endian", text) for text in ("middle", "")),
+        ("space dimension", "3"),
         *(("space", text) for text in ("scanner-xyz", "3D-right-handed", "LPST", "RPS", "")),
         *(("space directions", text) for text in ("none none none", "(1,0,0) (0,1,0)", "(1,0) (0,1) (1,1)", "")),
         *(("space directions", text) for text in ("(nan,0,0) (0,1,0) (0,0,1)", "(0,7,0,0) (0,0,8,0) (0,0,1,25)")),
