@@ -7,11 +7,13 @@ import pytest
 
 from luna_pipeline.core.candidates.csv_content import read_content
 from luna_pipeline.core.candidates.csv_tables import read_table
+from luna_pipeline.core.config.plain import from_plain
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
 from luna_pipeline.core.training.checkpoint_file import CheckpointError, load_checkpoint
+from luna_pipeline.core.training.parts import StartConfig
 from luna_pipeline_tests.fuzz.ct_files import whole_metaimage
 from luna_pipeline_tests.phantoms import edit_dicom, random_hounsfield, write_dicom_series
 
@@ -90,3 +92,9 @@ def test_memory_of_a_process_behind_a_link_is_refused_in_one_line(tmp_path):
     assert re.fullmatch(r"[^\n]+, got:? [^\n]+", store.check(UID))
     with pytest.raises(CheckpointError, match=r"last\.pt"):
         load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_mapping_in_place_of_a_text_or_nothing_is_refused_by_its_place():
+    values = {"name": "a", "version": {"a": 1}}
+    with pytest.raises(TypeError, match=r"start's version must be a single value, got \{'a': 1\}"):
+        from_plain(StartConfig, values, "start")

@@ -86,13 +86,15 @@ def _value(kind: Any, value: Any, place: str) -> Any:
     if is_dataclass(kind):
         return from_plain(kind, value, place)  # type: ignore[arg-type]
     if get_origin(kind) in (Union, types.UnionType) and isinstance(value, Mapping):
-        return from_plain(_member(kind, value), value, place)
+        members = [member for member in get_args(kind) if is_dataclass(member)]
+        if not members:
+            raise TypeError(f"{place} must be a single value, got {dict(value)!r}. Take the braces out.")
+        return from_plain(_member(members, value), value, place)
     return with_tuples(value)
 
 
-def _member(kind: Any, value: Mapping[str, Any]) -> Any:
+def _member(members: list[Any], value: Mapping[str, Any]) -> Any:
     """Return the configuration type with these fields; otherwise the first, which raises the error."""
-    members = [member for member in get_args(kind) if is_dataclass(member)]
     return next((member for member in members if {f.name for f in fields(member)} == set(value)), members[0])
 
 
