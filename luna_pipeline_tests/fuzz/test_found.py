@@ -95,6 +95,6 @@ def test_memory_of_a_process_behind_a_link_is_refused_in_one_line(tmp_path):
 
 
 def test_a_mapping_in_place_of_a_text_or_nothing_is_refused_by_its_place():
-    values = {"name": "a", "version": {"a": 1}}
+    values = {"loader": "file", "name": "a", "version": {"a": 1}, "new_head": False}
     with pytest.raises(TypeError, match=r"start's version must be a single value, got \{'a': 1\}"):
         from_plain(StartConfig, values, "start")
