@@ -109,7 +109,7 @@ test-gpu: setup ## training, scoring and augmentation on a CUDA device; prints o
 NUMERICS := $(addprefix luna_pipeline_tests/core/,baselines networks models/test_scoring.py datasets/test_augmenting.py \
   ct/test_geometry.py cutouts/test_resampling.py cutouts/test_on_the_fly.py metrics training/test_trainer.py) \
   luna_pipeline_tests/launchers/evaluation/test_feature_baselines.py
-test-numerics: setup ## tests of numerical results on other instruction sets and numbers of threads (2 minutes)
+test-numerics: setup ## tests of numerical results on other instruction sets and numbers of threads (5 minutes)
 	@run() { echo "test-numerics: $$*"; env "$$@" pytest -q -m "not slow and not gpu" -n $(WORKERS) $(NUMERICS); }; \
 	run OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 && \
 	run OPENBLAS_CORETYPE=Katmai ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=2 && \
