@@ -158,7 +158,10 @@ def _read_config(file: Path) -> TrainingConfig:
     try:
         return TrainingConfig.from_dict(values)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{error} (file {file})") from error
+        text = str(error)
+        # A value may be as long as the file.
+        shown = text if len(text) <= 800 else f"{text[:500]}... ({len(text)} characters)"
+        raise ValueError(f"{shown} (file {file})") from error
 
 
 def _split_of(last: Checkpoint, index: pd.DataFrame) -> TrainingSplit:
