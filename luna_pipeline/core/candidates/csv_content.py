@@ -4,7 +4,6 @@ import csv
 import gzip
 import itertools
 import mmap
-import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.storage.regular_files import open_regular
 
 Content = bytes | mmap.mmap
@@ -22,7 +22,6 @@ MAX_COLUMNS = 4096
 MAX_ROWS = 5_000_000
 """Rows of a table; LUNA16's longest has 754,975."""
 MAX_LINE_BYTES = 1 << 20
-_DEFAULT_MIB = 256.0
 # Of a shorter table, every byte may be a row. Counting the lines of LUNA16's longest table, 66 MB, takes 5 ms.
 _UNCOUNTED_BYTES = 16 << 20
 _BLOCK_BYTES = 1 << 20
@@ -55,15 +54,7 @@ def max_table_bytes() -> int:
     Raises:
         ValueError: If the variable is no positive number.
     """
-    text = os.environ.get("LUNA_MAX_TABLE_MIB") or str(_DEFAULT_MIB)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = 0.0
-    if not 0 < limit < 1 << 20:
-        msg = f"LUNA_MAX_TABLE_MIB must be a positive number of MiB, got {text!r} (environment). Correct it."
-        raise ValueError(msg)
-    return int(limit * (1 << 20))
+    return byte_limit("LUNA_MAX_TABLE_MIB", default=256.0)
 
 
 def read_content(path: Path, *, first_line: str = "a header line") -> Content:

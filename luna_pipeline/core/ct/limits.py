@@ -1,7 +1,6 @@
 """Stated limits of what a CT's files may claim, checked before memory is taken."""
 
-import os
-
+from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.ct.errors import UnreadableCtError
 
 MAX_FRAMES = 20_000
@@ -12,7 +11,6 @@ MAX_SLICES = 20_000
 
 # A DEFLATE stream unpacks to at most 1,032 times its length.
 _MAX_DEFLATE_RATIO = 1032
-_DEFAULT_GIB = 1.0
 
 
 def max_ct_bytes() -> int:
@@ -23,14 +21,7 @@ def max_ct_bytes() -> int:
     Raises:
         ValueError: If the variable is no positive number.
     """
-    text = os.environ.get("LUNA_MAX_CT_GIB") or str(_DEFAULT_GIB)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = 0.0
-    if not 0 < limit < 1 << 20:
-        raise ValueError(f"LUNA_MAX_CT_GIB must be a positive number of GiB, got {text!r} (environment). Correct it.")
-    return int(limit * (1 << 30))
+    return byte_limit("LUNA_MAX_CT_GIB", default=1.0)
 
 
 def check_announced_bytes(num_bytes: int, num_packed_bytes: int | None = None, *, where: str) -> None:

@@ -8,7 +8,6 @@ length, and its values with what such a file can hold, before anything is made o
 import errno
 import io
 import math
-import os
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
@@ -26,7 +26,6 @@ from luna_pipeline.core.training.config import TrainingConfig
 
 FORMAT = "luna_pipeline checkpoint"
 FORMAT_VERSION = 3
-_DEFAULT_GIB = 2.0
 
 
 class CheckpointError(ValueError):
@@ -142,15 +141,7 @@ def max_checkpoint_bytes() -> int:
     Raises:
         ValueError: If the variable is no positive number.
     """
-    text = os.environ.get("LUNA_MAX_CHECKPOINT_GIB") or str(_DEFAULT_GIB)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = 0.0
-    if not 0 < limit < 1 << 20:
-        msg = f"LUNA_MAX_CHECKPOINT_GIB must be a positive number of GiB, got {text!r} (environment). Correct it."
-        raise ValueError(msg)
-    return int(limit * (1 << 30))
+    return byte_limit("LUNA_MAX_CHECKPOINT_GIB", default=2.0)
 
 
 def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], *, origin: str) -> None:

@@ -96,7 +96,9 @@ def test_tables_without_a_usable_row_are_refused(tmp_path, catalogue, tables):
 
 def test_one_usable_row_is_enough(tmp_path, catalogue):
     write_tables(tmp_path, candidates=rows(A))
-    build_candidates(tmp_path, catalogue).require_rows()
+    built = build_candidates(tmp_path, catalogue)
+    built.require_rows()
+    assert built.counts["kept"] == 1
 
 
 def test_rejected_rows_are_counted_by_reason_with_the_first_lines_and_value(notes_of):

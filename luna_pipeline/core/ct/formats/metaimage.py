@@ -29,6 +29,7 @@ _KEYS = (
     *("DimSize", "HeaderSize", "ElementNumberOfChannels", "ElementType", _SLOPE, _INTERCEPT, "ElementDataFile"),
     *(*_ORIGIN_KEYS, *_DIRECTION_KEYS, *_BYTE_ORDER_KEYS),
 )
+_VECTOR_KEYS = {*_ORIGIN_KEYS, *_DIRECTION_KEYS, "CenterOfRotation", "DimSize", "ElementSpacing", "ElementSize"}
 _KEYS_BY_LOWER = {key.lower(): key for key in _KEYS}
 _SPACING_CURE = "Write the voxels' distances in mm, such as ElementSpacing = 0.7 0.7 1.25."
 _ORIGIN_CURE = "Write the first voxel's world position in mm, such as Offset = -198.1 -195 -335.2."
@@ -103,6 +104,10 @@ def _check_kind_of_image(header: TextHeader) -> None:
         raise header.refusal("ObjectType", "Image")
     if header.fields.get("NDims") != "3":
         raise header.refusal("NDims", "3, as a CT has three dimensions")
+    keys = list(header.fields)
+    # MetaIO reads as many numbers as there are dimensions, which it must know by then.
+    if early := _VECTOR_KEYS.intersection(keys[: keys.index("NDims")]):
+        raise refusal(f"NDims must come before {min(early)}", "it behind", header.path, "Move it up.")
     if not _is_true(header, "BinaryData"):
         raise header.refusal("BinaryData", "True, as numbers written as text are not read")
     for key, value in ((_SLOPE, 1.0), (_INTERCEPT, 0.0)):

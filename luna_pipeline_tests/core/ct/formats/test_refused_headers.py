@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.formats.stored_voxels import StoredReader
@@ -167,6 +168,14 @@ def test_a_header_without_an_end_is_refused(tmp_path):
     assert "ElementDataFile must be in a MetaImage header" in refusal_of(path)
     path.write_bytes(b"A" * 3_000_000)
     assert "'key = value'" in refusal_of(path)
+
+
+@pytest.mark.parametrize("key", ["DimSize", "Offset", "ElementSpacing"])
+def test_a_vector_before_the_number_of_dimensions_is_refused_as_by_itk(tmp_path, key):
+    path = write_fields(tmp_path, {key: METAIMAGE[key]} | METAIMAGE)
+    assert f"NDims must come before {key}" in refusal_of(path)
+    with pytest.raises(RuntimeError):
+        sitk.ReadImage(str(path))
 
 
 def test_voxels_in_a_fifo_are_refused_at_once(tmp_path):
