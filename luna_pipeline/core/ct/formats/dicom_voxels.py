@@ -12,7 +12,11 @@ Source:
     DICOM PS3.3, C.7.5.1.1.2 (Pixel Padding Value), C.11.1 (Modality LUT).
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,25 +49,43 @@ def read_slice_voxels(slices: Sequence[DicomSlice], *, series_instance_uid: str)
     """
     buffer = np.empty((len(slices), *slices[0].size_rc), dtype=np.int16)
     packed = [place for place, item in enumerate(slices) if item.pixels.syntax]
-    for place, item in enumerate(slices):
-        if not item.pixels.syntax:
-            buffer[place] = _hounsfield(_read_plain(item), item)
-    for place, stored in _read_packed(slices, packed, series_instance_uid=series_instance_uid):
+    for place, stored in chain(
+        _read_plain(slices), _read_packed(slices, packed, series_instance_uid=series_instance_uid)
+    ):
         buffer[place] = _hounsfield(stored, slices[place])
     _check_rescale(slices, buffer)
     return buffer
 
 
-def _read_plain(item: DicomSlice) -> NDArray[Any]:
-    """Return the stored numbers of an image that is uncompressed, or part of a deflated stream, shape (R, C)."""
-    count, start = item.size_rc[0] * item.size_rc[1], item.pixels.first_byte
-    if item.pixels.stream_start is None:
+def _read_plain(slices: Sequence[DicomSlice]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the stored numbers of images that are uncompressed, or part of a deflated stream, with their places."""
+    by_path: dict[Path, list[int]] = defaultdict(list)
+    for place, item in enumerate(slices):
+        if not item.pixels.syntax:
+            by_path[item.path].append(place)
+    for path, places in by_path.items():
+        # A stream has no index: it is unpacked once for all images in it.
+        stream_start = slices[places[0]].pixels.stream_start
+        content = None
+        if stream_start is not None:
+            content = inflate(path, stream_start, max(_end_of(slices[place]) for place in places))
+        for place in places:
+            yield place, _stored_numbers(slices[place], content)
+
+
+def _end_of(item: DicomSlice) -> int:
+    return item.pixels.first_byte + math.prod(item.size_rc) * item.storage.num_bits // 8
+
+
+def _stored_numbers(item: DicomSlice, content: bytes | None) -> NDArray[Any]:
+    """Return the stored numbers, shape (R, C), from the unpacked content, or from the file where there is none."""
+    count, start = math.prod(item.size_rc), item.pixels.first_byte
+    if content is None:
         with open_regular(item.path) as file:
             file.seek(start)
             stored = np.fromfile(file, item.storage.dtype, count=count)
     else:
-        num_bytes = start + count * item.storage.num_bits // 8
-        stored = np.frombuffer(inflate(item.path, item.pixels.stream_start, num_bytes)[start:], item.storage.dtype)
+        stored = np.frombuffer(content[start : _end_of(item)], item.storage.dtype)
     if stored.size != count:
         rule = f"An image must hold {count} pixels, got {stored.size} ({item.name}, series {item.series_instance_uid})."
         raise UnreadableCtError(f"{rule} Copy the file again.")

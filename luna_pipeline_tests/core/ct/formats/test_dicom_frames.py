@@ -8,8 +8,11 @@ import SimpleITK as sitk
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
+from luna_pipeline.core.ct.formats import dicom_voxels
 from luna_pipeline.core.ct.formats.dicom_series import ordered_slices, scan_dicom_files
+from luna_pipeline.core.ct.formats.dicom_unpacking import inflate
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
+from luna_pipeline_tests.core.ct.formats.dicom_packing import WRITERS
 from luna_pipeline_tests.core.ct.formats.enhanced_dicom import write_enhanced_ct
 from luna_pipeline_tests.phantoms import make_image, random_direction, random_hounsfield
 
@@ -176,3 +179,14 @@ def test_the_catalogue_knows_the_file_by_its_header(tmp_path):
     row = catalogue_series(tmp_path, patient_key=b"key").iloc[0]
     assert (row.series_instance_uid, row.format, row.num_bytes) == (UID, "dicom", path.stat().st_size)
     assert grid_of_row(row) == ordered_slices(scan_dicom_files([path])[UID])[1]
+
+
+def test_a_deflated_file_is_unpacked_once_for_all_its_frames(tmp_path, monkeypatch):
+    expected = random_hounsfield((5, 8, 10))
+    path = write_enhanced_ct(tmp_path / "ct.dcm", "1.2.3", (expected + 1024).astype("<u2"), order=(3, 0, 4, 1, 2))
+    WRITERS["deflated"](path)
+    unpacked = []
+    monkeypatch.setattr(dicom_voxels, "inflate", lambda *args: unpacked.append(args) or inflate(*args))
+    ct = read_ct(tmp_path, series_instance_uid="1.2.3")
+    np.testing.assert_array_equal(ct.hounsfield, expected)
+    assert len(unpacked) == 1
