@@ -137,3 +137,13 @@ def test_files_of_one_name_in_many_folders_are_told_that_the_name_is_the_uid(tmp
         write_ct(tmp_path / f"case_{seed}", "imaging", random_hounsfield(seed=seed), suffix=".nii.gz")
 
     assert rows_of(tmp_path)["reason"].str.contains("a file's name is its series uid: rename").all()
+
+
+def test_a_header_that_names_other_voxels_than_those_next_to_it_is_refused(tmp_path: Path) -> None:
+    header = write_ct(tmp_path, "case01", random_hounsfield())
+    shutil.copy(header.with_suffix(".raw"), tmp_path / "template.raw")
+    header.write_text(header.read_text().replace("case01.raw", "template.raw"))
+
+    reason = rows_of(tmp_path)["reason"].item()
+
+    assert reason.startswith("A header must name its own voxel file, got template.raw (case01.mhd, series case01).")
