@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dagster import DagsterInstance
 
 from luna_pipeline.partitions import CT_SERIES_NAME
 from luna_pipeline_tests.command_line import run_here, run_process
+from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
 
 
 def luna(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -174,6 +176,22 @@ def test_failed_work_exits_1_with_one_line_and_debug_shows_the_traceback(tmp_pat
     debug = luna_here("--debug", "import_book_weights", str(wrong), "--no-mlflow", home=tmp_path)
     assert debug.returncode == 1
     assert "Traceback" in debug.stderr
+    assert "LUNA_DEBUG" not in os.environ
+
+
+def test_the_user_may_say_that_a_ct_is_in_hu_for_one_command(tmp_path: Path):
+    write_ct(tmp_path / "data", "1.2.3", random_hounsfield((40, 64, 64)) + np.int16(1024))
+    (tmp_path / "data" / "candidates.csv").write_text("seriesuid,coordX,coordY,coordZ,class\n1.2.3,-30,-20,-260,0\n")
+    (tmp_path / "luna").mkdir()
+    command = ("create_cutouts", "--chunk-shape", "8,8,8")
+    environment = {"HOME": str(tmp_path), "LUNA_HOME": str(tmp_path / "luna"), "LUNA_DATA_DIR": str(tmp_path / "data")}
+    accepted = run_here(*command, "--assume-hu", cwd=tmp_path, environment=environment)
+    assert accepted.returncode == 0, accepted.stderr
+    assert "LUNA_ASSUME_HU" not in os.environ
+    shutil.rmtree(tmp_path / "luna")
+    refused = run_here(*command, cwd=tmp_path, environment=environment)
+    assert refused.returncode == 1
+    assert "Voxels must be HU" in refused.stdout
 
 
 def test_recommended_workers_are_those_this_process_may_use(tmp_path: Path):

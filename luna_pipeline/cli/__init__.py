@@ -11,6 +11,7 @@ import click
 
 from luna_pipeline.cli import cutouts, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
+from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
 
 RESEARCH_USE = "Research use only; not a medical device."
@@ -76,10 +77,9 @@ def main(run: Callable[..., Any] = cli) -> None:
     """Run the command line. Exit code: 0 success, 1 failure, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
-    if debug:
-        os.environ["LUNA_DEBUG"] = "1"
     try:
-        run(standalone_mode=False)
+        with environment_variables({"LUNA_DEBUG": "1"} if debug else {}):
+            run(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

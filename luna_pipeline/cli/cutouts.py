@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from luna_pipeline.cli.options import spacing_mm, voxel_numbers
+from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,9 +69,6 @@ def create_cutouts_command(**options: Any) -> None:
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
 
-    if options["assume_hu"]:
-        # Worker processes inherit it.
-        os.environ["LUNA_ASSUME_HU"] = "1"
     settings = Settings.from_environment()
     shape = {"chunk_shape_irc": options["chunk_shape"]} if options["chunk_shape"] else {}
     parameters = CuttingParameters(edge_rule=options["edge_rule"], resampled_spacing_mm=options["spacing"], **shape)
@@ -79,7 +77,9 @@ def create_cutouts_command(**options: Any) -> None:
         max_negatives_per_series=options["max_negatives_per_series"],
         seed=options["seed"],
     )
-    with _Terminal() as terminal:
+    # Worker processes inherit it.
+    assumed = {"LUNA_ASSUME_HU": "1"} if options["assume_hu"] else {}
+    with environment_variables(assumed), _Terminal() as terminal:
         summary = create_cutouts(
             settings,
             CuttingRequest(parameters, selection),

@@ -11,14 +11,20 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luna_pipeline.core.config.environment import environment_variables
+
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 # Variables for the workers; credentials are configured on each machine.
-WORKER_VARIABLES = ("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI")
+WORKER_VARIABLES = (
+    *("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI"),
+    *("LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB", "LUNA_MAX_CHECKPOINT_GIB", "LUNA_MAX_TABLE_MIB"),
+    *("LUNA_VERIFY_READS", "LUNA_DEBUG"),
+)
 # Cutouts are memory-mapped from their files; only small objects go through the object store.
 OBJECT_STORE_BYTES = 100 * 2**20
 # Ray's sockets lie below its folder, with names of 84 characters; the path of a socket may have 107.
@@ -80,7 +86,7 @@ def ray_session(
         ModuleNotFoundError: If the dashboard is not installed.
         ValueError: If the address is one for a Ray client, which is not a node of the cluster.
     """
-    with _environment(QUIET, without=SET_BY_RAY):
+    with environment_variables(QUIET, without=SET_BY_RAY):
         import ray
 
         if ray.is_initialized():
@@ -108,7 +114,7 @@ def _started(*, num_cpus: int | None, has_dashboard: bool) -> Iterator[None]:
     own = {"RAY_AUTH_MODE": "token"} | ({} if is_chosen else {TOKEN_VARIABLES[0]: _token()})
     with (
         _short_folder() as folder,
-        _environment(own, without=(ADDRESS_VARIABLE,)),
+        environment_variables(own, without=(ADDRESS_VARIABLE,)),
         _ray(
             address="local",
             num_cpus=num_cpus,
@@ -200,20 +206,6 @@ def _short_folder() -> Iterator[Path]:
         yield folder / "r"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str], *, without: tuple[str, ...] = ()) -> Iterator[None]:
-    """Set and remove variables of this process and its children for a while."""
-    before = {name: os.environ.pop(name, None) for name in (*values, *without)}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _resources() -> RayResources:

@@ -1,9 +1,9 @@
 """Requests to MLflow with short timeouts, and the difference between an outage and a rejection."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 
+from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_password
 
 # The caller retries; MLflow's own retries would take four minutes per request.
@@ -21,21 +21,14 @@ def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
     Raises:
         TrackerUnavailableError: If the server cannot be reached, or its database is locked.
     """
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     try:
-        yield
+        with environment_variables(settings):
+            yield
     except Exception as error:
         if is_outage(error):
             # Without its cause, whose message contains the address with its password.
             raise TrackerUnavailableError(without_password(str(error))) from None
         raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def is_outage(error: BaseException) -> bool:

@@ -3,16 +3,19 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from luna_pipeline.cluster.session import MAX_FOLDER_LENGTH, ray_session
+from luna_pipeline import core
+from luna_pipeline.cluster.session import MAX_FOLDER_LENGTH, WORKER_VARIABLES, ray_session
 from luna_pipeline_tests.processes import free_port, session_of, started
 
 # A program with a nested session; it writes what it observed.
@@ -187,3 +190,10 @@ def test_a_dashboard_that_is_not_installed_is_said_before_ray_starts(monkeypatch
         ray_session(num_cpus=1, has_dashboard=True),
     ):
         pass
+
+
+def test_workers_get_every_variable_of_the_project_that_the_core_reads():
+    texts = [path.read_text() for path in Path(core.__file__).parent.rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r'"(LUNA_[A-Z_]+)"', text)}
+    assert {"LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB"} <= read
+    assert read <= set(WORKER_VARIABLES)

@@ -34,7 +34,10 @@ def test_a_file_that_cannot_be_opened_is_named() -> None:
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     ],
 )
-def test_a_fault_of_the_program_is_named_as_one(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_the_program_is_named_as_one(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LUNA_DEBUG", raising=False)
     reason = failure_of(error, "1.2.3")
 
     assert reason.startswith(f"A series must be processed without an unforeseen error, got {type(error).__name__}: ")
