@@ -1,4 +1,4 @@
-"""Asset checks of the data; all but the first stop a run."""
+"""Asset checks of the data. The text of a passed check says what holds; of a failed one: rule, got, what to do."""
 
 from typing import Any
 
@@ -11,23 +11,39 @@ MAX_REJECTED_SHARE = 0.01
 
 
 @dg.asset_check(asset="ct_series")
+def every_ct_is_readable(ct_series: Any) -> dg.AssetCheckResult:
+    """Every CT below the data root can be read, and there is one or more. A copy of a readable CT does not count."""
+    from luna_pipeline.core.ct.catalogue import unreadable_series
+    from luna_pipeline.core.ct.errors import name_series
+
+    num_series, unreadable = ct_series["series_instance_uid"].nunique(), unreadable_series(ct_series)
+    found = f"{len(unreadable)} unreadable" if len(unreadable) < num_series else "none"
+    reasons = f": {name_series(unreadable)} | Repair or remove them." if unreadable else ". Add CTs."
+    return dg.AssetCheckResult(
+        passed=num_series > 0 and not unreadable,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"num_unreadable": len(unreadable), "unreadable": dg.MetadataValue.json(unreadable)},
+        description=f"Every CT must be readable, got {found} of {num_series}{reasons}"
+        if unreadable or not num_series
+        else f"All {num_series} CTs are readable.",
+    )
+
+
+@dg.asset_check(asset="ct_series")
 def no_ct_is_gone(
     context: dg.AssetCheckExecutionContext, ct_series: Any, cutting: CutoutCutting
 ) -> dg.AssetCheckResult:
-    """Every registered or cut series still has its CT; the cutouts of a removed CT are kept until `luna prune`.
+    """Every registered or cut series still has its CT; a removed CT's cutouts are kept until `luna prune --yes`."""
+    from luna_pipeline.core.ct.errors import name_series
 
-    Without a readable CT there is nothing to check, and it fails.
-    """
     gone = gone_series(context.instance, ct_series, cutting.store)
-    if not gone and not ct_series["is_readable"].any():
-        msg = f"A data root must hold a readable CT, got none of {len(ct_series)}. See the reasons in the table."
-        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=msg)
+    named = name_series(dict.fromkeys(gone, "no CT"))
     return dg.AssetCheckResult(
         passed=not gone,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
-        description=f"Every known series must have its CT, got {len(gone)} without one. Restore the CTs, or remove "
-        "their cutouts with `luna prune`."
+        description=f"Every known series must have its CT, got {len(gone)} without one: {named} | Restore the CTs, or "
+        "remove their cutouts and partitions with `luna prune --yes`."
         if gone
         else "Every known series has its CT.",
     )
@@ -45,12 +61,15 @@ def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult
     total = len(candidates) + num_bad
     share = num_bad / total if total else 0.0
     none_left = "" if len(candidates) else " No row of the tables belongs to a readable CT: see the notes of the table."
+    passed = share < MAX_REJECTED_SHARE and not none_left
     return dg.AssetCheckResult(
-        passed=share < MAX_REJECTED_SHARE and not none_left,
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"num_rejected": num_bad, "share": share},
-        description=f"Rejected rows must stay below {MAX_REJECTED_SHARE:.0%}, got {num_bad} of {total}. "
-        f"Their reasons are in rejected.parquet.{none_left}",
+        description=f"{num_bad} of {total} rows were rejected, fewer than {MAX_REJECTED_SHARE:.0%}."
+        if passed
+        else f"Fewer than {MAX_REJECTED_SHARE:.0%} of the rows must be rejected, got {num_bad} of {total}. Correct "
+        f"them in the tables; their reasons are in rejected.parquet.{none_left}",
     )
 
 
@@ -65,29 +84,63 @@ def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
         passed=not violations,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"num_violations": len(violations), "violations": dg.MetadataValue.json(violations[:50])},
-        description="; ".join([*violations[:3], *notes]) or "One fold a series, one fold a patient.",
+        description="; ".join([*violations[:3], *notes]) or "Each series and each patient is in a single fold.",
     )
 
 
 @dg.asset_check(asset="cutout_index", blocking=True)
 def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPaths) -> dg.AssetCheckResult:
-    """Every candidate has a cutout of the configured shape."""
-    source = cutting.source
+    """Every CT is in the index, and every candidate has a cutout of the configured shape.
+
+    A missing series is a warning, because the other series can be used for training.
+    """
     shape = tuple(cutting.chunk_shape_irc)
-    wrong = []
-    for uid in sorted(cutout_index["series_instance_uid"].unique()):
-        found = tuple(source.header(uid)["chunk_shape_irc"])
-        if found != shape:
-            wrong.append(f"{uid}: {found}")
+    wrong = _of_another_shape(cutout_index, cutting, shape)
+    left_out = _left_out(cutout_index)
     missing = len(cutting.selection.of(paths.read_table("candidates"))) - len(cutout_index)
+    passed = not wrong and missing == 0 and not left_out and not cutout_index.empty
+    total = len(cutout_index) + missing
     return dg.AssetCheckResult(
-        passed=not wrong and missing == 0 and not cutout_index.empty,
-        # A series that cannot be cut has a failed partition; the other series can be used for training.
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR if wrong or cutout_index.empty else dg.AssetCheckSeverity.WARN,
-        metadata={"num_missing": missing, "wrong_shape": dg.MetadataValue.json(wrong[:50])},
-        description=f"Each candidate must have a cutout of {shape}, got {missing} without one of "
-        f"{len(cutout_index) + missing}, {len(wrong)} files of another shape. Run `cut` again.",
+        metadata={
+            "num_missing": missing,
+            "wrong_shape": dg.MetadataValue.json(wrong[:50]),
+            "left_out": dg.MetadataValue.json(left_out),
+        },
+        description=f"Each of {total} candidates has a cutout of {shape}, and no series is left out."
+        if passed
+        else f"Each candidate must have a cutout of {shape}, got {missing} without one of {total}, {len(wrong)} files "
+        f"of another shape, {_named(left_out)}. Fix what is named, and run `cut` again.",
     )
 
 
-CHECKS = [no_ct_is_gone, rejected_rows_are_few, folds_hold_series_and_patients_apart, cutouts_are_whole]
+def _of_another_shape(index: Any, cutting: CutoutCutting, shape: tuple[int, ...]) -> list[str]:
+    """Return the series whose file has chunks of another shape, each with that shape."""
+    source = cutting.source
+    shapes = {
+        uid: tuple(source.header(uid)["chunk_shape_irc"]) for uid in sorted(index["series_instance_uid"].unique())
+    }
+    return [f"{uid}: {found}" for uid, found in shapes.items() if found != shape]
+
+
+def _left_out(index: Any) -> dict[str, str]:
+    """Return the reason by uid of each series that the index should hold; none in an index of an earlier version."""
+    from luna_pipeline.core.cutouts.index import LEFT_OUT
+
+    return dict(index.attrs.get(LEFT_OUT, {}))
+
+
+def _named(left_out: dict[str, str]) -> str:
+    from luna_pipeline.core.ct.errors import name_series
+
+    return f"{len(left_out)} series left out" + (f": {name_series(left_out)}" if left_out else "")
+
+
+CHECKS = [
+    every_ct_is_readable,
+    no_ct_is_gone,
+    rejected_rows_are_few,
+    folds_hold_series_and_patients_apart,
+    cutouts_are_whole,
+]

@@ -13,6 +13,7 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_2_candidates import FRESHNESS
 from luna_pipeline.partitions import (
     CT_SERIES,
+    CT_SERIES_NAME,
     broken_series,
     failed_series,
     gone_series,
@@ -86,12 +87,14 @@ def cutout_index(
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
     """
-    from luna_pipeline.core.cutouts.index import PARAMETERS, build_cutout_index
+    from luna_pipeline.core.cutouts.index import LEFT_OUT, PARAMETERS, build_cutout_index, lost_series
 
     started, source = time.perf_counter(), cutting.unindexed_source
     left_out: dict[str, str] = {}
     index = build_cutout_index(cutting.selection.of(candidates), folds, source, left_out=left_out)
-    index.attrs[PARAMETERS] = asdict(cutting.parameters)
+    catalogue, known = cutting.paths.read_table("ct_series"), context.instance.get_dynamic_partitions(CT_SERIES_NAME)
+    left_out |= lost_series(index, candidates=candidates, catalogue=catalogue, known=known)
+    index.attrs |= {PARAMETERS: asdict(cutting.parameters), LEFT_OUT: left_out}
     for reason in left_out.values():
         context.log.warning("Left out: %s", reason)
     yield from _without_duplicates(index, source)
@@ -142,9 +145,13 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     )
     context.log.info("%d series cut, %d current, %d failed", summary.num_cut, summary.num_current, len(summary.failed))
     if summary.failed:
-        others = f"{summary.num_cut} cut, {summary.num_current} current"
-        msg = f"Every series must be cut, got {len(summary.failed)} failures ({others})."
-        msg += " Fix or remove the named series and run `cut` again."
+        from luna_pipeline.core.ct.errors import name_series
+
+        total = len(summary.failed) + summary.num_cut + summary.num_current
+        msg = (
+            f"Every series must be cut, got {len(summary.failed)} of {total} that failed: {name_series(summary.failed)}"
+        )
+        msg += " | Fix or remove them, and run `cut` again."
         raise dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
 
 

@@ -86,6 +86,14 @@ def _rows_of(
     return [row | {"stat_digest": stat_digest if is_all_seen else None} for row in rows]
 
 
+def unreadable_series(catalogue: "pd.DataFrame") -> dict[str, str]:
+    """Return the reason by uid of each series of a catalogue without a readable file; other files are copies."""
+    is_readable = catalogue["is_readable"].astype(bool)
+    readable, others = set(catalogue.loc[is_readable, "series_instance_uid"]), catalogue[~is_readable]
+    reasons = zip(others["series_instance_uid"], others["reason"], strict=True)
+    return {uid: str(reason) for uid, reason in reasons if uid not in readable}
+
+
 def grid_of_row(row: Any) -> VoxelGrid:
     """Return the grid of a catalogue row (a mapping or a Series).
 

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from luna_pipeline.core.storage.regular_files import shown_name
@@ -20,6 +20,7 @@ _OF_A_FILE = {
     errno.ENOENT,
     errno.EPERM,
 }
+_NUM_NAMED = 3
 
 
 class UnreadableCtError(ValueError):
@@ -60,3 +61,10 @@ def failure_of(error: Exception, series_instance_uid: str) -> str:
     kind = type(error).__name__
     rule = f"A series must be processed without an unforeseen error, got {kind}: {text[:200]}"
     return f"{rule} (series {series_instance_uid}). Report it as an issue with the output of --debug."
+
+
+def name_series(reasons: Mapping[str, str]) -> str:
+    """Return the first three series with their reasons, by uid, and how many more there are, in one line."""
+    named = [f"series {uid}: {reason}" for uid, reason in sorted(reasons.items())[:_NUM_NAMED]]
+    more = len(reasons) - len(named)
+    return " | ".join([*named, f"and {more} more"] if more else named)

@@ -1,6 +1,6 @@
 """The cutout index: file and row of each candidate, with the labels, which are not in the files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.series_codes import order_by_series, rows_by_series, series_codes
+from luna_pipeline.core.ct.catalogue import unreadable_series
 from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.storage.s3 import RemoteStoreError
@@ -27,6 +28,8 @@ INDEX_DTYPES = {
 
 PARAMETERS = "cutting_parameters"
 """Key of ``DataFrame.attrs``, which parquet keeps: the index names the parameters that its chunks are cut with."""
+LEFT_OUT = "left_out"
+"""Key of ``DataFrame.attrs``: the reason by uid of each series that should be in the index and is not."""
 
 
 def build_cutout_index(
@@ -75,6 +78,28 @@ def build_cutout_index(
     index["fingerprint"] = pd.Categorical(digests).take(codes)
     index["row"], index["fold"] = rows, folds_by_series[codes]
     return index[list(INDEX_DTYPES)].astype(INDEX_DTYPES)
+
+
+def lost_series(
+    index: pd.DataFrame, *, candidates: pd.DataFrame, catalogue: pd.DataFrame, known: Collection[str]
+) -> dict[str, str]:
+    """Return the reason by uid of each series that should be in an index, but has no row in the candidate table.
+
+    Args:
+        index: The cutout index.
+        candidates: The whole candidate table, before a sample is drawn.
+        catalogue: One row per CT, with those that cannot be read.
+        known: Series that were readable at an earlier time, such as Dagster's partitions.
+    """
+    reasons = unreadable_series(catalogue)
+    rule = "A CT must have rows in the tables, got none that can be used"
+    readable = set(catalogue["series_instance_uid"]).difference(reasons)
+    reasons |= {uid: f"{rule} (series {uid}). Add its rows, or see table `rejected`." for uid in readable}
+    rule = "A known series must have its CT, got none"
+    gone = set(known).difference(reasons)
+    reasons |= {uid: f"{rule} (series {uid}). Restore it, or run `luna prune --yes`." for uid in gone}
+    there = {*index["series_instance_uid"].unique(), *candidates["series_instance_uid"].unique()}
+    return {uid: reasons[uid] for uid in sorted(set(reasons).difference(there))}
 
 
 def index_of_files(store: CutoutSource, uids: Sequence[str]) -> pd.DataFrame:

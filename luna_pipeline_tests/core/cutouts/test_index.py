@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index, centers_xyz, index_of_files
+from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index, centers_xyz, index_of_files, lost_series
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
@@ -127,6 +127,33 @@ def test_a_series_without_a_fitting_file_is_left_out_by_name(made, tmp_path):
         index.astype({"series_instance_uid": str, "fingerprint": str}),
         expected.astype({"series_instance_uid": str, "fingerprint": str}),
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "known", "reasons"),
+    [
+        ([("1", True)], ["1"], {}),
+        ([("1", True), ("2", False)], ["1"], {"2": "no slices"}),
+        ([("1", True), ("2", False)], ["1", "2"], {"2": "no slices"}),
+        ([("1", True), ("2", True)], ["1", "2"], {"2": "must have rows"}),
+        ([("1", True)], ["1", "2"], {"2": "must have its CT"}),
+        ([("1", True), ("1", False)], ["1"], {}),
+        ([("1", False)], ["1"], {}),
+        ([("2", False), ("2", True), ("3", False)], [], {"2": "must have rows", "3": "no slices"}),
+    ],
+)
+def test_a_series_that_the_table_lacks_is_lost_with_its_reason(rows, known, reasons):
+    catalogue = pd.DataFrame(rows, columns=["series_instance_uid", "is_readable"]).assign(reason="no slices")
+    of_one = pd.DataFrame({"series_instance_uid": ["1", "1"]})
+    lost = lost_series(of_one, candidates=of_one, catalogue=catalogue, known=known)
+    assert list(lost) == list(reasons)
+    assert all(said in lost[uid] for uid, said in reasons.items())
+
+
+def test_a_series_of_which_the_sample_has_no_row_is_not_lost():
+    catalogue = pd.DataFrame({"series_instance_uid": ["1", "2"], "is_readable": True, "reason": None})
+    candidates = pd.DataFrame({"series_instance_uid": ["1", "2"]})
+    assert lost_series(candidates.iloc[:1], candidates=candidates, catalogue=catalogue, known=["1", "2"]) == {}
 
 
 def test_an_index_of_files_alone_has_everything_that_is_in_them(made):
