@@ -1,6 +1,7 @@
 """Data loaders of a run: training in the configured ratio, validation unchanged; split over the processes."""
 
 import hashlib
+import logging
 import math
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline.core.datasets.loading_workers import fitting_workers, prepare_worker
 from luna_pipeline.core.datasets.ratios import Ratio, RatioSampler
 from luna_pipeline.core.events.messages import Mode
+
+_log = logging.getLogger(__name__)
 
 
 class DataModule:
@@ -72,6 +75,8 @@ class DataModule:
             batch_size=batch_size, accumulate_batches=accumulate_batches, rank=rank, world_size=world_size
         )
         self._sampler = RatioSampler(training.groups, training.group_names, ratio=ratio, seed=seed)
+        if rank == 0 and (warning := self._sampler.warning):
+            _log.warning(warning)
         if validation is not None:
             _check_apart(training, validation)
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.config.checks import check_integer
 
+# A stretch of this many samples takes 10 ms to shuffle.
+LARGEST_SHARE = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
@@ -16,6 +19,7 @@ class Ratio:
     def __post_init__(self) -> None:
         for group, share in self.shares.items():
             check_integer(f"ratio.{group}", share, at_least=1)
+            check_integer(f"ratio.{group}", share, at_least=1, at_most=LARGEST_SHARE)
 
     @property
     def shares(self) -> dict[str, int]:
@@ -60,6 +64,9 @@ class RatioSampler:
 
     Each group is an endless sequence of shuffled passes over its candidates, from which the epochs take their shares
     one after the other. The order depends on (seed, epoch) only; an epoch can be drawn without the earlier ones.
+
+    An epoch that is shorter than one stretch of the ratio continues where the epoch before it ended, so that each group
+    has its share over epochs.
     """
 
     def __init__(self, groups: NDArray[np.integer], group_names: Sequence[str], *, ratio: Ratio, seed: int) -> None:
@@ -85,21 +92,31 @@ class RatioSampler:
             found = ", ".join(f"{count} {name}" for name, count in counts.items())
             msg = f"Training must hold candidates of every group of the ratio, got none of {', '.join(missing)}"
             raise ValueError(f"{msg} ({found}). Choose other folds or add CTs.")
+        self._ratio, self._group_names = ratio, group_names
         last_first = range(len(group_names))[::-1]
         self._pattern = np.repeat(last_first, [ratio.shares[group_names[group]] for group in last_first])
 
     def __len__(self) -> int:
         return self._num_samples
 
+    @property
+    def warning(self) -> str | None:
+        """Samples of each group in an epoch on average, if an epoch is shorter than the ratio; None if it fits."""
+        if self._fits:
+            return None
+        length = len(self._pattern)
+        means = [f"{name} {self._num_samples * share / length:.3g}" for name, share in self._ratio.shares.items()]
+        msg = f"An epoch must have at least the {length} samples of the ratio to show it whole, got {len(self)}"
+        return f"{msg} (samples per epoch on average: {', '.join(means)}). Lower the ratio, or train more epochs."
+
     def positions(self, epoch: int) -> NDArray[np.int64]:
         """Return the positions (N,) of an epoch, from 1, in the order of training."""
-        order = self._order_of_groups()
+        order, num_earlier = self._whole_order(epoch) if self._fits else self._part_of_order(epoch)
         positions = np.empty(len(order), dtype=np.int64)
         for group, rows in enumerate(self._rows):
             is_group = order == group
-            num_drawn = int(is_group.sum())
-            start = (epoch - 1) * num_drawn
-            positions[is_group] = self._draw(rows, group, start, start + num_drawn)
+            start = int(num_earlier[group])
+            positions[is_group] = self._draw(rows, group, start, start + int(is_group.sum()))
         return positions
 
     def repeats(self, epoch: int) -> NDArray[np.int64]:
@@ -111,13 +128,32 @@ class RatioSampler:
         repeats[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
         return repeats
 
-    def _order_of_groups(self) -> NDArray[np.int64]:
-        """Return the groups (N,) of an epoch: each stretch of the pattern's length has the ratio, shuffled."""
+    @property
+    def _fits(self) -> bool:
+        return len(self._pattern) <= self._num_samples
+
+    def _whole_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the groups (N,) of an epoch, each stretch in the ratio, and the earlier samples of each group."""
         num_stretches = -(-len(self) // len(self._pattern))
         # The last stretch is truncated; the same order in all epochs keeps the number of each group constant.
         generator = np.random.default_rng([self._seed, 0])
         stretches = generator.permuted(np.tile(self._pattern, (num_stretches, 1)), axis=1)
-        return stretches.reshape(-1)[: len(self)]
+        order = stretches.reshape(-1)[: len(self)]
+        return order, (epoch - 1) * self._counts(order)
+
+    def _part_of_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the same of an epoch that is part of an endless sequence of stretches."""
+        first, start = divmod((epoch - 1) * len(self), len(self._pattern))
+        # The epoch lies in one stretch or in two.
+        stretches = np.concatenate(
+            [np.random.default_rng([self._seed, 0, number]).permutation(self._pattern) for number in (first, first + 1)]
+        )
+        earlier = first * self._counts(self._pattern) + self._counts(stretches[:start])
+        return stretches[start : start + len(self)], earlier
+
+    def _counts(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the samples of each group (G,)."""
+        return np.bincount(groups, minlength=len(self._rows))
 
     def _draw(self, rows: NDArray[np.int64], group: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return entries ``start`` to ``stop`` of the group's sequence of shuffled passes."""

@@ -237,3 +237,23 @@ def test_a_batch_that_cannot_be_sent_ends_its_worker_and_the_pass(examples, monk
     monkeypatch.setattr(CutoutBatch, "__reduce__", fail)
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         next(iter(make_data_module(examples, num_workers=1).get_training_dataloader(epoch=1)))
+
+
+@pytest.mark.parametrize(("rank", "num_lines"), [(0, 1), (1, 0)])
+def test_a_ratio_that_is_longer_than_an_epoch_is_reported_by_the_first_process(examples, caplog, rank, num_lines):
+    make_data_module(examples, ratio=NoduleRatio(nodule=1, non_nodule=99), rank=rank, world_size=2)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == num_lines
+    assert all("the 100 samples of the ratio to show it whole, got 18" in line for line in lines)
+
+
+def test_processes_share_short_epochs_and_resume_within_them(examples):
+    ratio = NoduleRatio(nodule=1, non_nodule=99)
+    alone = make_data_module(examples, ratio=ratio)
+    together = [make_data_module(examples, ratio=ratio, rank=rank, world_size=2) for rank in (0, 1)]
+    for epoch in (1, 6):
+        whole = list(alone.get_training_dataloader(epoch=epoch))[1:]
+        parts = [list(each.get_training_dataloader(epoch=epoch, first_batch=1)) for each in together]
+        for batch, *shards in zip(whole, *parts, strict=True):
+            shown = [each.candidate_id[each.repeat != FILLER] for each in shards]
+            assert torch.equal(torch.cat(shown).sort().values, batch.candidate_id.sort().values)

@@ -141,3 +141,50 @@ def test_a_share_of_nothing_is_refused(group):
 
 def test_a_table_shorter_than_the_ratio_is_drawn_whole():
     assert len(draw(1, np.array([0, 1]), ratio=NoduleRatio(nodule=1, non_nodule=5))) == 2
+
+
+SMALL = (np.arange(36) % 9 == 0).astype(np.int8)  # 4 nodules, 32 others
+RARE = NoduleRatio(nodule=1, non_nodule=99)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_epochs_shorter_than_the_ratio_show_every_class_as_the_ratio_says(seed):
+    drawn = np.concatenate([draw(epoch, SMALL, ratio=RARE, seed=seed) for epoch in range(1, 101)])
+    assert SMALL[drawn].reshape(36, 100).sum(axis=1).tolist() == [1] * 36
+    nodules = drawn[SMALL[drawn] == 1].reshape(9, 4)
+    assert all(set(one) == {0, 9, 18, 27} for one in nodules.tolist())
+
+
+def test_short_epochs_of_three_groups_have_the_ratio_over_epochs():
+    ratio = MalignantRatio(malignant=1, benign=20, non_nodule=9)
+    sampler = RatioSampler(GROUPS, MALIGNANCY, ratio=ratio, seed=5)
+    groups = GROUPS[np.concatenate([sampler.positions(epoch) for epoch in range(1, 11)])]
+    assert all(np.bincount(part).tolist() == [9, 20, 1] for part in groups.reshape(5, 30))
+    assert len({tuple(part) for part in groups.reshape(5, 30).tolist()}) == 5
+
+
+def test_a_short_epoch_is_drawn_alike_with_and_without_the_ones_before():
+    sampler = RatioSampler(SMALL, NODULE, ratio=RARE, seed=3)
+    orders = [sampler.positions(epoch).tolist() for epoch in range(1, 30)]
+    assert orders[28] == draw(29, SMALL, ratio=RARE, seed=3)
+    assert orders != [draw(epoch, SMALL, ratio=RARE, seed=4) for epoch in range(1, 30)]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "warning"),
+    [
+        (NoduleRatio(nodule=1, non_nodule=35), None),
+        (
+            NoduleRatio(nodule=1, non_nodule=36),
+            "An epoch must have at least the 37 samples of the ratio to show it whole, got 36 (samples per epoch on "
+            "average: nodule 0.973, non_nodule 35). Lower the ratio, or train more epochs.",
+        ),
+    ],
+)
+def test_an_epoch_that_is_too_short_for_the_ratio_is_reported(ratio, warning):
+    assert RatioSampler(SMALL, NODULE, ratio=ratio, seed=0).warning == warning
+
+
+def test_a_share_that_no_memory_could_hold_is_refused():
+    with pytest.raises(ValueError, match=r"ratio.non_nodule must be from 1 to 1000000, got 1000001"):
+        NoduleRatio(non_nodule=1_000_001)
