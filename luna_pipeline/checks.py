@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.partitions import gone_series
+from luna_pipeline.partitions import gone_folds, gone_series
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 MAX_REJECTED_SHARE = 0.01
@@ -88,6 +88,21 @@ def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset="folds")
+def no_fold_is_gone(context: dg.AssetCheckExecutionContext, folds: Any) -> dg.AssetCheckResult:
+    """Every registered test fold is a fold of the data; a trained fold that is gone is kept until `luna prune`."""
+    gone = gone_folds(context.instance, folds["fold"])
+    return dg.AssetCheckResult(
+        passed=not gone,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
+        description=f"Every registered fold must be a fold of the data, got {', '.join(gone)} without series. Restore "
+        "the folds, or remove their partitions with `luna prune`."
+        if gone
+        else "Every registered fold is a fold of the data.",
+    )
+
+
 @dg.asset_check(asset="cutout_index", blocking=True)
 def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPaths) -> dg.AssetCheckResult:
     """Every CT is in the index, and every candidate has a cutout of the configured shape.
@@ -142,5 +157,6 @@ CHECKS = [
     no_ct_is_gone,
     rejected_rows_are_few,
     folds_hold_series_and_patients_apart,
+    no_fold_is_gone,
     cutouts_are_whole,
 ]

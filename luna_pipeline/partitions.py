@@ -1,5 +1,6 @@
-"""Partitions: one per CT series (registered with the catalogue, kept until it is pruned), one per test fold."""
+"""Partitions: CT series and test folds, registered by `ct_series` and `folds`, removed by `luna prune`."""
 
+import math
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 CT_SERIES_NAME = "series_instance_uid"
 CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
-# LUNA16's subsets. The partition is the test fold: 3 is trained on other subsets and tested on subset 3.
-TEST_FOLDS = dg.StaticPartitionsDefinition([str(fold) for fold in range(10)])
+TEST_FOLD_NAME = "test_fold"
+# The partition is the test fold: 3 is trained on other folds and tested on fold 3.
+TEST_FOLDS = dg.DynamicPartitionsDefinition(name=TEST_FOLD_NAME)
 
 
 def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
@@ -29,6 +31,29 @@ def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
     """Remove series from the partitions; their events are kept."""
     for uid in sorted(set(uids).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME))):
         instance.delete_dynamic_partition(CT_SERIES_NAME, uid)
+
+
+def register_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> None:
+    """Register test folds as partitions, in ascending order."""
+    known = set(instance.get_dynamic_partitions(TEST_FOLD_NAME))
+    if new := [str(fold) for fold in sorted(set(folds)) if str(fold) not in known]:
+        instance.add_dynamic_partitions(TEST_FOLD_NAME, new)
+
+
+def forget_folds(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
+    """Remove test folds from the partitions; their events and files are kept."""
+    for key in sorted(set(keys).intersection(instance.get_dynamic_partitions(TEST_FOLD_NAME))):
+        instance.delete_dynamic_partition(TEST_FOLD_NAME, key)
+
+
+def gone_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> list[str]:
+    """Return the registered keys that are none of ``folds``, the folds of the data, in ascending order.
+
+    They include keys that were added by hand on Dagster's page, which need not be numbers.
+    """
+    known = {str(fold) for fold in folds}
+    gone = set(instance.get_dynamic_partitions(TEST_FOLD_NAME)) - known
+    return sorted(gone, key=lambda key: (int(key) if key.isdecimal() else math.inf, key))
 
 
 def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: "CutoutStore") -> list[str]:

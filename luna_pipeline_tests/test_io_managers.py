@@ -10,7 +10,7 @@ from luna_pipeline.core.storage.files import listing, read_bytes, write_bytes
 from luna_pipeline.core.training.checkpoints import save_checkpoint
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.launchers import TrainedClassifier
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import TEST_FOLDS, register_folds
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.core.training.test_checkpoints import equal, make_checkpoint
@@ -48,9 +48,9 @@ def hand_over(trained: TrainedClassifier, fold: int = 0) -> None:
 
 def load(fold: int = 0):
     partition = dg.PartitionKeyRange(str(fold), str(fold))
-    context = dg.build_input_context(
-        asset_key=ASSET, asset_partition_key_range=partition, asset_partitions_def=TEST_FOLDS
-    )
+    # Without an instance, the keys of the dynamic TEST_FOLDS are unknown.
+    folds = dg.StaticPartitionsDefinition([str(fold)])
+    context = dg.build_input_context(asset_key=ASSET, asset_partition_key_range=partition, asset_partitions_def=folds)
     return CheckpointIOManager().load_input(context)
 
 
@@ -79,7 +79,10 @@ def test_a_fold_has_a_table_of_its_own_which_is_checked_by_the_assets_name(setti
 
     def make(fold: str) -> dg.ExecuteInProcessResult:
         resources = {"tables": TablesIOManager()}
-        return dg.materialize([folds, same], resources=resources, partition_key=fold, raise_on_error=False)
+        options = {"resources": resources, "partition_key": fold, "raise_on_error": False}
+        with dg.DagsterInstance.ephemeral() as instance:
+            register_folds(instance, [0, 3])
+            return dg.materialize([folds, same], instance=instance, **options)
 
     assert make("3").success
     assert list(listing(settings.home)) == ["tables/folds/3.parquet", "tables/same/3.parquet"]

@@ -4,7 +4,7 @@ import dagster as dg
 import mlflow
 import pytest
 
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import TEST_FOLDS, register_folds
 from luna_pipeline.resources import LunaPaths, MlflowRuns
 from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
@@ -86,6 +86,7 @@ def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_agai
         pass
 
     with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"telemetry": {"enabled": False}}) as instance:
+        register_folds(instance, [0, 1])
         tags = {PARENT_TAG: dg.materialize([outer], instance=instance).run_id}
         options = {"instance": instance, "tags": tags, "resources": {"mlflow_runs": MlflowRuns(paths=LunaPaths())}}
         for fold in ("0", "1", "0"):

@@ -10,6 +10,7 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.partitions import forget_folds, gone_folds, register_folds
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_2_candidates"
@@ -117,17 +118,27 @@ def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPat
     """Fold of each series. All later splits are made from this table.
 
     Source: subset folders, else the table `luna16_subsets.csv`, else a seeded split by patient, else by series. Form:
-    series uid, fold, keyed hash of the patient, rule used.
+    series uid, fold, keyed hash of the patient, rule used. Registers each fold as a partition. A fold that the data no
+    longer have is removed from the partitions; with a trained classifier it stays registered until `luna prune`.
     """
     from luna_pipeline.core.candidates.folds import assign_folds, describe_folds, describe_subset_table
+    from luna_pipeline.launchers.cross_validation import folds_with_classifier
 
     started = time.perf_counter()
     table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
     notes = [*describe_subset_table(table, paths.settings.data_dir), *describe_folds(table)]
     log_notes(context, notes)
+    register_folds(context.instance, table["fold"])
+    trained = {str(fold) for fold in folds_with_classifier(paths.settings)}
+    gone = gone_folds(context.instance, table["fold"])
+    forget_folds(context.instance, set(gone) - trained)
+    gone = [key for key in gone if key in trained]
+    if gone:
+        context.log.warning("The data no longer have the trained folds %s; they are kept until `luna prune`.", gone)
     per_fold = table["fold"].value_counts().sort_index()
     metadata: dict[str, Any] = {
         "num_folds": len(per_fold),
+        "gone": dg.MetadataValue.json(gone),
         "series_per_fold": dg.MetadataValue.json({str(fold): int(n) for fold, n in per_fold.items()}),
         "rule": ", ".join(sorted(set(table["rule"]))),
         "notes": dg.MetadataValue.md(as_list(notes)),

@@ -20,6 +20,7 @@ from luna_pipeline.assets.training_config import (
     PredictionConfig,
 )
 from luna_pipeline.assets.tuning_config import TuningFolds
+from luna_pipeline.partitions import register_folds
 from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.nested import materialize_nested, run_nested_job
 from luna_pipeline.settings import Settings
@@ -177,6 +178,10 @@ def _make(
     context: dg.OpExecutionContext, assets: Sequence[str], folds: Sequence[int], config: Mapping[str, Any], *keys: str
 ) -> None:
     """Materialize assets for each fold; the first one's op gets the configuration."""
+    from luna_pipeline.launchers.cross_validation import folds_of_data
+
+    # A DAGSTER_HOME that is new, or older than these partitions, has no folds registered.
+    register_folds(context.instance, folds_of_data(Settings.from_environment()))
     run_config = {"ops": {assets[0]: {"config": dict(config)}}, **_resources(context, *keys)}
     for fold in folds:
         materialize_nested(context, assets, fold=fold, run_config=run_config)

@@ -17,6 +17,7 @@ from luna_pipeline.settings import Settings
 if TYPE_CHECKING:
     from luna_pipeline.core.storage.files import AnyPath
 
+CLASSIFIERS = ("nodule_classifier", "malignancy_classifier", "tuned_nodule_classifier")
 _POINTER = re.compile(r"current_(\d+)\.json")
 
 
@@ -145,6 +146,11 @@ def trained_folds(settings: Settings, asset: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def folds_with_classifier(settings: Settings) -> set[int]:
+    """Return the folds with a current classifier of any asset."""
+    return {fold for asset in CLASSIFIERS for fold in trained_folds(settings, asset)}
+
+
 def uses_current_index(settings: Settings, pooled: PooledFolds) -> bool:
     """Return whether the classifiers were trained on the current cutout index."""
     return pooled.classifiers[0].index_digest == index_fingerprint(read_table(settings, "cutout_index"))
@@ -164,16 +170,25 @@ def pooled_folds(settings: Settings, asset: str) -> PooledFolds:
     if not trained:
         msg = f"Classifier must be trained before it is used, got none (in {settings.checkpoints_dir / asset}). "
         raise FileNotFoundError(f"{msg}Materialize `{asset}` of a fold first.")
-    newest = max(trained, key=lambda classifier: classifier.made_at)
-    reasons = {classifier.test_fold: _reason_to_leave_out(classifier, newest) for classifier in trained}
+    known = folds_of_data(settings)
+    # A classifier of a fold that the data no longer have cannot be scored, even if it is the newest.
+    candidates = [classifier for classifier in trained if classifier.test_fold in known]
+    if not candidates:
+        found = sorted(classifier.test_fold for classifier in trained)
+        msg = f"A classifier must be of a fold of the data, {known}, got those of {found} ({asset})."
+        raise FileNotFoundError(f"{msg} Materialize `{asset}` of a fold of the data.")
+    newest = max(candidates, key=lambda classifier: classifier.made_at)
+    reasons = {each.test_fold: _reason_to_leave_out(each, newest, known) for each in trained}
     return PooledFolds(
         classifiers=tuple(classifier for classifier in trained if not reasons[classifier.test_fold]),
         left_out={fold: reason for fold, reason in reasons.items() if reason},
-        num_folds=len(folds_of_data(settings)),
+        num_folds=len(known),
     )
 
 
-def _reason_to_leave_out(classifier: CurrentClassifier, newest: CurrentClassifier) -> str:
+def _reason_to_leave_out(classifier: CurrentClassifier, newest: CurrentClassifier, known: Collection[int]) -> str:
+    if classifier.test_fold not in known:
+        return f"{classifier.version} is of fold {classifier.test_fold}, which the data no longer have"
     if classifier.recipe_digest != newest.recipe_digest:
         return f"{classifier.version} is of another recipe than {newest.version}"
     if classifier.index_digest != newest.index_digest:

@@ -11,7 +11,7 @@ import pytest
 
 from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.storage.files import content_of
-from luna_pipeline.partitions import CT_SERIES_NAME, versions_by_series
+from luna_pipeline.partitions import CT_SERIES_NAME, TEST_FOLD_NAME, versions_by_series
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
 
@@ -179,6 +179,9 @@ def test_a_fold_that_the_data_do_not_have_fails(luna_after):
     assert not result.success
     (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     assert "A held-out fold must exist, got 7 of folds [0, 1, 2]." in failure.cause.message
+    # On the page there is no such partition, unless one is added by hand.
+    assert luna.instance.get_dynamic_partitions(TEST_FOLD_NAME) == ["0", "1", "2"]
+    luna.instance.add_dynamic_partitions(TEST_FOLD_NAME, ["7"])
     one = luna.make("zero_rule_baseline", partition_key="7", raise_on_error=False)
     (failure,) = [event.step_failure_data.error for event in one.all_events if event.is_step_failure]
     assert "A held-out fold must exist, got 7 of folds [0, 1, 2]." in failure.cause.message

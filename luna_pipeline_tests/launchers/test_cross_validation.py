@@ -10,6 +10,7 @@ from luna_pipeline.core.training.recipes import demo_malignancy, nodule_baseline
 from luna_pipeline.launchers.cross_validation import (
     CurrentClassifier,
     chosen_folds,
+    folds_with_classifier,
     pooled_folds,
     read_current,
     trained_folds,
@@ -114,3 +115,16 @@ def test_pooled_is_what_is_like_the_newest(settings, change, reason):
     pooled = pooled_folds(settings, ASSET)
     assert pooled.left_out == ({0: reason} if reason else {})
     assert (pooled.folds, pooled.title) == (([2], "fold 2 of 3") if reason else ([0, 2], "folds 0, 2 of 3"))
+
+
+def test_a_classifier_of_a_fold_that_is_gone_is_left_out_even_if_it_is_the_newest(settings):
+    gone = replace(NEW, test_fold=7, version="0.0.1-fold7", made_at="2026-01-03T00:00:00")
+    gone.write(settings)
+    with pytest.raises(FileNotFoundError, match=r"of a fold of the data, \[0, 1, 2\], got those of \[7\]"):
+        pooled_folds(settings, ASSET)
+    NEW.write(settings)
+    pooled = pooled_folds(settings, ASSET)
+    assert pooled.title == "fold 2 of 3"
+    assert pooled.left_out == {7: "0.0.1-fold7 is of fold 7, which the data no longer have"}
+    replace(gone, asset="malignancy_classifier", test_fold=1).write(settings)
+    assert folds_with_classifier(settings) == {1, 2, 7}
