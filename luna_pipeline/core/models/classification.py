@@ -226,7 +226,9 @@ class NoduleClassificationModel(BaseModel[CutoutBatch]):
         return self._stepper.step()
 
     def _pass_results(self, epoch: int, mode: Mode, num_batches: int) -> PassResults:
-        return PassResults(epoch, mode, num_batches, self._processes, self._handler.handle_message)
+        results = PassResults(epoch, mode, num_batches, self._processes, self._handler.handle_message)
+        results.may_overflow = self._stepper.may_overflow
+        return results
 
     def _all_samples(self, results: PassResults, *, before: SplitResult | None = None) -> SplitResult:
         """Return the samples of all processes in the order of their batches, after those of ``before``."""

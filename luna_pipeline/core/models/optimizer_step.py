@@ -12,6 +12,11 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from luna_pipeline.core.models.finite import ADVICE, NonFiniteError
+
+# Each overflow halves the scale, which starts at 2 ** 16: more are not for want of range.
+_MAX_SKIPPED_STEPS = 40
+
 
 class Moment(enum.StrEnum):
     """When a learning rate changes."""
@@ -94,6 +99,12 @@ class Stepper:
         self._dtype = torch.bfloat16 if has_bfloat16 else torch.float16
         # bfloat16 has float32's range; only float16 needs its small gradients scaled up.
         self._scaler = torch.amp.GradScaler(enabled=self._is_mixed and self._dtype == torch.float16)
+        self._num_skipped = 0
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether gradients may overflow, which skips a step: in float16 only."""
+        return self._scaler.is_enabled()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the network computes in the precision of the run."""
@@ -121,6 +132,9 @@ class Stepper:
 
         Returns:
             ``gradient_norm`` (L2, before its clipping; on the device) and ``learning_rate`` of this step.
+
+        Raises:
+            NonFiniteError: If float16 gradients overflow again and again.
         """
         learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self._scaler.unscale_(self.optimizer)
@@ -131,7 +145,13 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         # A lower scale means that gradients overflowed in float16 and the optimizer skipped this step.
         if self._scaler.get_scale() >= scale:
+            self._num_skipped = 0
             self.schedule.after_step()
+        else:
+            self._num_skipped += 1
+            if self._num_skipped > _MAX_SKIPPED_STEPS:
+                msg = f"Gradients must be finite, got overflows in {self._num_skipped} steps in a row."
+                raise NonFiniteError(f"{msg} {ADVICE}")
         return {"gradient_norm": norm, "learning_rate": learning_rate}
 
     def get_state(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ import torch
 from luna_pipeline.core.distributed import DistributedContext
 from luna_pipeline.core.events.messages import LogBatch, Mode
 from luna_pipeline.core.models.base import SplitResult
+from luna_pipeline.core.models.finite import ADVICE, NonFiniteError, check_number
 
 BATCHES_PER_TRANSFER = 16
 StepValues = Mapping[str, float | torch.Tensor]
@@ -49,12 +50,17 @@ class BatchResult(NamedTuple):
 class PassResults:
     """Collects the results of a pass and reports each batch (``LogBatch``) after its transfer.
 
+    A transfer ends the pass with a ``NonFiniteError``, in all processes, if a training loss, a gradient norm or a
+    validation score is not finite.
+
     Attributes:
         parts: Samples of the transferred batches of this process, a part for each batch.
+        may_overflow: Whether gradients may overflow: float16 training skips such a step.
     """
 
     def __init__(self, epoch: int, mode: Mode, num_batches: int, processes: DistributedContext, report: Report) -> None:
         self.parts: list[SplitResult] = []
+        self.may_overflow = False
         self._pass: dict[str, Any] = {"epoch": epoch, "mode": mode, "num_batches": num_batches}
         self._num_batches = num_batches
         self._processes = processes
@@ -82,8 +88,25 @@ class PassResults:
         new = [result.on_host(part) for result, part in zip(results, parts, strict=True)]
         self.parts += new
         number = iter(numbers.tolist())
-        sums = self._processes.sum(np.array([(part.losses.sum(), len(part.losses)) for part in new]))
-        for (batch_index, _, values, num_samples_seen), (total, count) in zip(waiting, sums.tolist(), strict=True):
+        sums = self._processes.sum(np.array([_sums(part) for part in new]))
+        for (batch_index, _, values, num_seen), (total, count, wrong) in zip(waiting, sums.tolist(), strict=True):
             on_cpu = {key: next(number) if isinstance(value, torch.Tensor) else value for key, value in values.items()}
-            where = {**self._pass, "batch_index": batch_index, "num_samples_seen": num_samples_seen}
+            self._check(batch_index, total / count, on_cpu, num_wrong_scores=int(wrong))
+            where = {**self._pass, "batch_index": batch_index, "num_samples_seen": num_seen}
             self._report(LogBatch(**where, values=on_cpu, loss=total / count))
+
+    def _check(self, batch_index: int, loss: float, values: Mapping[str, float], *, num_wrong_scores: int) -> None:
+        mode, batch = self._pass["mode"], f"batch {batch_index + 1} of {self._num_batches}"
+        where = f"epoch {self._pass['epoch']}, {batch}"
+        if mode is Mode.TRAINING:
+            check_number("training loss", loss, where=where)
+            if not self.may_overflow:
+                check_number("gradient norm", values.get("gradient_norm", 0.0), where=f"{where}, loss {loss:.4g}")
+        elif num_wrong_scores:
+            msg = f"The {mode} scores must be finite, got {num_wrong_scores} that are nan or infinite ({where})."
+            raise NonFiniteError(f"{msg} {ADVICE}")
+
+
+def _sums(part: SplitResult) -> tuple[float, int, int]:
+    """Return the sum of the losses, the number of samples, and that of scores that are not finite."""
+    return part.losses.sum(), len(part.losses), int((~np.isfinite(part.scores)).sum())

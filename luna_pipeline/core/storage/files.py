@@ -27,6 +27,8 @@ AnyPath: TypeAlias = "Path | UPath"
 """A path on a disk, or the address of objects in S3 (``s3.remote_path``)."""
 
 TEMPORARY_SUFFIX = ".part"
+# Errors of a write, to which Python gives no path: a full disk, quota, length limit, a broken or read-only disk.
+_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
 
 
@@ -50,15 +52,30 @@ def written_atomically(path: AnyPath, *, is_synced: bool = True) -> Iterator[IO[
 
     Yields:
         A binary file, open for reading and writing.
+
+    Raises:
+        OSError: If it cannot be written; a full disk is ``ENOSPC`` with the path.
     """
     if isinstance(path, Path):
-        with _written_locally(path, is_synced=is_synced) as file:
+        with _write_errors_named(path), _written_locally(path, is_synced=is_synced) as file:
             yield file
         return
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX) as temporary:
-        yield temporary
-        temporary.flush()
+        with _write_errors_named(Path(temporary.name)):
+            yield temporary
+            temporary.flush()
         s3.upload(Path(temporary.name), path)
+
+
+@contextlib.contextmanager
+def _write_errors_named(path: Path) -> Iterator[None]:
+    """Add the path to an error of a write that has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRITE_ERRORS or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -11,13 +11,14 @@ import math
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import torch
 
 from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
+from luna_pipeline.core.models.finite import check_state
 from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
 from luna_pipeline.core.storage.zip_limits import zip_problem
@@ -94,13 +95,49 @@ class Checkpoint:
 
 
 def save_checkpoint(path: AnyPath, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically."""
+    """Write a checkpoint atomically.
+
+    Raises:
+        NonFiniteError: If weights or the state of the optimizer hold nan; an existing file stays as it is.
+        OSError: If it cannot be written; a full disk is ``ENOSPC`` with the path.
+    """
+    with written_atomically(path) as file:
+        write_checkpoint(file, checkpoint)
+
+
+def write_checkpoint(file: IO[bytes], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into an open file; errors are those of ``save_checkpoint``."""
+    check_state(checkpoint.model_state, checkpoint.optimizer_state, where=f"epoch {checkpoint.epoch}")
     entries = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     entries["config"] = checkpoint.config.to_dict()
     entries["decision"] = checkpoint.decision.to_dict()
     entries["progress"] = _plain_progress(checkpoint.progress)
-    with written_atomically(path) as file:
-        torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, file)
+    kept = _ErrorKeepingFile(file)
+    try:
+        torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **entries}, kept)  # type: ignore[arg-type]
+    except RuntimeError:
+        # torch's zip writer replaces an error of the file, such as a full disk, by its own.
+        if kept.error is None:
+            raise
+        raise kept.error from None
+
+
+class _ErrorKeepingFile:
+    """A file for ``torch.save`` that remembers the error of a write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load_checkpoint(path: AnyPath) -> Checkpoint:
@@ -111,7 +148,11 @@ def load_checkpoint(path: AnyPath) -> Checkpoint:
         CheckpointError: If it is not a checkpoint, damaged, of another format version or has other entries.
     """
     # Read once: the checked bytes are loaded, even if the file is replaced meanwhile.
-    file = _content(path)
+    return read_checkpoint(_content(path), path)
+
+
+def read_checkpoint(file: io.BytesIO, path: AnyPath) -> Checkpoint:
+    """Return the checkpoint of a file's content; ``path`` names it in errors, see ``load_checkpoint``."""
     _check_is_whole(file, path)
     num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)

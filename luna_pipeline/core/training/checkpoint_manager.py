@@ -13,6 +13,7 @@ from luna_pipeline.core.distributed import DistributedContext
 from luna_pipeline.core.events.messages import BaseMessageHandler, LogCheckpoint, LogModel
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, BaseModel, EpochProgress, EpochResult, ModelState
+from luna_pipeline.core.models.finite import check_state
 from luna_pipeline.core.storage.files import remove
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.cadence import epochs_without_rise, is_better
@@ -63,7 +64,7 @@ class CheckpointManager:
     ) -> Checkpoint:
         """Return the state of the run before its first epoch."""
         self._epoch_started = self._clock()
-        state, training, validation = model.get_state(), data_module.training, data_module.validation
+        state, training, validation = _state(model, epoch=0), data_module.training, data_module.validation
         return Checkpoint(
             name=self._config.name,
             version=version,
@@ -84,6 +85,7 @@ class CheckpointManager:
         """Restore model and random number generators from a checkpoint, and return it."""
         self._epoch_started = self._clock()
         model.load_state(ModelState(**_entries(checkpoint)))
+        _state(model, epoch=checkpoint.epoch)
         set_rng_state(checkpoint.rng_state, self._processes)
         return checkpoint
 
@@ -96,7 +98,7 @@ class CheckpointManager:
                 "rng_state": rng_state,
                 "training_seconds": self._seconds(last),
             }
-            current = replace(last, **_entries(model.get_state()), **new)
+            current = replace(last, **_entries(_state(model, epoch=last.epoch + 1)), **new)
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
     def save_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
@@ -109,7 +111,7 @@ class CheckpointManager:
         )
         current = replace(
             last,
-            **_entries(model.get_state()),
+            **_entries(_state(model, epoch=last.epoch + 1)),
             epoch=last.epoch + 1,
             progress=BEGINNING,
             best_score=score if is_best else last.best_score,
@@ -158,6 +160,13 @@ def validation_score(result: EpochResult) -> tuple[float, Decision]:
     if result.validation is None:
         return math.nan, UNDECIDED
     return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
+
+
+def _state(model: BaseModel[Any], *, epoch: int) -> ModelState:
+    """Return the state of a model; weights that are not finite are a NonFiniteError."""
+    state, names = model.get_state(), {name for name, _ in model.get_module().named_parameters()}
+    check_state(state.model_state, state.optimizer_state, where=f"epoch {epoch}", parameters=names)
+    return state
 
 
 def _entries(state: ModelState | Checkpoint) -> dict[str, Any]:

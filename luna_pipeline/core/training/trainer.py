@@ -1,7 +1,6 @@
 """The training loop: epochs, validation, checkpoints, and messages to the trackers."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,8 +8,9 @@ from typing import Any
 
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
-from luna_pipeline.core.events.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart
+from luna_pipeline.core.events.messages import BaseMessageHandler, LogEpoch, LogParams, LogStart, Mode
 from luna_pipeline.core.models.base import BEGINNING, AfterStep, BaseModel, EpochProgress, EpochResult, SplitResult
+from luna_pipeline.core.models.finite import check_number, check_scores
 from luna_pipeline.core.training.cadence import is_over, is_validation_due
 from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
@@ -87,7 +87,7 @@ class Trainer:
 
         Raises:
             ValueError: If the cutouts do not have the network's shape, or ``resume_from`` is of another run.
-            FloatingPointError: If the training loss is not finite.
+            NonFiniteError: If losses, gradients, scores or weights are not finite; the last checkpoint stays.
             BlockingIOError: If another process trains this version.
         """
         self._manager.check_fits(data_module, version=version, resume_from=resume_from)
@@ -116,7 +116,7 @@ class Trainer:
             last: The state of the run, which is saved within the epoch; the epoch may be partly done.
 
         Raises:
-            FloatingPointError: If the training loss is not finite.
+            NonFiniteError: If losses, gradients or scores are not finite.
         """
         self._handler.handle_message(self._epoch_message(epoch, data_module))
         is_due = is_validation_due(epoch, num_epochs=self.config.num_epochs, cadence=self.config.validation_cadence)
@@ -131,9 +131,11 @@ class Trainer:
                 progress=progress,
                 after_step=self._after_step(model, data_module.num_training_batches, last, interrupts),
             )
-        if not math.isfinite(result.training.loss):
-            msg = f"The training loss must be finite, got {result.training.loss} (epoch {epoch})."
-            raise FloatingPointError(f"{msg} Lower optimizer.learning_rate, or clip gradients, and train again.")
+        # The project's model has checked each batch; another model may not.
+        check_number("training loss", result.training.loss, where=f"epoch {epoch}")
+        for mode, part in ((Mode.TRAINING, result.training), (Mode.VALIDATION, result.validation)):
+            if part is not None:
+                check_scores(part, mode, where=f"epoch {epoch}")
         return result
 
     def _after_step(

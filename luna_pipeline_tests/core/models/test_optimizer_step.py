@@ -103,3 +103,33 @@ def test_a_state_that_is_taken_up_goes_on_to_the_same_bits():
         steps.step()
     assert torch.equal(other.weight, network.weight)
     assert resumed.schedule.num_steps == 2
+
+
+class Overflowing:
+    """A gradient scale of float16 that is halved in every step."""
+
+    scale = 2.0**16
+
+    def unscale_(self, optimizer):
+        pass
+
+    def get_scale(self):
+        return self.scale
+
+    def step(self, optimizer):
+        pass
+
+    def update(self):
+        self.scale /= 2
+
+
+def test_float16_gradients_that_overflow_in_every_step_end_the_run():
+    network, stepper = stepper_of([1.0])
+    stepper._scaler = Overflowing()
+    learn_once = torch.ones(1, 1)
+    for _ in range(40):
+        network.weight.grad = learn_once.clone()
+        stepper.step()
+    with pytest.raises(FloatingPointError, match="got overflows in 41 steps in a row"):
+        stepper.step()
+    assert stepper.schedule.num_steps == 0

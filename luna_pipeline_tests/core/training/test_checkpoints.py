@@ -1,17 +1,21 @@
+import errno
 import math
 import os
+import resource
 import zipfile
 from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.models.base import EpochProgress, SplitResult
-from luna_pipeline.core.storage.files import read_bytes, write_bytes
+from luna_pipeline.core.storage.files import read_bytes, write_bytes, written_atomically
 from luna_pipeline.core.storage.s3 import RemoteStoreError, remote_path
-from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION
+from luna_pipeline.core.storage.tables import write_table
+from luna_pipeline.core.training.checkpoint_file import FORMAT_VERSION, write_checkpoint
 from luna_pipeline.core.training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -24,6 +28,7 @@ from luna_pipeline.core.training.recipes import demo, nodule_baseline
 from luna_pipeline_tests.processes import in_four_processes
 from luna_pipeline_tests.s3_server import forget_connections
 
+NAN = torch.tensor([math.nan])
 DECISION = Decision.of(np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.25, 0.4, 0.6, 0.9]))
 
 
@@ -386,3 +391,51 @@ def test_a_run_whose_last_checkpoint_cannot_be_read_is_told_and_passed_over(tmp_
     path.write_bytes(whole[:-40])
     assert store.unfinished("classification", demo().digest, "ab" * 32) is None
     assert "The run classification 0.0.1 cannot be resumed: The checkpoint must be whole" in caplog.text
+
+
+@pytest.mark.parametrize("num_values", [10, 2_000_000])
+def test_a_full_disk_is_an_os_error_however_torch_reports_it(num_values):
+    checkpoint = make_checkpoint(model_state={"weight": torch.zeros(num_values)})
+    with (
+        open("/dev/full", "wb", buffering=0) as file,
+        pytest.raises(OSError, match="No space left on device") as caught,
+    ):
+        write_checkpoint(file, checkpoint)
+    assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "arrays", "table", "bytes"])
+def test_a_write_that_fails_names_its_path_in_one_line_and_keeps_the_old_file(tmp_path, kind):
+    path = tmp_path / "file"
+    writers = {
+        "checkpoint": lambda: save(path, model_state={"weight": torch.zeros(2_000_000)}),
+        "arrays": lambda: _write_arrays(path),
+        "table": lambda: write_table(path, pd.DataFrame({"value": np.arange(400_000)})),
+        "bytes": lambda: write_bytes(path, b"1" * 2_000_000),
+    }
+    write_bytes(path, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            writers[kind]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == f"[Errno {errno.EFBIG}] File too large: '{path}'"
+    assert os.listdir(tmp_path) == ["file"]
+    assert read_bytes(path) == b"old"
+
+
+def _write_arrays(path):
+    with written_atomically(path) as file:
+        np.savez(file, values=np.zeros(400_000))
+
+
+@pytest.mark.parametrize("state", [{"model_state": {"w": NAN}}, {"optimizer_state": {"m": NAN}}])
+def test_nan_is_not_written_and_the_old_file_stays(tmp_path, state):
+    path = save(tmp_path / "last.pt")
+    before = read_bytes(path)
+    with pytest.raises(FloatingPointError, match=r"must be finite, got nan in .* \(epoch 2\)"):
+        save(path, **state)
+    assert read_bytes(path) == before
+    assert os.listdir(tmp_path) == ["last.pt"]

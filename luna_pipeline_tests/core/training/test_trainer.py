@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import math
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from luna_pipeline.core.events.messages import (
 )
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import EpochResult, SplitResult
+from luna_pipeline.core.models.finite import NonFiniteError
 from luna_pipeline.core.models.scoring import predict
 from luna_pipeline.core.storage.files import listing
 from luna_pipeline.core.storage.s3 import remote_path
@@ -551,3 +553,73 @@ def test_a_run_writes_nothing_outside_its_folder(examples, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path / "here")
     Run(examples, tmp_path / "checkpoints", replace(CONFIG, num_epochs=1)).fit()
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def nan_after_the_last_step_of(epoch, run):
+    """Let the optimizer write nan into a weight in the last step of an epoch, after a finite gradient."""
+    step, stepper = run.model._stepper.step, run.model._stepper
+    num_steps = itertools.count(1)
+
+    def step_and_break():
+        values = step()
+        if next(num_steps) == epoch * run.data_module.num_training_batches:
+            run.model.get_module().luna_head.head_linear.weight.data[0, 0] = math.nan
+        return values
+
+    stepper.step = step_and_break
+
+
+def test_nan_weights_after_the_last_step_get_into_no_checkpoint(examples, tmp_path):
+    run = Run(examples, tmp_path, validation_fold=None)
+    nan_after_the_last_step_of(2, run)
+    with pytest.raises(NonFiniteError, match=r"got nan in luna_head.head_linear.weight \(epoch 2\)"):
+        run.fit(seconds_between_checkpoints=0)
+    last = run.read("last")
+    assert (last.epoch, last.progress.num_batches) == (1, run.data_module.num_training_batches - 1)
+    assert all(tensor.isfinite().all() for tensor in last.model_state.values())
+    assert run.recorder.of(LogModel) == []
+
+
+def test_nan_scores_of_a_validation_are_not_called_one_class(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    validate = run.model.do_validation
+
+    def validate_with_nan(epoch, loader):
+        run.model.get_module().luna_head.head_linear.bias.data[:] = math.nan
+        return validate(epoch, loader)
+
+    run.model.do_validation = validate_with_nan
+    with pytest.raises(NonFiniteError, match=r"validation scores must be finite, got \d+ that are nan"):
+        run.fit()
+    assert not run.store.path("classification", "0.0.1").exists()
+    assert [result.mode for result in run.recorder.of(LogResult)] == [Mode.TRAINING]
+
+
+def test_a_finite_loss_with_nan_gradients_ends_the_run_in_its_first_batch(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    compute = run.model.compute_batch_loss
+
+    def infinite_slope(batch):
+        loss, result = compute(batch)
+        return loss + torch.sqrt(loss - loss.detach()), result
+
+    run.model.compute_batch_loss = infinite_slope
+    with pytest.raises(NonFiniteError, match=r"gradient norm must be finite, got nan \(epoch 1, batch 1 of \d+, loss"):
+        run.fit(seconds_between_checkpoints=0)
+    assert listing(tmp_path) == {}
+
+
+@pytest.mark.parametrize("start", ["weights", "resume"])
+def test_nan_in_the_weights_of_an_older_checkpoint_is_refused_before_the_first_epoch(examples, tmp_path, start):
+    run = Run(examples, tmp_path)
+    run.model.get_module().luna_head.head_linear.bias.data[0] = math.nan
+    resume_from = None
+    if start == "resume":
+        begun = Run(examples, tmp_path / "other")
+        interrupt_at(begun, 2)
+        last = begun.read("last")
+        state = {**last.model_state, "luna_head.head_linear.bias": torch.tensor([math.nan, 0.0])}
+        resume_from = replace(last, model_state=state)
+    with pytest.raises(NonFiniteError, match=r"got nan in luna_head.head_linear.bias"):
+        run.fit(resume_from=resume_from)
+    assert run.recorder.of(LogStart) == []
