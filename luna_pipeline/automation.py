@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,13 +11,16 @@ import dagster as dg
 
 from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
 from luna_pipeline.jobs.recut import recut_changed
+from luna_pipeline.jobs.recut_failures import DIGEST_TAG, failed_attempts, lasting_failure
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
 
 MAX_REQUESTS = 3
-"""Runs that the sensor requests for the same change if they fail; afterwards only the nightly schedule does."""
+"""Runs for the same files if they fail for another reason than these files; afterwards only the schedule requests."""
+RETRY_AFTER = timedelta(minutes=1), timedelta(minutes=10)
+"""Time from the first failure to the second run, and from the second failure to the third."""
 LOST_AFTER = timedelta(hours=24)
 """A run in progress prevents further ones at most for this time."""
 
@@ -28,12 +32,10 @@ class Seen:
     Attributes:
         stat_digest: Digest of names, sizes and times of the files below the data root.
         digest: Digest of their content, read once they were unchanged between two ticks; empty before.
-        num_requests: Number of runs requested for this content.
     """
 
     stat_digest: str = ""
     digest: str = ""
-    num_requests: int = 0
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "Seen":
@@ -61,12 +63,15 @@ def recorded_digests(instance: dg.DagsterInstance) -> set[str | None]:
     return {str(entry.value) if entry is not None else None for entry in entries}
 
 
-def work_left(cutting: CutoutCutting, paths: LunaPaths) -> str | None:
-    """Return why cutouts must be cut although no input changed (lost or damaged files, other parameters); else None."""
+def work_left(cutting: CutoutCutting, paths: LunaPaths, *, except_for: Collection[str] = ()) -> str | None:
+    """Return why cutouts must be cut although no input changed (lost or damaged files, other parameters); else None.
+
+    Series in ``except_for`` are not compared.
+    """
     if not exists(paths.settings.tables_dir / "candidates.parquet"):
         return "the candidate table was never made"
     plan = cutting.service().plan()
-    stale = plan[plan["state"] != "current"]
+    stale = plan[(plan["state"] != "current") & ~plan["series_instance_uid"].isin(list(except_for))]
     if not stale.empty:
         return f"{len(stale)} series are {', '.join(sorted(set(stale['state'])))}"
     newest = max((status.modified_seconds for status in cutting.store.listing().values()), default=0.0)
@@ -106,39 +111,61 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
         context.update_cursor(Seen(stat_digest).as_cursor())
         return dg.SkipReason("Files below the data root are new or changed; they are read when they stay unchanged")
     digest = seen.digest or inputs_digest(paths)
-    run = _newest_run(context.instance)
-    last = run.status if run is not None and seen.num_requests else None
-    if last == dg.DagsterRunStatus.CANCELED:
-        return dg.SkipReason("The run for this change was cancelled; start `recut_changed` yourself to continue")
-    if recorded_digests(context.instance) == {digest} and last != dg.DagsterRunStatus.FAILURE:
-        context.update_cursor(Seen(stat_digest, digest).as_cursor())
+    cursor = Seen(stat_digest, digest).as_cursor()
+    attempts = failed_attempts(context.instance, digest)
+    if not attempts and recorded_digests(context.instance) == {digest}:
+        context.update_cursor(cursor)
         return dg.SkipReason("Catalogue and tables were made from the current files")
-    if seen.num_requests >= MAX_REQUESTS:
-        return dg.SkipReason(f"{MAX_REQUESTS} runs for this change failed; fix the errors in their logs and run `cut`")
-    cursor = Seen(stat_digest, digest, seen.num_requests + 1).as_cursor()
-    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+    if reason := _no_retry(context.instance, attempts):
+        context.update_cursor(cursor)
+        return dg.SkipReason(reason)
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags={DIGEST_TAG: digest})], cursor=cursor)
+
+
+def _no_retry(instance: dg.DagsterInstance, attempts: Sequence[dg.RunRecord]) -> str | None:
+    """Return why no further run is requested after the failed ones, or not yet."""
+    if not attempts:
+        return None
+    last = attempts[0]
+    if last.dagster_run.status == dg.DagsterRunStatus.CANCELED:
+        return "The run for this change was cancelled; start `recut_changed` yourself to continue"
+    if lasting := lasting_failure(instance, last.dagster_run):
+        return str(lasting)
+    if len(attempts) >= MAX_REQUESTS:
+        return (
+            f"{MAX_REQUESTS} runs for this change failed; fix the errors in their logs and run `{recut_changed.name}`"
+        )
+    ended = datetime.fromtimestamp(last.end_time, UTC) if last.end_time else last.update_timestamp.astimezone(UTC)
+    due = ended + RETRY_AFTER[len(attempts) - 1]
+    return None if datetime.now(UTC) >= due else f"The run for this change failed; the next one is due at {due:%X} UTC"
 
 
 @dg.schedule(job=recut_changed, cron_schedule="0 3 * * *", description="Every night: re-cuts everything outdated.")
 def recut_nightly(
     context: dg.ScheduleEvaluationContext, paths: LunaPaths, cutting: CutoutCutting
 ) -> dg.RunRequest | dg.SkipReason:
-    """Compare inputs, tables and the cutout files themselves."""
+    """Compare inputs, tables and the cutout files themselves.
+
+    A run that would only repeat a lasting failure is not requested.
+    """
     if not_now := _not_now(context.instance, paths):
         return not_now
-    marker = _marker(context.instance, cutting, paths)
+    marker, lasting = _marker(context.instance, cutting, paths), None
     if not marker.holds():
-        stat_digest, files = marker.stat_digest(), marker.files()
-        if recorded_digests(context.instance) != {inputs_digest(paths)}:
-            return dg.RunRequest()
-        if reason := work_left(cutting, paths):
+        stat_digest, files, digest = marker.stat_digest(), marker.files(), inputs_digest(paths)
+        attempts = failed_attempts(context.instance, digest)
+        lasting = lasting_failure(context.instance, attempts[0].dagster_run) if attempts else None
+        if recorded_digests(context.instance) != {digest}:
+            return dg.SkipReason(str(lasting)) if lasting else dg.RunRequest(tags={DIGEST_TAG: digest})
+        if reason := work_left(cutting, paths, except_for=lasting.series if lasting else ()):
             context.log.info("Cutting again: %s", reason)
-            return dg.RunRequest()
+            return dg.RunRequest(tags={DIGEST_TAG: digest})
         # If the folder is read only, each night compares everything.
         with contextlib.suppress(OSError):
-            marker.write(stat_digest, files)
+            if not lasting:
+                marker.write(stat_digest, files)
     _confirm(context.instance)
-    return dg.SkipReason("Tables and cutouts are as they should be")
+    return dg.SkipReason(str(lasting or "Tables and cutouts are as they should be"))
 
 
 def _marker(instance: dg.DagsterInstance, cutting: CutoutCutting, paths: LunaPaths) -> "UpToDateMarker":

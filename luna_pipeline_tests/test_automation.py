@@ -6,12 +6,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
+from dagster._utils.error import SerializableErrorInfo
 
 from luna_pipeline import automation
 from luna_pipeline.core.storage.files import folder_digest
 from luna_pipeline.definitions import defs
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
+from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.installation import Luna
 
 
@@ -38,6 +43,7 @@ class Sensor:
 
     def __init__(self, data: Path, instance: dg.DagsterInstance) -> None:
         self.data, self.instance, self.cursor, self.said = data, instance, None, ""
+        self.tags: dict[str, str] = {}
 
     def ask(self) -> int:
         """Tick once; return how many runs were requested."""
@@ -46,6 +52,8 @@ class Sensor:
         )
         result = automation.inputs_changed.evaluate_tick(context)
         self.cursor, self.said = result.cursor or self.cursor, result.skip_message or ""
+        for request in result.run_requests or []:
+            self.tags = request.tags
         return len(result.run_requests or [])
 
     def record_inputs(self) -> None:
@@ -58,8 +66,33 @@ class Sensor:
     def edit(self, content: str) -> None:
         (self.data / "candidates_V2.csv").write_text(content)
 
-    def add_run(self, status: dg.DagsterRunStatus) -> None:
-        self.instance.create_run_for_job(defs.resolve_job_def(recut_changed.name), status=status)
+    def add_run(self, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        """Add the run that was requested last."""
+        job = defs.resolve_job_def(recut_changed.name)
+        return self.instance.create_run_for_job(job, status=status, tags=self.tags)
+
+    def add_failed(self, **nested: dict | str | None) -> None:
+        """Add the requested run as failed, with failed runs inside: the failure's metadata, its class, or no step."""
+        outer = self.add_run(dg.DagsterRunStatus.FAILURE)
+        self._add_step(outer, "Failure")
+        for name, failure in nested.items():
+            job, tags = defs.resolve_job_def(name), {PARENT_TAG: outer.run_id}
+            run = self.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+            if failure is not None:
+                self._add_step(run, failure)
+
+    def _add_step(self, run: dg.DagsterRun, failure: dict | str) -> None:
+        name = failure if isinstance(failure, str) else "Failure"
+        own = None if isinstance(failure, str) else UserFailureData("", metadata=normalize_metadata(failure))
+        cause = SerializableErrorInfo(f"{name}: A rule, got 1.\n", [], name)
+        error = SerializableErrorInfo("a step failed", [], "StepError", cause=cause)
+        event = DagsterEvent(
+            dg.DagsterEventType.STEP_FAILURE.value,
+            run.job_name,
+            step_key="step",
+            event_specific_data=StepFailureData(error, own),
+        )
+        self.instance.report_dagster_event(event, run.run_id)
 
 
 def test_edit_is_asked_for_once_and_only_when_it_rests(rested: Sensor):
@@ -96,7 +129,8 @@ def test_touched_files_of_the_same_content_are_no_change(rested: Sensor):
 
 
 @pytest.mark.parametrize("is_ingested", [True, False])
-def test_failed_runs_are_asked_for_again_three_times_in_all(rested: Sensor, is_ingested: bool):
+def test_failed_runs_are_asked_for_again_three_times_in_all(rested: Sensor, is_ingested: bool, monkeypatch):
+    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(0)))
     rested.edit("second")
     rested.ask()
     asked = []
@@ -108,6 +142,91 @@ def test_failed_runs_are_asked_for_again_three_times_in_all(rested: Sensor, is_i
     assert asked == [1, 1, 1, 0, 0]
     rested.edit("third")
     assert [rested.ask(), rested.ask()] == [0, 1]
+
+
+def test_the_next_run_after_a_failed_one_waits(rested: Sensor, monkeypatch):
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.add_failed()
+    assert rested.ask() == 0
+    assert "due at" in rested.said
+    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(minutes=10)))
+    assert rested.ask() == 1
+    rested.add_failed()
+    assert rested.ask() == 0
+
+
+BROKEN = {"failed": {"1.2": "got 1000 bytes"}, "is_transient": False}
+FULL = {"failed": {"1.2": "got 1000 bytes", "1.3": "the disk is full"}, "is_transient": True}
+
+
+@pytest.mark.parametrize(
+    ("nested", "is_retried"),
+    [
+        ({"cut": BROKEN}, False),
+        ({"ingest": "ValueError"}, False),
+        ({"ingest": "DagsterAssetCheckFailedError"}, False),
+        ({"cut": BROKEN, "index": {"is_transient": False}}, False),
+        ({"cut": FULL}, True),
+        ({"cut": BROKEN, "index": "OperationalError"}, True),
+        ({"cut": BROKEN, "index": None}, True),
+        ({"cut": "NotEnoughDiskError"}, True),
+        ({"cut": {"failed": {"1.2": "of a version before"}}}, True),
+        ({"cut": None}, True),
+        ({}, True),
+    ],
+)
+def test_a_run_that_failed_by_its_files_is_not_repeated_before_they_change(rested, monkeypatch, nested, is_retried):
+    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(0)))
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.record_inputs()
+    rested.add_failed(**nested)
+    assert rested.ask() == is_retried
+    assert is_retried or "until files below the data root change: " in rested.said
+    rested.edit("third")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+
+
+def test_neither_a_touched_table_nor_a_lost_cursor_repeats_a_run_that_failed_by_its_files(rested: Sensor):
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.add_failed(ingest="ValueError")
+    assert rested.ask() == 0
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 0]
+    rested.cursor = None
+    assert [rested.ask(), rested.ask()] == [0, 0]
+    assert "until files" in rested.said
+
+
+def test_a_file_that_was_removed_and_put_back_is_as_before(rested: Sensor):
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.record_inputs()
+    rested.add_failed(cut=BROKEN)
+    table = rested.data / "candidates_V2.csv"
+    aside = table.rename(rested.data.parent / "aside.csv")
+    assert rested.ask() == 0
+    aside.rename(table)
+    assert [rested.ask(), rested.ask()] == [0, 0]
+    table.rename(aside)
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.record_inputs()
+    rested.add_run(dg.DagsterRunStatus.SUCCESS)
+    aside.rename(table)
+    assert [rested.ask(), rested.ask()] == [0, 1]
+
+
+def test_a_success_started_by_hand_ends_the_count_of_failures(rested: Sensor):
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    rested.record_inputs()
+    rested.add_failed()
+    rested.tags = {}
+    rested.add_run(dg.DagsterRunStatus.SUCCESS)
+    assert rested.ask() == 0
+    assert "current files" in rested.said
 
 
 def test_cancelled_run_is_not_started_against_the_will_of_who_cancelled_it(rested: Sensor):
@@ -164,3 +283,29 @@ def test_night_asks_for_what_the_sensor_cannot_see_and_confirms_the_rest(luna: L
     assert "under way" in str(_night(luna))
     monkeypatch.setattr(automation, "LOST_AFTER", timedelta(seconds=-1))
     assert _night(luna) is None, "a run that the machine went down with stops nothing for ever"
+
+
+def test_a_broken_ct_and_a_broken_table_fail_once_until_they_are_repaired(luna_after):
+    luna: Luna = luna_after(("recut_changed", {}))
+    sensor, uid = Sensor(luna.data, luna.instance), luna.uids[1]
+    assert [sensor.ask(), sensor.ask()] == [0, 0]
+    raw = next(path for path in luna.files_of_ct(uid) if path.suffix == ".raw")
+    whole, table = raw.read_bytes(), (luna.data / "candidates_V2.csv").read_bytes()
+    for file, broken, said in [
+        # Its header is in order: that these are no HU is found when it is cut.
+        (raw, bytes(len(whole)), f"series {uid}"),
+        (luna.data / "candidates_V2.csv", b"no,table\n1,2\n", "candidates_V2.csv"),
+    ]:
+        file.write_bytes(broken)
+        assert [sensor.ask(), sensor.ask()] == [0, 1]
+        assert not luna.run("recut_changed", tags=sensor.tags).success
+        assert sensor.ask() == 0
+        assert "until files below the data root change: " in sensor.said
+        assert said in sensor.said
+        night = str(_night(luna))
+        assert said in night
+        file.write_bytes(whole if file == raw else table)
+    assert [sensor.ask(), sensor.ask()] == [0, 1]
+    assert luna.last_cut(luna.run("recut_changed", tags=sensor.tags)) == set(), "its cutouts are as they were"
+    assert sensor.ask() == 0
+    assert "as they should be" in str(_night(luna))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 GROUP = "stage_3_cutouts"
 CUTOUTS = "cutouts"
 NO_DUPLICATES = "no_cutout_in_two_folds"
+FAILED, IS_TRANSIENT = "failed", "is_transient"
+"""Metadata of a failure: reason by series, and whether the same files may be cut at another attempt."""
 CUTTING_CODE = "1"
 """Same as the core's ``CUTTING_CODE_VERSION``, whose import would slow down loading the definitions."""
 
@@ -124,7 +126,7 @@ def _without_duplicates(index: "pd.DataFrame", source: "CutoutSource") -> Iterat
         metadata={"num_cutouts": len(duplicates), "candidate_ids": dg.MetadataValue.json(ids)},
     )
     if found:
-        raise dg.Failure(found, allow_retries=False)
+        raise dg.Failure(found, metadata={IS_TRANSIENT: dg.MetadataValue.bool(False)}, allow_retries=False)
 
 
 def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
@@ -145,14 +147,16 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     )
     context.log.info("%d series cut, %d current, %d failed", summary.num_cut, summary.num_current, len(summary.failed))
     if summary.failed:
-        from luna_pipeline.core.ct.errors import name_series
+        from luna_pipeline.core.ct.errors import TransientFailure, name_series
 
         total = len(summary.failed) + summary.num_cut + summary.num_current
         msg = (
             f"Every series must be cut, got {len(summary.failed)} of {total} that failed: {name_series(summary.failed)}"
         )
         msg += " | Fix or remove them, and run `cut` again."
-        raise dg.Failure(msg, metadata={"failed": dg.MetadataValue.json(summary.failed)}, allow_retries=False)
+        is_transient = any(isinstance(reason, TransientFailure) for reason in summary.failed.values())
+        metadata = {FAILED: dg.MetadataValue.json(summary.failed), IS_TRANSIENT: dg.MetadataValue.bool(is_transient)}
+        raise dg.Failure(msg, metadata=metadata, allow_retries=False)
 
 
 class SeriesEvents:

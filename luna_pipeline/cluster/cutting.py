@@ -66,13 +66,15 @@ def _run(jobs: "Iterator[SeriesJob]", *, num_in_flight: int) -> "Iterator[tuple[
 
 def _attempt_if_same_code(job: "SeriesJob") -> "CutOutcome | str":
     """Run a job on a worker that has the driver's version of the cutting code."""
+    from luna_pipeline.core.ct.errors import TransientFailure
     from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION
     from luna_pipeline.core.cutouts.workers import attempt
 
     if job.wanted.code == CUTTING_CODE_VERSION:
         return attempt(job)
     msg = f"All machines must cut alike, got code {CUTTING_CODE_VERSION} on a worker and {job.wanted.code} on"
-    return f"{msg} the driver (series {job.series_instance_uid}). Install the same luna_pipeline on all of them."
+    found = f"{msg} the driver (series {job.series_instance_uid})."
+    return TransientFailure(f"{found} Install the same luna_pipeline on all of them.")
 
 
 def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
@@ -80,6 +82,7 @@ def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
+    from luna_pipeline.core.ct.errors import TransientFailure
     from luna_pipeline.core.cutouts.workers import killed
 
     try:
@@ -88,7 +91,7 @@ def _result(reference: Any, job: "SeriesJob") -> "CutOutcome | str":
         return killed(job.series_instance_uid)
     if isinstance(result, str) or _is_visible(job, result):
         return result
-    return (
+    return TransientFailure(
         "Cutouts must lie where all machines of the cluster see them, got a file that is not here (series "
         f"{job.series_instance_uid}, folder {job.store.root}). Set LUNA_HOME to a shared disk or to S3."
     )

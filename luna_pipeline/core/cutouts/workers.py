@@ -14,7 +14,7 @@ from itertools import islice
 from types import ModuleType
 from typing import Protocol, TypeAlias
 
-from luna_pipeline.core.ct.errors import failure_of
+from luna_pipeline.core.ct.errors import TransientFailure, failure_of
 from luna_pipeline.core.cutouts.job import CutOutcome, SeriesJob
 
 _SECONDS_BETWEEN_CHECKS = 0.5
@@ -71,7 +71,8 @@ def attempt(job: SeriesJob) -> CutOutcome | str:
 
 def killed(series_instance_uid: str) -> str:
     """Return the reason of failure of a series whose worker was killed."""
-    return f"A worker must live until its series is cut, got one that was killed (series {series_instance_uid})."
+    rule = "A worker must live until its series is cut, got one that was killed"
+    return TransientFailure(f"{rule} (series {series_instance_uid}).")
 
 
 def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tuple[str, _Result], None, _Jobs]:

@@ -1,6 +1,10 @@
+import errno
+import pickle
+
 import pytest
 
-from luna_pipeline.core.ct.errors import UnreadableCtError, failure_of
+from luna_pipeline.core.ct.errors import TransientFailure, UnreadableCtError, failure_of
+from luna_pipeline.core.cutouts.workers import killed
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,25 @@ def test_a_series_too_large_for_the_memory_fails_alone_and_in_one_line() -> None
     reason = failure_of(MemoryError("Unable to allocate\n2 TiB"), "1.2.3")
 
     assert reason.startswith("A series must fit into memory, got: Unable to allocate 2 TiB (series 1.2.3).")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (UnreadableCtError("A CT must be whole, got half"), False),
+        (ValueError("Each centre must lie in the CT, got (1, 2, 3)"), False),
+        (OSError(errno.EACCES, "Permission denied", "/data/1.mhd"), False),
+        (ZeroDivisionError("division by zero"), False),
+        (OSError(errno.EIO, "Input/output error", "/data/1.mhd"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (ConnectionError("A store must answer, got none"), True),
+        (MemoryError(), True),
+    ],
+)
+def test_only_what_may_pass_without_a_change_of_the_file_is_transient(error: Exception, is_transient: bool) -> None:
+    reason = pickle.loads(pickle.dumps(failure_of(error, "1.2.3")))
+    assert isinstance(reason, TransientFailure) == is_transient
+
+
+def test_a_series_whose_worker_was_killed_may_be_cut_next_time() -> None:
+    assert isinstance(killed("1.2.3"), TransientFailure)

@@ -1,0 +1,85 @@
+"""Failed runs of `recut_changed`: how often they were requested for the same files, and whether these are the cause."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from luna_pipeline.assets.stage_3_cutouts import FAILED, IS_TRANSIENT
+from luna_pipeline.jobs.recut import recut_changed
+from luna_pipeline.runs.nested import PARENT_TAG, root_message
+
+DIGEST_TAG = "luna/inputs_digest"
+"""Tag of each requested run: the digest of the files that it was requested for."""
+_OF_FILES = {"DagsterAssetCheckFailedError", "FileNotFoundError", "ValueError"}
+_NUM_READ = 50
+
+
+@dataclass(frozen=True)
+class LastingFailure:
+    """Failure that each run has until files change.
+
+    Attributes:
+        text: What failed and why.
+        series: Series that could not be cut; empty if another stage failed.
+    """
+
+    text: str
+    series: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"No run is requested until files below the data root change: {self.text}"
+
+
+def failed_attempts(instance: dg.DagsterInstance, digest: str) -> list[dg.RunRecord]:
+    """Return the failed and cancelled runs that were requested for these files, newest first.
+
+    Those before a success of any run are left out.
+    """
+    found: list[dg.RunRecord] = []
+    for record in instance.get_run_records(dg.RunsFilter(job_name=recut_changed.name), limit=_NUM_READ):
+        requested_for = record.dagster_run.tags.get(DIGEST_TAG)
+        if record.dagster_run.is_success or requested_for not in (None, digest):
+            break
+        if requested_for and record.dagster_run.is_finished:
+            found.append(record)
+    return found
+
+
+def lasting_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> LastingFailure | None:
+    """Return the failure of a run if the files are its cause: another run on them would fail too.
+
+    That is: series that cannot be read, tables that cannot be used, checks of the data. None for all else, such as a
+    lost process, a full disk or a server that does not answer.
+    """
+    nested = [one for one in instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id})) if one.is_failure]
+    # A run whose process was lost has no failed step.
+    if not nested or not all(_failed_steps(instance, one) for one in (run, *nested)):
+        return None
+    steps = [event for one in nested for event in _failed_steps(instance, one)]
+    if not all(map(_is_of_files, steps)):
+        return None
+    series = {uid for event in steps for uid in _metadata(event, FAILED) or ()}
+    return LastingFailure(" ".join(" ".join(map(root_message, steps)).split()), frozenset(series))
+
+
+def _failed_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterEvent]:
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    return [event for record in records if (event := record.event_log_entry.dagster_event) is not None]
+
+
+def _is_of_files(event: dg.DagsterEvent) -> bool:
+    is_transient = _metadata(event, IS_TRANSIENT)
+    if is_transient is not None:
+        return not is_transient
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error is not None and error.cls_name in _OF_FILES
+
+
+def _metadata(event: dg.DagsterEvent, key: str) -> Any:
+    """Return a value that the code gave with a failure, None without one."""
+    failure = event.step_failure_data.user_failure_data
+    entry = failure.metadata.get(key) if failure is not None else None
+    return entry.value if entry is not None else None
