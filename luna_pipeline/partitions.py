@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CT_SERIES_NAME = "series_instance_uid"
 CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
+FAILED, IS_TRANSIENT = "failed", "is_transient"
+"""Metadata of a failure: reason by series, and whether the same files may be cut at another attempt."""
 TEST_FOLD_NAME = "test_fold"
 # The partition is the test fold: 3 is trained on other folds and tested on fold 3.
 TEST_FOLDS = dg.DynamicPartitionsDefinition(name=TEST_FOLD_NAME)
@@ -102,5 +104,5 @@ def record_failed_series(context: dg.AssetExecutionContext, asset: str, uid: str
             context.run.job_name, asset, AssetMaterializationPlannedData(dg.AssetKey(asset), partition=uid)
         )
         context.instance.report_dagster_event(planned, context.run.run_id)
-    context.log_event(dg.AssetObservation(asset, partition=uid, metadata={"failed": reason}))
+    context.log_event(dg.AssetObservation(asset, partition=uid, metadata={FAILED: reason}))
     context.log.error("Series %s failed: %s", uid, reason)

@@ -14,6 +14,8 @@ from luna_pipeline.assets.stage_2_candidates import FRESHNESS
 from luna_pipeline.partitions import (
     CT_SERIES,
     CT_SERIES_NAME,
+    FAILED,
+    IS_TRANSIENT,
     broken_series,
     failed_series,
     gone_series,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 GROUP = "stage_3_cutouts"
 CUTOUTS = "cutouts"
 NO_DUPLICATES = "no_cutout_in_two_folds"
-FAILED, IS_TRANSIENT = "failed", "is_transient"
-"""Metadata of a failure: reason by series, and whether the same files may be cut at another attempt."""
 CUTTING_CODE = "1"
 """Same as the core's ``CUTTING_CODE_VERSION``, whose import would slow down loading the definitions."""
 

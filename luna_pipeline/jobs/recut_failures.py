@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.assets.stage_3_cutouts import FAILED, IS_TRANSIENT
 from luna_pipeline.jobs.recut import recut_changed
+from luna_pipeline.partitions import FAILED, IS_TRANSIENT
 from luna_pipeline.runs.nested import PARENT_TAG, root_message
 
 DIGEST_TAG = "luna/inputs_digest"
