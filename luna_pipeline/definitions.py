@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from luna_pipeline import alerts, assets, automation, checks, jobs
+from luna_pipeline import assets, automation, checks, jobs
+from luna_pipeline.alerts.sensor import run_failed
 from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
 from luna_pipeline.runs.executor import interruptible_executor
@@ -14,7 +15,7 @@ defs = dg.Definitions(
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly],
-    sensors=[automation.inputs_changed, alerts.run_failed],
+    sensors=[automation.inputs_changed, run_failed],
     executor=interruptible_executor,
     resources={
         "paths": PATHS,

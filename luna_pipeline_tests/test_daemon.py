@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from luna_pipeline_tests.alerts.receivers import Webhook
 from luna_pipeline_tests.conftest import Folders, laid_out
 from luna_pipeline_tests.prepared import CUT, run_on
 from luna_pipeline_tests.processes import free_port, started, wait_for
-from luna_pipeline_tests.test_alerts import Webhook
 from luna_pipeline_tests.test_interruptions import run_to_end
 from luna_pipeline_tests.test_ui import Site, answers
 

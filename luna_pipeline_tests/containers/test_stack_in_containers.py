@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from luna_pipeline_tests.alerts.receivers import Webhook
 from luna_pipeline_tests.processes import REPOSITORY, free_port, wait_for
 from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, shown_attempts
-from luna_pipeline_tests.test_alerts import Webhook
 from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.containers

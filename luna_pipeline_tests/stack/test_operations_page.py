@@ -46,7 +46,9 @@ def test_alerts_give_the_code_location_its_settings_and_a_way_out(tmp_path: Path
     environment = alerting["services"]["code"]["environment"]
     assert environment["LUNA_ALERT_WEBHOOK"] == address
     assert environment.items() >= plain["services"]["code"]["environment"].items()
-    used = set(re.findall(r"\"(LUNA_[A-Z_]+)\"", (REPOSITORY / "luna_pipeline/alerts.py").read_text()))
+    sources = [path.read_text() for path in (REPOSITORY / "luna_pipeline/alerts").glob("*.py")]
+    used = set(re.findall(r"\"(LUNA_[A-Z_]+)\"", "".join(sources)))
+    assert "LUNA_ALERT_URLS" in used
     assert used <= set(environment)
 
 
