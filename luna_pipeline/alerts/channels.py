@@ -46,7 +46,7 @@ class Channel:
 
     Attributes:
         name: The setting that names it, and its number there.
-        key: Digest of its address, under which records say that it was told.
+        key: Digest of its address, under which runs are recorded as reported to it.
         max_runs: Largest number of runs that one message to it names.
         send: Sends a message; raises ``ChannelError``.
     """
@@ -76,7 +76,7 @@ class Channels:
             except ValueError as error:
                 problems.append(str(error))
             else:
-                # An address that is given twice is told once.
+                # An address that is given twice is one channel.
                 channels |= {channel.key: channel for channel in made if channel.key not in channels}
         return cls(list(channels.values()), problems)
 
@@ -138,7 +138,7 @@ def _webhook(name: str, address: str) -> list[Channel]:
 
 
 def _services(name: str, address: str) -> Iterator[Channel]:
-    """Yield a channel for each receiver of an address of apprise, so that each is told once.
+    """Yield a channel for each receiver of an address of apprise, so that each has records of its own.
 
     Raises:
         ValueError: If apprise does not understand it.

@@ -1,4 +1,4 @@
-"""Content of an alert: what is told of a failed run.
+"""Content of an alert: what is reported of a failed run.
 
 An alert names the job, the run, steps, broken rules and series. Values, paths and names are only on the run's page,
 because a path below the data root may contain a patient's name.
@@ -14,7 +14,7 @@ import dagster as dg
 from luna_pipeline.runs.nested import PARENT_TAG, root_message
 
 MAX_DETAILED = 20
-"""Alerts of one message that are told with steps and series; further ones by their title only."""
+"""Alerts of one message that list steps and series; the text of further ones is their title."""
 MAX_LINES = 50
 """Failed steps and series that the text of an alert lists."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -59,7 +59,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Message:
-    """One message that tells one or more failed runs."""
+    """One message that reports one or more failed runs."""
 
     alerts: Sequence[Alert]
 

@@ -1,4 +1,4 @@
-"""What becomes of a failed run: it is told, waits for its retry or its outermost run, or needs not be told."""
+"""Outcome of a failed run: it is reported, waits for its retry or its outermost run, or needs no report."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,7 +11,7 @@ from luna_pipeline.runs.nested import PARENT_TAG
 RETRY_LIMIT_SECONDS = 600.0
 """Time in which Dagster's daemon must have started the retry that it promised; it looks every 5 s."""
 OUTER_LIMIT_SECONDS = 86_400.0
-"""Time after which a failed nested run is told although its outermost run goes on."""
+"""Time after which a failed nested run is reported although its outermost run is in progress."""
 # Tags that Dagster's daemon sets and reads; it has no public names for them.
 WILL_RETRY_TAG = "dagster/will_retry"
 RETRY_RUN_TAG = "dagster/auto_retry_run_id"
@@ -21,11 +21,11 @@ BACKFILL_TAG = "dagster/backfill"
 
 
 class Fate(Enum):
-    """What is to be done about a failed run in this tick."""
+    """What to do about a failed run in this tick."""
 
     WAIT = auto()
     DROP = auto()
-    TELL = auto()
+    REPORT = auto()
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def outcome_of(instance: dg.DagsterInstance, run: dg.DagsterRun | None, *, waite
     """Decide about a failed run.
 
     Rules:
-        A run that was deleted, or did not fail in the end, is not told.
-        A nested run is told with its outermost run if that one failed, else on its own.
-        Of a run and its retries, none is told if one succeeded, and the last one if all failed. A retry that was
+        A run that was deleted, or did not fail in the end, is not reported.
+        A nested run is reported with its outermost run if that one failed, else on its own.
+        Of a run and its retries, none is reported if one succeeded, and the last one if all failed. A retry that was
         cancelled or deleted does not count. A retry that the daemon does not start is not waited for.
 
     Args:
@@ -61,7 +61,7 @@ def outcome_of(instance: dg.DagsterInstance, run: dg.DagsterRun | None, *, waite
 
 
 def _outcome_with_outermost(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome | None:
-    """Return the outcome of a nested run whose outermost run failed or goes on; else None."""
+    """Return the outcome of a nested run whose outermost run failed or is in progress; else None."""
     outermost_id = run.tags.get(PARENT_TAG)
     outermost = instance.get_run_by_id(outermost_id) if outermost_id else None
     if outermost is None:
@@ -77,14 +77,14 @@ def _outcome_with_retries(instance: dg.DagsterInstance, run: dg.DagsterRun, wait
         return _outcome_of_promise(instance, run, waited_seconds)
     if retry is None:
         number = run.tags.get(RETRY_NUMBER_TAG)
-        return Outcome(Fate.TELL, f"It was retry {number} of run {(run.root_run_id or '?')[:8]}." if number else "")
+        return Outcome(Fate.REPORT, f"It was retry {number} of run {(run.root_run_id or '?')[:8]}." if number else "")
     if retry.status == dg.DagsterRunStatus.CANCELED:
-        return Outcome(Fate.TELL, f"Its retry {retry.run_id[:8]} was cancelled.")
+        return Outcome(Fate.REPORT, f"Its retry {retry.run_id[:8]} was cancelled.")
     if retry.is_finished:
         # If the retry failed, it has an outcome of its own.
         return DROP
     if retry.status == dg.DagsterRunStatus.NOT_STARTED and waited_seconds >= RETRY_LIMIT_SECONDS:
-        return Outcome(Fate.TELL, f"Its retry {retry.run_id[:8]} was not started.")
+        return Outcome(Fate.REPORT, f"Its retry {retry.run_id[:8]} was not started.")
     return WAIT
 
 
@@ -98,7 +98,7 @@ def _outcome_of_promise(instance: dg.DagsterInstance, run: dg.DagsterRun, waited
     # The page shows the tag, and a daemon that comes later obeys it.
     instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     instance.report_engine_event(f"{note} Launch it again.", run)
-    return Outcome(Fate.TELL, note)
+    return Outcome(Fate.REPORT, note)
 
 
 def why_not_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:

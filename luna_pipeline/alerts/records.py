@@ -1,6 +1,6 @@
-"""Records of what was told: one JSON document in Dagster's storage, as leases are.
+"""Records of what was reported: one JSON document in Dagster's storage, as leases are.
 
-A sensor's cursor is stored only after the tick, and not if it fails: a tick that ends between two channels would tell
+A sensor's cursor is stored only after the tick, and not if it fails: a tick that ends between two channels would send to
 the first one twice. This document is stored after each message that a channel has taken.
 """
 
@@ -16,26 +16,26 @@ KEY = "luna/alerts"
 
 @dataclass
 class Entry:
-    """A failed run that was not told on every channel yet.
+    """A failed run that was not reported on every channel yet.
 
     Attributes:
         seen: Time of the tick that found it, in seconds since 1970.
-        is_due: Whether it is decided that it is told.
+        is_due: Whether it is to be reported; undecided before.
         note: Further line of its alert.
-        told: Keys of the channels that were told.
+        reported: Keys of the channels on which it was reported.
     """
 
     seen: float
     is_due: bool = False
     note: str = ""
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Backoff:
     """Failed attempts of a channel since its last success, and the ticks until the next attempt.
 
-    Ticks, not seconds, are counted: a receiver that is back is told within two ticks, whatever the clocks say.
+    Ticks, not seconds, are counted: a receiver that is back gets them within two ticks, whatever the clocks say.
     """
 
     num_failures: int = 0
@@ -47,7 +47,7 @@ class Records:
     """Everything that is remembered between two ticks.
 
     Attributes:
-        settled: Digests of the ids of failed runs that are told or need not be told. A record is removed with its run.
+        settled: Digests of the ids of failed runs that are reported or need no report. They are removed with the run.
         open: The other failed runs, by id, in the order in which they were found.
         channels: State of the channels that failed last, by key.
     """

@@ -37,10 +37,11 @@ def run_failed(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 def tick(instance: dg.DagsterInstance, channels: Channels, *, now: float, dagster_url: str | None = None) -> str:
-    """Find failed runs without a record, decide about them, and tell those that are due.
+    """Find failed runs without a record, decide about them, and report those that are due.
 
-    Every failed run of the instance has a record, whoever started it. So no cursor exists that a clock, or the order
-    in which runs end, could lead astray. The first tick of an instance records what has failed so far as settled.
+    Every failed run of the instance has a record, also those of the command line. So there is no cursor, which would
+    depend on clocks and on the order in which runs end. The first tick of an instance records what has failed so far
+    as settled.
     A message that was sent is recorded at once; if the process is killed between, it is sent again.
 
     Args:
@@ -63,9 +64,10 @@ def tick(instance: dg.DagsterInstance, channels: Channels, *, now: float, dagste
     runs = _decide(instance, records, now)
     is_off = not channels.usable and not channels.problems
     if is_off:
-        _settle_due(records, told_on=set())
+        _settle_due(records, reported_on=set())
         records.save(instance)
         return f"Alerts are off: none of {URLS}, {WEBHOOK} and {MAIL_TO} is set"
+    # Nothing is sent without a stored entry.
     records.save(instance)
     url = os.environ.get("LUNA_DAGSTER_URL", "") if dagster_url is None else dagster_url
     failures = _Sending(instance, records, runs, url.rstrip("/")).send(channels)
@@ -73,7 +75,9 @@ def tick(instance: dg.DagsterInstance, channels: Channels, *, now: float, dagste
         msg = f"An alert must reach every channel, got {'; '.join(failures)}. It is sent again; are the settings right?"
         raise RuntimeError(msg)
     num_due = sum(entry.is_due for entry in records.open.values())
-    return f"{num_due} failed runs are to be told, {len(records.open) - num_due} wait for a retry or their outer run"
+    return (
+        f"{num_due} failed runs are to be reported, {len(records.open) - num_due} wait for a retry or their outer run"
+    )
 
 
 def _first_tick(instance: dg.DagsterInstance, failed_ids: Sequence[str], now: float) -> str:
@@ -82,11 +86,11 @@ def _first_tick(instance: dg.DagsterInstance, failed_ids: Sequence[str], now: fl
     for run_id in failed_ids:
         records.settle(run_id)
     records.save(instance)
-    return f"The first look at this instance: {len(failed_ids)} runs that failed before it are not told"
+    return f"The first look at this instance: {len(failed_ids)} runs that failed before it are not reported"
 
 
 def _decide(instance: dg.DagsterInstance, records: Records, now: float) -> dict[str, dg.DagsterRun]:
-    """Settle runs that need not be told, mark those that are due, and return the open runs by id."""
+    """Settle runs that need not be reported, mark those that are due, and return the open runs by id."""
     runs = {run.run_id: run for run in _runs(instance, list(records.open))}
     for run_id, entry in list(records.open.items()):
         # The difference's sign does not matter: after a step of the clock nothing waits for longer than the limit.
@@ -96,7 +100,7 @@ def _decide(instance: dg.DagsterInstance, records: Records, now: float) -> dict[
         outcome = outcome_of(instance, runs.get(run_id), waited_seconds=waited_seconds)
         if outcome.fate == Fate.DROP:
             records.settle(run_id)
-        elif outcome.fate == Fate.TELL:
+        elif outcome.fate == Fate.REPORT:
             entry.is_due, entry.note = True, outcome.note
     return runs
 
@@ -107,10 +111,10 @@ def _runs(instance: dg.DagsterInstance, run_ids: list[str]) -> Iterable[dg.Dagst
         yield from instance.get_runs(dg.RunsFilter(run_ids=run_ids[start : start + 500]))
 
 
-def _settle_due(records: Records, *, told_on: set[str]) -> None:
-    """Settle the due runs that were told on all of the channels."""
+def _settle_due(records: Records, *, reported_on: set[str]) -> None:
+    """Settle the due runs that were reported on all of the channels."""
     for run_id, entry in list(records.open.items()):
-        if entry.is_due and told_on <= set(entry.told):
+        if entry.is_due and reported_on <= set(entry.reported):
             records.settle(run_id)
 
 
@@ -134,7 +138,7 @@ class _Sending:
             failures += [f"{channel.name}: {reason}" for channel, reason in failed.items()]
             ready = [channel for channel, run_ids in messages if run_ids and channel not in failed]
         if not channels.problems:
-            _settle_due(self.records, told_on={channel.key for channel in channels.usable})
+            _settle_due(self.records, reported_on={channel.key for channel in channels.usable})
         used = {channel.key for channel in channels.usable}
         self.records.channels = {key: state for key, state in self.records.channels.items() if key in used}
         self.records.save(self.instance)
@@ -150,7 +154,7 @@ class _Sending:
 
     def _pending(self, channel: Channel) -> list[str]:
         entries = self.records.open.items()
-        pending = [run_id for run_id, entry in entries if entry.is_due and channel.key not in entry.told]
+        pending = [run_id for run_id, entry in entries if entry.is_due and channel.key not in entry.reported]
         return pending[: channel.max_runs]
 
     def _send_round(self, pending: list[tuple[Channel, list[str]]]) -> dict[Channel, str]:
@@ -174,7 +178,7 @@ class _Sending:
         if is_sent:
             self.records.channels.pop(channel.key, None)
             for run_id in run_ids:
-                self.records.open[run_id].told.append(channel.key)
+                self.records.open[run_id].reported.append(channel.key)
         else:
             state = self.records.channels.setdefault(channel.key, Backoff())
             state.num_failures += 1

@@ -127,7 +127,7 @@ def test_tick_that_is_killed_between_sending_and_recording_tells_again_and_not_n
 def test_first_tick_tells_nothing_of_the_past_and_everything_after_it(instance):
     receiver = Receiver()
     old = [failed(instance).run_id for _ in range(100)]
-    assert "100 runs that failed before it are not told" in tick(instance, receiver)
+    assert "100 runs that failed before it are not reported" in tick(instance, receiver)
     new = failed(instance)
     tick(instance, receiver)
     assert receiver.told == [new.run_id]
@@ -254,7 +254,7 @@ def test_sensor_reads_its_settings_and_names_the_channel_that_failed(
     def evaluated():
         return sensor.run_failed.evaluate_tick(dg.build_sensor_context(instance=instance))
 
-    assert "not told" in evaluated().skip_message
+    assert "not reported" in evaluated().skip_message
     run = failed(instance)
     with pytest.raises(Exception, match=r"LUNA_ALERT_MAIL_TO 1: Connection refused; LUNA_ALERT_MAIL_TO 2"):
         evaluated()
