@@ -1,7 +1,7 @@
 """Records of what was reported: one JSON document in Dagster's storage, as leases are.
 
-A sensor's cursor is stored only after the tick, and not if it fails: a tick that ends between two channels would send to
-the first one twice. This document is stored after each message that a channel has taken.
+A sensor's cursor is stored only after the tick, and not if it fails: a tick that ends between two channels would send
+to the first one twice. This document is stored after each message that a channel has taken.
 """
 
 import hashlib

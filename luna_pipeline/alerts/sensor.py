@@ -135,7 +135,7 @@ class _Sending:
         while ready and time.monotonic() < deadline:
             messages = [(channel, self._pending(channel)) for channel in ready]
             failed = self._send_round([(channel, run_ids) for channel, run_ids in messages if run_ids])
-            failures += [f"{channel.name}: {reason}" for channel, reason in failed.items()]
+            failures += [f"{channel.name}: {failed[channel]}" for channel in ready if channel in failed]
             ready = [channel for channel, run_ids in messages if run_ids and channel not in failed]
         if not channels.problems:
             _settle_due(self.records, reported_on={channel.key for channel in channels.usable})
