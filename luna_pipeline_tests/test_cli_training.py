@@ -84,15 +84,21 @@ def test_values_of_the_configuration_are_changed_by_their_places(installed):
 @pytest.mark.parametrize(
     ("arguments", "line", "status"),
     [
-        (["--set", "network.colour=1"], "A configuration's value must be one of", 1),
+        (["--set", "network.nam=x"], "got 'network.nam'. Did you mean 'network.name'?", 2),
+        (["--set", "optimizer.betas=0.9"], "optimizer.betas must be two numbers, got 0.9.", 2),
+        (["--set", "num_epochs=-1"], "num_epochs must be at least 1, got -1.", 2),
         (["--set", "colour"], "A change must be PLACE=VALUE, got colour", 2),
-        (["--recipe", "dmeo"], "The recipe must be one of", 1),
+        (["--recipe", "dmeo"], "--recipe: The recipe must be one of", 2),
+        (["--handler", "mlfow"], "--handler: The handler must be one of console, mlflow, tensorboard, got 'mlfow'.", 2),
+        (["--config", "{wrong}"], "configuration must hold", 1),
         (["--epochs", "0"], "0 is not in the range x>=1", 2),
         (["--test-fold", "7"], "A held-out fold must exist, got 7", 1),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(installed, monkeypatch, capsys, arguments, line, status):
-    code, said = refused(monkeypatch, capsys, "train_luna_classification", "0.0.1", *arguments)
+    (installed / "wrong.json").write_text('{"name": "n"}')
+    given = [argument.replace("{wrong}", f"{installed}/wrong.json") for argument in arguments]
+    code, said = refused(monkeypatch, capsys, "train_luna_classification", "0.0.1", *given)
     assert code == status
     assert line in said
 

@@ -119,6 +119,9 @@ class NoduleFolds(ChosenFolds, NoduleTrainingConfig):
 class AllNoduleFolds(NoduleFolds):
     """Runs of the nodule classifier for every fold by default."""
 
+    folds: list[int] = Field(
+        default=[], description="Test folds, each trained in a separate run. Default: every fold (cross-validation)."
+    )
     all_folds: bool = Field(default=True, description="Train every fold (cross-validation) if `folds` is empty.")
 
 

@@ -1,5 +1,7 @@
-"""Parsers of options with three numbers."""
+"""Parsers of options, and errors of options that are found after parsing."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -47,3 +49,20 @@ def source_or_folder(context: click.Context, parameter: click.Parameter, value: 
         return value
     click.Path(exists=True, file_okay=False).convert(value, parameter, context)
     return Path(value)
+
+
+@contextlib.contextmanager
+def usage_errors(option: str | None = None) -> Iterator[None]:
+    """Raise a ValueError or TypeError as an error of usage, whose exit code is 2.
+
+    Args:
+        option: The option at fault, which the message names; None for several.
+
+    Raises:
+        click.UsageError: Instead of a ValueError or TypeError.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise click.UsageError(f"{option}: {text}" if option else text) from error

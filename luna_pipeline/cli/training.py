@@ -4,15 +4,18 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.options import cutouts_option
+from luna_pipeline.cli.options import cutouts_option, usage_errors
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import TrainingOptions, click_options, options_of
 from luna_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from luna_pipeline.core.training.config import TrainingConfig
 
 RESEARCH_USE = "Research use only; not a medical device."
 NODULES, MALIGNANCY = "nodule_baseline", "malignancy_baseline"
@@ -96,6 +99,24 @@ SOURCE_OPTIONS = [
 ]
 
 
+def configuration(recipe: str, options: dict[str, Any], changes: dict[str, Any]) -> "TrainingConfig":
+    """Return the configuration of ``--recipe`` or ``--config`` with changes; ``recipe`` is the default.
+
+    Raises:
+        click.UsageError: If there is no such recipe, or a change is not allowed.
+        ValueError: If the file of ``--config`` is no configuration.
+    """
+    from luna_pipeline.core.training.recipes import RECIPES
+    from luna_pipeline.launchers.training.train import configured
+
+    name = options["recipe"] or recipe
+    with usage_errors("--recipe"):
+        RECIPES.check(name)
+    config = configured(name, options["config_file"], {})
+    with usage_errors():
+        return config.with_changes({place: value for place, value in changes.items() if value is not None})
+
+
 def with_options(options: list[Any]) -> Callable[[Any], Any]:
     """Return a decorator that gives a command these options, in this order."""
 
@@ -157,7 +178,7 @@ def resume(name: str, version: str, **options: Any) -> None:
 def _train(recipe: str, options: dict[str, Any]) -> None:
     _prepare()
     from luna_pipeline.core.training.config import StartConfig
-    from luna_pipeline.launchers.training.train import TrainingRequest, configured, train
+    from luna_pipeline.launchers.training.train import TrainingRequest, train
 
     changes = {
         "version": options["version"],
@@ -168,7 +189,7 @@ def _train(recipe: str, options: dict[str, Any]) -> None:
     if "loader" in options:
         start = StartConfig(loader=options["loader"], name=options["from_name"], version=options["from_version"])
     request = TrainingRequest(
-        config=configured(options["recipe"] or recipe, options["config_file"], changes),
+        config=configuration(recipe, options, changes),
         test_fold=options["test_fold"],
         validation_fold=options["validation_fold"],
         start=start,
@@ -189,7 +210,11 @@ def _prepare() -> None:
 
 def _run_options(options: dict[str, Any]) -> Any:
     from luna_pipeline.launchers.training.run import RunOptions
+    from luna_pipeline.tracking.handlers import HANDLERS
 
+    for name in options["handlers"]:
+        with usage_errors("--handler"):
+            HANDLERS.check(name)
     return RunOptions(
         cutouts=options["cutouts"],
         num_workers=options["workers"],

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli.training import CONFIGURATION_OPTIONS, FOLD_OPTIONS, MALIGNANCY, NODULES, with_options
+from luna_pipeline.cli.options import usage_errors
+from luna_pipeline.cli.training import (
+    CONFIGURATION_OPTIONS,
+    FOLD_OPTIONS,
+    MALIGNANCY,
+    NODULES,
+    configuration,
+    with_options,
+)
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import click_options, options_of
 from luna_pipeline.settings import Settings
@@ -39,13 +47,10 @@ tune_luna_malignant_classification = _tuning_command(
 
 def _tune(recipe: str, options: dict[str, Any]) -> None:
     load_extensions()
-    from luna_pipeline.launchers.training.train import configured
-
-    base = configured(
-        options["recipe"] or recipe, options["config_file"], {"version": options["version"], **options["changes"]}
-    )
+    base = configuration(recipe, options, {"version": options["version"], **options["changes"]})
     asked = options_of(TuningOptions, options)
-    study = asked.study(base)
+    with usage_errors():
+        study = asked.study(base)
     # Ray takes two seconds to load; an invalid study is rejected before.
     from luna_pipeline.tuning.request import TuningRequest
     from luna_pipeline.tuning.tune import tune_parameters

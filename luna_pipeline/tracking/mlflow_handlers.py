@@ -43,6 +43,7 @@ class MlflowHandlers:
         tags: Tags of the run, such as the digests of configuration and data.
         every_nth_batch: Log the first and then each n-th training batch of an epoch.
         registers_model: Whether to log the checkpoint and register the model.
+        first_step: First step of a resumed run; values that an earlier attempt logged from there on are not repeated.
         model_uri: URI of the registered model; None before it is registered.
     """
 
@@ -50,7 +51,9 @@ class MlflowHandlers:
     tags: Mapping[str, str] = field(default_factory=dict)
     every_nth_batch: int = 10
     registers_model: bool = True
+    first_step: int | None = None
     model_uri: str | None = field(default=None, init=False)
+    _earlier_steps: dict[str, set[int]] = field(default_factory=dict, init=False, repr=False)
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return the handlers by message type."""
@@ -126,10 +129,21 @@ class MlflowHandlers:
         from mlflow.entities import Metric
 
         # The time of the message: MLflow recognizes the values of a repeated request by it.
-        created_at_ms = int(message.created_at * 1000)
-        metrics = [Metric(key, float(value), created_at_ms, message.num_samples_seen) for key, value in values.items()]
+        created_at_ms, step = int(message.created_at * 1000), message.num_samples_seen
         with mlflow_requests(HASTY):
-            self.run.client.log_batch(self.run.run_id, metrics=metrics)
+            new = {key: value for key, value in values.items() if not self._is_logged(key, step)}
+            metrics = [Metric(key, float(value), created_at_ms, step) for key, value in new.items()]
+            if metrics:
+                self.run.client.log_batch(self.run.run_id, metrics=metrics)
+
+    def _is_logged(self, key: str, step: int) -> bool:
+        """Return whether an earlier attempt of a resumed run logged a value: repeated steps have equal values."""
+        if self.first_step is None or step < self.first_step:
+            return False
+        if key not in self._earlier_steps:
+            history = self.run.client.get_metric_history(self.run.run_id, key)
+            self._earlier_steps[key] = {point.step for point in history}
+        return step in self._earlier_steps[key]
 
 
 def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
@@ -142,4 +156,6 @@ def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
         msg = f"The handler mlflow must have an MLflow run, got none ({context.name} {context.version})."
         raise ValueError(f"{msg} Open one with `mlflow_run`, or leave the handler out.")
     tags = {**context.tags, "luna.checkpoint": f"{context.name} {context.version}"}
-    return MlflowHandlers(context.mlflow_run, tags=tags, registers_model=context.registers_model)
+    return MlflowHandlers(
+        context.mlflow_run, tags=tags, registers_model=context.registers_model, first_step=context.first_step
+    )

@@ -17,7 +17,7 @@ import numpy as np
 
 from luna_pipeline.core.config.checks import check_integer, check_number
 from luna_pipeline.core.config.json_files import read_json_object
-from luna_pipeline.core.config.plain import with_tuples
+from luna_pipeline.core.config.plain import nearest, with_tuples
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.training.config import TrainingConfig
 
@@ -236,7 +236,8 @@ class SearchSpace:
         for place, domain in self.domains.items():
             if place not in known:
                 msg = f"A search space's place must be one of the configuration's values, got {place!r}."
-                raise ValueError(f"{msg} Choose among {', '.join(known)}.")
+                hint = nearest(place, known)
+                raise ValueError(f"{msg} {f'Did you mean {hint!r}? ' if hint else ''}Choose among {', '.join(known)}.")
             for value in domain.extremes():
                 with _named(place):
                     base.with_changes({place: value})

@@ -61,3 +61,10 @@ def test_the_choice_of_folds_is_no_part_of_a_folds_configuration():
     config = NoduleFolds(folds=[1, 2], recipe="demo", epochs=3)
     assert NoduleTrainingConfig(**config.of_each_fold()) == NoduleTrainingConfig(recipe="demo", epochs=3)
     assert (NoduleFolds().all_folds, AllNoduleFolds().all_folds) == (False, True)
+
+
+def test_each_job_describes_its_own_default_folds():
+    described = {kind: kind.model_fields["folds"].description for kind in (NoduleFolds, AllNoduleFolds)}
+    assert "Default: the first fold." in described[NoduleFolds]
+    assert "Default: every fold" in described[AllNoduleFolds]
+    assert "Default: the first fold" not in described[AllNoduleFolds]

@@ -110,6 +110,23 @@ def test_metrics_of_both_modes_share_the_step_and_batches_have_their_own_key(run
     assert "validation_batch/loss" not in run.client.get_run(run.run_id).data.metrics
 
 
+def test_a_resumed_run_does_not_repeat_what_its_killed_attempt_logged(run):
+    send(
+        run,
+        *[batch(index, Mode.TRAINING) for index in range(4)],
+        metrics(12, Mode.TRAINING, loss=0.3),
+        every_nth_batch=1,
+    )
+    # The checkpoint that it resumes from was written after the second batch, at step 4.
+    again = [batch(index, Mode.TRAINING) for index in (2, 3, 4)]
+    send(run, *again, metrics(12, Mode.TRAINING, loss=0.3), metrics(12, auc=0.7), every_nth_batch=1, first_step=5)
+
+    assert points(run, "training_batch/loss") == [(step, 0.5) for step in (0, 4, 8, 12, 16)]
+    assert points(run, "training_batch/learning_rate") == [(step, 0.01) for step in (0, 4, 8, 12, 16)]
+    assert points(run, "training/loss") == [(12, 0.3)]
+    assert points(run, "validation/auc") == [(12, 0.7)]
+
+
 @pytest.mark.seed_defect(69)
 def test_the_whole_configuration_is_kept_also_a_long_one(run):
     params = demo().flat() | {f"more.{number}": number for number in range(150)}

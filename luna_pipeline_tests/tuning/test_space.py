@@ -88,6 +88,7 @@ def test_a_place_that_the_configuration_has_not_is_refused_with_those_it_has(bas
     message = str(refusal.value)
     assert message.startswith(f"A search space's place must be one of the configuration's values, got '{place}'.")
     assert "Choose among model, trainer, network.name, " in message
+    assert ("Did you mean 'optimizer.learning_rate'?" in message) == (place == "optimizer.learning_rate.start")
     assert "optimizer.learning_rate, " in message
     assert "\n" not in message
 

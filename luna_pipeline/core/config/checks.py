@@ -1,6 +1,8 @@
 """Checks of configuration values, with one-line error messages."""
 
 import math
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 
 def check_integer(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
@@ -67,3 +69,28 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         msg = f"{name} must be a text, got {value!r}. Put it into quotation marks."
         raise TypeError(msg)
+
+
+def check_tuple(name: str, value: object, what: str, *, example: str) -> None:
+    """Raise TypeError if ``value`` is not a tuple; ``what`` it holds, such as ``two numbers``, is for the message."""
+    if not isinstance(value, tuple):
+        msg = f"{name} must be {what}, got {value!r}. Write {example}."
+        raise TypeError(msg)
+
+
+def check_parts(config: Any, place: str = "") -> None:
+    """Raise if a plain value is in place of a part of a configuration.
+
+    Args:
+        config: A dataclass, some of whose fields are dataclasses by default.
+        place: Path of the configuration with its dot, such as ``augmentation.``.
+
+    Raises:
+        TypeError: If such a field is no dataclass.
+    """
+    for entry in fields(config):
+        default = entry.default_factory() if callable(entry.default_factory) else None
+        if is_dataclass(default) and not is_dataclass(getattr(config, entry.name)):
+            own = f"{place}{entry.name}"
+            msg = f"{own} must be a part of the configuration, got {getattr(config, entry.name)!r}."
+            raise TypeError(f"{msg} Name one of its values, such as {own}.{fields(default)[0].name}.")

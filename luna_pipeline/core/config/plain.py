@@ -1,7 +1,8 @@
 """Conversion of configurations from and to plain values, as in JSON, checkpoints and Dagster's launchpad."""
 
+import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -32,7 +33,19 @@ def _differences(expected: set[str], values: object) -> str:
         return f"{values!r:.80}"
     missing, unknown = (sorted(map(str, names)) for names in (expected - set(values), set(values) - expected))
     parts = {"no": missing, "unknown": unknown}
-    return " and ".join(f"{word} {', '.join(names):.200}" for word, names in parts.items() if names)
+    text = " and ".join(f"{word} {', '.join(names):.200}" for word, names in parts.items() if names)
+    hint = nearest(unknown[0], missing) if unknown else None
+    return text if hint is None else f"{text} (did you mean {hint}?)"
+
+
+def nearest(place: str, known: Iterable[str]) -> str | None:
+    """Return the known path that is most like a misspelled one, or one that ends in it; None if there is none."""
+    known = list(known)
+    if similar := difflib.get_close_matches(place, known, n=1):
+        return similar[0]
+    by_end = {path.rpartition(".")[2]: path for path in reversed(known)}
+    ends = difflib.get_close_matches(place.rpartition(".")[2], by_end, n=1, cutoff=0.75)
+    return by_end[ends[0]] if ends else None
 
 
 def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -67,18 +80,26 @@ def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
         ValueError: If there is no such path, or a value is outside its range.
         TypeError: If a value is of the wrong kind.
     """
+    return _changed(config, changes, prefix="", known=[place for place, _ in flat_items(config)])
+
+
+def _changed(config: ConfigT, changes: Mapping[str, Any], *, prefix: str, known: list[str]) -> ConfigT:
     values = {entry.name: getattr(config, entry.name) for entry in fields(config)}  # type: ignore[arg-type]
     nested: dict[str, dict[str, Any]] = {}
     for place, value in changes.items():
-        name, _, rest = place.partition(".")
-        if name not in values or (rest and not is_dataclass(values[name])):
-            msg = f"A configuration's value must be one of {', '.join(sorted(values))}, got {place!r}."
-            raise ValueError(f"{msg} See `TrainingConfig`.")
+        name, has_dot, rest = place.partition(".")
+        if name not in values or (has_dot and not (rest and is_dataclass(values[name]))):
+            names = [f"{prefix}{each}" for each in sorted(values)]
+            msg = f"A configuration's value must be one of {', '.join(names)}, got {prefix + place!r}."
+            hint = nearest(prefix + place, [*names, *known])
+            raise ValueError(f"{msg} {f'Did you mean {hint!r}?' if hint else 'See `TrainingConfig`.'}")
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
             values[name] = with_tuples(value)
-    parts = {name: changed(values[name], inner) for name, inner in nested.items()}
+    parts = {
+        name: _changed(values[name], inner, prefix=f"{prefix}{name}.", known=known) for name, inner in nested.items()
+    }
     return type(config)(**{**values, **parts})
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.config.checks import check_number
+from luna_pipeline.core.config.checks import check_number, check_parts
 
 _MASK_64 = 2**64 - 1
 _NUM_WORDS = 15
@@ -81,6 +81,9 @@ class AugmentationConfig:
     scale: Scale = field(default_factory=Scale)
     rotate: Rotate = field(default_factory=Rotate)
     noise: Noise = field(default_factory=Noise)
+
+    def __post_init__(self) -> None:
+        check_parts(self, "augmentation.")
 
     @classmethod
     def all_five(cls) -> "AugmentationConfig":

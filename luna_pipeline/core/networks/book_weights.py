@@ -17,6 +17,7 @@ import torch
 
 from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.networks.luna import build_network
+from luna_pipeline.core.networks.wrapped_names import wrapper_of
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
 from luna_pipeline.core.storage.zip_limits import zip_problem
 
@@ -46,7 +47,8 @@ def import_book_weights(state_file: Path) -> tuple[NetworkConfig, dict[str, torc
     if differing:
         state = "no" if differing[0] not in theirs else "an unknown"
         msg = f"The book's classifier must hold each of its tensors, got {state} {differing[0]}"
-        raise _refused(state_file, f"{msg} and {len(differing) - 1} other differences")
+        problem = f"{msg} and {len(differing) - 1} other differences"
+        raise _refused(state_file, problem, advice=wrapper_of(theirs))
     for name, tensor in expected.items():
         found = theirs[their_name[name]]
         if found.shape != tensor.shape:
@@ -97,6 +99,6 @@ def _content(state_file: Path) -> io.BytesIO:
     return content
 
 
-def _refused(state_file: Path, problem: str) -> BookWeightsError:
-    advice = "Use the file `cls_….best.state` that the book's authors publish."
+def _refused(state_file: Path, problem: str, advice: str | None = None) -> BookWeightsError:
+    advice = advice or "Use the file `cls_….best.state` that the book's authors publish."
     return BookWeightsError(f"{problem} ({state_file}). {advice}")

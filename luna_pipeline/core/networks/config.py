@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from luna_pipeline.core.config.checks import check_choice, check_integer, check_number
+from luna_pipeline.core.config.checks import check_choice, check_integer, check_number, check_tuple
 from luna_pipeline.core.config.registry import Registry
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ class NetworkConfig:
         if self.name == "resnet" and self.n_blocks != _RESNET_LEVELS:
             msg = f"network.n_blocks of a resnet must be {_RESNET_LEVELS}, got {self.n_blocks}. Use another network."
             raise ValueError(msg)
-        if len(self.chunk_shape_irc) != 3 or min(self.chunk_shape_irc) < self.smallest_size:
+        place, sizes = "network.chunk_shape_irc", self.chunk_shape_irc
+        check_tuple(place, sizes, "three whole numbers", example="[32, 48, 48]")
+        for position, size in enumerate(sizes):
+            check_integer(f"{place}[{position}]", size, at_least=1)
+        if len(sizes) != 3 or min(sizes) < self.smallest_size:
             msg = (
                 f"network.chunk_shape_irc must hold three sizes of at least {self.smallest_size} voxels (halved by "
                 f"each of {self.n_blocks} blocks), got {self.chunk_shape_irc}. Use larger cutouts or fewer blocks."

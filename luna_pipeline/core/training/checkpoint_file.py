@@ -19,6 +19,7 @@ from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.models.finite import check_state
+from luna_pipeline.core.networks.wrapped_names import wrapper_of
 from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
 from luna_pipeline.core.storage.zip_limits import zip_problem
@@ -196,10 +197,11 @@ def load_weights(module: torch.nn.Module, model_state: dict[str, torch.Tensor], 
     differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     if differing:
         name = differing[0]
+        advice = "Build the network from the checkpoint's own configuration, or choose another checkpoint."
         msg = (
             f"Weights must fit the network, got {got.get(name, 'none')} for {name} of shape "
             f"{expected.get(name, 'none')}, and {len(differing) - 1} other differences ({origin}). "
-            "Build the network from the checkpoint's own configuration, or choose another checkpoint."
+            f"{wrapper_of(got) or advice}"
         )
         raise CheckpointError(msg)
     module.load_state_dict(model_state, strict=True)

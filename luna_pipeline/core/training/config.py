@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from luna_pipeline.core.config.checks import check_choice, check_flag, check_integer, check_text
+from luna_pipeline.core.config.checks import check_choice, check_flag, check_integer, check_parts, check_text
 from luna_pipeline.core.config.plain import changed, flat_items, from_plain, with_floats
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
@@ -103,7 +103,7 @@ class TrainingConfig:
         check_text("name", self.name)
         check_text("version", self.version)
         check_flag("use_annotations", self.use_annotations)
-        _check_parts(self)
+        check_parts(self)
         DATASETS.check(self.dataset)
         MODELS.check(self.model)
         TRAINERS.check(self.trainer)
@@ -145,12 +145,3 @@ class TrainingConfig:
         """SHA-256 over all values, 64 hexadecimal digits: equal configurations have equal digests."""
         text = json.dumps(with_floats(self.to_dict()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_parts(config: TrainingConfig) -> None:
-    """Raise a TypeError for a plain value in place of a part of the configuration."""
-    for entry in fields(config):
-        default = entry.default_factory() if callable(entry.default_factory) else None
-        if is_dataclass(default) and not is_dataclass(getattr(config, entry.name)):
-            msg = f"{entry.name} must be a part of the configuration, got {getattr(config, entry.name)!r}."
-            raise TypeError(f"{msg} Name one of its values, such as {entry.name}.{fields(default)[0].name}.")

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from luna_pipeline.core.config.checks import check_choice, check_flag, check_integer, check_number, check_text
+from luna_pipeline.core.config.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_text,
+    check_tuple,
+)
 from luna_pipeline.core.config.registry import Registry
 
 OPTIMIZERS: Registry[object] = Registry(
@@ -41,6 +48,7 @@ class OptimizerConfig:
         check_number("optimizer.learning_rate", self.learning_rate, "(0, 1]")
         check_number("optimizer.weight_decay", self.weight_decay, "[0, 1]")
         check_number("optimizer.momentum", self.momentum, "[0, 1)")
+        check_tuple("optimizer.betas", self.betas, "two numbers", example="[0.9, 0.999]")
         if len(self.betas) != 2:
             msg = f"optimizer.betas must be two numbers, got {self.betas}. Give the decay of both running means."
             raise ValueError(msg)

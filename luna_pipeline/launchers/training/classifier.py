@@ -272,7 +272,8 @@ class LunaClassificationLauncher:
         first_step = None
         if previous is not None:
             # Metrics of a pass that was complete at the interrupt are logged again.
-            first_step = previous.num_samples_seen + (0 if previous.progress.num_batches else 1)
+            is_pass_complete = previous.progress.num_batches == data.num_training_batches
+            first_step = previous.num_samples_seen + (0 if is_pass_complete else 1)
         return HandlerContext(
             name=config.name,
             version=version,

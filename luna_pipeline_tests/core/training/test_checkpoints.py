@@ -247,6 +247,17 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(change):
     assert torch.equal(module.weight, before)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"), [("module.", "DistributedDataParallel"), ("_orig_mod.", "torch.compile")]
+)
+def test_weights_of_a_wrapped_network_are_refused_with_their_reason(prefix, wrapper):
+    state = {f"{prefix}{name}": value for name, value in torch.nn.Linear(3, 2).state_dict().items()}
+    with pytest.raises(
+        CheckpointError, match=f"All names start with '{prefix}': .*{wrapper}. Save `network.{prefix}state"
+    ):
+        load_weights(torch.nn.Linear(3, 2), state, origin="here")
+
+
 def test_weights_that_fit_are_loaded():
     module, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     load_weights(module, other.state_dict(), origin="here")

@@ -203,3 +203,47 @@ def test_a_recipe_is_found_by_its_name():
         match=r"The recipe must be one of nodule_baseline, .* got 'dmeo'",
     ):
         recipe_by_name("dmeo")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        ("network.nam", "x", "must be one of network.block, .*, got 'network.nam'. Did you mean 'network.name'"),
+        ("netwrok.name", "luna", "got 'netwrok.name'. Did you mean 'network.name'"),
+        ("betas", 0.9, "got 'betas'. Did you mean 'optimizer.betas'"),
+        ("dropout_rat", 0.3, "got 'dropout_rat'. Did you mean 'network.dropout_rate'"),
+        ("network.conv_chanels", 8, "got 'network.conv_chanels'. Did you mean 'network.conv_channels'"),
+        (
+            "augmentation.noise.std",
+            3,
+            "augmentation.noise.std_hu, got 'augmentation.noise.std'. Did you mean 'augmentation.noise.std_hu'",
+        ),
+        ("network.name.x", 1, "got 'network.name.x'. Did you mean 'network.name'"),
+        ("network.", 1, "got 'network.'. Did you mean 'network"),
+        ("colour", 1, "version, got 'colour'. See `TrainingConfig`"),
+        ("", 1, "got ''. See `TrainingConfig`"),
+        ("optimizer.betas", 0.9, r"optimizer.betas must be two numbers, got 0.9. Write \[0.9, 0.999\]"),
+        ("network.chunk_shape_irc", 32, r"network.chunk_shape_irc must be three whole numbers, got 32. Write \[32, "),
+        ("network.chunk_shape_irc", None, "network.chunk_shape_irc must be three whole numbers, got None"),
+        ("network.chunk_shape_irc", [32.5, 48, 48], r"network.chunk_shape_irc\[0\] must be a whole number .*got 32.5"),
+        ("network.chunk_shape_irc", ["a", 48, 48], r"network.chunk_shape_irc\[0\] must be a whole number .*got 'a'"),
+        (
+            "augmentation.flip",
+            0.5,
+            "augmentation.flip must be a part of the configuration, got 0.5. Name one of its "
+            "values, such as augmentation.flip.probability",
+        ),
+        ("augmentation.offset", [1, 2], r"augmentation.offset must be a part of the configuration, got \(1, 2\)"),
+        ("augmentation", {}, "augmentation must be a part of the configuration, got {}"),
+    ],
+)
+def test_a_wrong_change_names_its_whole_place_and_the_nearest_one(place, value, line):
+    with pytest.raises((ValueError, TypeError), match=line):
+        nodule_baseline().with_changes({place: value})
+
+
+def test_a_misspelled_key_of_a_whole_configuration_names_the_nearest_one():
+    values = nodule_baseline().to_dict()
+    values["network"]["nam"] = values["network"].pop("name")
+    with pytest.raises(ValueError, match=r"configuration's network must hold .* unknown nam \(did you mean name\?\)"):
+        TrainingConfig.from_dict(values)
