@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from luna_pipeline.launchers.installation import EXPERIMENT
-from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline.runs.nested import outermost_run_id
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
 
 def _requested_run_id(context: dg.AssetExecutionContext) -> str:
     """Return the id of the outermost run; of a retry, the id of the first attempt."""
-    outer = context.run.tags.get(PARENT_TAG)
+    outer = outermost_run_id(context.run)
     run = (context.instance.get_run_by_id(outer) if outer else None) or context.run
     return run.root_run_id or run.run_id
 

@@ -6,7 +6,7 @@ import pytest
 
 from luna_pipeline.partitions import TEST_FOLDS, register_folds
 from luna_pipeline.resources import LunaPaths, MlflowRuns
-from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline.runs.nested import PARENT_TAG, UNLAUNCHED_TAG
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 
 __all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]
@@ -91,7 +91,11 @@ def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_agai
         options = {"instance": instance, "tags": tags, "resources": {"mlflow_runs": MlflowRuns(paths=LunaPaths())}}
         for fold in ("0", "1", "0"):
             assert dg.materialize([trains], partition_key=fold, **options).success
+        # A re-execution has copied the tags of the nested run.
+        options["tags"] = {**tags, UNLAUNCHED_TAG: "the nested run"}
+        again = dg.materialize([trains], partition_key="0", **options).run_id
     client = mlflow.MlflowClient(tracking_uri)
-    assert [client.get_run(run).data.tags["luna.test_fold"] for run in opened] == ["0", "1", "0"]
-    assert [opened.index(run) for run in opened] == [0, 1, 0]
+    assert [client.get_run(run).data.tags["luna.test_fold"] for run in opened] == ["0", "1", "0", "0"]
+    assert [opened.index(run) for run in opened] == [0, 1, 0, 3]
     assert client.get_run(opened[0]).data.tags["dagster_run_id"] == tags[PARENT_TAG]
+    assert client.get_run(opened[3]).data.tags["dagster_run_id"] == again

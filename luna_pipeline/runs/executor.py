@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.runs.leases import leased
+from luna_pipeline.runs.nested import drop_copied_tags, register_unlaunched
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -32,13 +33,17 @@ class InterruptibleExecutor(dg.Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
         """Execute all steps in this process."""
+        instance = plan_context.instance
+        run = instance.get_run_by_id(plan_context.run_id)
+        if run is not None:
+            register_unlaunched(instance, drop_copied_tags(instance, run))
         try:
-            with leased(plan_context.instance, plan_context.run_id):
+            with leased(instance, plan_context.run_id):
                 yield from self._in_process.execute(plan_context, execution_plan)
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-            run = plan_context.instance.get_run_by_id(plan_context.run_id)
+            run = instance.get_run_by_id(plan_context.run_id)
             if run is not None and not run.is_finished and run.status != dg.DagsterRunStatus.CANCELING:
-                plan_context.instance.report_run_canceling(run, message="Interrupted by a signal.")
+                instance.report_run_canceling(run, message="Interrupted by a signal.")
             raise
 
 

@@ -8,10 +8,8 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Lau
 from dagster._serdes import ConfigurableClassData
 
 from luna_pipeline.runs.leases import LOST_AFTER_SECONDS, LeaseWatch, take
-from luna_pipeline.runs.nested import PARENT_TAG
-
-LOCATION = "luna_pipeline"
-"""Name of the code location whose runs renew leases, as in the workspace files."""
+from luna_pipeline.runs.nested import drop_copied_tags, outermost_run_id
+from luna_pipeline.runs.origins import LOCATION
 
 
 class LeasedRunLauncher(DefaultRunLauncher):
@@ -32,6 +30,7 @@ class LeasedRunLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run. Its first lease is taken here, so that a process that ends at its start is detected."""
+        drop_copied_tags(self._instance, context.dagster_run)
         origin = context.dagster_run.remote_job_origin
         if origin is not None and origin.location_name == LOCATION:
             take(self._instance, context.dagster_run.run_id)
@@ -48,7 +47,7 @@ class LeasedRunLauncher(DefaultRunLauncher):
         Nested runs share the process of the outermost run. The second condition finds those whose process ended before
         they took a lease.
         """
-        outermost = run.tags.get(PARENT_TAG)
+        outermost = outermost_run_id(run)
         if outermost and self._is_over(outermost):
             reason = f"The run that it is part of must be in progress, got one that has ended ({outermost})"
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{reason}: their process is gone")
@@ -65,5 +64,5 @@ class LeasedRunLauncher(DefaultRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Terminate a run; for a nested run its outermost run, because they share a process."""
         run = self._instance.get_run_by_id(run_id)
-        outermost = run.tags.get(PARENT_TAG, run_id) if run else run_id
-        return bool(super().terminate(outermost))  # type: ignore[no-untyped-call]
+        outermost = outermost_run_id(run) if run else None
+        return bool(super().terminate(outermost or run_id))  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 
 from luna_pipeline.runs import leases
 from luna_pipeline.runs.launcher import LOCATION, LeasedRunLauncher
-from luna_pipeline.runs.nested import MAX_RETRIES_TAG, PARENT_TAG, run_nested_job
+from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.processes import REPOSITORY
 
 CONFIGURATIONS = ["dagster.yaml", "deploy/stack/dagster.yaml"]
@@ -87,20 +87,6 @@ def test_run_of_this_location_has_a_lease_before_its_process_can_take_one(instan
     watch = leases.LeaseWatch()
     watch.silent_seconds(instance, run.run_id, now=0)
     assert (watch.silent_seconds(instance, run.run_id, now=10) == 10) == is_judged
-
-
-def test_runs_inside_runs_are_not_tried_again_by_themselves(luna):
-    @dg.op
-    def outer(context: dg.OpExecutionContext):
-        run_nested_job(context, "ingest")
-
-    @dg.job
-    def one():
-        outer()
-
-    assert one.execute_in_process(instance=luna.instance).success
-    inner = luna.instance.get_runs(dg.RunsFilter(job_name="ingest"))[0]
-    assert inner.tags[MAX_RETRIES_TAG] == "0"
 
 
 def test_dagster_home_of_the_version_before_names_the_launcher_by_its_old_module(tmp_path: Path):
