@@ -97,7 +97,7 @@ def no_fold_is_gone(context: dg.AssetCheckExecutionContext, folds: Any) -> dg.As
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
         description=f"Every registered fold must be a fold of the data, got {', '.join(gone)} without series. Restore "
-        "the folds, or remove their partitions with `luna prune`."
+        "the folds, or remove their partitions with `luna prune --yes`."
         if gone
         else "Every registered fold is a fold of the data.",
     )

@@ -8,6 +8,8 @@ import dagster as dg
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from luna_pipeline.runs.partition_keys import keys_in_use
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,10 +31,9 @@ def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
         instance.add_dynamic_partitions(CT_SERIES_NAME, new)
 
 
-def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
-    """Remove series from the partitions; their events are kept."""
-    for uid in sorted(set(uids).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME))):
-        instance.delete_dynamic_partition(CT_SERIES_NAME, uid)
+def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> dict[str, str]:
+    """Remove series from the partitions, and return those that are in use; see ``_forget``."""
+    return _forget(instance, CT_SERIES_NAME, uids)
 
 
 def register_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> None:
@@ -42,10 +43,27 @@ def register_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> None:
         instance.add_dynamic_partitions(TEST_FOLD_NAME, new)
 
 
-def forget_folds(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
-    """Remove test folds from the partitions; their events and files are kept."""
-    for key in sorted(set(keys).intersection(instance.get_dynamic_partitions(TEST_FOLD_NAME))):
-        instance.delete_dynamic_partition(TEST_FOLD_NAME, key)
+def forget_folds(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
+    """Remove test folds from the partitions, and return those that are in use; see ``_forget``."""
+    return _forget(instance, TEST_FOLD_NAME, keys)
+
+
+def partitions_in_use(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Return what each series or fold of a backfill or run in progress is used by."""
+    return keys_in_use(instance, [CT_SERIES_NAME, TEST_FOLD_NAME])
+
+
+def _forget(instance: dg.DagsterInstance, name: str, keys: Iterable[str]) -> dict[str, str]:
+    """Remove partitions; their events and files are kept.
+
+    A partition of a backfill or run in progress is not removed, because the whole backfill would fail. Returns what
+    each of these is used by.
+    """
+    registered = set(keys).intersection(instance.get_dynamic_partitions(name))
+    used = partitions_in_use(instance) if registered else {}
+    for key in sorted(registered.difference(used)):
+        instance.delete_dynamic_partition(name, key)
+    return {key: used[key] for key in sorted(registered.intersection(used))}
 
 
 def gone_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> list[str]:

@@ -131,7 +131,8 @@ def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPat
     register_folds(context.instance, table["fold"])
     trained = {str(fold) for fold in folds_with_classifier(paths.settings)}
     gone = gone_folds(context.instance, table["fold"])
-    forget_folds(context.instance, set(gone) - trained)
+    for key, user in forget_folds(context.instance, set(gone) - trained).items():
+        context.log.warning("The data no longer have fold %s; it is kept, because %s has it.", key, user)
     gone = [key for key in gone if key in trained]
     if gone:
         context.log.warning("The data no longer have the trained folds %s; they are kept until `luna prune`.", gone)

@@ -15,6 +15,7 @@ from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from dagster import DagsterInstance
 
     from luna_pipeline.core.cutouts.job import CutOutcome
     from luna_pipeline.core.cutouts.workers import RunJobs
@@ -160,22 +161,24 @@ def verify_cutouts_command(*, repair: bool) -> None:
 
 
 @click.command("prune")
-@click.option("--yes", is_flag=True, help="Remove the files. Default: list them only.")
+@click.option("--yes", is_flag=True, help="Remove what is listed. Default: list it only.")
 def prune_command(*, yes: bool) -> None:
     """List or remove cutouts of series that are no longer in LUNA_DATA_DIR, and temporary files of killed processes.
 
-    With DAGSTER_HOME set, removed series are also removed from Dagster's partitions.
+    With DAGSTER_HOME set, also Dagster's partitions of such series, and of folds that the data no longer have.
     """
-    from luna_pipeline.launchers.cutout_maintenance import prune
+    from luna_pipeline.launchers.pruning import prune
 
-    gone = prune(Settings.from_environment(), is_removed=yes, report=click.echo)
-    if yes and gone and os.environ.get("DAGSTER_HOME"):
-        from dagster import DagsterInstance
+    with contextlib.ExitStack() as stack:
+        instance = stack.enter_context(_dagster()) if os.environ.get("DAGSTER_HOME") else None
+        prune(Settings.from_environment(), is_removed=yes, report=click.echo, instance=instance)
 
-        from luna_pipeline.partitions import forget_series
 
-        with DagsterInstance.get() as instance:
-            forget_series(instance, gone)
+def _dagster() -> "DagsterInstance":
+    """Return the instance of DAGSTER_HOME."""
+    from dagster import DagsterInstance
+
+    return DagsterInstance.get()
 
 
 @click.command("import_tutorial_cutouts")

@@ -1,4 +1,4 @@
-"""Maintenance of the cutouts: verify, prune, import from the tutorial's cache and export to it."""
+"""Maintenance of the cutouts: verify, import from the tutorial's cache and export to it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
 from luna_pipeline.core.storage.s3 import RemoteStoreError
-from luna_pipeline.launchers.cutting import catalogue_of, make_tables
+from luna_pipeline.launchers.cutting import make_tables
 from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.settings import Settings
 
@@ -58,33 +58,6 @@ def _damage(store: CutoutStore, series_instance_uid: str) -> str | None:
         raise
     except Exception as error:
         return failure_of(error, series_instance_uid)
-
-
-def prune(settings: Settings, *, is_removed: bool, report: Report) -> list[str]:
-    """Find cutouts of series that are no longer in the data root.
-
-    Args:
-        settings: Paths of the installation.
-        is_removed: Whether to remove them, and temporary files of killed writers.
-        report: Receives each line of the report.
-
-    Returns:
-        The series.
-    """
-    store = cutout_store(settings)
-    # Cutouts of a series that cannot be read at the moment are kept.
-    catalogue, _ = catalogue_of(settings)
-    gone = sorted(set(store.uids()) - set(catalogue["series_instance_uid"]))
-    for uid in gone:
-        report(f"{'Removed' if is_removed else 'Would remove'} {store.path(uid)} ({store.num_bytes(uid)} bytes)")
-        if is_removed:
-            store.remove(uid)
-    if is_removed:
-        store.sweep()
-    elif gone:
-        report("Add --yes to remove them.")
-    report(f"{len(gone)} series without a CT below {settings.data_dir}.")
-    return gone
 
 
 def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> int:

@@ -15,11 +15,11 @@ from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.launchers.cutout_maintenance import (
     export_tutorial_cutouts,
     import_tutorial_cutouts,
-    prune,
     verify_cutouts,
 )
 from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
 from luna_pipeline.launchers.installation import cutout_store
+from luna_pipeline.launchers.pruning import prune
 from luna_pipeline.settings import Settings
 
 ALL = CuttingRequest(CuttingParameters(), CandidateSelection())
@@ -189,9 +189,9 @@ def test_cutouts_of_a_ct_that_is_gone_stay_until_they_are_pruned(settings):
     store = cutout_store(settings)
     assert (summary.num_current, len(store.uids())) == (3, 4)
     lines: list[str] = []
-    assert prune(settings, is_removed=False, report=lines.append) == [gone.stem]
+    assert prune(settings, is_removed=False, report=lines.append).cutouts == [gone.stem]
     assert len(store.uids()) == 4
-    assert prune(settings, is_removed=True, report=lines.append) == [gone.stem]
+    assert prune(settings, is_removed=True, report=lines.append).cutouts == [gone.stem]
     assert gone.stem not in store.uids()
     assert len(store.uids()) == 3
 
