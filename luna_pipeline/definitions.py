@@ -4,7 +4,7 @@ import dagster as dg
 
 from luna_pipeline import assets, automation, checks, jobs
 from luna_pipeline.alerts.sensor import run_failed
-from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
+from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
 from luna_pipeline.runs.executor import interruptible_executor
 
@@ -23,6 +23,7 @@ defs = dg.Definitions(
         "mlflow_runs": MlflowRuns(paths=PATHS),
         "ray": RayCluster(),
         "tables": TablesIOManager(),
+        "scores": ScoredFoldsIOManager(),
         "checkpoints": CheckpointIOManager(),
     },
 )

@@ -9,12 +9,14 @@ from upath import UPath
 from luna_pipeline.core.storage.files import sha256_of
 from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.extensions import load_extensions
+from luna_pipeline.launchers.installation import MODELS_TABLES
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from luna_pipeline.core.training.checkpoints import Checkpoint
+    from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
     from luna_pipeline.launchers.training.run import TrainedClassifier
 
 
@@ -45,12 +47,43 @@ class ParquetIOManager(dg.UPathIOManager):
         }
 
 
+class ScoresIOManager(ParquetIOManager):
+    """Scores of a test fold, and the models that scored it as a second table, ``MODELS_TABLES`` of the asset.
+
+    The asset's value is a ``FoldPredictions``; its predictions are what downstream assets load.
+    """
+
+    def dump_to_path(self, context: dg.OutputContext, obj: "FoldPredictions", path: UPath) -> None:  # type: ignore[override]
+        """Check both tables, and write each atomically."""
+        from luna_pipeline.core.storage.tables import check_table, write_table
+
+        models = MODELS_TABLES[context.asset_key.path[-1]]
+        models_path = path.parent.parent / models / path.name
+        check_table(models, obj.models)
+        super().dump_to_path(context, obj.predictions, path)
+        # Last: pooling refuses predictions whose table of models is older.
+        write_table(models_path, obj.models, name=models)
+        context.add_output_metadata({"models_path": dg.MetadataValue.path(str(models_path))})
+
+    def get_metadata(self, context: dg.OutputContext, obj: "FoldPredictions") -> dict[str, Any]:  # type: ignore[override]
+        """Return row count and schema of the predictions for Dagster's catalogue."""
+        return super().get_metadata(context, obj.predictions)
+
+
 class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
     """Creates the table IO manager for the current LUNA_HOME."""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:
         """Read the folder from the environment when a run starts."""
         return ParquetIOManager(base_path=UPath(Settings.from_environment().tables_dir))
+
+
+class ScoredFoldsIOManager(dg.ConfigurableIOManagerFactory[ScoresIOManager]):
+    """Creates the IO manager of scored test folds for the current LUNA_HOME."""
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> ScoresIOManager:
+        """Read the folder from the environment when a run starts."""
+        return ScoresIOManager(base_path=UPath(Settings.from_environment().tables_dir))
 
 
 class CheckpointIOManager(dg.ConfigurableIOManager):

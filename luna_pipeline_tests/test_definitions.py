@@ -21,7 +21,6 @@ FOR_NODULES = {
     "nodule_classifier",
     "zero_rule_baseline",
     "feature_baseline",
-    "feature_baseline_models",
     "folds",
     "tuned_nodule_classifier",
 }
@@ -30,11 +29,11 @@ FOR_MALIGNANCY = {
     "cutout_index",
     "malignancy_classifier",
     "malignancy_feature_baseline",
-    "malignancy_feature_baseline_models",
     "folds",
 }
-OF_NODULES = {"nodule_predictions", "nodule_models", "nodule_classifier"}
-OF_MALIGNANCY = {"malignancy_predictions", "malignancy_models", "malignancy_classifier"}
+OF_NODULES = {"nodule_predictions", "nodule_classifier", "cutout_index", "folds"}
+OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", "cutout_index", "folds"}
+REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
 GRAPH = {
     "ct_series": ("stage_1_ct", set()),
@@ -43,54 +42,49 @@ GRAPH = {
     "malignancy_ratings": ("stage_2_candidates", set()),
     "candidates": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
     "rejected": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
-    "folds": ("stage_2_candidates", {"ct_series"}),
+    "luna16_subsets": ("stage_2_candidates", set()),
+    "annotations_excluded": ("stage_2_candidates", set()),
+    "seriesuids": ("stage_2_candidates", set()),
+    "folds": ("stage_2_candidates", {"ct_series", "luna16_subsets"}),
     "cutouts": ("stage_3_cutouts", {"ct_series", "candidates"}),
-    "cutout_index": ("stage_3_cutouts", {"cutouts", "candidates", "folds"}),
+    "cutout_index": ("stage_3_cutouts", {"cutouts", "ct_series", "candidates", "folds"}),
     "nodule_classifier": ("stage_4_training", {"cutout_index"}),
     "malignancy_classifier": ("stage_4_training", {"cutout_index"}),
-    "tuning_study": ("stage_4_training", {"cutout_index"}),
-    "tuned_nodule_classifier": ("stage_4_training", {"cutout_index"}),
+    "tuning_study": ("stage_4_training", {"cutout_index", "candidates", "folds", *REFERENCE}),
+    "tuned_nodule_classifier": ("stage_4_training", {"cutout_index", "tuning_study"}),
     "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
     "feature_baseline": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
-    "feature_baseline_models": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
     "malignancy_feature_baseline": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
-    "malignancy_feature_baseline_models": ("stage_4_training", {"candidates", "cutout_index", "folds"}),
     "nodule_predictions": ("stage_5_evaluation", FOR_NODULES),
-    "nodule_models": ("stage_5_evaluation", FOR_NODULES),
     "malignancy_predictions": ("stage_5_evaluation", FOR_MALIGNANCY),
-    "malignancy_models": ("stage_5_evaluation", FOR_MALIGNANCY),
-    "nodule_froc": ("stage_5_evaluation", {*OF_NODULES, "folds"}),
+    "nodule_froc": ("stage_5_evaluation", {*OF_NODULES, *REFERENCE}),
     "nodule_report": ("stage_5_evaluation", OF_NODULES),
     "nodule_calibration": ("stage_5_evaluation", OF_NODULES),
-    "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "cutout_index", "ct_series"}),
-    "nodule_errors": ("stage_5_evaluation", {*OF_NODULES, "cutout_index"}),
+    "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "ct_series"}),
+    "nodule_errors": ("stage_5_evaluation", OF_NODULES),
     "nodule_model_cards": (
         "stage_5_evaluation",
-        {*OF_NODULES, "cutout_index", "nodule_report", "nodule_subgroups", "nodule_froc"},
+        {*OF_NODULES, "nodule_report", "nodule_subgroups", "nodule_froc"},
     ),
     "malignancy_report": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_calibration": ("stage_5_evaluation", OF_MALIGNANCY),
-    "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index", "ct_series"}),
-    "malignancy_errors": ("stage_5_evaluation", {*OF_MALIGNANCY, "cutout_index"}),
+    "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "ct_series"}),
+    "malignancy_errors": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_model_cards": (
         "stage_5_evaluation",
-        {*OF_MALIGNANCY, "cutout_index", "malignancy_report", "malignancy_subgroups"},
+        {*OF_MALIGNANCY, "malignancy_report", "malignancy_subgroups"},
     ),
-    "leaderboard": ("stage_5_evaluation", {"nodule_froc", "nodule_report", "nodule_models"}),
-    "champion": ("stage_5_evaluation", {*OF_NODULES, "folds", "leaderboard"}),
+    "leaderboard": ("stage_5_evaluation", {*OF_NODULES, "nodule_froc", "nodule_report"}),
+    "champion": ("stage_5_evaluation", {*OF_NODULES, *REFERENCE, "leaderboard"}),
 }
 OF_A_FOLD = {
     "nodule_classifier",
     "malignancy_classifier",
     "zero_rule_baseline",
     "feature_baseline",
-    "feature_baseline_models",
     "malignancy_feature_baseline",
-    "malignancy_feature_baseline_models",
     "nodule_predictions",
-    "nodule_models",
     "malignancy_predictions",
-    "malignancy_models",
     "tuning_study",
     "tuned_nodule_classifier",
 }
@@ -215,8 +209,6 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
         "tuning_study",
         "tuned_nodule_classifier",
         "nodule_predictions",
-        "nodule_models",
         "malignancy_predictions",
-        "malignancy_models",
     }
     assert set(pools) == {None, "disk", "gpu"}

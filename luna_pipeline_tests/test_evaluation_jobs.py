@@ -9,11 +9,14 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.cli import cli
 from luna_pipeline.jobs.demo_summary import summary_of
+from luna_pipeline.jobs.fold_jobs import NODULE_REPORTS
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.prepared import CUT, INGEST
+from luna_pipeline_tests.reads import not_upstream, record_reads
 
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8, "folds": [0, 1]}}}}
 DRAWS = {"ops": {"nodule_report": {"config": {"num_bootstraps": 50}}}}
@@ -74,6 +77,33 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(evaluat
         assert version.description.startswith(f"# Model card: {version.tags['checkpoint']}")
 
 
+def test_every_table_and_checkpoint_that_an_asset_reads_is_upstream_of_it(evaluated: Luna, monkeypatch):
+    uids = "\n".join(evaluated.table("folds")["series_instance_uid"])
+    (evaluated.data / "seriesuids.csv").write_text(f"seriesuid\n{uids}\n")
+    rows = evaluated.table("folds")[["series_instance_uid", "fold"]]
+    rows.to_csv(evaluated.data / "luna16_subsets.csv", index=False, header=["seriesuid", "subset"])
+    reads = record_reads(monkeypatch)
+    for job in ("ingest", "cut", "index"):
+        assert evaluated.run(job).success, job
+    of_a_fold = ["zero_rule_baseline", "feature_baseline", "nodule_predictions"]
+    assert evaluated.make(*of_a_fold, partition_key="0").success
+    draws = {name: {"config": {"num_bootstraps": 20}} for name in ("nodule_froc", "nodule_report")}
+    assert evaluated.make(*NODULE_REPORTS, run_config={"ops": draws}).success
+    evaluated.run("promote")
+    assert not_upstream(reads) == {}
+    # What was not recorded would never be missing.
+    assert reads["nodule_froc"] == {
+        *REFERENCE_SOURCES,
+        "cutout_index",
+        "folds",
+        "nodule_classifier",
+        "nodule_predictions",
+    }
+    assert reads["folds"] == {"luna16_subsets"}
+    assert reads["nodule_predictions"] >= {"feature_baseline", "folds"}
+    assert set(reads) >= {"candidates", "cutouts", "cutout_index", "feature_baseline", "champion", *NODULE_REPORTS}
+
+
 def test_the_score_is_that_of_the_command_on_the_submission(evaluated: Luna, tmp_path):
     folds = evaluated.table("folds")
     scans = folds.loc[folds["fold"].isin([0, 1]), "series_instance_uid"]
@@ -103,7 +133,7 @@ def test_the_score_is_that_of_the_command_on_the_submission(evaluated: Luna, tmp
 def test_a_patient_in_training_and_test_stops_the_predictions_and_is_named(trained: Luna):
     folds = trained.table("folds")
     trained.write("tables/folds.parquet", folds.assign(patient_hash="ab" * 32).to_parquet())
-    result = trained.make("nodule_predictions", "nodule_models", partition_key="0", raise_on_error=False)
+    result = trained.make("nodule_predictions", partition_key="0", raise_on_error=False)
     assert not result.success
     assert list(failed_checks(result)) == ["no_leak"]
     assert "abababababab" in failed_checks(result)["no_leak"]

@@ -1,6 +1,7 @@
 """IO managers of tables and checkpoints, with a home on a disk and in S3."""
 
 import json
+from dataclasses import replace
 
 import dagster as dg
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 
 from luna_pipeline.core.storage.files import listing, read_bytes, write_bytes
 from luna_pipeline.core.training.checkpoints import save_checkpoint
-from luna_pipeline.io_managers import CheckpointIOManager, TablesIOManager
+from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
 from luna_pipeline.launchers import TrainedClassifier
+from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
 from luna_pipeline.partitions import TEST_FOLDS, register_folds
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline.settings import Settings
@@ -54,6 +56,29 @@ def load(fold: int = 0):
     return CheckpointIOManager().load_input(context)
 
 
+def fold_predictions(*, score: float) -> FoldPredictions:
+    """Scores of a candidate of fold 2 by one model."""
+    point = {"candidate_id": 1, "series_instance_uid": "1.2", "x_mm": 0.0, "y_mm": 0.0, "z_mm": 0.0, "class": 1}
+    limits = {"threshold": 0.5, "threshold_f1": 0.5, "threshold_sensitivity": 0.5, "calibrated": score}
+    predictions = pd.DataFrame([{**point, "fold": 2, "model": "nodule_classifier", "probability": score, **limits}])
+    facts = {"version": "0.0.1-fold2", "fold": 2, "num_parameters": 3, "training_seconds": 1.0, "scoring_seconds": 1.0}
+    ids = {"num_candidates": 1, "mlflow_run_id": "r", "recipe_digest": "d", "is_origin_known": True, "fold_digest": "f"}
+    models = pd.DataFrame([{"model": "nodule_classifier", **facts, "candidates_per_second": 1.0, **ids}])
+    predictions = predictions.astype({"class": "int8"})
+    return FoldPredictions(predictions=predictions, models=models.astype({"num_parameters": "Int64"}))
+
+
+def make_scores(scores: FoldPredictions) -> dg.ExecuteInProcessResult:
+    @dg.asset(io_manager_key="scores", partitions_def=TEST_FOLDS)
+    def nodule_predictions():
+        return scores
+
+    options = {"resources": {"scores": ScoredFoldsIOManager()}, "partition_key": "2", "raise_on_error": False}
+    with dg.DagsterInstance.ephemeral() as instance:
+        register_folds(instance, [2])
+        return dg.materialize([nodule_predictions], instance=instance, **options)
+
+
 def test_a_table_is_kept_and_read_by_its_asset_and_by_name(settings):
     @dg.asset(io_manager_key="tables")
     def numbers():
@@ -90,6 +115,28 @@ def test_a_fold_has_a_table_of_its_own_which_is_checked_by_the_assets_name(setti
     assert not make("0").success
     with pytest.raises(FileNotFoundError, match=r"got no 0\.parquet .*Materialize `folds` of fold 0 first"):
         LunaPaths().read_table("folds", 0)
+
+
+def test_scores_of_a_fold_are_two_tables_which_are_written_both_or_none(settings):
+    first = fold_predictions(score=0.25)
+    assert make_scores(first).success
+    names = ["tables/nodule_models/2.parquet", "tables/nodule_predictions/2.parquet"]
+    assert list(listing(settings.home)) == names
+    pd.testing.assert_frame_equal(LunaPaths().read_table("nodule_models", 2), first.models)
+    assert LunaPaths().read_table("nodule_predictions", 2)["probability"].tolist() == [0.25]
+    before = [read_bytes(settings.home / name) for name in names]
+    second = fold_predictions(score=0.75)
+    assert not make_scores(replace(second, models=second.models.assign(fold=-1))).success
+    assert [read_bytes(settings.home / name) for name in names] == before
+    assert make_scores(second).success
+    assert LunaPaths().read_table("nodule_predictions", 2)["probability"].tolist() == [0.75]
+
+
+def test_the_table_of_models_is_written_after_the_predictions_that_it_confirms(settings, monkeypatch):
+    written = []
+    monkeypatch.setattr("luna_pipeline.core.storage.tables.write_table", lambda path, _, name: written.append(name))
+    assert make_scores(fold_predictions(score=0.25)).success
+    assert written == ["nodule_predictions", "nodule_models"]
 
 
 def test_a_table_that_was_never_made_is_named(settings):

@@ -7,6 +7,7 @@ import pytest
 
 from luna_pipeline.assets.tuning_config import TuningConfig
 from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
+from luna_pipeline_tests.reads import not_upstream, record_reads
 from luna_pipeline_tests.test_evaluation_jobs import DRAWS, metadata_of
 
 POINTER = "checkpoints/tuned_nodule_classifier/current_0.json"
@@ -16,14 +17,17 @@ TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs":
 
 
 @pytest.mark.slow
-def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_other_model(luna_after):
+def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_other_model(luna_after, monkeypatch):
     luna = luna_after(INGEST, CUT)
+    reads = record_reads(monkeypatch)
     for job, config in [
         ("tune", {"ops": {"tuning_study": {"config": STUDY}}}),
         ("train_nodule_classifier", TRAINING),
         ("evaluate", DRAWS),
     ]:
         assert luna.run(job, run_config=config).success, job
+    assert not_upstream(reads) == {}
+    assert reads["tuning_study"] >= {"annotations", "folds"}
     table = luna.table("tuning_study/0")
     assert list(table["trial"]) == [0, 1, 2]
     assert list(table["optimizer.learning_rate"]) == [0.001, 0.002, 0.00001]

@@ -9,6 +9,7 @@ import dagster as dg
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
+from luna_pipeline.assets.sources import CANDIDATE_SOURCES, SOURCE_TABLES
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.partitions import forget_folds, gone_folds, register_folds
 from luna_pipeline.resources import LunaPaths
@@ -16,19 +17,6 @@ from luna_pipeline.resources import LunaPaths
 GROUP = "stage_2_candidates"
 # Tables and cutouts are made or checked every night: a warning after one missed night, failure after two.
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-
-# Asset: file names in the data root, of which the first existing one is read; description.
-SOURCE_TABLES = {
-    "annotations": (("annotations.csv",), "LUNA16's nodules: position in LPS mm and diameter in mm."),
-    "candidates_v2": (
-        ("candidates_V2.csv", "candidates.csv"),
-        "LUNA16's candidates: positions in LPS mm proposed by detectors, class 1 = nodule.",
-    ),
-    "malignancy_ratings": (
-        ("annotations_with_malignancy.csv",),
-        "Nodules with the readers' malignancy ratings, 1 to 5.",
-    ),
-}
 
 
 @dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
@@ -71,7 +59,7 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
             description="Rows of the source tables that cannot be used, as written, with file, line and reason.",
         ),
     },
-    deps=[*SOURCE_TABLES],
+    deps=CANDIDATE_SOURCES,
 )
 def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Iterator[dg.Output[Any]]:
     """Join LUNA16's tables in world millimetres."""
@@ -113,7 +101,14 @@ class FoldsConfig(dg.Config):
     seed: int = 0
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1", io_manager_key="tables")
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    code_version="1",
+    io_manager_key="tables",
+    deps=["luna16_subsets"],
+)
 def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
     """Fold of each series. All later splits are made from this table.
 

@@ -72,7 +72,7 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
     kinds={"python", "parquet"},
     code_version="1",
     io_manager_key="tables",
-    deps=[CUTOUTS],
+    deps=[CUTOUTS, "ct_series"],
     check_specs=[
         dg.AssetCheckSpec(
             NO_DUPLICATES,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,28 +11,35 @@ from luna_pipeline.assets.leak_check import checked, no_leak
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
 from luna_pipeline.assets.training_config import BaselineConfig
+from luna_pipeline.launchers.installation import MODELS_TABLES
 from luna_pipeline.partitions import TEST_FOLDS
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
     from luna_pipeline.core.evaluation.leaks import LeakReport
     from luna_pipeline.launchers.evaluation.feature_baselines import FittedBaselines
+    from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
 
 KINDS = {"python", "scikitlearn"}
 NUM_FEATURES_SHOWN = 10
-MODELS_DESCRIPTION = (
-    "Models that scored the test fold, one per row: version, fold, number of parameters, seconds of training and "
-    "scoring, candidates per second, MLflow run, recipe."
-)
 
 
-def scoring_asset(
-    name: str, description: str, *, models: str, kinds: set[str], code_version: str, **options: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+def scoring_asset(name: str, description: str, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return the decorator of an asset that scores test folds: tables of predictions and models, and the leak check."""
-    table = partial(dg.AssetOut, io_manager_key="tables", owners=OWNERS, kinds=kinds, code_version=code_version)
-    outs = {name: table(description=description), models: table(description=MODELS_DESCRIPTION)}
-    return dg.multi_asset(partitions_def=TEST_FOLDS, outs=outs, check_specs=[no_leak(name)], **options)
+    models = (
+        f"A second table, `{MODELS_TABLES[name]}/<fold>.parquet`, has one row per model: version, number of "
+        "parameters, seconds of training and scoring, candidates per second, MLflow run, recipe."
+    )
+    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
+        name=name,
+        description=f"{description} {models}",
+        partitions_def=TEST_FOLDS,
+        owners=OWNERS,
+        io_manager_key="scores",
+        check_specs=[no_leak(name)],
+        **options,
+    )
+    return decorator
 
 
 @scoring_asset(
@@ -41,7 +47,6 @@ def scoring_asset(
     "Scores of the test fold by feature classifiers: nodules against other candidates. Research use only. Source: "
     "cutouts in HU with their spacing. Form: as `nodule_predictions`, one row per candidate and classifier. Fitted "
     "on all folds but the held-out ones; thresholds and calibration are fitted on the validation fold.",
-    models="feature_baseline_models",
     kinds=KINDS,
     code_version="2",
     group_name=GROUP,
@@ -64,7 +69,6 @@ def feature_baseline(
     "malignancy_feature_baseline",
     "Scores of the test fold by feature classifiers: malignant nodules against all other candidates. Research use "
     "only. Form: as `feature_baseline`; class 1: malignant nodules; nodules without a rating are left out.",
-    models="malignancy_feature_baseline_models",
     kinds=KINDS,
     code_version="2",
     group_name=GROUP,
@@ -100,7 +104,7 @@ def _fitted(
     index: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
-    from luna_pipeline.launchers.evaluation.fold_predictions import models_of_baselines
+    from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions, models_of_baselines
 
     started, fold = time.perf_counter(), int(context.partition_key)
     fitted = fit_feature_baselines(
@@ -115,8 +119,13 @@ def _fitted(
     )
     seconds = round(time.perf_counter() - started, 2)
     yield from checked(name, fold, _leaks(fitted, cutting.paths))
-    yield dg.Output(fitted.predictions, name, metadata={**_metadata(fitted), "seconds": seconds})
-    yield dg.Output(models_of_baselines(fitted), f"{name}_models")
+    scores = FoldPredictions(predictions=fitted.predictions, models=models_of_baselines(fitted))
+    yield dg.Output(scores, metadata={**_metadata(fitted), **models_metadata(scores), "seconds": seconds})
+
+
+def models_metadata(scores: "FoldPredictions") -> dict[str, Any]:
+    """Return the models that scored a fold, for Dagster's page."""
+    return {"models_table": dg.MetadataValue.md(markdown.table(scores.models))}
 
 
 def _leaks(fitted: "FittedBaselines", paths: LunaPaths) -> list["LeakReport"]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
 from luna_pipeline.assets.tuning_config import TuningConfig
@@ -17,12 +18,20 @@ if TYPE_CHECKING:
     from luna_pipeline.tuning.request import TunedParameters
 
 KINDS = {"python", "pytorch", "ray"}
+# Trials are scored by LUNA16's metric, which needs positions and the reference.
+STUDIED = ["candidates", "folds", *REFERENCE_SOURCES]
 
 
 @dg.multi_asset(
     pool="gpu",
     partitions_def=TEST_FOLDS,
     group_name=GROUP,
+    deps=STUDIED,
+    # The winner is trained with the study's best configuration.
+    internal_asset_deps={
+        "tuning_study": {dg.AssetKey(name) for name in ("cutout_index", *STUDIED)},
+        "tuned_nodule_classifier": {dg.AssetKey("tuning_study"), dg.AssetKey("cutout_index")},
+    },
     outs={
         "tuning_study": dg.AssetOut(
             io_manager_key="tables",

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from luna_pipeline.assets import markdown
 from luna_pipeline.assets.leak_check import checked
-from luna_pipeline.assets.stage_4_baselines import scoring_asset
+from luna_pipeline.assets.stage_4_baselines import models_metadata, scoring_asset
 from luna_pipeline.assets.training_config import PredictionConfig
+from luna_pipeline.launchers.installation import MODELS_TABLES
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 GROUP = "stage_5_evaluation"
 KINDS = {"python", "pytorch"}
+
+
+def pooled_deps(task: str) -> list[str]:
+    """Return the assets that are read when a task's test folds are pooled; not every fold has to exist.
+
+    Args:
+        task: `nodule` or `malignancy`.
+    """
+    return [f"{task}_predictions", f"{task}_classifier", "cutout_index", "folds"]
+
+
 FORM = (
     "Form: candidate id, series uid, x_mm, y_mm, z_mm, class, fold, model, probability, the model's thresholds and its "
     "calibrated probability (nan without a calibration); one row per candidate and model. Models trained on series of "
@@ -30,12 +41,11 @@ FORM = (
     "nodule_predictions",
     "Scores of every candidate of the test fold by the network, the winner of a study if there is one, and the "
     f"baselines; and the network's submission for LUNA16: `submissions/<model>/<fold>.csv`. {FORM}",
-    models="nodule_models",
     kinds=KINDS,
     code_version="3",
     pool="gpu",
     group_name=GROUP,
-    deps=["feature_baseline", "feature_baseline_models", "folds", "tuned_nodule_classifier"],
+    deps=["feature_baseline", "folds", "tuned_nodule_classifier"],
 )
 def nodule_predictions(
     context: dg.AssetExecutionContext,
@@ -70,20 +80,18 @@ def nodule_predictions(
     )
     files = fold_predictions.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
-    yield dg.Output(predicted.predictions, "nodule_predictions", metadata=_metadata(predicted, started) | submission)
-    yield dg.Output(predicted.models, "nodule_models")
+    yield dg.Output(predicted, metadata=_metadata(predicted, started) | submission)
 
 
 @scoring_asset(
     "malignancy_predictions",
     "Scores of the rated nodules and the other candidates of the test fold. Class 1: malignant nodules; nodules "
     f"without a rating are left out. {FORM}",
-    models="malignancy_models",
     kinds=KINDS,
     code_version="1",
     pool="gpu",
     group_name=GROUP,
-    deps=["malignancy_feature_baseline", "malignancy_feature_baseline_models", "folds"],
+    deps=["malignancy_feature_baseline", "folds"],
 )
 def malignancy_predictions(
     context: dg.AssetExecutionContext,
@@ -113,8 +121,7 @@ def malignancy_predictions(
         baselines=_baselines(paths, "malignancy_feature_baseline", fold),
         zero_rule_score=fold_predictions.training_share(cutout_index, store, malignancy_classifier),
     )
-    yield dg.Output(predicted.predictions, "malignancy_predictions", metadata=_metadata(predicted, started))
-    yield dg.Output(predicted.models, "malignancy_models")
+    yield dg.Output(predicted, metadata=_metadata(predicted, started))
 
 
 def _checked(
@@ -133,7 +140,8 @@ def _checked(
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
     from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
 
-    return FoldPredictions(predictions=paths.read_table(asset, fold), models=paths.read_table(f"{asset}_models", fold))
+    models = paths.read_table(MODELS_TABLES[asset], fold)
+    return FoldPredictions(predictions=paths.read_table(asset, fold), models=models)
 
 
 def _metadata(predicted: "FoldPredictions", started: float) -> dict[str, Any]:
@@ -142,6 +150,6 @@ def _metadata(predicted: "FoldPredictions", started: float) -> dict[str, Any]:
         "models": ", ".join(sorted(set(predictions["model"]))),
         "num_candidates": int(predictions["candidate_id"].nunique()),
         "num_series": int(predictions["series_instance_uid"].nunique()),
-        "models_table": dg.MetadataValue.md(markdown.table(predicted.models)),
+        **models_metadata(predicted),
         "seconds": round(time.perf_counter() - started, 2),
     }

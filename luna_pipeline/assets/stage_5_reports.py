@@ -11,7 +11,7 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.draws import DrawsConfig
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.assets.stage_5_evaluation import GROUP
+from luna_pipeline.assets.stage_5_evaluation import GROUP, pooled_deps
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Task:
 
     @property
     def deps(self) -> list[str]:
-        """Partitioned assets whose tables are read when the folds are pooled; not every fold has to exist."""
-        return [f"{self.name}_predictions", f"{self.name}_models", self.classifier]
+        """Assets that are read when the folds are pooled; not every fold has to exist."""
+        return pooled_deps(self.name)
 
     def own(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """Return the rows of the task's classifier."""
@@ -177,7 +177,7 @@ def malignancy_calibration(paths: LunaPaths) -> dg.Output[Any]:
     return _output(MALIGNANCY, paths.settings, _calibration)
 
 
-@report_asset(deps=[*NODULES.deps, "cutout_index", "ct_series"])
+@report_asset(deps=[*NODULES.deps, "ct_series"])
 def nodule_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     """Scores of each model by diameter, slice spacing and scanner, where these are known. Research use only.
 
@@ -186,13 +186,13 @@ def nodule_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     return _output(NODULES, paths.settings, _subgroups)
 
 
-@report_asset(deps=[*MALIGNANCY.deps, "cutout_index", "ct_series"])
+@report_asset(deps=[*MALIGNANCY.deps, "ct_series"])
 def malignancy_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     """Scores of each malignancy model by subgroup. Form: as `nodule_subgroups`. Research use only."""
     return _output(MALIGNANCY, paths.settings, _subgroups)
 
 
-@report_asset(deps=[*NODULES.deps, "cutout_index"])
+@report_asset(deps=NODULES.deps)
 def nodule_errors(paths: LunaPaths, cutting: CutoutCutting) -> dg.Output[Any]:
     """The classifier's worst errors: highest-scored non-nodules and lowest-scored nodules. Research use only.
 
@@ -201,13 +201,13 @@ def nodule_errors(paths: LunaPaths, cutting: CutoutCutting) -> dg.Output[Any]:
     return _output(NODULES, paths.settings, _errors, cutting=cutting)
 
 
-@report_asset(deps=[*MALIGNANCY.deps, "cutout_index"])
+@report_asset(deps=MALIGNANCY.deps)
 def malignancy_errors(paths: LunaPaths, cutting: CutoutCutting) -> dg.Output[Any]:
     """The malignancy classifier's worst errors. Form: as `nodule_errors`. Research use only."""
     return _output(MALIGNANCY, paths.settings, _errors, cutting=cutting)
 
 
-@report_asset(deps=[*NODULES.deps, "cutout_index"])
+@report_asset(deps=NODULES.deps)
 def nodule_model_cards(
     paths: LunaPaths, cutting: CutoutCutting, nodule_report: Any, nodule_subgroups: Any, nodule_froc: Any
 ) -> dg.Output[Any]:
@@ -220,7 +220,7 @@ def nodule_model_cards(
     return _output(NODULES, paths.settings, _model_cards, cutting=cutting, **tables)
 
 
-@report_asset(deps=[*MALIGNANCY.deps, "cutout_index"])
+@report_asset(deps=MALIGNANCY.deps)
 def malignancy_model_cards(
     paths: LunaPaths, cutting: CutoutCutting, malignancy_report: Any, malignancy_subgroups: Any
 ) -> dg.Output[Any]:

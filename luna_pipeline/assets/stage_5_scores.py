@@ -9,18 +9,23 @@ from pydantic import Field
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.draws import DrawsConfig
+from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.assets.stage_5_evaluation import GROUP
+from luna_pipeline.assets.stage_5_evaluation import GROUP, pooled_deps
 from luna_pipeline.resources import LunaPaths
 
-# Partitioned assets whose tables are read when the folds are pooled; not every fold has to exist.
-POOLED = ["nodule_predictions", "nodule_models", "nodule_classifier"]
+POOLED = pooled_deps("nodule")
 KINDS = {"python", "scikitlearn"}
 SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_at_1_fp", "better_than_next"]
 
 
 @dg.asset(
-    group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=[*POOLED, "folds"]
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds=KINDS,
+    code_version="1",
+    io_manager_key="tables",
+    deps=[*POOLED, *REFERENCE_SOURCES],
 )
 def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: LunaPaths) -> dg.Output[Any]:
     """LUNA16's FROC and CPM of the pooled test folds, as the official script computes them. Research use only.
@@ -55,9 +60,7 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     return dg.Output(official.table, metadata={**metadata, "seconds": round(time.perf_counter() - started, 2)})
 
 
-@dg.asset(
-    group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=["nodule_models"]
-)
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds=KINDS, code_version="1", io_manager_key="tables", deps=POOLED)
 def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Output[Any]:
     """All models and baselines on the same folds and candidates, best first. Research use only.
 
@@ -97,7 +100,7 @@ class ChampionConfig(DrawsConfig):
     kinds={"python", "mlflow"},
     code_version="1",
     io_manager_key="tables",
-    deps=[*POOLED, "folds"],
+    deps=[*POOLED, *REFERENCE_SOURCES],
     check_specs=[
         dg.AssetCheckSpec(
             "may_be_champion",

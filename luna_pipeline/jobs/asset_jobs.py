@@ -4,6 +4,7 @@ from functools import partial
 
 import dagster as dg
 
+from luna_pipeline.assets.sources import SOURCE_TABLES
 from luna_pipeline.runs.executor import interruptible_executor
 
 _job = partial(dg.define_asset_job, executor_def=interruptible_executor)
@@ -11,7 +12,7 @@ _job = partial(dg.define_asset_job, executor_def=interruptible_executor)
 ASSET_JOBS = [
     _job(
         "ingest",
-        ["annotations", "candidates_v2", "malignancy_ratings", "ct_series", "candidates", "rejected", "folds"],
+        [*SOURCE_TABLES, "ct_series", "candidates", "rejected", "folds"],
         description="Catalogue the CT series, and make the candidate table and the folds from LUNA16's tables.",
     ),
     _job(

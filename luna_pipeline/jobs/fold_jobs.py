@@ -62,17 +62,17 @@ def _trained(name: str, config_type: type[ChosenFolds], assets: Sequence[str], *
     return train_folds.alias(assets[0])
 
 
-def _fitted(config_type: type[dg.Config], *assets: str) -> Any:
+def _fitted(config_type: type[dg.Config], asset: str) -> Any:
     @dg.op(
-        name=f"{assets[0]}_fold_by_fold",
+        name=f"{asset}_fold_by_fold",
         required_resource_keys={"cutting"},
-        description=f"Make `{assets[0]}` for the test folds that were trained for.",
+        description=f"Make `{asset}` for the test folds that were trained for.",
     )
     def fit_folds(context: dg.OpExecutionContext, folds: list[int], config: config_type) -> list[int]:  # type: ignore[valid-type]
-        _make(context, assets, folds, config.model_dump(exclude_none=True), "cutting")  # type: ignore[attr-defined]
+        _make(context, [asset], folds, config.model_dump(exclude_none=True), "cutting")  # type: ignore[attr-defined]
         return folds
 
-    return fit_folds.alias(assets[0])
+    return fit_folds.alias(asset)
 
 
 def _predicted(task: str) -> Any:
@@ -89,7 +89,7 @@ def _predicted(task: str) -> Any:
             context.log.info("Pooled: %s", pooled.title)
             for reason in pooled.left_out.values():
                 context.log.warning("Left out: %s", reason)
-            _make(context, [f"{task}_predictions", f"{task}_models"], pooled.folds, config.model_dump(), "cutting")
+            _make(context, [f"{task}_predictions"], pooled.folds, config.model_dump(), "cutting")
 
     return predict_folds.alias(f"{task}_predictions")
 
@@ -126,8 +126,8 @@ train_malignancy = _trained("malignancy_classifier_fold_by_fold", MalignancyFold
 tune_folds = _trained("tune_folds", TuningFolds, ["tuning_study", "tuned_nodule_classifier"], "ray")
 predict_nodules, predict_malignancy = _predicted("nodule"), _predicted("malignancy")
 fit_zero_rule = _fitted(HeldOutFolds, "zero_rule_baseline")
-fit_features = _fitted(BaselineConfig, "feature_baseline", "feature_baseline_models")
-fit_malignancy_features = _fitted(BaselineConfig, "malignancy_feature_baseline", "malignancy_feature_baseline_models")
+fit_features = _fitted(BaselineConfig, "feature_baseline")
+fit_malignancy_features = _fitted(BaselineConfig, "malignancy_feature_baseline")
 
 
 def _baselines(folds: Any) -> Any:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from luna_pipeline.core.training.checkpoints import CheckpointStore
 
 EXPERIMENT = "luna_pipeline"
+MODELS_TABLES = {
+    "feature_baseline": "feature_baseline_models",
+    "malignancy_feature_baseline": "malignancy_feature_baseline_models",
+    "nodule_predictions": "nodule_models",
+    "malignancy_predictions": "malignancy_models",
+}
+"""Second table of each asset that scores test folds: the models that scored the fold, one per row."""
 
 
 def read_index(settings: Settings) -> pd.DataFrame:
@@ -38,14 +45,17 @@ def read_table(
 ) -> pd.DataFrame:
     """Return the table of the asset ``name``, or of one of its folds; only some columns if they are named.
 
+    A table of ``MODELS_TABLES`` is read by its own name.
+
     Raises:
         FileNotFoundError: If the asset was never materialized.
     """
+    asset = next((made_by for made_by, models in MODELS_TABLES.items() if models == name), name)
     path = settings.tables_dir / f"{name if fold is None else f'{name}/{fold}'}.parquet"
     if not exists(path):
         msg = f"Table must be made before it is read, got no {path.name} (in {path.parent})."
-        raise FileNotFoundError(f"{msg} Materialize `{name}`{'' if fold is None else f' of fold {fold}'} first.")
-    return read_table_file(path, columns=columns, advice=f"Materialize `{name}` again.")
+        raise FileNotFoundError(f"{msg} Materialize `{asset}`{'' if fold is None else f' of fold {fold}'} first.")
+    return read_table_file(path, columns=columns, advice=f"Materialize `{asset}` again.")
 
 
 def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:

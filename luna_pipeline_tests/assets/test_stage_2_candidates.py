@@ -71,4 +71,7 @@ def test_a_fifo_with_the_name_of_a_table_is_not_observed(root):
         "annotations": "absent",
         "candidates_v2": "candidates_V2.csv",
         "malignancy_ratings": "absent",
+        "luna16_subsets": "absent",
+        "annotations_excluded": "absent",
+        "seriesuids": "absent",
     }

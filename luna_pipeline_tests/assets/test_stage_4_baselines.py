@@ -37,44 +37,46 @@ def steps_of(asset, inputs, *, fold: int = 0, **config):
     return asset(dg.build_asset_context(partition_key=str(fold)), BaselineConfig(**config), **inputs)
 
 
-def make(asset, inputs, **options) -> tuple[dg.Output, dg.Output]:
+def make(asset, inputs, **options) -> dg.Output:
     """The predictions and models of a fold, without a leak."""
-    check, predictions, models = steps_of(asset, inputs, **options)
+    check, output = steps_of(asset, inputs, **options)
     assert (check.check_name, check.passed) == ("no_leak", True)
-    return predictions, models
+    return output
 
 
 @pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])
 def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
-    output, models = make(asset, inputs, fold=2)
-    check_table("nodule_predictions", output.value)
-    check_table("nodule_models", models.value)
-    assert models.value["model"].tolist() == ["logistic_regression", "gradient_boosting"]
-    assert (models.value["fold"].tolist(), models.value["num_candidates"].tolist()) == ([2, 2], [12, 12])
-    assert models.output_name == f"{output.output_name}_models"
-    assert set(output.value["fold"]) == {2}
-    assert set(output.value["model"]) == {"logistic_regression", "gradient_boosting"}
+    output = make(asset, inputs, fold=2)
+    predictions, models = output.value.predictions, output.value.models
+    check_table("nodule_predictions", predictions)
+    check_table("nodule_models", models)
+    assert models["model"].tolist() == ["logistic_regression", "gradient_boosting"]
+    assert (models["fold"].tolist(), models["num_candidates"].tolist()) == ([2, 2], [12, 12])
+    assert set(predictions["fold"]) == {2}
+    assert set(predictions["model"]) == {"logistic_regression", "gradient_boosting"}
     metadata = output.metadata
+    assert "| gradient_boosting |" in metadata["models_table"].value
     assert [metadata[f"num_{part}_candidates"].value for part in ("training", "validation", "test")] == [12, 12, 12]
-    assert metadata["threshold_logistic_regression"].value == output.value["threshold"].iloc[0]
+    assert metadata["threshold_logistic_regression"].value == predictions["threshold"].iloc[0]
     assert "**gradient_boosting**" in metadata["importances"].value
     assert "profile_12.5_to_15_mm 36" in metadata["candidates_without_a_feature"].value
     assert "research use only" in metadata["notes"].value
 
 
 def test_the_labels_are_those_of_the_question(inputs):
-    outputs = (make(asset, inputs)[0] for asset in (feature_baseline, malignancy_feature_baseline))
-    made = {output.output_name: output.value for output in outputs}
+    nodules, malignant = (
+        make(asset, inputs).value.predictions for asset in (feature_baseline, malignancy_feature_baseline)
+    )
     test = inputs["cutout_index"].query("fold == 0")
     is_malignant = test["is_malignant"].fillna(False).astype(int).tolist()
-    assert made["feature_baseline"]["class"].tolist() == test["class"].tolist() * 2
-    assert made["malignancy_feature_baseline"]["class"].tolist() == is_malignant * 2
+    assert nodules["class"].tolist() == test["class"].tolist() * 2
+    assert malignant["class"].tolist() == is_malignant * 2
 
 
 def test_the_classifiers_are_chosen_by_name(inputs):
-    output, _ = make(feature_baseline, inputs, fold=1, estimators=["logistic_regression"], validation_fold=2)
-    assert set(output.value["model"]) == {"logistic_regression"}
-    assert set(output.value["fold"]) == {1}
+    output = make(feature_baseline, inputs, fold=1, estimators=["logistic_regression"], validation_fold=2)
+    assert set(output.value.predictions["model"]) == {"logistic_regression"}
+    assert set(output.value.predictions["fold"]) == {1}
 
 
 @pytest.mark.parametrize("asset", [feature_baseline, malignancy_feature_baseline])

@@ -75,7 +75,7 @@ def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so
         ("evaluate", {}),
     ]:
         assert luna.run(job, run_config=config).success, job
-    for asset in ("nodule_classifier", "zero_rule_baseline", "feature_baseline", "nodule_predictions", "nodule_models"):
+    for asset in ("nodule_classifier", "zero_rule_baseline", "feature_baseline", "nodule_predictions"):
         assert luna.partitions(asset) == {"0", "1"}, asset
     for fold in (0, 1):
         for _, rows in luna.table(f"nodule_predictions/{fold}").groupby("model"):

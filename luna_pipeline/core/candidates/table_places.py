@@ -11,6 +11,8 @@ CANDIDATE_FILES = ("candidates_V2.csv", "candidates.csv")
 ANNOTATION_FILES = ("annotations.csv",)
 MALIGNANCY_FILES = ("annotations_with_malignancy.csv",)
 SUBSET_FILES = ("luna16_subsets.csv",)
+EXCLUDED_FILES = ("annotations_excluded.csv", "annotations_excluded.csv.gz")
+SCAN_FILES = ("seriesuids.csv", "seriesuids.csv.gz")
 
 _KINDS = (CANDIDATE_FILES, ANNOTATION_FILES, MALIGNANCY_FILES, SUBSET_FILES)
 # Endings that programs and packers add to a name.

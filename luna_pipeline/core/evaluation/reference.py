@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, find_table
+from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, EXCLUDED_FILES, SCAN_FILES, find_table
 from luna_pipeline.core.candidates.uid_differences import describe_difference
 from luna_pipeline.core.evaluation.froc_files import FrocTables, read_findings, read_scans
-
-EXCLUDED_FILES = ("annotations_excluded.csv", "annotations_excluded.csv.gz")
-SCAN_FILES = ("seriesuids.csv", "seriesuids.csv.gz")
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

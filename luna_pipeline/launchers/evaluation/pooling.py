@@ -7,12 +7,11 @@ import pandas as pd
 from luna_pipeline.core.datasets.splits import fold_fingerprint
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.cross_validation import CurrentClassifier, PooledFolds, pooled_folds
-from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.installation import MODELS_TABLES, read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 
 PREDICTIONS_OF = {"nodule_classifier": "nodule_predictions", "malignancy_classifier": "malignancy_predictions"}
-MODELS_OF = {"nodule_classifier": "nodule_models", "malignancy_classifier": "malignancy_models"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,6 +48,7 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
     folds = read_table(settings, "folds")
     predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
     for classifier, rows in zip(pooled.classifiers, predictions, strict=True):
+        _check_same_models(rows, models[models["fold"] == classifier.test_fold], classifier)
         checkpoint = load_checkpoint(settings.home / classifier.path)
         leaks_of_checkpoint(checkpoint, rows, folds).refuse()
     left_out = _models_left_out(models, num_folds=len(pooled.folds))
@@ -79,7 +79,7 @@ def check_of_these_folds(table: pd.DataFrame, pooled: PooledFolds, name: str) ->
 
 def _models_of(settings: Settings, classifier: CurrentClassifier, index: pd.DataFrame) -> pd.DataFrame:
     name, fold = PREDICTIONS_OF[classifier.asset], classifier.test_fold
-    models = read_table(settings, MODELS_OF[classifier.asset], fold)
+    models = read_table(settings, MODELS_TABLES[name], fold)
     versions = models.loc[models["model"] == classifier.asset, "version"].tolist()
     again = f"Materialize `{name}` of fold {fold} again."
     if versions != [classifier.version]:
@@ -90,6 +90,18 @@ def _models_of(settings: Settings, classifier: CurrentClassifier, index: pd.Data
         msg = f"Predictions must be of the current cutouts, got those of others ({name} of fold {fold})."
         raise ValueError(f"{msg} {again}")
     return models
+
+
+def _check_same_models(predictions: pd.DataFrame, models: pd.DataFrame, classifier: CurrentClassifier) -> None:
+    """Check that predictions and models of a fold are of one run, which may have been killed between the two tables."""
+    scored, listed = (set(table["model"]) for table in (predictions, models))
+    if scored != listed:
+        name, fold = PREDICTIONS_OF[classifier.asset], classifier.test_fold
+        others = ", ".join(sorted(map(str, scored ^ listed)))
+        msg = (
+            f"Predictions and models of a fold must be of one run, got {others} in one of them ({name} of fold {fold})."
+        )
+        raise ValueError(f"{msg} Materialize `{name}` of fold {fold} again.")
 
 
 def _models_left_out(models: pd.DataFrame, *, num_folds: int) -> dict[str, str]:

@@ -54,7 +54,15 @@ def test_predictions_of_another_version_or_none_are_refused(evaluated):
     with pytest.raises(ValueError, match=r"0.0.2-fold1, got those of 0.0.1-fold1 .*of fold 1 again"):
         pooled_predictions(evaluated.settings, NODULE_CLASSIFIER)
     (evaluated.settings.tables_dir / "nodule_models/1.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"got no 1.parquet .*Materialize `nodule_models` of fold 1 first"):
+    with pytest.raises(FileNotFoundError, match=r"got no 1.parquet .*Materialize `nodule_predictions` of fold 1 first"):
+        pooled_predictions(evaluated.settings, NODULE_CLASSIFIER)
+
+
+def test_predictions_and_models_of_two_runs_are_refused(evaluated):
+    add_model(evaluated, 1)
+    models = read_table(evaluated.settings, "nodule_models", 1)
+    evaluated.write_table("nodule_models/1", models[models["model"] != OTHER])
+    with pytest.raises(ValueError, match=r"got other_classifier in one of them \(nodule_predictions of fold 1\)"):
         pooled_predictions(evaluated.settings, NODULE_CLASSIFIER)
 
 
