@@ -62,6 +62,14 @@ class Registry(Generic[T]):
         part: Any = getattr(import_module(module), attribute)
         return part  # type: ignore[no-any-return]
 
+    def is_own(self, name: str) -> bool:
+        """Return whether a user's extension registered the part of a name."""
+        return name in self._parts
+
+    def name_of(self, part: T) -> str | None:
+        """Return the name under which an extension registered a part, None if none did."""
+        return next((name for name, registered in self._parts.items() if registered is part), None)
+
     def forget(self, name: str) -> None:
         """Remove a registered name; the project's parts stay."""
         self._parts.pop(name, None)

@@ -14,6 +14,7 @@ from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.buffer_pool import BufferPool
+from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.ratios import Draws
 from luna_pipeline.core.datasets.splits import index_fingerprint
 
@@ -72,13 +73,25 @@ class CutoutsDataset(Dataset[CutoutBatch]):
     @classmethod
     def usable(cls, index: pd.DataFrame) -> pd.DataFrame:
         """Return the rows whose group is known."""
-        rows: pd.DataFrame = index[cls.groups_of(index) != UNKNOWN]
+        rows: pd.DataFrame = index[cls._checked_groups(index) != UNKNOWN]
         return rows
 
     @classmethod
     def groups_of(cls, index: pd.DataFrame) -> NDArray[np.int64]:
         """Return the number of each row's group in ``group_names``, int64 (N,), or ``UNKNOWN``."""
         return (index["class"] == 1).to_numpy(dtype=bool, na_value=False).astype(np.int64)
+
+    @classmethod
+    def _checked_groups(cls, index: pd.DataFrame) -> NDArray[np.int64]:
+        """Return the groups of `groups_of`; others than whole numbers of a group for each row are a ValueError."""
+        groups, last = np.asarray(cls.groups_of(index)), len(cls.group_names) - 1
+        rule = f"Groups must be whole numbers from {UNKNOWN} to {last} for each of {len(index)} rows"
+        is_numbers = groups.dtype.kind in "biuf" and groups.shape == (len(index),)
+        if not is_numbers or not np.isin(groups, np.arange(UNKNOWN, last + 1)).all():
+            got = f"{np.unique(groups).tolist()!r:.80}" if is_numbers else f"{groups.dtype} {groups.shape}"
+            name = DATASETS.name_of(cls) or cls.__name__
+            raise ValueError(f'{rule}, got {got} (data set "{name}"). Fix its groups_of, see docs/extending.md.')
+        return groups.astype(np.int64)
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +135,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return chunks_hu
 
     def _known_groups(self) -> NDArray[np.int64]:
-        groups = self.groups_of(self.index)
+        groups = self._checked_groups(self.index)
         if (is_unknown := groups == UNKNOWN).any():
             uid = self.index.loc[is_unknown, "series_instance_uid"].iloc[0]
             msg = f"Every candidate must be {', '.join(self.group_names[:-1])} or {self.group_names[-1]}, got "

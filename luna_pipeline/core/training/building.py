@@ -46,7 +46,7 @@ def build_model(
     Raises:
         CheckpointError: If the weights of ``start_from`` do not fit the network.
     """
-    network = _network(config, start_from).to(processes.device)
+    network = initial_network(config, start_from).to(processes.device)
     module = processes.wrap_ddp(network)
     optimizer = build_optimizer(module, config.optimizer)
     num_steps = -(-num_batches // config.accumulated_batches)
@@ -124,7 +124,8 @@ def network_of(checkpoint: Checkpoint) -> nn.Module:
     return network
 
 
-def _network(config: TrainingConfig, start_from: Checkpoint | None) -> nn.Module:
+def initial_network(config: TrainingConfig, start_from: Checkpoint | None = None) -> nn.Module:
+    """Return the network of a run before its first step, on the CPU; for the arguments see `build_model`."""
     with fork_rng(config.seed):
         network = build_network(config.network)
         if start_from is not None:

@@ -18,6 +18,7 @@ from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.config import TRAINERS, StartConfig, TrainingConfig
+from luna_pipeline.core.training.dry_run import dry_run
 from luna_pipeline.core.training.profiling import StepProfiler
 from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
@@ -115,6 +116,7 @@ class LunaClassificationLauncher:
             num_workers=self._options.num_workers,
             processes=self._processes,
         )
+        dry_run(config, data, self._processes)
         previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
         is_first = self._processes.is_first
         with released_on_error(self.checkpoints, config.name, version) if is_first else contextlib.nullcontext():

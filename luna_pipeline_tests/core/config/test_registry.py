@@ -39,3 +39,10 @@ def test_a_forgotten_name_is_free_again_and_the_projects_own_stay():
     for name in ("mine", "join"):
         parts.forget(name)
     assert parts.names() == ("join", "split")
+
+
+def test_registered_parts_are_told_from_those_of_the_project():
+    parts = Registry("part", {"own": "builtins:len"})
+    parts.register("mine")(print)
+    assert (parts.is_own("own"), parts.is_own("mine"), parts.is_own("other")) == (False, True, False)
+    assert (parts.name_of(print), parts.name_of(len)) == ("mine", None)

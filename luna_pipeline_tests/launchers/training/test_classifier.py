@@ -13,8 +13,10 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
+from luna_pipeline.core.networks.config import LOSSES
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.core.training.dry_run_checks import PartError
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_table, score
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline.tracking.outbox import TrackerUnavailableError
@@ -239,3 +241,37 @@ def test_a_version_that_came_to_nothing_is_free_again(home, small_config):
         with pytest.raises(ConnectionError, match="no server"):
             failing.fit(small_config, **home.data)
     assert launcher(home).fit(small_config, **home.data).version == "0.0.1"
+
+
+@pytest.fixture
+def register():
+    """Register losses, which are forgotten afterwards."""
+    names = []
+
+    def add(name, part):
+        LOSSES.register(name)(part)
+        names.append(name)
+
+    yield add
+    for name in names:
+        LOSSES.forget(name)
+
+
+def test_a_wrong_part_is_refused_before_a_version_is_claimed_or_a_run_begun(home, small_config, register):
+    register("scalar", lambda config: torch.nn.CrossEntropyLoss())
+    opened = []
+    refusing = LunaClassificationLauncher(
+        home.path, open_mlflow_run=lambda *_: opened.append("run"), options=RunOptions(show_progress=False)
+    )
+    with pytest.raises(PartError, match=r'losses float32 \(5,\) .*, got float32 \(\) \(loss "scalar"\)'):
+        refusing.fit(small_config.with_changes({"loss.name": "scalar"}), **home.data)
+    assert opened == refusing.checkpoints.versions("nodule_classifier") == []
+
+
+def test_a_part_that_was_tried_trains_to_the_same_bits(home, small_config, register):
+    register("same", lambda config: torch.nn.CrossEntropyLoss(reduction="none"))
+    configs = small_config, small_config.with_changes({"loss.name": "same"})
+    first, second = (launcher(home).fit(config, **home.data).checkpoint for config in configs)
+    assert all(torch.equal(first.model_state[name], second.model_state[name]) for name in first.model_state)
+    assert first.rng_state.keys() == second.rng_state.keys()
+    assert all(torch.equal(first.rng_state[name], second.rng_state[name]) for name in first.rng_state)
