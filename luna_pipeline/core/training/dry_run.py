@@ -1,7 +1,7 @@
 """Dry run: a user's registered parts are tried on three cutouts before the first epoch, within about a second.
 
-Every part is built a second time from the configuration, and all random number generators are restored: the result of the run
-is the same to the last bit.
+Every part is built a second time from the configuration, and all random number generators are restored: the result of
+the run is the same to the last bit.
 """
 
 import contextlib
