@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from luna_pipeline.runs.partition_keys import keys_in_use
@@ -91,36 +91,14 @@ def broken_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame") -> li
 
 def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[str]) -> dict[str, str]:
     """Return the data version of the newest materialization of each series' partition."""
-    wanted = set(uids)
-    versions: dict[str, str] = {}
-    cursor = None
-    while True:
-        page = instance.fetch_materializations(dg.AssetKey(asset), limit=1000, cursor=cursor)
-        for record in page.records:
-            event = record.asset_materialization
-            if event and event.partition in wanted and event.partition not in versions:
-                versions[event.partition] = (event.tags or {}).get("dagster/data_version", "")
-        cursor = page.cursor
-        if not page.has_more or len(versions) == len(wanted):
-            return versions
+    # One query on indexed columns; reading the events themselves takes a second for 3,000 of them.
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+    )
+    return {uid: tags[uid][DATA_VERSION_TAG] for uid in uids if uid in tags}
 
 
 def failed_series(instance: dg.DagsterInstance, asset: str, uids: Collection[str]) -> set[str]:
     """Return the series whose partition failed."""
     statuses = instance.get_status_by_partition(dg.AssetKey(asset), sorted(uids), CT_SERIES) or {}
     return {uid for uid, status in statuses.items() if status == AssetPartitionStatus.FAILED}
-
-
-def record_failed_series(context: dg.AssetExecutionContext, asset: str, uid: str, reason: str) -> None:
-    """Record that a series' partition failed, and the reason.
-
-    Dagster shows a partition as failed if a failed run had planned it. A run over all series plans none by name, so
-    the plan is recorded with the failure. The reason is shown as the newest observation of the partition.
-    """
-    if not (context.has_partition_key or context.has_partition_key_range):
-        planned = DagsterEvent.build_asset_materialization_planned_event(
-            context.run.job_name, asset, AssetMaterializationPlannedData(dg.AssetKey(asset), partition=uid)
-        )
-        context.instance.report_dagster_event(planned, context.run.run_id)
-    context.log_event(dg.AssetObservation(asset, partition=uid, metadata={FAILED: reason}))
-    context.log.error("Series %s failed: %s", uid, reason)

@@ -100,6 +100,10 @@ class Luna:
     def cut_uids(self, result: dg.ExecuteInProcessResult) -> set[str]:
         return cut_in_run(self.instance, result.run_id)
 
+    def materialized_in(self, result: dg.ExecuteInProcessResult) -> list[str]:
+        """The partitions that a run materialized, in the order of its events."""
+        return [event.partition for event in _materializations(self.instance, result.run_id) if event.partition]
+
     def last_cut(self, result: dg.ExecuteInProcessResult) -> set[str]:
         """The series that the newest run of `cut` below a run of `recut_changed` cut."""
         assert result.success
@@ -125,8 +129,12 @@ class Luna:
         return sorted(self.data.rglob(f"{uid}.*"))
 
 
+def _materializations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMaterialization]:
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
+    return [entry.asset_materialization for entry in entries if entry.asset_materialization]
+
+
 def cut_in_run(instance: dg.DagsterInstance, run_id: str) -> set[str]:
     """The series whose cutouts a run cut, by its events; adopted ones do not count."""
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
-    made = [entry.asset_materialization for entry in entries if entry.asset_materialization]
+    made = _materializations(instance, run_id)
     return {event.partition for event in made if event.partition and event.metadata["outcome"].value == "cut"}

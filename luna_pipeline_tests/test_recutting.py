@@ -7,6 +7,9 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from luna_pipeline.launchers.installation import cutout_store
+from luna_pipeline.partitions import versions_by_series
+from luna_pipeline.runs.event_batches import EventBatch
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
 
@@ -64,6 +67,33 @@ def test_a_ct_that_was_good_and_is_refused_by_the_catalogue_fails_its_partition_
     assert luna.run("index").success
     index = luna.table("cutout_index")
     assert set(index["series_instance_uid"]) == set(luna.uids) - {broken}
+
+
+def test_events_of_a_killed_run_are_those_of_its_last_batch_and_the_next_run_reports_the_rest(luna_after, monkeypatch):
+    luna = luna_after(INGEST)
+    with monkeypatch.context() as killed:
+
+        def store_or_die(batch: EventBatch) -> None:
+            if len(batch._events) == 2:
+                batch.flush()
+            if len(luna.cutout_files) == 5:
+                raise SystemExit
+
+        # After a kill nothing is stored that was not yet.
+        killed.setattr(EventBatch, "__exit__", lambda *_: None)
+        killed.setattr(EventBatch, "flush_if_due", store_or_die)
+        assert not luna.run("cut").success
+    assert len(luna.cutout_files) == 5
+    before = versions_by_series(luna.instance, "cutouts", luna.uids)
+    assert len(before) == 4
+    result = luna.run("cut")
+    assert result.success
+    assert len(luna.cut_uids(result)) == 1
+    after = versions_by_series(luna.instance, "cutouts", luna.uids)
+    assert before.items() <= after.items()
+    store = cutout_store(luna.settings)
+    assert after == {uid: store.digest(uid) for uid in luna.uids}
+    assert set(luna.shown().values()) == {"MATERIALIZED"}
 
 
 def test_mended_ct_is_no_longer_shown_as_failed_even_where_nothing_is_cut(luna_after):

@@ -1,0 +1,91 @@
+"""Events of the series that a run cuts: one for each partition of `cutouts`."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags
+from luna_pipeline.partitions import FAILED, failed_series, versions_by_series
+from luna_pipeline.runs.event_batches import EventBatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luna_pipeline.core.cutouts.job import CutOutcome
+
+CUTOUTS = "cutouts"
+CUTTING_CODE = "1"
+"""Same as the core's ``CUTTING_CODE_VERSION``, whose import would slow down loading the definitions."""
+
+
+class SeriesEvents:
+    """Logs the outcome of each series as an event of its partition.
+
+    Whether a file is current is decided by its header; Dagster's events only decide whether another event is needed.
+
+    Args:
+        context: Of the asset.
+        batch: Stores the events and log lines.
+        is_news_only: Log only outcomes that differ from Dagster's latest event.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, batch: EventBatch, *, is_news_only: bool) -> None:
+        self._context = context
+        self._batch = batch
+        self._is_news_only = is_news_only
+        self._tags = provenance_tags(context.instance, ["ct_series", "candidates"], code_version=CUTTING_CODE)
+        self._known: dict[str, str] = {}
+
+    def keep(self, digests: dict[str, str | None], asked: list[str] | None) -> set[str]:
+        """Warn about removed CTs, and return the series whose cutouts are kept, given the digests of their files."""
+        kept = {uid: digest for uid, digest in digests.items() if digest is not None}
+        for uid in kept:
+            line = f"The CT of series {uid} is gone; its cutouts are kept until `luna prune`."
+            self._batch.log(logging.WARNING, line)
+        for uid in set(kept).intersection(asked or ()):
+            self._materialized(uid, str(kept[uid]), "kept")
+        return set(kept)
+
+    def plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
+        """Log the plan, and read the versions that Dagster has recorded."""
+        states = plan["state"].value_counts().to_dict()
+        self._context.log.info("%d series: %s; %d bytes needed, %s free", len(plan), states, needed_bytes, free_bytes)
+        if self._is_news_only:
+            uids = set(plan["series_instance_uid"])
+            failed = failed_series(self._context.instance, CUTOUTS, uids)
+            self._known = versions_by_series(self._context.instance, CUTOUTS, uids - failed)
+
+    def record(self, outcome: "CutOutcome") -> None:
+        """Log a series that was cut, or is current but not recorded in Dagster."""
+        uid, is_cut = outcome.series_instance_uid, outcome.outcome == "cut"
+        if is_cut or self._known.get(uid) != outcome.fingerprint:
+            counts = {"num_candidates": outcome.num_candidates, "num_bytes": outcome.num_bytes}
+            seconds = round(outcome.seconds, 3)
+            self._materialized(uid, outcome.fingerprint, outcome.outcome, **counts, seconds=seconds)
+        if is_cut:
+            line = f"cut {uid}: {outcome.num_candidates} candidates in {outcome.seconds:.2f} s"
+            self._batch.log(logging.INFO, line)
+        self._batch.flush_if_due()
+
+    def record_failure(self, uid: str, reason: str) -> None:
+        """Log a series that could not be cut; its reason is shown as the newest observation of its partition.
+
+        Dagster shows a partition as failed if a failed run had planned it. A run over all series plans none by name,
+        so the plan is logged with the failure.
+        """
+        if self._is_news_only:
+            self._batch.plan(CUTOUTS, uid)
+        self._batch.observe(dg.AssetObservation(CUTOUTS, partition=uid, metadata={FAILED: reason}))
+        self._batch.log(logging.ERROR, f"Series {uid} failed: {reason}")
+        self._batch.flush_if_due()
+
+    def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: float) -> None:
+        self._batch.materialize(
+            dg.AssetMaterialization(
+                CUTOUTS,
+                partition=uid,
+                metadata={"outcome": outcome, **metadata},
+                tags={DATA_VERSION: fingerprint, **self._tags},
+            )
+        )
