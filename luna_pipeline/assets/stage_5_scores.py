@@ -90,7 +90,11 @@ class ChampionConfig(DrawsConfig):
     """Conditions for a champion."""
 
     max_calibration_error: float = Field(
-        default=0.05, gt=0, le=1, description="Largest allowed expected calibration error on the test folds."
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Largest allowed calibration error on the test folds, above the error that chance gives a "
+        "perfectly calibrated model with as many candidates. 0.05 is half a bin of the reliability diagram.",
     )
 
 
@@ -106,45 +110,46 @@ class ChampionConfig(DrawsConfig):
             "may_be_champion",
             asset="champion",
             blocking=True,
-            description="Better on the same folds, calibrated, no leak. A leak or no calibration fails the run.",
+            description="The best network of the leaderboard is the champion: better on the same folds, calibrated, no "
+            "leak. A network that is not good enough gives a warning; a leak fails the run.",
         )
     ],
 )
 def champion(
-    config: ChampionConfig, paths: LunaPaths, leaderboard: Any
+    context: dg.AssetExecutionContext, config: ChampionConfig, paths: LunaPaths, leaderboard: Any
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """The nodule classifier with the alias `champion` in MLflow's registry; only this asset moves the alias.
 
     The best network of the leaderboard is compared with the champion; rule and outcome are in the metadata. Form: the
     champion's predictions at the time of its promotion, with which the next candidate is compared.
     """
-    from luna_pipeline.launchers.evaluation.champion import challenge
+    from luna_pipeline.launchers.evaluation.champion import challenge, exclusive_promotion
 
     started = time.perf_counter()
-    outcome = challenge(
-        paths.settings,
-        leaderboard,
-        max_ece=config.max_calibration_error,
-        num_bootstraps=config.num_bootstraps,
-        seed=config.seed,
-    )
-    severity = dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN
-    result = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
-    yield dg.Output(
-        outcome.predictions,
-        metadata={
-            **result,
+    # The IO manager writes the table while this generator waits at its output.
+    with exclusive_promotion(paths.settings):
+        outcome = challenge(
+            paths.settings,
+            leaderboard,
+            max_ece=config.max_calibration_error,
+            num_bootstraps=config.num_bootstraps,
+            seed=config.seed,
+        )
+        if not outcome.is_fine:
+            context.log.warning(outcome.text)
+        result = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
+        shown = {
             "champion": outcome.champion,
             "registered_version": outcome.registered_version,
             "folds": outcome.folds,
             "notes": "Research use only.",
             "seconds": round(time.perf_counter() - started, 2),
-        },
-    )
+        }
+        yield dg.Output(outcome.predictions, metadata={**result, **shown})
     yield dg.AssetCheckResult(
         check_name="may_be_champion",
         passed=outcome.is_fine,
-        severity=severity,
+        severity=dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN,
         metadata=result,
         description=outcome.text,
     )

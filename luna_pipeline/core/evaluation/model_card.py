@@ -175,13 +175,16 @@ class ModelCard:
     def _calibration_lines(self) -> list[str]:
         errors = self.calibration
         before = f"Brier score {_cell(errors.brier)}, ECE {_cell(errors.ece)}"
-        if not self.decision.isotonic_scores:
+        if not self.decision.is_calibrated:
             return [f"Scores are uncalibrated: {before}."]
         after = f"Brier score {_cell(errors.brier_calibrated)}, ECE {_cell(errors.ece_calibrated)}"
-        method = (
-            f"isotonic regression of {len(self.decision.isotonic_scores)} knots (a temperature of "
-            f"{_cell(self.decision.temperature)} is kept as well), fitted on the validation part"
-        )
+        methods = {
+            "temperature": f"temperature scaling by {_cell(self.decision.temperature)}",
+            "platt": f"Platt scaling, slope {_cell(self.decision.platt_slope)} and intercept "
+            f"{_cell(self.decision.platt_intercept)} of the log odds",
+            "isotonic": f"isotonic regression of {len(self.decision.isotonic_scores)} knots",
+        }
+        method = f"{methods[self.decision.method]}, fitted on the validation part"
         return [f"Calibration: {method}. Before: {before}. After: {after}."]
 
     def _evaluation(self) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from luna_pipeline.core.evaluation.calibration import CalibrationError
 from luna_pipeline.core.evaluation.comparison import paired_difference
 from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.reference import Reference
@@ -13,8 +14,10 @@ from luna_pipeline.core.evaluation.reference import Reference
 RULE = (
     "A model becomes the champion where, on the scans of which both have scored the same candidates, its CPM is higher "
     "than the champion's (without one: than the zero rule's) with a 95 % interval of the paired difference over draws "
-    "of scans above 0; where its scores, calibrated on validation alone, have an expected calibration error of at most "
-    "{max_ece:g} on the test folds; and where it has seen nothing of what it was tested on."
+    "of scans above 0; where its scores, calibrated on validation alone, have an expected calibration error on the "
+    "test folds of at most {max_ece:g} more than chance gives a perfectly calibrated model with as many candidates; "
+    "and where it has seen nothing of what it was tested on. The default limit, 0.05, is half a bin of the reliability "
+    "diagram: a probability is then read from the right bin."
 )
 CHALLENGER, RIVAL = "challenger", "rival"
 
@@ -24,9 +27,9 @@ class Condition:
     """One condition of the rule and its result.
 
     Attributes:
-        name: ``better``, ``calibrated`` or ``no_leak``.
+        name: ``better``, ``calibrated``, ``no_leak`` or ``registered``.
         is_met: Whether the condition holds.
-        is_blocking: Whether an unmet condition is an error, rather than a model that is not good enough.
+        is_blocking: Whether an unmet condition is an error of the data or the model, which fails the run.
         finding: Explanation of the result.
     """
 
@@ -54,6 +57,11 @@ class Promotion:
         return any(condition.is_blocking and not condition.is_met for condition in self.conditions)
 
     @property
+    def reasons(self) -> str:
+        """The findings of the unmet conditions, in a line."""
+        return " ".join(condition.finding for condition in self.conditions if not condition.is_met)
+
+    @property
     def findings(self) -> str:
         """One line per condition."""
         words = {True: "met", False: "not met"}
@@ -65,7 +73,7 @@ def evaluate_promotion(
     rival: pd.DataFrame,
     *,
     reference: Reference | None,
-    ece_calibrated: float,
+    calibration: CalibrationError,
     leaks: Sequence[str],
     max_ece: float,
     num_bootstraps: int,
@@ -78,20 +86,22 @@ def evaluate_promotion(
             ``x_mm``, ``y_mm``, ``z_mm``, ``fold``, ``probability``.
         rival: Predictions of the champion at its promotion; those of the zero rule without a champion.
         reference: Reference of the challenger's folds; None without annotations.
-        ece_calibrated: Expected calibration error on the test folds after calibration on validation; nan without one.
+        calibration: Error on the test folds after calibration on validation.
         leaks: Leaks of the challenger, one line each.
-        max_ece: Highest accepted calibration error.
+        max_ece: Highest accepted calibration error above that.
         num_bootstraps: Number of draws of scans.
         seed: Seed of the draws.
     """
     better = _better(challenger, rival, reference, num_bootstraps=num_bootstraps, seed=seed)
-    error = "there is no calibration" if math.isnan(ece_calibrated) else f"the error is {ece_calibrated:.4f}"
-    finding = f"Expected calibration error must be at most {max_ece:g}, and {error}."
     no_leak = Condition(name="no_leak", is_met=not leaks, is_blocking=True, finding=" ".join(leaks) or "Nothing seen.")
-    # False for nan.
-    is_calibrated = ece_calibrated <= max_ece
-    calibrated = Condition(name="calibrated", is_met=is_calibrated, is_blocking=True, finding=finding)
+    calibrated = _calibrated(calibration, max_ece)
     return Promotion(rule=RULE.format(max_ece=max_ece), conditions=(no_leak, calibrated, better))
+
+
+def unregistered(finding: str, *, max_ece: float) -> Promotion:
+    """Return the result without a model that MLflow has registered; ``finding`` says what is missing."""
+    condition = Condition(name="registered", is_met=False, is_blocking=False, finding=finding)
+    return Promotion(rule=RULE.format(max_ece=max_ece), conditions=(condition,))
 
 
 def shared_series(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
@@ -104,6 +114,16 @@ def shared_series(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
         for part in (one, other)
     )
     return [uid for uid in sorted(first) if first[uid] == second.get(uid)]
+
+
+def _calibrated(error: CalibrationError, max_ece: float) -> Condition:
+    """Return the condition that the calibration error is not higher than chance and the limit explain."""
+    found = f"it is {error.ece:.4f}, of which chance explains {error.by_chance:.4f} with so many candidates"
+    found = "there is no calibration" if math.isnan(error.ece) else found
+    finding = f"Calibration error must be at most {max_ece:g} above that of chance, and {found}."
+    # False for nan. Rounded, because the difference of two errors may miss the limit by the last bit.
+    is_met = round(error.ece - error.by_chance, 12) <= max_ece
+    return Condition(name="calibrated", is_met=is_met, is_blocking=False, finding=finding)
 
 
 def _better(
@@ -122,4 +142,5 @@ def _better(
     results = evaluate_models(pd.concat(both), shared, num_bootstraps=num_bootstraps, seed=seed)
     gain = paired_difference(results[CHALLENGER], results[RIVAL])
     where = f"on {len(shared.scans)} scans of which both have scored the same candidates"
-    return Condition(name="better", is_met=gain.is_better, is_blocking=False, finding=f"CPM {gain} {where}.")
+    finding = f"The difference of CPM must be above 0 with its interval, and it is {gain} {where}."
+    return Condition(name="better", is_met=gain.is_better, is_blocking=False, finding=finding)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from luna_pipeline.core.datasets.data_module import DataModule
@@ -101,9 +103,19 @@ class CheckpointManager:
             current = replace(last, **_entries(_state(model, epoch=last.epoch + 1)), **new)
             save_checkpoint(self._store.path(last.name, last.version, "last"), current)
 
-    def save_epoch(self, last: Checkpoint, result: EpochResult, model: BaseModel[Any]) -> Checkpoint:
-        """Save the run after an epoch: first ``best_so_far.pt`` if its score is the best, then ``last.pt``."""
-        score, decision = validation_score(result)
+    def save_epoch(
+        self,
+        last: Checkpoint,
+        result: EpochResult,
+        model: BaseModel[Any],
+        *,
+        validation_index: pd.DataFrame | None = None,
+    ) -> Checkpoint:
+        """Save the run after an epoch: first ``best_so_far.pt`` if its score is the best, then ``last.pt``.
+
+        ``validation_index`` holds the rows of the validation data, see ``validation_score``.
+        """
+        score, decision = validation_score(result, validation_index)
         is_best = is_better(score, last.best_score)
         min_delta = self._config.early_stopping.min_delta
         num_without_rise = epochs_without_rise(
@@ -155,11 +167,19 @@ class CheckpointManager:
         return chosen
 
 
-def validation_score(result: EpochResult) -> tuple[float, Decision]:
-    """Return validation AUC and decision of an epoch; nan and ``UNDECIDED`` where it was not validated."""
-    if result.validation is None:
+def validation_score(result: EpochResult, index: pd.DataFrame | None = None) -> tuple[float, Decision]:
+    """Return validation AUC and decision of an epoch; nan and ``UNDECIDED`` where it was not validated.
+
+    ``index`` holds ``candidate_id`` and ``series_instance_uid`` of the validation data. With it, the choice of the
+    calibration keeps the candidates of a series together.
+    """
+    samples = result.validation
+    if samples is None:
         return math.nan, UNDECIDED
-    return result.validation.metrics()["auc"], Decision.of(result.validation.labels, result.validation.scores)
+    series = None
+    if index is not None and np.isin(samples.candidate_id, index["candidate_id"]).all():
+        series = index.set_index("candidate_id").loc[samples.candidate_id, "series_instance_uid"].to_numpy()
+    return samples.metrics()["auc"], Decision.of(samples.labels, samples.scores, series)
 
 
 def _state(model: BaseModel[Any], *, epoch: int) -> ModelState:

@@ -101,7 +101,9 @@ class Trainer:
             self._handler.handle_message(LogParams(params=self.config.flat()))
             while not self._is_over(last):
                 result = self.fit_epoch(last.epoch + 1, model, data_module, last=last)
-                last = self._manager.save_epoch(last, result, model)
+                validation = data_module.validation
+                index = None if validation is None else validation.index
+                last = self._manager.save_epoch(last, result, model, validation_index=index)
             return self._manager.finish(last, model)
 
     def fit_epoch(

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS
-from luna_pipeline.core.evaluation.calibration import calibration_errors
-from luna_pipeline.core.evaluation.promotion import Promotion, evaluate_promotion
+from luna_pipeline.core.evaluation.calibration import CalibrationError
+from luna_pipeline.core.evaluation.promotion import Promotion, evaluate_promotion, unregistered
 from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.evaluation.fold_predictions import ZERO_RULE
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
@@ -86,51 +88,74 @@ class _Challenger:
         return f"{self.chosen.name} {self.chosen.version}"
 
 
+class _NoChallengerError(ValueError):
+    """No network of the leaderboard is registered in MLflow."""
+
+
+def exclusive_promotion(settings: Settings) -> AbstractContextManager[None]:
+    """Return a context that one process of this machine enters at a time; the others wait.
+
+    A promotion reads alias and table, and changes both: it must hold the lock from `challenge` until
+    ``champion.parquet`` has been written.
+    """
+    return locked(settings.local_home / "champion.lock", waits=True)
+
+
 def challenge(
     settings: Settings, leaderboard: pd.DataFrame, *, max_ece: float, num_bootstraps: int, seed: int
 ) -> Outcome:
     """Compare the best network of the leaderboard with the champion, and promote it if the rule is met.
 
+    Hold `exclusive_promotion` until the predictions of the result are in ``champion.parquet``.
+
     Args:
         settings: The installation.
         leaderboard: See ``core.evaluation.leaderboard``.
-        max_ece: Largest expected calibration error for a promotion.
+        max_ece: Largest expected calibration error for a promotion, above the error that chance explains.
         num_bootstraps: Bootstrap draws of scans.
         seed: Seed of the draws.
 
     Raises:
-        ValueError: If the leaderboard is of other classifiers than the current ones, none of them is registered in
-            MLflow, or MLflow's champion differs from that of ``champion.parquet``.
+        ValueError: If the leaderboard is of other classifiers than the current ones, one of them has seen its test
+            fold, or MLflow's champion differs from that of ``champion.parquet``.
+        CheckpointError: If a checkpoint is damaged.
         TrackerUnavailableError: If MLflow cannot be reached.
     """
     pooled = pooled_predictions(settings, CLASSIFIER)
     check_of_these_folds(leaderboard, pooled.folds, "leaderboard")
-    challenger = _challenger(settings, leaderboard, pooled)
-    version = _registered_version(settings, challenger)
-    champion = _champion(settings, challenger, version)
+    try:
+        challenger = _challenger(settings, leaderboard, pooled)
+        version = _registered_version(settings, challenger)
+    except _NoChallengerError as error:
+        return _not_promoted("No network", unregistered(str(error), max_ece=max_ece), _kept_champion(settings, pooled))
+    champion = _champion(settings, pooled, version)
     is_zero = pooled.predictions["model"] == ZERO_RULE
+    labels, calibrated = (challenger.predictions[name].to_numpy() for name in ("class", "calibrated"))
     promotion = evaluate_promotion(
         challenger.predictions,
         pooled.predictions[is_zero] if champion.empty else champion,
         reference=reference_of(settings, pooled.folds.folds),
-        ece_calibrated=calibration_errors(
-            challenger.predictions["class"].to_numpy(), challenger.predictions["calibrated"].to_numpy()
-        )["ece"],
+        calibration=CalibrationError.of(labels, calibrated),
         leaks=_leaks(settings, challenger),
         max_ece=max_ece,
         num_bootstraps=num_bootstraps,
         seed=seed,
     )
-    outcome = Outcome(promotion=promotion, is_fine=False, text="", predictions=champion)
+    outcome = Outcome(promotion=promotion, is_fine=True, text="", predictions=champion)
     if outcome.champion == challenger.title and not promotion.is_error:
-        return replace(outcome, is_fine=True, text=f"{challenger.title} is the champion already.")
+        return replace(outcome, text=f"{challenger.title} is the champion already.")
     if not promotion.is_granted:
-        text = f"{challenger.title} does not become the champion; {outcome.champion} stays. {promotion.findings}"
-        return replace(outcome, text=text)
+        return _not_promoted(challenger.title, promotion, champion)
     tags = {"promoted_over": outcome.champion, "promotion": promotion.findings}
     promote(settings.mlflow_tracking_uri, CLASSIFIER, version, tags=tags)
     text = f"{challenger.title}, registered version {version}, becomes the champion over {outcome.champion}."
-    return replace(outcome, is_fine=True, text=text, predictions=_champion_rows(challenger, version))
+    return replace(outcome, text=text, predictions=_champion_rows(challenger, version))
+
+
+def _not_promoted(title: str, promotion: Promotion, champion: pd.DataFrame) -> Outcome:
+    outcome = Outcome(promotion=promotion, is_fine=False, text="", predictions=champion)
+    text = f"{title} is not promoted: {promotion.reasons} Champion as before: {outcome.champion}."
+    return replace(outcome, text=text)
 
 
 def _champion_rows(challenger: _Challenger, version: str) -> pd.DataFrame:
@@ -144,14 +169,13 @@ def _registered_version(settings: Settings, challenger: _Challenger) -> str:
     version = registered_version_of(settings.mlflow_tracking_uri, CLASSIFIER, run_id)
     if version is None:
         msg = f"A champion must be registered in MLflow, got no version of the run {run_id} ({challenger.title})."
-        raise ValueError(f"{msg} Train it again, or point MLFLOW_TRACKING_URI at its registry.")
+        raise _NoChallengerError(f"{msg} Train it again, or point MLFLOW_TRACKING_URI at its registry.")
     return version
 
 
-def _champion(settings: Settings, challenger: _Challenger, challenger_version: str) -> pd.DataFrame:
+def _champion(settings: Settings, pooled: PooledPredictions, challenger_version: str) -> pd.DataFrame:
     """Return the champion's predictions, no row without one; MLflow's alias must agree with the table."""
-    is_there = exists(settings.tables_dir / "champion.parquet")
-    rows = read_table(settings, "champion") if is_there else _champion_rows(challenger, challenger_version).iloc[:0]
+    rows = _kept_champion(settings, pooled)
     kept = None if rows.empty else str(rows["registered_version"].iloc[0])
     holder = champion_of(settings.mlflow_tracking_uri, CLASSIFIER)
     # The challenger has the alias already if a promotion was killed before it wrote the table.
@@ -160,6 +184,13 @@ def _champion(settings: Settings, challenger: _Challenger, challenger_version: s
         msg += f" in champion.parquet (registered model {CLASSIFIER})."
         raise ValueError(f"{msg} Restore the alias, or remove alias and table to start without a champion.")
     return rows
+
+
+def _kept_champion(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
+    """Return the table of the champion; no row without one."""
+    if exists(settings.tables_dir / "champion.parquet"):
+        return read_table(settings, "champion")
+    return pooled.predictions.iloc[:0].assign(champion="", registered_version="")[COLUMNS]
 
 
 def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPredictions) -> _Challenger:
@@ -174,7 +205,7 @@ def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPre
             predictions = pooled.predictions[pooled.predictions["model"] == model]
             return _Challenger(model=model, predictions=predictions, checkpoints=checkpoints)
     msg = f"A champion must be a {CLASSIFIER} that was trained with MLflow, got {', '.join(leaderboard['model'])}."
-    raise ValueError(f"{msg} Train `{CLASSIFIER}` and evaluate it.")
+    raise _NoChallengerError(f"{msg} Train `{CLASSIFIER}` and evaluate it.")
 
 
 def _leaks(settings: Settings, challenger: _Challenger) -> list[str]:

@@ -145,9 +145,10 @@ def _fitted(
     model.fit(_values(features, training), _labels(training))
     training_seconds = time.perf_counter() - started
     held_out, labels = _values(features, validation), _labels(validation)
+    series = validation["series_instance_uid"].to_numpy()
     return FeatureBaseline(
         model=model,
-        decision=Decision.of(labels, model.score(held_out)) if len(labels) else UNDECIDED,
+        decision=Decision.of(labels, model.score(held_out), series) if len(labels) else UNDECIDED,
         importances=importances(model, held_out, labels, seed=seed),
         seen_series=frozenset({*training["series_instance_uid"], *validation["series_instance_uid"]}),
         training_seconds=training_seconds,

@@ -107,7 +107,7 @@ def prediction_rows(
 
     Returns:
         One row per candidate, in the order of ``index``: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
-        ``calibrated`` is the probability by isotonic regression, nan without a calibration.
+        ``calibrated`` is the probability by the calibration that ``decision`` has chosen, nan without one.
 
     Raises:
         ValueError: If a candidate of the index is not in the table.

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from luna_pipeline.core.evaluation.calibration import RELIABILITY_COLUMNS, calibration_errors, reliability_table
+from luna_pipeline.core.evaluation.calibration import (
+    RELIABILITY_COLUMNS,
+    calibration_errors,
+    chance_error,
+    reliability_table,
+)
 
 # Two bins: four scores around 0.25 with one nodule, two around 0.85 with two.
 LABELS = np.array([0, 1, 0, 0, 1, 1])
@@ -76,3 +81,19 @@ def test_counts_belong_to_their_means_also_at_the_edges_of_bins():
 
 def test_table_of_nothing_has_no_rows():
     assert reliability_table(np.array([], dtype=np.int64), np.array([])).empty
+
+
+@pytest.mark.parametrize("num", [1, 7, 120, 5000])
+def test_the_error_by_chance_is_the_mean_error_of_labels_drawn_with_the_scores(num):
+    generator = np.random.default_rng(0)
+    scores = generator.beta(0.5, 1.0, num)
+    drawn_errors = [calibration_errors(generator.random(num) < scores, scores)["ece"] for _ in range(400)]
+    assert chance_error(scores) == pytest.approx(np.mean(drawn_errors), rel=0.06)
+
+
+def test_the_error_by_chance_by_hand():
+    # Two coins: the share of heads is 0, 1/2 or 1 with probabilities 1/4, 1/2 and 1/4.
+    assert chance_error(np.array([0.5, 0.5])) == pytest.approx(0.25)
+    assert chance_error(np.array([0.0, 1.0, 1.0])) == 0.0
+    assert np.isnan(chance_error(np.array([])))
+    assert np.isnan(chance_error(np.array([0.5, np.nan])))

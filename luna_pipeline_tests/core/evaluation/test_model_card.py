@@ -30,6 +30,8 @@ CARD = ModelCard(
         threshold_f1=0.5,
         threshold_sensitivity=0.125,
         temperature=1.5,
+        platt_slope=0.5,
+        platt_intercept=-2.0,
         isotonic_scores=(0.1, 0.4, 0.9),
         isotonic_probabilities=(0.0, 0.01, 0.5),
         num_validation_candidates=75_000,
@@ -124,9 +126,11 @@ def test_thresholds_say_how_they_were_chosen():
 
 def test_calibration_is_said_before_and_after_or_that_there_is_none():
     assert (
-        "Calibration: isotonic regression of 3 knots (a temperature of 1.500 is kept as well), fitted on the "
-        "validation part. Before: Brier score 0.040, ECE 0.020. After: Brier score 0.030, ECE 0.010."
+        "Calibration: isotonic regression of 3 knots, fitted on the validation part. "
+        "Before: Brier score 0.040, ECE 0.020. After: Brier score 0.030, ECE 0.010."
     ) in section(CARD, "Metrics")
+    for method, words in (("temperature", "scaling by 1.500,"), ("platt", "slope 0.500 and intercept -2.000 of")):
+        assert words in section(replace(CARD, decision=replace(CARD.decision, method=method)), "Metrics")
     uncalibrated = replace(CARD, decision=Decision.at(0.3), calibration=CalibrationErrors(brier=0.04))
     assert "Scores are uncalibrated: Brier score 0.040, ECE undefined." in section(uncalibrated, "Metrics")
 

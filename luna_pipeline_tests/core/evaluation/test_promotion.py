@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.evaluation.calibration import CalibrationError
 from luna_pipeline.core.evaluation.promotion import evaluate_promotion, shared_series
 from luna_pipeline_tests.core.evaluation.test_leaderboard import REFERENCE, predictions_of
 
@@ -13,8 +14,12 @@ def of_fold(share_right: float, *, fold: int = 0) -> pd.DataFrame:
     return predictions_of("any", share_right=share_right).assign(fold=fold)
 
 
+def error_of(ece: float, by_chance: float = 0.0) -> CalibrationError:
+    return CalibrationError(ece=ece, by_chance=by_chance)
+
+
 def judged(challenger, rival, **changes):
-    facts = {"ece_calibrated": 0.02, "leaks": [], "max_ece": 0.05, "num_bootstraps": 100, "seed": 0}
+    facts = {"calibration": error_of(0.02), "leaks": [], "max_ece": 0.05, "num_bootstraps": 100, "seed": 0}
     return evaluate_promotion(challenger, rival, reference=REFERENCE, **{**facts, **changes})
 
 
@@ -42,19 +47,25 @@ def test_not_better_is_no_error_and_no_promotion(rival):
     ("change", "condition", "words"),
     [
         ({"leaks": ["Patient 12 is in training."]}, "no_leak", "not met. Patient 12 is in training."),
-        ({"ece_calibrated": 0.06}, "calibrated", "at most 0.05, and the error is 0.0600"),
-        ({"ece_calibrated": math.nan}, "calibrated", "and there is no calibration"),
+        ({"calibration": error_of(0.06)}, "calibrated", "at most 0.05 above that of chance, and it is 0.0600"),
+        ({"calibration": error_of(0.1, 0.04)}, "calibrated", "of which chance explains 0.0400"),
+        ({"calibration": error_of(math.nan)}, "calibrated", "and there is no calibration"),
     ],
 )
-def test_a_leak_or_no_calibration_is_an_error(change, condition, words):
+def test_only_a_leak_is_an_error(change, condition, words):
     promotion = judged(of_fold(0.9), of_fold(0.1), **change)
     assert [name for name, met in is_met(promotion).items() if not met] == [condition]
-    assert promotion.is_error
+    assert promotion.is_error == (condition == "no_leak")
     assert words in promotion.findings
+    assert words.removeprefix("not met. ") in promotion.reasons
+
+
+def test_an_error_that_chance_explains_is_calibrated():
+    assert is_met(judged(of_fold(0.9), of_fold(0.1), calibration=error_of(0.1, 0.05)))["calibrated"]
 
 
 def test_the_limit_of_calibration_belongs_to_it():
-    assert is_met(judged(of_fold(0.9), of_fold(0.1), ece_calibrated=0.05))["calibrated"]
+    assert is_met(judged(of_fold(0.9), of_fold(0.1), calibration=error_of(0.05)))["calibrated"]
 
 
 def test_only_scans_with_the_same_candidates_are_compared_whatever_their_fold():
@@ -85,7 +96,7 @@ def test_without_a_common_scan_or_annotations_nobody_is_better():
         of_fold(0.9),
         of_fold(0.1),
         reference=None,
-        ece_calibrated=0.0,
+        calibration=error_of(0.0),
         leaks=[],
         max_ece=0.05,
         num_bootstraps=10,
@@ -97,4 +108,4 @@ def test_without_a_common_scan_or_annotations_nobody_is_better():
 
 
 def test_the_rule_is_said():
-    assert "at most 0.05 on the test folds" in judged(of_fold(0.9), of_fold(0.1)).rule
+    assert "of at most 0.05 more than chance gives" in judged(of_fold(0.9), of_fold(0.1)).rule

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from luna_pipeline.core.metrics.calibration import IsotonicCalibration, TemperatureCalibration
+from luna_pipeline.core.metrics.calibration_choice import METHODS
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.metrics.thresholds import f1_threshold, sensitivity_threshold, youden_threshold
 
@@ -15,6 +15,7 @@ GENERATOR = np.random.default_rng(0)
 LABELS = (GENERATOR.random(200) < 0.2).astype(int)
 SCORES = np.clip(GENERATOR.random(200) * 0.6 + 0.4 * LABELS, 0, 1)
 DECISION = Decision.of(LABELS, SCORES)
+ADDED = ("method", "platt_slope", "platt_intercept")
 
 
 def test_a_decision_holds_all_that_the_validation_part_decides():
@@ -27,15 +28,17 @@ def test_a_decision_holds_all_that_the_validation_part_decides():
 
 def test_calibrated_scores_are_those_of_the_chosen_method():
     scores = np.linspace(0, 1, 11)
-    for method, calibration in (("temperature", TemperatureCalibration), ("isotonic", IsotonicCalibration)):
+    for method, calibration in METHODS.items():
         expected = calibration.fit(LABELS, SCORES).apply(scores)
         np.testing.assert_array_equal(DECISION.calibrated(scores, method), expected)
-    np.testing.assert_array_equal(DECISION.calibrated(scores), DECISION.calibrated(scores, "isotonic"))
+        chosen = replace(DECISION, method=method)
+        np.testing.assert_array_equal(chosen.calibrated(scores), expected)
+        assert chosen.is_calibrated
 
 
 def test_another_method_is_refused():
-    with pytest.raises(ValueError, match="method must be one of temperature, isotonic, got 'platt'"):
-        DECISION.calibrated(SCORES, "platt")
+    with pytest.raises(ValueError, match="method must be one of temperature, platt, isotonic, got 'beta'"):
+        DECISION.calibrated(SCORES, "beta")
 
 
 @pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.2, 0.3]), ([], []), ([0, 1], [0.2, math.nan])])
@@ -46,12 +49,13 @@ def test_one_class_decides_nothing(labels, scores):
     assert decision.num_validation_candidates == 0
 
 
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("decision", [UNDECIDED, Decision.at(0.2)])
 def test_without_a_calibration_nothing_is_claimed_to_be_calibrated(decision, method):
     calibrated = decision.calibrated(np.array([0.1, 0.9]), method)
     assert calibrated.shape == (2,)
     assert np.isnan(calibrated).all()
+    assert not decision.is_calibrated
 
 
 def test_one_threshold_for_all_purposes():
@@ -68,8 +72,29 @@ def test_a_decision_comes_back_from_json_as_it_was(decision):
 
 
 def test_decisions_that_differ_in_anything_are_not_equal():
-    others = [replace(DECISION, **{name: getattr(UNDECIDED, name)}) for name in DECISION.to_dict()]
-    assert DECISION not in others
+    decision = replace(DECISION, method="platt")
+    others = [replace(decision, **{name: getattr(UNDECIDED, name)}) for name in DECISION.to_dict()]
+    assert decision not in others
+
+
+def test_a_decision_of_an_earlier_version_is_calibrated_by_its_isotonic_regression():
+    values = {name: value for name, value in DECISION.to_dict().items() if name not in ADDED}
+    earlier = Decision.from_dict(values)
+    np.testing.assert_array_equal(earlier.calibrated(SCORES), DECISION.calibrated(SCORES, "isotonic"))
+    assert np.isnan(earlier.calibrated(SCORES, "platt")).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "beta"}, "method must be one of temperature, platt, isotonic, got 'beta'"),
+        ({"platt_slope": -1.0}, "platt_slope must be in"),
+        ({"platt_intercept": math.inf}, "platt_intercept must be in"),
+    ],
+)
+def test_a_calibration_that_makes_no_sense_is_not_read(change, words):
+    with pytest.raises(ValueError, match=words):
+        Decision.from_dict({**DECISION.to_dict(), **change})
 
 
 def test_a_value_that_is_missing_is_named():

@@ -215,7 +215,9 @@ def test_the_decision_is_made_by_the_validation_of_the_chosen_epoch(examples, tm
     chosen = run.fit()
     results = [message for message in run.recorder.of(LogResult) if message.mode == Mode.VALIDATION]
     (result,) = [message for message in results if message.epoch == chosen.epoch]
-    assert chosen.decision == run.read("best").decision == Decision.of(result.labels, result.scores)
+    index = run.data_module.validation.index
+    series = index["series_instance_uid"].to_numpy()
+    assert chosen.decision == run.read("best").decision == Decision.of(result.labels, result.scores, series)
     assert chosen.decision.num_validation_candidates == 6
 
 

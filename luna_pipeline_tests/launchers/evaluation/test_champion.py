@@ -81,7 +81,8 @@ def test_a_challenger_that_is_not_better_leaves_the_champion_where_it_is(evaluat
     assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["better"], False)
     assert outcome.champion == first.champion
     assert alias_of(evaluated) == first.champion
-    assert "does not become the champion" in outcome.text
+    assert " is not promoted: The difference of CPM must be above 0" in outcome.text
+    assert f"Champion as before: {first.champion}." in outcome.text
 
 
 def rename(evaluated, fold: int) -> None:
@@ -137,17 +138,25 @@ def test_weights_of_which_nobody_knows_what_they_have_seen_become_no_champion(ev
 def test_without_a_calibration_there_is_no_champion(evaluated):
     evaluated.change_predictions(lambda rows: ranked_perfectly(rows).assign(calibrated=math.nan))
     outcome = challenged(evaluated)
-    assert (failing(outcome), outcome.promotion.is_error) == (["calibrated"], True)
+    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["calibrated"], False)
     assert "there is no calibration" in outcome.text
 
 
 def test_a_champion_needs_an_mlflow_run(evaluated):
     for fold in FOLDS:
         change_checkpoint(evaluated, fold, mlflow_run_id=None)
-    with pytest.raises(
-        ValueError, match=r"trained with MLflow, got gradient_boosting, book, nodule_classifier\. Train"
-    ):
-        challenged(evaluated)
+    outcome = challenged(evaluated)
+    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["registered"], False)
+    assert "trained with MLflow, got gradient_boosting, book, nodule_classifier. Train" in outcome.text
+    assert alias_of(evaluated) is None
+
+
+def test_a_classifier_that_the_registry_does_not_have_is_not_promoted(evaluated):
+    for fold in FOLDS:
+        change_checkpoint(evaluated, fold, mlflow_run_id="another")
+    outcome = challenged(evaluated)
+    assert (failing(outcome), outcome.promotion.is_error) == (["registered"], False)
+    assert "got no version of the run another" in outcome.text
 
 
 def test_a_leaderboard_of_other_classifiers_is_refused(evaluated):

@@ -73,7 +73,8 @@ def test_decisions_are_made_by_the_validation_fold(data):
     validation = rows_of(data, 1)
     for baseline in fit_feature_baselines(**data).baselines:
         scores = baseline.model.score(features_of_index(validation, data["store"]).to_numpy())
-        assert baseline.decision == Decision.of(validation["class"].to_numpy(), scores)
+        series = validation["series_instance_uid"].to_numpy()
+        assert baseline.decision == Decision.of(validation["class"].to_numpy(), scores, series)
         assert baseline.decision.threshold != 0.5
 
 
