@@ -137,8 +137,12 @@ def champion(
         )
         if not outcome.is_fine:
             context.log.warning(outcome.text)
-        result = {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
-        shown = {
+        result: dict[str, Any] = {
+            "outcome": outcome.text,
+            "rule": outcome.promotion.rule,
+            "conditions": outcome.promotion.findings,
+        }
+        shown: dict[str, Any] = {
             "champion": outcome.champion,
             "registered_version": outcome.registered_version,
             "folds": outcome.folds,
