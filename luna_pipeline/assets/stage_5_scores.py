@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -13,6 +13,9 @@ from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_5_evaluation import GROUP, pooled_deps
 from luna_pipeline.resources import LunaPaths
+
+if TYPE_CHECKING:
+    from luna_pipeline.launchers.evaluation.champion import Outcome
 
 POOLED = pooled_deps("nodule")
 KINDS = {"python", "scikitlearn"}
@@ -137,23 +140,26 @@ def champion(
         )
         if not outcome.is_fine:
             context.log.warning(outcome.text)
-        result: dict[str, Any] = {
-            "outcome": outcome.text,
-            "rule": outcome.promotion.rule,
-            "conditions": outcome.promotion.findings,
-        }
-        shown: dict[str, Any] = {
-            "champion": outcome.champion,
-            "registered_version": outcome.registered_version,
-            "folds": outcome.folds,
-            "notes": "Research use only.",
-            "seconds": round(time.perf_counter() - started, 2),
-        }
-        yield dg.Output(outcome.predictions, metadata={**result, **shown})
+        yield dg.Output(outcome.predictions, metadata=_metadata(outcome, started))
     yield dg.AssetCheckResult(
         check_name="may_be_champion",
         passed=outcome.is_fine,
         severity=dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN,
-        metadata=result,
+        metadata=_result(outcome),
         description=outcome.text,
     )
+
+
+def _result(outcome: "Outcome") -> dict[str, str]:
+    return {"outcome": outcome.text, "rule": outcome.promotion.rule, "conditions": outcome.promotion.findings}
+
+
+def _metadata(outcome: "Outcome", started: float) -> dict[str, Any]:
+    return {
+        **_result(outcome),
+        "champion": outcome.champion,
+        "registered_version": outcome.registered_version,
+        "folds": outcome.folds,
+        "notes": "Research use only.",
+        "seconds": round(time.perf_counter() - started, 2),
+    }
