@@ -63,6 +63,15 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(evaluat
     first = told.index(f"Untouched test folds: {TITLE} (a synthetic phantom; research use only; 95 % intervals):") + 1
     assert [line.split()[1] for line in told[first : first + 5]] == list(board["model"])
     assert f"CPM {board['cpm'].iloc[0]:.3f} [" in told[first]
+    (run,) = evaluated.instance.get_runs(dg.RunsFilter(job_name="evaluate"))
+    entries = [entry for entry in evaluated.instance.all_logs(run.run_id) if entry.step_key == "nodule_report"]
+    cpm = froc.set_index("model").loc["nodule_classifier", "cpm"]
+    score = [entry.user_message for entry in entries if entry.dagster_event is None][-1]
+    assert score.startswith(f"CPM {cpm:.3f} [")
+    (made,) = [
+        entry.dagster_event for entry in entries if entry.dagster_event and entry.dagster_event.is_successful_output
+    ]
+    assert made.step_output_data.metadata["cpm"].value == cpm
     log = EventAccumulator(str(evaluated.settings.local_home / "tensorboard/nodule_classifier/0.0.1-fold1")).Reload()
     assert log.Tags()["images"] == ["test/errors"]
     champion = evaluated.run("promote", run_config={"ops": {"champion": {"config": {"max_calibration_error": 1.0}}}})

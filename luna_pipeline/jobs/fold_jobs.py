@@ -20,6 +20,7 @@ from luna_pipeline.assets.training_config import (
     PredictionConfig,
 )
 from luna_pipeline.assets.tuning_config import TuningFolds
+from luna_pipeline.jobs.score_line import score_line
 from luna_pipeline.partitions import register_folds
 from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.nested import materialize_nested, run_nested_job
@@ -101,6 +102,9 @@ def report_pooled(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
         ops = {name: {"config": config.model_dump()} for name in assets if name in WITH_DRAWS}
         if assets:
             materialize_nested(context, assets, run_config={"ops": ops, **_resources(context, "cutting")})
+    line, metadata = score_line(Settings.from_environment())
+    context.log.info(line)
+    context.add_output_metadata(metadata)
 
 
 def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":

@@ -15,10 +15,11 @@ from luna_pipeline.runs.results import result_of
 
 PARENT_TAG = "luna/parent_run_id"
 """Tag of each nested run: the id of its outermost run, which a user, sensor or schedule started."""
-UNLAUNCHED_TAG = "luna/unlaunched_run_id"
+UNLAUNCHED_TAG = "dagster/luna_unlaunched_run_id"
 """Tag of each run whose process Dagster did not launch, nested or from a terminal: its own id.
 
-A re-execution copies the tags of its parent. With another run's id, they are recognised as copies.
+A re-execution copies the tags of its parent. With another run's id, they are recognised as copies. Lists of runs on
+Dagster's pages hide tags with this prefix.
 """
 PARTITION_TAG = "dagster/partition"
 MAX_RETRIES_TAG = "dagster/max_retries"

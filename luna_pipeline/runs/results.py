@@ -19,7 +19,8 @@ def result_of(instance: dg.DagsterInstance, run_id: str) -> str:
         step, made = str(entry.step_key), entry.asset_materialization
         count = made.metadata.get(ROWS) if made is not None else None
         if made is not None and count is not None:
-            steps.setdefault(step, []).append(f"{made.asset_key.to_user_string()} {count.value} rows")
+            unit = "row" if count.value == 1 else "rows"
+            steps.setdefault(step, []).append(f"{made.asset_key.to_user_string()} {count.value} {unit}")
         elif _is_message(entry) and step not in have_spoken:
             have_spoken.add(step)
             steps.setdefault(step, []).append(_shortened(entry.user_message))
@@ -32,5 +33,5 @@ def _is_message(entry: dg.EventLogEntry) -> bool:
 
 
 def _shortened(message: str) -> str:
-    line = message.strip().partition("\n")[0]
+    line = message.strip().partition("\n")[0].rstrip(".")
     return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 1]}…"
