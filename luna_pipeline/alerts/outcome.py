@@ -62,13 +62,18 @@ def outcome_of(instance: dg.DagsterInstance, run: dg.DagsterRun | None, *, waite
 
 def _outcome_with_outermost(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome | None:
     """Return the outcome of a nested run whose outermost run failed or is in progress; else None."""
-    outermost_id = run.tags.get(PARENT_TAG)
+    outermost_id = _outermost_id(run)
     outermost = instance.get_run_by_id(outermost_id) if outermost_id else None
     if outermost is None:
         return None
     if outermost.status == dg.DagsterRunStatus.FAILURE:
         return DROP
     return WAIT if not outermost.is_finished and waited_seconds < OUTER_LIMIT_SECONDS else None
+
+
+def _outermost_id(run: dg.DagsterRun) -> str | None:
+    # A re-executed nested run has a copy of the tag, and is a run of its own.
+    return None if run.parent_run_id else run.tags.get(PARENT_TAG)
 
 
 def _outcome_with_retries(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome:

@@ -14,7 +14,10 @@ QUEUED = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lu
 
 def begun(instance: dg.DagsterInstance, **arguments: Any) -> dg.DagsterRun:
     """Return the record of a run in progress."""
-    arguments = {"job_name": "cut", "status": dg.DagsterRunStatus.STARTED, **arguments}
+    arguments = {"job_name": "cut", "status": dg.DagsterRunStatus.STARTED, "tags": {}, **arguments}
+    if "parent_run_id" in arguments:
+        links = {f"dagster/{name}": arguments[name] for name in ("parent_run_id", "root_run_id")}
+        arguments["tags"] = {**arguments["tags"], **links}
     return create_run_for_test(instance, **arguments)
 
 
