@@ -1,5 +1,6 @@
 """Evaluation through Dagster: scores, reports, champion, and the checks that no leak gets past."""
 
+import json
 import re
 
 import dagster as dg
@@ -111,6 +112,24 @@ def test_every_table_and_checkpoint_that_an_asset_reads_is_upstream_of_it(evalua
     assert reads["folds"] == {"luna16_subsets"}
     assert reads["nodule_predictions"] >= {"feature_baseline", "folds"}
     assert set(reads) >= {"candidates", "cutouts", "cutout_index", "feature_baseline", "champion", *NODULE_REPORTS}
+
+
+def test_classifiers_that_are_older_than_the_cutouts_are_named_in_run_reports_and_leaderboard(evaluated: Luna, capsys):
+    for fold in (0, 1):
+        pointer = f"checkpoints/nodule_classifier/current_{fold}.json"
+        older = {**evaluated.read_json(pointer), "index_digest": "0" * 64}
+        evaluated.write(pointer, json.dumps(older).encode())
+    assert evaluated.run("evaluate", run_config=DRAWS).success
+    said = "was trained on other cutouts than the current ones, on which it is scored."
+    log = capsys.readouterr().err
+    for model in ("0.0.1-fold0", "0.0.1-fold1", "nodule_classifier"):
+        assert f"{model} {said}" in log
+    for asset in ("nodule_predictions", "nodule_froc", "nodule_report", "nodule_calibration", "leaderboard"):
+        assert said in metadata_of(evaluated, asset)["notes"], asset
+    notes = evaluated.table("leaderboard").set_index("model")["notes"]
+    assert notes[notes != ""].to_dict() == {"nodule_classifier": "trained on older cutouts"}
+    assert "trained on older cutouts" in summary_of(evaluated.instance, Settings.from_environment())
+    assert said in evaluated.table("nodule_model_cards")["card"].iloc[0]
 
 
 def test_the_score_is_that_of_the_command_on_the_submission(evaluated: Luna, tmp_path):

@@ -80,7 +80,8 @@ def nodule_predictions(
     )
     files = fold_predictions.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
-    yield dg.Output(predicted, metadata=_metadata(predicted, started) | submission)
+    notes = _notes(context, settings, nodule_classifier.name, cutout_index)
+    yield dg.Output(predicted, metadata=_metadata(predicted, started) | submission | notes)
 
 
 @scoring_asset(
@@ -121,7 +122,8 @@ def malignancy_predictions(
         baselines=_baselines(paths, "malignancy_feature_baseline", fold),
         zero_rule_score=fold_predictions.training_share(cutout_index, store, malignancy_classifier),
     )
-    yield dg.Output(predicted, metadata=_metadata(predicted, started))
+    notes = _notes(context, settings, malignancy_classifier.name, cutout_index)
+    yield dg.Output(predicted, metadata=_metadata(predicted, started) | notes)
 
 
 def _checked(
@@ -135,6 +137,16 @@ def _checked(
     folds = read_table(settings, "folds")
     reports = [leaks_of_checkpoint(checkpoint, test, folds) for checkpoint in classifiers]
     yield from checked(asset, fold, reports)
+
+
+def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: str, index: Any) -> dict[str, str]:
+    """Warn if the fold's classifier is older than the cutouts, and return that as metadata."""
+    from luna_pipeline.launchers.cross_validation import describe_older, read_current
+
+    older = describe_older(read_current(settings, classifier, int(context.partition_key)), index)
+    if older:
+        context.log.warning(older)
+    return {"notes": f"{older} Research use only.".strip()}
 
 
 def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":

@@ -76,7 +76,7 @@ def _output(task: Task, settings: "Settings", compute: Callable[..., Reported], 
     about = {
         "folds": pooled.folds.title,
         "data": "synthetic phantom" if settings.is_synthetic else "CT",
-        "notes": f"{metadata.pop('notes', '')} {RESEARCH_USE}".strip(),
+        "notes": " ".join(filter(None, [metadata.pop("notes", ""), *pooled.notes, RESEARCH_USE])),
         "seconds": round(time.perf_counter() - started, 2),
     }
     return dg.Output(table, metadata={**metadata, **about})
@@ -90,11 +90,14 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
     left_out = {str(fold): reason for fold, reason in pooled.folds.left_out.items()} | pooled.left_out
     for reason in left_out.values():
         log.warning("Left out: %s", reason)
+    for note in pooled.notes:
+        log.warning(note)
     table = binary_report(pooled.predictions, num_bootstraps=config.num_bootstraps, seed=config.seed)
     table.insert(1, "folds", pooled.folds.title)
     table["classifier_versions"] = pooled.folds.versions
     notes = log_fold_metrics(settings, pooled)
-    png = roc_and_pr_png(pooled.predictions, report=table, is_synthetic=settings.is_synthetic)
+    marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote}
+    png = roc_and_pr_png(pooled.predictions, report=table, **marks)
     own = task.own(table).iloc[0]
     return table, {
         "auc": float(own["auc"]),
@@ -111,7 +114,7 @@ def _calibration(task: Task, settings: "Settings", pooled: "PooledPredictions") 
     from luna_pipeline.launchers.evaluation.reports import reliability_of
 
     # The diagrams of all models would exceed the size of one event.
-    png = reliability_png(task.own(pooled.predictions), is_synthetic=settings.is_synthetic)
+    png = reliability_png(task.own(pooled.predictions), is_synthetic=settings.is_synthetic, footnote=pooled.footnote)
     diagram = dg.MetadataValue.md(markdown.picture(png, "reliability, research use only"))
     return reliability_of(pooled.predictions), {"diagram": diagram}
 

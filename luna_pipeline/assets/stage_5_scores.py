@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POOLED = pooled_deps("nodule")
 KINDS = {"python", "scikitlearn"}
-SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_at_1_fp", "better_than_next"]
+SHOWN = ["rank", "model", "cpm", "cpm_lower", "cpm_upper", "auc", "sensitivity_at_1_fp", "better_than_next", "notes"]
 
 
 @dg.asset(
@@ -44,7 +44,7 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     started, settings = time.perf_counter(), paths.settings
     pooled = pooling.pooled_predictions(settings, "nodule_classifier")
     official = official_scores.official_scores(settings, pooled, num_bootstraps=config.num_bootstraps, seed=config.seed)
-    for note in [*pooled.folds.left_out.values(), *official.notes]:
+    for note in [*pooled.folds.left_out.values(), *pooled.notes, *official.notes]:
         context.log.warning(note)
     submission = official_scores.write_pooled_submission(settings, pooled, "nodule_classifier")
     mlflow_metrics.log_fold_scores(settings, pooled, "nodule_classifier")
@@ -54,10 +54,10 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
         "data": "synthetic phantom" if synthetic else "CT",
         "scores": dg.MetadataValue.md(markdown.table(official.table.drop(columns="cpm_draws"))),
         "submission": dg.MetadataValue.path(str(submission)),
-        "notes": " ".join([*official.notes, "Research use only."]),
+        "notes": " ".join([*pooled.notes, *official.notes, "Research use only."]),
     }
     if official.results:
-        png = froc_png(official.results, title=pooled.folds.title, is_synthetic=synthetic)
+        png = froc_png(official.results, title=pooled.folds.title, is_synthetic=synthetic, footnote=pooled.footnote)
         metadata["froc"] = dg.MetadataValue.md(markdown.picture(png, "FROC, research use only"))
         metadata["cpm"] = official.results["nodule_classifier"].curve.cpm
     return dg.Output(official.table, metadata={**metadata, "seconds": round(time.perf_counter() - started, 2)})
@@ -68,7 +68,8 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     """All models and baselines on the same folds and candidates, best first. Research use only.
 
     Form: one row per model: CPM and AUC with 95 % intervals, sensitivity at 1 false positive per scan, whether it is
-    better than the next model (paired bootstrap), parameters, training seconds, candidates per second, MLflow runs.
+    better than the next model (paired bootstrap), parameters, training seconds, candidates per second, MLflow runs,
+    notes, such as that a model was trained on older cutouts.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
     from luna_pipeline.launchers.evaluation import pooling
@@ -77,13 +78,13 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     pooled = pooling.pooled_predictions(paths.settings, "nodule_classifier")
     for name, table in (("nodule_froc", nodule_froc), ("nodule_report", nodule_report)):
         pooling.check_of_these_folds(table, pooled.folds, name)
-    board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title)
+    board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title, older=pooled.older)
     board["classifier_versions"] = pooled.folds.versions
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "best": str(board["model"].iloc[0]),
         "leaderboard": dg.MetadataValue.md(markdown.table(board[SHOWN])),
-        "notes": "Research use only.",
+        "notes": " ".join([*pooled.notes, "Research use only."]),
         "seconds": round(time.perf_counter() - started, 2),
     }
     return dg.Output(board, metadata=metadata)

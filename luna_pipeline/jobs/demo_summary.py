@@ -55,7 +55,7 @@ def _scores(settings: Settings) -> list[str]:
         cpm = _figure(row.cpm, row.cpm_lower, row.cpm_upper)
         auc = _figure(row.auc, row.auc_lower, row.auc_upper)
         origin = "" if row.is_origin_known else "training data of its weights unknown"
-        words = ", ".join(filter(None, [better, origin]))
+        words = ", ".join(filter(None, [better, origin, getattr(row, "notes", "")]))
         lines.append(f"  {row.rank}  {row.model:<22} CPM {cpm}   AUC {auc}   {words}".rstrip())
     return lines
 

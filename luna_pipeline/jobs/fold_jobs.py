@@ -85,11 +85,16 @@ def _predicted(task: str) -> Any:
         description=f"Make `{task}_predictions` for the test folds of the newest classifier's recipe and cutouts.",
     )
     def predict_folds(context: dg.OpExecutionContext, config: PredictionConfig) -> None:
+        from luna_pipeline.launchers.cross_validation import OLDER, uses_current_index
+
         pooled = _pooled(context, task)
         if pooled is not None:
             context.log.info("Pooled: %s", pooled.title)
             for reason in pooled.left_out.values():
                 context.log.warning("Left out: %s", reason)
+            if not uses_current_index(Settings.from_environment(), pooled):
+                for classifier in pooled.classifiers:
+                    context.log.warning("%s %s", classifier.version, OLDER)
             _make(context, [f"{task}_predictions"], pooled.folds, config.model_dump(), "cutting")
 
     return predict_folds.alias(f"{task}_predictions")

@@ -15,9 +15,12 @@ from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from luna_pipeline.core.storage.files import AnyPath
 
 CLASSIFIERS = ("nodule_classifier", "malignancy_classifier", "tuned_nodule_classifier")
+OLDER = "was trained on other cutouts than the current ones, on which it is scored. Train it again."
 _POINTER = re.compile(r"current_(\d+)\.json")
 
 
@@ -153,7 +156,12 @@ def folds_with_classifier(settings: Settings) -> set[int]:
 
 def uses_current_index(settings: Settings, pooled: PooledFolds) -> bool:
     """Return whether the classifiers were trained on the current cutout index."""
-    return pooled.classifiers[0].index_digest == index_fingerprint(read_table(settings, "cutout_index"))
+    return not describe_older(pooled.classifiers[0], read_table(settings, "cutout_index"))
+
+
+def describe_older(classifier: CurrentClassifier, index: "pd.DataFrame") -> str:
+    """Return that a classifier was trained on another index than this one; empty if it was not."""
+    return "" if classifier.index_digest == index_fingerprint(index) else f"{classifier.version} {OLDER}"
 
 
 def pooled_folds(settings: Settings, asset: str) -> PooledFolds:

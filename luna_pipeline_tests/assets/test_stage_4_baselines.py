@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.assets.stage_4_baselines import BaselineConfig, feature_baseline, malignancy_feature_baseline
+from luna_pipeline.core.datasets.splits import index_fingerprint
 from luna_pipeline.core.storage.tables import check_table
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline_tests.core.cutout_examples import write_examples
@@ -50,6 +51,7 @@ def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
     predictions, models = output.value.predictions, output.value.models
     check_table("nodule_predictions", predictions)
     check_table("nodule_models", models)
+    assert set(models["index_digest"]) == {index_fingerprint(inputs["cutout_index"])}
     assert models["model"].tolist() == ["logistic_regression", "gradient_boosting"]
     assert (models["fold"].tolist(), models["num_candidates"].tolist()) == ([2, 2], [12, 12])
     assert set(predictions["fold"]) == {2}

@@ -27,13 +27,14 @@ MAX_COLUMNS = 5
 STAGES = {"probability": "scores as they are", "calibrated": "calibrated"}
 
 
-def reliability_png(predictions: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:
+def reliability_png(predictions: pd.DataFrame, *, is_synthetic: bool = False, footnote: str = "") -> bytes:
     """Draw for each model the share of nodules against the mean score of ten bins, and a histogram of the scores.
 
     Args:
         predictions: One row per candidate and model. Calibrated probabilities are drawn for models that have them in
             all rows.
         is_synthetic: Whether to label the data as synthetic.
+        footnote: A limitation of the models, in a few words.
 
     Returns:
         A PNG file.
@@ -56,7 +57,7 @@ def reliability_png(predictions: pd.DataFrame, *, is_synthetic: bool = False) ->
         for part, name in zip(pair, ("Share of nodules", "Candidates"), strict=True):
             part.set_visible(place < len(models))
             part.set_ylabel(name if column == 0 else "")
-    return png_of(figure, is_synthetic=is_synthetic)
+    return png_of(figure, is_synthetic=is_synthetic, footnote=footnote)
 
 
 def _draw_model(diagram: "Axes", histogram: "Axes", model: object, rows: pd.DataFrame) -> None:

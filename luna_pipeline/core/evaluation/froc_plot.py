@@ -28,13 +28,16 @@ MAX_BANDS = 1
 RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 
 
-def froc_png(results: Mapping[str, FrocResult], *, title: str = "", is_synthetic: bool = False) -> bytes:
+def froc_png(
+    results: Mapping[str, FrocResult], *, title: str = "", is_synthetic: bool = False, footnote: str = ""
+) -> bytes:
     """Draw FROC curves with the seven operating points, the first one with its 95 % band.
 
     Args:
         results: Results by name, in the order of the legend.
         title: Addition to the title, such as the folds.
         is_synthetic: Whether to label the data as synthetic.
+        footnote: A limitation of the models, in a few words.
 
     Returns:
         A PNG file.
@@ -52,7 +55,7 @@ def froc_png(results: Mapping[str, FrocResult], *, title: str = "", is_synthetic
     axes.set_ylabel("Sensitivity")
     style_axes(axes, f"FROC, {title}" if title else "FROC")
     legend_below(axes, 0.12)
-    return png_of(figure, is_synthetic=is_synthetic)
+    return png_of(figure, is_synthetic=is_synthetic, footnote=footnote)
 
 
 def _draw(axes: "Axes", result: FrocResult, *, place: int, label: str) -> None:

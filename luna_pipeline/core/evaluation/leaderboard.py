@@ -1,20 +1,25 @@
 """Ranking of models and baselines on the same folds and candidates."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.evaluation.comparison import PairedDifference
 
+OLDER = "trained on older cutouts"
 LEADERBOARD_COLUMNS = (
     *("rank", "model", "folds"),
     *("cpm", "cpm_lower", "cpm_upper", "sensitivity_at_1_fp", "auc", "auc_lower", "auc_upper"),
     *("better_than_next", "cpm_gain", "cpm_gain_lower", "cpm_gain_upper"),
     *("num_parameters", "training_seconds", "candidates_per_second"),
-    *("versions", "mlflow_runs", "is_origin_known"),
+    *("versions", "mlflow_runs", "is_origin_known", "notes"),
 )
 
 
-def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, *, folds: str) -> pd.DataFrame:
+def leaderboard(
+    froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, *, folds: str, older: Collection[str] = ()
+) -> pd.DataFrame:
     """Rank models by CPM, then by AUC where the CPM is equal or undefined.
 
     Args:
@@ -23,12 +28,14 @@ def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, 
         models: One row per model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
             ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``, ``is_origin_known``.
         folds: Name of the folds.
+        older: Models that were trained on other cutouts than those that they have scored.
 
     Returns:
         One row per model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM minus that of the next
         model, with its 95 % interval over draws of scans. ``better_than_next`` is whether the interval lies above 0;
         null for the last model. Rows whose ``is_origin_known`` is false cannot be compared fairly: the training data of
-        the weights are unknown. ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed.
+        the weights are unknown; ``notes`` says which are of ``older``. ``training_seconds`` is the sum over folds,
+        ``candidates_per_second`` the mean speed.
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])
     scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"}).drop(columns="folds")
@@ -37,6 +44,7 @@ def leaderboard(froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, 
     table = table.merge(facts, on="model", how="left").sort_values("model")
     table = table.sort_values(["cpm", "auc"], ascending=False, kind="stable", na_position="last")
     table = table.reset_index(drop=True).assign(rank=np.arange(1, len(table) + 1), folds=folds)
+    table["notes"] = np.where(table["model"].isin(list(older)), OLDER, "")
     gains = [_gain(table.iloc[place : place + 2]) for place in range(len(table))]
     return pd.concat([table, pd.DataFrame(gains)], axis=1)[list(LEADERBOARD_COLUMNS)]
 

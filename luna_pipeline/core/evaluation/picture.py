@@ -44,14 +44,16 @@ def legend_below(axes: "Axes", gap: float) -> None:
     axes.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -gap))
 
 
-def png_of(figure: Figure, *, is_synthetic: bool) -> bytes:
+def png_of(figure: Figure, *, is_synthetic: bool, footnote: str = "") -> bytes:
     """Return a figure as a PNG with its intended use; the same bytes for the same figure.
 
     Args:
         figure: Drawn figure.
         is_synthetic: Whether to label the data as synthetic.
+        footnote: A limitation of what is shown, on a line of its own.
     """
     note = "research use only, synthetic data" if is_synthetic else "research use only"
+    note = f"{footnote}\n{note}" if footnote else note
     figure.supxlabel(note, fontsize=SMALL, color=GREY, x=0.995, ha="right")
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")

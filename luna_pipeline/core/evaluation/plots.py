@@ -30,7 +30,11 @@ _Points = tuple[ArrayLike, ArrayLike]
 
 
 def roc_and_pr_png(
-    predictions: pd.DataFrame, *, report: pd.DataFrame | None = None, is_synthetic: bool = False
+    predictions: pd.DataFrame,
+    *,
+    report: pd.DataFrame | None = None,
+    is_synthetic: bool = False,
+    footnote: str = "",
 ) -> bytes:
     """Draw the ROC and the precision-recall curve of each model.
 
@@ -38,6 +42,7 @@ def roc_and_pr_png(
         predictions: One row per candidate and model.
         report: ``binary_report`` of the predictions, for the intervals in the legend; None for no intervals.
         is_synthetic: Whether to label the data as synthetic.
+        footnote: A limitation of the models, in a few words.
 
     Returns:
         A PNG file.
@@ -70,7 +75,7 @@ def roc_and_pr_png(
     for axes in (roc_axes, pr_axes):
         axes.set_xlim(0.0, 1.0)
         legend_below(axes, 0.14)
-    return png_of(figure, is_synthetic=is_synthetic)
+    return png_of(figure, is_synthetic=is_synthetic, footnote=footnote)
 
 
 def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:

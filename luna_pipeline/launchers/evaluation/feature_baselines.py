@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.baselines.feature_model import FeatureModel
 from luna_pipeline.core.baselines.features import features_of_index
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.datasets.splits import TrainingSplit, fold_fingerprint, split_index
+from luna_pipeline.core.datasets.splits import TrainingSplit, fold_fingerprint, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.baselines import importances
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.launchers.evaluation.scoring import labelled, prediction_rows
@@ -67,6 +67,7 @@ class FittedBaselines:
         num_undefined: Number of candidates without a feature, by its name; features that all have are left out.
         seconds_of_features: Wall time of computing all features, once for all baselines.
         fold_digest: ``fold_fingerprint`` of the test fold.
+        index_digest: ``index_fingerprint`` of the whole index.
     """
 
     baselines: tuple[FeatureBaseline, ...]
@@ -75,6 +76,7 @@ class FittedBaselines:
     num_undefined: dict[str, int]
     seconds_of_features: float
     fold_digest: str
+    index_digest: str
 
     @property
     def importances(self) -> pd.DataFrame:
@@ -135,6 +137,7 @@ def fit_feature_baselines(
         num_undefined={str(name): int(count) for name, count in undefined[undefined > 0].items()},
         seconds_of_features=seconds,
         fold_digest=fold_fingerprint(index, split.test_fold),
+        index_digest=index_fingerprint(index),
     )
 
 

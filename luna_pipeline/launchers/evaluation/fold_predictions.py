@@ -35,7 +35,8 @@ class FoldPredictions:
     Attributes:
         predictions: One row per candidate and model: ``PREDICTION_COLUMNS`` and ``DECISION_COLUMNS``.
         models: One row per model, the table ``nodule_models``. Baselines have no version, MLflow run and recipe;
-            ``fold_digest`` identifies the scored candidates, see ``fold_fingerprint``.
+            ``fold_digest`` identifies the scored candidates, see ``fold_fingerprint``; ``index_digest`` the index that
+            a feature baseline was fitted on, null for other models, and absent in tables of earlier versions.
     """
 
     predictions: pd.DataFrame
@@ -169,6 +170,7 @@ def models_of_baselines(fitted: FittedBaselines) -> pd.DataFrame:
             num_parameters=baseline.model.num_parameters,
             training_seconds=baseline.training_seconds,
             fold_digest=fitted.fold_digest,
+            index_digest=fitted.index_digest,
         )
         for baseline in fitted.baselines
     )
@@ -239,6 +241,7 @@ def _model_row(model: str, fold: int, *, num_candidates: int, seconds: float, **
         "num_candidates": num_candidates,
         "mlflow_run_id": None,
         "recipe_digest": None,
+        "index_digest": None,
         "is_origin_known": True,
         **facts,
     }

@@ -1,12 +1,13 @@
 """Predictions of several test folds, pooled if they are comparable and none of the classifiers has seen its fold."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from luna_pipeline.core.datasets.splits import fold_fingerprint
+from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.training.checkpoints import load_checkpoint
-from luna_pipeline.launchers.cross_validation import CurrentClassifier, PooledFolds, pooled_folds
+from luna_pipeline.launchers.cross_validation import OLDER, CurrentClassifier, PooledFolds, pooled_folds, read_current
 from luna_pipeline.launchers.installation import MODELS_TABLES, read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
@@ -23,12 +24,24 @@ class PooledPredictions:
         predictions: The folds' tables of predictions, concatenated.
         models: The folds' tables of models, concatenated.
         left_out: Reason for each model that is left out.
+        older: Models that were trained on other cutouts than the current ones, which they have scored.
     """
 
     folds: PooledFolds
     predictions: pd.DataFrame
     models: pd.DataFrame
     left_out: dict[str, str]
+    older: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on the models that were trained on other cutouts than those that they have scored."""
+        return [f"{model} {OLDER}" for model in self.older]
+
+    @property
+    def footnote(self) -> str:
+        """The same in a few words, for pictures; empty if there are none."""
+        return f"{', '.join(self.older)} trained on older cutouts" if self.older else ""
 
 
 def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
@@ -53,11 +66,13 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
         leaks_of_checkpoint(checkpoint, rows, folds).refuse()
     left_out = _models_left_out(models, num_folds=len(pooled.folds))
     scores = pd.concat(predictions, ignore_index=True)
+    models = models[~models["model"].isin(left_out)].reset_index(drop=True)
     return PooledPredictions(
         folds=pooled,
         predictions=scores[~scores["model"].isin(left_out)].reset_index(drop=True),
-        models=models[~models["model"].isin(left_out)].reset_index(drop=True),
+        models=models,
         left_out=left_out,
+        older=tuple(_older_models(settings, models, index_fingerprint(index))),
     )
 
 
@@ -102,6 +117,24 @@ def _check_same_models(predictions: pd.DataFrame, models: pd.DataFrame, classifi
             f"Predictions and models of a fold must be of one run, got {others} in one of them ({name} of fold {fold})."
         )
         raise ValueError(f"{msg} Materialize `{name}` of fold {fold} again.")
+
+
+def _older_models(settings: Settings, models: pd.DataFrame, index_digest: str) -> list[str]:
+    """Return the models of which one or more folds were trained on another index, as far as that is recorded."""
+    rows = [row for row in models.itertuples() if _trained_on(settings, row) not in {None, index_digest}]
+    return list(dict.fromkeys(str(row.model) for row in rows))
+
+
+def _trained_on(settings: Settings, row: Any) -> str | None:
+    """Return the digest of the index that a model of a fold was trained on; None if it is not recorded."""
+    if not isinstance(row.version, str):
+        digest = getattr(row, "index_digest", None)
+        return digest if isinstance(digest, str) else None
+    try:
+        current = read_current(settings, str(row.model), int(row.fold))
+    except FileNotFoundError:
+        return None
+    return current.index_digest if current.version == row.version else None
 
 
 def _models_left_out(models: pd.DataFrame, *, num_folds: int) -> dict[str, str]:

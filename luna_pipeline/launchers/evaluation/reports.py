@@ -157,7 +157,7 @@ def _card(
         num_parameters=num_parameters(checkpoint),
         training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id,
-        notes=checkpoint.notes,
+        notes=" ".join(filter(None, [checkpoint.notes, *pooled.notes])),
     )
 
 

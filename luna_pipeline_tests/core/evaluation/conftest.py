@@ -1,5 +1,7 @@
 """Fixtures for the tests of all plots."""
 
+from typing import Any
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -11,9 +13,9 @@ def figures(monkeypatch) -> list[Figure]:
     """Return a list that collects all figures drawn."""
     drawn: list[Figure] = []
 
-    def keep(figure: Figure, *, is_synthetic: bool) -> bytes:
+    def keep(figure: Figure, **options: Any) -> bytes:
         drawn.append(figure)
-        return picture.png_of(figure, is_synthetic=is_synthetic)
+        return picture.png_of(figure, **options)
 
     for module in (calibration_plot, froc_plot, plots):
         monkeypatch.setattr(module, "png_of", keep)

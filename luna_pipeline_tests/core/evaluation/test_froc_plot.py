@@ -45,6 +45,12 @@ def test_the_legend_gives_the_cpm_and_its_interval(axes):
     assert any(label.startswith("bare: CPM") and "[" not in label for label in labels)
 
 
+def test_a_limitation_of_the_models_stands_below_the_curves(figures):
+    results = {"net": evaluated(0.2, num_bootstraps=0)}
+    froc_png(results, footnote="net trained on older cutouts", is_synthetic=True)
+    assert figures[0].get_supxlabel() == "net trained on older cutouts\nresearch use only, synthetic data"
+
+
 def test_an_undefined_curve_is_named_and_not_drawn(axes):
     froc_png({"blind": evaluated(0.2, scans=["S10", "S11"], num_bootstraps=0)})
     assert [text.get_text() for text in axes().get_legend().get_texts()] == ["blind: CPM undefined"]

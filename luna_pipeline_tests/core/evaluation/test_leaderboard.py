@@ -112,6 +112,11 @@ def test_a_row_says_where_nobody_knows_what_the_weights_have_seen(parts):
     assert board["is_origin_known"].to_dict() == {"good": False, "fair": True, "poor": True}
 
 
+def test_a_row_says_that_its_model_was_trained_on_older_cutouts(parts):
+    board = leaderboard(*parts[1], folds=FOLDS, older=["fair"]).set_index("model")
+    assert board["notes"].to_dict() == {"good": "", "fair": "trained on older cutouts", "poor": ""}
+
+
 def test_who_finds_nothing_at_all_is_worse_than_who_finds_something(parts):
     _, (froc, report, models) = parts
     nothing = froc.set_index("model")

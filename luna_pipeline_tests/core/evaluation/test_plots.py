@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from luna_pipeline.core.evaluation.calibration_plot import reliability_png
 from luna_pipeline.core.evaluation.plots import roc_and_pr_png, training_curves_png
 
 
@@ -90,6 +91,14 @@ def test_every_picture_says_what_it_is_for(figures, is_synthetic, note):
     roc_and_pr_png(predictions(50), is_synthetic=is_synthetic)
     training_curves_png(pd.DataFrame({"epoch": [1], "training/loss": [0.5]}), is_synthetic=is_synthetic)
     assert [figure.get_supxlabel() for figure in figures] == [note, note]
+
+
+def test_a_limitation_of_the_models_stands_above_what_the_picture_is_for(figures):
+    footnote = "a, b trained on older cutouts"
+    one = predictions(50).assign(calibrated=0.5)
+    roc_and_pr_png(one, footnote=footnote)
+    reliability_png(one, footnote=footnote)
+    assert [figure.get_supxlabel() for figure in figures] == [f"{footnote}\nresearch use only"] * 2
 
 
 def test_training_curves_leave_out_epochs_that_were_not_validated(figures):

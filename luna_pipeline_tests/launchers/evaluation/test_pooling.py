@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.datasets.splits import index_fingerprint
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
 from luna_pipeline.launchers.cross_validation import pooled_folds, read_current
 from luna_pipeline.launchers.evaluation.pooling import check_of_these_folds, pooled_predictions
@@ -78,6 +80,28 @@ def test_predictions_of_other_cutouts_labels_or_candidates_than_those_of_today_a
     evaluated.write_table("cutout_index", change(read_table(evaluated.settings, "cutout_index")))
     with pytest.raises(ValueError, match=r"of the current cutouts, got those of others \(nodule_predictions of fold 0"):
         pooled_predictions(evaluated.settings, NODULE_CLASSIFIER)
+
+
+def test_models_that_are_older_than_the_cutouts_they_are_scored_on_are_named(evaluated):
+    assert (evaluated.pooled.older, evaluated.pooled.notes, evaluated.pooled.footnote) == ((), [], "")
+    for fold in (0, 1):
+        add_model(evaluated, fold)
+        current = read_current(evaluated.settings, NODULE_CLASSIFIER, fold)
+        replace(current, index_digest="older").write(evaluated.settings)
+        # Of this one only one fold is older, and of the next one nothing is recorded.
+        digest = {0: "older", 1: index_fingerprint(read_table(evaluated.settings, "cutout_index"))}[fold]
+        models = read_table(evaluated.settings, "nodule_models", fold)
+        is_rule = models["model"] == "zero_rule_baseline"
+        evaluated.write_table(f"nodule_models/{fold}", models.assign(index_digest=np.where(is_rule, digest, None)))
+    assert set(evaluated.pooled.older) == {NODULE_CLASSIFIER, "zero_rule_baseline"}
+    assert f"{NODULE_CLASSIFIER} was trained on other cutouts than the current ones" in " ".join(evaluated.pooled.notes)
+    assert evaluated.pooled.footnote.endswith("trained on older cutouts")
+
+
+def test_tables_of_models_of_earlier_versions_record_no_index(evaluated):
+    models = read_table(evaluated.settings, "nodule_models", 0)
+    evaluated.write_table("nodule_models/0", models.drop(columns="index_digest"))
+    assert evaluated.pooled.older == ()
 
 
 def test_a_classifier_that_has_seen_its_fold_is_found_when_folds_are_pooled(evaluated):
