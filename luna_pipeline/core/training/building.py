@@ -19,6 +19,7 @@ from luna_pipeline.core.networks.freezing import freeze, new_head
 from luna_pipeline.core.networks.losses import build_loss
 from luna_pipeline.core.networks.luna import build_network
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_weights
+from luna_pipeline.core.training.compiling import compile_network
 from luna_pipeline.core.training.config import MODELS, TrainingConfig
 from luna_pipeline.core.training.optimizers import build_optimizer
 from luna_pipeline.core.training.randomness import fork_rng
@@ -136,5 +137,5 @@ def initial_network(config: TrainingConfig, start_from: Checkpoint | None = None
     if not config.compute.channels_last:
         network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if config.compute.is_compiled:
-        network.compile()
+        compile_network(network)
     return network

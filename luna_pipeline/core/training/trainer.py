@@ -14,6 +14,7 @@ from luna_pipeline.core.models.finite import check_number, check_scores
 from luna_pipeline.core.training.cadence import is_over, is_validation_due
 from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
+from luna_pipeline.core.training.compiling import compile_errors_in_one_line
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.core.training.interrupts import PostponedInterrupts
 from luna_pipeline.core.training.profiling import StepProfiler
@@ -126,13 +127,14 @@ class Trainer:
         with PostponedInterrupts() as interrupts:
             if progress.num_batches == data_module.num_training_batches:
                 interrupts.release()
-            result = model.fit_epoch(
-                epoch,
-                training_loader=data_module.get_training_dataloader(epoch=epoch, first_batch=progress.num_batches),
-                validation_loader=data_module.get_validation_dataloader() if is_due else None,
-                progress=progress,
-                after_step=self._after_step(model, data_module.num_training_batches, last, interrupts),
-            )
+            with compile_errors_in_one_line():
+                result = model.fit_epoch(
+                    epoch,
+                    training_loader=data_module.get_training_dataloader(epoch=epoch, first_batch=progress.num_batches),
+                    validation_loader=data_module.get_validation_dataloader() if is_due else None,
+                    progress=progress,
+                    after_step=self._after_step(model, data_module.num_training_batches, last, interrupts),
+                )
         # The project's model has checked each batch; another model may not.
         check_number("training loss", result.training.loss, where=f"epoch {epoch}")
         for mode, part in ((Mode.TRAINING, result.training), (Mode.VALIDATION, result.validation)):
