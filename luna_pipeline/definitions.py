@@ -7,23 +7,27 @@ from luna_pipeline.alerts.sensor import run_failed
 from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
 from luna_pipeline.runs.executor import interruptible_executor
+from luna_pipeline.runs.launch_checks import check_at_launch
 
 PATHS = LunaPaths()
+ASSETS = dg.load_assets_from_package_module(assets, include_specs=True)
+RESOURCES = {
+    "paths": PATHS,
+    "cutting": CutoutCutting(paths=PATHS),
+    "mlflow_runs": MlflowRuns(paths=PATHS),
+    "ray": RayCluster(),
+    "tables": TablesIOManager(),
+    "scores": ScoredFoldsIOManager(),
+    "checkpoints": CheckpointIOManager(),
+}
 
+check_at_launch([*ASSETS, *jobs.JOBS], RESOURCES)
 defs = dg.Definitions(
-    assets=dg.load_assets_from_package_module(assets, include_specs=True),
+    assets=ASSETS,
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly],
     sensors=[automation.inputs_changed, run_failed],
     executor=interruptible_executor,
-    resources={
-        "paths": PATHS,
-        "cutting": CutoutCutting(paths=PATHS),
-        "mlflow_runs": MlflowRuns(paths=PATHS),
-        "ray": RayCluster(),
-        "tables": TablesIOManager(),
-        "scores": ScoredFoldsIOManager(),
-        "checkpoints": CheckpointIOManager(),
-    },
+    resources=RESOURCES,
 )

@@ -5,8 +5,8 @@ click nor Dagster is imported before it is needed: ``luna --help`` takes 0.1 s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, get_args
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 Declared = TypeVar("Declared")
 
@@ -54,10 +54,24 @@ def click_options(declared: type, *names: str) -> list[Any]:
 def config_class(declared: type) -> Any:
     """Return a Dagster config class with the fields of a dataclass."""
     import dagster as dg
-    from pydantic import Field, create_model
+    import pydantic
 
-    made = {each.name: (each.type, Field(each.default, description=each.metadata["help"])) for each in fields(declared)}
-    return create_model(declared.__name__, __base__=dg.Config, **made)  # type: ignore[call-overload]
+    made = {each.name: (_config_kind(each), pydantic.Field(**_config_field(each))) for each in fields(declared)}
+    return pydantic.create_model(declared.__name__, __base__=dg.Config, **made)  # type: ignore[call-overload]
+
+
+def _config_kind(declared: Field[Any]) -> Any:
+    """Return the type of a field in Dagster's config: words to choose from become its enum."""
+    choices = declared.metadata["choices"]
+    # Dagster has no enum that may be left out.
+    return Literal[tuple(choices)] if choices and declared.default is not None else declared.type
+
+
+def _config_field(declared: Field[Any]) -> dict[str, Any]:
+    """Return the arguments of a field in Dagster's config."""
+    bounds = declared.metadata["bounds"]
+    limit = {} if bounds["min"] is None else {"gt" if bounds["min_open"] else "ge": bounds["min"]}
+    return {"default": declared.default, "description": declared.metadata["help"], **limit}
 
 
 def options_of(declared: type[Declared], values: Mapping[str, Any]) -> Declared:

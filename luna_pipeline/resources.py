@@ -1,6 +1,6 @@
 """Resources of the assets: paths, cutting parameters, MLflow runs, Ray."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -45,20 +45,24 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     paths: LunaPaths
     chunk_shape_irc: list[int] = Field(default=[32, 48, 48], description="Voxels along index, row, col.")
     hu_window: list[int] = Field(default=[-1000, 1000], description="HU are clipped to this range.")
-    edge_rule: str = Field(
+    edge_rule: Literal["pad", "shift"] = Field(
         default="pad", description="`pad` centres every cutout, with air outside the CT; `shift` is the book's rule."
     )
     resampled_spacing_mm: list[float] | None = Field(default=None, description="x, y, z. Default: the CT's spacing.")
-    training_length: int | None = Field(default=None, description="Sample at most this many candidates per series.")
-    max_negatives_per_series: int | None = Field(default=None, description="Maximum number of class 0 per series.")
-    sample_seed: int = Field(default=0, description="Seed of the sample.")
-    cutouts: str = Field(
+    training_length: int | None = Field(default=None, ge=1, description="Maximum number of candidates per series.")
+    max_negatives_per_series: int | None = Field(default=None, ge=0, description="Maximum of class 0 per series.")
+    sample_seed: int = Field(default=0, ge=0, description="Seed of the sample.")
+    cutouts: Literal["stored", "on_the_fly"] = Field(
         default="stored",
         description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` "
         "from the raw CTs, also for `cutout_index`. Both give the same results on one machine.",
     )
-    workers: int | None = Field(default=None, description="Processes of a run. Default: 1; on Ray all CPUs.")
+    workers: int | None = Field(default=None, ge=1, description="Processes of a run. Default: 1; on Ray all CPUs.")
     on_ray: bool = Field(default=False, description="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")
+
+    def check_values(self) -> None:
+        """Raise a ValueError if a parameter is not allowed."""
+        _ = self.parameters, self.selection
 
     @property
     def parameters(self) -> "CuttingParameters":
@@ -68,7 +72,7 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         return CuttingParameters(
             chunk_shape_irc=tuple(self.chunk_shape_irc),  # type: ignore[arg-type]  # its length is checked there
             hu_window=tuple(self.hu_window),  # type: ignore[arg-type]
-            edge_rule=self.edge_rule,  # type: ignore[arg-type]
+            edge_rule=self.edge_rule,
             resampled_spacing_mm=self.resampled_spacing_mm and tuple(self.resampled_spacing_mm),  # type: ignore[arg-type]
         )
 

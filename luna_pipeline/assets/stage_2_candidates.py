@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
@@ -97,8 +98,8 @@ def as_list(notes: Iterable[str]) -> str:
 class FoldsConfig(dg.Config):
     """Folds of a data set that defines none."""
 
-    num_folds: int = 10
-    seed: int = 0
+    num_folds: int = Field(default=10, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 @dg.asset(

@@ -1,6 +1,6 @@
 """Dagster config of the assets that train and predict, and its translation into a run's configuration."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -13,11 +13,30 @@ if TYPE_CHECKING:
     from luna_pipeline.settings import Settings
 
 
+Fold = Annotated[int, Field(ge=0)]
+
+
+def check_folds(folds: list[int]) -> None:
+    """Raise a ValueError if the data have no such fold; folds of data that were never ingested are not checked."""
+    from luna_pipeline.core.storage.files import exists
+    from luna_pipeline.launchers.installation import read_table
+    from luna_pipeline.settings import Settings
+
+    settings, known = Settings.from_environment(), set[int]()
+    for name in ("folds", "cutout_index") if folds else ():
+        if exists(settings.tables_dir / f"{name}.parquet"):
+            known.update(map(int, read_table(settings, name, columns=["fold"])["fold"]))
+    if known and (unknown := sorted(set(folds) - known)):
+        msg = f"A held-out fold must exist, got {unknown[0]} of folds {sorted(known)}. Choose one of them."
+        raise ValueError(msg)
+
+
 class HeldOutFolds(dg.Config):
     """Folds left out of training; the test fold is the partition."""
 
     validation_fold: int | None = Field(
         default=None,
+        ge=0,
         description="Fold that selects epoch and threshold. Default: the fold after the test fold; none of two folds.",
     )
 
@@ -26,6 +45,11 @@ class HeldOutFolds(dg.Config):
         from luna_pipeline.core.datasets.splits import default_split
 
         return default_split(index, test_fold=test_fold, validation_fold=self.validation_fold)
+
+    def check_values(self) -> None:
+        """Raise a ValueError if the data have no such fold."""
+        if self.validation_fold is not None:
+            check_folds([self.validation_fold])
 
 
 class RecipeConfig(HeldOutFolds):
@@ -57,6 +81,11 @@ class RecipeConfig(HeldOutFolds):
         config = config.with_changes({place: value for place, value in changes.items() if value is not None})
         return config.with_changes(version=fold_version(config.version, test_fold))
 
+    def check_values(self) -> None:
+        """Raise a ValueError or TypeError if the recipe, a change or a fold is not allowed."""
+        super().check_values()
+        self.training_config(test_fold=0)
+
     def own_changes(self) -> dict[str, Any]:
         """Return changes that have their own config fields, by path; None keeps the recipe's value."""
         return {}
@@ -65,13 +94,13 @@ class RecipeConfig(HeldOutFolds):
 class NoduleTrainingConfig(config_class(TrainingOptions), RecipeConfig):  # type: ignore[misc]  # made of a dataclass
     """A recipe, changes to it, and the weights to start from."""
 
-    start_loader: str = Field(default="file", description="Source of the initial weights: `file` or `mlflow`.")
+    start_loader: Literal["file", "mlflow"] = Field(default="file", description="Source of the initial weights.")
     start_name: str | None = Field(default=None, description="Run whose weights are loaded. Default: random weights.")
     start_version: str | None = Field(
         default=None, description="Version of that run. From a file: its version for the same test fold is preferred."
     )
     head_only: bool | None = Field(default=None, description="Train only the last layer. Default: for a new task only.")
-    processes: int = Field(default=1, description="Number of processes. More than one are started by torchrun.")
+    processes: int = Field(default=1, ge=1, description="Number of processes. More than one are started by torchrun.")
 
     def own_changes(self) -> dict[str, Any]:
         """Return epochs, batch size and seed."""
@@ -100,12 +129,17 @@ class MalignancyTrainingConfig(NoduleTrainingConfig):
 class ChosenFolds(dg.Config):
     """Test folds for which a job trains."""
 
-    folds: list[int] = Field(
+    folds: list[Fold] = Field(
         default=[],
         description="Test folds, each trained in a separate run. Default: the first fold. `evaluate` pools all folds "
         "trained with one recipe on one cutout index, including folds trained earlier.",
     )
     all_folds: bool = Field(default=False, description="Train every fold (cross-validation) if `folds` is empty.")
+
+    def check_values(self) -> None:
+        """Raise a ValueError or TypeError if a value or a fold is not allowed."""
+        check_folds(self.folds)
+        super().check_values()  # type: ignore[misc]  # the other base of each subclass has it
 
     def of_each_fold(self) -> dict[str, Any]:
         """Return the config of each fold's run: all fields except the choice of folds."""
@@ -119,7 +153,7 @@ class NoduleFolds(ChosenFolds, NoduleTrainingConfig):
 class AllNoduleFolds(NoduleFolds):
     """Runs of the nodule classifier for every fold by default."""
 
-    folds: list[int] = Field(
+    folds: list[Fold] = Field(
         default=[], description="Test folds, each trained in a separate run. Default: every fold (cross-validation)."
     )
     all_folds: bool = Field(default=True, description="Train every fold (cross-validation) if `folds` is empty.")
@@ -134,9 +168,20 @@ class BaselineConfig(HeldOutFolds):
 
     estimators: list[str] = Field(
         default=["logistic_regression", "gradient_boosting"],
+        min_length=1,
         description="Names of registered estimators.",
     )
-    seed: int = Field(default=0, description="Seed of the classifiers.")
+    seed: int = Field(default=0, ge=0, description="Seed of the classifiers.")
+
+    def check_values(self) -> None:
+        """Raise a ValueError if an estimator or a fold does not exist."""
+        from luna_pipeline.core.baselines.feature_model import ESTIMATORS
+        from luna_pipeline.extensions import load_extensions
+
+        super().check_values()
+        load_extensions()
+        for name in self.estimators:
+            ESTIMATORS.check(name)
 
 
 class PredictionConfig(dg.Config):

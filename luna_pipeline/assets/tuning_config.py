@@ -21,8 +21,14 @@ class TuningConfig(config_class(TuningOptions), RecipeConfig):  # type: ignore[m
         description="Search space, used instead of `space`: `optimizer.learning_rate: {log_uniform: [0.0001, 0.01]}`.",
     )
     num_bootstraps: int = Field(
-        default=1000, description="Bootstrap samples of scans for the comparison of the winner with the recipe."
+        default=1000, ge=1, description="Bootstrap samples of scans for the comparison of the winner with the recipe."
     )
+
+    def check_values(self) -> None:
+        """Raise a ValueError or TypeError if recipe, change, fold, search space or resources are not allowed."""
+        super().check_values()
+        self.study(test_fold=0)
+        self.resources()
 
     def study(self, *, test_fold: int) -> "StudyConfig":
         """Return the study of a fold.

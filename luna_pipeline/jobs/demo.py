@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 from pydantic import Field
@@ -27,11 +27,13 @@ def _demo_folders() -> Any:
 class DemoConfig(dg.Config):
     """Size of the demo; with the defaults it takes four minutes on two cores."""
 
-    num_series: int = 36
-    num_subsets: int = 5
-    seed: int = 0
-    size_irc: list[int] = Field(default=[64, 160, 160], description="Voxels of each CT.")
-    epochs: int | None = None
+    num_series: int = Field(default=36, ge=1)
+    num_subsets: int = Field(default=5, ge=1)
+    seed: int = Field(default=0, ge=0)
+    size_irc: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[64, 160, 160], min_length=3, max_length=3, description="Voxels of each CT."
+    )
+    epochs: int | None = Field(default=None, ge=1)
 
 
 @dg.op

@@ -12,6 +12,7 @@ import pytest
 from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.storage.files import content_of
 from luna_pipeline.partitions import CT_SERIES_NAME, TEST_FOLD_NAME, versions_by_series
+from luna_pipeline.runs.launch_checks import ConfigValueError
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
 
@@ -174,11 +175,11 @@ def test_training_and_evaluation_need_no_cutout_files_on_the_fly(luna_after):
 
 
 def test_a_fold_that_the_data_do_not_have_fails(luna_after):
-    luna = luna_after(INGEST, CUT)
-    result = luna.run("train_nodule_classifier", run_config=of_nodules(folds=[7]))
-    assert not result.success
-    (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    assert "A held-out fold must exist, got 7 of folds [0, 1, 2]." in failure.cause.message
+    luna = luna_after(INGEST, CUT, INDEX)
+    num_runs = luna.instance.get_runs_count()
+    with pytest.raises(ConfigValueError, match=r"A held-out fold must exist, got 7 of folds \[0, 1, 2\]."):
+        luna.run("train_nodule_classifier", run_config=of_nodules(folds=[7]))
+    assert luna.instance.get_runs_count() == num_runs
     # On the page there is no such partition, unless one is added by hand.
     assert luna.instance.get_dynamic_partitions(TEST_FOLD_NAME) == ["0", "1", "2"]
     luna.instance.add_dynamic_partitions(TEST_FOLD_NAME, ["7"])

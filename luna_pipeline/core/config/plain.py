@@ -40,12 +40,15 @@ def _differences(expected: set[str], values: object) -> str:
 
 def nearest(place: str, known: Iterable[str]) -> str | None:
     """Return the known path that is most like a misspelled one, or one that ends in it; None if there is none."""
-    known = list(known)
-    if similar := difflib.get_close_matches(place, known, n=1):
+    known, (parent, _, end) = list(known), place.rpartition(".")
+    siblings = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == parent}
+    if similar := difflib.get_close_matches(end, siblings, n=1):
+        return siblings[similar[0]]
+    if similar := difflib.get_close_matches(place, known, n=1, cutoff=0.8):
         return similar[0]
-    by_end = {path.rpartition(".")[2]: path for path in reversed(known)}
-    ends = difflib.get_close_matches(place.rpartition(".")[2], by_end, n=1, cutoff=0.75)
-    return by_end[ends[0]] if ends else None
+    ends = {path.rpartition(".")[2]: path for path in reversed(known)}
+    similar = difflib.get_close_matches(end, ends, n=1, cutoff=0.75)
+    return ends[similar[0]] if similar else None
 
 
 def flat_items(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
