@@ -10,6 +10,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import USER_TAG
 from dagster._core.utils import make_new_run_id
 
+from luna_pipeline.runs.coordinator import OWN_PROCESS_TAG
 from luna_pipeline.runs.origins import DEFINITIONS, belongs_here, repository_origin_of, set_origin
 from luna_pipeline.runs.results import result_of
 
@@ -62,7 +63,11 @@ def register_unlaunched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Non
     It is not retried by itself: a retry would run in the code location, with other environment variables.
     """
     if run.remote_job_origin is None and belongs_here(run):
-        tags = {UNLAUNCHED_TAG: run.run_id, MAX_RETRIES_TAG: run.tags.get(MAX_RETRIES_TAG, "0")}
+        tags = {
+            UNLAUNCHED_TAG: run.run_id,
+            MAX_RETRIES_TAG: run.tags.get(MAX_RETRIES_TAG, "0"),
+            OWN_PROCESS_TAG: "true",
+        }
         instance.add_run_tags(run.run_id, tags)
         set_origin(instance, run.with_tags({**run.tags, **tags}))
 

@@ -69,7 +69,7 @@ def test_dagster_is_configured_as_in_the_stack():
     daemon, more = VALUES["dagsterDaemon"], VALUES["additionalInstanceConfig"]
     assert camel(stack["run_monitoring"]) == daemon["runMonitoring"]
     assert camel(stack["run_retries"]) == daemon["runRetries"]
-    assert stack["run_queue"] == daemon["runCoordinator"]["config"]["customRunCoordinator"]["config"]
+    assert stack["run_coordinator"] == daemon["runCoordinator"]["config"]["customRunCoordinator"]
     assert camel(stack["concurrency"]) | {"enabled": True} == VALUES["concurrency"]
     assert (stack["nux"], stack["freshness"]) == (more["nux"], more["freshness"])
     assert stack["telemetry"] == VALUES["telemetry"] == {"enabled": False}
