@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -126,6 +126,7 @@ class _Sending:
     records: Records
     runs: Mapping[str, dg.DagsterRun]
     dagster_url: str
+    alerts: dict[tuple[str, bool], Alert] = field(default_factory=dict)
 
     def send(self, channels: Channels) -> list[str]:
         """Send and record; return what went wrong."""
@@ -190,6 +191,12 @@ class _Sending:
         return Message([self._alert(run_id, is_detailed=run_id in detailed) for run_id in run_ids])
 
     def _alert(self, run_id: str, *, is_detailed: bool) -> Alert:
+        key = (run_id, is_detailed)
+        if key not in self.alerts:
+            self.alerts[key] = self._new_alert(run_id, is_detailed=is_detailed)
+        return self.alerts[key]
+
+    def _new_alert(self, run_id: str, *, is_detailed: bool) -> Alert:
         run, note = self.runs[run_id], self.records.open[run_id].note
         if not is_detailed:
             return short_alert_of(run, dagster_url=self.dagster_url, note=note)

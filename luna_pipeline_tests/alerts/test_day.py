@@ -16,7 +16,7 @@ from luna_pipeline_tests.alerts.receivers import Webhook, webhook_running
 from luna_pipeline_tests.alerts.test_sensor import Receiver, tick
 
 NUM_RUNS = 500
-NUM_TICKS = 240
+NUM_TICKS = 160
 SECONDS_PER_TICK = 86_400 / NUM_TICKS
 RETRY_TICKS = -int(-RETRY_LIMIT_SECONDS // SECONDS_PER_TICK)
 
