@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.runs.nested import PARENT_TAG, root_message
+from luna_pipeline.runs.nested import PARENT_TAG, outermost_run_id, root_message
 
 MAX_DETAILED = 20
 """Alerts of one message that list steps and series; the text of further ones is their title."""
@@ -87,7 +87,8 @@ def alert_of(instance: dg.DagsterInstance, run: dg.DagsterRun, *, dagster_url: s
     """Collect the failures of a run and of its nested runs."""
     steps: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    for each in [run, *instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id}))]:
+    nested = instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id}))
+    for each in [run, *(one for one in nested if outermost_run_id(one) == run.run_id)]:
         for record in instance.get_records_for_run(each.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
             event = record.event_log_entry.get_dagster_event()
             steps[f"{each.job_name}.{event.step_key}"] = rule_of(root_message(event))

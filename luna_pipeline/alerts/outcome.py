@@ -6,7 +6,7 @@ from enum import Enum, auto
 import dagster as dg
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
 
-from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline.runs.nested import UNLAUNCHED_TAG, outermost_run_id
 
 RETRY_LIMIT_SECONDS = 600.0
 """Time in which Dagster's daemon must have started the retry that it promised; it looks every 5 s."""
@@ -17,6 +17,7 @@ WILL_RETRY_TAG = "dagster/will_retry"
 RETRY_RUN_TAG = "dagster/auto_retry_run_id"
 RETRY_NUMBER_TAG = "dagster/retry_number"
 RETRY_OF_TAG = "dagster/parent_run_id"
+REASON_TAG = "dagster/failure_reason"
 BACKFILL_TAG = "dagster/backfill"
 
 
@@ -62,7 +63,7 @@ def outcome_of(instance: dg.DagsterInstance, run: dg.DagsterRun | None, *, waite
 
 def _outcome_with_outermost(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome | None:
     """Return the outcome of a nested run whose outermost run failed or is in progress; else None."""
-    outermost_id = _outermost_id(run)
+    outermost_id = outermost_run_id(run)
     outermost = instance.get_run_by_id(outermost_id) if outermost_id else None
     if outermost is None:
         return None
@@ -71,18 +72,12 @@ def _outcome_with_outermost(instance: dg.DagsterInstance, run: dg.DagsterRun, wa
     return WAIT if not outermost.is_finished and waited_seconds < OUTER_LIMIT_SECONDS else None
 
 
-def _outermost_id(run: dg.DagsterRun) -> str | None:
-    # A re-executed nested run has a copy of the tag, and is a run of its own.
-    return None if run.parent_run_id else run.tags.get(PARENT_TAG)
-
-
 def _outcome_with_retries(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome:
     retry = _retry_of(instance, run)
     if retry is None and run.tags.get(WILL_RETRY_TAG) == "true":
         return _outcome_of_promise(instance, run, waited_seconds)
     if retry is None:
-        number = run.tags.get(RETRY_NUMBER_TAG)
-        return Outcome(Fate.REPORT, f"It was retry {number} of run {(run.root_run_id or '?')[:8]}." if number else "")
+        return _outcome_of_last(instance, run)
     if retry.status == dg.DagsterRunStatus.CANCELED:
         return Outcome(Fate.REPORT, f"Its retry {retry.run_id[:8]} was cancelled.")
     if retry.is_finished:
@@ -93,17 +88,34 @@ def _outcome_with_retries(instance: dg.DagsterInstance, run: dg.DagsterRun, wait
     return WAIT
 
 
+def _outcome_of_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Outcome:
+    """Return the outcome of a run that Dagster does not retry."""
+    if run.tags.get(RETRY_NUMBER_TAG):
+        return Outcome(Fate.REPORT, f"It was retry {run.tags[RETRY_NUMBER_TAG]} of run {(run.root_run_id or '?')[:8]}.")
+    if run.tags.get(UNLAUNCHED_TAG) != run.run_id:
+        return Outcome(Fate.REPORT)
+    reason = "it ran inside another run" if outermost_run_id(run) else "it was started on the command line"
+    # The daemon itself says it of failed steps.
+    if run.tags.get(REASON_TAG) == "STEP_FAILURE":
+        return Outcome(Fate.REPORT)
+    return _reported_as_final(instance, run, reason)
+
+
+def _reported_as_final(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> Outcome:
+    note = f"This run is not tried again: {reason}."
+    instance.report_engine_event(f"{note} Launch it again.", run)
+    return Outcome(Fate.REPORT, note)
+
+
 def _outcome_of_promise(instance: dg.DagsterInstance, run: dg.DagsterRun, waited_seconds: float) -> Outcome:
     """Return the outcome of a run that Dagster marked as to be retried, and that has no retry yet."""
     reason = why_not_retried(instance, run)
     if reason is None and waited_seconds < RETRY_LIMIT_SECONDS:
         return WAIT
     reason = reason or f"Dagster's daemon did not start the retry within {RETRY_LIMIT_SECONDS / 60:.0f} minutes"
-    note = f"This run is not tried again: {reason}."
     # The page shows the tag, and a daemon that comes later obeys it.
     instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
-    instance.report_engine_event(f"{note} Launch it again.", run)
-    return Outcome(Fate.REPORT, note)
+    return _reported_as_final(instance, run, reason)
 
 
 def why_not_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:

@@ -8,6 +8,7 @@ from dagster._daemon.auto_run_reexecution import auto_run_reexecution as daemon
 
 from luna_pipeline.alerts import outcome as rules
 from luna_pipeline.alerts.outcome import Fate, outcome_of
+from luna_pipeline.runs.nested import MAX_RETRIES_TAG, UNLAUNCHED_TAG
 from luna_pipeline_tests.alerts.failed_runs import QUEUED, begun, ended, failed, nested, retried
 
 LIMIT = rules.RETRY_LIMIT_SECONDS
@@ -29,7 +30,7 @@ def _log(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
 def test_tags_are_those_of_the_daemon():
     assert (rules.WILL_RETRY_TAG, rules.RETRY_RUN_TAG) == (tags.WILL_RETRY_TAG, tags.AUTO_RETRY_RUN_ID_TAG)
     assert (rules.RETRY_NUMBER_TAG, rules.RETRY_OF_TAG) == (tags.RETRY_NUMBER_TAG, tags.PARENT_RUN_ID_TAG)
-    assert rules.BACKFILL_TAG == tags.BACKFILL_ID_TAG
+    assert (rules.BACKFILL_TAG, rules.REASON_TAG) == (tags.BACKFILL_ID_TAG, tags.RUN_FAILURE_REASON_TAG)
 
 
 def test_run_that_is_not_retried_is_reported_and_others_are_not(instance):
@@ -50,6 +51,27 @@ def test_run_of_the_command_line_is_not_retried_and_says_so_once(instance):
     assert _outcome(instance, run).fate == Fate.REPORT
     assert _log(instance, run) == [f"{told.note} Launch it again."]
     assert instance.get_run_by_id(run.run_id).tags[rules.WILL_RETRY_TAG] == "false"
+
+
+@pytest.mark.parametrize(("is_nested", "reason"), [(False, "on the command line"), (True, "inside another run")])
+def test_run_that_dagster_did_not_launch_says_that_it_is_not_retried(instance, is_nested: bool, reason: str):
+    """As the executor marks it: with its id, and without retries."""
+    run = nested(instance, begun(instance)) if is_nested else begun(instance, tags={MAX_RETRIES_TAG: "0"})
+    instance.add_run_tags(run.run_id, {UNLAUNCHED_TAG: run.run_id})
+    ended(instance, run, "failure")
+    waited_seconds = rules.OUTER_LIMIT_SECONDS if is_nested else 0
+    note = _outcome(instance, run, waited_seconds=waited_seconds).note
+    assert reason in note
+    assert _log(instance, run) == [f"{note} Launch it again."]
+
+
+def test_failed_step_of_the_command_line_is_left_to_the_words_of_the_daemon(instance):
+    run = begun(instance, tags={MAX_RETRIES_TAG: "0"})
+    ended(instance, run, "failure")
+    instance.add_run_tags(run.run_id, {UNLAUNCHED_TAG: run.run_id, rules.REASON_TAG: "STEP_FAILURE"})
+    assert _outcome(instance, run) == rules.Outcome(Fate.REPORT)
+    assert not daemon.should_retry(instance.get_run_by_id(run.run_id), instance)
+    assert [entry.startswith("Not retrying run since") for entry in _log(instance, run)] == [True]
 
 
 def test_daemon_agrees_that_a_run_without_an_origin_is_not_retried(instance):
