@@ -5,6 +5,7 @@ import dagster as dg
 from luna_pipeline import assets, automation, checks, jobs
 from luna_pipeline.alerts.sensor import run_failed
 from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
+from luna_pipeline.jobs.maintenance import prune_runs_weekly
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
 from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.launch_checks import check_at_launch
@@ -26,7 +27,7 @@ defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
-    schedules=[automation.recut_nightly],
+    schedules=[automation.recut_nightly, prune_runs_weekly],
     sensors=[automation.inputs_changed, run_failed],
     executor=interruptible_executor,
     resources=RESOURCES,

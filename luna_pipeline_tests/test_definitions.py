@@ -130,11 +130,12 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "evaluate",
         "cross_validate",
         "promote",
+        "prune_runs",
         "recut_changed",
         "tune",
     }
     assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "run_failed"}
-    assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed"]
+    assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed", "prune_runs"]
 
 
 def test_code_version_of_cutouts_is_that_of_the_cutting_code():

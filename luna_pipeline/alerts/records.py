@@ -95,5 +95,12 @@ class Records:
         self.settled.add(_digest(run_id))
 
 
+def unreported_runs(instance: dg.DagsterInstance) -> set[str]:
+    """Return the failed runs about which an alert is still to be sent or decided; none before the first tick."""
+    records = Records.load(instance)
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    return {it for it in instance.get_run_ids(failed) if _digest(it) not in records.settled} if records else set()
+
+
 def _digest(run_id: str) -> str:
     return hashlib.sha256(run_id.encode()).hexdigest()[:12]

@@ -3,13 +3,14 @@
 import contextlib
 import math
 import os
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.options import spacing_mm, voxel_numbers
+from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
 
@@ -162,16 +163,33 @@ def verify_cutouts_command(*, repair: bool) -> None:
 
 @click.command("prune")
 @click.option("--yes", is_flag=True, help="Remove what is listed. Default: list it only.")
-def prune_command(*, yes: bool) -> None:
+@click.option(
+    "--runs-older-than",
+    "age",
+    callback=days_or_weeks,
+    metavar="AGE",
+    help="Instead of cutouts: Dagster's runs that ended before this time, such as 90d or 12w, with events and logs.",
+)
+def prune_command(*, yes: bool, age: timedelta | None) -> None:
     """List or remove cutouts of series that are no longer in LUNA_DATA_DIR, and temporary files of killed processes.
 
     With DAGSTER_HOME set, also Dagster's partitions of such series, and of folds that the data no longer have.
     """
-    from luna_pipeline.launchers.pruning import prune
-
+    has_dagster = bool(os.environ.get("DAGSTER_HOME"))
+    if age is not None and not has_dagster:
+        msg = "DAGSTER_HOME must be set to remove runs, got none. Set it to the folder of Dagster's dagster.yaml."
+        raise click.UsageError(msg)
     with contextlib.ExitStack() as stack:
-        instance = stack.enter_context(_dagster()) if os.environ.get("DAGSTER_HOME") else None
-        prune(Settings.from_environment(), is_removed=yes, report=click.echo, instance=instance)
+        instance = stack.enter_context(_dagster()) if has_dagster else None
+        if age is not None and instance is not None:
+            from luna_pipeline.alerts.records import unreported_runs
+            from luna_pipeline.runs.retention import prune_old_runs
+
+            prune_old_runs(instance, age, is_removed=yes, report=click.echo, unreported=unreported_runs(instance))
+        else:
+            from luna_pipeline.launchers.pruning import prune
+
+            prune(Settings.from_environment(), is_removed=yes, report=click.echo, instance=instance)
 
 
 def _dagster() -> "DagsterInstance":

@@ -1,7 +1,9 @@
 """Parsers of options, and errors of options that are found after parsing."""
 
 import contextlib
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -41,6 +43,16 @@ def spacing_mm(
         rule = "Spacing must be three lengths in mm X,Y,Z"
         raise click.BadParameter(f"{rule}, got {value}. Example: 0.7,0.7,1.25") from error
     return (x_mm, y_mm, z_mm)
+
+
+def days_or_weeks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Parse an age, such as 90d or 12w."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})([dw])", value.strip())
+    if found is None:
+        raise click.BadParameter(f"Age must be a number of days or weeks from 1, got {value}. Example: 90d or 12w")
+    return timedelta(days=int(found[1]) * (7 if found[2] == "w" else 1))
 
 
 def source_or_folder(context: click.Context, parameter: click.Parameter, value: str) -> str | Path:

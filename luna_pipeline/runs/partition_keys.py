@@ -12,6 +12,11 @@ RANGE_TAGS = "dagster/asset_partition_range_start", "dagster/asset_partition_ran
 _IN_PROGRESS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
+def backfills_in_progress(instance: dg.DagsterInstance) -> Sequence[PartitionBackfill]:
+    """Return the backfills that have not ended."""
+    return instance.get_backfills(filters=BulkActionsFilter(statuses=_IN_PROGRESS))
+
+
 def keys_in_use(instance: dg.DagsterInstance, names: Iterable[str]) -> dict[str, str]:
     """Return what each partition key in use is used by, such as "backfill abc".
 
@@ -20,7 +25,7 @@ def keys_in_use(instance: dg.DagsterInstance, names: Iterable[str]) -> dict[str,
         names: Names of the dynamic partitions definitions, in whose order ranges of keys are read.
     """
     used: dict[str, str] = {}
-    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_IN_PROGRESS)):
+    for backfill in backfills_in_progress(instance):
         used |= dict.fromkeys(_of_backfill(backfill), f"backfill {backfill.backfill_id}")
     ordered = [instance.get_dynamic_partitions(name) for name in names]
     for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
