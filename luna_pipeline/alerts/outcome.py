@@ -95,8 +95,8 @@ def _outcome_of_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Outcom
     if run.tags.get(UNLAUNCHED_TAG) != run.run_id:
         return Outcome(Fate.REPORT)
     reason = "it ran inside another run" if outermost_run_id(run) else "it was started on the command line"
-    # The daemon itself says it of failed steps.
-    if run.tags.get(REASON_TAG) == "STEP_FAILURE":
+    # Where failed steps are not retried, the daemon itself says so.
+    if run.tags.get(REASON_TAG) == "STEP_FAILURE" and not instance.run_retries_retry_on_asset_or_op_failure:
         return Outcome(Fate.REPORT)
     return _reported_as_final(instance, run, reason)
 

@@ -39,5 +39,6 @@ def environment(webhook: Webhook, inbox: Inbox, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral(settings={"run_retries": {"enabled": True, "max_retries": 1}}) as instance:
+    retries = {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False}
+    with dg.DagsterInstance.ephemeral(settings={"run_retries": retries}) as instance:
         yield instance
