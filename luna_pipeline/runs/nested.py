@@ -48,9 +48,9 @@ def drop_copied_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.Dag
     copied = {PARENT_TAG, UNLAUNCHED_TAG} | ({USER_TAG} if PARENT_TAG in run.tags else set())
     if run.tags.get(MAX_RETRIES_TAG) == "0":
         copied.add(MAX_RETRIES_TAG)
-    # Dagster has no function that removes tags. Their rows, which filters use, get values that find nothing; the
-    # record, which pages and daemon read, loses them.
-    instance.add_run_tags(run.run_id, {name: run.run_id for name in sorted(copied & set(run.tags))})
+    # Dagster has no function that removes tags. The record, which pages and daemon read, loses them; their rows, by
+    # which runs are filtered, can only get another value.
+    instance.add_run_tags(run.run_id, {name: "none" for name in sorted(copied & set(run.tags))})
     run = run.with_tags({name: value for name, value in run.tags.items() if name not in copied})
     origin = repository_origin_of(run).get_job_origin(run.job_name)
     instance.run_storage.replace_job_origin(run, run.remote_job_origin or origin)

@@ -86,6 +86,7 @@ def test_launched_reexecution_of_a_nested_run_keeps_nothing_of_the_outer_run(ins
     for name, value in ((PARENT_TAG, "outer"), ("user", "demo 1"), (UNLAUNCHED_TAG, inner.run_id)):
         found = instance.get_runs(dg.RunsFilter(tags={name: value}))
         assert [each.run_id for each in found] == [inner.run_id], name
+    assert not instance.get_runs(dg.RunsFilter(tags={PARENT_TAG: run.run_id}))
     # The nested run itself is what it was.
     assert instance.get_run_by_id(inner.run_id).tags[PARENT_TAG] == "outer"
 
