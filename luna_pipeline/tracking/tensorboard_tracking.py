@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from luna_pipeline.core.events.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
 from luna_pipeline.tracking.handlers import batch_values
 
@@ -59,6 +61,9 @@ class TensorBoardHandlers:
     def log_result(self, message: LogResult) -> None:
         """Log the precision-recall curve and, per class, the histogram of the scores."""
         step = message.num_samples_seen
+        if not np.isfinite(message.scores).all():
+            # The trainer ends such a run with its reason; a histogram would fail with another.
+            return
         self.writer.add_pr_curve(f"{message.mode}/precision_recall", message.labels, message.scores, step)
         for label, word in enumerate(message.label_names):
             scores = message.scores[message.labels == label]

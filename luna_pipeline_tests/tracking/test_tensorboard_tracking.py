@@ -87,6 +87,11 @@ def test_a_split_with_one_class_alone_is_written_too(tmp_path):
     assert events.Tags()["histograms"] == ["validation/scores_of_non_nodule"]
 
 
+def test_scores_that_are_nan_have_neither_curve_nor_histogram(tmp_path):
+    events = written(tmp_path / "run", [result([0, 1], [0.1, np.nan]), metrics(Mode.TRAINING, 40, loss=0.5)])
+    assert events.Tags()["histograms"] == []
+
+
 def test_the_configuration_is_a_table(tmp_path):
     events = written(tmp_path / "run", [LogParams(params={"network.dropout_rate": 0.2})])
     text = events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()

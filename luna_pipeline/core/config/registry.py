@@ -30,7 +30,11 @@ class Registry(Generic[T]):
 
         Raises:
             ValueError: If the name is taken.
+            TypeError: If it is not a text, as without parentheses: ``@NETWORKS.register``.
         """
+        if not isinstance(name, str) or not name:
+            msg = f"The {self.kind}'s name must be a text, got {name!r:.80}."
+            raise TypeError(f'{msg} Write @....register("name").')
         if name in self.names():
             msg = f"The {self.kind}'s name must be new, got {name!r}, which is taken. Choose another name."
             raise ValueError(msg)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.models.finite import NonFiniteError
 from luna_pipeline.core.networks.folding import folded
 from luna_pipeline.core.networks.luna import scores_of
 
@@ -43,6 +44,9 @@ def predict(module: nn.Module, batches: Iterable[CutoutBatch]) -> tuple[NDArray[
 
     Returns:
         Candidate ids (N,) and their scores (N,) in [0, 1], in the order of the batches.
+
+    Raises:
+        NonFiniteError: If a score is nan, as of weights that are nan.
     """
     device = next(module.parameters()).device
     network = folded(module)
@@ -51,7 +55,12 @@ def predict(module: nn.Module, batches: Iterable[CutoutBatch]) -> tuple[NDArray[
         for batch in batches:
             ids.append(batch.candidate_id.numpy())
             scores.append(scores_of(logits_of(network, on_device(batch.chunks_hu, device))))
-    return np.concatenate(ids), torch.cat(scores).cpu().double().numpy()
+    candidate_ids, on_host = np.concatenate(ids), torch.cat(scores).cpu().double().numpy()
+    if (is_wrong := ~np.isfinite(on_host)).any():
+        got = f"{on_host[is_wrong][0]} for {int(is_wrong.sum())} of {len(on_host)} candidates"
+        where = f"the first has candidate_id {candidate_ids[is_wrong][0]}"
+        raise NonFiniteError(f"Scores must be finite, got {got} ({where}). Use another checkpoint, or train again.")
+    return candidate_ids, on_host
 
 
 def on_device(chunks_hu: torch.Tensor, device: torch.device) -> torch.Tensor:

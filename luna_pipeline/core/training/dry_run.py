@@ -24,7 +24,7 @@ from luna_pipeline.core.datasets.cutouts import identity
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import MessageHandler
-from luna_pipeline.core.models.base import BaseModel, EpochProgress, EpochResult, ModelState
+from luna_pipeline.core.models.base import BaseModel, EpochProgress, EpochResult, ModelState, Signature
 from luna_pipeline.core.models.finite import check_number, check_scores
 from luna_pipeline.core.models.scoring import on_device
 from luna_pipeline.core.networks.config import LOSSES, NETWORKS
@@ -32,10 +32,16 @@ from luna_pipeline.core.training.batch_of_one import check_batches_of_one
 from luna_pipeline.core.training.building import build_model
 from luna_pipeline.core.training.checkpoint_file import read_checkpoint, write_checkpoint
 from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
-from luna_pipeline.core.training.checkpoints import CheckpointStore
+from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.config import MODELS, TRAINERS, TrainingConfig
 from luna_pipeline.core.training.dry_run_checks import Part, are_equal
-from luna_pipeline.core.training.dry_run_parts import check_loss, check_network, check_optimizer, check_schedule
+from luna_pipeline.core.training.dry_run_parts import (
+    check_export,
+    check_loss,
+    check_network,
+    check_optimizer,
+    check_schedule,
+)
 from luna_pipeline.core.training.parts import OPTIMIZERS, SCHEDULERS
 from luna_pipeline.core.training.randomness import fork_rng
 
@@ -57,13 +63,20 @@ def has_own_parts(config: TrainingConfig) -> bool:
     return any(registry.is_own(name) for registry, name in names)
 
 
-def dry_run(config: TrainingConfig, data: DataModule, processes: DistributedContext = SINGLE_PROCESS) -> None:
+def dry_run(
+    config: TrainingConfig,
+    data: DataModule,
+    processes: DistributedContext = SINGLE_PROCESS,
+    *,
+    is_exported: bool = False,
+) -> None:
     """Try the parts of a run, one after the other and then together, if some are a user's own.
 
     Args:
         config: Configuration of the run.
         data: Its data, of which three training cutouts are read.
         processes: The processes that train together; the first one tries the parts, on its device.
+        is_exported: Whether the trained network will be exported for MLflow's registry.
 
     Raises:
         PartError: If a part does not give what training needs of it.
@@ -81,6 +94,8 @@ def dry_run(config: TrainingConfig, data: DataModule, processes: DistributedCont
             is_shared = processes.world_size > 1
             network = check_network(config, chunks_hu, labels, needs_all_gradients=is_shared)
             num_steps = -(-data.num_training_batches // config.accumulated_batches)
+            if is_exported and NETWORKS.is_own(config.network.name):
+                check_export(config, network, chunks_hu)
             check_loss(config, device)
             check_optimizer(config, network)
             check_schedule(config, network, num_steps_per_epoch=num_steps)
@@ -167,6 +182,10 @@ def _check_model(config: TrainingConfig, data: DataModule, batch: CutoutBatch) -
     _check_result(part, result, is_validated=data.validation is not None)
     if steps != [_NUM_SAMPLES]:
         raise part.error("A model must call after_step after each step, with all samples so far", f"{steps} samples")
+    with part.running("A model must give the Signature of its network"):
+        signature = model.get_signature()
+    if not isinstance(signature, Signature):
+        raise part.error("A model must give the Signature of its network", f"a {type(signature).__name__}")
     rows: Any = SimpleNamespace(series=[], candidate_id=batch.candidate_id.numpy())
     few: Any = SimpleNamespace(training=rows, validation=None, fingerprint="")
     store, handler = CheckpointStore(Path(tempfile.gettempdir())), MessageHandler({})
@@ -201,7 +220,8 @@ def _check_result(part: Part, result: object, *, is_validated: bool) -> None:
 
 
 def _check_trainer(config: TrainingConfig, data: DataModule, batch: CutoutBatch) -> None:
-    """Let a user's trainer train an epoch of one batch, without output and checkpoints of the run."""
+    """Let a user's trainer train an epoch, and a run, of one batch; its output and files are discarded."""
+    config = replace(config, num_epochs=1)
     part, model = Part("trainer", config.trainer), _model(Part("model", config.model), config, data)
     quiet = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="luna-dry-run-") as folder, quiet:
@@ -217,5 +237,11 @@ def _check_trainer(config: TrainingConfig, data: DataModule, batch: CutoutBatch)
         rule = "A trainer must train an epoch by fit_epoch(epoch, model, data_module, last=None)"
         with part.running(rule):
             result = trainer.fit_epoch(1, model, _OneBatch(data, batch), last=None)
-    if not isinstance(result, EpochResult):
-        raise part.error(f"{rule} and return its EpochResult", f"a {type(result).__name__}")
+        if not isinstance(result, EpochResult):
+            raise part.error(f"{rule} and return its EpochResult", f"a {type(result).__name__}")
+        rule = "A trainer must train a run by fit(model, data_module, version=...)"
+        with part.running(rule):
+            model = _model(Part("model", config.model), config, data)
+            checkpoint = trainer.fit(model, _OneBatch(data, batch), version=config.version)
+    if not isinstance(checkpoint, Checkpoint):
+        raise part.error(f"{rule} and return its Checkpoint", f"a {type(checkpoint).__name__}")

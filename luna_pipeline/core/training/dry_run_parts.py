@@ -53,7 +53,12 @@ def check_network(
     with part.running("A network must be built from its NetworkConfig"):
         network = initial_network(config).to(chunks_hu.device)
     set_training_mode(network)
+    names = set(network.state_dict())
     logits = _logits(part, network, chunks_hu)
+    for name, value in network.state_dict().items():
+        if name not in names or not isinstance(value, torch.Tensor):
+            got = f"{type(value).__name__} {name}" + (" after a batch" if name not in names else "")
+            raise part.error("A network must have all its weights and buffers, as tensors, from the start", got)
     if not logits.requires_grad:
         raise part.error("A network must give logits with a gradient", "logits without")
     if bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-5):
@@ -74,6 +79,9 @@ def check_loss(config: TrainingConfig, device: torch.device) -> None:
     part = Part("loss", config.loss.name)
     with part.running("A loss must be built from its LossConfig"):
         loss = build_loss(config.loss).to(device)
+        has_weights = any(weight.requires_grad for weight in loss.parameters())
+    if has_weights:
+        raise part.error("A loss must have no weights that learn, which no optimizer has", "some")
     state = copy.deepcopy(loss.state_dict())
     logits, labels = torch.tensor(_LOGITS, device=device), torch.tensor(_LABELS, device=device)
     for rows in (slice(None), labels == 0, labels == 1, slice(1)):
@@ -137,6 +145,16 @@ def check_schedule(config: TrainingConfig, network: nn.Module, *, num_steps_per_
         _advance(part, [(schedule, optimizer), (restored, other)], range(num_moments - num_before))
     part.stored(schedule.state_dict(), "scheduler")
     part.stored(optimizer.state_dict(), "learning rate")
+
+
+def check_export(config: TrainingConfig, network: nn.Module, chunks_hu: torch.Tensor) -> None:
+    """Export a network as MLflow's model registry does; one that cannot be is a PartError."""
+    part, batch = Part("network", config.network.name), torch.export.Dim("batch")
+    copied = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    chunks_hu = chunks_hu[:2].cpu().contiguous()
+    rule = "A network must be exportable by torch.export for MLflow (or train with --no-mlflow)"
+    with part.running(rule), torch.no_grad():
+        torch.export.export(copied, (chunks_hu,), dynamic_shapes=({0: batch},))
 
 
 def _logits(part: Part, network: nn.Module, chunks_hu: torch.Tensor) -> torch.Tensor:

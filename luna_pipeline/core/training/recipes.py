@@ -78,5 +78,8 @@ def demo_malignancy() -> TrainingConfig:
 
 def recipe_by_name(name: str) -> TrainingConfig:
     """Return the configuration of a recipe; an unknown name is a ValueError."""
-    recipe: TrainingConfig = RECIPES.get(name)()
+    recipe: Any = RECIPES.get(name)()
+    if not isinstance(recipe, TrainingConfig):
+        msg = f"A recipe must be a function that returns a TrainingConfig, got a {type(recipe).__name__}"
+        raise TypeError(f'{msg} (recipe "{name}"). Fix it, see docs/extending.md.')
     return recipe

@@ -116,7 +116,8 @@ class LunaClassificationLauncher:
             num_workers=self._options.num_workers,
             processes=self._processes,
         )
-        dry_run(config, data, self._processes)
+        is_exported = self._open_mlflow_run is not None and self._options.registers_model
+        dry_run(config, data, self._processes, is_exported=is_exported)
         previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
         is_first = self._processes.is_first
         with released_on_error(self.checkpoints, config.name, version) if is_first else contextlib.nullcontext():

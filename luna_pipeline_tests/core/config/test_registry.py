@@ -46,3 +46,11 @@ def test_registered_parts_are_told_from_those_of_the_project():
     parts.register("mine")(print)
     assert (parts.is_own("own"), parts.is_own("mine"), parts.is_own("other")) == (False, True, False)
     assert (parts.name_of(print), parts.name_of(len)) == ("mine", None)
+
+
+@pytest.mark.parametrize("name", [print, None, ""])
+def test_a_name_must_be_a_text_as_it_is_not_without_parentheses(name):
+    parts = Registry("part")
+    with pytest.raises(TypeError, match=r"part's name must be a text, got .* Write @\.\.\.\.register"):
+        parts.register(name)
+    assert parts.names() == ()

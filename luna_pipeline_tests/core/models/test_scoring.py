@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
+from luna_pipeline.core.models.finite import NonFiniteError
 from luna_pipeline.core.models.scoring import evaluating, logits_of, predict
 from luna_pipeline.core.networks.config import NetworkConfig
 from luna_pipeline.core.networks.freezing import freeze, set_training_mode
@@ -98,3 +99,10 @@ def test_scores_are_the_softmax_of_what_the_network_says():
     with torch.no_grad():
         expected = network(batch.chunks_hu).softmax(dim=1)[:, 1]
     assert predict(network, [batch])[1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_scores_of_nan_weights_are_refused_with_the_candidate():
+    network = make_network()
+    network.luna_head.head_linear.bias.data[0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"got nan for 9 of 9 candidates \(the first has candidate_id 0\)"):
+        predict(network, make_batches([9]))

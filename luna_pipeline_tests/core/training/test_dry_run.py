@@ -60,11 +60,11 @@ def data_of(examples, config):
     return build_data_module(config, training_index=training, validation_index=validation, store=store)
 
 
-def tried(data, place, part, config=CONFIG, **processes):
+def tried(data, place, part, config=CONFIG, *, is_exported=False, **processes):
     """Try a run whose part ``mine`` is this one."""
     PLACES[place].register("mine")(part)
     try:
-        dry_run(config.with_changes({place: "mine"}), data, DistributedContext(**processes))
+        dry_run(config.with_changes({place: "mine"}), data, DistributedContext(**processes), is_exported=is_exported)
     finally:
         PLACES[place].forget("mine")
 
@@ -135,6 +135,15 @@ class Extra(Plain):
         pass
 
 
+class LateWeights(Plain):
+    """Adds a layer in its first batch."""
+
+    def forward(self, chunks_hu):
+        if not hasattr(self, "more"):
+            self.more = nn.Linear(2, 2)
+        return self.more(super().forward(chunks_hu))
+
+
 class WithoutArgument(Plain):
     def __init__(self):
         super().__init__(None)
@@ -168,7 +177,11 @@ NETWORK_CASES = {
     "dropout": (AlwaysDropout, "must give the same logits again in evaluation"),
     "counting": (Counting, "must not change in evaluation"),
     "untraceable": (Untraceable, "must be traceable by torch.fx, got TraceError"),
-    "extra_state": (Extra, "checkpoint must be written and read without code, got CheckpointError: .* model_state"),
+    "extra_state": (Extra, "as tensors, from the start, got str _extra_state"),
+    "late_weights": (
+        LateWeights,
+        r"all its weights and buffers, as tensors, from the start, got Tensor more\.\w+ after",
+    ),
     "arguments": (WithoutArgument, r"must be built from its NetworkConfig, got TypeError: .*2 were given"),
     "no_module": (lambda config: "text", "must be built from its NetworkConfig, got ValueError: A network's head_name"),
 }
@@ -179,7 +192,7 @@ def test_a_wrong_network_is_refused_by_name(data, case):
     network, message = NETWORK_CASES[case]
     with pytest.raises(PartError, match=message) as caught:
         tried(data, "network.name", network)
-    assert re.search(r'\((network|model) "\w+"\)\. Fix it, see docs/extending\.md\.$', str(caught.value))
+    assert re.search(r'\(network "\w+"\)\. Fix it, see docs/extending\.md\.$', str(caught.value))
     assert "\n" not in str(caught.value)
 
 
@@ -217,6 +230,30 @@ LOSS_CASES = {
     "labels": (lambda x, logits, labels, _: x + labels.clamp_(max=0), "must leave logits and labels as they are"),
     "state": (lambda x, logits, labels, self: x + self.sum.add_(1), "must not change its state"),
 }
+
+
+def test_a_loss_with_weights_of_its_own_is_refused(data):
+    class Weighted(nn.Module):
+        def __init__(self, config):
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def forward(self, logits, labels):
+            return self.factor * nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    with pytest.raises(PartError, match=r'no weights that learn, which no optimizer has, got some \(loss "mine"\)'):
+        tried(data, "loss.name", Weighted)
+
+
+def test_a_network_that_mlflow_could_not_register_is_refused_if_it_would_be(data):
+    class Branching(Plain):
+        def forward(self, chunks_hu):
+            return super().forward(chunks_hu if float(chunks_hu.mean()) < 1e6 else -chunks_hu)
+
+    tried(data, "network.name", Branching)
+    with pytest.raises(PartError, match=r'exportable by torch\.export for MLflow .*, got \w+: .* \(network "mine"\)'):
+        tried(data, "network.name", Branching, is_exported=True)
+    tried(data, "network.name", Plain, is_exported=True)
 
 
 @pytest.mark.parametrize("case", LOSS_CASES)
@@ -414,6 +451,11 @@ class ForgettingWeights(NoduleClassificationModel):
         self.num_samples_seen = state.num_samples_seen
 
 
+class NoSignature(NoduleClassificationModel):
+    def get_signature(self):
+        return None
+
+
 class FailingLoss(NoduleClassificationModel):
     def compute_batch_loss(self, batch):
         raise KeyError("labels")
@@ -425,6 +467,7 @@ class FailingLoss(NoduleClassificationModel):
         (NoResult, "must give an EpochResult with validation, got a NoneType"),
         (NoStep, r"must call after_step after each step, .* got \[\] samples"),
         (ForgettingWeights, "must continue from its checkpoint, got another model_state"),
+        (NoSignature, "must give the Signature of its network, got a NoneType"),
         (FailingLoss, "must train and validate an epoch, got KeyError: 'labels'"),
         (lambda module: module, "must be built from .* got TypeError"),
     ],
@@ -440,6 +483,11 @@ class NoEpoch(Trainer):
         super().fit_epoch(epoch, model, data_module, last=last)
 
 
+class NoCheckpoint(Trainer):
+    def fit(self, *arguments, **options):
+        super().fit(*arguments, **options)
+
+
 class OldArguments(Trainer):
     def fit_epoch(self, epoch, model):
         return None
@@ -449,6 +497,7 @@ class OldArguments(Trainer):
     ("kind", "message"),
     [
         (NoEpoch, "must train an epoch .* and return its EpochResult, got a NoneType"),
+        (NoCheckpoint, r"must train a run by fit.* and return its Checkpoint, got a NoneType"),
         (OldArguments, "must train an epoch by fit_epoch.*, got TypeError"),
         (lambda config: config, "must be built from the arguments of Trainer, got TypeError"),
     ],
