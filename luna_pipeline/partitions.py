@@ -9,6 +9,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from luna_pipeline.runs.partition_keys import keys_in_use
+from luna_pipeline.runs.registered_partitions import RegisteredPartitions, unknown_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.store import CutoutStore
 
 CT_SERIES_NAME = "series_instance_uid"
-CT_SERIES = dg.DynamicPartitionsDefinition(name=CT_SERIES_NAME)
+CT_SERIES = RegisteredPartitions(name=CT_SERIES_NAME)
 FAILED, IS_TRANSIENT = "failed", "is_transient"
 """Metadata of a failure: reason by series, and whether the same files may be cut at another attempt."""
 TEST_FOLD_NAME = "test_fold"
 # The partition is the test fold: 3 is trained on other folds and tested on fold 3.
-TEST_FOLDS = dg.DynamicPartitionsDefinition(name=TEST_FOLD_NAME)
+TEST_FOLDS = RegisteredPartitions(name=TEST_FOLD_NAME)
 
 
 def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
@@ -64,6 +65,18 @@ def _forget(instance: dg.DagsterInstance, name: str, keys: Iterable[str]) -> dic
     for key in sorted(registered.difference(used)):
         instance.delete_dynamic_partition(name, key)
     return {key: used[key] for key in sorted(registered.intersection(used))}
+
+
+def fold_of_partition(context: dg.AssetExecutionContext) -> int:
+    """Return the test fold of an asset's partition.
+
+    Raises:
+        ValueError: If it is not registered, or no number.
+    """
+    key, known = context.partition_key, context.instance.get_dynamic_partitions(TEST_FOLD_NAME)
+    if key not in known or not key.isdecimal():
+        raise ValueError(unknown_key(TEST_FOLD_NAME, key, [fold for fold in known if fold.isdecimal()]))
+    return int(key)
 
 
 def gone_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> list[str]:

@@ -3,13 +3,25 @@
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
 
 from luna_pipeline.assets.stage_2_candidates import FoldsConfig, folds
 from luna_pipeline.checks import no_fold_is_gone
 from luna_pipeline.core.storage.files import write_bytes
+from luna_pipeline.definitions import defs
 from luna_pipeline.jobs.fold_jobs import _make
-from luna_pipeline.partitions import TEST_FOLD_NAME, TEST_FOLDS, forget_folds, gone_folds, register_folds
+from luna_pipeline.partitions import (
+    CT_SERIES,
+    TEST_FOLD_NAME,
+    TEST_FOLDS,
+    fold_of_partition,
+    forget_folds,
+    gone_folds,
+    register_folds,
+    register_series,
+)
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.runs.partition_keys import RANGE_TAGS
 
 
 @pytest.fixture
@@ -122,3 +134,86 @@ def test_events_of_the_ten_fixed_folds_of_older_versions_keep_their_place(tmp_pa
         }
         assert dg.materialize([asset_of(TEST_FOLDS)], partition_key="2", instance=instance).success
         assert instance.get_materialized_partitions(key) == {"1", "2"}
+
+
+UIDS = ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7"]
+
+
+def in_range(instance: dg.DagsterInstance, start: str, end: str) -> list[str]:
+    with partition_loading_context(dynamic_partitions_store=instance):
+        return list(CT_SERIES.get_partition_keys_in_range(dg.PartitionKeyRange(start, end)))
+
+
+def test_a_range_has_the_keys_from_its_start_to_its_end(instance):
+    register_series(instance, UIDS)
+    assert in_range(instance, "1.3", "1.5") == ["1.3", "1.4", "1.5"]
+    assert in_range(instance, "1.4", "1.4") == ["1.4"]
+    assert in_range(instance, "1.2", "1.7") == UIDS
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("1.4", "1.3", r"^A range of partitions must end at or after its start, got '1.4' to '1.3' \(series_inst"),
+        ("9", "1.3", r"^A partition must be registered, got '9' .* Choose one of 1.2, 1.3, 1.4 and 3 more"),
+        ("1.3", "9", r"^A partition must be registered, got '9' \(series_instance_uid\)"),
+        ("9", "9", r"^A partition must be registered, got '9'"),
+    ],
+)
+def test_an_empty_range_and_one_of_unknown_keys_are_refused(instance, start, end, message):
+    register_series(instance, UIDS)
+    with pytest.raises(dg.DagsterInvalidInvocationError, match=message):
+        in_range(instance, start, end)
+
+
+def test_an_unknown_partition_of_a_job_is_refused_with_what_to_do(instance, monkeypatch):
+    cut = defs.resolve_job_def("cut")
+
+    def refusal() -> str:
+        with pytest.raises(dg.DagsterUnknownPartitionError) as error:
+            cut.execute_in_process(instance=instance, partition_key="9")
+        return str(error.value)
+
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    assert refusal().endswith("without DAGSTER_HOME: set it to the folder of Dagster's run history.")
+    monkeypatch.setenv("DAGSTER_HOME", "/somewhere")
+    assert refusal().endswith("None is registered in DAGSTER_HOME: run the job `ingest` first.")
+    register_series(instance, UIDS[:2])
+    assert refusal().endswith("Choose one of 1.2, 1.3, or register it with the job `ingest`.")
+
+
+def test_a_run_of_an_empty_range_does_not_start(instance):
+    register_series(instance, UIDS)
+    start, end = RANGE_TAGS
+    with pytest.raises(dg.DagsterInvalidInvocationError, match="must end at or after its start"):
+        defs.resolve_job_def("cut").execute_in_process(instance=instance, tags={start: "1.4", end: "1.3"})
+    assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.NOT_STARTED]
+
+
+@pytest.mark.parametrize("key", ["7", "first", "-1", "\u0663"])
+def test_a_fold_that_is_none_is_refused_by_the_assets(instance, key):
+    register_folds(instance, [0, 1])
+    instance.add_dynamic_partitions(TEST_FOLD_NAME, ["first"])
+    message = r"must be registered, got .* \(test_fold\). Choose one of 0, 1, or"
+    context = dg.build_asset_context(partition_key=key, instance=instance)
+    with pytest.raises(ValueError, match=message):
+        fold_of_partition(context)
+    assert fold_of_partition(dg.build_asset_context(partition_key="1", instance=instance)) == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "config"),
+    [
+        ("train_nodule_classifier", {"folds": [1, 2], "validation_fold": 2}),
+        ("train_malignancy_classifier", {"folds": [2], "validation_fold": 2}),
+        ("tune", {"folds": [2], "validation_fold": 2}),
+        ("cross_validate", {"validation_fold": 2}),
+        ("cross_validate", {"folds": [0, 2], "validation_fold": 2}),
+    ],
+)
+def test_a_fold_that_is_held_out_twice_is_refused_at_launch(instance, paths, job, config):
+    names = {"train_malignancy_classifier": "malignancy_classifier", "tune": "tuning_study"}
+    name = names.get(job, "nodule_classifier")
+    with pytest.raises(ValueError, match="Test and validation must be two folds, got 2 for both"):
+        defs.resolve_job_def(job).execute_in_process(instance=instance, run_config={"ops": {name: {"config": config}}})
+    assert instance.get_runs() == []

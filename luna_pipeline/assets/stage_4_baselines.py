@@ -12,7 +12,7 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
 from luna_pipeline.assets.training_config import BaselineConfig
 from luna_pipeline.launchers.installation import MODELS_TABLES
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _fitted(
     from luna_pipeline.launchers.evaluation.feature_baselines import fit_feature_baselines
     from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions, models_of_baselines
 
-    started, fold = time.perf_counter(), int(context.partition_key)
+    started, fold = time.perf_counter(), fold_of_partition(context)
     fitted = fit_feature_baselines(
         index=index,
         candidates=candidates,

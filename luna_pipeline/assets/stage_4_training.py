@@ -9,7 +9,7 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.training_config import HeldOutFolds, MalignancyTrainingConfig, NoduleTrainingConfig
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def zero_rule_baseline(context: dg.AssetExecutionContext, config: HeldOutFolds, 
     from luna_pipeline.core.evaluation.baselines import zero_rule
 
     started = time.perf_counter()
-    split = config.split_of(cutout_index, test_fold=int(context.partition_key))
+    split = config.split_of(cutout_index, test_fold=fold_of_partition(context))
     training = split_index(cutout_index, split)[0]
     probability = zero_rule(training)
     row = {"model": "zero_rule_baseline", "probability": probability, "num_training_candidates": len(training)}
@@ -106,7 +106,7 @@ def _trained(
     from luna_pipeline.launchers.training.torchrun import train_together
     from luna_pipeline.launchers.training.train import TrainingRequest, train_on
 
-    settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), int(context.partition_key)
+    settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), fold_of_partition(context)
     split = config.split_of(index, test_fold=test_fold)
     training = config.training_config(test_fold=test_fold)
     if training.name != asset:

@@ -10,7 +10,7 @@ from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
 from luna_pipeline.assets.tuning_config import TuningConfig
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import LunaPaths, RayCluster
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def tuning_study(
     from luna_pipeline.tuning.request import TuningRequest
     from luna_pipeline.tuning.tune import tune_parameters
 
-    settings, test_fold = paths.settings, int(context.partition_key)
+    settings, test_fold = paths.settings, fold_of_partition(context)
     study = config.study(test_fold=test_fold)
     if study.base.name != "nodule_classifier":
         msg = f"The study must be of the nodule classifier, got {study.base.name}. Choose another recipe, or use"

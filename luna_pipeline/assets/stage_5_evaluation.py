@@ -10,6 +10,7 @@ from luna_pipeline.assets.leak_check import checked
 from luna_pipeline.assets.stage_4_baselines import models_metadata, scoring_asset
 from luna_pipeline.assets.training_config import PredictionConfig
 from luna_pipeline.launchers.installation import MODELS_TABLES
+from luna_pipeline.partitions import fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def nodule_predictions(
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings, fold = paths.settings, int(context.partition_key)
+    settings, fold = paths.settings, fold_of_partition(context)
     tuned = [name for name in fold_predictions.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
     classifiers = fold_predictions.classifiers_of_fold(
         settings, nodule_classifier, [*config.also, *tuned], test_fold=fold
@@ -109,7 +110,7 @@ def malignancy_predictions(
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings, store, fold = paths.settings, cutting.source, int(context.partition_key)
+    settings, store, fold = paths.settings, cutting.source, fold_of_partition(context)
     classifiers = fold_predictions.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
     yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
     predicted = fold_predictions.predict_test_fold(
@@ -143,7 +144,7 @@ def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: 
     """Warn if the fold's classifier is older than the cutouts, and return that as metadata."""
     from luna_pipeline.launchers.cross_validation import describe_older, read_current
 
-    older = describe_older(read_current(settings, classifier, int(context.partition_key)), index)
+    older = describe_older(read_current(settings, classifier, fold_of_partition(context)), index)
     if older:
         context.log.warning(older)
     return {"notes": f"{older} Research use only.".strip()}

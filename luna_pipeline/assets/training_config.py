@@ -137,8 +137,13 @@ class ChosenFolds(dg.Config):
     all_folds: bool = Field(default=False, description="Train every fold (cross-validation) if `folds` is empty.")
 
     def check_values(self) -> None:
-        """Raise a ValueError or TypeError if a value or a fold is not allowed."""
+        """Raise a ValueError or TypeError if a value or a fold is not allowed, or a fold is held out twice."""
         check_folds(self.folds)
+        validation_fold = getattr(self, "validation_fold", None)
+        is_every_fold = self.all_folds and not self.folds
+        if validation_fold is not None and (is_every_fold or validation_fold in self.folds):
+            msg = f"Test and validation must be two folds, got {validation_fold} for both. Choose another fold for one."
+            raise ValueError(msg)
         super().check_values()  # type: ignore[misc]  # the other base of each subclass has it
 
     def of_each_fold(self) -> dict[str, Any]:

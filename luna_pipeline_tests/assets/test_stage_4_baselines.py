@@ -8,6 +8,7 @@ import pytest
 from luna_pipeline.assets.stage_4_baselines import BaselineConfig, feature_baseline, malignancy_feature_baseline
 from luna_pipeline.core.datasets.splits import index_fingerprint
 from luna_pipeline.core.storage.tables import check_table
+from luna_pipeline.partitions import register_folds
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline_tests.core.cutout_examples import write_examples
 
@@ -35,7 +36,9 @@ def write_folds(index, *, patient_of) -> None:
 
 
 def steps_of(asset, inputs, *, fold: int = 0, **config):
-    return asset(dg.build_asset_context(partition_key=str(fold)), BaselineConfig(**config), **inputs)
+    instance = dg.DagsterInstance.ephemeral()
+    register_folds(instance, [0, 1, 2])
+    return asset(dg.build_asset_context(partition_key=str(fold), instance=instance), BaselineConfig(**config), **inputs)
 
 
 def make(asset, inputs, **options) -> dg.Output:
