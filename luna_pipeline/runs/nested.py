@@ -10,7 +10,6 @@ from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import USER_TAG
 from dagster._core.utils import make_new_run_id
 
-from luna_pipeline.runs.coordinator import OWN_PROCESS_TAG
 from luna_pipeline.runs.origins import DEFINITIONS, belongs_here, repository_origin_of, set_origin
 from luna_pipeline.runs.results import result_of
 
@@ -21,6 +20,12 @@ UNLAUNCHED_TAG = "dagster/luna_unlaunched_run_id"
 
 A re-execution copies the tags of its parent. With another run's id, they are recognised as copies. Lists of runs on
 Dagster's pages hide tags with this prefix.
+"""
+OWN_PROCESS_TAG = "luna/own_process"
+"""Tag of each run that has a process of its own, as nested runs have not. dagster.yaml limits how many are in progress.
+
+Dagster's ``max_concurrent_runs`` also counts nested runs: with a limit of 2, one training and the run inside it would
+leave no place for another run, although it is one process.
 """
 PARTITION_TAG = "dagster/partition"
 MAX_RETRIES_TAG = "dagster/max_retries"

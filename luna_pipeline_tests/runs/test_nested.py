@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import dagster as dg
 import pytest
 from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.run_coordinator import SubmitRunContext
 
 from luna_pipeline.runs.leases import LeaseWatch
 from luna_pipeline.runs.nested import (
@@ -59,6 +61,12 @@ def _launched(instance: dg.DagsterInstance, run: dg.DagsterRun, monkeypatch: pyt
     return instance.get_run_by_id(run.run_id)
 
 
+def _queued(instance: dg.DagsterInstance, run: dg.DagsterRun, _: pytest.MonkeyPatch) -> dg.DagsterRun:
+    instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=mock.Mock()))
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.QUEUED
+    return instance.get_run_by_id(run.run_id)
+
+
 def test_nested_run_shares_the_process_of_its_outermost_run_and_a_copy_of_its_tags_does_not(instance):
     inner = _nested(instance)
     assert outermost_run_id(inner) == "outer"
@@ -77,9 +85,10 @@ def test_nested_run_of_an_earlier_version_is_known_and_its_reexecution_is_a_run_
     assert drop_copied_tags(instance, again).tags.keys().isdisjoint({PARENT_TAG, MAX_RETRIES_TAG})
 
 
-def test_launched_reexecution_of_a_nested_run_keeps_nothing_of_the_outer_run(instance, monkeypatch):
+@pytest.mark.parametrize("receive", [_queued, _launched])
+def test_reexecution_of_a_nested_run_keeps_nothing_of_the_outer_run(instance, monkeypatch, receive):
     inner = _nested(instance)
-    run = _launched(instance, _reexecuted(instance, inner), monkeypatch)
+    run = receive(instance, _reexecuted(instance, inner), monkeypatch)
     assert run.tags.keys().isdisjoint({PARENT_TAG, UNLAUNCHED_TAG, MAX_RETRIES_TAG, "user"})
     assert run.tags["mine"] == "kept"
     assert (run.parent_run_id, run.remote_job_origin) == (inner.run_id, inner.remote_job_origin)
