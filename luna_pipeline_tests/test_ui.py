@@ -12,6 +12,7 @@ import requests
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.partitions import versions_by_series
+from luna_pipeline.runs.nested import MAX_RETRIES_TAG, PARENT_TAG
 from luna_pipeline_tests.conftest import Folders, laid_out
 from luna_pipeline_tests.prepared import CUT, INGEST, run_on
 from luna_pipeline_tests.processes import free_port, started, wait_for
@@ -29,6 +30,12 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+
+LOCATION = {"repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__"}
+JOB_RUNS = """query($s: PipelineSelector!){pipelineOrError(params: $s){... on Pipeline{
+    runs{runId status tags{key value}}}}}"""
+REEXECUTE = """mutation($p: ReexecutionParams){launchPipelineReexecution(reexecutionParams: $p){
+    __typename ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
 
 
 class Site:
@@ -119,6 +126,20 @@ def test_cutouts_of_one_series_alone_and_then_of_all_are_made_from_the_page(site
     assert sorted(CutoutStore(site.folders.home / "cutouts").uids()) == uids
 
 
+def test_nested_run_is_listed_below_its_job_and_reexecuted_as_a_run_of_its_own(site: Site):
+    run_on(site.folders, ("recut_changed", {}))
+    job = {**LOCATION, "pipelineName": "index"}
+    (nested,) = site.ask(JOB_RUNS, s=job)["pipelineOrError"]["runs"]
+    assert [tag["value"][:14] for tag in nested["tags"] if tag["key"] == "user"] == ["recut_changed "]
+    again = site.ask(REEXECUTE, p={"parentRunId": nested["runId"], "strategy": "ALL_STEPS"})
+    assert again["launchPipelineReexecution"]["__typename"] == "LaunchRunSuccess"
+    ended = {"CANCELED", "FAILURE", "SUCCESS"}
+    wait_for(lambda: site.runs("index")[0]["status"] in ended, limit_seconds=120, what="The end of the re-execution")
+    runs = site.ask(JOB_RUNS, s=job)["pipelineOrError"]["runs"]
+    assert [run["status"] for run in runs] == ["SUCCESS", "SUCCESS"]
+    assert {tag["key"] for tag in runs[0]["tags"]}.isdisjoint({PARENT_TAG, MAX_RETRIES_TAG, "user"})
+
+
 def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Site, page):
     import mlflow
 
@@ -126,11 +147,7 @@ def test_terminate_in_the_page_cancels_the_run_and_kills_the_mlflow_run(site: Si
     query = """mutation($p: ExecutionParams!){launchPipelineExecution(executionParams:$p){
         __typename ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
     config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 200, "batch_size": 8}}}}
-    selector = {
-        "repositoryLocationName": "luna_pipeline",
-        "repositoryName": "__repository__",
-        "pipelineName": "train_nodule_classifier",
-    }
+    selector = {**LOCATION, "pipelineName": "train_nodule_classifier"}
     launched = site.ask(query, p={"selector": selector, "runConfigData": config, "mode": "default"})
     run_id = launched["launchPipelineExecution"]["run"]["runId"]
     last = site.folders.home / "checkpoints/nodule_classifier/0.0.1-fold0/last.pt"
