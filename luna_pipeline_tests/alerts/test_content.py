@@ -5,10 +5,12 @@ import json
 import dagster as dg
 import pytest
 
+from luna_pipeline.alerts import content
 from luna_pipeline.alerts.channels import Channels
-from luna_pipeline.alerts.content import MAX_LINES, Alert, Message, rule_of
+from luna_pipeline.alerts.content import MAX_LINES, Alert, Message, alert_of, rule_of
 from luna_pipeline.alerts.sensor import run_failed, tick
 from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline_tests.alerts.failed_runs import failed
 from luna_pipeline_tests.alerts.receivers import Inbox, Webhook
 
 UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"
@@ -70,6 +72,14 @@ def test_outer_run_tells_what_failed_inside_it(environment, instance, webhook: W
     (post,) = webhook.posts
     assert post["run_id"] == outer.run_id
     assert UID in post["series"]
+
+
+def test_nested_run_that_was_executed_again_is_not_part_of_the_outer_run(instance, monkeypatch: pytest.MonkeyPatch):
+    outer = failed(instance)
+    cut_something.execute_in_process(instance=instance, raise_on_error=False, tags={PARENT_TAG: outer.run_id})
+    assert alert_of(instance, outer).steps
+    monkeypatch.setattr(content, "outermost_run_id", lambda _: None)
+    assert not alert_of(instance, outer).steps
 
 
 def test_names_in_every_script_arrive_as_they_are(environment, instance, webhook: Webhook, inbox: Inbox):

@@ -9,7 +9,7 @@ from luna_pipeline.alerts import sensor
 from luna_pipeline.alerts.channels import Channel, ChannelError, Channels
 from luna_pipeline.alerts.content import Message
 from luna_pipeline.alerts.records import Records
-from luna_pipeline_tests.alerts.failed_runs import begun, ended, failed
+from luna_pipeline_tests.alerts.failed_runs import QUEUED, begun, ended, failed
 from luna_pipeline_tests.alerts.receivers import Webhook
 from luna_pipeline_tests.processes import free_port
 
@@ -267,3 +267,27 @@ def test_two_ticks_at_once_send_once(instance, environment):
     with sensor._TICK_LOCK:
         result = sensor.run_failed(dg.build_sensor_context(instance=instance))
     assert "still sending" in result.skip_message
+
+
+@pytest.mark.parametrize("step_seconds", [-400 * 86_400, 400 * 86_400])
+def test_promised_retry_is_not_waited_for_longer_after_a_step_of_the_clock(instance, step_seconds: float):
+    receiver = Receiver()
+    tick(instance, receiver)
+    run = failed(instance, max_retries=None, remote_job_origin=QUEUED)
+    tick(instance, receiver)
+    assert receiver.told == []
+    tick(instance, receiver, now=step_seconds)
+    assert receiver.told == [run.run_id]
+
+
+def test_alarm_outlives_the_process(tmp_path):
+    receivers = Receiver("up"), Receiver("down", is_down=lambda: True)
+    overrides = {"telemetry": {"enabled": False}}
+    for part in range(3):
+        with dg.DagsterInstance.local_temp(str(tmp_path), overrides=overrides) as instance:
+            if part == 1:
+                failed(instance)
+            receivers[1].is_down = lambda part=part: part < 2
+            tick(instance, *receivers)
+    assert receivers[0].told == receivers[1].told
+    assert len(receivers[0].told) == 1
