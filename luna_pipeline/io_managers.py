@@ -1,12 +1,13 @@
 """IO managers: tables as parquet files, models as checkpoints; files are written atomically."""
 
+import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from upath import UPath
 
-from luna_pipeline.core.storage.files import sha256_of
+from luna_pipeline.core.storage.files import exists, sha256_of
 from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.launchers.installation import MODELS_TABLES
@@ -35,7 +36,9 @@ class ParquetIOManager(dg.UPathIOManager):
         write_table(path, obj, name=context.asset_key.path[-1])
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> "pd.DataFrame":
-        """Read the table."""
+        """Read the table; if there is none, the error names all missing inputs of the asset."""
+        if not exists(path):
+            raise _missing_inputs(context)
         return read_table_file(path, advice="Materialize the asset again.")
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
@@ -128,12 +131,14 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
             ValueError: If the file has changed since.
         """
         from luna_pipeline.core.training.checkpoints import load_checkpoint
-        from luna_pipeline.launchers.cross_validation import read_current
+        from luna_pipeline.launchers.cross_validation import read_current, trained_folds
 
         # The network may be a user's extension.
         load_extensions()
-        settings = Settings.from_environment()
-        current = read_current(settings, context.asset_key.path[-1], int(context.asset_partition_key))
+        settings, fold = Settings.from_environment(), int(context.asset_partition_key)
+        if fold not in trained_folds(settings, context.asset_key.path[-1]):
+            raise _missing_inputs(context)
+        current = read_current(settings, context.asset_key.path[-1], fold)
         path = settings.home / current.path
         checkpoint = load_checkpoint(path)
         if (digest := sha256_of(path)) != current.sha256:
@@ -148,3 +153,19 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
         client.log_dict(run_id, record, "checkpoint/lineage.json")
         for key in ("data_fingerprint", "sha256", "asset"):
             client.set_tag(run_id, f"luna.{key}", record[key])
+
+
+def _missing_inputs(context: dg.InputContext) -> FileNotFoundError:
+    """Return the error that names the missing inputs of the asset that is being made, not only the one being loaded."""
+    from luna_pipeline.launchers.evaluation.missing_inputs import missing_inputs
+
+    names = [context.asset_key.path[-1]]
+    # `defs.load_asset_value` loads for no asset.
+    with contextlib.suppress(dg.DagsterInvariantViolationError):
+        inputs = context.op_def.input_dict.items()
+        # A dependency that is not loaded has the type Nothing, and may be missing.
+        names = [name for name, definition in inputs if not definition.dagster_type.is_nothing]
+    key = context.asset_partition_key if context.has_asset_partitions else None
+    key = context.partition_key if key is None and context.has_partition_key else key
+    error = missing_inputs(Settings.from_environment(), names, None if key is None else int(key))
+    return error or FileNotFoundError(f"`{names[0]}` must be there, got no file. Materialize `{names[0]}` first.")

@@ -145,7 +145,9 @@ def test_a_table_that_was_never_made_is_named(settings):
 
 
 def test_the_checkpoint_in_use_is_the_last_that_was_handed_over(settings):
-    with pytest.raises(FileNotFoundError, match="Classifier must be trained before it is used"):
+    with pytest.raises(
+        FileNotFoundError, match="Inputs must be made before they are read, got no `classification` of fold 0 "
+    ):
         load()
     hand_over(first := train(settings, "0.0.1"))
     assert equal(load().model_state, first.checkpoint.model_state)
@@ -153,7 +155,7 @@ def test_the_checkpoint_in_use_is_the_last_that_was_handed_over(settings):
     assert load().version == "0.0.2"
     record = json.loads(read_bytes(settings.checkpoints_dir / "classification/current_0.json"))
     assert (record["path"], record["test_fold"]) == ("checkpoints/classification/0.0.2/best.pt", 0)
-    with pytest.raises(FileNotFoundError, match=r"got no current_3\.json .*Materialize `classification` of fold 3"):
+    with pytest.raises(FileNotFoundError, match="Materialize `classification` of fold 3 first"):
         load(3)
     hand_over(train(settings, "0.0.3"), 3)
     assert (load().version, load(3).version) == ("0.0.2", "0.0.3")
@@ -172,3 +174,29 @@ def test_a_damaged_checkpoint_is_not_handed_over(settings):
     with pytest.raises(ValueError, match="The checkpoint must be whole"):
         hand_over(trained)
     assert "checkpoints/classification/current_0.json" not in listing(settings.home)
+
+
+def asset_of_missing_inputs(**options):
+    @dg.asset(name="scores", deps=["optional"], **options)
+    def scores(numbers: object, board: object, classification: object): ...
+
+    checkpoint = dg.AssetSpec("classification", partitions_def=options.get("partitions_def"))
+    tables = [dg.AssetSpec(name, partitions_def=options.get("partitions_def")) for name in ("numbers", "board")]
+    specs = [spec.with_io_manager_key("tables") for spec in tables] + [checkpoint.with_io_manager_key("checkpoints")]
+    return [scores, *specs]
+
+
+@pytest.mark.parametrize("present", [[], ["numbers"], ["numbers", "board"]])
+def test_all_missing_inputs_of_an_asset_are_named_at_once(settings, present):
+    for name in present:
+        write_bytes(settings.tables_dir / f"{name}/2.parquet", pd.DataFrame({"number": [1]}).to_parquet())
+    resources = {"tables": TablesIOManager(), "checkpoints": CheckpointIOManager()}
+    with dg.DagsterInstance.ephemeral() as instance:
+        register_folds(instance, [2])
+        options = {"resources": resources, "partition_key": "2", "instance": instance, "raise_on_error": False}
+        result = dg.materialize(asset_of_missing_inputs(partitions_def=TEST_FOLDS), selection=["scores"], **options)
+    error = result.failure_data_for_node("scores").error.cause
+    missing = ", ".join(f"`{name}`" for name in ("board", "classification", "numbers") if name not in present)
+    assert f"got no {missing} of fold 2 (in " in error.message
+    assert error.message.strip().endswith(f"Materialize {missing} of fold 2 first.")
+    assert "optional" not in error.message

@@ -1,9 +1,12 @@
 """Asset check that the models which score a test fold have not seen any of its data."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
+
+from luna_pipeline.partitions import TEST_FOLDS
 
 if TYPE_CHECKING:
     from luna_pipeline.core.evaluation.leaks import LeakReport
@@ -12,29 +15,61 @@ NO_LEAK = "no_leak"
 
 
 def no_leak(asset: str) -> dg.AssetCheckSpec:
-    """Return the spec of the blocking check of an asset."""
-    return dg.AssetCheckSpec(
-        NO_LEAK,
-        asset=asset,
-        blocking=True,
-        description="No series, patient or candidate of the test fold was used to train the models.",
-    )
+    """Return the spec of the blocking check of an asset; each test fold has its own result."""
+    with warnings.catch_warnings():
+        # `partitions_def` of a check is a preview in Dagster 1.13.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            NO_LEAK,
+            asset=asset,
+            blocking=True,
+            partitions_def=TEST_FOLDS,
+            description="No series, patient or candidate of the test fold was used to train the models.",
+        )
 
 
-def checked(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[dg.AssetCheckResult]:
-    """Yield the result of the check, given a report on each model.
+def stop_at_leak(asset: str, fold: int, reports: Sequence["LeakReport"]) -> Iterator[dg.AssetCheckResult]:
+    """Yield the result of the check only if it is not passed, and fail before the asset is made.
 
     Raises:
-        dg.Failure: After the result, if there are leaks; it lists all of them.
+        dg.Failure: After the result; it lists all leaks.
+    """
+    result = leak_result(asset, fold, reports)
+    if not result.passed:
+        yield result
+        raise dg.Failure(result.description, allow_retries=False)
+
+
+def leak_result(asset: str, fold: int, reports: Sequence["LeakReport"]) -> dg.AssetCheckResult:
+    """Return the result of the check, given a report on each model.
+
+    Yield it after the asset's output: Dagster's page shows a result beside the newest materialization before it.
     """
     leaks = [line for report in reports for line in report.lines]
-    yield dg.AssetCheckResult(
+    return dg.AssetCheckResult(
         check_name=NO_LEAK,
         asset_key=asset,
         passed=bool(reports) and not leaks,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=" ".join(leaks or map(str, reports)) or "One model or more must be checked, got none.",
-        metadata={"fold": fold, "leaks": dg.MetadataValue.json(leaks)},
+        description=" ".join(leaks) or _held_apart(fold, reports),
+        metadata={"fold": fold, "models": len(reports), "leaks": dg.MetadataValue.json(leaks)},
     )
-    if leaks:
-        raise dg.Failure(" ".join(leaks), allow_retries=False)
+
+
+def _held_apart(fold: int, reports: Sequence["LeakReport"]) -> str:
+    """Return what holds without a leak, and what is not known."""
+    if not reports:
+        return f"One model or more must be checked, got none for fold {fold}."
+    num_known = sum(report.is_origin_known for report in reports)
+    num_unknown, lines = len(reports) - num_known, []
+    if num_known:
+        lines.append(
+            f"No series, patient or candidate of fold {fold} was used to train the models that score it ({num_known})."
+        )
+    if num_unknown:
+        others = "others" if num_known else "models"
+        lines.append(f"The weights of {others} ({num_unknown}) come from elsewhere: what they have seen is not known.")
+    unknown = max(reports, key=lambda report: report.num_unknown_patients)
+    if unknown.num_unknown_patients:
+        lines.append(f"The patients of {unknown.num_unknown_patients} of {unknown.num_series} series are not known.")
+    return " ".join(lines)

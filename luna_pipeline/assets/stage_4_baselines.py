@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
-from luna_pipeline.assets.leak_check import checked, no_leak
+from luna_pipeline.assets.leak_check import leak_result, no_leak, stop_at_leak
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
 from luna_pipeline.assets.training_config import BaselineConfig
@@ -118,9 +118,11 @@ def _fitted(
         on_progress=lambda done, total: context.log.info(f"Features of {done} of {total} candidates."),
     )
     seconds = round(time.perf_counter() - started, 2)
-    yield from checked(name, fold, _leaks(fitted, cutting.paths))
+    reports = _leaks(fitted, cutting.paths)
+    yield from stop_at_leak(name, fold, reports)
     scores = FoldPredictions(predictions=fitted.predictions, models=models_of_baselines(fitted))
     yield dg.Output(scores, metadata={**_metadata(fitted), **models_metadata(scores), "seconds": seconds})
+    yield leak_result(name, fold, reports)
 
 
 def models_metadata(scores: "FoldPredictions") -> dict[str, Any]:

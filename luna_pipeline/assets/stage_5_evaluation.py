@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from luna_pipeline.assets.leak_check import checked
+from luna_pipeline.assets.leak_check import leak_result, stop_at_leak
 from luna_pipeline.assets.stage_4_baselines import models_metadata, scoring_asset
 from luna_pipeline.assets.training_config import PredictionConfig
 from luna_pipeline.launchers.installation import MODELS_TABLES
@@ -14,6 +14,7 @@ from luna_pipeline.partitions import fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
+    from luna_pipeline.core.evaluation.leaks import LeakReport
     from luna_pipeline.core.training.checkpoints import Checkpoint
     from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
     from luna_pipeline.settings import Settings
@@ -46,17 +47,17 @@ FORM = (
     code_version="3",
     pool="gpu",
     group_name=GROUP,
-    deps=["feature_baseline", "folds", "tuned_nodule_classifier"],
+    deps=["folds", "tuned_nodule_classifier"],
 )
 def nodule_predictions(
     context: dg.AssetExecutionContext,
     config: PredictionConfig,
     cutting: CutoutCutting,
-    paths: LunaPaths,
     candidates: Any,
     cutout_index: Any,
     nodule_classifier: Any,
     zero_rule_baseline: Any,
+    feature_baseline: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for nodules."""
     from luna_pipeline.core.malloc import keep_freed_memory
@@ -64,12 +65,13 @@ def nodule_predictions(
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings, fold = paths.settings, fold_of_partition(context)
+    settings, fold = cutting.paths.settings, fold_of_partition(context)
     tuned = [name for name in fold_predictions.tuned_of_fold(settings, cutout_index, fold) if name not in config.also]
     classifiers = fold_predictions.classifiers_of_fold(
         settings, nodule_classifier, [*config.also, *tuned], test_fold=fold
     )
-    yield from _checked("nodule_predictions", settings, classifiers.values(), cutout_index, fold)
+    reports = _leaks(settings, classifiers.values(), cutout_index, fold)
+    yield from stop_at_leak("nodule_predictions", fold, reports)
     predicted = fold_predictions.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
@@ -77,12 +79,13 @@ def nodule_predictions(
         test_fold=fold,
         classifiers=classifiers,
         zero_rule_score=float(zero_rule_baseline["probability"].iloc[0]),
-        baselines=_baselines(paths, "feature_baseline", fold),
+        baselines=_baselines(cutting.paths, "feature_baseline", fold, feature_baseline),
     )
     files = fold_predictions.write_submissions(settings, predicted, test_fold=fold)
     submission = {"submission": dg.MetadataValue.path(str(files[nodule_classifier.name]))}
     notes = _notes(context, settings, nodule_classifier.name, cutout_index)
     yield dg.Output(predicted, metadata=_metadata(predicted, started) | submission | notes)
+    yield leak_result("nodule_predictions", fold, reports)
 
 
 @scoring_asset(
@@ -93,16 +96,16 @@ def nodule_predictions(
     code_version="1",
     pool="gpu",
     group_name=GROUP,
-    deps=["malignancy_feature_baseline", "folds"],
+    deps=["folds"],
 )
 def malignancy_predictions(
     context: dg.AssetExecutionContext,
     config: PredictionConfig,
     cutting: CutoutCutting,
-    paths: LunaPaths,
     candidates: Any,
     cutout_index: Any,
     malignancy_classifier: Any,
+    malignancy_feature_baseline: Any,
 ) -> Iterator[dg.Output[Any] | dg.AssetCheckResult]:
     """Score the test fold for malignancy."""
     from luna_pipeline.core.malloc import keep_freed_memory
@@ -110,9 +113,10 @@ def malignancy_predictions(
 
     started = time.perf_counter()
     keep_freed_memory()
-    settings, store, fold = paths.settings, cutting.source, fold_of_partition(context)
+    settings, store, fold = cutting.paths.settings, cutting.source, fold_of_partition(context)
     classifiers = fold_predictions.classifiers_of_fold(settings, malignancy_classifier, config.also, test_fold=fold)
-    yield from _checked("malignancy_predictions", settings, classifiers.values(), cutout_index, fold)
+    reports = _leaks(settings, classifiers.values(), cutout_index, fold)
+    yield from stop_at_leak("malignancy_predictions", fold, reports)
     predicted = fold_predictions.predict_test_fold(
         index=cutout_index,
         candidates=candidates,
@@ -120,24 +124,22 @@ def malignancy_predictions(
         test_fold=fold,
         classifiers=classifiers,
         dataset=malignancy_classifier.config.dataset,
-        baselines=_baselines(paths, "malignancy_feature_baseline", fold),
+        baselines=_baselines(cutting.paths, "malignancy_feature_baseline", fold, malignancy_feature_baseline),
         zero_rule_score=fold_predictions.training_share(cutout_index, store, malignancy_classifier),
     )
     notes = _notes(context, settings, malignancy_classifier.name, cutout_index)
     yield dg.Output(predicted, metadata=_metadata(predicted, started) | notes)
+    yield leak_result("malignancy_predictions", fold, reports)
 
 
-def _checked(
-    asset: str, settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int
-) -> Iterator[dg.AssetCheckResult]:
-    """Yield the leak check of these classifiers, and fail if there is a leak."""
+def _leaks(settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int) -> list["LeakReport"]:
+    """Return a report on each classifier."""
     from luna_pipeline.launchers.installation import read_table
     from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 
     test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
     folds = read_table(settings, "folds")
-    reports = [leaks_of_checkpoint(checkpoint, test, folds) for checkpoint in classifiers]
-    yield from checked(asset, fold, reports)
+    return [leaks_of_checkpoint(checkpoint, test, folds) for checkpoint in classifiers]
 
 
 def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: str, index: Any) -> dict[str, str]:
@@ -150,11 +152,10 @@ def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: 
     return {"notes": f"{older} Research use only.".strip()}
 
 
-def _baselines(paths: LunaPaths, asset: str, fold: int) -> "FoldPredictions":
+def _baselines(paths: LunaPaths, asset: str, fold: int, predictions: Any) -> "FoldPredictions":
     from luna_pipeline.launchers.evaluation.fold_predictions import FoldPredictions
 
-    models = paths.read_table(MODELS_TABLES[asset], fold)
-    return FoldPredictions(predictions=paths.read_table(asset, fold), models=models)
+    return FoldPredictions(predictions=predictions, models=paths.read_table(MODELS_TABLES[asset], fold))
 
 
 def _metadata(predicted: "FoldPredictions", started: float) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def _predicted(task: str) -> Any:
         ins=AFTER,
         out=NOTHING,
         required_resource_keys={"cutting"},
-        description=f"Make `{task}_predictions` for the test folds of the newest classifier's recipe and cutouts.",
+        description=f"Make `{task}_predictions` for the test folds of the newest classifier's recipe and cutouts, "
+        "after the baselines that are missing.",
     )
     def predict_folds(context: dg.OpExecutionContext, config: PredictionConfig) -> None:
         from luna_pipeline.launchers.cross_validation import OLDER, uses_current_index
@@ -95,6 +96,7 @@ def _predicted(task: str) -> Any:
             if not uses_current_index(Settings.from_environment(), pooled):
                 for classifier in pooled.classifiers:
                     context.log.warning("%s %s", classifier.version, OLDER)
+            _make_baselines(context, pooled)
             _make(context, [f"{task}_predictions"], pooled.folds, config.model_dump(), "cutting")
 
     return predict_folds.alias(f"{task}_predictions")
@@ -161,7 +163,10 @@ def train_malignancy_classifier() -> None:
 
 @dg.job(executor_def=interruptible_executor)
 def evaluate() -> None:
-    """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them."""
+    """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them.
+
+    Baselines that are missing, or are of other cutouts, are made first.
+    """
     _evaluated()
 
 
@@ -194,6 +199,16 @@ def _make(
     run_config = {"ops": {assets[0]: {"config": dict(config)}}, **_resources(context, *keys)}
     for fold in folds:
         materialize_nested(context, assets, fold=fold, run_config=run_config)
+
+
+def _make_baselines(context: dg.OpExecutionContext, pooled: "PooledFolds") -> None:
+    """Make the baselines of pooled folds that are missing, with the validation fold of the fold's classifier."""
+    from luna_pipeline.launchers.evaluation.missing_inputs import missing_baselines
+
+    for missing in list(missing_baselines(Settings.from_environment(), pooled)):
+        context.log.info("Making `%s` of fold %s first: %s", missing.asset, missing.fold, missing.reason)
+        config = {} if missing.validation_fold is None else {"validation_fold": missing.validation_fold}
+        _make(context, [missing.asset], [missing.fold], config, "cutting")
 
 
 def _resources(context: dg.OpExecutionContext, *keys: str) -> dict[str, Any]:

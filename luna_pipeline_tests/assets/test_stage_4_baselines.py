@@ -43,7 +43,7 @@ def steps_of(asset, inputs, *, fold: int = 0, **config):
 
 def make(asset, inputs, **options) -> dg.Output:
     """The predictions and models of a fold, without a leak."""
-    check, output = steps_of(asset, inputs, **options)
+    output, check = steps_of(asset, inputs, **options)
     assert (check.check_name, check.passed) == ("no_leak", True)
     return output
 

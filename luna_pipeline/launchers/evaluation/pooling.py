@@ -8,6 +8,7 @@ import pandas as pd
 from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.cross_validation import OLDER, CurrentClassifier, PooledFolds, pooled_folds, read_current
+from luna_pipeline.launchers.evaluation.missing_inputs import missing_predictions
 from luna_pipeline.launchers.installation import MODELS_TABLES, read_table
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
@@ -52,11 +53,13 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
         asset: The classifier's asset.
 
     Raises:
-        FileNotFoundError: If a fold was not predicted.
+        FileNotFoundError: If folds were not predicted; all of them are named.
         ValueError: If a fold was predicted by another version than the current one, on other than the current
             cutouts, or by a classifier that has seen it.
     """
     pooled, index = pooled_folds(settings, asset), read_table(settings, "cutout_index")
+    if error := missing_predictions(settings, PREDICTIONS_OF[asset], pooled.folds):
+        raise error
     models = pd.concat([_models_of(settings, of, index) for of in pooled.classifiers], ignore_index=True)
     folds = read_table(settings, "folds")
     predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
