@@ -1,17 +1,25 @@
 """Promotion of the champion, with a real MLflow registry."""
 
+import contextlib
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import dagster as dg
 import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
 
+from luna_pipeline.assets.stage_5_scores import champion as champion_asset
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
+from luna_pipeline.io_managers import TablesIOManager
 from luna_pipeline.launchers.cross_validation import pooled_folds, read_current
+from luna_pipeline.launchers.evaluation import champion
 from luna_pipeline.launchers.evaluation.champion import challenge
 from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.resources import LunaPaths
 from luna_pipeline_tests.launchers.evaluated import (
     FOLDS,
     NODULE_CLASSIFIER,
@@ -184,3 +192,49 @@ def test_a_promotion_that_was_killed_before_its_table_was_written_is_made_again(
     (evaluated.settings.tables_dir / "champion.parquet").unlink()
     again = challenged(evaluated)
     assert (again.is_fine, again.champion) == (True, first.champion)
+
+
+def test_two_promotions_at_once_leave_alias_table_and_tags_of_one_version(evaluated, monkeypatch):
+    monkeypatch.setenv("LUNA_HOME", str(evaluated.settings.home))
+    monkeypatch.setenv("LUNA_DATA_DIR", str(evaluated.settings.data_dir))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", evaluated.settings.mlflow_tracking_uri)
+    evaluated.change_predictions(ranked_perfectly)
+    boards = [board_of(evaluated), board_of(evaluated)]
+    # Each promotion would otherwise see no champion: both wait until both have looked for one, or half a second.
+    both_looked = threading.Barrier(2)
+    look = champion._kept_champion
+
+    def slow_look(*arguments):
+        found = look(*arguments)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_looked.wait(0.5)
+        return found
+
+    monkeypatch.setattr(champion, "_kept_champion", slow_look)
+    monkeypatch.setattr(champion._Challenger, "chosen", property(checkpoint_of_thread))
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(make_champion, boards))
+    assert all(outcome.success for outcome in outcomes)
+    table = read_table(evaluated.settings, "champion")
+    (title,) = table["champion"].unique()
+    assert alias_of(evaluated) == title
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    versions = client.search_model_versions(f"name='{NODULE_CLASSIFIER}'")
+    assert [version.tags["checkpoint"] for version in versions if "promotion" in version.tags] == [title]
+
+
+def checkpoint_of_thread(challenger):
+    """Return another fold's checkpoint in each thread, so that the promotions are of different versions."""
+    names = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor"))
+    return challenger.checkpoints[FOLDS[names.index(threading.current_thread().name) % len(FOLDS)]]
+
+
+def make_champion(board: pd.DataFrame) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def leaderboard():
+        return board
+
+    resources = {"tables": TablesIOManager(), "paths": LunaPaths(), "io_manager": dg.mem_io_manager}
+    config = {"ops": {"champion": {"config": {"max_calibration_error": 1.0, "num_bootstraps": 20}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize([leaderboard, champion_asset], instance=instance, resources=resources, run_config=config)
