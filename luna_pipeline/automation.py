@@ -11,7 +11,7 @@ import dagster as dg
 
 from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
 from luna_pipeline.jobs.recut import recut_changed
-from luna_pipeline.jobs.recut_failures import DIGEST_TAG, failed_attempts, lasting_failure
+from luna_pipeline.jobs.recut_failures import failed_attempts, lasting_failure, request_for
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -113,13 +113,14 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
     digest = seen.digest or inputs_digest(paths)
     cursor = Seen(stat_digest, digest).as_cursor()
     attempts = failed_attempts(context.instance, digest)
-    if not attempts and recorded_digests(context.instance) == {digest}:
+    num_failed = len(attempts.records) + attempts.num_before
+    if not num_failed and recorded_digests(context.instance) == {digest}:
         context.update_cursor(cursor)
         return dg.SkipReason("Catalogue and tables were made from the current files")
-    if reason := _no_retry(context.instance, attempts):
+    if reason := _no_retry(context.instance, attempts.records):
         context.update_cursor(cursor)
         return dg.SkipReason(reason)
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags={DIGEST_TAG: digest})], cursor=cursor)
+    return dg.SensorResult(run_requests=[request_for(digest)], cursor=cursor)
 
 
 def _no_retry(instance: dg.DagsterInstance, attempts: Sequence[dg.RunRecord]) -> str | None:
@@ -153,13 +154,13 @@ def recut_nightly(
     marker, lasting = _marker(context.instance, cutting, paths), None
     if not marker.holds():
         stat_digest, files, digest = marker.stat_digest(), marker.files(), inputs_digest(paths)
-        attempts = failed_attempts(context.instance, digest)
+        attempts = failed_attempts(context.instance, digest).records
         lasting = lasting_failure(context.instance, attempts[0].dagster_run) if attempts else None
         if recorded_digests(context.instance) != {digest}:
-            return dg.SkipReason(str(lasting)) if lasting else dg.RunRequest(tags={DIGEST_TAG: digest})
+            return dg.SkipReason(str(lasting)) if lasting else request_for(digest)
         if reason := work_left(cutting, paths, except_for=lasting.series if lasting else ()):
             context.log.info("Cutting again: %s", reason)
-            return dg.RunRequest(tags={DIGEST_TAG: digest})
+            return request_for(digest)
         # If the folder is read only, each night compares everything.
         with contextlib.suppress(OSError):
             if not lasting:

@@ -183,7 +183,7 @@ def test_a_run_that_failed_by_its_files_is_not_repeated_before_they_change(reste
     rested.record_inputs()
     rested.add_failed(**nested)
     assert rested.ask() == is_retried
-    assert is_retried or "until files below the data root change: " in rested.said
+    assert is_retried or "until files below the data root or settings change: " in rested.said
     rested.edit("third")
     assert [rested.ask(), rested.ask()] == [0, 1]
 
@@ -198,6 +198,27 @@ def test_neither_a_touched_table_nor_a_lost_cursor_repeats_a_run_that_failed_by_
     rested.cursor = None
     assert [rested.ask(), rested.ask()] == [0, 0]
     assert "until files" in rested.said
+
+
+@pytest.mark.parametrize("is_ingested", [True, False])
+def test_another_setting_that_may_make_the_files_readable_is_tried_once(rested, monkeypatch, is_ingested: bool):
+    rested.edit("second")
+    assert [rested.ask(), rested.ask()] == [0, 1]
+    if is_ingested:
+        rested.record_inputs()
+    rested.add_failed(cut=BROKEN)
+    assert rested.ask() == 0
+    monkeypatch.setenv("LUNA_ASSUME_HU", "1")
+    assert rested.ask() == 1
+    rested.add_failed(cut=BROKEN)
+    assert rested.ask() == 0
+    monkeypatch.setenv("LUNA_MAX_TABLE_MIB", "300")
+    assert rested.ask() == 1
+    rested.record_inputs()
+    rested.add_run(dg.DagsterRunStatus.SUCCESS)
+    assert rested.ask() == 0
+    monkeypatch.delenv("LUNA_ASSUME_HU")
+    assert rested.ask() == 0
 
 
 def test_a_file_that_was_removed_and_put_back_is_as_before(rested: Sensor):
@@ -300,7 +321,7 @@ def test_a_broken_ct_and_a_broken_table_fail_once_until_they_are_repaired(luna_a
         assert [sensor.ask(), sensor.ask()] == [0, 1]
         assert not luna.run("recut_changed", tags=sensor.tags).success
         assert sensor.ask() == 0
-        assert "until files below the data root change: " in sensor.said
+        assert "until files below the data root or settings change: " in sensor.said
         assert said in sensor.said
         night = str(_night(luna))
         assert said in night

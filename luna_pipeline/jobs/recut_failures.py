@@ -1,5 +1,8 @@
 """Failed runs of `recut_changed`: how often they were requested for the same files, and whether these are the cause."""
 
+import hashlib
+import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +12,17 @@ from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.partitions import FAILED, IS_TRANSIENT
 from luna_pipeline.runs.nested import PARENT_TAG, root_message
 
-DIGEST_TAG = "luna/inputs_digest"
-"""Tag of each requested run: the digest of the files that it was requested for."""
+REQUEST_TAG = "luna/recut_request"
+"""Tag of each requested run: digests of the files and of the settings that it was requested for."""
+# Other values of these may make files readable that were not.
+_SETTINGS = "LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB", "LUNA_MAX_TABLE_MIB"
 _OF_FILES = {"DagsterAssetCheckFailedError", "FileNotFoundError", "ValueError"}
 _NUM_READ = 50
 
 
 @dataclass(frozen=True)
 class LastingFailure:
-    """Failure that each run has until files change.
+    """Failure that each run has until files or settings change.
 
     Attributes:
         text: What failed and why.
@@ -28,22 +33,43 @@ class LastingFailure:
     series: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
-        return f"No run is requested until files below the data root change: {self.text}"
+        return f"No run is requested until files below the data root or settings change: {self.text}"
 
 
-def failed_attempts(instance: dg.DagsterInstance, digest: str) -> list[dg.RunRecord]:
-    """Return the failed and cancelled runs that were requested for these files, newest first.
+def request_for(digest: str) -> dg.RunRequest:
+    """Return the request of a run for the files with this digest and the present settings."""
+    return dg.RunRequest(tags={REQUEST_TAG: _request_of(digest)})
 
-    Those before a success of any run are left out.
+
+@dataclass(frozen=True)
+class Attempts:
+    """Failed and cancelled runs that were requested for the same files, newest first, since the last success.
+
+    Attributes:
+        records: Those with the present settings.
+        num_before: Number of those with other settings.
     """
+
+    records: list[dg.RunRecord]
+    num_before: int
+
+
+def failed_attempts(instance: dg.DagsterInstance, digest: str) -> Attempts:
+    """Return the failed and cancelled runs that were requested for the files with this digest."""
     found: list[dg.RunRecord] = []
     for record in instance.get_run_records(dg.RunsFilter(job_name=recut_changed.name), limit=_NUM_READ):
-        requested_for = record.dagster_run.tags.get(DIGEST_TAG)
-        if record.dagster_run.is_success or requested_for not in (None, digest):
+        request = record.dagster_run.tags.get(REQUEST_TAG)
+        if record.dagster_run.is_success or (request and request.partition("/")[0] != digest):
             break
-        if requested_for and record.dagster_run.is_finished:
+        if request and record.dagster_run.is_finished:
             found.append(record)
-    return found
+    same = [record for record in found if record.dagster_run.tags[REQUEST_TAG] == _request_of(digest)]
+    return Attempts(same, len(found) - len(same))
+
+
+def _request_of(digest: str) -> str:
+    settings = [os.environ.get(name, "") for name in _SETTINGS]
+    return f"{digest}/{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
 
 
 def lasting_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> LastingFailure | None:
