@@ -6,6 +6,10 @@ this project. The program is exported with two cutouts and accepts any number of
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +66,11 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
         folder: Target folder; must not exist.
         signature: Names, dtypes and shapes of the written model's input and output; -1 is any size.
         logged_model: MLflow's record of the model, if any.
+
+    Raises:
+        OSError: If the disk is full (``ENOSPC``), before anything is written.
     """
+    _check_free_bytes(folder, _needed_bytes(module, signature))
     import mlflow.pytorch
     import torch
     from mlflow.models import Model
@@ -132,6 +140,20 @@ def model_summary(module: nn.Module) -> str:
     lines = [f"{name:<{width}}  {kind:<{kind_width}}  {count:>10,}" for name, kind, count in rows]
     head = f"{'layer':<{width}}  {'kind':<{kind_width}}  {'parameters':>10}"
     return "\n".join([head, *lines, ""])
+
+
+def _needed_bytes(module: nn.Module, signature: Signature) -> int:
+    """Return the bytes of the written model: weights, and its example as JSON, up to 20 characters a value, twice."""
+    tensors = [*module.parameters(), *module.buffers()]
+    (spec,) = signature.inputs
+    num_values = math.prod(NUM_EXAMPLE_CUTOUTS if size == -1 else size for size in spec.shape)
+    return sum(tensor.nbytes for tensor in tensors) + 40 * num_values + (1 << 20)
+
+
+def _check_free_bytes(folder: Path, needed_bytes: int) -> None:
+    # torch's zip writer ends the whole process (``terminate called``) when the disk is full.
+    if shutil.disk_usage(folder.parent).free < needed_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _example(signature: Signature) -> Any:
