@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from luna_pipeline.tracking.mlflow_handlers import CHECKPOINT_FILE, CHECKPOINT_FOLDER, CHECKPOINT_TAG
-from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, mlflow_requests
+from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, first_answer, mlflow_requests
 from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home
 from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
@@ -165,8 +165,10 @@ def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     if database != tracking_uri:
         adopt_moved_home(Path(database), Path(database).with_name(ARTIFACTS))
     try:
+        client = MlflowClient(tracking_uri)
+        first_answer(lambda: client.search_registered_models(max_results=1), tracking_uri)
         with mlflow_requests(FEW_RETRIES):
-            yield MlflowClient(tracking_uri)
+            yield client
     except TrackerUnavailableError as error:
         address = urlsplit(tracking_uri)
         shown = f"{address.scheme}://{address.hostname or ''}{f':{address.port}' if address.port else ''}"

@@ -1,7 +1,9 @@
 """Requests to MLflow with short timeouts, and the difference between an outage and a rejection."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_password
@@ -10,8 +12,11 @@ from luna_pipeline.tracking.outbox import TrackerUnavailableError, without_passw
 FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 # Values that cannot be sent now are sent later: training does not wait for a server that hangs.
 HASTY = {**FEW_RETRIES, "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+SECONDS_TO_FIRST_ANSWER, PAUSE_SECONDS = 8.0, 1.0
 # A proxy answers with these for a missing server; 429 means "retry later".
 OUTAGE_STATUS = (429, 502, 503, 504)
+
+Answer = TypeVar("Answer")
 
 
 @contextlib.contextmanager
@@ -29,6 +34,40 @@ def mlflow_requests(settings: Mapping[str, str]) -> Iterator[None]:
             # Without its cause, whose message contains the address with its password.
             raise TrackerUnavailableError(without_password(str(error))) from None
         raise
+
+
+def first_answer(
+    ask: Callable[[], Answer],
+    tracking_uri: str,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Answer:
+    """Return the answer to a first request: a server that cannot be reached is reported within ten seconds.
+
+    Args:
+        ask: Sends the request; called again during an outage.
+        tracking_uri: The server's address, for the message.
+        clock: Returns monotonic seconds.
+        sleep: Waits for some seconds.
+
+    Raises:
+        TrackerUnavailableError: If there is no answer in time.
+    """
+    deadline = clock() + SECONDS_TO_FIRST_ANSWER
+    while True:
+        timeout_seconds = max(1, int(deadline - clock()))
+        settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_seconds)}
+        try:
+            with mlflow_requests(settings):
+                return ask()
+        except TrackerUnavailableError as outage:
+            if clock() + 2 * PAUSE_SECONDS > deadline:
+                address, reason = without_password(tracking_uri), " ".join(str(outage).split())
+                msg = f"MLflow must answer at the start, got no answer within {SECONDS_TO_FIRST_ANSWER:.0f} s"
+                remedy = "Start it, correct MLFLOW_TRACKING_URI, or train without it (--no-mlflow)."
+                raise TrackerUnavailableError(f"{msg} ({address}). {remedy} Reason: {reason:.300}") from None
+        sleep(PAUSE_SECONDS)
 
 
 def is_outage(error: BaseException) -> bool:

@@ -6,20 +6,23 @@ MLflow's global active run is not used: every call goes through a client bound t
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from luna_pipeline.tracking.mlflow_requests import HASTY, mlflow_requests
+from luna_pipeline.core.events.messages import Message
+from luna_pipeline.tracking.mlflow_requests import HASTY, first_answer, mlflow_requests
 from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home
-from luna_pipeline.tracking.outbox import without_password
+from luna_pipeline.tracking.outbox import PATIENCE_SECONDS, Outbox, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 SYSTEM_METRICS_SECONDS = 10.0
+ERROR_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def mlflow_run(
         The run, open for logging.
 
     Raises:
+        TrackerUnavailableError: If MLflow cannot be reached.
         ValueError: If the experiment was deleted in MLflow.
     """
     from mlflow import MlflowClient
@@ -86,13 +90,15 @@ def mlflow_run(
         database.parent.mkdir(parents=True, exist_ok=True)
         adopt_moved_home(database, database.with_name(ARTIFACTS))
     client = MlflowClient(tracking_uri)
-    experiment_id = experiment_id_of(client, experiment, artifact_location=artifact_location)
-    if run_id is None and identity:
-        run_id = run_id_by_tags(client, identity, experiment_id=experiment_id)
-    all_tags = {**(identity or {}), **(tags or {})}
-    opened = _reopened(client, run_id, run_name=run_name, tags=all_tags)
-    if opened is None:
-        opened = str(client.create_run(experiment_id, run_name=run_name, tags=all_tags).info.run_id)
+    first_answer(lambda: client.get_experiment_by_name(experiment), tracking_uri)
+    with mlflow_requests(HASTY):
+        experiment_id = experiment_id_of(client, experiment, artifact_location=artifact_location)
+        if run_id is None and identity:
+            run_id = run_id_by_tags(client, identity, experiment_id=experiment_id)
+        all_tags = {**(identity or {}), **(tags or {})}
+        opened = _reopened(client, run_id, run_name=run_name, tags=all_tags)
+        if opened is None:
+            opened = str(client.create_run(experiment_id, run_name=run_name, tags=all_tags).info.run_id)
     run = MlflowRun(client=client, run_id=opened, tracking_uri=tracking_uri)
     with _true_status(run), _system_metrics(run, system_metrics_seconds):
         yield run
@@ -158,15 +164,33 @@ def _true_status(run: MlflowRun) -> Iterator[None]:
         is_failure = isinstance(error, Exception)
         try:
             # An interrupted process must end soon.
-            with mlflow_requests({} if is_failure else HASTY):
-                run.client.set_terminated(run.run_id, FAILED if is_failure else KILLED)
+            _end(run, FAILED if is_failure else KILLED, patience_seconds=ERROR_PATIENCE_SECONDS if is_failure else 0)
         except Exception as second:
             # The first error is the one to report.
             error.add_note(
                 f"MLflow run {run.run_id} could not be ended and still looks running: {without_password(str(second))}"
             )
         raise
-    run.client.set_terminated(run.run_id, FINISHED)
+    _end(run, FINISHED, patience_seconds=PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RunEnd(Message):
+    """The run has ended."""
+
+    must_succeed: ClassVar[bool] = True
+    status: str
+
+
+def _end(run: MlflowRun, status: str, *, patience_seconds: float) -> None:
+    """Set the status of an ended run; an outage is reported and waited for."""
+
+    def send(end: _RunEnd) -> None:
+        with mlflow_requests(HASTY):
+            run.client.set_terminated(run.run_id, end.status)
+
+    box = Outbox(f"MLflow run {run.run_id}", clock=time.monotonic, sleep=time.sleep)
+    box.send(send, _RunEnd(status=status), patience_seconds=patience_seconds)
 
 
 @contextlib.contextmanager

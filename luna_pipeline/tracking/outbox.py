@@ -17,6 +17,8 @@ PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 SECONDS_BETWEEN_LINES = 30.0
+# While training continues.
+SECONDS_BETWEEN_REMINDERS = 300.0
 
 
 class TrackerUnavailableError(ConnectionError):
@@ -124,6 +126,7 @@ class Outbox:
     _pause_seconds: float = field(default=0.0, init=False)
     _next_attempt_at: float = field(default=0.0, init=False)
     _num_late: int = field(default=0, init=False)
+    _reminded_at: float = field(default=0.0, init=False)
     _last_rejection: str = field(default="", init=False)
 
     def send(self, handler: Handler, message: Message, *, patience_seconds: float) -> None:
@@ -201,6 +204,10 @@ class Outbox:
     def _note_outage(self, outage: Exception) -> None:
         if not self._is_away:
             _log.warning("%s is unavailable; its messages are queued and sent later: %s", self.name, outage)
+            self._reminded_at = self.clock()
+        elif self.clock() - self._reminded_at >= SECONDS_BETWEEN_REMINDERS:
+            _log.warning("%s is still unavailable; %d messages are queued: %s", self.name, len(self._queue), outage)
+            self._reminded_at = self.clock()
         self._pause_seconds = min(max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), LONGEST_PAUSE_SECONDS)
         self._next_attempt_at = self.clock() + self._pause_seconds
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.training.checkpoints import CheckpointError
+from luna_pipeline.tracking import mlflow_requests
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
 from luna_pipeline.tracking.mlflow_registry import (
     MAX_DESCRIPTION,
@@ -87,7 +88,8 @@ def test_a_model_that_somebody_else_registered_holds_no_checkpoint(tracking_uri,
         load_registered_checkpoint(tracking_uri, "theirs", "1")
 
 
-def test_a_server_that_is_away_is_one_line_without_its_password():
+def test_a_server_that_is_away_is_one_line_without_its_password(monkeypatch):
+    monkeypatch.setattr(mlflow_requests, "SECONDS_TO_FIRST_ANSWER", 0.0)
     port = free_port()
     with pytest.raises(TrackerUnavailableError) as caught:
         load_registered_checkpoint(f"http://me:secret@127.0.0.1:{port}", NAME, "1")
@@ -184,6 +186,7 @@ def test_only_a_registered_number_is_promoted_and_the_champion_stays(registry, v
         lambda uri: log_model_card(uri, "0" * 32, "# Card"),
     ],
 )
-def test_every_question_to_a_server_that_is_away_is_answered_in_one_line(ask):
+def test_every_question_to_a_server_that_is_away_is_answered_in_one_line(ask, monkeypatch):
+    monkeypatch.setattr(mlflow_requests, "SECONDS_TO_FIRST_ANSWER", 0.0)
     with pytest.raises(TrackerUnavailableError, match="MLflow must answer, got no answer"):
         ask(f"http://127.0.0.1:{free_port()}")

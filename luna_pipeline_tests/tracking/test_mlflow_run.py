@@ -5,6 +5,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from luna_pipeline.tracking import mlflow_run as mlflow_run_module
 from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run
 
 
@@ -48,6 +49,7 @@ def test_the_first_error_is_the_one_that_is_raised_when_mlflow_is_away_too(track
         raise ConnectionError("server is away")
 
     monkeypatch.setattr(MlflowClient, "set_terminated", away)
+    monkeypatch.setattr(mlflow_run_module, "ERROR_PATIENCE_SECONDS", 0.0)
     with pytest.raises(ValueError, match="loss is nan") as caught, open_run(tracking_uri, tmp_path):
         raise ValueError("loss is nan")
     assert "still looks running: server is away" in caught.value.__notes__[0]

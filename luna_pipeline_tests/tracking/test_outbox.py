@@ -81,6 +81,16 @@ def test_a_tracker_that_is_away_is_asked_once_a_pause_and_the_pauses_grow_to_hal
     assert clock.pauses == []
 
 
+def test_a_long_outage_is_reported_again_every_five_minutes_while_training_continues(clock, caplog):
+    handler = patient({LogStart: [Listener(clock=clock, away_until=1000 + 910)]}, clock)
+    for _ in range(1000):
+        handler.handle_message(start())
+        clock.now += 1
+    lines = [record.getMessage() for record in caplog.records]
+    assert [" is still unavailable; " in line for line in lines] == [False, True, True, True, False]
+    assert lines[1] == "Listener is still unavailable; 302 messages are queued: no tracker"
+
+
 def test_an_outage_is_two_warnings_however_many_messages_wait(clock, caplog):
     listener = Listener(clock=clock, away_until=1060)
     handler = patient({LogStart: [listener]}, clock)
