@@ -49,9 +49,9 @@ def days_or_weeks(_context: click.Context, _parameter: click.Parameter, value: s
     """Parse an age, such as 90d or 12w."""
     if value is None:
         return None
-    found = re.fullmatch(r"([1-9]\d{0,4})([dw])", value.strip())
+    found = re.fullmatch(r"(\d{1,5})([dw])", value.strip())
     if found is None:
-        raise click.BadParameter(f"Age must be a number of days or weeks from 1, got {value}. Example: 90d or 12w")
+        raise click.BadParameter(f"Age must be a number of days or weeks, got {value}. Example: 90d or 12w")
     return timedelta(days=int(found[1]) * (7 if found[2] == "w" else 1))
 
 

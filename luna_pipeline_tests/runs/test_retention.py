@@ -222,7 +222,7 @@ def test_a_database_in_use_is_said_and_the_runs_are_removed(instance, monkeypatc
     assert len(instance.get_runs()) == 1
 
 
-@pytest.mark.parametrize("age", ["90", "0d", "-1d", "1.5d", "90 days", "d", "99999999d"])
+@pytest.mark.parametrize("age", ["90", "-1d", "1.5d", "90 days", "d", "99999999d"])
 def test_an_age_of_another_form_is_a_usage_error(age: str, monkeypatch):
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     done = CliRunner().invoke(cli, ["prune", "--runs-older-than", age])
@@ -239,10 +239,10 @@ def test_the_command_needs_dagster_home_and_takes_its_instance(instance, monkeyp
     ids = [add(instance) for _ in range(3)]
     with instance.run_storage.connect() as connection:
         connection.exec_driver_sql("UPDATE runs SET update_timestamp = datetime('now', '-85 days')")
-    for age, num_left in (("90d", 3), ("13w", 3), ("12w", 1)):
+    for age, num_left in (("90d", 3), ("13w", 3), ("12w", 1), ("0d", 1)):
         done = CliRunner().invoke(cli, ["prune", "--yes", "--runs-older-than", age], catch_exceptions=False)
         assert len(instance.get_runs()) == num_left, done.output
-    assert "Removing 2 runs of `make_whole`" in done.output
+        assert ("Removing 2 runs of `make_whole`" in done.output) == (age == "12w")
     assert instance.get_runs()[0].run_id == ids[-1]
 
 
