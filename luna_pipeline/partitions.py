@@ -1,6 +1,8 @@
 """Partitions: CT series and test folds, registered by `ct_series` and `folds`, removed by `luna prune`."""
 
+import itertools
 import math
+import operator
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -38,10 +40,16 @@ def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> dict[str
 
 
 def register_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> None:
-    """Register test folds as partitions, in ascending order."""
-    known = set(instance.get_dynamic_partitions(TEST_FOLD_NAME))
-    if new := [str(fold) for fold in sorted(set(folds)) if str(fold) not in known]:
-        instance.add_dynamic_partitions(TEST_FOLD_NAME, new)
+    """Register test folds as partitions, in ascending order.
+
+    Dagster keeps the order of registration. So the folds after a new one are registered again, unless they are in use.
+    """
+    known = instance.get_dynamic_partitions(TEST_FOLD_NAME)
+    wanted = sorted({*known, *map(str, folds)}, key=_by_number)
+    in_place = sum(itertools.accumulate(map(operator.eq, known, wanted), operator.and_))
+    if wanted[in_place:]:
+        _forget(instance, TEST_FOLD_NAME, known[in_place:])
+        instance.add_dynamic_partitions(TEST_FOLD_NAME, wanted[in_place:])
 
 
 def forget_folds(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
@@ -86,7 +94,11 @@ def gone_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> list[str]:
     """
     known = {str(fold) for fold in folds}
     gone = set(instance.get_dynamic_partitions(TEST_FOLD_NAME)) - known
-    return sorted(gone, key=lambda key: (int(key) if key.isdecimal() else math.inf, key))
+    return sorted(gone, key=_by_number)
+
+
+def _by_number(key: str) -> tuple[float, str]:
+    return (int(key) if key.isdecimal() else math.inf, key)
 
 
 def gone_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame", store: "CutoutStore") -> list[str]:

@@ -55,6 +55,28 @@ def test_folds_are_registered_in_the_order_of_their_numbers_and_more_are_added(i
     assert registered(instance) == ["0", "1", "2"]
     register_folds(instance, [11, 10, 9, 2])
     assert registered(instance) == ["0", "1", "2", "9", "10", "11"]
+    forget_folds(instance, ["1"])
+    register_folds(instance, [1, 3])
+    assert registered(instance) == ["0", "1", "2", "3", "9", "10", "11"]
+
+
+def test_folds_in_use_stay_registered_when_one_before_them_comes_back(instance, monkeypatch):
+    register_folds(instance, [0, 2, 3])
+    used = {"3": "backfill a"}
+    monkeypatch.setattr("luna_pipeline.partitions.partitions_in_use", lambda _: used)
+    deleted, delete = [], instance.delete_dynamic_partition
+    monkeypatch.setattr(
+        instance, "delete_dynamic_partition", lambda name, key: (deleted.append(key), delete(name, key))
+    )
+    register_folds(instance, [0, 1, 2, 3])
+    assert deleted == ["2"]
+    assert registered(instance) == ["0", "3", "1", "2"]
+    used.clear()
+    register_folds(instance, [0, 1, 2, 3])
+    assert registered(instance) == ["0", "1", "2", "3"]
+    deleted.clear()
+    register_folds(instance, [0, 1, 2, 3])
+    assert deleted == []
 
 
 def test_a_fold_that_is_gone_is_named_and_forgotten(instance):

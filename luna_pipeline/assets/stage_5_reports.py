@@ -114,7 +114,8 @@ def _calibration(task: Task, settings: "Settings", pooled: "PooledPredictions") 
     from luna_pipeline.launchers.evaluation.reports import reliability_of
 
     # The diagrams of all models would exceed the size of one event.
-    png = reliability_png(task.own(pooled.predictions), is_synthetic=settings.is_synthetic, footnote=pooled.footnote)
+    marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote_of(task.classifier)}
+    png = reliability_png(task.own(pooled.predictions), **marks)
     diagram = dg.MetadataValue.md(markdown.picture(png, "reliability, research use only"))
     return reliability_of(pooled.predictions), {"diagram": diagram}
 

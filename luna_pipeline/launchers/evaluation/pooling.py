@@ -41,8 +41,13 @@ class PooledPredictions:
 
     @property
     def footnote(self) -> str:
-        """The same in a few words, for pictures; empty if there are none."""
-        return f"{', '.join(self.older)} trained on older cutouts" if self.older else ""
+        """The same in a few words, for pictures of all models; empty if there are none."""
+        return self.footnote_of(*self.older)
+
+    def footnote_of(self, *models: str) -> str:
+        """The same for a picture of these models only."""
+        older = [model for model in models if model in self.older]
+        return f"{', '.join(older)} trained on older cutouts" if older else ""
 
 
 def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:

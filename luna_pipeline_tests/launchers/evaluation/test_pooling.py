@@ -96,6 +96,10 @@ def test_models_that_are_older_than_the_cutouts_they_are_scored_on_are_named(eva
     assert set(evaluated.pooled.older) == {NODULE_CLASSIFIER, "zero_rule_baseline"}
     assert f"{NODULE_CLASSIFIER} was trained on other cutouts than the current ones" in " ".join(evaluated.pooled.notes)
     assert evaluated.pooled.footnote.endswith("trained on older cutouts")
+    assert evaluated.pooled.footnote_of("middle_hu") == ""
+    assert (
+        evaluated.pooled.footnote_of(NODULE_CLASSIFIER, "middle_hu") == f"{NODULE_CLASSIFIER} trained on older cutouts"
+    )
 
 
 def test_tables_of_models_of_earlier_versions_record_no_index(evaluated):
