@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from luna_pipeline.assets.leak_check import checked
+from luna_pipeline.assets.leak_check import leak_result
 from luna_pipeline.checks import every_ct_is_readable, rejected_rows_are_few
 from luna_pipeline.core.candidates.usable_rows import UNREADABLE_CT
 
@@ -43,6 +43,6 @@ def test_unreadable_cts_are_named_the_first_three_and_a_count(num_broken: int, m
 
 
 def test_a_leak_check_of_no_model_fails():
-    (result,) = checked("nodule_predictions", 0, [])
+    result = leak_result("nodule_predictions", 0, [])
     assert not result.passed
     assert "got none" in result.description
