@@ -75,15 +75,26 @@ def dry_run(
     Args:
         config: Configuration of the run.
         data: Its data, of which three training cutouts are read.
-        processes: The processes that train together; the first one tries the parts, on its device.
+        processes: The processes that train together; the first one tries the parts, on its device, and all raise its
+            error.
         is_exported: Whether the trained network will be exported for MLflow's registry.
 
     Raises:
         PartError: If a part does not give what training needs of it.
         ValueError: If a batch holds one sample, and the network's batch norms need more.
     """
-    if not processes.is_first:
-        return
+    error = None
+    if processes.is_first:
+        try:
+            _try_parts(config, data, processes, is_exported=is_exported)
+        except ValueError as found:
+            error = found
+    # Other processes would fail by the loss of the first one, and their line may be the last.
+    if (error := processes.broadcast(error)) is not None:
+        raise error
+
+
+def _try_parts(config: TrainingConfig, data: DataModule, processes: DistributedContext, *, is_exported: bool) -> None:
     # Compiling takes half a minute and gives the same.
     config = replace(config, compute=replace(config.compute, is_compiled=False))
     device = SINGLE_PROCESS.device

@@ -1,6 +1,7 @@
 """Parts of one's own that cannot be right are refused by name before the first epoch; right ones leave no trace."""
 
 import math
+import pickle
 import random
 import re
 import time
@@ -64,7 +65,7 @@ def tried(data, place, part, config=CONFIG, *, is_exported=False, **processes):
     """Try a run whose part ``mine`` is this one."""
     PLACES[place].register("mine")(part)
     try:
-        dry_run(config.with_changes({place: "mine"}), data, DistributedContext(**processes), is_exported=is_exported)
+        dry_run(config.with_changes({place: "mine"}), data, OneOfTwo(**processes), is_exported=is_exported)
     finally:
         PLACES[place].forget("mine")
 
@@ -548,11 +549,28 @@ def test_right_parts_pass_in_every_kind_of_run(data, frozen):
         )
 
 
-def test_parts_of_the_project_are_not_tried_and_other_processes_leave_it_to_the_first(data, monkeypatch):
+class OneOfTwo(DistributedContext):
+    """A process whose first one has found this error."""
+
+    found = None
+
+    def broadcast(self, value):
+        return value if self.is_first else self.found
+
+
+def test_other_processes_leave_it_to_the_first_and_raise_its_error(data, monkeypatch):
+    monkeypatch.setattr("luna_pipeline.core.training.dry_run._batch", lambda *_: pytest.fail("tried"))
+    config = CONFIG.with_changes(name="other")
+    dry_run(config, data, OneOfTwo(rank=1, world_size=2))
+    monkeypatch.setattr(OneOfTwo, "found", pickle.loads(pickle.dumps(PartError("A loss must ..."))))
+    with pytest.raises(PartError, match=r"^A loss must"):
+        dry_run(config, data, OneOfTwo(rank=1, world_size=2))
+
+
+def test_parts_of_the_project_are_not_tried(data, monkeypatch):
     assert not has_own_parts(CONFIG)
     monkeypatch.setattr("luna_pipeline.core.training.dry_run._batch", lambda *_: pytest.fail("tried"))
     dry_run(CONFIG, data)
-    tried(data, "network.name", network_whose(lambda x: None), rank=1, world_size=2)
 
 
 def test_processes_that_train_together_need_a_gradient_for_each_weight(data):
