@@ -99,10 +99,16 @@ def _mail_address(values: Mapping[str, str], receiver: str, *, sender: str) -> s
     user, host = values.get("LUNA_SMTP_USER", ""), values.get("LUNA_SMTP_HOST") or "127.0.0.1"
     port = values.get("LUNA_SMTP_PORT") or ("587" if user else "25")
     login = f"{quote(user, safe='')}:{quote(values.get('LUNA_SMTP_PASSWORD', ''), safe='')}@" if user else ""
-    origin = quote(values.get("LUNA_ALERT_MAIL_FROM") or sender, safe="")
-    query = f"from={origin}&to={quote(receiver, safe='')}&smtp={quote(host, safe='')}&format=text"
+    origin = quote(_qualified(values.get("LUNA_ALERT_MAIL_FROM") or sender), safe="")
+    query = f"from={origin}&to={quote(_qualified(receiver), safe='')}&smtp={quote(host, safe='')}&format=text"
     scheme, mode = ("mailtos", "starttls") if user else ("mailto", "insecure")
-    return f"{scheme}://{login}{host}:{port}/?{query}&mode={mode}"
+    # `smtp` is the host. In its place stands a name that is always valid, unlike an IPv6 address or `mail_server`.
+    return f"{scheme}://{login}localhost:{port}/?{query}&mode={mode}"
+
+
+def _qualified(mail_address: str) -> str:
+    """Return an address of apprise's form; names without a host are users of the mail server, for example root."""
+    return mail_address if "@" in mail_address else f"{mail_address}@localhost"
 
 
 def _key(address: str) -> str:

@@ -79,7 +79,7 @@ def test_address_that_is_given_twice_is_one_channel(webhook: Webhook):
         ("LUNA_ALERT_WEBHOOK", f"file:///{SECRET}"),
         ("LUNA_ALERT_WEBHOOK", f"https://chat.example/{SECRET} and more"),
         ("LUNA_ALERT_WEBHOOK", f"https://chat.example/{SECRET}ä"),
-        ("LUNA_ALERT_MAIL_TO", SECRET),
+        ("LUNA_ALERT_MAIL_TO", f"{SECRET}@@"),
     ],
 )
 def test_address_that_is_none_is_named_by_its_setting_without_its_content(name: str, value: str, webhook, printed):
@@ -164,3 +164,18 @@ def test_host_of_the_mail_settings_is_used_whatever_the_domain_of_the_user():
     (service,) = channels_module._each_receiver(name, address)
     assert (service.smtp_host, service.port, service.secure_mode) == ("127.0.0.1", 2525, "starttls")
     assert (service.user, service.password) == ("luna@gmail.com", values["LUNA_SMTP_PASSWORD"])
+
+
+@pytest.mark.parametrize(
+    ("receiver", "host", "target"),
+    [
+        ("Night Shift <night@example.org>", "mail_server", ("Night Shift", "night@example.org")),
+        ("root", "localhost", (False, "root@localhost")),
+        ("day@example.org", "::1", (False, "day@example.org")),
+    ],
+)
+def test_receivers_and_hosts_of_the_mail_settings_may_have_every_form(receiver: str, host: str, target: tuple):
+    ((name, address),) = channels_module._addresses({"LUNA_ALERT_MAIL_TO": receiver, "LUNA_SMTP_HOST": host})
+    (service,) = channels_module._each_receiver(name, address)
+    assert (service.smtp_host, service.port, service.targets) == (host, 25, [target])
+    assert service.from_addr[1] == target[1]
