@@ -19,6 +19,8 @@ from dagster._core.events import (
 )
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from luna_pipeline.runs.storage_faults import storage_guard
+
 MAX_EVENTS = 100
 MAX_SECONDS = 2.0
 """Events wait at most this long before the next one stores them: series that take longer are shown one by one."""
@@ -79,7 +81,8 @@ class EventBatch:
         # Emptied first: after an error or an interrupt nothing is stored twice.
         events, self._events = self._events, []
         lines, self._lines = self._lines, []
-        store_events(self._context.instance, events)
+        with storage_guard(self._context.instance, self._context.run.run_id):
+            store_events(self._context.instance, events)
         for level in sorted({level for level, _ in lines}):
             self._context.log.log(level, "%s", "\n".join(line for own, line in lines if own == level))
         self._stored = time.monotonic()

@@ -7,6 +7,7 @@ import dagster as dg
 
 from luna_pipeline.runs.leases import leased
 from luna_pipeline.runs.nested import drop_copied_tags, register_unlaunched
+from luna_pipeline.runs.storage_faults import guarded_events
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -33,6 +34,12 @@ class InterruptibleExecutor(dg.Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
         """Execute all steps in this process."""
+        with guarded_events(plan_context.instance, plan_context.run_id):
+            yield from self._execute(plan_context, execution_plan)
+
+    def _execute(
+        self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
+    ) -> Iterator[dg.DagsterEvent]:
         instance = plan_context.instance
         run = instance.get_run_by_id(plan_context.run_id)
         if run is not None:

@@ -7,7 +7,6 @@ elsewhere, exits immediately with its child processes.
 """
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
+
+from luna_pipeline.runs.storage_faults import describe_fault, give_up
 
 RENEW_SECONDS = 5.0
 STOP_AFTER_SECONDS = 40.0
@@ -53,40 +54,36 @@ class _Renewal:
     run_id: str
     over: threading.Event = field(default_factory=threading.Event)
     unrenewed_seconds: int = 0
+    fault: str = ""
 
     def renew(self) -> None:
         while not self.over.wait(RENEW_SECONDS):
             try:
                 run = self.instance.get_run_by_id(self.run_id)
                 if run is None or run.is_finished:
-                    self._stop(f"it was ended by others ({run.status.value if run else 'deleted'})")
+                    self._stop(f"It was ended by others ({run.status.value if run else 'deleted'}).")
                 take(self.instance, self.run_id)
                 self.unrenewed_seconds = 0
             except Exception as error:
                 # Retried until the other thread stops the process.
-                print(f"Lease of run {self.run_id} not renewed: {type(error).__name__}: {error}", file=sys.stderr)
+                self._report(describe_fault(self.instance, error))
 
     def watch(self) -> None:
         # Counts its own seconds, not the clock's: a process that was suspended as a whole may renew first.
         while not self.over.wait(1):
             self.unrenewed_seconds += 1
             if self.unrenewed_seconds >= STOP_AFTER_SECONDS:
-                self._stop(f"its lease was not renewed for {self.unrenewed_seconds} s (is Dagster's storage there?)")
+                fault = self.fault or "Is Dagster's storage there?"
+                self._stop(f"Its lease was not renewed for {self.unrenewed_seconds} s. {fault}")
+
+    def _report(self, fault: str) -> None:
+        if fault != self.fault:
+            print(f"Lease of run {self.run_id} not renewed. {fault}", file=sys.stderr, flush=True)
+        self.fault = fault
 
     def _stop(self, reason: str) -> None:
         if not self.over.is_set():
-            print(f"Run {self.run_id} is given up by process {os.getpid()}: {reason}.", file=sys.stderr, flush=True)
-            _exit_with_children()
-
-
-def _exit_with_children() -> None:
-    """Exit immediately; files are safe, because they are written atomically."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(1)
+            give_up(self.run_id, reason)
 
 
 @dataclass

@@ -145,7 +145,7 @@ def test_worker_that_cannot_renew_says_why_and_ends(instance, run, tmp_path):
         assert process.returncode == 1
         assert _gone(child)
     assert f"Lease of run {run.run_id} not renewed" in log.read_text()
-    assert "its lease was not renewed for 3 s" in log.read_text()
+    assert "Its lease was not renewed for 3 s" in log.read_text()
 
 
 def test_worker_that_renews_is_let_alone_for_longer_than_its_patience(instance, run):
