@@ -167,5 +167,5 @@ def _missing_inputs(context: dg.InputContext) -> FileNotFoundError:
         names = [name for name, definition in inputs if not definition.dagster_type.is_nothing]
     key = context.asset_partition_key if context.has_asset_partitions else None
     key = context.partition_key if key is None and context.has_partition_key else key
-    error = missing_inputs(Settings.from_environment(), names, None if key is None else int(key))
+    error = missing_inputs(Settings.from_environment(), names, int(key) if key and key.isdecimal() else None)
     return error or FileNotFoundError(f"`{names[0]}` must be there, got no file. Materialize `{names[0]}` first.")

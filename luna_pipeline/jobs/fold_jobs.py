@@ -206,7 +206,7 @@ def _make_baselines(context: dg.OpExecutionContext, pooled: "PooledFolds") -> No
     from luna_pipeline.launchers.evaluation.missing_inputs import missing_baselines
 
     for missing in list(missing_baselines(Settings.from_environment(), pooled)):
-        context.log.info("Making `%s` of fold %s first: %s", missing.asset, missing.fold, missing.reason)
+        context.log.info("`%s` of fold %s is made first: %s", missing.asset, missing.fold, missing.reason)
         config = {} if missing.validation_fold is None else {"validation_fold": missing.validation_fold}
         _make(context, [missing.asset], [missing.fold], config, "cutting")
 
