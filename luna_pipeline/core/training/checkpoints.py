@@ -32,6 +32,8 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"\w[\w .+-]{0,99}")
+# Claims of this process, by the file that is locked.
+_claims: dict[Path | None, contextlib.ExitStack] = {}
 
 Kind = Literal["best", "last", "best_so_far"]
 
@@ -53,18 +55,30 @@ class CheckpointStore:
     locks: Path | None = None
 
     def claim(self, name: str, version: str) -> str:
-        """Reserve ``version`` for a new run, or else its first free build (``0.0.1+1``, ``0.0.1+2``), and return it."""
+        """Reserve ``version`` for a new run, or else its first free build (``0.0.1+1``, ``0.0.1+2``), and return it.
+
+        A version without a file, whose process was killed, is free. A claim is held until ``end_claim``, ``release`` or
+        the end of the process.
+        """
         for build in itertools.count():
             claimed = version if build == 0 else f"{version}+{build}"
-            # Of two simultaneous runs one creates the folder and the other gets the next build.
-            with contextlib.suppress(FileExistsError):
-                make_new_folder(self.path(name, claimed).parent)
+            if self._try_claim(name, claimed):
                 return claimed
         raise AssertionError
 
     def release(self, name: str, version: str) -> None:
         """Release a claimed version by removing its folder, unless it contains a file."""
         remove_empty_folder(self.path(name, version).parent)
+        self.end_claim(name, version)
+
+    def end_claim(self, name: str, version: str) -> None:
+        """End a claim of this process; a version with a file stays taken."""
+        if (claim := _claims.pop(self._claim_file(name, version), None)) is not None:
+            claim.close()
+
+    def attempt_file(self, name: str, version: str) -> Path:
+        """Return the path of a note on a run that has no checkpoint yet, on this machine."""
+        return self._locks_of(name, version).with_name(f".{version}.attempt.json")
 
     def path(self, name: str, version: str, kind: Kind = "best") -> AnyPath:
         """Return the path of a checkpoint, whether it exists or not; names that no folder can have are a ValueError."""
@@ -135,6 +149,34 @@ class CheckpointStore:
                 )
                 raise BlockingIOError(msg) from error
             yield
+
+    def _try_claim(self, name: str, version: str) -> bool:
+        """Claim a version that does not exist, or whose process was killed before it wrote a file."""
+        folder, lock_file = self.path(name, version).parent, self._claim_file(name, version)
+        was_claimed_here = lock_file is not None and lock_file.exists()
+        with contextlib.ExitStack() as lock:
+            # Of two simultaneous runs one gets the lock and the other the next build.
+            try:
+                if lock_file is not None:
+                    lock.enter_context(locked(lock_file, waits=False))
+                make_new_folder(folder)
+            except BlockingIOError:
+                return False
+            except FileExistsError:
+                # In S3 the claim may be that of a living process of another machine.
+                is_of_this_disk = isinstance(self.root, Path) or was_claimed_here
+                if lock_file is None or not is_of_this_disk or listing(folder) or self._is_locked(name, version):
+                    return False
+                _log.warning(
+                    "The version %s %s is taken up: its process was killed before a checkpoint.", name, version
+                )
+            if lock_file is not None:
+                _claims[lock_file] = lock.pop_all()
+        return True
+
+    def _claim_file(self, name: str, version: str) -> Path | None:
+        is_local = self.locks is not None or isinstance(self.root, Path)
+        return self._locks_of(name, version).with_name(f".{version}.claim") if is_local else None
 
     def _locks_of(self, name: str, version: str) -> Path:
         folder = self.path(name, version).parent if self.locks is None else self.locks / name / version

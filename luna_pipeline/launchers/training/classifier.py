@@ -22,6 +22,7 @@ from luna_pipeline.core.training.dry_run import dry_run
 from luna_pipeline.core.training.profiling import StepProfiler
 from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
+from luna_pipeline.launchers.training.attempts import Attempt, end_killed, read_attempt, write_attempt
 from luna_pipeline.launchers.training.initial_weights import check_unseen, continued, full_name, load_source
 from luna_pipeline.launchers.training.listeners import History, register_listeners
 from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier, released_on_error
@@ -217,8 +218,10 @@ class LunaClassificationLauncher:
         started, is_first = time.perf_counter(), self._processes.is_first
         with ServiceContainer() as services:
             # The MLflow run is opened first and so closed last, with the final status.
-            run = self._mlflow_run(services, f"{config.name} {version}", previous)
-            context = self._context(config, data, split=split, previous=previous, version=version, run=run)
+            attempt = read_attempt(self.checkpoints.attempt_file(config.name, version)) if is_first else None
+            run = self._mlflow_run(services, config, data, version=version, previous=previous, attempt=attempt)
+            first_step = _first_step(previous, attempt, data)
+            context = self._context(config, data, split=split, first_step=first_step, version=version, run=run)
             handler = register_listeners(services, context, self._options) if is_first else MessageHandler({})
             num_batches = data.num_training_batches
             model = build_model(
@@ -254,12 +257,27 @@ class LunaClassificationLauncher:
             mlflow_run_id=checkpoint.mlflow_run_id,
         )
 
-    def _mlflow_run(self, services: ServiceContainer, name: str, previous: Checkpoint | None) -> MlflowRun | None:
+    def _mlflow_run(
+        self,
+        services: ServiceContainer,
+        config: TrainingConfig,
+        data: DataModule,
+        *,
+        version: str,
+        previous: Checkpoint | None,
+        attempt: Attempt | None,
+    ) -> MlflowRun | None:
+        """Open the MLflow run: that of the resumed run, or of an attempt that was killed before its checkpoint."""
         if self._open_mlflow_run is None or not self._processes.is_first:
             return None
-        return services.register_context(
-            MlflowRun, self._open_mlflow_run(name, previous.mlflow_run_id if previous else None)
-        )
+        is_taken_on = previous is None and attempt is not None and attempt.is_of(config.digest, data.fingerprint)
+        run_id = previous.mlflow_run_id if previous else attempt.mlflow_run_id if attempt and is_taken_on else None
+        run = services.register_context(MlflowRun, self._open_mlflow_run(f"{config.name} {version}", run_id))
+        if attempt is not None and attempt.mlflow_run_id != run.run_id:
+            end_killed(run, attempt)
+        current = Attempt(mlflow_run_id=run.run_id, config_digest=config.digest, data_fingerprint=data.fingerprint)
+        write_attempt(self.checkpoints.attempt_file(config.name, version), current)
+        return run
 
     def _context(
         self,
@@ -267,16 +285,11 @@ class LunaClassificationLauncher:
         data: DataModule,
         *,
         split: TrainingSplit,
-        previous: Checkpoint | None,
+        first_step: int | None,
         version: str,
         run: MlflowRun | None,
     ) -> HandlerContext:
         show = self._options.show_progress
-        first_step = None
-        if previous is not None:
-            # Metrics of a pass that was complete at the interrupt are logged again.
-            is_pass_complete = previous.progress.num_batches == data.num_training_batches
-            first_step = previous.num_samples_seen + (0 if is_pass_complete else 1)
         return HandlerContext(
             name=config.name,
             version=version,
@@ -292,6 +305,15 @@ class LunaClassificationLauncher:
             },
             registers_model=self._options.registers_model,
         )
+
+
+def _first_step(previous: Checkpoint | None, attempt: Attempt | None, data: DataModule) -> int | None:
+    """Return the first step that may have been logged before, in samples seen; None for a new run."""
+    if previous is None:
+        return None if attempt is None else 0
+    # Metrics of a pass that was complete at the interrupt are logged again.
+    is_pass_complete = previous.progress.num_batches == data.num_training_batches
+    return previous.num_samples_seen + (0 if is_pass_complete else 1)
 
 
 class LunaMalignantClassificationLauncher(LunaClassificationLauncher):

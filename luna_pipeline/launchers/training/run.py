@@ -71,7 +71,7 @@ class RunOptions:
 
 @contextlib.contextmanager
 def released_on_error(store: CheckpointStore, name: str, version: str) -> Iterator[None]:
-    """Release a claimed version if an error or interrupt comes before its first checkpoint."""
+    """End a claim; release the version if an error or interrupt comes before its first checkpoint."""
     try:
         yield
     except BaseException:
@@ -79,3 +79,7 @@ def released_on_error(store: CheckpointStore, name: str, version: str) -> Iterat
         with contextlib.suppress(OSError):
             store.release(name, version)
         raise
+    finally:
+        store.end_claim(name, version)
+        with contextlib.suppress(OSError):
+            store.attempt_file(name, version).unlink(missing_ok=True)

@@ -289,6 +289,33 @@ def test_claims_at_the_same_moment_differ(store):
     assert len(set(claims)) == 12
 
 
+def killed_after_claim(store, version):
+    """Claim a version and end the claim as the death of the process does: its folder stays, without a file."""
+    claimed = store.claim("classification", version)
+    store.end_claim("classification", claimed)
+    return claimed
+
+
+def test_a_version_whose_process_was_killed_before_a_checkpoint_is_taken_up_once(store):
+    assert killed_after_claim(store, "0.0.1") == "0.0.1"
+    assert [store.claim("classification", "0.0.1") for _ in range(2)] == ["0.0.1", "0.0.1+1"]
+
+
+def test_a_version_with_a_file_or_of_a_living_process_is_not_taken_up(store):
+    killed_after_claim(store, "0.0.1")
+    save(store.path("classification", "0.0.1", "last"))
+    killed_after_claim(store, "0.0.2")
+    with store.locked("classification", "0.0.2"):
+        assert [store.claim("classification", version) for version in ("0.0.1", "0.0.2")] == ["0.0.1+1", "0.0.2+1"]
+
+
+def test_a_claim_in_s3_of_another_machine_is_not_taken_up(s3_home, tmp_path):
+    here, there = (CheckpointStore(remote_path(s3_home), locks=tmp_path / machine) for machine in ("here", "there"))
+    assert killed_after_claim(there, "0.0.1") == "0.0.1"
+    assert here.claim("classification", "0.0.1") == "0.0.1+1"
+    assert there.claim("classification", "0.0.1") == "0.0.1"
+
+
 @pytest.mark.parametrize("version", ["", "../0.0.1", "a/b", ".hidden", "0\n1"])
 def test_a_version_that_is_no_folder_name_is_refused(tmp_path, version):
     with pytest.raises(ValueError, match="A checkpoint's version must be letters"):

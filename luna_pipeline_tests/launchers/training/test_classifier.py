@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -15,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from luna_pipeline.core.evaluation.report import DECISION_COLUMNS, PREDICTION_COLUMNS
 from luna_pipeline.core.networks.config import LOSSES
 from luna_pipeline.core.training.building import network_of
-from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.core.training.checkpoints import CheckpointStore, load_checkpoint
 from luna_pipeline.core.training.dry_run_checks import PartError
+from luna_pipeline.core.training.trainer import Trainer
 from luna_pipeline.launchers import LunaClassificationLauncher, RunOptions, predict_table, score
 from luna_pipeline.tracking.mlflow_run import mlflow_run
 from luna_pipeline.tracking.outbox import TrackerUnavailableError
@@ -91,6 +93,51 @@ def test_an_interrupted_run_is_continued_and_ends_as_if_nothing_had_happened(hom
         assert torch.equal(continued.checkpoint.model_state[name], weights), name
     events = EventAccumulator(str(continued.tensorboard_dir)).Reload()
     assert [event.step for event in events.Scalars("training/loss")] == [20, 40]
+
+
+def kill_before_the_checkpoint(home, config, monkeypatch, opener):
+    """Train until the MLflow run has its first value, and leave all as SIGKILL does."""
+
+    class Killed(BaseException):
+        """The process is gone."""
+
+    def kill(*_arguments, **_options):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit_epoch", kill)
+        # What a dead process cannot do.
+        patch.setattr(CheckpointStore, "release", lambda *_: None)
+        patch.setattr(MlflowClient, "set_terminated", lambda *_: None)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            opener(home).fit(config, **home.data)
+
+
+@pytest.mark.parametrize(("num_epochs", "statuses"), [(2, ["FINISHED"]), (1, ["FINISHED", "KILLED"])])
+def test_a_run_killed_before_its_first_checkpoint_is_taken_up_with_its_mlflow_run(
+    home, small_config, tracking_uri, tmp_path, monkeypatch, num_epochs, statuses
+):
+    def opener(home):
+        options = {"experiment": "a", "artifact_location": tmp_path / "artifacts", "system_metrics_seconds": None}
+        return LunaClassificationLauncher(
+            home.path,
+            open_mlflow_run=lambda name, run_id: mlflow_run(tracking_uri, run_name=name, run_id=run_id, **options),
+            options=RunOptions(show_progress=False, registers_model=False),
+        )
+
+    kill_before_the_checkpoint(home, small_config, monkeypatch, opener)
+    client = MlflowClient(tracking_uri)
+    (killed,) = client.search_runs(["1"])
+    assert killed.info.status == "RUNNING"
+    trained = opener(home).fit(small_config.with_changes(num_epochs=num_epochs), **home.data)
+    runs = client.search_runs(["1"])
+    assert trained.version == "0.0.1"
+    assert sorted(run.info.status for run in runs) == statuses
+    assert (trained.mlflow_run_id == killed.info.run_id) == (len(runs) == 1)
+    losses = client.get_metric_history(trained.mlflow_run_id, "training_batch/loss")
+    assert len(losses) == len({point.step for point in losses}) > 0
+    assert list(home.path.glob("checkpoints/*/.*.attempt.json")) == []
 
 
 @pytest.mark.seed_defect(65)
