@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
@@ -51,6 +52,12 @@ def test_origin_selects_the_repository_that_the_workspace_files_load(monkeypatch
     loaded = RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
     assert REPOSITORY_ORIGIN.get_selector_id() == loaded.get_selector_id()
     assert REPOSITORY_ORIGIN.get_label() == loaded.get_label() == LABEL
+
+
+def test_kubernetes_names_the_same_location():
+    values = yaml.safe_load((REPOSITORY / "deploy/kubernetes/dagster-values.yaml").read_text())
+    (server,) = values["dagsterWebserver"]["workspace"]["servers"]
+    assert server["name"] == LOCATION
 
 
 @pytest.mark.parametrize("repository", [OURS, BY_FILE])
