@@ -11,7 +11,7 @@ import dagster as dg
 
 from luna_pipeline.alerts.channels import MAIL_TO, URLS, WEBHOOK, Channel, ChannelError, Channels
 from luna_pipeline.alerts.content import MAX_DETAILED, Alert, Message, alert_of, short_alert_of
-from luna_pipeline.alerts.outcome import Fate, outcome_of
+from luna_pipeline.alerts.outcome import RETRY_LIMIT_SECONDS, Fate, Outcome, outcome_of
 from luna_pipeline.alerts.records import Backoff, Records
 
 TICK_SECONDS = 30
@@ -97,7 +97,11 @@ def _decide(instance: dg.DagsterInstance, records: Records, now: float) -> dict[
         waited_seconds = abs(now - entry.seen)
         if run_id in runs and entry.is_due:
             continue
-        outcome = outcome_of(instance, runs.get(run_id), waited_seconds=waited_seconds)
+        try:
+            outcome = outcome_of(instance, runs.get(run_id), waited_seconds=waited_seconds)
+        except Exception:
+            # One run whose records cannot be read must not hold back the others, and is not lost.
+            outcome = Outcome(Fate.REPORT if waited_seconds >= RETRY_LIMIT_SECONDS else Fate.WAIT)
         if outcome.fate == Fate.DROP:
             records.settle(run_id)
         elif outcome.fate == Fate.REPORT:

@@ -115,6 +115,17 @@ def test_of_a_run_and_its_retry_one_is_reported_if_none_succeeds(instance, how: 
     assert f"of run {run.run_id[:8]}" in _outcome(instance, retry).note or how != "failure"
 
 
+@pytest.mark.parametrize("how", ["success", "failure"])
+def test_of_a_chain_of_retries_only_the_last_decides(instance, how: str):
+    runs = [failed(instance, max_retries=3, remote_job_origin=QUEUED)]
+    for _ in range(3):
+        runs.append(retried(instance, runs[-1], tags={rules.RETRY_NUMBER_TAG: str(len(runs)), MAX_RETRIES_TAG: "3"}))
+        assert [_fate(instance, run) for run in runs[-2:]] == [Fate.WAIT, Fate.DROP]
+        ended(instance, runs[-1], "failure" if len(runs) < 4 else how)
+    expected = Fate.REPORT if how == "failure" else Fate.DROP
+    assert [_fate(instance, run) for run in runs] == [Fate.DROP] * 3 + [expected]
+
+
 def test_retry_without_the_tag_of_the_failed_run_is_known_and_one_by_a_person_is_none(instance):
     run = failed(instance, max_retries=None, remote_job_origin=QUEUED)
     links = {"parent_run_id": run.run_id, "root_run_id": run.run_id}

@@ -8,6 +8,7 @@ import pytest
 from luna_pipeline.alerts import sensor
 from luna_pipeline.alerts.channels import Channel, ChannelError, Channels
 from luna_pipeline.alerts.content import Message
+from luna_pipeline.alerts.outcome import RETRY_LIMIT_SECONDS
 from luna_pipeline.alerts.records import Records
 from luna_pipeline_tests.alerts.failed_runs import QUEUED, begun, ended, failed
 from luna_pipeline_tests.alerts.receivers import Webhook
@@ -211,6 +212,22 @@ def test_run_whose_events_cannot_be_read_is_told_by_job_and_id(instance, monkeyp
     monkeypatch.setattr(sensor, "alert_of", lambda *_, **__: 1 / 0)
     tick(instance, receiver)
     assert receiver.messages == [runs]
+
+
+def test_run_that_cannot_be_decided_about_holds_back_no_other_and_is_reported_later(instance, monkeypatch):
+    receiver = Receiver()
+    tick(instance, receiver)
+    strange, usual = failed(instance), failed(instance)
+    decide = sensor.outcome_of
+
+    def decided(instance, run, **arguments):
+        return decide(instance, run if run.run_id == usual.run_id else 1, **arguments)
+
+    monkeypatch.setattr(sensor, "outcome_of", decided)
+    tick(instance, receiver)
+    assert receiver.told == [usual.run_id]
+    tick(instance, receiver, now=RETRY_LIMIT_SECONDS)
+    assert receiver.told == [usual.run_id, strange.run_id]
 
 
 def test_alarm_that_no_channel_can_take_waits_until_the_settings_are_right(instance):
