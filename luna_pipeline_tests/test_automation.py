@@ -183,7 +183,7 @@ def test_a_run_that_failed_by_its_files_is_not_repeated_before_they_change(reste
     rested.record_inputs()
     rested.add_failed(**nested)
     assert rested.ask() == is_retried
-    assert is_retried or "until files below the data root or settings change: " in rested.said
+    assert is_retried or "until files below the data root or settings change: A rule, got 1." in rested.said
     rested.edit("third")
     assert [rested.ask(), rested.ask()] == [0, 1]
 

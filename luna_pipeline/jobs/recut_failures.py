@@ -86,7 +86,7 @@ def lasting_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Lasting
     if not all(map(_is_of_files, steps)):
         return None
     series = {uid for event in steps for uid in _metadata(event, FAILED) or ()}
-    return LastingFailure(" ".join(" ".join(map(root_message, steps)).split()), frozenset(series))
+    return LastingFailure(" ".join(map(_text, steps)), frozenset(series))
 
 
 def _failed_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterEvent]:
@@ -96,12 +96,20 @@ def _failed_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.D
 
 def _is_of_files(event: dg.DagsterEvent) -> bool:
     is_transient = _metadata(event, IS_TRANSIENT)
-    if is_transient is not None:
-        return not is_transient
+    return _root_class(event) in _OF_FILES if is_transient is None else not is_transient
+
+
+def _root_class(event: dg.DagsterEvent) -> str:
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error is not None and error.cls_name in _OF_FILES
+    return error.cls_name or "" if error is not None else ""
+
+
+def _text(event: dg.DagsterEvent) -> str:
+    """Return the message in one line, without the name of its class."""
+    line, name = " ".join(root_message(event).split()), f"{_root_class(event)}: "
+    return line.partition(name)[2] if line.partition(": ")[0].endswith(name[:-2]) else line
 
 
 def _metadata(event: dg.DagsterEvent, key: str) -> Any:

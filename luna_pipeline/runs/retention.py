@@ -41,9 +41,9 @@ class OldRuns:
     def lines(self, verb: str) -> Iterator[str]:
         """Describe them, by job and by reason."""
         for job, count in sorted(Counter(run.job_name for run in self.removable).items()):
-            yield f"{verb} {count} runs of `{job}`"
+            yield f"{verb} {count} run{'s' * (count > 1)} of `{job}`"
         for reason, count in sorted(Counter(self.kept.values()).items()):
-            yield f"Kept {count} older runs: {reason}"
+            yield f"Kept {count} older: {reason}"
 
 
 def find_old_runs(instance: dg.DagsterInstance, older_than: timedelta, *, unreported: Collection[str] = ()) -> OldRuns:
@@ -63,17 +63,17 @@ def find_old_runs(instance: dg.DagsterInstance, older_than: timedelta, *, unrepo
     old = {it.dagster_run.run_id for it in records if it.dagster_run.is_finished and it.update_timestamp <= limit}
     kept: dict[str, str] = {}
     for run_ids, reason in [
-        (unreported, "their alert is still to be sent"),
-        (_with_newest_events(instance), "they have the newest event of an asset, partition or check"),
-        (_newest_by_job(runs), "they are the newest of their job"),
-        (_of_backfills(instance, runs), "their backfill is in progress"),
+        (unreported, "with an alert that is still to be sent"),
+        (_with_newest_events(instance), "with the newest event of an asset, partition or check"),
+        (_newest_by_job(runs), "newest of its job"),
+        (_of_backfills(instance, runs), "of a backfill in progress"),
     ]:
         kept = {**dict.fromkeys(old.intersection(run_ids), reason), **kept}
     waiting = [run_id for run_id in runs if run_id not in old or run_id in kept]
     while waiting:
         run = runs[waiting.pop()]
         for run_id in old.intersection({run.root_run_id, outermost_run_id(run)}).difference(kept):
-            kept[run_id] = "runs that stay belong to them"
+            kept[run_id] = "outer or first run of one that stays"
             waiting.append(run_id)
     return OldRuns([runs[run_id] for run_id in runs if run_id in old.difference(kept)], kept)
 

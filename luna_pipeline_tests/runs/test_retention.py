@@ -131,7 +131,7 @@ def test_a_dry_run_names_jobs_and_reasons_and_removes_nothing(instance):
     retention.prune_old_runs(instance, ALWAYS, is_removed=False, report=lines.append)
     assert lines == [
         "Would remove 2 runs of `make_whole`",
-        "Kept 1 older runs: they have the newest event of an asset, partition or check",
+        "Kept 1 older: with the newest event of an asset, partition or check",
         "Add --yes to remove them.",
         "2 runs that ended more than 0 days ago, 1 kept.",
     ]
