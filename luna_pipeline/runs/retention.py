@@ -1,7 +1,7 @@
 """Removal of old runs with all that is recorded of them, except for what the present state is shown from.
 
-Dagster removes old ticks by itself, but no runs. Its `delete_run` leaves logs, values between steps, tags, results of
-checks and the file of a run's events behind.
+Dagster removes old ticks by itself, but no runs. Its `delete_run` leaves logs, values between steps, results of checks
+and the file of a run's events behind.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.runs import SqlRunStorage
-from dagster._core.storage.runs.schema import KeyValueStoreTable, RunTagsTable
+from dagster._core.storage.runs.schema import KeyValueStoreTable
 
 from luna_pipeline.runs.nested import outermost_run_id
 from luna_pipeline.runs.partition_keys import backfills_in_progress
@@ -159,7 +159,7 @@ def _remove_databases(instance: dg.DagsterInstance) -> None:
 
 def _remove_rows(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
     """Remove rows that refer to runs, and then the runs."""
-    checks, tags, values = AssetCheckExecutionsTable, RunTagsTable, KeyValueStoreTable
+    checks, values = AssetCheckExecutionsTable, KeyValueStoreTable
     runs, events = _storages(instance)
     with events.index_connection() as connection:
         connection.execute(sa.delete(checks).where(checks.c.run_id.in_(run_ids)))
@@ -167,7 +167,6 @@ def _remove_rows(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
         ours = connection.execute(sa.select(values.c.key).where(values.c.key.like(f"{_PREFIX}%"))).scalars()
         of_runs = [key for key in ours if key.rpartition("/")[2] in run_ids]
         connection.execute(sa.delete(values).where(values.c.key.in_(of_runs)))
-        connection.execute(sa.delete(tags).where(tags.c.run_id.in_(run_ids)))
     for run_id in run_ids:
         runs.delete_run(run_id)
 
