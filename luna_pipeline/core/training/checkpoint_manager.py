@@ -184,7 +184,10 @@ def validation_score(result: EpochResult, index: pd.DataFrame | None = None) -> 
 
 def _state(model: BaseModel[Any], *, epoch: int) -> ModelState:
     """Return the state of a model; weights that are not finite are a NonFiniteError."""
-    state, names = model.get_state(), {name for name, _ in model.get_module().named_parameters()}
+    state, module = model.get_state(), model.get_module()
+    names = {name for name, _ in module.named_parameters()}
+    # Other buffers may be infinite, such as masks.
+    names |= {name for name, _ in module.named_buffers() if name.endswith(("running_mean", "running_var"))}
     check_state(state.model_state, state.optimizer_state, where=f"epoch {epoch}", parameters=names)
     return state
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.config import DATASETS
-from luna_pipeline.core.datasets.cutouts import identity
+from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import MessageHandler
@@ -28,6 +28,7 @@ from luna_pipeline.core.models.base import BaseModel, EpochProgress, EpochResult
 from luna_pipeline.core.models.finite import check_number, check_scores
 from luna_pipeline.core.models.scoring import on_device
 from luna_pipeline.core.networks.config import LOSSES, NETWORKS
+from luna_pipeline.core.networks.parts import NUM_CLASSES
 from luna_pipeline.core.training.batch_of_one import check_batches_of_one
 from luna_pipeline.core.training.building import build_model
 from luna_pipeline.core.training.checkpoint_file import read_checkpoint, write_checkpoint
@@ -100,7 +101,11 @@ def _try_parts(config: TrainingConfig, data: DataModule, processes: DistributedC
     device = SINGLE_PROCESS.device
     with _rng_restored(config.seed):
         if has_own_parts(config):
-            batch = _batch(Part("data set", config.dataset), data)
+            part = Part("data set", config.dataset)
+            for samples in (data.training, data.validation):
+                if samples is not None:
+                    _check_rows(part, samples)
+            batch = _batch(part, data)
             chunks_hu, labels = on_device(batch.chunks_hu, device), batch.labels.to(device)
             is_shared = processes.world_size > 1
             network = check_network(config, chunks_hu, labels, needs_all_gradients=is_shared)
@@ -127,10 +132,23 @@ def _rng_restored(seed: int) -> Iterator[None]:
         np.random.set_state(of_numpy)  # noqa: NPY002
 
 
+def _check_rows(part: Part, samples: CutoutsDataset) -> None:
+    num_rows = len(samples.index)
+    shapes = {name: np.shape(getattr(samples, name)) for name in ("labels", "groups", "candidate_id")}
+    shapes["len()"] = (len(samples),)
+    for name, shape in shapes.items():
+        if shape != (num_rows,):
+            raise part.error(f"A data set must have {name} as long as its index of {num_rows} rows", f"{shape}")
+    if len(samples.label_names) != NUM_CLASSES:
+        raise part.error("A data set must have two label_names", f"{samples.label_names}")
+
+
 def _batch(part: Part, data: DataModule) -> CutoutBatch:
     """Return three training cutouts of both classes, if there are both."""
     labels = np.asarray(data.training.labels)
-    positions = np.resize(np.concatenate([np.flatnonzero(labels == 1)[:1], np.flatnonzero(labels == 0)[:2]]), 3)
+    positions = np.resize(
+        np.concatenate([np.flatnonzero(labels == 1)[:1], np.flatnonzero(labels == 0)[:2]]), _NUM_SAMPLES
+    )
     shape = (_NUM_SAMPLES, 1, *data.training.chunk_shape_irc)
     rule = f"A data set must give a CutoutBatch of {_NUM_SAMPLES} samples"
     with part.running(rule):

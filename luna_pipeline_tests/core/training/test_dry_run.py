@@ -406,6 +406,33 @@ def test_a_wrong_batch_of_a_data_set_is_refused_by_name(examples, case):
         DATASETS.forget("mine")
 
 
+class ShorterGroups(CutoutsDataset):
+    def __init__(self, index, store):
+        super().__init__(index, store)
+        self.groups = self.groups[: len(self.groups) // 2 + 3]
+
+
+class ThreeLabels(CutoutsDataset):
+    label_names = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ShorterGroups, r"must have groups as long as its index of 12 rows, got \(9,\)"),
+        (ThreeLabels, r"must have two label_names, got \('a', 'b', 'c'\)"),
+    ],
+)
+def test_a_data_set_whose_columns_do_not_fit_is_refused_by_name(examples, kind, message):
+    DATASETS.register("mine")(kind)
+    try:
+        config = replace(CONFIG, dataset="mine")
+        with pytest.raises(PartError, match=message + r' \(data set "mine"\)'):
+            dry_run(config, data_of(examples, config))
+    finally:
+        DATASETS.forget("mine")
+
+
 @pytest.mark.parametrize(
     ("groups_of", "got"),
     [

@@ -582,6 +582,13 @@ def test_nan_weights_after_the_last_step_get_into_no_checkpoint(examples, tmp_pa
     assert run.recorder.of(LogModel) == []
 
 
+def test_infinite_running_statistics_get_into_no_checkpoint(examples, tmp_path):
+    run = Run(examples, tmp_path)
+    run.model.get_module().tail_batchnorm.running_var[0] = math.inf
+    with pytest.raises(NonFiniteError, match=r"got inf in tail_batchnorm\.running_var \(epoch 0\)"):
+        run.fit()
+
+
 def test_nan_scores_of_a_validation_are_not_called_one_class(examples, tmp_path):
     run = Run(examples, tmp_path)
     validate = run.model.do_validation
