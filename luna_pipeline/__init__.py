@@ -2,3 +2,7 @@
 
 Research use only: nothing here is a medical device.
 """
+
+from luna_pipeline.core import uninterrupted_imports
+
+uninterrupted_imports.install()
