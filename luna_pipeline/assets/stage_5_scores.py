@@ -130,7 +130,7 @@ def champion(
     from luna_pipeline.launchers.evaluation.champion import challenge, exclusive_promotion
 
     started = time.perf_counter()
-    # The IO manager writes the table while this generator waits at its output.
+    # The IO manager writes the table while this generator waits at its output. The check is of the newest one.
     with exclusive_promotion(paths.settings):
         outcome = challenge(
             paths.settings,
@@ -142,13 +142,13 @@ def champion(
         if not outcome.is_fine:
             context.log.warning(outcome.text)
         yield dg.Output(outcome.predictions, metadata=_metadata(outcome, started))
-    yield dg.AssetCheckResult(
-        check_name="may_be_champion",
-        passed=outcome.is_fine,
-        severity=dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN,
-        metadata=_result(outcome),
-        description=outcome.text,
-    )
+        yield dg.AssetCheckResult(
+            check_name="may_be_champion",
+            passed=outcome.is_fine,
+            severity=dg.AssetCheckSeverity.ERROR if outcome.promotion.is_error else dg.AssetCheckSeverity.WARN,
+            metadata=_result(outcome),
+            description=outcome.text,
+        )
 
 
 def _result(outcome: "Outcome") -> dict[str, str]:
