@@ -15,6 +15,7 @@ from luna_pipeline.partitions import CT_SERIES_NAME, TEST_FOLD_NAME, versions_by
 from luna_pipeline.runs.launch_checks import ConfigValueError
 from luna_pipeline_tests.installation import Luna
 from luna_pipeline_tests.prepared import CUT, INDEX, INGEST
+from luna_pipeline_tests.reads import not_upstream, record_reads
 
 SIZE_IRC = (48, 64, 64)
 SHORT = {"epochs": 1, "batch_size": 8}
@@ -92,7 +93,8 @@ def test_two_of_three_folds_are_trained_scored_and_pooled_and_the_report_says_so
     assert event.metadata["folds"].value == "folds 0, 1 of 3"
 
 
-def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Luna):
+def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Luna, monkeypatch):
+    reads = record_reads(monkeypatch)
     # The few nodules of the small phantom are benign in most folds; here every other one is malignant.
     luna.edit(
         "annotations_with_malignancy.csv", lambda rows: rows.assign(is_malignant=[i % 2 == 0 for i in range(len(rows))])
@@ -106,6 +108,8 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
     }
     for job, config in steps.items():
         assert luna.run(job, run_config=config).success, job
+    assert not_upstream(reads) == {}
+    assert reads["malignancy_predictions"] >= {"malignancy_feature_baseline", "folds"}
     assert set(luna.table("nodule_report")["folds"]) == {"all 3 folds"}
     assert set(luna.table("malignancy_report")["folds"]) == {"fold 0 of 3"}
     assert list(luna.table("malignancy_model_cards")["version"]) == ["0.0.1-fold0"]
