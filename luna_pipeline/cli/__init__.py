@@ -12,6 +12,7 @@ import click
 from luna_pipeline.cli import cutouts, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
+from luna_pipeline.core.lost_interrupts import redelivered_interrupts
 from luna_pipeline.settings import Settings
 
 RESEARCH_USE = "Research use only; not a medical device."
@@ -78,7 +79,7 @@ def main(run: Callable[..., Any] = cli) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv
     try:
-        with environment_variables({"LUNA_DEBUG": "1"} if debug else {}):
+        with environment_variables({"LUNA_DEBUG": "1"} if debug else {}), redelivered_interrupts():
             run(standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -18,7 +18,7 @@ from luna_pipeline.core.events.messages import (
     Message,
 )
 from luna_pipeline.tracking.handlers import batch_values
-from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, HASTY, mlflow_requests
+from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, HASTY, is_outage, mlflow_requests
 
 if TYPE_CHECKING:
     from luna_pipeline.tracking.handlers import HandlerContext
@@ -100,6 +100,7 @@ class MlflowHandlers:
             Exception: Any other error of MLflow or the disk.
         """
         from luna_pipeline.tracking.mlflow_model import model_summary, register_model
+        from luna_pipeline.tracking.mlflow_run import artifacts_error
 
         tags = {
             **self.tags,
@@ -108,11 +109,16 @@ class MlflowHandlers:
             "threshold": str(message.checkpoint.threshold),
         }
         with mlflow_requests(FEW_RETRIES):
-            self._log_checkpoint(message)
-            self.run.client.log_text(self.run.run_id, model_summary(message.module), "model_summary.txt")
-            self.model_uri = register_model(
-                self.run, message.module, name=message.name, signature=message.signature, tags=tags
-            )
+            try:
+                self._log_checkpoint(message)
+                self.run.client.log_text(self.run.run_id, model_summary(message.module), "model_summary.txt")
+                self.model_uri = register_model(
+                    self.run, message.module, name=message.name, signature=message.signature, tags=tags
+                )
+            except OSError as error:
+                if error.errno is None or is_outage(error):
+                    raise
+                raise artifacts_error(error, self.run.run_id) from error
 
     def close(self) -> None:
         """Do nothing: nothing is open between two calls."""

@@ -6,6 +6,7 @@ MLflow's global active run is not used: every call goes through a client bound t
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from luna_pipeline.core.events.messages import Message
 from luna_pipeline.tracking.mlflow_requests import HASTY, first_answer, mlflow_requests
-from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home
+from luna_pipeline.tracking.moved_home import ARTIFACTS, adopt_moved_home, local_folder
 from luna_pipeline.tracking.outbox import PATIENCE_SECONDS, Outbox, without_password
 
 if TYPE_CHECKING:
@@ -100,8 +101,10 @@ def mlflow_run(
         if opened is None:
             opened = str(client.create_run(experiment_id, run_name=run_name, tags=all_tags).info.run_id)
     run = MlflowRun(client=client, run_id=opened, tracking_uri=tracking_uri)
-    with _true_status(run), _system_metrics(run, system_metrics_seconds):
-        yield run
+    with _true_status(run):
+        _check_artifacts(run)
+        with _system_metrics(run, system_metrics_seconds):
+            yield run
 
 
 def run_id_by_tags(client: MlflowClient, tags: Mapping[str, str], *, experiment_id: str) -> str | None:
@@ -154,6 +157,26 @@ def _reopened(client: MlflowClient, run_id: str | None, *, run_name: str | None,
     for name, value in tags.items():
         client.set_tag(run_id, name, value)
     return run_id
+
+
+def _check_artifacts(run: MlflowRun) -> None:
+    """Raise an OSError if the run's artifacts have a folder on this machine that cannot be written."""
+    with mlflow_requests(HASTY):
+        folder = local_folder(run.client.get_run(run.run_id).info.artifact_uri)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise artifacts_error(error, run.run_id) from error
+
+
+def artifacts_error(error: OSError, run_id: str) -> OSError:
+    """Return an error of the artifact store with its rule and remedy; the error number stays."""
+    msg = f"MLflow's artifacts must be stored, got {error.strerror} (run {run_id}, {error.filename})"
+    return OSError(error.errno, f"{msg}. Make the folder writable, and run the same command again.")
 
 
 @contextlib.contextmanager

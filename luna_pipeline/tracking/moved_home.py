@@ -11,9 +11,12 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
+
 _log = logging.getLogger(__name__)
 
 ARTIFACTS = "mlartifacts"
+LOCK_SECONDS = 8
 _COLUMNS = {"artifact_location", "artifact_uri", "source", "storage_location"}
 
 
@@ -25,13 +28,16 @@ def adopt_moved_home(database: Path, artifacts: Path) -> list[str]:
         artifacts: The home's folder ``mlartifacts``. Addresses of other folders (another name, S3) are kept.
 
     Raises:
+        TrackerUnavailableError: If another program locks the database.
         OSError: If addresses have to be rewritten and the file cannot be written.
     """
     if not database.is_file():
         return []
     new, uri = artifacts.as_uri(), f"{database.absolute().as_uri()}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+        ) as connection:
             if not _old_roots(connection, artifacts):
                 return []
             connection.execute("BEGIN IMMEDIATE")
@@ -41,10 +47,13 @@ def adopt_moved_home(database: Path, artifacts: Path) -> list[str]:
                 _rewrite(connection, root, new)
             connection.execute("COMMIT")
     except sqlite3.Error as error:
+        if "locked" in str(error):
+            msg = f"MLflow's database must be free at the start, got one locked for {LOCK_SECONDS} s ({database})."
+            raise TrackerUnavailableError(f"{msg} End the program that holds it, and start again.") from error
         msg = f"MLflow's database of a moved home must be rewritten, got {error} ({database}). Make it writable."
         raise OSError(msg) from error
     for root in roots:
-        old = _folder(root)
+        old = local_folder(root)
         _log.warning("The home was moved: MLflow's artifacts are now in %s, no longer in %s.", artifacts, old)
     return roots
 
@@ -58,7 +67,7 @@ def _old_roots(connection: sqlite3.Connection, artifacts: Path) -> list[str]:
     return [
         uri
         for uri in found
-        if (folder := _folder(uri)) is not None
+        if (folder := local_folder(uri)) is not None
         and folder.name == ARTIFACTS
         and os.path.realpath(folder) != here
         # A database that is used by several homes stays as it is.
@@ -79,7 +88,7 @@ def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
             )
 
 
-def _folder(uri: str | None) -> Path | None:
+def local_folder(uri: str | None) -> Path | None:
     """Return the folder of a file's address, None for another address."""
     parts = urlsplit(uri or "")
     return Path(unquote(parts.path)) if parts.scheme == "file" else None

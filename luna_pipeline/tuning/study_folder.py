@@ -46,6 +46,14 @@ class StudyNote:
         mine, others = ((n.digest, n.index_digest, n.test_fold, n.validation_fold) for n in (self, other))
         return mine == others
 
+    def differences(self, other: "StudyNote") -> list[str]:
+        """Return the names of what differs from another study."""
+        mine, others = (
+            {"index": n.index_digest, "test_fold": n.test_fold, "validation_fold": n.validation_fold, **n.study}
+            for n in (self, other)
+        )
+        return [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
+
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
@@ -107,10 +115,11 @@ def study_folder(
     """
     studies = CheckpointStore(settings.home / "tuning", locks=settings.local_home / "tuning")
     with contextlib.ExitStack() as stack:
-        unfinished = _locked_unfinished(studies, name, note, stack) if resume else None
+        unfinished = _locked_unfinished(studies, name, version, note, stack) if resume else None
         claimed = unfinished or studies.claim(name, version)
         if unfinished is None:
             stack.enter_context(studies.locked(name, claimed))
+            studies.end_claim(name, claimed)
         taken = StudyFolder(
             folder=studies.path(name, claimed).parent,
             local_folder=settings.local_home / "tuning" / name / claimed,
@@ -121,7 +130,9 @@ def study_folder(
         yield taken
 
 
-def _locked_unfinished(studies: CheckpointStore, name: str, note: StudyNote, stack: contextlib.ExitStack) -> str | None:
+def _locked_unfinished(
+    studies: CheckpointStore, name: str, wanted: str, note: StudyNote, stack: contextlib.ExitStack
+) -> str | None:
     for version in reversed(studies.versions(name)):
         path = studies.path(name, version).parent / NOTE
         if not exists(path):
@@ -131,7 +142,13 @@ def _locked_unfinished(studies: CheckpointStore, name: str, note: StudyNote, sta
         except ValueError as error:
             _log.warning("The study %s %s cannot be resumed: %s", name, version, error)
             continue
-        if found.is_complete or not found.is_of(note):
+        if found.is_complete:
+            continue
+        if not found.is_of(note):
+            if version.partition("+")[0] == wanted:
+                differing = ", ".join(found.differences(note)) or "an earlier version of luna_pipeline"
+                text = "The unfinished study %s %s is not resumed, a new one starts. What differs: %s."
+                _log.warning(text, name, version, differing)
             continue
         # A locked study is still running.
         with contextlib.suppress(BlockingIOError):

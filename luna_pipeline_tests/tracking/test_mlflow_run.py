@@ -1,12 +1,16 @@
 """An MLflow run ends with its true status."""
 
+import contextlib
+import sqlite3
 import time
 
 import pytest
 from mlflow import MlflowClient
 
 from luna_pipeline.tracking import mlflow_run as mlflow_run_module
+from luna_pipeline.tracking import moved_home
 from luna_pipeline.tracking.mlflow_run import MlflowRun, experiment_id_of, mlflow_run
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
 
 def open_run(tracking_uri: str, tmp_path, **options):
@@ -152,3 +156,21 @@ def test_no_password_of_an_address_is_told():
         raise ConnectionError("http://user:hunter2@127.0.0.1:9 does not answer")
     assert "hunter2" not in str(told.value)
     assert told.value.__suppress_context__
+
+
+def test_artifacts_that_cannot_be_stored_are_reported_before_training(tracking_uri, tmp_path):
+    (tmp_path / "artifacts").touch()
+    line = r"MLflow's artifacts must be stored, got (Not a directory|File exists) \(run .*artifacts.*Make the folder"
+    with pytest.raises(OSError, match=line) as refusal, open_run(tracking_uri, tmp_path):
+        pytest.fail("trained")
+    assert refusal.value.errno
+    (run,) = MlflowClient(tracking_uri).search_runs(["1"])
+    assert run.info.status == "FAILED"
+
+
+def test_a_database_that_another_program_locks_is_reported_as_such(tracking_uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(moved_home, "LOCK_SECONDS", 0)
+    with contextlib.closing(sqlite3.connect(tracking_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TrackerUnavailableError, match=r"must be free at the start, .* End the program"):
+            open_run(tracking_uri, tmp_path).__enter__()

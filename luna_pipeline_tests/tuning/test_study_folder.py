@@ -50,6 +50,18 @@ def test_another_study_is_not_gone_on_with(settings, change):
     assert taken(settings) == ("0.0.1-fold0", False)
 
 
+def test_an_unfinished_study_with_another_space_is_named_with_what_differs(settings, caplog):
+    taken(settings, replace(NOTE, study={"seed": 0, "space": {"batch_size": [4, 8]}}))
+    changed = {"digest": "c" * 64, "study": {"seed": 0, "space": {"batch_size": [4, 16]}}}
+    assert taken(settings, replace(NOTE, **changed)) == ("0.0.1-fold0+1", True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The unfinished study nodule_classifier 0.0.1-fold0 is not resumed, a new one starts. What differs: space."
+    ]
+    caplog.clear()
+    assert taken(settings, replace(NOTE, **changed)) == ("0.0.1-fold0+1", False)
+    assert caplog.records == []
+
+
 def test_its_mlflow_run_makes_no_other_study(settings):
     taken(settings)
     with study_folder(settings, "nodule_classifier", "0.0.1-fold0", NOTE, resume=True) as place:

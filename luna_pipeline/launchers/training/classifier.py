@@ -14,6 +14,7 @@ from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import MessageHandler
+from luna_pipeline.core.lost_interrupts import redelivered_interrupts
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
@@ -121,7 +122,8 @@ class LunaClassificationLauncher:
         dry_run(config, data, self._processes, is_exported=is_exported)
         previous, version = self._processes.broadcast(self._claimed(config, data, resume=resume))
         is_first = self._processes.is_first
-        with released_on_error(self.checkpoints, config.name, version) if is_first else contextlib.nullcontext():
+        claim = released_on_error(self.checkpoints, config.name, version) if is_first else contextlib.nullcontext()
+        with claim, redelivered_interrupts():
             trained = self._train(config, data, split=split, source=source, previous=previous, version=version)
         return replace(trained, index_digest=index_fingerprint(index))
 
