@@ -64,8 +64,12 @@ class Part:
         file = io.BytesIO()
         with self.running(rule):
             torch.save(state, file)
-            file.seek(0)
+        file.seek(0)
+        try:
             return torch.load(file, map_location="cpu", weights_only=True)
+        # Its errors have many lines, of advice to run the code.
+        except Exception as error:
+            raise self.error(rule, "values that are read by running code only") from error
 
 
 def described(tensor: torch.Tensor) -> str:

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -344,6 +345,17 @@ class WithObject(lr_scheduler.StepLR):
         return {**super().state_dict(), "extra": [Numbers()]}
 
 
+class Pair(NamedTuple):
+    """A tuple of a class of its own."""
+
+    first: int
+
+
+class WithPair(lr_scheduler.StepLR):
+    def state_dict(self):
+        return {**super().state_dict(), "extra": Pair(1)}
+
+
 def schedule_of(kind, *arguments, moment=Moment.EPOCH):
     return lambda optimizer, config, *, num_epochs, num_steps: Schedule(kind(optimizer, *arguments), moment)
 
@@ -351,6 +363,7 @@ def schedule_of(kind, *arguments, moment=Moment.EPOCH):
 SCHEDULER_CASES = {
     "numpy": (by_factor(lambda epoch: np.float64(0.9) ** epoch), r"got numpy\.float64 in state\['_last_lr'\]\[0\]"),
     "object": (schedule_of(WithObject, 3), r"got .*\.Numbers in state\['extra'\]\[0\]"),
+    "pair": (schedule_of(WithPair, 3), "plain values and tensors, got values that are read by running code only"),
     "nan": (by_factor(lambda epoch: math.nan if epoch == 2 else 1.0), "must be finite and at least 0, got nan"),
     "negative": (by_factor(lambda epoch: 1.0 - epoch), "must be finite and at least 0, got -"),
     "too_short": (
