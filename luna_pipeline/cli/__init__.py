@@ -12,7 +12,7 @@ import click
 from luna_pipeline.cli import cutouts, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
-from luna_pipeline.core.lost_interrupts import redelivered_interrupts
+from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
 from luna_pipeline.settings import Settings
 
 RESEARCH_USE = "Research use only; not a medical device."

@@ -165,7 +165,7 @@ class CheckpointStore:
             except FileExistsError:
                 # In S3 the claim may be that of a living process of another machine.
                 is_of_this_disk = isinstance(self.root, Path) or was_claimed_here
-                if lock_file is None or not is_of_this_disk or listing(folder) or self._is_locked(name, version):
+                if lock_file is None or not is_of_this_disk or _has_entries(folder) or self._is_locked(name, version):
                     return False
                 _log.warning(
                     "The version %s %s is taken up: its process was killed before a checkpoint.", name, version
@@ -191,6 +191,13 @@ class CheckpointStore:
                 return False
         except BlockingIOError:
             return True
+
+
+def _has_entries(folder: AnyPath) -> bool:
+    """Return whether a version has anything but locks and temporary files, also a FIFO or a folder."""
+    if isinstance(folder, Path):
+        return any(not entry.name.startswith(".") for entry in folder.iterdir())
+    return bool(listing(folder))
 
 
 def _version_order(version: str) -> list[tuple[int, int, str]]:

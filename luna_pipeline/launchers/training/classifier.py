@@ -13,8 +13,8 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
+from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
 from luna_pipeline.core.events.messages import MessageHandler
-from luna_pipeline.core.lost_interrupts import redelivered_interrupts
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.building import build_data_module, build_model
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint

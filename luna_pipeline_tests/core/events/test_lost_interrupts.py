@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from luna_pipeline.core.lost_interrupts import redelivered_interrupts
+from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
 
 
 class Stopped(BaseException):
