@@ -31,7 +31,7 @@ FOR_MALIGNANCY = {
     "malignancy_feature_baseline",
     "folds",
 }
-OF_NODULES = {"nodule_predictions", "nodule_classifier", "cutout_index", "folds"}
+OF_NODULES = {"nodule_predictions", "nodule_classifier", "tuned_nodule_classifier", "cutout_index", "folds"}
 OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", "cutout_index", "folds"}
 REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.

@@ -29,7 +29,8 @@ def pooled_deps(task: str) -> list[str]:
     Args:
         task: `nodule` or `malignancy`.
     """
-    return [f"{task}_predictions", f"{task}_classifier", "cutout_index", "folds"]
+    tuned = ["tuned_nodule_classifier"] if task == "nodule" else []
+    return [f"{task}_predictions", f"{task}_classifier", *tuned, "cutout_index", "folds"]
 
 
 FORM = (
