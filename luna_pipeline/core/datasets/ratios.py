@@ -18,7 +18,6 @@ class Ratio:
 
     def __post_init__(self) -> None:
         for group, share in self.shares.items():
-            check_integer(f"ratio.{group}", share, at_least=1)
             check_integer(f"ratio.{group}", share, at_least=1, at_most=LARGEST_SHARE)
 
     @property
