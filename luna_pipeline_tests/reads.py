@@ -46,7 +46,12 @@ def asset_of(path: PurePath) -> str:
 def not_upstream(reads: dict[str, set[str]]) -> dict[str, set[str]]:
     """Return what assets have read of other assets than themselves and those directly upstream in the graph."""
     graph = defs.resolve_asset_graph()
-    parents = {name: {key.path[-1] for key in graph.get(dg.AssetKey(name)).parent_keys} for name in reads}
+    nodes = {name: graph.get(dg.AssetKey(name)) for name in reads}
+    parents = {name: {key.path[-1] for key in node.parent_keys} for name, node in nodes.items()}
+    for name, node in nodes.items():
+        # One body makes these assets: what it reads for one of them is upstream of the others through that one.
+        for made in {key.path[-1] for key in node.execution_set_entity_keys} & parents[name]:
+            parents[name] |= parents[made]
     missing = {name: read - parents[name] - {name} for name, read in reads.items()}
     return {name: read for name, read in missing.items() if read}
 
