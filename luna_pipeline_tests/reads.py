@@ -50,7 +50,8 @@ def not_upstream(reads: dict[str, set[str]]) -> dict[str, set[str]]:
     parents = {name: {key.path[-1] for key in node.parent_keys} for name, node in nodes.items()}
     for name, node in nodes.items():
         # One body makes these assets: what it reads for one of them is upstream of the others through that one.
-        for made in {key.path[-1] for key in node.execution_set_entity_keys} & parents[name]:
+        together = {key.path[-1] for key in node.execution_set_entity_keys if isinstance(key, dg.AssetKey)}
+        for made in together & parents[name]:
             parents[name] |= parents[made]
     missing = {name: read - parents[name] - {name} for name, read in reads.items()}
     return {name: read for name, read in missing.items() if read}
