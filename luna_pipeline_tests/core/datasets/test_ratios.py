@@ -135,7 +135,7 @@ def test_a_ratio_of_other_groups_is_refused(names, ratio):
 
 @pytest.mark.parametrize("group", ["malignant", "benign", "non_nodule"])
 def test_a_share_of_nothing_is_refused(group):
-    with pytest.raises(ValueError, match=f"ratio.{group} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"ratio.{group} must be from 1 to 1000000, got 0"):
         MalignantRatio(**{group: 0})
 
 
