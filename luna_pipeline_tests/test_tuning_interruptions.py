@@ -166,7 +166,7 @@ def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(in
         assert driver.wait(timeout=180) == 0, log.read_text()
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert log.read_text().count("Study nodule_classifier 0.0.1-fold0 resumes") == 1
-    assert [path.name for path in study.parent.iterdir()] == [study.name]
+    assert {path.name for path in study.parent.iterdir()} == {study.name, f".{study.name}.claim"}
     table = table_of(study)
     assert list(table["state"]) == ["finished"] * 4
     assert list(table["num_epochs"]) == [NUM_EPOCHS] * 4
