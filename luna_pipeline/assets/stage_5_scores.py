@@ -139,8 +139,7 @@ def champion(
             num_bootstraps=config.num_bootstraps,
             seed=config.seed,
         )
-        if not outcome.is_fine:
-            context.log.warning(outcome.text)
+        (context.log.info if outcome.is_fine else context.log.warning)(outcome.text)
         yield dg.Output(outcome.predictions, metadata=_metadata(outcome, started))
         yield dg.AssetCheckResult(
             check_name="may_be_champion",
