@@ -38,14 +38,11 @@ def no_ct_is_gone(
 
     gone = gone_series(context.instance, ct_series, cutting.store)
     named = name_series(dict.fromkeys(gone, "no CT"))
-    return dg.AssetCheckResult(
-        passed=not gone,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
-        description=f"Every known series must have its CT, got {len(gone)} without one: {named} | Restore the CTs, or "
-        "remove their cutouts and partitions with `luna prune --yes`."
-        if gone
-        else "Every known series has its CT.",
+    return _gone_result(
+        gone,
+        passed="Every known series has its CT.",
+        failed=f"Every known series must have its CT, got {len(gone)} without one: {named} | Restore the CTs, or "
+        "remove their cutouts and partitions with `luna prune --yes`.",
     )
 
 
@@ -92,14 +89,11 @@ def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
 def no_fold_is_gone(context: dg.AssetCheckExecutionContext, folds: Any) -> dg.AssetCheckResult:
     """Every registered test fold is a fold of the data; a trained fold that is gone is kept until `luna prune`."""
     gone = gone_folds(context.instance, folds["fold"])
-    return dg.AssetCheckResult(
-        passed=not gone,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
-        description=f"Every registered fold must be a fold of the data, got {', '.join(gone)} without series. Restore "
-        "the folds, or remove their partitions with `luna prune --yes`."
-        if gone
-        else "Every registered fold is a fold of the data.",
+    return _gone_result(
+        gone,
+        passed="Every registered fold is a fold of the data.",
+        failed=f"Every registered fold must be a fold of the data, got {', '.join(gone)} without series. Restore the "
+        "folds, or remove their partitions with `luna prune --yes`.",
     )
 
 
@@ -127,6 +121,16 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
         if passed
         else f"Each candidate must have a cutout of {shape}, got {missing} without one of {total}, {len(wrong)} files "
         f"of another shape, {_named(left_out)}. Fix what is named, and run `cut` again.",
+    )
+
+
+def _gone_result(gone: list[str], *, passed: str, failed: str) -> dg.AssetCheckResult:
+    """Return a warning if there are keys of partitions without data."""
+    return dg.AssetCheckResult(
+        passed=not gone,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
+        description=failed if gone else passed,
     )
 
 

@@ -1,6 +1,5 @@
 """The launcher that dagster.yaml names: which runs it takes for lost. Launching itself is shown on the whole stack."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,13 +14,6 @@ from luna_pipeline.runs.nested import PARENT_TAG
 from luna_pipeline_tests.processes import REPOSITORY
 
 CONFIGURATIONS = ["dagster.yaml", "deploy/stack/dagster.yaml"]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
 
 
 @dg.job

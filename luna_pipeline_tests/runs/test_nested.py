@@ -1,8 +1,6 @@
 """Nested runs: whose process they share, what a re-execution keeps of their tags, what the outer run's log says."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
 import dagster as dg
@@ -20,16 +18,8 @@ from luna_pipeline.runs.nested import (
     run_nested_job,
 )
 from luna_pipeline.runs.origins import REPOSITORY_ORIGIN
-from luna_pipeline_tests.processes import REPOSITORY
 
 FAILURE, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
 
 
 @dg.job

@@ -1,7 +1,5 @@
 """Origins: runs started on a terminal belong to the same code location as those of webserver and daemon."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
@@ -21,13 +19,6 @@ LABEL = f"{SINGLETON_REPOSITORY_NAME}@{LOCATION}"
 OURS = ReconstructableRepository.for_module(DEFINITIONS, "defs")
 BY_FILE = ReconstructableRepository.for_file(str(REPOSITORY / "luna_pipeline/definitions.py"), "defs")
 ANOTHER = ReconstructableRepository.for_module("somebody.elses", "defs")
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
 
 
 @dg.job

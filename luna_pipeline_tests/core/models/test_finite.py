@@ -44,11 +44,13 @@ def test_a_pass_ends_at_the_batch_that_is_not_finite_and_does_not_report_it(mode
 
 
 def test_what_may_be_infinite_does_not_end_a_pass():
-    validation, training, overflowing = results_of(Mode.VALIDATION), results_of(), results_of()
-    validation.add(0, batch_result(loss=math.inf), values={}, num_samples_seen=0)
-    training.add(0, batch_result(filler=math.nan), values={}, num_samples_seen=0)
+    reported = []
+    training, overflowing = results_of(reported=reported), results_of(reported=reported)
+    results_of(Mode.VALIDATION).add(0, batch_result(loss=math.inf), values={}, num_samples_seen=0)
     overflowing.may_overflow = True
-    overflowing.add(0, batch_result(), values={"gradient_norm": torch.tensor(math.inf)}, num_samples_seen=0)
+    training.add(8, batch_result(filler=math.nan), values={}, num_samples_seen=0)
+    overflowing.add(8, batch_result(), values={"gradient_norm": torch.tensor(math.inf)}, num_samples_seen=0)
+    assert len(reported) == 2
 
 
 def test_scores_of_another_model_are_checked():

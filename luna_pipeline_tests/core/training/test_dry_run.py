@@ -1,5 +1,6 @@
 """Parts of one's own that cannot be right are refused by name before the first epoch; right ones leave no trace."""
 
+import contextlib
 import math
 import pickle
 import random
@@ -60,6 +61,16 @@ def data_of(examples, config):
     index, store = examples
     training, validation, _ = split_index(index, TrainingSplit(test_fold=0, validation_fold=1))
     return build_data_module(config, training_index=training, validation_index=validation, store=store)
+
+
+@contextlib.contextmanager
+def own_data_set(kind):
+    """Register a data set and yield the configuration of a run with it."""
+    DATASETS.register("mine")(kind)
+    try:
+        yield replace(CONFIG, dataset="mine")
+    finally:
+        DATASETS.forget("mine")
 
 
 def tried(data, place, part, config=CONFIG, *, is_exported=False, **processes):
@@ -410,13 +421,8 @@ BATCH_CASES = {
 @pytest.mark.parametrize("case", BATCH_CASES)
 def test_a_wrong_batch_of_a_data_set_is_refused_by_name(examples, case):
     kind, message = BATCH_CASES[case]
-    DATASETS.register("mine")(kind)
-    try:
-        config = replace(CONFIG, dataset="mine")
-        with pytest.raises(PartError, match=message + r'.*\(data set "mine"\)'):
-            dry_run(config, data_of(examples, config))
-    finally:
-        DATASETS.forget("mine")
+    with own_data_set(kind) as config, pytest.raises(PartError, match=message + r'.*\(data set "mine"\)'):
+        dry_run(config, data_of(examples, config))
 
 
 class ShorterGroups(CutoutsDataset):
@@ -437,13 +443,8 @@ class ThreeLabels(CutoutsDataset):
     ],
 )
 def test_a_data_set_whose_columns_do_not_fit_is_refused_by_name(examples, kind, message):
-    DATASETS.register("mine")(kind)
-    try:
-        config = replace(CONFIG, dataset="mine")
-        with pytest.raises(PartError, match=message + r' \(data set "mine"\)'):
-            dry_run(config, data_of(examples, config))
-    finally:
-        DATASETS.forget("mine")
+    with own_data_set(kind) as config, pytest.raises(PartError, match=message + r' \(data set "mine"\)'):
+        dry_run(config, data_of(examples, config))
 
 
 @pytest.mark.parametrize(
@@ -457,22 +458,18 @@ def test_a_data_set_whose_columns_do_not_fit_is_refused_by_name(examples, kind, 
     ],
 )
 def test_groups_must_be_as_long_as_the_table_and_those_of_the_data_set(examples, groups_of, got):
-    DATASETS.register("mine")(type("Mine", (CutoutsDataset,), {"groups_of": classmethod(groups_of)}))
-    try:
-        with pytest.raises(ValueError, match=rf'from -1 to 1 for each of \d+ rows, got {got} \(data set "mine"\)'):
-            data_of(examples, replace(CONFIG, dataset="mine"))
-    finally:
-        DATASETS.forget("mine")
+    kind = type("Mine", (CutoutsDataset,), {"groups_of": classmethod(groups_of)})
+    message = rf'from -1 to 1 for each of \d+ rows, got {got} \(data set "mine"\)'
+    with own_data_set(kind) as config, pytest.raises(ValueError, match=message):
+        data_of(examples, config)
 
 
 def test_groups_may_be_a_column_of_the_table(examples):
     kind = type("Mine", (CutoutsDataset,), {"groups_of": classmethod(lambda cls, index: index["class"])})
-    DATASETS.register("mine")(kind)
-    try:
-        config = replace(CONFIG, dataset="mine")
-        dry_run(config, data_of(examples, config))
-    finally:
-        DATASETS.forget("mine")
+    with own_data_set(kind) as config:
+        data = data_of(examples, config)
+        dry_run(config, data)
+    assert data.training.groups.tolist() == data.training.index["class"].tolist()
 
 
 class NoResult(NoduleClassificationModel):
