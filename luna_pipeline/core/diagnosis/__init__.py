@@ -1,0 +1,1 @@
+"""From an unseen CT to nodules: segmentation, grouping, classification, report."""

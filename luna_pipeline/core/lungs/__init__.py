@@ -1,0 +1,1 @@
+"""The mask of the lungs in a chest CT."""
