@@ -93,6 +93,9 @@ class Diagnosis:
         seconds: Seconds by stage, in order.
         run_ids: Ids of the runs that made it, by tracker (``dagster``, ``mlflow``).
         is_synthetic: Whether the CT is a phantom.
+
+    Raises:
+        ValueError: If the nodules are in another order; every output numbers them in this one.
     """
 
     series_instance_uid: str
@@ -106,6 +109,12 @@ class Diagnosis:
     seconds: Mapping[str, float] = field(default_factory=dict)
     run_ids: Mapping[str, str] = field(default_factory=dict)
     is_synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        probabilities = [nodule.probability for nodule in self.nodules]
+        if probabilities != sorted(probabilities, reverse=True):
+            msg = f"Nodules must be in falling order of probability, got {probabilities[:20]}"
+            raise ValueError(f"{msg} ({self.series_instance_uid}). Sort them.")
 
     @property
     def threshold(self) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from luna_pipeline.core.candidates.submission import write_submission
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.evaluation.baselines import middle_hu, zero_rule
-from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from luna_pipeline.core.candidates.submission import write_submission
 from luna_pipeline.core.evaluation.froc_table import evaluate_models, froc_table
 from luna_pipeline.core.evaluation.official import FrocResult
 from luna_pipeline.core.evaluation.reference import Reference, read_reference
-from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions

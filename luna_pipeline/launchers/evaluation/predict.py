@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from luna_pipeline.core.candidates.submission import write_submission
 from luna_pipeline.core.cutouts.index import centers_xyz, index_of_files
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.evaluation.submission import write_submission
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.launchers.evaluation.scoring import score

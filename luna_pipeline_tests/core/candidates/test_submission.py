@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.evaluation.submission import submission_csv, write_submission
+from luna_pipeline.core.candidates.submission import submission_csv, write_submission
 
 
 def rows(**changes) -> pd.DataFrame:
