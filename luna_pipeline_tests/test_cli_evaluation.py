@@ -109,6 +109,36 @@ def test_that_no_mark_is_left_is_said_and_no_error(tables):
     assert "2 scans, 2 nodules: 0 found, 0 false positives, 1 marks on excluded findings" in done.stdout
 
 
+def test_a_scan_that_was_not_searched_gives_a_second_number(tables):
+    before = luna(*EVALUATE, cwd=tables)
+    plain = json.loads((tables / "o.json").read_text())
+    (tables / "p.csv").write_text(MARKS + "A,1,0,0,0.9\n")
+    (tables / "w.csv").write_text("A\n")
+    done = luna(*EVALUATE, "--searched", "w.csv", cwd=tables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 of 2 listed scans were not searched (the first is B)." in done.stdout
+    assert "Over the 1 searched scans alone: 1 nodules: 1 found, 0 false positives" in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith("CPM")] == ["CPM 0.500000", "CPM 1.000000"]
+    found = json.loads((tables / "o.json").read_text())
+    assert (found["cpm"], found["searched"]["cpm"], found["searched"]["not_searched"]) == (0.5, 1.0, ["B"])
+    assert set(found) - set(plain) == {"searched"}
+    assert "searched" not in before.stdout
+
+
+def test_searched_scans_that_do_not_fit_are_refused_in_one_line(tables):
+    (tables / "w.csv").write_text("A\n")
+    done = luna(*EVALUATE, "--searched", "w.csv", cwd=tables)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Marks must lie in searched scans, got 1 in others (the first in 'B').")
+    (tables / "p.csv").write_text(MARKS + "A,1,0,0,0.9\n")
+    refused = luna(*EVALUATE, "--searched", "w.csv", "--refuse-unsearched", cwd=tables)
+    assert refused.stderr.startswith("Every listed scan must have been searched, got 1 of 2 that were not")
+    assert luna(*EVALUATE, "--refuse-unsearched", cwd=tables).returncode == 2
+    assert not (tables / "o.json").exists()
+    (tables / "w.csv").write_text("A\nB\n")
+    assert "Every listed scan was searched." in luna(*EVALUATE, "--searched", "w.csv", cwd=tables).stdout
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

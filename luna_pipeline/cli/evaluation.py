@@ -32,6 +32,13 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--corrected", is_flag=True, help="Correct the quirks of the official script, see docs/evaluation.md.")
 @click.option("--json", "json_file", required=True, type=TABLE, help="Output file of the result.")
 @click.option("--plot", "plot_file", type=TABLE, help="Output file of the curve, as PNG.")
+@click.option(
+    "--searched",
+    type=click.Path(path_type=Path),
+    help="The scans that were searched: a list, one a row, a diagnosis.json, or a folder of diagnoses. Scans that were "
+    "not are reported, with a second result over the searched ones.",
+)
+@click.option("--refuse-unsearched", is_flag=True, help="With --searched: fail if a listed scan was not searched.")
 def evaluate_froc_command(**options: Any) -> None:
     """Score a submission like LUNA16: FROC and its mean sensitivity at seven rates (CPM).
 
@@ -40,9 +47,13 @@ def evaluate_froc_command(**options: Any) -> None:
     from luna_pipeline.core.evaluation.froc_files import check_marks, read_froc_tables
     from luna_pipeline.core.evaluation.froc_matching import MAX_MARKS_PER_SCAN
     from luna_pipeline.core.evaluation.official import evaluate_froc
+    from luna_pipeline.core.evaluation.searched import check_searched, evaluate_searched, read_searched
     from luna_pipeline.core.storage.files import write_bytes
 
-    is_corrected = options["corrected"]
+    is_corrected, searched = options["corrected"], None
+    if options["refuse_unsearched"] and options["searched"] is None:
+        msg = "--refuse-unsearched must come with --searched, got none. Name the scans that were searched."
+        raise click.UsageError(msg)
     tables = read_froc_tables(
         annotations=options["annotations"],
         excluded=options["excluded"],
@@ -50,12 +61,16 @@ def evaluate_froc_command(**options: Any) -> None:
         predictions=options["predictions"],
         is_corrected=is_corrected,
     )
-    for line in check_marks(tables):
+    warnings = check_marks(tables)
+    if options["searched"] is not None:
+        searched = read_searched(options["searched"])
+        warnings += check_searched(tables, searched, refuses_unsearched=options["refuse_unsearched"])
+    for line in warnings:
         click.echo(f"Warning: {line}", err=True)
-    result = evaluate_froc(
-        tables, num_bootstraps=options["num_bootstraps"], seed=options["seed"], is_corrected=is_corrected
-    )
-    values = result.to_dict()
+    how = {"num_bootstraps": options["num_bootstraps"], "seed": options["seed"], "is_corrected": is_corrected}
+    both = None if searched is None else evaluate_searched(tables, searched, **how)
+    result = evaluate_froc(tables, **how) if both is None else both.official
+    values = result.to_dict() if both is None else both.to_dict()
     if not values["counts"]["true_positives"] + values["counts"]["false_positives"]:
         num_given = int(tables.marks["series_instance_uid"].isin(tables.scans).sum())
         click.echo(
@@ -73,18 +88,45 @@ def evaluate_froc_command(**options: Any) -> None:
 
 def _lines(values: dict[str, Any]) -> list[str]:
     """Return a result as lines of text."""
-    counts, band = values["counts"], values["bootstrap"]
-    bounds: list[Any] = [None] * len(values["operating_points"])
+    lines = [f"{values['n_scans']} scans, {_counts(values)}", *_scores(values)]
+    if "searched" in values:
+        lines += _searched_lines(values["searched"])
+    return [*lines, RESEARCH_USE]
+
+
+def _searched_lines(values: dict[str, Any]) -> list[str]:
+    missing = values["not_searched"]
+    if not missing:
+        return ["Every listed scan was searched."]
+    return [
+        f"{len(missing)} of {values['n_scans']} listed scans were not searched (the first is {missing[0]}). Above, "
+        "they count as free of false positives and their nodules as missed.",
+        f"Over the {values['n_searched']} searched scans alone: {_counts(values)}",
+        *_scores(values),
+    ]
+
+
+def _counts(values: dict[str, Any]) -> str:
+    counts = values["counts"]
+    return (
+        f"{counts['total_nodules']} nodules: {counts['true_positives']} found, "
+        f"{counts['false_positives']} false positives, {counts['ignored_on_excluded']} marks on excluded findings, "
+        f"{counts['ignored_double_detections']} doubles."
+    )
+
+
+def _scores(values: dict[str, Any]) -> list[str]:
+    """Return the sensitivities and the CPM of a result as lines."""
+    from luna_pipeline.core.evaluation.froc import OPERATING_POINTS
+
+    band = values["bootstrap"]
+    bounds: list[Any] = [None] * len(OPERATING_POINTS)
     if band is not None:
         bounds = list(zip(band["sens_lower"], band["sens_upper"], strict=True))
-    rates = zip(values["operating_points"], values["sens_at_points"], bounds, strict=True)
+    rates = zip(OPERATING_POINTS, values["sens_at_points"], bounds, strict=True)
     return [
-        f"{values['n_scans']} scans, {counts['total_nodules']} nodules: {counts['true_positives']} found, "
-        f"{counts['false_positives']} false positives, {counts['ignored_on_excluded']} marks on excluded findings, "
-        f"{counts['ignored_double_detections']} doubles.",
         *(f"  {rate:>5g} FP/scan: {_number(value)}{_interval(pair)}" for rate, value, pair in rates),
         f"CPM {_number(values['cpm'])}" + _interval(band and (band["cpm_lower"], band["cpm_upper"])),
-        RESEARCH_USE,
     ]
 
 
