@@ -1,6 +1,5 @@
 """Pictures of cutouts: the middle slice of each in the lung window, with a caption."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-LUNG_WINDOW_HU = (-1000, 400)
+from luna_pipeline.core.ct.pictures import png_bytes, to_greys
+
+CUTOUT_WINDOW_HU = (-1000, 400)
 # Largest picture in one event of Dagster.
 MAX_BYTES = 74_000
 _NOTE = "research use only"
@@ -44,7 +45,7 @@ def cutout_sheet(chunks: NDArray[np.int16], captions: Sequence[str], *, columns:
         ValueError: If the number of captions differs, there is no cutout, or columns or scale is below 1.
     """
     _check(chunks, captions, columns=columns, scale=scale)
-    return _as_png(_stacked([_tiles(chunks, captions, columns=min(columns, len(chunks)), scale=scale)], note=_NOTE))
+    return png_bytes(_stacked([_tiles(chunks, captions, columns=min(columns, len(chunks)), scale=scale)], note=_NOTE))
 
 
 def sectioned_sheet(
@@ -135,26 +136,18 @@ def _stacked(parts: Sequence[Image.Image], *, note: str) -> Image.Image:
     return sheet
 
 
-def _as_png(sheet: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
 def _as_small_png(sheet: Image.Image) -> bytes:
     png = b""
     for num_greys in _NUM_GREYS:
         step = 255 / (num_greys - 1)
-        png = _as_png(sheet.point([round(round(grey / step) * step) for grey in range(256)]))
+        png = png_bytes(sheet.point([round(round(grey / step) * step) for grey in range(256)]))
         if len(png) < MAX_BYTES:
             break
     return png
 
 
 def _picture(slice_hu: NDArray[np.int16], size: tuple[int, int]) -> Image.Image:
-    lower, upper = LUNG_WINDOW_HU
-    grey = (np.clip(slice_hu.astype(np.float32), lower, upper) - lower) * (255 / (upper - lower))
-    return Image.fromarray(np.rint(grey).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(to_greys(slice_hu, CUTOUT_WINDOW_HU)).resize(size, Image.Resampling.BICUBIC)
 
 
 def _wrapped(caption: str, width: int, font: _Font) -> list[str]:
