@@ -4,12 +4,19 @@ Any folder layout is accepted. A folder ``subset<k>`` holds series of LUNA16's s
 (``seg-lungs*``), which have the CTs' names, and hidden files are skipped.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.core.ct.catalogue_cache import is_in_stat_digest, kept_rows, stat_digest_of
-from luna_pipeline.core.ct.catalogue_rows import CATALOGUE_COLUMNS, GRID_COLUMNS, odd_row, rows_of_folder, shown_path
+from luna_pipeline.core.ct.catalogue_rows import (
+    CATALOGUE_COLUMNS,
+    GRID_COLUMNS,
+    Row,
+    odd_row,
+    rows_of_folder,
+    shown_path,
+)
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.one_file_a_series import leave_one_file_a_series
@@ -47,28 +54,7 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     """
     import pandas as pd
 
-    if not data_root.is_dir():
-        msg = f"The data folder must be there, got {data_root} (no such folder). Make it and put CTs into it."
-        raise FileNotFoundError(msg)
-    known = kept_rows(kept, columns=CATALOGUE_COLUMNS)
-    rows: list[dict[str, Any]] = []
-    unlisted: list[dict[str, Any]] = []
-    for folder, files in _files_below(
-        data_root, lambda folder, error: unlisted.append(_unlisted_row(folder, error, data_root))
-    ):
-        stat_digest = stat_digest_of(folder, files, data_root=data_root, patient_key=patient_key)
-        rows += known.get(stat_digest) or _rows_of(
-            folder, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
-        )
-    rows += unlisted
-    if not rows:
-        raise FileNotFoundError(
-            f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {data_root}). "
-            "Copy CTs there."
-        )
-    _refuse_names(rows, data_root)
-    rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
-    leave_one_file_a_series(rows, data_root)
+    rows = rows_below(data_root, patient_key=patient_key, known=kept_rows(kept, columns=CATALOGUE_COLUMNS))
     for row in rows:
         # Names of files that are no UTF-8 are a part of some reasons; tables hold UTF-8.
         row["reason"] = row["reason"] and row["reason"].encode(errors="backslashreplace").decode()
@@ -77,9 +63,49 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     return frame.astype(types)
 
 
+def rows_below(data_root: Path, *, patient_key: bytes, known: Mapping[str, list[Row]] | None = None) -> list[Row]:
+    """Return the rows of the catalogue; those read from files now say whether they are of a CT, in ``is_ct``.
+
+    Args:
+        data_root: As for ``catalogue_series``.
+        patient_key: As for ``catalogue_series``.
+        known: Rows that are adopted, by the stat_digest of their folder.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no CT.
+    """
+    if not data_root.is_dir():
+        msg = f"The data folder must be there, got {data_root} (no such folder). Make it and put CTs into it."
+        raise FileNotFoundError(msg)
+    rows: list[Row] = []
+    unlisted: list[Row] = []
+    for folder, files in _files_below(
+        data_root, lambda folder, error: unlisted.append(_unlisted_row(folder, error, data_root))
+    ):
+        stat_digest = stat_digest_of(folder, files, data_root=data_root, patient_key=patient_key)
+        rows += (known or {}).get(stat_digest) or _rows_of(
+            folder, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
+        )
+    rows += unlisted
+    if not rows:
+        raise FileNotFoundError(
+            f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {data_root}). "
+            "Copy CTs there."
+        )
+    return settled(rows, data_root)
+
+
+def settled(rows: list[Row], data_root: Path) -> list[Row]:
+    """Return rows sorted by uid and path, after marking, in place, odd names and several files of one series."""
+    _refuse_names(rows, data_root)
+    rows.sort(key=lambda row: (row["series_instance_uid"], row["path"]))
+    leave_one_file_a_series(rows, data_root)
+    return rows
+
+
 def _rows_of(
     folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes, stat_digest: str
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     rows = rows_of_folder(folder, files, data_root=data_root, patient_key=patient_key)
     # Changes of voxels in another folder do not change this folder's digest.
     is_all_seen = all(is_in_stat_digest(path, folder) for row in rows for path in row.pop("data_files"))
@@ -119,13 +145,13 @@ def _files_below(root: Path, on_error: Callable[[Path, OSError], object]) -> Ite
         yield folder, [folder / name for name in names if not name.startswith(".")]
 
 
-def _unlisted_row(folder: Path, error: OSError, data_root: Path) -> dict[str, Any]:
+def _unlisted_row(folder: Path, error: OSError, data_root: Path) -> Row:
     rule = f"A folder must be readable, got {error.strerror} ({shown_name(folder)})."
     row = odd_row(folder, data_root, f"{rule} Give permission, shorten its path, or take the link out.")
     return {column: row[column] for column in CATALOGUE_COLUMNS}
 
 
-def _refuse_names(rows: list[dict[str, Any]], data_root: Path) -> None:
+def _refuse_names(rows: list[Row], data_root: Path) -> None:
     """Mark series that no file and no table can name."""
     for row in rows:
         uid, path = row["series_instance_uid"], data_root / row["path"]
@@ -141,7 +167,7 @@ def _refuse_names(rows: list[dict[str, Any]], data_root: Path) -> None:
             row.update(series_instance_uid=shown_name(Path(uid)), path=shown_path(path, data_root))
 
 
-def _refuse(row: dict[str, Any], reason: str) -> None:
+def _refuse(row: Row, reason: str) -> None:
     row.update(dict.fromkeys(GRID_COLUMNS), is_readable=False, reason=reason)
 
 

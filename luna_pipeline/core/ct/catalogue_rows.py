@@ -39,7 +39,10 @@ _PACKED_REASON = "A CT must not be packed as a file, except .nii.gz, got a .gz f
 
 
 def rows_of_folder(folder: Path, files: Sequence[Path], *, data_root: Path, patient_key: bytes) -> list[Row]:
-    """Return the rows of the CTs in one folder, each with its ``data_files`` (a set of paths)."""
+    """Return the rows of the CTs in one folder.
+
+    Each has its ``data_files`` (a set of paths) and ``is_ct``: whether it is a CT by its headers, or damaged.
+    """
     regular = [path for path in files if is_regular(path)]
     rows = [odd_row(path, data_root, _odd_reason(path)) for path in sorted({*files} - {*regular}) if _is_input(path)]
     rows += [odd_row(path, data_root, _PAIR_REASON) for path in regular if _is_half_of_pair(path)]
@@ -59,7 +62,7 @@ def rows_of_folder(folder: Path, files: Sequence[Path], *, data_root: Path, pati
 def odd_row(path: Path, data_root: Path, reason: str) -> Row:
     """Return the row of a file or folder that cannot be a CT."""
     uid = shown_name(path) if format_of(path) is None else series_stem(path)
-    return _new_row(uid, path, data_root) | {"format": "unknown", "reason": reason, "data_files": set()}
+    return _new_row(uid, path, data_root) | {"format": "unknown", "is_ct": False, "reason": reason, "data_files": set()}
 
 
 def file_fingerprint(path: Path, data_root: Path) -> str:
@@ -98,7 +101,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _row_of_file(path: Path, data_root: Path) -> Row:
     uid = series_stem(path)
-    row = _new_row(uid, path, data_root) | {"format": format_of(path)}
+    row = _new_row(uid, path, data_root) | {"format": format_of(path), "is_ct": True}
     header, data_files = b"", {path}
 
     def read_header() -> None:
@@ -119,6 +122,7 @@ def _row_of_file(path: Path, data_root: Path) -> Row:
 
 def _dicom_row(series: DicomSeries, data_root: Path, patient_key: bytes) -> Row:
     row = _new_row(series.series_instance_uid, series.paths[0].parent, data_root) | {"format": "dicom"}
+    row["is_ct"] = bool(series.broken) or any(item.modality in {"CT", ""} for item in series.slices)
 
     def read_headers() -> None:
         patient_id = next((item.patient_id for item in series.slices if item.patient_id), None)

@@ -105,6 +105,10 @@ class DicomReader(CtReader):
         """Return the files of the series' slices, sorted by name."""
         return tuple(self.series.paths)
 
+    def files_in_slice_order(self) -> tuple[Path, ...]:
+        """Return the files of the CT in the order of its slices, a multi-frame file once."""
+        return tuple(dict.fromkeys(item.path for item in self._ordered[0]))
+
     def grid(self) -> VoxelGrid:
         """Return the grid by the slices' positions."""
         return self._ordered[1]
