@@ -16,7 +16,8 @@ BlockName = Literal["biased", "batch_norm", "dropout", "dropout3d", "dropout_onl
 BLOCK_NAMES: tuple[str, ...] = get_args(BlockName)
 Scalar = bool | int | float | str
 
-# Each builds a network from a NetworkConfig: HU float32 (N, 1, D, H, W) to logits (N, 2).
+# Each builds a network from a NetworkConfig. Classifiers: HU float32 (N, 1, D, H, W) to logits (N, 2). Segmenters (see
+# ``luna.is_segmenter``): to a logit for each voxel (N, 1, D, H, W), or of slices (N, 2 c + 1, H, W) to (N, 1, H, W).
 NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
     "network",
     {
@@ -26,6 +27,7 @@ NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
         "se_resnet": "luna_pipeline.core.networks.monai:se_resnet",
         "convnext": "luna_pipeline.core.networks.convnext:convnext",
         "multiscale": "luna_pipeline.core.networks.multiscale:multiscale",
+        "book_unet": "luna_pipeline.core.networks.book_unet:BookUnet",
     },
 )
 # Each builds a loss from a LossConfig: logits (N, 2) and labels (N,) to the loss of each sample (N,).
@@ -37,7 +39,16 @@ LOSSES: "Registry[Callable[[LossConfig], nn.Module]]" = Registry(
     },
 )
 # Halvings of a cutout beyond n_blocks; strided convolutions round up, so the two residual networks need one less.
-_HALVINGS = {"luna": 0, "resnet": -1, "densenet": 0, "se_resnet": -1, "convnext": 0, "multiscale": 0}
+# The first level of a U-Net has the full size.
+_HALVINGS = {
+    "luna": 0,
+    "resnet": -1,
+    "densenet": 0,
+    "se_resnet": -1,
+    "convnext": 0,
+    "multiscale": 0,
+    "book_unet": -1,
+}
 # MONAI's residual network always has four levels.
 _RESNET_LEVELS = 4
 

@@ -97,18 +97,35 @@ class LunaNetwork(nn.Module):
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """Return a new network in channels-last layout: HU float32 (N, 1, D, H, W) to logits (N, 2).
+    """Return a new network in channels-last layout: HU float32 to logits, see ``NETWORKS``.
 
-    Its attribute ``head_name`` names the last linear layer. Torch's random number generator determines the weights.
+    The attribute ``head_name`` of a classifier names its last linear layer. Torch's random number generator determines
+    the weights.
 
     Raises:
-        ValueError: If an option is unknown, or a registered network has no such head.
+        ValueError: If an option is unknown, or a registered classifier has no such head.
         TypeError: If an option is of the wrong kind.
     """
     network = NETWORKS.get(config.name)(config)
-    head_of(network)
+    if not is_segmenter(network):
+        head_of(network)
     # Channels last: a training step on a CPU takes a fifth less time.
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=channels_last_of(network))  # type: ignore[call-overload,no-any-return]
+
+
+def is_segmenter(network: nn.Module) -> bool:
+    """Return whether a network returns a logit for each voxel (its attribute ``is_segmenter``), not for each class."""
+    return bool(getattr(unwrapped(network), "is_segmenter", False))
+
+
+def context_slices_of(network: nn.Module) -> int:
+    """Return the neighbouring slices on each side that a slice network reads; 0 for a network of volumes."""
+    return int(getattr(unwrapped(network), "context_slices", 0))
+
+
+def channels_last_of(network: nn.Module) -> torch.memory_format:
+    """Return the channels-last layout for the input of a network: of slices or of volumes."""
+    return torch.channels_last if context_slices_of(network) else torch.channels_last_3d
 
 
 def head_of(network: nn.Module) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""The book's classifier in this project's network gives the book's own figures."""
+"""The book's two networks in this project give the book's own figures."""
 
 import contextlib
 import datetime
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from luna_pipeline.core.metrics.binary import binary_metrics
-from luna_pipeline.core.networks.book_weights import BOOK_NETWORK, BookWeightsError, import_book_weights
+from luna_pipeline.core.networks.book_weights import BOOK_NETWORK, BOOK_UNET, BookWeightsError, import_book_weights
 from luna_pipeline.core.networks.luna import build_network, scores_of
 
 
@@ -32,8 +32,14 @@ def book_state() -> dict[str, torch.Tensor]:
     return state | {"tail_batchnorm.num_batches_tracked": torch.tensor(7)}
 
 
-def book_file(folder: Path, state: object, **entries: object) -> Path:
-    path = folder / "cls.best.state"
+def book_unet_state() -> dict[str, torch.Tensor]:
+    """Tensors of the book's segmentation; its names are kept in this project."""
+    torch.manual_seed(0)
+    return build_network(BOOK_UNET).state_dict()
+
+
+def book_file(folder: Path, state: object, *, name: str = "cls.best.state", **entries: object) -> Path:
+    path = folder / name
     content = {"model_state": state, "time": datetime.datetime(2020, 2, 6), "epoch": 90, **entries}
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
@@ -51,6 +57,21 @@ def test_every_tensor_of_the_book_is_used_exactly_once(tmp_path):
     assert torch.equal(ours["luna_blocks.2.conv1.weight"], theirs["block3.conv1.weight"])
     assert torch.equal(ours["luna_head.head_linear.bias"], theirs["head_linear.bias"])
     build_network(config).load_state_dict(ours, strict=True)
+
+
+def test_the_segmentation_is_recognised_by_its_tensors_under_any_name(tmp_path):
+    theirs = book_unet_state()
+    config, ours = import_book_weights(book_file(tmp_path, theirs))
+    assert config == BOOK_UNET
+    assert len(ours) == len(theirs) == 81
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_a_segmentation_that_does_not_fit_is_called_one(tmp_path):
+    state = book_unet_state()
+    del state["unet.last.bias"]
+    with pytest.raises(BookWeightsError, match=r"The book's segmentation must hold .* got no unet.last.bias and 0 "):
+        import_book_weights(book_file(tmp_path, state))
 
 
 @pytest.mark.seed_defect(53)
