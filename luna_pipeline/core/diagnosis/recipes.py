@@ -26,6 +26,8 @@ class DiagnosisRecipe:
         overlap: Overlap of neighbouring windows of a volume network, as a share of their length.
         segmentation_threshold: Voxels with a larger segmentation score belong to a finding.
         erosion_voxels: Number of erosions before components are formed.
+        centers_by_density: Whether voxels count by their density (HU + 1001, within -1000 to 1000 HU) in the centre of
+            a finding, instead of equally.
         merge_mm: Findings whose surfaces are nearer to each other are one; 0 merges none.
         min_diameter_mm: Smaller findings are dropped.
         max_findings: Largest number of findings of a CT; those with the highest segmentation scores are kept.
@@ -39,6 +41,7 @@ class DiagnosisRecipe:
     overlap: float = 0.25
     segmentation_threshold: float = 0.5
     erosion_voxels: int = 0
+    centers_by_density: bool = False
     merge_mm: float = 2.0
     min_diameter_mm: float = 2.0
     max_findings: int = 500
@@ -51,7 +54,8 @@ class DiagnosisRecipe:
         check_number("overlap", self.overlap, "[0, 0.9]")
         check_number("segmentation_threshold", self.segmentation_threshold, "(0, 1)")
         check_integer("erosion_voxels", self.erosion_voxels, at_least=0)
-        check_number("merge_mm", self.merge_mm, "[0, 100]")
+        check_flag("centers_by_density", self.centers_by_density)
+        check_number("merge_mm", self.merge_mm, "[0, 10]")
         check_number("min_diameter_mm", self.min_diameter_mm, "[0, 100]")
         check_integer("max_findings", self.max_findings, at_least=1)
         check_choice("edge_rule", self.edge_rule, EDGE_RULES)
@@ -89,13 +93,14 @@ def default() -> DiagnosisRecipe:
 def book() -> DiagnosisRecipe:
     """Return the procedure of chapter 14 of 'Deep Learning with PyTorch' (Stevens, Antiga, Viehmann, 2020).
 
-    The whole CT is searched; one erosion, no merging, no limit; cutouts are shifted into the CT.
+    The whole CT is searched; one erosion, centres by density, no merging, no limit; cutouts are shifted into the CT.
     """
     return DiagnosisRecipe(
         name="book",
         lungs_only=False,
         lung_margin_mm=0.0,
         erosion_voxels=1,
+        centers_by_density=True,
         merge_mm=0.0,
         min_diameter_mm=0.0,
         max_findings=1_000_000,
