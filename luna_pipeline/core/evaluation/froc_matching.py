@@ -138,6 +138,22 @@ def match_marks(
     )
 
 
+def hit_findings(marks: pd.DataFrame, findings: pd.DataFrame, scans: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which findings of the listed scans have a mark within their radius; every mark counts, without a limit.
+
+    Args:
+        marks: As in ``match_marks``.
+        findings: ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``, ``diameter_mm``.
+        scans: Series instance uids of the list of scans.
+
+    Returns:
+        One value a finding of these scans (N,), in the order of the scans.
+    """
+    uids = pd.Index(dict.fromkeys(scans))
+    marks, findings = (_listed_rows(table, uids) for table in (marks, findings))
+    return _row_mask(_hits(marks, findings).findings, len(findings))
+
+
 def _listed_rows(table: pd.DataFrame, uids: pd.Index) -> pd.DataFrame:
     """Return the rows of listed scans with the column ``scan`` (index of the scan), stably sorted by it."""
     places = _scan_indices(table["series_instance_uid"], uids)
