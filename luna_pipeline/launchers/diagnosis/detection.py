@@ -8,11 +8,13 @@ from typing import TypeAlias
 import pandas as pd
 
 from luna_pipeline.core.candidates.submission import SUBMISSION_COLUMNS, write_submission
-from luna_pipeline.core.ct.reading import Ct, read_ct
+from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.reading import Ct
 from luna_pipeline.core.evaluation.detection import DetectionResult, detection_table, evaluate_detector
 from luna_pipeline.core.evaluation.fold_names import folds_in_words
 from luna_pipeline.core.evaluation.reference import read_reference
 from luna_pipeline.core.storage.files import AnyPath, write_bytes
+from luna_pipeline.launchers.diagnosis.input import read_input
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
 
@@ -80,7 +82,7 @@ def detect_fold(
     seconds = dict.fromkeys(detectors, 0.0)
     for number, (uid, path) in enumerate(scans.items(), start=1):
         try:
-            ct = read_ct(settings.data_dir / path, series_instance_uid=uid)
+            ct = _read(settings, uid, path)
         except (ValueError, OSError) as error:
             for reasons in failed.values():
                 reasons[uid] = str(error)
@@ -161,8 +163,16 @@ def write_detection(settings: Settings, name: str, found: Detection, *, test_fol
     return submission, searched
 
 
-def _scans_of_fold(settings: Settings, test_fold: int) -> dict[str, str]:
-    """Return the paths of a fold's CTs below the data root, by uid, in the order of the table of folds."""
+def _read(settings: Settings, uid: str, path: str | None) -> Ct:
+    """Read a CT by the rules of a diagnosis."""
+    if path is None:
+        msg = f"A scan must have a readable CT in the catalogue, got none (series {uid}). Run the job `ingest`."
+        raise UnreadableCtError(msg)
+    return read_input(settings.data_dir / path, series=uid).ct
+
+
+def _scans_of_fold(settings: Settings, test_fold: int) -> dict[str, str | None]:
+    """Return the paths of a fold's CTs below the data root, by uid, in the order of the table of folds; None: no CT."""
     folds, catalogue = read_table(settings, "folds"), read_table(settings, "ct_series")
     uids = folds.loc[folds["fold"] == test_fold, "series_instance_uid"]
     if uids.empty:
@@ -171,7 +181,7 @@ def _scans_of_fold(settings: Settings, test_fold: int) -> dict[str, str]:
         raise ValueError(msg)
     readable = catalogue[catalogue["is_readable"].astype(bool)]
     path_of = dict(zip(readable["series_instance_uid"], readable["path"], strict=True))
-    return {str(uid): str(path_of.get(uid, "")) for uid in uids}
+    return {str(uid): path_of.get(uid) for uid in uids}
 
 
 def _marks_table(rows: Sequence[tuple[str, float, float, float, float]]) -> pd.DataFrame:

@@ -90,6 +90,20 @@ def test_a_scan_that_cannot_be_read_is_searched_by_no_detector(settings):
     assert "B" in found["ours"].not_searched["B"]
 
 
+def test_a_scan_that_the_catalogue_has_lost_is_listed_with_its_reason(settings):
+    table = settings.tables_dir / "ct_series.parquet"
+    pd.read_parquet(table).query("series_instance_uid != 'B'").to_parquet(table)
+    found = detect_fold(settings, {"ours": detector}, test_fold=0)["ours"]
+    assert found.searched == ("A", "C")
+    assert "got none (series B)" in found.not_searched["B"]
+
+
+def test_numbers_that_are_no_hu_are_refused_as_in_a_diagnosis(settings):
+    write_ct(settings.data_dir, "B", random_hounsfield(seed=1) + 1024)
+    found = detect_fold(settings, {"ours": detector}, test_fold=0)["ours"]
+    assert "Voxels must be HU" in found.not_searched["B"]
+
+
 def test_an_error_of_the_code_is_no_unsearched_scan(settings):
     with pytest.raises(TypeError, match="Lungs must be found"):
         detect_fold(settings, {"ours": refusing("B", TypeError)}, test_fold=0)
