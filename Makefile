@@ -60,7 +60,7 @@ real: setup ## run the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DAT
 	@test -n "$(LUNA_TEST_DATA)" || { echo "Real scans must be named, got no LUNA_TEST_DATA (a folder with lidc/, luna16/ and book/). Set it and try again." >&2; exit 2; }
 	$(dagster_home)
 	@python -m luna_pipeline_tests.real_data "$(LUNA_TEST_DATA)" "$(LUNA_DATA_DIR)"
-	@luna import_book_weights "$(LUNA_TEST_DATA)"/book/cls_*.state
+	@luna import_book_weights "$(LUNA_TEST_DATA)"/book/*.state
 	@$(EXECUTE) ingest
 	@$(EXECUTE) cut
 	@$(EXECUTE) train_nodule_classifier -c config/real_training.yaml

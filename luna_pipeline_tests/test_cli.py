@@ -205,13 +205,14 @@ def test_book_weights_become_a_checkpoint_and_a_registered_model(real_data: Path
 
     from luna_pipeline.core.training.checkpoints import load_checkpoint
 
-    state = next((real_data / "book").glob("cls_*.state"))
-    done = luna_here("import_book_weights", str(state), home=tmp_path)
+    classifier, segmentation = sorted(str(path) for path in (real_data / "book").glob("*.state"))
+    done = luna_here("import_book_weights", segmentation, classifier, home=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "luna/checkpoints/book_nodule_segmenter/1/best.pt").exists()
     checkpoint = load_checkpoint(tmp_path / "luna/checkpoints/book_nodule_classifier/1/best.pt")
     assert checkpoint.config.network.block == "biased"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'luna/mlflow.db'}")
     versions = client.search_model_versions("name='book_nodule_classifier'")
     assert [version.run_id for version in versions] == [checkpoint.mlflow_run_id]
-    again = luna_here("import_book_weights", str(state), "--no-mlflow", home=tmp_path)
+    again = luna_here("import_book_weights", classifier, "--no-mlflow", home=tmp_path)
     assert "1+1" in again.stdout

@@ -51,15 +51,25 @@ def make_phantom_command(**options: Any) -> None:
 
 
 @cli.command("import_book_weights")
-@click.argument("state_file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument(
+    "state_files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+)
 @click.option("--no-mlflow", is_flag=True, help="Write the checkpoint only; do not register a model.")
-def import_book_weights_command(state_file: Path, *, no_mlflow: bool) -> None:
-    """Import the published classifier of 'Deep Learning with PyTorch' as a checkpoint and a registered model."""
-    from luna_pipeline.launchers.training.book_weights import import_book_classifier
+def import_book_weights_command(state_files: tuple[Path, ...], *, no_mlflow: bool) -> None:
+    """Import published networks of 'Deep Learning with PyTorch' as checkpoints and registered models.
+
+    FILE is the book's classifier (cls_….best.state) or its segmentation (seg_….best.state), in any order.
+    """
+    from luna_pipeline.launchers.training.book_weights import import_book_model
 
     settings = Settings.from_environment()
-    trained = import_book_classifier(state_file, settings=settings, register=not no_mlflow)
-    click.echo(f"Wrote {trained.path} ({trained.checkpoint.name} {trained.version}). {RESEARCH_USE}")
+    for state_file in state_files:
+        trained = import_book_model(state_file, settings=settings, register=not no_mlflow)
+        click.echo(f"Wrote {trained.path} ({trained.checkpoint.name} {trained.version}). {RESEARCH_USE}")
 
 
 @cli.command("get_recommended_num_workers")

@@ -12,7 +12,7 @@ _NAMES = {
     "evaluation.mlflow_metrics": ["log_test_metrics"],
     "evaluation.scoring": ["predict_table", "score"],
     "evaluation.fold_predictions": ["predict_test_fold"],
-    "training.book_weights": ["import_book_classifier"],
+    "training.book_weights": ["import_book_model"],
     "training.classifier": ["LunaClassificationLauncher", "LunaMalignantClassificationLauncher"],
     "training.run": ["RunOptions", "TrainedClassifier"],
     "training.train": ["TrainingRequest", "train"],

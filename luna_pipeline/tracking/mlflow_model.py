@@ -1,4 +1,4 @@
-"""A trained network as a registered MLflow model: HU in, probability of label 1 out (nodule, malignant).
+"""A trained network as a registered MLflow model: HU in, probability out (of label 1, or of each voxel).
 
 The format is MLflow's default, ``pt2`` (``torch.export``): loading it executes no stored code and needs no class of
 this project. The program is exported with two cutouts and accepts any number of them.
@@ -33,7 +33,7 @@ def register_model(
 
     Args:
         run: The run of the model.
-        module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
+        module: Maps HU to logits, see ``NETWORKS``.
         name: Name of the registered model, created where it is missing.
         signature: Names, dtypes and shapes of the registered model's input and output; -1 is any size.
         tags: Tags of the registered version; the tag ``checkpoint`` identifies it.
@@ -62,7 +62,7 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
     """Write a model in MLflow's format.
 
     Args:
-        module: Maps HU, float32 (N, 1, I, R, C), to logits (N, 2).
+        module: Maps HU to logits, see ``NETWORKS``.
         folder: Target folder; must not exist.
         signature: Names, dtypes and shapes of the written model's input and output; -1 is any size.
         logged_model: MLflow's record of the model, if any.
@@ -111,19 +111,25 @@ def mlflow_signature(signature: Signature) -> ModelSignature:
 
 
 def probability_module(module: nn.Module) -> nn.Module:
-    """Return a copy of ``module`` in evaluation mode, followed by the softmax: (N, 2) to probabilities (N,)."""
+    """Return a copy of ``module`` in evaluation mode that returns probabilities.
+
+    The softmax of a classifier's logits (N, 2) gives (N,); a segmenter's logits keep their shape.
+    """
     import copy
 
     from torch import Tensor, contiguous_format, nn
+
+    from luna_pipeline.core.networks.luna import is_segmenter
 
     class _Probability(nn.Module):
         def __init__(self, network: nn.Module) -> None:
             super().__init__()
             self.network = network
+            self.is_segmenter = is_segmenter(network)
 
         def forward(self, chunks_hu: Tensor) -> Tensor:
             logits: Tensor = self.network(chunks_hu)
-            return logits.softmax(dim=1)[:, 1]
+            return logits.sigmoid() if self.is_segmenter else logits.softmax(dim=1)[:, 1]
 
     # torch.export stores weights completely in the contiguous format only, not in channels last.
     return _Probability(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]

@@ -40,7 +40,11 @@ __all__ = [
 ]
 
 MODELS: Registry[Any] = Registry(
-    "model", {"nodule_classification": "luna_pipeline.core.models.classification:NoduleClassificationModel"}
+    "model",
+    {
+        "nodule_classification": "luna_pipeline.core.models.classification:NoduleClassificationModel",
+        "nodule_segmentation": "luna_pipeline.core.models.segmentation:SegmentationModel",
+    },
 )
 TRAINERS: Registry[Any] = Registry("trainer", {"trainer": "luna_pipeline.core.training.trainer:Trainer"})
 

@@ -1,4 +1,4 @@
-"""The book's classifier becomes a checkpoint and a registered model like any other."""
+"""The book's two networks become checkpoints and registered models like any other."""
 
 from pathlib import Path
 
@@ -11,19 +11,21 @@ from mlflow import MlflowClient
 
 from luna_pipeline.core.datasets.splits import TrainingSplit
 from luna_pipeline.core.networks.book_weights import BookWeightsError, import_book_weights
-from luna_pipeline.core.networks.luna import build_network
+from luna_pipeline.core.networks.luna import build_network, is_segmenter
+from luna_pipeline.core.training.building import network_of
+from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.core.training.recipes import demo_malignancy
 from luna_pipeline.launchers import (
     LunaClassificationLauncher,
     LunaMalignantClassificationLauncher,
     RunOptions,
-    import_book_classifier,
+    import_book_model,
     predict_table,
 )
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.core.cutout_examples import write_examples
-from luna_pipeline_tests.core.networks.test_book_weights import book_file, book_state
+from luna_pipeline_tests.core.networks.test_book_weights import book_file, book_state, book_unet_state
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def settings(tmp_path: Path, tracking_uri: str) -> Settings:
 
 def test_the_checkpoint_is_loaded_like_any_other_and_says_where_it_comes_from(settings, tmp_path):
     path = book_file(tmp_path, book_state())
-    imported = import_book_classifier(path, settings=settings, register=False)
+    imported = import_book_model(path, settings=settings, register=False)
 
     loaded = LunaClassificationLauncher(settings.home).load("book_nodule_classifier")
     assert imported.path == settings.checkpoints_dir / "book_nodule_classifier" / "1" / "best.pt"
@@ -47,13 +49,13 @@ def test_the_checkpoint_is_loaded_like_any_other_and_says_where_it_comes_from(se
 
 def test_a_second_import_is_the_next_build(settings, tmp_path):
     path = book_file(tmp_path, book_state())
-    versions = [import_book_classifier(path, settings=settings, register=False).version for _ in range(2)]
+    versions = [import_book_model(path, settings=settings, register=False).version for _ in range(2)]
     assert versions == ["1", "1+1"]
 
 
 def test_a_wrong_file_takes_no_version(settings, tmp_path):
     with pytest.raises(BookWeightsError):
-        import_book_classifier(book_file(tmp_path, {}), settings=settings)
+        import_book_model(book_file(tmp_path, {}), settings=settings)
     assert not settings.checkpoints_dir.exists()
 
 
@@ -63,14 +65,14 @@ def test_an_import_that_mlflow_refuses_takes_no_version(settings, tmp_path, monk
 
     monkeypatch.setattr(MlflowClient, "log_artifact", full)
     with pytest.raises(OSError, match="No space left"):
-        import_book_classifier(book_file(tmp_path, book_state()), settings=settings)
+        import_book_model(book_file(tmp_path, book_state()), settings=settings)
     # The file that is locked by a claim stays: removing it would let two processes claim one version.
     assert [path.name for path in (settings.checkpoints_dir / "book_nodule_classifier").iterdir()] == [".1.claim"]
 
 
 def test_the_registered_model_is_the_books_network(settings, tmp_path, monkeypatch):
     path = book_file(tmp_path, book_state())
-    imported = import_book_classifier(path, settings=settings)
+    imported = import_book_model(path, settings=settings)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
     assert imported.model_uri == "models:/book_nodule_classifier/1"
@@ -84,6 +86,27 @@ def test_the_registered_model_is_the_books_network(settings, tmp_path, monkeypat
     assert run.info.status == "FINISHED"
     assert run.data.params["network.block"] == "biased"
     assert len(run.data.tags["source_sha256"]) == 64
+
+
+def test_the_segmentation_becomes_a_checkpoint_and_a_registered_model_of_its_own(settings, tmp_path, monkeypatch):
+    path = book_file(tmp_path, book_unet_state(), name="seg.best.state")
+    imported = import_book_model(path, settings=settings)
+
+    assert imported.path == settings.checkpoints_dir / "book_nodule_segmenter" / "1" / "best.pt"
+    loaded = load_checkpoint(imported.path)
+    assert (loaded.config.model, loaded.config.dataset) == ("nodule_segmentation", "nodule_masks")
+    assert loaded.has_unknown_origin
+    assert "nodule segmentation" in loaded.notes
+    assert "edge rule" not in loaded.notes
+    network = network_of(loaded)
+    assert is_segmenter(network)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    assert imported.model_uri == "models:/book_nodule_segmenter/1"
+    slices_hu = np.random.default_rng(0).normal(size=(3, 7, 64, 64)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(slices_hu)).sigmoid()
+    np.testing.assert_allclose(mlflow.pyfunc.load_model(imported.model_uri).predict(slices_hu), expected, atol=1e-5)
 
 
 @pytest.mark.real
@@ -109,7 +132,7 @@ def test_from_the_scans_to_the_books_own_figures(settings, real_data, lidc_root)
         service.cut_series(uid)
     index = build_cutout_index(candidates, assign_folds(catalogue, data_root=lidc_root), store)
     (state_file,) = (real_data / "book").glob("cls_*.best.state")
-    checkpoint = import_book_classifier(state_file, settings=settings, register=False).checkpoint
+    checkpoint = import_book_model(state_file, settings=settings, register=False).checkpoint
     table = predict_table(checkpoint, index, candidates, store)
 
     expected = pd.read_csv(real_data / "book" / "reference" / "classifier_on_lidc.csv")
@@ -122,7 +145,7 @@ def test_from_the_scans_to_the_books_own_figures(settings, real_data, lidc_root)
 @pytest.mark.parametrize("loader", ["file", "mlflow"])
 def test_the_books_classifier_is_fine_tuned_for_malignancy(settings, real_data, loader):
     (state_file,) = (real_data / "book").glob("cls_*.best.state")
-    book = import_book_classifier(state_file, settings=settings).checkpoint
+    book = import_book_model(state_file, settings=settings).checkpoint
     index, store = write_examples(
         settings.cutouts_dir, num_per_series=6, shape_irc=book.config.network.chunk_shape_irc, ratings=(True, False)
     )
