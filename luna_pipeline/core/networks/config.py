@@ -28,15 +28,18 @@ NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
         "convnext": "luna_pipeline.core.networks.convnext:convnext",
         "multiscale": "luna_pipeline.core.networks.multiscale:multiscale",
         "book_unet": "luna_pipeline.core.networks.book_unet:BookUnet",
+        "unet3d": "luna_pipeline.core.networks.unet3d:unet3d",
     },
 )
-# Each builds a loss from a LossConfig: logits (N, 2) and labels (N,) to the loss of each sample (N,).
+# Each builds a loss from a LossConfig: logits (N, 2) and labels (N,), or in segmentation logits and masks (N, 1, ...),
+# to the loss of each sample (N,).
 LOSSES: "Registry[Callable[[LossConfig], nn.Module]]" = Registry(
     "loss",
     {
         name: f"luna_pipeline.core.networks.losses:{name}"
         for name in ("cross_entropy", "weighted_cross_entropy", "focal")
-    },
+    }
+    | {name: f"luna_pipeline.core.networks.mask_losses:{name}" for name in ("dice", "dice_focal")},
 )
 # Halvings of a cutout beyond n_blocks; strided convolutions round up, so the two residual networks need one less.
 # The first level of a U-Net has the full size.
@@ -48,6 +51,7 @@ _HALVINGS = {
     "convnext": 0,
     "multiscale": 0,
     "book_unet": -1,
+    "unet3d": -1,
 }
 # MONAI's residual network always has four levels.
 _RESNET_LEVELS = 4
@@ -147,10 +151,11 @@ class LossConfig:
     """Loss that training minimises.
 
     Attributes:
-        name: ``cross_entropy``; ``weighted_cross_entropy``; ``focal``; or a registered one (``LOSSES``).
-        positive_weight: Factor on the loss of samples of class 1; ``cross_entropy`` ignores it.
-        focusing: Exponent by which ``focal`` reduces the weight of well classified samples (gamma of the paper);
-            0 gives ``weighted_cross_entropy``. Other losses ignore it.
+        name: ``cross_entropy``, ``weighted_cross_entropy``, ``focal``; for segmentation ``dice``, ``dice_focal``; or a
+            registered one (``LOSSES``).
+        positive_weight: Factor on the loss of samples, or voxels, of class 1; ``cross_entropy`` and ``dice`` ignore it.
+        focusing: Exponent by which ``focal`` and ``dice_focal`` reduce the weight of well classified samples or voxels
+            (gamma of the paper); 0 gives the cross-entropy. Other losses ignore it.
     """
 
     name: str = "cross_entropy"

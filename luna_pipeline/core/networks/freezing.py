@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from luna_pipeline.core.networks.config import Frozen
-from luna_pipeline.core.networks.luna import head_of, unwrapped
+from luna_pipeline.core.networks.luna import head_of, is_segmenter, unwrapped
 from luna_pipeline.core.networks.parts import init_head
 
 
@@ -24,7 +24,8 @@ def freeze(network: nn.Module, what: Frozen) -> None:
         raise ValueError(msg)
     network = unwrapped(network)
     network.requires_grad_(what != "backbone")
-    head_of(network).requires_grad_(True)
+    if what == "backbone" or not is_segmenter(network):
+        head_of(network).requires_grad_(True)
     # A plain attribute is copied with the network, but is not part of its state.
     network._frozen = what  # type: ignore[assignment]
 

@@ -53,7 +53,7 @@ def test_options_are_pairs_of_a_name_and_a_plain_value(options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "dice"}, "loss must be one of cross_entropy, .* got 'dice'"),
+        ({"name": "hinge"}, "loss must be one of cross_entropy, .* got 'hinge'"),
         ({"positive_weight": 0.0}, r"positive_weight must be in \(0, inf\), got 0.0"),
         ({"focusing": -1.0}, r"focusing must be in \[0, inf\), got -1.0"),
         ({"focusing": 0.5}, "focusing must be 0 or at least 1, got 0.5. Use 2"),
