@@ -19,6 +19,7 @@ class BookUnet(nn.Module):
     The book's network ends with a sigmoid, which is left out here: the output are logits.
 
     Attributes:
+        is_segmenter: True: the output is a logit for each pixel.
         context_slices: Neighbouring slices on each side of the segmented one.
 
     Source:
@@ -26,6 +27,7 @@ class BookUnet(nn.Module):
         Ronneberger, Fischer, Brox: U-Net, 2015, arXiv:1505.04597.
     """
 
+    is_segmenter = True
     is_traceable = True
     context_slices = CONTEXT_SLICES
 

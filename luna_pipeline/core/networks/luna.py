@@ -114,8 +114,8 @@ def build_network(config: NetworkConfig) -> nn.Module:
 
 
 def is_segmenter(network: nn.Module) -> bool:
-    """Return whether a network has the attribute ``context_slices``: it returns a logit for each voxel."""
-    return isinstance(getattr(unwrapped(network), "context_slices", None), int)
+    """Return whether a network returns a logit for each voxel (its attribute ``is_segmenter``), not for each class."""
+    return bool(getattr(unwrapped(network), "is_segmenter", False))
 
 
 def context_slices_of(network: nn.Module) -> int:
