@@ -61,7 +61,7 @@ class ModelVersion:
         address: Where it was found, such as ``models:/nodule_classifier@champion`` or a file's name.
         mlflow_run_id: Its training run; None where there is none.
         weights_sha256: SHA-256 over its weights.
-        threshold: Its stored decision threshold; None for a segmenter.
+        threshold: Its stored decision threshold, calibrated as ``Nodule.probability`` is; None for a segmenter.
         has_unknown_origin: Whether it is not known which scans it was trained on.
         has_seen_series: Whether it was trained or validated on the diagnosed series, as far as is known.
     """
@@ -118,7 +118,7 @@ class Diagnosis:
 
     @property
     def threshold(self) -> float:
-        """The classifier's stored threshold of a decision."""
+        """The probability from which the classifier's decision is positive."""
         found = next((model.threshold for model in self.models if model.role == "classifier"), None)
         return 0.5 if found is None else found
 
