@@ -21,6 +21,8 @@ class BookUnet(nn.Module):
     Attributes:
         is_segmenter: True: the output is a logit for each pixel.
         context_slices: Neighbouring slices on each side of the segmented one.
+        size_multiple: H and W must be multiples of it.
+        reach_pixels: Distance up to which a pixel affects a logit.
 
     Source:
         Stevens, Antiga, Viehmann: Deep Learning with PyTorch, 2020, chapter 13.
@@ -36,6 +38,9 @@ class BookUnet(nn.Module):
         super().__init__()
         config.checked_options({})
         num_slices = 2 * CONTEXT_SLICES + 1
+        self.size_multiple = 2 ** (config.n_blocks - 1)
+        # Two convolutions a level on the way down and up, the coarsest one once, and the alignment of the levels.
+        self.reach_pixels = 2 * (2**config.n_blocks - 1) + 4 * (self.size_multiple - 1)
         self.input_batchnorm = nn.BatchNorm2d(num_slices)
         self.unet = _Unet(num_slices, [config.conv_channels * 2**level for level in range(config.n_blocks)])
 
@@ -43,7 +48,7 @@ class BookUnet(nn.Module):
         """Return the logits (N, 1, H, W) of the middle slices.
 
         Args:
-            slices_hu: HU, float32 (N, 7, H, W); H and W are multiples of 2 ** (n_blocks - 1).
+            slices_hu: HU, float32 (N, 7, H, W); H and W are multiples of ``size_multiple``.
         """
         return self.unet(self.input_batchnorm(slices_hu.clamp(*HU_RANGE)))  # type: ignore[no-any-return]
 

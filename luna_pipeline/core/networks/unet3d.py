@@ -19,17 +19,19 @@ class VolumeSegmenter(nn.Module):
     Attributes:
         is_segmenter: True: the output is a logit for each voxel.
         is_traceable: Batch norms can be folded, see ``folding``.
+        window_irc: Voxels of the crops that it was trained on, and of the windows of a whole CT.
     """
 
     is_segmenter = True
     is_traceable = True
 
-    def __init__(self, unet: nn.Module, multiple_irc: tuple[int, int, int]) -> None:
+    def __init__(self, unet: nn.Module, multiple_irc: tuple[int, int, int], window_irc: tuple[int, int, int]) -> None:
         """Build the network; each side of the input of ``unet`` must be a multiple of ``multiple_irc``."""
         super().__init__()
         self.window = HounsfieldWindow()
         self.unet = unet
         self.multiple_irc = multiple_irc
+        self.window_irc = window_irc
 
     def forward(self, volumes_hu: torch.Tensor) -> torch.Tensor:
         """Return logits (N, 1, D, H, W) of HU (N, 1, D, H, W)."""
@@ -71,7 +73,7 @@ def unet3d(config: NetworkConfig) -> VolumeSegmenter:
     )
     _begin_head(unet)
     rows = 2 ** (config.n_blocks - 1)
-    return VolumeSegmenter(unet, (max(rows // 2, 1), rows, rows))
+    return VolumeSegmenter(unet, (max(rows // 2, 1), rows, rows), config.chunk_shape_irc)
 
 
 def _begin_head(unet: nn.Module) -> None:
