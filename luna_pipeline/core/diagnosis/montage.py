@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from luna_pipeline.core.ct.orientation import AxialView
 from luna_pipeline.core.ct.pictures import to_greys
-from luna_pipeline.core.diagnosis.pictures import MARK_COLOUR, PLANES, annotate, nodule_pictures
+from luna_pipeline.core.diagnosis.formatting import length, share
+from luna_pipeline.core.diagnosis.pictures import HALO_COLOUR, MARK_COLOUR, PLANES, annotate, nodule_pictures
 from luna_pipeline.core.diagnosis.result import Diagnosis, Nodule
 from luna_pipeline.core.diagnosis.tables import INTENDED_USE, provenance
 
@@ -76,18 +77,20 @@ def coronal_overview(diagnosis: Diagnosis, hounsfield: NDArray[np.int16], nodule
     size = (max(round(width_mm * px_per_mm), 1), max(round(height_mm * px_per_mm), 1))
     greys = Image.fromarray(to_greys(means, (lower, max(upper, lower + 1))))
     picture = greys.resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    bar_mm = max((mm for mm in _BARS_MM if mm * px_per_mm <= size[0] / 4), default=_BARS_MM[0])
+    annotate(picture, PLANES["coronal"].letters, bar_px=max(round(bar_mm * px_per_mm), 1), bar_mm=bar_mm)
     for number, nodule in enumerate(nodules, start=1):
         index, _, col = view.grid.world_to_voxel(nodule.center_xyz)
         center = ((col + 0.5) * spacing_irc[2] * px_per_mm, size[1] - (index + 0.5) * spacing_irc[0] * px_per_mm)
         _mark(picture, center, max(nodule.diameter_mm / 2 * px_per_mm, 3) + 2, str(number))
-    bar_mm = max((mm for mm in _BARS_MM if mm * px_per_mm <= size[0] / 4), default=_BARS_MM[0])
-    annotate(picture, PLANES["coronal"].letters, bar_px=max(round(bar_mm * px_per_mm), 1), bar_mm=bar_mm)
     return picture
 
 
 def _mark(picture: Image.Image, center: tuple[float, float], radius: float, text: str) -> None:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT_SIZE)
     x, y = center
+    # A dark line on both sides, because the yellow one is hard to see on white.
+    draw.ellipse((x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1), outline=HALO_COLOUR, width=3)
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=MARK_COLOUR, width=1)
     # Numbers of nodules near the right border stand on the left of the circle.
     side, anchor = (-1, "rm") if x + radius + 2 * _FONT_SIZE > picture.width else (1, "lm")
@@ -105,7 +108,7 @@ def _tiles(nodules: Sequence[Nodule], diagnosis: Diagnosis, hounsfield: NDArray[
         left, top = place % _COLUMNS * width, place // _COLUMNS * height
         picture = nodule_pictures(nodule, hounsfield, diagnosis.grid, size_px=_TILE_PX)["axial"]
         tiles.paste(picture, (left, top))
-        lines = (f"{place + 1}: probability {nodule.probability:.3f}", f"diameter {nodule.diameter_mm:.1f} mm")
+        lines = (f"{place + 1}: probability {share(nodule.probability)}", f"diameter {length(nodule.diameter_mm)} mm")
         for number, line in enumerate(lines):
             draw.text((left, top + _TILE_PX + 3 + number * _LINE_PX), line, fill=_INK, font=font)
     return tiles
@@ -114,7 +117,7 @@ def _tiles(nodules: Sequence[Nodule], diagnosis: Diagnosis, hounsfield: NDArray[
 def _header(diagnosis: Diagnosis, num_shown: int) -> list[str]:
     num_above = sum(nodule.probability >= diagnosis.threshold for nodule in diagnosis.nodules)
     found = f"{num_shown} of {len(diagnosis.nodules)} findings"
-    above = f"{num_above} with probability {diagnosis.threshold:g} or more"
+    above = f"{num_above} with probability {share(diagnosis.threshold)} or more"
     lines = [f"{found}, {above}" if diagnosis.nodules else "No findings"]
     return [*lines, "SYNTHETIC DATA: a phantom, no patient"] if diagnosis.is_synthetic else lines
 

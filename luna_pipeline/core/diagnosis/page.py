@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from luna_pipeline.core.ct.orientation import AxialView
+from luna_pipeline.core.diagnosis.formatting import TIMES, length, plural, share
 from luna_pipeline.core.diagnosis.montage import coronal_overview
-from luna_pipeline.core.diagnosis.page_tables import (
-    TIMES,
-    findings_table,
-    length,
-    models_table,
-    plural,
-    recipe_table,
-    share,
-)
+from luna_pipeline.core.diagnosis.page_tables import findings_table, models_table, recipe_table
 from luna_pipeline.core.diagnosis.pictures import SIZE_PX, field_of_view, nodule_pictures
 from luna_pipeline.core.diagnosis.result import Diagnosis, Nodule
 from luna_pipeline.core.diagnosis.tables import INTENDED_USE
@@ -87,8 +80,8 @@ def _overview(
     diagnosis: Diagnosis, hounsfield: NDArray[np.int16], pictured: Sequence[Nodule], lungs: bytes | None
 ) -> str:
     overview = coronal_overview(diagnosis, hounsfield, pictured)
-    marked = f"; circles mark the nodules 1 to {len(pictured)}" if len(pictured) > 1 else ""
-    marked = "; the circle marks nodule 1" if len(pictured) == 1 else marked
+    marked = f"; circles mark the findings 1 to {len(pictured)}" if len(pictured) > 1 else ""
+    marked = "; the circle marks finding 1" if len(pictured) == 1 else marked
     text = f"Mean from front to back, the patient's right on the left{marked}"
     figures = [_figure(_jpeg_uri(overview), overview.size, f"Coronal overview of the chest{marked}.", text)]
     if lungs is not None:
@@ -130,14 +123,14 @@ def _article(number: int, nodule: Nodule, diagnosis: Diagnosis, hounsfield: NDAr
         _figure(
             _jpeg_uri(picture),
             picture.size,
-            f"{plane.capitalize()} picture of nodule {number}, {field_mm:g} mm wide, with the nodule's outline.",
+            f"{plane.capitalize()} picture of finding {number}, {field_mm:g} mm wide, with its outline.",
             f"{plane}, {field_mm:g} {TIMES} {field_mm:g} mm",
         )
         for plane, picture in nodule_pictures(nodule, hounsfield, diagnosis.grid, size_px=SIZE_PX).items()
     )
-    heading = f'<h3 id="nodule-{number}-title">Nodule {number}</h3>'
+    heading = f'<h3 id="finding-{number}-title">Finding {number}</h3>'
     return (
-        f'<article id="nodule-{number}" aria-labelledby="nodule-{number}-title">\n{heading}\n'
+        f'<article id="finding-{number}" aria-labelledby="finding-{number}-title">\n{heading}\n'
         f'<p>{escape(facts)}</p>\n<div class="planes">\n{figures}</div>\n</article>'
     )
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from luna_pipeline.core.diagnosis.formatting import length, plural, share
 from luna_pipeline.core.diagnosis.result import Diagnosis, ModelVersion, Nodule
 
-TIMES = "\N{MULTIPLICATION SIGN}"
 _COLUMNS = (
     "Number",
     "Probability",
@@ -18,33 +18,15 @@ _COLUMNS = (
 )
 
 
-def share(value: float) -> str:
-    """Return a share with three decimals; never 0 or 1 for a value that is not."""
-    text = f"{value:.3f}"
-    if text == "1.000" and value < 1:
-        return "> 0.999"
-    return "< 0.001" if text == "0.000" and value > 0 else text
-
-
-def length(value: float) -> str:
-    """Return a length in mm with one decimal."""
-    return f"{value:.1f}"
-
-
-def plural(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def findings_table(diagnosis: Diagnosis, num_above: int, *, num_pictured: int) -> str:
     """Return the table of findings; those below the threshold are in a closed part of their own."""
     above, below = diagnosis.nodules[:num_above], diagnosis.nodules[num_above:]
     note = "" if diagnosis.model("malignancy") else " No malignancy model was used."
     parts = ['<section aria-labelledby="findings">\n<h2 id="findings">Findings</h2>']
     parts.append(
-        "<p>Probability: calibrated probability of a nodule. Diameter: of the ball of equal volume. Long axis: longest "
-        "distance within an axial slice. x grows to the patient's left, y to the back, z to the head; voxels count "
-        f"from 0 in the axes of the file.{note}</p>"
+        "<p>Probability: of a nodule, calibrated if the classifier has a calibration. Diameter: of the ball of equal "
+        "volume. Long axis: longest distance within an axial slice. x grows to the patient's left, y to the back, z to "
+        f"the head; voxels count from 0 in the axes of the file.{note}</p>"
     )
     if above:
         parts.append(_findings(above, 1, "At or above the threshold", num_pictured))
@@ -103,7 +85,7 @@ def _row(number: int, nodule: Nodule, is_pictured: bool) -> str:
         ", ".join(length(value) for value in nodule.center_xyz),
         ", ".join(str(int(value)) for value in nodule.center_irc),
     )
-    head = f'<a href="#nodule-{number}">{number}</a>' if is_pictured else str(number)
+    head = f'<a href="#finding-{number}">{number}</a>' if is_pictured else str(number)
     return f'<tr><th scope="row">{head}</th>{"".join(f"<td>{escape(value)}</td>" for value in values)}</tr>\n'
 
 

@@ -22,7 +22,9 @@ SIZE_PX = 300
 SCALE_BAR_PART = 6
 """The scale bar is this part of a picture: 10 mm of 60."""
 
-MARK_COLOUR = (255, 214, 0)
+MARK_COLOUR, HALO_COLOUR = (255, 214, 0), (40, 40, 40)
+"""Outline, and a dark line outside it, without which it is hard to see on white."""
+
 OUTSIDE_HU = -2000.0
 _FONT_SIZE, _MARGIN_PX = 14, 6
 
@@ -84,7 +86,9 @@ def nodule_pictures(
         values = _interpolated(np.moveaxis(voxels, plane.axis, 0)[at], down, across)
         picture = Image.fromarray(to_greys(values, window_hu)).convert("RGB")
         is_nodule = _is_mask(mask, mask_start, plane, at, down, across)
-        picture.paste(MARK_COLOUR, mask=Image.fromarray(outline(is_nodule)))
+        line = outline(is_nodule)
+        picture.paste(HALO_COLOUR, mask=Image.fromarray(outline(is_nodule | line)))
+        picture.paste(MARK_COLOUR, mask=Image.fromarray(line))
         annotate(picture, plane.letters, bar_px=size_px // SCALE_BAR_PART, bar_mm=field_mm / SCALE_BAR_PART)
         pictures[name] = picture
     return pictures

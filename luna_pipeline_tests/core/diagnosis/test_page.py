@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from luna_pipeline.core.diagnosis.formatting import TIMES, share
 from luna_pipeline.core.diagnosis.page import MAX_PICTURED, report_html
-from luna_pipeline.core.diagnosis.page_tables import TIMES, share
 from luna_pipeline_tests.core.diagnosis.examples import UID, diagnosis, grid, model, nodule
 
 HOUNSFIELD = np.random.default_rng(0).integers(-1000, 100, (40, 64, 64)).astype(np.int16)
@@ -66,13 +66,12 @@ def full() -> Page:
 
 def test_each_nodule_above_the_threshold_has_three_pictures_up_to_the_limit(full: Page):
     assert MAX_PICTURED == 30
-    named = [image["alt"] for image in full.all("img") if "nodule's outline" in image["alt"]]
+    named = [image["alt"] for image in full.all("img") if "with its outline" in image["alt"]]
     assert len(named) == 3 * 30
     assert named[:3] == [
-        f"{plane} picture of nodule 1, 60 mm wide, with the nodule's outline."
-        for plane in ("Axial", "Coronal", "Sagittal")
+        f"{plane} picture of finding 1, 60 mm wide, with its outline." for plane in ("Axial", "Coronal", "Sagittal")
     ]
-    assert [article["id"] for article in full.all("article")] == [f"nodule-{number}" for number in range(1, 31)]
+    assert [article["id"] for article in full.all("article")] == [f"finding-{number}" for number in range(1, 31)]
     assert "5 more findings at or above the threshold: in the table only." in full.within("section")
     assert len(full.html) < 5e6
 
@@ -83,7 +82,7 @@ def test_the_table_has_every_nodule_in_order_and_those_below_the_threshold_apart
     assert full.within("summary") == "5 findings below the threshold"
     below = [text for path, text in full.texts if "details" in path and path[-1] == "th" and text.isdigit()]
     assert below == ["36", "37", "38", "39", "40"]
-    assert [link["href"] for link in full.all("a")] == [f"#nodule-{number}" for number in range(1, 31)]
+    assert [link["href"] for link in full.all("a")] == [f"#finding-{number}" for number in range(1, 31)]
     assert "35 findings at or above the classifier's threshold of 0.500; 5 below it." in full.within("strong")
 
 
