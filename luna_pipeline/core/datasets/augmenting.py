@@ -1,6 +1,7 @@
 """Applies random changes to batches of training cutouts, on their device."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from statistics import NormalDist
 
@@ -52,8 +53,29 @@ class Augmenter:
         """
         if self.config.changes_nothing:
             return chunks_hu
+        return augmented(chunks_hu, self._draws(candidate_id, repeat, epoch))
+
+    def with_masks(
+        self, chunks_hu: Tensor, masks: Tensor, candidate_id: Tensor, repeat: Tensor, *, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Change crops and their masks alike; masks get no noise and stay 0 or 1.
+
+        Args:
+            chunks_hu: Crops in HU, float32 (N, 1, I, R, C); not modified.
+            masks: 1 within a nodule, else 0, float32 (N, 1, I, R, C); not modified.
+            candidate_id: See the call, also for the following.
+            repeat: Number of earlier draws.
+            epoch: Epoch, from 1.
+        """
+        if self.config.changes_nothing:
+            return chunks_hu, masks
+        draws = self._draws(candidate_id, repeat, epoch)
+        silent = replace(draws, noise_std_hu=np.zeros_like(draws.noise_std_hu))
+        return augmented(chunks_hu, draws), (augmented(masks, silent) >= 0.5).to(masks.dtype)
+
+    def _draws(self, candidate_id: Tensor, repeat: Tensor, epoch: int) -> AugmentationDraws:
         identifiers, repeats = candidate_id.numpy(force=True), repeat.numpy(force=True)
-        return augmented(chunks_hu, draw_augmentations(self.config, identifiers, repeats, seed=self.seed, epoch=epoch))
+        return draw_augmentations(self.config, identifiers, repeats, seed=self.seed, epoch=epoch)
 
 
 def augmented(chunks_hu: Tensor, draws: AugmentationDraws) -> Tensor:

@@ -55,7 +55,13 @@ class Batches:
     """The batches of a pass for one process: the ``batch_sampler`` of its ``DataLoader``."""
 
     def __init__(
-        self, positions: NDArray[np.int64], repeats: NDArray[np.int64], *, plan: BatchPlan, first_batch: int = 0
+        self,
+        positions: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        *,
+        plan: BatchPlan,
+        first_batch: int = 0,
+        epoch: int = 0,
     ) -> None:
         """Store the pass.
 
@@ -64,12 +70,14 @@ class Batches:
             repeats: Number of earlier draws of each (N,).
             plan: Split into batches.
             first_batch: Number of batches to skip.
+            epoch: Epoch of training; 0 for evaluation.
 
         Raises:
             ValueError: If the pass has fewer batches.
         """
         self._positions, self._repeats = positions, repeats
         self._plan = plan
+        self._epoch = epoch
         self._numbers = range(plan.num_batches(len(positions)))
         check_integer("first_batch", first_batch, at_least=0, at_most=len(self._numbers))
         self._numbers = self._numbers[first_batch:]
@@ -89,4 +97,4 @@ class Batches:
             # A process without a sample must take part in the step: the others wait for it.
             start = number * self._plan.batch_size
             positions, repeats = self._positions[start : start + 1], np.array([FILLER])
-        return Draws(positions=positions, repeats=repeats, num_in_step=num_in_step)
+        return Draws(positions=positions, repeats=repeats, num_in_step=num_in_step, epoch=self._epoch)

@@ -9,6 +9,6 @@ DATASETS: Registry[Any] = Registry(
     {
         "cutouts": "luna_pipeline.core.datasets.cutouts:CutoutsDataset",
         "malignant_cutouts": "luna_pipeline.core.datasets.cutouts:MalignantCutoutsDataset",
-        "nodule_masks": "luna_pipeline.core.datasets.nodule_masks:NoduleMasksDataset",
+        "nodule_masks": "luna_pipeline.core.datasets.masks:NoduleMasksDataset",
     },
 )

@@ -1,7 +1,8 @@
 """Data sets of cutouts: rows of the index, whose voxels are gathered for a whole batch."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,10 @@ from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.buffer_pool import BufferPool
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.ratios import Draws
+from luna_pipeline.core.datasets.sample_set import identity
 from luna_pipeline.core.datasets.splits import index_fingerprint
+
+__all__ = ["UNKNOWN", "CutoutsDataset", "MalignantCutoutsDataset", "identity"]
 
 UNKNOWN = -1
 """Group of a row whose group is unknown."""
@@ -92,6 +96,11 @@ class CutoutsDataset(Dataset[CutoutBatch]):
             name = DATASETS.name_of(cls) or cls.__name__
             raise ValueError(f'{rule}, got {got} (data set "{name}"). Fix its groups_of, see docs/extending.md.')
         return groups.astype(np.int64)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of a sample in a batch."""
+        return 4 * math.prod(self.chunk_shape_irc)
 
     @property
     def fingerprint(self) -> str:
@@ -185,11 +194,6 @@ class MalignantCutoutsDataset(CutoutsDataset):
     def fingerprint(self) -> str:
         """Digest of rows, labels including malignancy, and cutouts, 64 hexadecimal digits."""
         return index_fingerprint(self.index.assign(group=self.groups), labels=("class", "group"))
-
-
-def identity(batch: Any) -> Any:
-    """Return the batch, which the data set has already collated."""
-    return batch
 
 
 def _check_values(index: pd.DataFrame) -> None:

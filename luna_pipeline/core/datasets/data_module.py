@@ -2,18 +2,17 @@
 
 import hashlib
 import logging
-import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.batching import Batches, BatchPlan
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline.core.datasets.loading_workers import fitting_workers, prepare_worker
 from luna_pipeline.core.datasets.ratios import Ratio, RatioSampler
+from luna_pipeline.core.datasets.sample_set import SampleSet, identity
 from luna_pipeline.core.events.messages import Mode
 
 _log = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ class DataModule:
 
     def __init__(  # noqa: PLR0913
         self,
-        training: CutoutsDataset,
-        validation: CutoutsDataset | None,
+        training: SampleSet,
+        validation: SampleSet | None,
         *,
         batch_size: int,
         ratio: Ratio,
@@ -67,8 +66,7 @@ class DataModule:
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
-        cutout_bytes = 4 * math.prod(training.chunk_shape_irc)
-        batch_bytes = -(-batch_size // world_size) * cutout_bytes
+        batch_bytes = -(-batch_size // world_size) * training.sample_bytes
         self.num_workers = fitting_workers(num_workers, batch_bytes=batch_bytes, num_processes=world_size)
         self._pin_memory = pin_memory
         self._plan = BatchPlan(
@@ -91,7 +89,7 @@ class DataModule:
         """Batches of an epoch, the same for each process."""
         return self._plan.num_batches(len(self.training))
 
-    def get_dataloader(self, mode: Mode, *, epoch: int = 1, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
+    def get_dataloader(self, mode: Mode, *, epoch: int = 1, first_batch: int = 0) -> DataLoader[Any] | None:
         """Return the loader of training or validation, None if there is no validation.
 
         Args:
@@ -109,12 +107,13 @@ class DataModule:
         msg = f"A run must ask for its training or validation part, got {mode}."
         raise ValueError(f"{msg} Score test candidates with the finished classifier.")
 
-    def get_training_dataloader(self, *, epoch: int, first_batch: int = 0) -> DataLoader[CutoutBatch]:
+    def get_training_dataloader(self, *, epoch: int, first_batch: int = 0) -> DataLoader[Any]:
         """Return the loader of an epoch, from 1; the order depends on seed and epoch only."""
         positions, repeats = self._sampler.positions(epoch), self._sampler.repeats(epoch)
-        return self._dataloader(self.training, Batches(positions, repeats, plan=self._plan, first_batch=first_batch))
+        batches = Batches(positions, repeats, plan=self._plan, first_batch=first_batch, epoch=epoch)
+        return self._dataloader(self.training, batches)
 
-    def get_validation_dataloader(self, *, first_batch: int = 0) -> DataLoader[CutoutBatch] | None:
+    def get_validation_dataloader(self, *, first_batch: int = 0) -> DataLoader[Any] | None:
         """Return the loader of the validation data in the order of its rows, None if there is none."""
         if self.validation is None:
             return None
@@ -123,9 +122,9 @@ class DataModule:
         batches = Batches(positions, np.zeros_like(positions), plan=plan, first_batch=first_batch)
         return self._dataloader(self.validation, batches)
 
-    def _dataloader(self, dataset: CutoutsDataset, batches: Batches) -> DataLoader[CutoutBatch]:
+    def _dataloader(self, dataset: SampleSet, batches: Batches) -> DataLoader[Any]:
         return DataLoader(
-            dataset,
+            dataset,  # type: ignore[arg-type]  # a data set of torch as well
             batch_sampler=batches,
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
@@ -136,7 +135,7 @@ class DataModule:
         )
 
 
-def _check_apart(training: CutoutsDataset, validation: CutoutsDataset) -> None:
+def _check_apart(training: SampleSet, validation: SampleSet) -> None:
     if shared := set(training.series) & set(validation.series):
         msg = f"A series must be in one part, got {len(shared)} in training and validation ({min(shared)})."
         raise ValueError(f"{msg} Split by fold with split_index.")

@@ -43,6 +43,15 @@ class MalignantRatio(Ratio):
     non_nodule: int = 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaceRatio(Ratio):
+    """Ratio of the crops that segmentation is trained on: around nodules, around look-alikes, anywhere in the body."""
+
+    nodule: int = 2
+    look_alike: int = 1
+    background: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draws:
     """A batch as one process loads it.
@@ -51,11 +60,13 @@ class Draws:
         positions: Rows of the data set, int64 (N,).
         repeats: Number of earlier draws of each row in the epoch, int64 (N,); ``FILLER`` for a sample to ignore.
         num_in_step: Samples of the whole optimizer step in all processes.
+        epoch: Epoch of training, from 1; 0 in evaluation, where nothing is random.
     """
 
     positions: NDArray[np.int64]
     repeats: NDArray[np.int64]
     num_in_step: int
+    epoch: int = 0
 
 
 class RatioSampler:

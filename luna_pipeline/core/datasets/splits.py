@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +67,11 @@ def split_index(
     Raises:
         ValueError: If a series lies in two folds, a held-out fold does not exist, or training lacks a class.
     """
-    _check_one_fold_per_series(index)
+    check_one_fold_per_series(index)
+    is_held_out = check_held_out_folds(index, split)
     folds = index["fold"].to_numpy(dtype=np.int64)
     is_candidate = (index["source"] == "candidate").to_numpy(dtype=bool)
-    held_out = [fold for fold in (split.test_fold, split.validation_fold) if fold is not None]
-    if missing := sorted(set(held_out) - set(folds.tolist())):
-        msg = f"A held-out fold must exist, got {missing[0]} of folds {sorted(set(folds.tolist()))}."
-        raise ValueError(f"{msg} Choose one of them.")
-    training = index[~np.isin(folds, held_out) & (is_candidate | use_annotations)]
+    training = index[~is_held_out & (is_candidate | use_annotations)]
     test = index[(folds == split.test_fold) & is_candidate]
     validation = None
     if split.validation_fold is not None:
@@ -104,7 +102,18 @@ def fold_fingerprint(index: pd.DataFrame, fold: int) -> str:
     return index_fingerprint(rows.assign(rating=rating), labels=("class", "rating"))
 
 
-def _check_one_fold_per_series(index: pd.DataFrame) -> None:
+def check_held_out_folds(index: pd.DataFrame, split: TrainingSplit) -> NDArray[np.bool_]:
+    """Return which rows are of a held-out fold, bool (N,); a fold that does not exist is a ValueError."""
+    folds = index["fold"].to_numpy(dtype=np.int64)
+    held_out = [fold for fold in (split.test_fold, split.validation_fold) if fold is not None]
+    if missing := sorted(set(held_out) - set(folds.tolist())):
+        msg = f"A held-out fold must exist, got {missing[0]} of folds {sorted(set(folds.tolist()))}."
+        raise ValueError(f"{msg} Choose one of them.")
+    return np.isin(folds, held_out)
+
+
+def check_one_fold_per_series(index: pd.DataFrame) -> None:
+    """Raise a ValueError if a series lies in two folds."""
     num_folds = index.groupby("series_instance_uid", observed=True)["fold"].nunique(dropna=False)
     if (several := num_folds[num_folds > 1]).size:
         uid = several.index[0]

@@ -117,6 +117,17 @@ class LogResult(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogPicture(Message):
+    """A picture of an epoch; ``pixels`` are uint8 (H, W, 3), ``name`` a word such as ``slices``."""
+
+    epoch: int
+    mode: Mode
+    num_samples_seen: int
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogCheckpoint(Message):
     """The checkpoint ``path`` of an epoch is written; a run that is interrupted now resumes after this epoch."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from luna_pipeline.core.metrics.binary import binary_metrics
+from luna_pipeline.core.metrics.decision import Decision
 
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 
@@ -50,7 +51,7 @@ class SplitResult:
     groups: NDArray[np.int64]
 
     @classmethod
-    def joined(cls, parts: Iterable["SplitResult"]) -> "SplitResult":
+    def joined(cls, parts: Iterable["SplitResult"]) -> Self:
         """Return the concatenated parts of a pass."""
         parts = list(parts)
         names = [entry.name for entry in fields(cls)]
@@ -68,6 +69,18 @@ class SplitResult:
         if (self.labels[is_nodule] == 0).any():
             values["auc_among_nodules"] = binary_metrics(self.labels[is_nodule], self.scores[is_nodule])["auc"]
         return values
+
+    def selection_score(self) -> float:
+        """Return the score in [0, 1] that chooses the epoch: the AUC; nan where it is not defined."""
+        return self.metrics()["auc"]
+
+    def decision(self, series: NDArray[Any] | None = None) -> Decision:
+        """Return thresholds and calibration that fit the scores.
+
+        Args:
+            series: Series of each sample (N,), which the choice of the calibration keeps together; None if not known.
+        """
+        return Decision.of(self.labels, self.scores, series)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

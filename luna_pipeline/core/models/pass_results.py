@@ -5,7 +5,7 @@ runs empty; processes that train together share one reduction of the logged loss
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,12 +39,32 @@ class BatchResult(NamedTuple):
     groups: torch.Tensor
     is_counted: torch.Tensor
 
-    def on_host(self, scores_and_losses: torch.Tensor) -> SplitResult:
+    @property
+    def on_device(self) -> tuple[torch.Tensor, ...]:
+        """Values to transfer, float32 (N,) each."""
+        return (self.scores, self.losses)
+
+    def on_host(self, transferred: torch.Tensor) -> SplitResult:
         """Return the counted samples; float64 (2N,) holds the transferred scores, then the losses."""
-        scores, losses = scores_and_losses[self.is_counted.repeat(2)].chunk(2)
+        scores, losses = transferred[self.is_counted.repeat(2)].chunk(2)
         host = (self.candidate_id, self.labels, self.groups)
         candidate_id, labels, groups = (values[self.is_counted].numpy() for values in host)
         return SplitResult(candidate_id, labels, scores.numpy(), losses.numpy(), groups)
+
+
+class SampleResult(Protocol):
+    """Results of a batch, without a graph, such as ``BatchResult``."""
+
+    @property
+    def losses(self) -> torch.Tensor:
+        """Loss of each sample, float32 (N,), on the device."""
+
+    @property
+    def on_device(self) -> tuple[torch.Tensor, ...]:
+        """Values to transfer, float32 (N,) each."""
+
+    def on_host(self, transferred: torch.Tensor) -> SplitResult:
+        """Return the counted samples; float64 (k N,) holds the transferred values of ``on_device``."""
 
 
 class PassResults:
@@ -65,9 +85,9 @@ class PassResults:
         self._num_batches = num_batches
         self._processes = processes
         self._report = report
-        self._waiting: list[tuple[int, BatchResult, StepValues, int]] = []
+        self._waiting: list[tuple[int, SampleResult, StepValues, int]] = []
 
-    def add(self, batch_index: int, result: BatchResult, *, values: StepValues, num_samples_seen: int) -> None:
+    def add(self, batch_index: int, result: SampleResult, *, values: StepValues, num_samples_seen: int) -> None:
         """Add a batch; the last one, every 16th on a GPU and every one on a CPU cause a transfer."""
         self._waiting.append((batch_index, result, values, num_samples_seen))
         is_cheap = self._processes.world_size == 1 and result.losses.device.type == "cpu"
@@ -81,10 +101,11 @@ class PassResults:
             return
         waiting, self._waiting = self._waiting, []
         results = [result for _, result, _, _ in waiting]
-        samples = [values for result in results for values in (result.scores, result.losses)]
+        samples = [values for result in results for values in result.on_device]
         scalars = [value for _, _, values, _ in waiting for value in values.values() if isinstance(value, torch.Tensor)]
         on_host = torch.cat([*samples, *(scalar.reshape(1) for scalar in scalars)]).cpu().double()
-        *parts, numbers = torch.split(on_host, [*(2 * len(result.losses) for result in results), len(scalars)])
+        sizes = [len(result.on_device) * len(result.losses) for result in results]
+        *parts, numbers = torch.split(on_host, [*sizes, len(scalars)])
         new = [result.on_host(part) for result, part in zip(results, parts, strict=True)]
         self.parts += new
         number = iter(numbers.tolist())

@@ -33,13 +33,14 @@ NETWORKS: "Registry[Callable[[NetworkConfig], nn.Module]]" = Registry(
 )
 # Each builds a loss from a LossConfig: logits (N, 2) and labels (N,), or in segmentation logits and masks (N, 1, ...),
 # to the loss of each sample (N,).
+MASK_LOSSES = ("dice", "dice_focal")
 LOSSES: "Registry[Callable[[LossConfig], nn.Module]]" = Registry(
     "loss",
     {
         name: f"luna_pipeline.core.networks.losses:{name}"
         for name in ("cross_entropy", "weighted_cross_entropy", "focal")
     }
-    | {name: f"luna_pipeline.core.networks.mask_losses:{name}" for name in ("dice", "dice_focal")},
+    | {name: f"luna_pipeline.core.networks.mask_losses:{name}" for name in MASK_LOSSES},
 )
 # Halvings of a cutout beyond n_blocks; strided convolutions round up, so the two residual networks need one less.
 # The first level of a U-Net has the full size.

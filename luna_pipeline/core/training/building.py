@@ -10,14 +10,16 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.augmenting import Augmenter
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.datasets.masks import CropSource
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import BaseMessageHandler
 from luna_pipeline.core.models.base import BaseModel, ClassificationTask
 from luna_pipeline.core.models.batch_iterator import BatchIteratorProvider
 from luna_pipeline.core.models.optimizer_step import Stepper
+from luna_pipeline.core.networks.config import LOSSES, MASK_LOSSES
 from luna_pipeline.core.networks.freezing import freeze, new_head
 from luna_pipeline.core.networks.losses import build_loss
-from luna_pipeline.core.networks.luna import build_network
+from luna_pipeline.core.networks.luna import build_network, is_segmenter
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_weights
 from luna_pipeline.core.training.compiling import compile_network
 from luna_pipeline.core.training.config import MODELS, TrainingConfig
@@ -48,6 +50,7 @@ def build_model(
         CheckpointError: If the weights of ``start_from`` do not fit the network.
     """
     network = initial_network(config, start_from).to(processes.device)
+    check_fits_model(config, network)
     module = processes.wrap_ddp(network)
     optimizer = build_optimizer(module, config.optimizer)
     num_steps = -(-num_batches // config.accumulated_batches)
@@ -78,7 +81,7 @@ def build_data_module(
     *,
     training_index: pd.DataFrame,
     validation_index: pd.DataFrame | None,
-    store: CutoutSource,
+    store: CutoutSource | CropSource,
     num_workers: int = 0,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> DataModule:
@@ -86,9 +89,9 @@ def build_data_module(
 
     Args:
         config: Configuration of the run.
-        training_index: Training rows of the cutout index, see ``split_index``.
+        training_index: Training rows of the cutout index, see ``split_index``; in segmentation of ``split_places``.
         validation_index: Validation rows, which choose epoch and threshold; None for none.
-        store: Source of the cutouts.
+        store: Source of the cutouts, or of the crops.
         num_workers: Number of loading processes.
         processes: The processes that train together; each loads its part of every batch.
     """
@@ -105,6 +108,32 @@ def build_data_module(
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def is_segmentation(config: TrainingConfig) -> bool:
+    """Return whether a run trains a network that segments nodules."""
+    return config.dataset == "nodule_masks"
+
+
+def check_fits_model(config: TrainingConfig, network: nn.Module) -> None:
+    """Check that data set, network, loss and model are all of segmentation, or all of classification.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    parts = {
+        "network": (config.network.name, is_segmenter(network)),
+        "loss": (config.loss.name, config.loss.name in MASK_LOSSES or LOSSES.is_own(config.loss.name)),
+        "model": (config.model, config.model == "nodule_segmentation" or MODELS.is_own(config.model)),
+    }
+    if not is_segmentation(config):
+        parts["loss"] = (config.loss.name, config.loss.name in MASK_LOSSES)
+        parts["model"] = (config.model, config.model == "nodule_segmentation")
+    kind = "segment" if is_segmentation(config) else "classify"
+    for part, (name, segments) in parts.items():
+        if segments is not is_segmentation(config):
+            msg = f"A run on the data set {config.dataset!r} must have a {part} that can {kind}, got {name!r}."
+            raise ValueError(f"{msg} Start from a recipe, such as segmenter_baseline or nodule_baseline.")
 
 
 def task_of(config: TrainingConfig) -> ClassificationTask:

@@ -19,6 +19,7 @@ from luna_pipeline.core.config.byte_limits import byte_limit
 from luna_pipeline.core.metrics.decision import UNDECIDED, Decision
 from luna_pipeline.core.models.base import BEGINNING, EpochProgress, SplitResult
 from luna_pipeline.core.models.finite import check_state
+from luna_pipeline.core.models.segmentation_result import SegmentationResult
 from luna_pipeline.core.networks.wrapped_names import wrapper_of
 from luna_pipeline.core.storage.files import AnyPath, read_bytes, written_atomically
 from luna_pipeline.core.storage.regular_files import NotRegularFileError, open_regular
@@ -48,7 +49,7 @@ class Checkpoint:
         epoch: Last finished epoch, from 1; 0 before the first.
         progress: Progress of the epoch after it.
         num_samples_seen: Training samples seen so far.
-        best_score: Best validation AUC so far; nan before the first.
+        best_score: Best validation score so far (AUC, in segmentation Dice); nan before the first.
         epochs_without_rise: Validated epochs since the best one.
         rng_state: State of torch's random number generators, by process and device.
         training_series: Series of the training data, sorted.
@@ -317,4 +318,7 @@ def _plain_progress(progress: EpochProgress) -> dict[str, Any]:
 
 def _progress(entries: dict[str, Any]) -> EpochProgress:
     samples = {name: values.numpy() for name, values in entries["samples"].items()}
-    return EpochProgress(entries["num_batches"], SplitResult(**samples) if samples else None)
+    # Results of segmentation have more values than those of candidates.
+    kinds: tuple[type[SplitResult], ...] = (SplitResult, SegmentationResult)
+    kind = next((kind for kind in kinds if {entry.name for entry in fields(kind)} == set(samples)), SplitResult)
+    return EpochProgress(entries["num_batches"], kind(**samples) if samples else None)

@@ -168,7 +168,7 @@ class CheckpointManager:
 
 
 def validation_score(result: EpochResult, index: pd.DataFrame | None = None) -> tuple[float, Decision]:
-    """Return validation AUC and decision of an epoch; nan and ``UNDECIDED`` where it was not validated.
+    """Return validation score and decision of an epoch; nan and ``UNDECIDED`` where it was not validated.
 
     ``index`` holds ``candidate_id`` and ``series_instance_uid`` of the validation data. With it, the choice of the
     calibration keeps the candidates of a series together.
@@ -179,7 +179,7 @@ def validation_score(result: EpochResult, index: pd.DataFrame | None = None) -> 
     series = None
     if index is not None and np.isin(samples.candidate_id, index["candidate_id"]).all():
         series = index.set_index("candidate_id").loc[samples.candidate_id, "series_instance_uid"].to_numpy()
-    return samples.metrics()["auc"], Decision.of(samples.labels, samples.scores, series)
+    return samples.selection_score(), samples.decision(series)
 
 
 def _state(model: BaseModel[Any], *, epoch: int) -> ModelState:

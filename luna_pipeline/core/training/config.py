@@ -11,7 +11,7 @@ from luna_pipeline.core.config.plain import changed, flat_items, from_plain, wit
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.datasets.augmentation import AugmentationConfig
 from luna_pipeline.core.datasets.config import DATASETS
-from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio
+from luna_pipeline.core.datasets.ratios import MalignantRatio, NoduleRatio, PlaceRatio
 from luna_pipeline.core.networks.config import FROZEN, Frozen, LossConfig, NetworkConfig
 from luna_pipeline.core.training.parts import (
     ClippingConfig,
@@ -34,6 +34,7 @@ __all__ = [
     "NetworkConfig",
     "NoduleRatio",
     "OptimizerConfig",
+    "PlaceRatio",
     "SchedulerConfig",
     "StartConfig",
     "TrainingConfig",
@@ -57,7 +58,8 @@ class TrainingConfig:
         name: Name of the trained model and its checkpoints.
         version: Requested version; if it exists, the run gets its next build.
         dataset: Classes to distinguish: ``cutouts`` (nodules from others), ``malignant_cutouts`` (malignant nodules
-            from benign ones and others), or a registered one (``DATASETS``).
+            from benign ones and others), ``nodule_masks`` (voxels of nodules from others), or a registered one
+            (``DATASETS``).
         model: Name of the model that trains the network (``MODELS``).
         trainer: Name of the trainer that runs the epochs (``TRAINERS``).
         network: Parts and sizes of the network.
@@ -95,7 +97,7 @@ class TrainingConfig:
     start: StartConfig = field(default_factory=StartConfig)
     frozen: Frozen = "nothing"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    ratio: NoduleRatio | MalignantRatio = field(default_factory=NoduleRatio)
+    ratio: NoduleRatio | MalignantRatio | PlaceRatio = field(default_factory=NoduleRatio)
     num_epochs: int = 10
     batch_size: int = 64
     accumulated_batches: int = 1

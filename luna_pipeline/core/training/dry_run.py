@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
 from luna_pipeline.core.datasets.config import DATASETS
-from luna_pipeline.core.datasets.cutouts import CutoutsDataset, identity
 from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.datasets.sample_set import SampleSet, identity
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.messages import MessageHandler
 from luna_pipeline.core.models.base import BaseModel, EpochProgress, EpochResult, ModelState, Signature
@@ -132,7 +132,7 @@ def _rng_restored(seed: int) -> Iterator[None]:
         np.random.set_state(of_numpy)  # noqa: NPY002
 
 
-def _check_rows(part: Part, samples: CutoutsDataset) -> None:
+def _check_rows(part: Part, samples: SampleSet) -> None:
     num_rows = len(samples.index)
     shapes = {name: np.shape(getattr(samples, name)) for name in ("labels", "groups", "candidate_id")}
     shapes["len()"] = (len(samples),)

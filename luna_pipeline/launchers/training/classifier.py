@@ -11,6 +11,7 @@ import pandas as pd
 
 from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.datasets.data_module import DataModule
+from luna_pipeline.core.datasets.masks import CropSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, index_fingerprint, split_index
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
@@ -88,7 +89,7 @@ class LunaClassificationLauncher:
         config: TrainingConfig | None = None,
         *,
         index: pd.DataFrame,
-        store: CutoutSource,
+        store: CutoutSource | CropSource,
         split: TrainingSplit,
         resume: bool | str = True,
     ) -> TrainedClassifier:
@@ -109,7 +110,7 @@ class LunaClassificationLauncher:
         """
         config = config or recipe_by_name(self.recipe)
         source = self._source(config, index, split)
-        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
+        training, validation = self.parts(config, index, split)
         data = build_data_module(
             config,
             training_index=training,
@@ -134,7 +135,7 @@ class LunaClassificationLauncher:
         start: StartConfig,
         head_only: bool | None = None,
         index: pd.DataFrame,
-        store: CutoutSource,
+        store: CutoutSource | CropSource,
         split: TrainingSplit,
         resume: bool | str = True,
     ) -> TrainedClassifier:
@@ -173,6 +174,13 @@ class LunaClassificationLauncher:
             ValueError: If folds, score and data do not match, or no trial has a score.
         """
         return tune(settings, request)
+
+    def parts(
+        self, config: TrainingConfig, index: pd.DataFrame, split: TrainingSplit
+    ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Return the rows of training, and of validation (None without a validation fold)."""
+        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
+        return training, validation
 
     def load(self, name: str, version: str | None = None) -> Checkpoint:
         """Load a finished checkpoint; without a version, the one completed last.
