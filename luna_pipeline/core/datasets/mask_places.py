@@ -37,7 +37,7 @@ def find_places(
 
     Returns:
         A row a place: candidate_id (int64, unique); series_instance_uid; x_mm, y_mm, z_mm; class; diameter_mm;
-        source (``annotation``, ``candidate``, ``body``, whose position is drawn anew in each epoch, or ``tile`` of
+        source (``annotation``, ``candidate``, ``body``, whose position is drawn in each epoch, or ``tile`` of
         validation); group (number in ``PLACE_GROUPS``); scan_share (validated tiles: how many tiles of its scan it
         stands for, 0 elsewhere); fold; fingerprint of the CT.
 
