@@ -22,18 +22,21 @@ class CoarseGrid:
 
     Attributes:
         fine: Grid of the CT in axial view.
+        max_block_mm: Upper limit of a block's length, where voxels are shorter.
     """
 
     fine: VoxelGrid
+    max_block_mm: float = np.inf
 
     @property
     def strides_irc(self) -> tuple[int, int, int]:
         """Voxels of a block along index, row, col."""
         fine_mm = self.fine.spacing_irc
-        aimed_mm = float((fine_mm * self.fine.size_irc)[1:].max()) / VOXELS_ACROSS
+        aimed_mm = min(float((fine_mm * self.fine.size_irc)[1:].max()) / VOXELS_ACROSS, self.max_block_mm)
         # Slices are rounded down: their distance is the coarsest of a CT as a rule.
         index = max(1, int(aimed_mm / fine_mm[0] + 1e-6))
-        row, col = (max(1, round(aimed_mm / float(mm))) for mm in fine_mm[1:])
+        nearest = int if self.max_block_mm < np.inf else round
+        row, col = (max(1, nearest(aimed_mm / float(mm))) for mm in fine_mm[1:])
         return min(index, self.fine.size_irc[0]), min(row, self.fine.size_irc[1]), min(col, self.fine.size_irc[2])
 
     @property
