@@ -15,6 +15,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from luna_pipeline.core.networks.luna import unwrapped
 
+_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 def folded(module: nn.Module) -> nn.Module:
     """Return a frozen copy for evaluation, with each batch norm after a convolution folded into it.
@@ -22,14 +26,15 @@ def folded(module: nn.Module) -> nn.Module:
     A network without batch norm, or without the attribute ``is_traceable``, is returned itself.
     """
     network = unwrapped(module)
-    has_norm = any(isinstance(layer, nn.BatchNorm3d) for layer in network.modules())
+    has_norm = any(isinstance(layer, _NORMS) for layer in network.modules())
     if not (has_norm and getattr(network, "is_traceable", False)):
         return module
     network = copy.deepcopy(network).eval().requires_grad_(False)
     traced = fx.GraphModule(network, _Tracer().trace(network))
     for convolution, norm in _pairs(traced):
         layers = cast(tuple[nn.Conv3d, nn.BatchNorm3d], (_layer(traced, convolution), _layer(traced, norm)))
-        traced.set_submodule(str(convolution.target), fuse_conv_bn_eval(*layers))
+        is_transposed = isinstance(layers[0], _TRANSPOSED)
+        traced.set_submodule(str(convolution.target), fuse_conv_bn_eval(*layers, transpose=is_transposed))
         norm.replace_all_uses_with(convolution)
         traced.graph.erase_node(norm)
     traced.recompile()
@@ -41,7 +46,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is one operation."""
-        return isinstance(m, nn.BatchNorm3d) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, _NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
@@ -52,10 +57,10 @@ def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     for norm in calls:
         before = norm.args[0]
         if (
-            isinstance(_layer(traced, norm), nn.BatchNorm3d)
+            isinstance(_layer(traced, norm), _NORMS)
             and isinstance(before, fx.Node)
             and before in calls
-            and isinstance(_layer(traced, before), nn.Conv3d)
+            and isinstance(_layer(traced, before), (*_CONVOLUTIONS, *_TRANSPOSED))
             and len(before.users) == 1
             and targets.count(norm.target) == targets.count(before.target) == 1
         ):

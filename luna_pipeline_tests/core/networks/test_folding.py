@@ -111,3 +111,46 @@ def test_the_network_within_a_wrapper_is_folded():
     network = make_network()
     with evaluating(network):
         torch.testing.assert_close(folded(nn.DataParallel(network))(CHUNKS), folded(network)(CHUNKS))
+
+
+def test_all_norms_of_the_3d_u_net_are_folded_transposed_convolutions_too():
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(name="unet3d", n_blocks=3, conv_channels=3, chunk_shape_irc=(8, 16, 16)))
+    with torch.no_grad():
+        network.train()(CHUNKS)
+        for norm in norms_of(network):
+            norm.weight.uniform_(-1.5, 1.5)
+            norm.bias.normal_()
+    with evaluating(network):
+        copied = folded(network)
+        logits, of_folded = network(CHUNKS), copied(CHUNKS)
+    called = [copied.get_submodule(node.target) for node in copied.graph.nodes if node.op == "call_module"]
+    assert any(isinstance(layer, nn.ConvTranspose3d) for layer in called)
+    assert not any(isinstance(layer, nn.BatchNorm3d) for layer in called)
+    assert torch.allclose(logits, of_folded, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_after_convolutions_of_slices_are_folded():
+    class Slices(nn.Module):
+        is_traceable = True
+
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 4, 2, 2), nn.BatchNorm2d(4)
+            )
+
+        def forward(self, slices):
+            return self.layers(slices)
+
+    torch.manual_seed(0)
+    network, slices = Slices().train(), torch.randn(4, 2, 9, 9)
+    with torch.no_grad():
+        network(slices)
+        copied = folded(network)
+        torch.testing.assert_close(copied(slices), network.eval()(slices))
+    assert not any(
+        isinstance(copied.get_submodule(node.target), nn.BatchNorm2d)
+        for node in copied.graph.nodes
+        if node.op == "call_module"
+    )
