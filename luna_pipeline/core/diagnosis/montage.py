@@ -1,19 +1,17 @@
 """One picture of a diagnosis: its first nodules, and where they lie in a coronal overview of the chest."""
 
-import io
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 
 from luna_pipeline.core.ct.orientation import AxialView
-from luna_pipeline.core.ct.pictures import to_greys
+from luna_pipeline.core.ct.pictures import png_bytes, to_greys
 from luna_pipeline.core.diagnosis.formatting import length, share
 from luna_pipeline.core.diagnosis.pictures import HALO_COLOUR, MARK_COLOUR, PLANES, annotate, nodule_pictures
 from luna_pipeline.core.diagnosis.result import Diagnosis, Nodule
-from luna_pipeline.core.diagnosis.tables import INTENDED_USE, provenance
+from luna_pipeline.core.diagnosis.tables import INTENDED_USE, png_with_provenance
 
 NUM_NODULES = 12
 OVERVIEW_PX = 420
@@ -139,10 +137,7 @@ def _write(sheet: Image.Image, lines: Sequence[str], top: int, colour: tuple[int
 
 
 def _png(sheet: Image.Image, diagnosis: Diagnosis) -> bytes:
-    text, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
-    text.add_text("provenance", json.dumps(provenance(diagnosis), sort_keys=True))
     palette = Image.new("P", (1, 1))
     greys = np.rint(np.linspace(0, 255, NUM_GREYS)).astype(int).repeat(3)
     palette.putpalette([*greys.tolist(), *MARK_COLOUR])
-    sheet.quantize(palette=palette, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True, pnginfo=text)
-    return buffer.getvalue()
+    return png_with_provenance(png_bytes(sheet.quantize(palette=palette, dither=Image.Dither.NONE)), diagnosis)

@@ -1,6 +1,8 @@
 """The nodules of a diagnosis as tables: LUNA16's submission and JSON, with where they come from."""
 
 import json
+import struct
+import zlib
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +13,8 @@ from luna_pipeline.core.candidates.submission import submission_csv
 from luna_pipeline.core.diagnosis.result import Diagnosis, Nodule
 
 INTENDED_USE = "Research use only. Not a medical device."
+# Signature and IHDR.
+_PNG_HEADER_BYTES = 8 + 25
 MODEL_FIELDS = (
     "name",
     "version",
@@ -67,10 +71,22 @@ def provenance(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def nodules_schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of ``nodules.json``."""
-    schema: dict[str, Any] = json.loads((files(__package__) / "nodules.schema.json").read_text())
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of an output: ``nodules.json`` or ``diagnosis.json``."""
+    path = files(__package__) / f"{name.removesuffix('.json')}.schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text())
     return schema
+
+
+def png_with_provenance(png: bytes, diagnosis: Diagnosis) -> bytes:
+    """Return a PNG with the text ``provenance``, the JSON of ``provenance``; its pixels stay.
+
+    Source:
+        W3C, Portable Network Graphics: a chunk tEXt behind IHDR, the first chunk.
+    """
+    text = b"tEXtprovenance\0" + json.dumps(provenance(diagnosis), sort_keys=True).encode("ascii")
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return png[:_PNG_HEADER_BYTES] + chunk + png[_PNG_HEADER_BYTES:]
 
 
 def _entry(nodule: Nodule, series_instance_uid: str, origin: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def lungs_png(hounsfield: NDArray[np.int16], grid: VoxelGrid, lungs: Lungs, *, i
     coronal = _section(hu[::-1, row], mask[::-1, row], index_mm, col_mm)
     volume = f"lungs {lungs.volume_ml:.0f} ml"
     note = "research use only, synthetic data" if is_synthetic else "research use only"
-    return _sheet([(axial, f"axial, slice {index} from the feet"), (coronal, f"coronal, {volume}")], note)
+    return _sheet(
+        [(axial, f"axial, slice {index + 1} of {len(hu)} from the feet"), (coronal, f"coronal, {volume}")], note
+    )
 
 
 def _section(

@@ -1,5 +1,6 @@
 """nodules.csv and nodules.json: exact text, order, schema, provenance."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -7,11 +8,12 @@ from dataclasses import replace
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 
-from luna_pipeline.core.diagnosis.tables import nodules_csv, nodules_json, nodules_schema
+from luna_pipeline.core.diagnosis.tables import nodules_csv, nodules_json, png_with_provenance, provenance, schema_of
 from luna_pipeline_tests.core.diagnosis.examples import UID, diagnosis, model, nodule
 
-SCHEMA = jsonschema.Draft202012Validator(nodules_schema())
+SCHEMA = jsonschema.Draft202012Validator(schema_of("nodules.json"))
 FIRST = nodule((20, 32, 33), center_xyz=(1 / 3, -0.1, 1e-7), probability=0.1 + 0.2, malignancy=None)
 SECOND = nodule((1, 2, 3), probability=0.25)
 
@@ -99,8 +101,19 @@ def test_the_schema_refuses_other_values(change):
         assert not SCHEMA.is_valid([{key: value for key, value in entry.items() if key != name}])
 
 
-def test_the_schema_itself_is_valid():
-    jsonschema.Draft202012Validator.check_schema(nodules_schema())
+@pytest.mark.parametrize("name", ["nodules.json", "diagnosis.json"])
+def test_the_schema_itself_is_valid(name):
+    jsonschema.Draft202012Validator.check_schema(schema_of(name))
+
+
+def test_a_picture_carries_its_provenance_and_keeps_its_pixels():
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5), (1, 2, 3)).save(buffer, "PNG")
+    one = diagnosis(SECOND, run_ids={"dagster": "\N{SNOWMAN}"})
+    with Image.open(io.BytesIO(png_with_provenance(buffer.getvalue(), one))) as picture:
+        picture.load()
+        assert (picture.size, picture.getpixel((6, 4))) == ((7, 5), (1, 2, 3))
+        assert json.loads(picture.text["provenance"]) == provenance(one)
 
 
 @pytest.mark.parametrize("changes", [{"center_xyz": (math.nan, 0.0, 0.0)}, {"probability": math.inf}])
