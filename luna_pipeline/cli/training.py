@@ -1,4 +1,4 @@
-"""Commands that train classifiers, from new or existing weights, and resume interrupted runs."""
+"""Commands that train classifiers and segmenters, from new or existing weights, and resume interrupted runs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.training.config import TrainingConfig
 
 RESEARCH_USE = "Research use only; not a medical device."
-NODULES, MALIGNANCY = "nodule_baseline", "malignancy_baseline"
+NODULES, MALIGNANCY, SEGMENTER = "nodule_baseline", "malignancy_baseline", "segmenter_baseline"
 
 
 def _changes(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -142,6 +142,16 @@ def train_luna_malignant_classification(**options: Any) -> None:
     _train(MALIGNANCY, options)
 
 
+@click.command("train_luna_segmentation")
+@with_options(TRAINING_OPTIONS)
+def train_luna_segmentation(**options: Any) -> None:
+    """Train the nodule segmenter, as VERSION or its next build, on the CTs in LUNA_DATA_DIR and their annotations.
+
+    The tables of CTs, candidates and folds in LUNA_HOME must be there; no cutouts are needed.
+    """
+    _train(SEGMENTER, options)
+
+
 @click.command("load_train_luna_classification")
 @with_options(SOURCE_OPTIONS)
 def load_train_luna_classification(**options: Any) -> None:
@@ -234,7 +244,7 @@ def _report(trained: Any, result_file: Path | None = None) -> None:
             "name": checkpoint.name,
             "version": trained.version,
             "epoch": checkpoint.epoch,
-            "validation_auc": checkpoint.best_score,
+            f"validation_{checkpoint.config.score_name.lower()}": checkpoint.best_score,
             "threshold": checkpoint.threshold,
             "path": str(trained.path),
             "mlflow_run_id": trained.mlflow_run_id,
@@ -245,8 +255,8 @@ def _report(trained: Any, result_file: Path | None = None) -> None:
         }
         result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
     click.echo(
-        f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation AUC "
-        f"{checkpoint.best_score:.4f}). {RESEARCH_USE}"
+        f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation "
+        f"{checkpoint.config.score_name} {checkpoint.best_score:.4f}). {RESEARCH_USE}"
     )
 
 
@@ -255,5 +265,6 @@ COMMANDS = [
     load_train_luna_classification,
     train_luna_malignant_classification,
     load_train_luna_malignant_classification,
+    train_luna_segmentation,
     resume,
 ]

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from luna_pipeline.tracking.handlers import HandlerContext
 
-SHOWN_METRICS = ("loss", "auc", "average_precision", "sensitivity", "specificity")
+SHOWN_METRICS = (
+    *("loss", "auc", "average_precision", "sensitivity", "specificity"),
+    *("dice", "lesion_recall", "false_candidates_per_scan"),
+)
 
 
 def plain_value(value: float) -> str:

@@ -14,6 +14,7 @@ from luna_pipeline.core.events.messages import (
     LogMetrics,
     LogModel,
     LogParams,
+    LogPicture,
     LogStart,
     Message,
 )
@@ -62,6 +63,7 @@ class MlflowHandlers:
             LogParams: self.log_params,
             LogMetrics: self.log_metrics,
             LogBatch: self.log_batch,
+            LogPicture: self.log_picture,
         }
         return handlers | ({LogModel: self.log_model} if self.registers_model else {})
 
@@ -91,6 +93,12 @@ class MlflowHandlers:
         """Log the values of every n-th training batch, such as loss and gradient norm."""
         if values := batch_values(message, every_nth_batch=self.every_nth_batch):
             self._log_values(values, message)
+
+    def log_picture(self, message: LogPicture) -> None:
+        """Log a picture as ``pictures/<mode>_<name>_epoch_<epoch>.png``."""
+        file = f"pictures/{message.mode}_{message.name}_epoch_{message.epoch:03d}.png"
+        with mlflow_requests(HASTY):
+            self.run.client.log_image(self.run.run_id, message.pixels, file)
 
     def log_model(self, message: LogModel) -> None:
         """Log the checkpoint as ``checkpoint/best.pt`` and a summary of the model, and register it once per run.

@@ -1,4 +1,4 @@
-"""Logs a training run to TensorBoard: scalars, precision-recall curves, histograms of the scores."""
+"""Logs a training run to TensorBoard: scalars, precision-recall curves, histograms of the scores, pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from luna_pipeline.core.events.messages import Handler, LogBatch, LogMetrics, LogParams, LogResult, Message
+from luna_pipeline.core.events.messages import (
+    Handler,
+    LogBatch,
+    LogMetrics,
+    LogParams,
+    LogPicture,
+    LogResult,
+    Message,
+)
 from luna_pipeline.tracking.handlers import batch_values
 
 if TYPE_CHECKING:
@@ -39,6 +47,7 @@ class TensorBoardHandlers:
             LogMetrics: self.log_metrics,
             LogBatch: self.log_batch,
             LogResult: self.log_result,
+            LogPicture: self.log_picture,
         }
 
     def log_params(self, message: LogParams) -> None:
@@ -69,6 +78,11 @@ class TensorBoardHandlers:
             scores = message.scores[message.labels == label]
             if scores.size:
                 self.writer.add_histogram(f"{message.mode}/scores_of_{word}", scores, step)
+
+    def log_picture(self, message: LogPicture) -> None:
+        """Log a picture as ``<mode>/<name>``."""
+        tag = f"{message.mode}/{message.name}"
+        self.writer.add_image(tag, message.pixels, message.num_samples_seen, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close the files."""

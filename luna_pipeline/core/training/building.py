@@ -110,11 +110,6 @@ def build_data_module(
     )
 
 
-def is_segmentation(config: TrainingConfig) -> bool:
-    """Return whether a run trains a network that segments nodules."""
-    return config.dataset == "nodule_masks"
-
-
 def check_fits_model(config: TrainingConfig, network: nn.Module) -> None:
     """Check that data set, network, loss and model are all of segmentation, or all of classification.
 
@@ -126,12 +121,12 @@ def check_fits_model(config: TrainingConfig, network: nn.Module) -> None:
         "loss": (config.loss.name, config.loss.name in MASK_LOSSES or LOSSES.is_own(config.loss.name)),
         "model": (config.model, config.model == "nodule_segmentation" or MODELS.is_own(config.model)),
     }
-    if not is_segmentation(config):
+    if not config.is_segmentation:
         parts["loss"] = (config.loss.name, config.loss.name in MASK_LOSSES)
         parts["model"] = (config.model, config.model == "nodule_segmentation")
-    kind = "segment" if is_segmentation(config) else "classify"
+    kind = "segment" if config.is_segmentation else "classify"
     for part, (name, segments) in parts.items():
-        if segments is not is_segmentation(config):
+        if segments is not config.is_segmentation:
             msg = f"A run on the data set {config.dataset!r} must have a {part} that can {kind}, got {name!r}."
             raise ValueError(f"{msg} Start from a recipe, such as segmenter_baseline or nodule_baseline.")
 

@@ -118,6 +118,16 @@ class TrainingConfig:
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("seed", self.seed, at_least=0, at_most=2**32 - 1)
 
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether the run trains a network that segments nodules; others classify candidates."""
+        return self.dataset == "nodule_masks"
+
+    @property
+    def score_name(self) -> str:
+        """Name of the validation score that chooses the epoch."""
+        return "Dice" if self.is_segmentation else "AUC"
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values that JSON can hold."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))

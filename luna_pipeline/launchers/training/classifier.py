@@ -254,17 +254,18 @@ class LunaClassificationLauncher:
             checkpoint: Checkpoint = trainer.fit(
                 model, data, version=version, resume_from=previous, started_from=source, mlflow_run_id=run_id
             )
-            history = services.get_service(History).as_table() if is_first else pd.DataFrame()
+            history = services.get_service(History) if is_first else History()
             model_uri = services.get_service(MlflowHandlers).model_uri if run else None
         return TrainedClassifier(
             checkpoint=checkpoint,
             path=self.checkpoints.path(config.name, version),
             version=version,
-            history=history,
+            history=history.as_table(),
             tensorboard_dir=context.folder,
             seconds=time.perf_counter() - started,
             model_uri=model_uri,
             mlflow_run_id=checkpoint.mlflow_run_id,
+            picture=history.picture,
         )
 
     def _mlflow_run(

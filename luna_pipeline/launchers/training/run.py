@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from luna_pipeline.core.events.messages import Handler, Message
 from luna_pipeline.core.storage.files import AnyPath
@@ -29,6 +31,8 @@ class TrainedClassifier:
         index_digest: Digest of the whole cutout index, with all folds; empty without an index.
         model_uri: URI of the registered model; None without an MLflow run.
         mlflow_run_id: Id of the MLflow run, if any.
+        picture: Validated slices with outlines of the last validated epoch of this process, uint8 (H, W, 3), of a
+            segmenter; None without.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +44,7 @@ class TrainedClassifier:
     index_digest: str = ""
     model_uri: str | None = None
     mlflow_run_id: str | None = None
+    picture: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,55 +1,37 @@
-"""Launcher that trains a segmenter of nodules on whole CTs and their annotations."""
+"""Training of the nodule segmenter on the data of an installation."""
 
-from typing import TYPE_CHECKING, ClassVar
+from luna_pipeline.core.distributed import SINGLE_PROCESS
+from luna_pipeline.launchers.installation import mlflow_opener
+from luna_pipeline.launchers.training.places import segmentation_data
+from luna_pipeline.launchers.training.run import TrainedClassifier
+from luna_pipeline.launchers.training.train import TrainingRequest, train_on
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
 
-import pandas as pd
-
-from luna_pipeline.core.datasets.mask_places import find_places, split_places
-from luna_pipeline.core.datasets.masks import CropSource
-from luna_pipeline.core.datasets.splits import TrainingSplit
-from luna_pipeline.core.datasets.volumes import CtVolumes
-from luna_pipeline.core.networks.luna import context_slices_of
-from luna_pipeline.core.training.building import initial_network
-from luna_pipeline.core.training.config import TrainingConfig
-from luna_pipeline.launchers.installation import read_table
-from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
-
-if TYPE_CHECKING:
-    from luna_pipeline.settings import Settings
-
+SegmenterRequest = TrainingRequest
 SEGMENTER = "nodule_segmenter"
 
 
-class LunaSegmentationLauncher(LunaClassificationLauncher):
-    """Trains segmenters; ``index`` and ``store`` of ``fit`` are those of ``segmentation_data``."""
+def train_segmenter(
+    settings: Settings, request: SegmenterRequest, *, open_mlflow_run: OpenMlflowRun | None = None
+) -> TrainedClassifier:
+    """Train a segmenter in this process, or resume an unfinished run of the same configuration and data.
 
-    recipe: ClassVar[str] = "segmenter_baseline"
-
-    def parts(
-        self, config: TrainingConfig, index: pd.DataFrame, split: TrainingSplit
-    ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-        """Return the places of training, and of validation (None without a validation fold)."""
-        return split_places(index, split)
-
-
-def segmentation_data(settings: "Settings", config: TrainingConfig) -> tuple[pd.DataFrame, CropSource]:
-    """Return the places of an installation's data (``find_places``), and the source of their crops.
+    Args:
+        settings: Paths of the installation, whose tables ``ct_series``, ``candidates`` and ``folds`` are read.
+        request: What to train, such as the recipe ``segmenter_baseline``.
+        open_mlflow_run: Opens the MLflow run; None for the installation's own, if the request uses MLflow.
 
     Raises:
         FileNotFoundError: If a table is missing.
-        ValueError: If no series has a fold and a readable CT.
+        ValueError: If the configuration is not one of segmentation, or does not fit folds and data.
     """
-    volumes = CtVolumes.of_catalogue(
-        read_table(settings, "ct_series"), data_root=settings.data_dir, cache_dir=settings.cache_dir
+    if not request.config.is_segmentation:
+        msg = f"A segmenter's configuration must have the data set nodule_masks, got {request.config.dataset}."
+        raise ValueError(f"{msg} Start from the recipe segmenter_baseline.")
+    index, store = segmentation_data(settings, request.config)
+    if open_mlflow_run is None and request.uses_mlflow:
+        open_mlflow_run = mlflow_opener(settings)
+    return train_on(
+        settings, request, index=index, store=store, open_mlflow_run=open_mlflow_run, processes=SINGLE_PROCESS
     )
-    shape_irc = config.network.chunk_shape_irc
-    places = find_places(
-        read_table(settings, "candidates"), read_table(settings, "folds"), volumes, tile_shape_irc=shape_irc
-    )
-    source = CropSource(
-        volumes=volumes,
-        shape_irc=shape_irc,
-        context_slices=context_slices_of(initial_network(config)),
-        seed=config.seed,
-    )
-    return places, source

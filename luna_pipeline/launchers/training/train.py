@@ -9,16 +9,24 @@ import pandas as pd
 
 from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.cutouts.store import CutoutSource
+from luna_pipeline.core.datasets.masks import CropSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import recipe_by_name
-from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, mlflow_opener, read_index
+from luna_pipeline.launchers.installation import (
+    checkpoint_store,
+    cutout_source,
+    mlflow_opener,
+    read_index,
+    read_table,
+)
 from luna_pipeline.launchers.seen_data import unseen_fold
 from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
 from luna_pipeline.launchers.training.initial_weights import full_name
+from luna_pipeline.launchers.training.places import LunaSegmentationLauncher, segmentation_data
 from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_run import OpenMlflowRun
@@ -69,7 +77,7 @@ def configured(recipe: str, file: Path | None, changes: Mapping[str, Any]) -> Tr
 
 
 def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
-    """Train a classifier on the cutouts of an installation, in one process or as one of torchrun's processes.
+    """Train a classifier or segmenter on the data of an installation, in one process or as one of torchrun's processes.
 
     Args:
         settings: Paths of the installation.
@@ -80,14 +88,27 @@ def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
         ValueError: If configuration, folds and data do not match.
     """
     with distributed_context() as processes:
+        index, store = training_data(settings, request)
         return train_on(
             settings,
             request,
-            index=read_index(settings),
-            store=cutout_source(settings, request.options.cutouts),
+            index=index,
+            store=store,
             open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
             processes=processes,
         )
+
+
+def training_data(settings: Settings, request: TrainingRequest) -> tuple[pd.DataFrame, CutoutSource | CropSource]:
+    """Return the rows that a run is trained on, of all folds, and the source of their voxels.
+
+    Raises:
+        FileNotFoundError: If a table is missing.
+        ValueError: If the data do not fit the configuration.
+    """
+    if request.config.is_segmentation:
+        return segmentation_data(settings, request.config)
+    return read_index(settings), cutout_source(settings, request.options.cutouts)
 
 
 def train_on(
@@ -95,17 +116,17 @@ def train_on(
     request: TrainingRequest,
     *,
     index: pd.DataFrame,
-    store: CutoutSource,
+    store: CutoutSource | CropSource,
     open_mlflow_run: OpenMlflowRun | None,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> TrainedClassifier:
-    """Train a classifier on given cutouts.
+    """Train a classifier on given cutouts, or a segmenter on given places.
 
     Args:
         settings: Paths for the results.
         request: What to train.
-        index: The cutout index.
-        store: The cutouts.
+        index: The cutout index; in segmentation the places (``segmentation_data``).
+        store: The cutouts; in segmentation the source of the crops.
         open_mlflow_run: Opens the MLflow run; None for none.
         processes: Processes that train together.
 
@@ -113,7 +134,8 @@ def train_on(
         FileNotFoundError: If the run with the initial weights does not exist.
         ValueError: If configuration, folds and data do not match.
     """
-    launcher = LunaClassificationLauncher(
+    kind = LunaSegmentationLauncher if request.config.is_segmentation else LunaClassificationLauncher
+    launcher = kind(
         settings.home,
         local_home=settings.local_home,
         tracking_uri=settings.mlflow_tracking_uri,
@@ -141,7 +163,7 @@ def unfinished_request(settings: Settings, name: str, version: str, options: Run
         msg = f"A run to resume must be unfinished, got a complete one ({name} {version})."
         raise ValueError(f"{msg} Go on from its weights with a `load_train_…` command.")
     last = load_checkpoint(store.path(name, version, "last"))
-    split = _split_of(last, read_index(settings))
+    split = _split_of(last, read_table(settings, "folds") if last.config.is_segmentation else read_index(settings))
     return TrainingRequest(
         config=last.config,
         test_fold=split.test_fold,
