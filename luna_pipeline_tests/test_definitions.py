@@ -50,6 +50,7 @@ GRAPH = {
     "cutout_index": ("stage_3_cutouts", {"cutouts", "ct_series", "candidates", "folds"}),
     "nodule_classifier": ("stage_4_training", {"cutout_index"}),
     "malignancy_classifier": ("stage_4_training", {"cutout_index"}),
+    "nodule_segmenter": ("stage_4_training", {"ct_series", "candidates", "folds"}),
     "tuning_study": ("stage_4_training", {"cutout_index", "candidates", "folds", *REFERENCE}),
     "tuned_nodule_classifier": ("stage_4_training", {"cutout_index", "tuning_study"}),
     "zero_rule_baseline": ("stage_4_training", {"cutout_index"}),
@@ -80,6 +81,7 @@ GRAPH = {
 OF_A_FOLD = {
     "nodule_classifier",
     "malignancy_classifier",
+    "nodule_segmenter",
     "zero_rule_baseline",
     "feature_baseline",
     "malignancy_feature_baseline",
@@ -127,6 +129,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "index",
         "train_nodule_classifier",
         "train_malignancy_classifier",
+        "train_nodule_segmenter",
         "evaluate",
         "cross_validate",
         "promote",
@@ -207,6 +210,7 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
     assert pools["gpu"] == {
         "nodule_classifier",
         "malignancy_classifier",
+        "nodule_segmenter",
         "tuning_study",
         "tuned_nodule_classifier",
         "nodule_predictions",

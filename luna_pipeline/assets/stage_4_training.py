@@ -14,6 +14,7 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.training.run import TrainedClassifier
+    from luna_pipeline.launchers.training.train import TrainingRequest
 
 GROUP = "stage_4_training"
 KINDS = {"python", "pytorch", "mlflow"}
@@ -102,24 +103,11 @@ def _trained(
 ) -> dg.Output[Any]:
     """Train in this process, or in several processes started by torchrun."""
     from luna_pipeline.core.malloc import keep_freed_memory
-    from luna_pipeline.launchers.training.run import RunOptions
     from luna_pipeline.launchers.training.torchrun import train_together
-    from luna_pipeline.launchers.training.train import TrainingRequest, train_on
+    from luna_pipeline.launchers.training.train import train_on
 
-    settings, asset, test_fold = paths.settings, context.asset_key.to_user_string(), fold_of_partition(context)
-    split = config.split_of(index, test_fold=test_fold)
-    training = config.training_config(test_fold=test_fold)
-    if training.name != asset:
-        msg = f"The configuration must be of the asset's own name, got {training.name} ({asset})."
-        raise ValueError(f"{msg} Choose another recipe, or materialize `{training.name}`.")
-    request = TrainingRequest(
-        config=training,
-        start=config.start(settings, test_fold=test_fold),
-        head_only=config.head_only,
-        test_fold=split.test_fold,
-        validation_fold=split.validation_fold,
-        options=RunOptions(show_progress=context.log.info, is_profiled=config.profile, cutouts=cutting.cutouts),
-    )
+    settings = paths.settings
+    request = training_request(context, config, settings, folds=index, cutouts=cutting.cutouts)
     if config.processes > 1:
         trained = train_together(settings, request, num_processes=config.processes)
     else:
@@ -129,6 +117,40 @@ def _trained(
             settings, request, index=index, store=cutting.source, open_mlflow_run=mlflow_runs.opener(context)
         )
     return dg.Output(trained, metadata=_training_metadata(trained, settings))
+
+
+def training_request(
+    context: dg.AssetExecutionContext, config: NoduleTrainingConfig, settings: Any, *, folds: Any, **options: Any
+) -> "TrainingRequest":
+    """Return the training of the asset's test fold.
+
+    Args:
+        context: The asset and its partition.
+        config: Recipe, changes and initial weights.
+        settings: The installation.
+        folds: Table with the folds of the data.
+        options: Further options of the run.
+
+    Raises:
+        ValueError: If the configuration is of another model than the asset, or a fold does not exist.
+    """
+    from luna_pipeline.launchers.training.run import RunOptions
+    from luna_pipeline.launchers.training.train import TrainingRequest
+
+    asset, test_fold = context.asset_key.to_user_string(), fold_of_partition(context)
+    split = config.split_of(folds, test_fold=test_fold)
+    training = config.training_config(test_fold=test_fold)
+    if training.name != asset:
+        msg = f"The configuration must be of the asset's own name, got {training.name} ({asset})."
+        raise ValueError(f"{msg} Choose another recipe, or materialize `{training.name}`.")
+    return TrainingRequest(
+        config=training,
+        start=config.start(settings, test_fold=test_fold),
+        head_only=config.head_only,
+        test_fold=split.test_fold,
+        validation_fold=split.validation_fold,
+        options=RunOptions(show_progress=context.log.info, is_profiled=config.profile, **options),
+    )
 
 
 def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:

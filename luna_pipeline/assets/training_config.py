@@ -126,6 +126,12 @@ class MalignancyTrainingConfig(NoduleTrainingConfig):
     recipe: str = Field(default="malignancy_baseline", description="A function of core/training/recipes.py.")
 
 
+class SegmenterTrainingConfig(NoduleTrainingConfig):
+    """A recipe of the segmenter, changes to it, and the weights to start from."""
+
+    recipe: str = Field(default="segmenter_baseline", description="A function of core/training/recipes.py.")
+
+
 class ChosenFolds(dg.Config):
     """Test folds for which a job trains."""
 
@@ -166,6 +172,10 @@ class AllNoduleFolds(NoduleFolds):
 
 class MalignancyFolds(ChosenFolds, MalignancyTrainingConfig):
     """A run of the malignancy classifier for each of these folds."""
+
+
+class SegmenterFolds(ChosenFolds, SegmenterTrainingConfig):
+    """A run of the segmenter for each of these folds."""
 
 
 class BaselineConfig(HeldOutFolds):

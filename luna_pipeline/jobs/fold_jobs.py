@@ -18,6 +18,7 @@ from luna_pipeline.assets.training_config import (
     MalignancyFolds,
     NoduleFolds,
     PredictionConfig,
+    SegmenterFolds,
 )
 from luna_pipeline.assets.tuning_config import TuningFolds
 from luna_pipeline.jobs.score_line import score_line
@@ -44,7 +45,9 @@ def nested_index(context: dg.OpExecutionContext) -> None:
     run_nested_job(context, "index", _resources(context, "cutting"))
 
 
-def _trained(name: str, config_type: type[ChosenFolds], assets: Sequence[str], *resources: str) -> Any:
+def _trained(
+    name: str, config_type: type[ChosenFolds], assets: Sequence[str], *resources: str, table: str = "cutout_index"
+) -> Any:
     shown = "` and `".join(assets)
 
     @dg.op(
@@ -56,8 +59,9 @@ def _trained(name: str, config_type: type[ChosenFolds], assets: Sequence[str], *
     def train_folds(context: dg.OpExecutionContext, config: config_type) -> list[int]:  # type: ignore[valid-type]
         from luna_pipeline.launchers.cross_validation import chosen_folds
 
-        folds = chosen_folds(Settings.from_environment(), config.folds, all_folds=config.all_folds)  # type: ignore[attr-defined]
-        _make(context, assets, folds, config.of_each_fold(), *resources)  # type: ignore[attr-defined]
+        settings, values = Settings.from_environment(), config.of_each_fold()  # type: ignore[attr-defined]
+        folds = chosen_folds(settings, config.folds, all_folds=config.all_folds, table=table)  # type: ignore[attr-defined]
+        _make(context, assets, folds, values, *resources, table=table)
         return folds
 
     return train_folds.alias(assets[0])
@@ -135,6 +139,10 @@ train_all = _trained("nodule_classifier_of_all_folds", AllNoduleFolds, NODULES, 
 train_malignancy = _trained("malignancy_classifier_fold_by_fold", MalignancyFolds, MALIGNANCY, *RESOURCES)
 # A study per fold: none of its trials uses the test fold.
 tune_folds = _trained("tune_folds", TuningFolds, ["tuning_study", "tuned_nodule_classifier"], "ray")
+# CTs and annotations are enough: cutouts are not read.
+train_segmenters = _trained(
+    "nodule_segmenter_fold_by_fold", SegmenterFolds, ["nodule_segmenter"], "mlflow_runs", table="folds"
+)
 predict_nodules, predict_malignancy = _predicted("nodule"), _predicted("malignancy")
 fit_zero_rule = _fitted(HeldOutFolds, "zero_rule_baseline")
 fit_features = _fitted(BaselineConfig, "feature_baseline")
@@ -162,6 +170,12 @@ def train_malignancy_classifier() -> None:
 
 
 @dg.job(executor_def=interruptible_executor)
+def train_nodule_segmenter() -> None:
+    """For each chosen test fold, train a segmenter of nodules on the CTs of all folds but the held-out ones."""
+    train_segmenters()
+
+
+@dg.job(executor_def=interruptible_executor)
 def evaluate() -> None:
     """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them.
 
@@ -185,17 +199,25 @@ def tune() -> None:
     tune_folds(after=nested_index())
 
 
-FOLD_JOBS = [train_nodule_classifier, train_malignancy_classifier, evaluate, cross_validate, tune]
+FOLD_JOBS = [
+    *(train_nodule_classifier, train_malignancy_classifier, train_nodule_segmenter),
+    *(evaluate, cross_validate, tune),
+]
 
 
 def _make(
-    context: dg.OpExecutionContext, assets: Sequence[str], folds: Sequence[int], config: Mapping[str, Any], *keys: str
+    context: dg.OpExecutionContext,
+    assets: Sequence[str],
+    folds: Sequence[int],
+    config: Mapping[str, Any],
+    *keys: str,
+    table: str = "cutout_index",
 ) -> None:
-    """Materialize assets for each fold; the first one's op gets the configuration."""
+    """Materialize assets for each fold; the first one's op gets the configuration, ``table`` names all folds."""
     from luna_pipeline.launchers.cross_validation import folds_of_data
 
     # A DAGSTER_HOME that is new, or older than these partitions, has no folds registered.
-    register_folds(context.instance, folds_of_data(Settings.from_environment()))
+    register_folds(context.instance, folds_of_data(Settings.from_environment(), table))
     run_config = {"ops": {assets[0]: {"config": dict(config)}}, **_resources(context, *keys)}
     for fold in folds:
         materialize_nested(context, assets, fold=fold, run_config=run_config)

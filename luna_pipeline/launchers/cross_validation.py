@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from luna_pipeline.core.storage.files import AnyPath
 
-CLASSIFIERS = ("nodule_classifier", "malignancy_classifier", "tuned_nodule_classifier")
+CLASSIFIERS = ("nodule_classifier", "malignancy_classifier", "tuned_nodule_classifier", "nodule_segmenter")
 OLDER = "was trained on other cutouts than the current ones, on which it is scored. Train it again."
 _POINTER = re.compile(r"current_(\d+)\.json")
 
@@ -93,28 +93,31 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def folds_of_data(settings: Settings) -> list[int]:
-    """Return the folds of the cutout index in ascending order.
+def folds_of_data(settings: Settings, table: str = "cutout_index") -> list[int]:
+    """Return the folds of the cutout index, or of the table `folds`, in ascending order.
 
     Raises:
-        FileNotFoundError: If there is no index yet.
+        FileNotFoundError: If there is no such table yet.
     """
-    return sorted(int(fold) for fold in read_table(settings, "cutout_index", columns=["fold"])["fold"].unique())
+    return sorted(int(fold) for fold in read_table(settings, table, columns=["fold"])["fold"].unique())
 
 
-def chosen_folds(settings: Settings, folds: Collection[int], *, all_folds: bool) -> list[int]:
+def chosen_folds(
+    settings: Settings, folds: Collection[int], *, all_folds: bool, table: str = "cutout_index"
+) -> list[int]:
     """Return the selected test folds.
 
     Args:
         settings: Paths of the installation.
         folds: The test folds; empty for the first fold of the data.
         all_folds: Whether an empty selection means all folds instead.
+        table: Table with the folds of the data, see ``folds_of_data``.
 
     Raises:
-        FileNotFoundError: If there is no cutout index yet.
+        FileNotFoundError: If there is no such table yet.
         ValueError: If the data do not have such a fold, or fewer than two.
     """
-    known = folds_of_data(settings)
+    known = folds_of_data(settings, table)
     if len(known) < 2:
         msg = f"Training and test need at least two folds, got {known}. Add CTs, or folds for the ones there are."
         raise ValueError(msg)

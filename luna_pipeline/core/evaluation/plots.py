@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Points = tuple[ArrayLike, ArrayLike]
+_SCORES = {"auc": "AUC", "dice": "Dice"}
 
 
 def roc_and_pr_png(
@@ -78,12 +79,13 @@ def roc_and_pr_png(
     return png_of(figure, is_synthetic=is_synthetic, footnote=footnote)
 
 
-def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) -> bytes:
-    """Draw loss and AUC of a training against the epoch.
+def training_curves_png(history: pd.DataFrame, *, score: str = "auc", is_synthetic: bool = False) -> bytes:
+    """Draw loss and score of a training against the epoch.
 
     Args:
-        history: One row per epoch, with the column ``epoch`` and any of ``training/loss``, ``training/auc``,
-            ``validation/loss``, ``validation/auc``; nan for epochs without validation.
+        history: One row per epoch, with the column ``epoch`` and any of ``training/loss``, ``validation/loss``,
+            ``training/<score>``, ``validation/<score>``; nan for epochs without validation.
+        score: ``auc``, or ``dice`` of a segmentation.
         is_synthetic: Whether to label the data as synthetic.
 
     Returns:
@@ -92,7 +94,7 @@ def training_curves_png(history: pd.DataFrame, *, is_synthetic: bool = False) ->
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9.0, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
-    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "auc"), ("Loss", "AUC"), strict=True):
+    for axes, name, title in zip(figure.subplots(1, 2), ("loss", score), ("Loss", _SCORES[score]), strict=True):
         for place, mode in enumerate(("training", "validation")):
             column = f"{mode}/{name}"
             if column in history and history[column].notna().any():

@@ -1,0 +1,109 @@
+"""Stage 4: the network that segments nodules on whole CTs; one partition per test fold."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from luna_pipeline.assets import markdown
+from luna_pipeline.assets.stage_4_training import classifier_asset, mlflow_link, training_request
+from luna_pipeline.assets.training_config import SegmenterTrainingConfig
+from luna_pipeline.resources import LunaPaths, MlflowRuns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from luna_pipeline.core.events.messages import LogPicture
+    from luna_pipeline.launchers.training.run import TrainedClassifier
+
+METRICS = ("dice", "lesion_recall", "false_candidates_per_scan")
+
+
+class LastPicture:
+    """Keeps the newest picture of validated slices."""
+
+    def __init__(self) -> None:
+        """Start without a picture."""
+        self.pixels: NDArray[np.uint8] | None = None
+
+    def record(self, message: "LogPicture") -> None:
+        """Keep a picture."""
+        self.pixels = message.pixels
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the picture for Dagster's page; nothing without one."""
+        from PIL import Image
+
+        from luna_pipeline.core.ct.pictures import png_bytes
+
+        if self.pixels is None:
+            return {}
+        png = png_bytes(Image.fromarray(self.pixels))
+        return {"slices": dg.MetadataValue.md(markdown.picture(png, "true outlines green, predicted ones orange"))}
+
+
+@classifier_asset(code_version="1", deps=["ct_series", "candidates", "folds"])
+def nodule_segmenter(
+    context: dg.AssetExecutionContext, config: SegmenterTrainingConfig, mlflow_runs: MlflowRuns, paths: LunaPaths
+) -> dg.Output[Any]:
+    """Network that segments nodules on whole CTs, trained on all folds but test and validation fold.
+
+    Source: CTs in HU, annotations as balls of the annotated diameter. Form: as `nodule_classifier`,
+    `checkpoints/nodule_segmenter/<version>-fold<fold>/best.pt`; the epoch with the highest Dice is chosen. Research use
+    only.
+    """
+    from luna_pipeline.core.events.messages import LogPicture
+    from luna_pipeline.core.malloc import keep_freed_memory
+    from luna_pipeline.launchers.training.segmenter import train_segmenter
+    from luna_pipeline.launchers.training.torchrun import train_together
+
+    settings, picture, folds = paths.settings, LastPicture(), paths.read_table("folds")
+    if config.processes > 1:
+        request = training_request(context, config, settings, folds=folds)
+        trained = train_together(settings, request, num_processes=config.processes)
+    else:
+        keep_freed_memory()
+        listeners = [{LogPicture: picture.record}]
+        request = training_request(context, config, settings, folds=folds, listeners=listeners)
+        trained = train_segmenter(settings, request, open_mlflow_run=mlflow_runs.opener(context))
+    return dg.Output(trained, metadata=_metadata(trained, settings) | picture.metadata())
+
+
+def _metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
+    checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
+    return {
+        "version": trained.version,
+        "epochs": checkpoint.config.num_epochs,
+        "chosen_epoch": checkpoint.epoch,
+        "num_training_series": len(checkpoint.training_series),
+        "num_validation_series": len(checkpoint.validation_series),
+        **_chosen_epoch(trained),
+        "seconds": round(trained.seconds, 1),
+        "mlflow_run": mlflow_link(settings, run_id),
+        "mlflow_run_id": run_id,
+        "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
+        "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
+        "curves": dg.MetadataValue.md(_curves(trained, is_synthetic=settings.is_synthetic)),
+        "data": "synthetic phantom" if settings.is_synthetic else "CT",
+        "notes": f"{checkpoint.notes or ''} Research use only.".strip(),
+    }
+
+
+def _chosen_epoch(trained: "TrainedClassifier") -> dict[str, float]:
+    """Return the validation metrics of the chosen epoch, as far as this process has seen it."""
+    history = trained.history
+    if history.empty:
+        return {}
+    row = history[history["epoch"] == trained.checkpoint.epoch]
+    return {
+        name: float(row[f"validation/{name}"].iloc[0]) for name in METRICS if len(row) and f"validation/{name}" in row
+    }
+
+
+def _curves(trained: "TrainedClassifier", *, is_synthetic: bool) -> str:
+    from luna_pipeline.core.evaluation.plots import training_curves_png
+
+    if trained.history.empty:
+        return "The run was complete before this process started; see MLflow and TensorBoard for its curves."
+    png = training_curves_png(trained.history, score="dice", is_synthetic=is_synthetic)
+    return markdown.picture(png, "training curves, research use only")

@@ -1,0 +1,48 @@
+"""The segmenter as an asset, trained for one test fold of a small phantom."""
+
+import dagster as dg
+import pytest
+
+from luna_pipeline_tests.prepared import INGEST
+
+SMALL = {"network.n_blocks": 3, "network.conv_channels": 2, "network.chunk_shape_irc": [16, 32, 32]}
+CONFIG = {"recipe": "demo_segmenter", "epochs": 2, "changes": SMALL}
+
+
+def of_segmenter(**values) -> dict:
+    return {"ops": {"nodule_segmenter": {"config": {**CONFIG, **values}}}}
+
+
+@pytest.fixture
+def luna(luna_after):
+    return luna_after(INGEST)
+
+
+def test_a_segmenter_is_trained_without_cutouts_and_shows_how_good_it_is(luna):
+    assert luna.run("train_nodule_segmenter", run_config=of_segmenter()).success
+    assert luna.partitions("nodule_segmenter") == {"0"}
+    folds = luna.table("folds").set_index("series_instance_uid")["fold"]
+    checkpoint = luna.checkpoint("nodule_segmenter", "0.0.1-fold0")
+    assert set(folds[[*checkpoint.training_series]]) == {2}
+    assert set(folds[[*checkpoint.validation_series]]) == {1}
+    event = luna.instance.get_latest_materialization_event(dg.AssetKey("nodule_segmenter")).asset_materialization
+    shown = {name: entry.value for name, entry in event.metadata.items()}
+    assert 0 <= shown["dice"] <= 1
+    assert 0 <= shown["lesion_recall"] <= 1
+    assert shown["false_candidates_per_scan"] >= 0
+    assert (shown["version"], shown["epochs"], shown["data"]) == ("0.0.1-fold0", 2, "synthetic phantom")
+    for name in ("slices", "curves"):
+        assert "data:image/png;base64," in shown[name], name
+    # Dagster's pages cut texts that are longer.
+    assert len(shown["slices"]) < 100_000
+    assert "experiments" in shown["mlflow_run"]
+    assert luna.read_json("checkpoints/nodule_segmenter/current_0.json")["version"] == "0.0.1-fold0"
+
+
+def test_a_recipe_of_another_model_is_refused(luna):
+    result = luna.run(
+        "train_nodule_segmenter", run_config={"ops": {"nodule_segmenter": {"config": {"recipe": "demo"}}}}
+    )
+    assert not result.success
+    errors = [event.step_failure_data.error_display_string for event in result.all_events if event.is_step_failure]
+    assert "must be of the asset's own name, got nodule_classifier" in "".join(errors)
