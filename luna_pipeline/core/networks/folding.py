@@ -4,7 +4,8 @@ Measured gain: evaluation takes 11 % less time (0.258 s instead of 0.289 s for 3
 runs, one thread).
 
 In evaluation a batch norm multiplies and shifts each channel. After a convolution both are part of its weights. Before
-a convolution they cannot be, because its zero padding is applied to the output of the norm.
+a convolution of volumes they cannot be, because its zero padding is applied to the output of the norm; for slices see
+``folding_forward``.
 """
 
 import copy
@@ -13,6 +14,7 @@ from typing import cast
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from luna_pipeline.core.networks.folding_forward import fold_forward
 from luna_pipeline.core.networks.luna import unwrapped
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -21,7 +23,7 @@ _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def folded(module: nn.Module) -> nn.Module:
-    """Return a frozen copy for evaluation, with each batch norm after a convolution folded into it.
+    """Return a frozen copy for evaluation, with each batch norm beside a convolution folded into it.
 
     A network without batch norm, or without the attribute ``is_traceable``, is returned itself.
     """
@@ -37,6 +39,7 @@ def folded(module: nn.Module) -> nn.Module:
         traced.set_submodule(str(convolution.target), fuse_conv_bn_eval(*layers, transpose=is_transposed))
         norm.replace_all_uses_with(convolution)
         traced.graph.erase_node(norm)
+    fold_forward(traced)
     traced.recompile()
     return traced.eval()
 
