@@ -1,10 +1,12 @@
 """Parsers of options, and errors of options that are found after parsing."""
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,6 +55,21 @@ def days_or_weeks(_context: click.Context, _parameter: click.Parameter, value: s
     if found is None:
         raise click.BadParameter(f"Age must be a number of days or weeks, got {value}. Example: 90d or 12w")
     return timedelta(days=int(found[1]) * (7 if found[2] == "w" else 1))
+
+
+def changed_values(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Parse PLACE=VALUE; a value is JSON or a bare word."""
+    changes = {}
+    for text in values:
+        place, found, value = text.partition("=")
+        if not found:
+            msg = f"A change must be PLACE=VALUE, got {text}. Example: network.dropout_rate=0.4"
+            raise click.BadParameter(msg)
+        try:
+            changes[place] = json.loads(value)
+        except ValueError:
+            changes[place] = value
+    return changes
 
 
 def source_or_folder(context: click.Context, parameter: click.Parameter, value: str) -> str | Path:

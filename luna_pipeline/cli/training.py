@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.options import cutouts_option, usage_errors
+from luna_pipeline.cli.options import changed_values, cutouts_option, usage_errors
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import TrainingOptions, click_options, options_of
@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 
 RESEARCH_USE = "Research use only; not a medical device."
 NODULES, MALIGNANCY, SEGMENTER = "nodule_baseline", "malignancy_baseline", "segmenter_baseline"
-
-
-def _changes(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Parse PLACE=VALUE; a value is JSON or a bare word."""
-    changes = {}
-    for text in values:
-        place, found, value = text.partition("=")
-        if not found:
-            msg = f"A change must be PLACE=VALUE, got {text}. Example: network.dropout_rate=0.4"
-            raise click.BadParameter(msg)
-        try:
-            changes[place] = json.loads(value)
-        except ValueError:
-            changes[place] = value
-    return changes
 
 
 RUN_OPTIONS = [
@@ -65,7 +50,7 @@ CONFIGURATION_OPTIONS = [
         "--set",
         "changes",
         multiple=True,
-        callback=_changes,
+        callback=changed_values,
         metavar="PLACE=VALUE",
         help="Change one value of the configuration. Can be repeated.",
     ),

@@ -156,12 +156,12 @@ def _not_registered(name: str, version: str, found: list[ModelVersion]) -> FileN
 @contextlib.contextmanager
 def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     """Yield a client; raise an outage as one line, without the password of the address."""
-    from mlflow import MlflowClient
-
     database = tracking_uri.removeprefix("sqlite:///")
     if database != tracking_uri and not Path(database).exists():
         msg = f"MLflow's database must be there, got no file {database}. Train first, or set MLFLOW_TRACKING_URI."
         raise FileNotFoundError(msg)
+    from mlflow import MlflowClient
+
     if database != tracking_uri:
         adopt_moved_home(Path(database), Path(database).with_name(ARTIFACTS))
     try:

@@ -1,0 +1,211 @@
+"""A diagnosis from the files of a CT to the files of its result."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from luna_pipeline.core.config.checks import check_choice
+from luna_pipeline.core.config.json_files import read_json_object
+from luna_pipeline.core.diagnosis.diagnose import DiagnosisModels, diagnose
+from luna_pipeline.core.diagnosis.dicom_output import DicomOutput, dicom_output
+from luna_pipeline.core.diagnosis.manifest import CODE_VERSION, MANIFEST, Manifest, manifest_json, manifest_of
+from luna_pipeline.core.diagnosis.montage import montage_png
+from luna_pipeline.core.diagnosis.page import report_html
+from luna_pipeline.core.diagnosis.recipes import DiagnosisRecipe, default
+from luna_pipeline.core.diagnosis.result import Diagnosis
+from luna_pipeline.core.diagnosis.stages import OnProgress, Stages
+from luna_pipeline.core.diagnosis.tables import nodules_csv, nodules_json, png_with_provenance
+from luna_pipeline.core.lungs.mask import Lungs, find_lungs
+from luna_pipeline.core.lungs.picture import lungs_png
+from luna_pipeline.core.storage.files import (
+    AnyPath,
+    exists,
+    remove,
+    sha256_of,
+    sweep_temporary_files,
+    write_bytes,
+)
+from luna_pipeline.launchers.diagnosis.input import DiagnosisInput, read_input
+from luna_pipeline.launchers.diagnosis.models import find_models
+from luna_pipeline.settings import Settings
+
+UNCHANGED = "unchanged"
+"""Stage of a diagnosis that was there already."""
+DEVICES = ("cpu", "cuda")
+OUTPUTS = ("nodules.csv", "nodules.json", "lungs.png", "montage.png", "report.html", "seg.dcm", "sr.dcm")
+"""All outputs but the manifest; other files in the folder are never touched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisRequest:
+    """A CT, how it is diagnosed, and where the result is written.
+
+    Attributes:
+        ct: DICOM folder, one of its files, or a volume file.
+        out: Folder of the outputs, created if it is missing.
+        recipe: How the CT is searched.
+        segmenter: Address of the segmenter; None for the default, see ``find_models``.
+        classifier: Address of the nodule classifier; None for the default.
+        malignancy: Address of the malignancy classifier; None for the default, if there is one.
+        series: SeriesInstanceUID, needed where the folder holds several CTs.
+        device: ``cpu`` or ``cuda``.
+        writes_dicom: Whether DICOM objects are written for DICOM input.
+        assumes_hu: Whether CTs without air near -1000 or tissue near 0 are accepted.
+        again: Whether a complete diagnosis of the same input, models and recipe is made again.
+        run_ids: Ids of the runs that make it, by tracker.
+    """
+
+    ct: Path
+    out: AnyPath
+    recipe: DiagnosisRecipe = field(default_factory=default)
+    segmenter: str | None = None
+    classifier: str | None = None
+    malignancy: str | None = None
+    series: str | None = None
+    device: str = "cpu"
+    writes_dicom: bool = True
+    assumes_hu: bool = False
+    again: bool = False
+    run_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: OnProgress | None = None) -> Diagnosis:
+    """Diagnose a CT and write all outputs atomically, ``diagnosis.json`` last.
+
+    A complete diagnosis of the same input, models and recipe in the folder is returned as it is, with one progress
+    message of the stage ``UNCHANGED``.
+
+    Args:
+        settings: Paths of checkpoints and MLflow.
+        request: CT, recipe, models and outputs.
+        on_progress: Called during each stage.
+
+    Raises:
+        FileNotFoundError: If there is no CT or no model.
+        UnreadableCtError: If the CT cannot be used.
+        NoLungsError: If the recipe searches the lungs and there are none.
+        ValueError: If a model cannot be used, the device is not there, or the folder is the CT's.
+    """
+    _check(request)
+    stages = Stages(on_progress)
+    with stages.timed("reading"):
+        given = read_input(request.ct, series=request.series, assume_hu=request.assumes_hu)
+    with stages.timed("models"):
+        models = find_models(
+            settings,
+            segmenter=request.segmenter,
+            classifier=request.classifier,
+            malignancy=request.malignancy,
+            series=given.series_instance_uid,
+        )
+    if not request.again and (recorded := recorded_diagnosis(request, given, models)) is not None:
+        with stages.timed(UNCHANGED):
+            return recorded
+    lungs = None
+    if request.recipe.lungs_only:
+        with stages.timed("lungs"):
+            lungs = find_lungs(given.ct.hounsfield, given.ct.grid)
+    diagnosis = diagnose(
+        given.ct,
+        models,
+        request.recipe,
+        lungs=lungs,
+        device=request.device,
+        on_progress=on_progress,
+    )
+    diagnosis = replace(
+        diagnosis,
+        input_fingerprint=given.fingerprint,
+        notes=(*given.notes, *diagnosis.notes),
+        run_ids=dict(request.run_ids),
+        is_synthetic=given.is_synthetic,
+    )
+    with stages.timed("outputs"):
+        diagnosis, digests = _written(request, diagnosis, given, lungs)
+    diagnosis = replace(diagnosis, seconds=_in_order({**stages.seconds, **diagnosis.seconds}))
+    manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=_wants_dicom(request, given))
+    write_bytes(request.out / MANIFEST, manifest_json(manifest))
+    return diagnosis
+
+
+def recorded_diagnosis(request: DiagnosisRequest, given: DiagnosisInput, models: DiagnosisModels) -> Diagnosis | None:
+    """Return the complete diagnosis of the same input, models and recipe in the output folder, None without one."""
+    try:
+        values = read_json_object(request.out / MANIFEST, "A diagnosis", advice="Diagnose the CT again.")
+        manifest = manifest_of(values)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    found = manifest.diagnosis
+    wanted = (CODE_VERSION, given.fingerprint, request.recipe, models.versions)
+    if (manifest.code_version, found.input_fingerprint, found.recipe, found.models) != wanted:
+        return None
+    if _wants_dicom(request, given) and not manifest.has_dicom:
+        return None
+    is_whole = all(_has(request.out / name, digest) for name, digest in manifest.outputs.items())
+    return found if is_whole else None
+
+
+def _check(request: DiagnosisRequest) -> None:
+    """Refuse a request before anything is read."""
+    check_choice("device", request.device, DEVICES)
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("The device cuda must be there, got no CUDA device. Leave --device out.")
+    if not isinstance(request.out, Path):
+        return
+    if request.out.exists() and not request.out.is_dir():
+        msg = f"The output must be a folder, got a file ({request.out}). Name a folder."
+        raise ValueError(msg)
+    if request.ct.is_dir() and request.ct.resolve() in (request.out.resolve(), *request.out.resolve().parents):
+        msg = f"The output folder must lie outside the CT's folder, got {request.out}. Name another folder."
+        raise ValueError(msg)
+
+
+def _wants_dicom(request: DiagnosisRequest, given: DiagnosisInput) -> bool:
+    return given.is_dicom and request.writes_dicom
+
+
+def _written(
+    request: DiagnosisRequest, diagnosis: Diagnosis, given: DiagnosisInput, lungs: Lungs | None
+) -> tuple[Diagnosis, dict[str, str]]:
+    """Write all outputs but the manifest; return the diagnosis with notes on them, and their digests."""
+    if isinstance(request.out, Path):
+        sweep_temporary_files(request.out)
+    dicom = dicom_output(diagnosis, given.dicom_files) if _wants_dicom(request, given) else DicomOutput()
+    diagnosis = replace(diagnosis, notes=(*diagnosis.notes, *dicom.notes))
+    digests: dict[str, str] = {}
+    # Without it the folder holds no complete diagnosis while outputs are replaced.
+    remove(request.out / MANIFEST)
+    for name, content in (*dicom.files.items(), *_contents(diagnosis, given, lungs)):
+        write_bytes(request.out / name, content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    for name in OUTPUTS:
+        if name not in digests:
+            remove(request.out / name)
+    return diagnosis, digests
+
+
+def _contents(diagnosis: Diagnosis, given: DiagnosisInput, lungs: Lungs | None) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each output but DICOM and manifest; equal diagnoses give equal bytes."""
+    # Seconds differ from run to run: they are in the manifest alone.
+    diagnosis, ct = replace(diagnosis, seconds={}), given.ct
+    yield "nodules.csv", nodules_csv(diagnosis)
+    yield "nodules.json", nodules_json(diagnosis)
+    picture = None
+    if lungs is not None:
+        picture = lungs_png(ct.hounsfield, ct.grid, lungs, is_synthetic=given.is_synthetic)
+        picture = png_with_provenance(picture, diagnosis)
+        yield "lungs.png", picture
+    yield "montage.png", montage_png(diagnosis, ct.hounsfield)
+    yield "report.html", report_html(diagnosis, ct.hounsfield, lungs=picture).encode()
+
+
+def _has(path: AnyPath, digest: str) -> bool:
+    return exists(path) and sha256_of(path) == digest
+
+
+def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of the stages in their order, the outputs last."""
+    return {stage: value for stage, value in seconds.items() if stage != "outputs"} | {"outputs": seconds["outputs"]}

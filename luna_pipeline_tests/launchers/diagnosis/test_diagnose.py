@@ -1,0 +1,222 @@
+"""A diagnosis from files to files: outputs, reruns, stale files, interruptions, refusals."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from luna_pipeline.core.diagnosis.recipes import default
+from luna_pipeline.core.phantom.series import PhantomConfig, make_series
+from luna_pipeline.core.storage.files import write_bytes
+from luna_pipeline.launchers.diagnosis import diagnose as launcher
+from luna_pipeline.launchers.diagnosis.diagnose import OUTPUTS, UNCHANGED, DiagnosisRequest, diagnose_ct
+from luna_pipeline.settings import Settings
+from luna_pipeline_tests.diagnosis_models import save_models
+from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
+
+RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.5)
+UID = "1.2.840.5"
+VOLUME_OUTPUTS = {"nodules.csv", "nodules.json", "lungs.png", "montage.png", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom as a volume and as a DICOM folder, and an installation with models."""
+    root = tmp_path_factory.mktemp("diagnosis")
+    series = make_series(PhantomConfig(seed=2, number=3, size_irc=(40, 72, 72)))
+    place = {
+        "spacing_mm": series.grid.spacing_mm,
+        "origin_xyz": series.grid.origin_xyz,
+        "direction": series.grid.direction,
+    }
+    write_ct(root / "volume", UID, series.hounsfield, **place)
+    write_dicom_series(root / "dicom", UID, series.hounsfield.clip(-1024), **place)
+    save_models(root / "home")
+    return root
+
+
+@pytest.fixture
+def settings(root: Path) -> Settings:
+    return Settings.from_environment({"LUNA_HOME": str(root / "home"), "LUNA_DATA_DIR": str(root / "data")})
+
+
+@pytest.fixture
+def request_of(root: Path, tmp_path: Path):
+    def build(**changes) -> DiagnosisRequest:
+        values = {"ct": root / f"volume/{UID}.mhd", "out": tmp_path / "out", "recipe": RECIPE}
+        return DiagnosisRequest(**(values | changes))
+
+    return build
+
+
+def stages_of(settings: Settings, request: DiagnosisRequest) -> set[str]:
+    seen = set()
+    diagnose_ct(settings, request, on_progress=lambda stage, _done, _total: seen.add(stage))
+    return seen
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_all_outputs_are_written_and_named_with_their_digests(settings: Settings, request_of):
+    request = request_of(run_ids={"dagster": "run-1"})
+    diagnosis = diagnose_ct(settings, request)
+    files = contents(request.out)
+    manifest = json.loads(files.pop("diagnosis.json"))
+    assert set(files) == VOLUME_OUTPUTS
+    assert manifest["outputs"] == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert (manifest["series_instance_uid"], manifest["run_ids"]) == (UID, {"dagster": "run-1"})
+    assert list(manifest["seconds"]) == [
+        "reading",
+        "models",
+        "lungs",
+        "segmentation",
+        "grouping",
+        "classification",
+        "malignancy",
+        "outputs",
+    ]
+    rows = pd.read_csv(request.out / "nodules.csv", float_precision="round_trip")
+    assert list(rows.columns) == ["seriesuid", "coordX", "coordY", "coordZ", "probability"]
+    assert rows["probability"].tolist() == [nodule.probability for nodule in diagnosis.nodules]
+    assert len(rows) == len(json.loads(files["nodules.json"])) > 3
+
+
+def test_dicom_input_gives_dicom_objects_unless_they_are_not_wanted(settings: Settings, request_of, root: Path):
+    request = request_of(ct=root / "dicom")
+    diagnose_ct(settings, request)
+    assert {"sr.dcm", "seg.dcm"} < set(contents(request.out))
+    # Files that are there are kept; those that a new diagnosis does not write are removed.
+    assert UNCHANGED in stages_of(settings, replace(request, writes_dicom=False))
+    assert UNCHANGED not in stages_of(settings, replace(request, writes_dicom=False, again=True))
+    assert not {"sr.dcm", "seg.dcm"} & set(contents(request.out))
+    assert UNCHANGED not in stages_of(settings, request)
+
+
+def test_the_same_diagnosis_is_not_made_twice_and_comes_back_whole(settings: Settings, request_of):
+    first = diagnose_ct(settings, request_of())
+    before = contents(request_of().out)
+    seen = []
+    second = diagnose_ct(settings, request_of(), on_progress=lambda *values: seen.append(values[0]))
+    assert set(seen) == {"reading", "models", UNCHANGED}
+    assert contents(request_of().out) == before
+    assert [nodule.probability for nodule in second.nodules] == [nodule.probability for nodule in first.nodules]
+    assert all((one.mask == two.mask).all() for one, two in zip(first.nodules, second.nodules, strict=True))
+    assert UNCHANGED not in stages_of(settings, request_of(again=True))
+    after = contents(request_of().out)
+    assert {name for name in before if before[name] != after[name]} <= {"diagnosis.json"}
+
+
+def test_a_missing_or_damaged_output_is_made_again_with_equal_bytes(settings: Settings, request_of, monkeypatch):
+    request = request_of()
+    diagnosis = diagnose_ct(settings, request)
+    before = contents(request.out)
+    monkeypatch.setattr(launcher, "diagnose", lambda *_arguments, **_options: diagnosis)
+    for number, name in enumerate(before):
+        path = request.out / name
+        if number % 2:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-9])
+        assert UNCHANGED not in stages_of(settings, request)
+        after = contents(request.out)
+        assert all(after[other] == content for other, content in before.items() if other != "diagnosis.json")
+    assert UNCHANGED in stages_of(settings, request)
+
+
+def test_another_recipe_other_weights_or_another_ct_is_another_diagnosis(settings: Settings, request_of, root: Path):
+    request = request_of()
+    diagnose_ct(settings, request)
+    others = [
+        replace(request, recipe=RECIPE.with_changes(min_diameter_mm=2.5)),
+        replace(request, classifier=str(root / "home/checkpoints/nodule_classifier/0.0.1/best.pt")),
+        replace(request, ct=root / "dicom"),
+    ]
+    for other in others:
+        assert UNCHANGED not in stages_of(settings, other)
+        assert UNCHANGED in stages_of(settings, other)
+
+
+def test_other_files_in_the_folder_are_left_alone_and_stale_outputs_removed(settings: Settings, request_of):
+    request = request_of()
+    request.out.mkdir()
+    for name in ("notes.txt", "seg.dcm", ".hidden"):
+        (request.out / name).write_text("mine")
+    diagnose_ct(settings, request)
+    assert set(contents(request.out)) == {*VOLUME_OUTPUTS, "diagnosis.json", "notes.txt", ".hidden"}
+    diagnose_ct(settings, replace(request, recipe=RECIPE.with_changes(lungs_only=False, max_findings=3)))
+    assert "lungs.png" not in contents(request.out)
+
+
+def test_after_an_interruption_no_diagnosis_is_there_and_the_next_run_gives_equal_bytes(
+    settings: Settings, request_of, monkeypatch, tmp_path: Path
+):
+    older = request_of(recipe=RECIPE.with_changes(max_findings=1))
+    diagnose_ct(settings, older)
+    shutil.copytree(older.out, tmp_path / "older")
+    whole = request_of(out=tmp_path / "whole")
+    diagnosis = diagnose_ct(settings, whole)
+    expected = contents(whole.out)
+    # The networks' part, which writes nothing, is not repeated.
+    monkeypatch.setattr(launcher, "diagnose", lambda *_arguments, **_options: diagnosis)
+    for num_written in range(len(VOLUME_OUTPUTS) + 1):
+        request = request_of(out=tmp_path / f"out{num_written}")
+        shutil.copytree(tmp_path / "older", request.out)
+        with monkeypatch.context() as patch:
+            patch.setattr(launcher, "write_bytes", raising_after(num_written))
+            with pytest.raises(KeyboardInterrupt):
+                diagnose_ct(settings, request)
+        assert not (request.out / "diagnosis.json").exists()
+        assert UNCHANGED not in stages_of(settings, request)
+        got = contents(request.out)
+        assert set(got) == set(expected)
+        assert {name for name in got if got[name] != expected[name]} <= {"diagnosis.json"}
+
+
+def raising_after(num_written: int):
+    written = []
+
+    def write(path: Path, content: bytes) -> None:
+        if len(written) == num_written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_bytes(path, content)
+
+    return write
+
+
+def test_a_failed_diagnosis_leaves_the_older_one_as_it_was(settings: Settings, request_of, monkeypatch):
+    request = request_of()
+    diagnose_ct(settings, request)
+    before = contents(request.out)
+
+    def fail(*_arguments, **_options):
+        raise ValueError("segmentation failed")
+
+    monkeypatch.setattr(launcher, "diagnose", fail)
+    with pytest.raises(ValueError, match="segmentation failed"):
+        diagnose_ct(settings, replace(request, again=True))
+    assert contents(request.out) == before
+
+
+def test_a_folder_that_cannot_be_the_output_is_refused_before_anything_is_read(settings: Settings, request_of, root):
+    (root / "file").write_text("")
+    cases = {
+        root / "file": "must be a folder",
+        root / "dicom": "outside the CT's folder",
+        root / "dicom/out": "outside the CT's folder",
+    }
+    for out, rule in cases.items():
+        with pytest.raises(ValueError, match=rule):
+            diagnose_ct(settings, request_of(ct=root / "dicom", out=out))
+    with pytest.raises(ValueError, match="device"):
+        diagnose_ct(settings, request_of(device="tpu"))
+
+
+def test_every_output_has_a_place_in_the_list_of_outputs():
+    assert set(OUTPUTS) >= VOLUME_OUTPUTS | {"seg.dcm", "sr.dcm"}
