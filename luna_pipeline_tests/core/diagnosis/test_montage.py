@@ -59,12 +59,26 @@ def test_a_circle_marks_each_nodule_where_it_is_in_the_patient(of):
 
 
 def test_findings_near_every_border_keep_their_number_in_the_picture():
-    corners = [nodule((i, 32, c), (0, 0, 0)) for i in (0, 39) for c in (0, 63)]
     bare = np.asarray(coronal_overview(diagnosis(), HOUNSFIELD, []))
-    for found in corners:
-        marked = np.asarray(coronal_overview(diagnosis(found), HOUNSFIELD, [found]))
-        # A third of the circle has about 50 pixels, the number with its edge the others.
-        assert (marked != bare).any(axis=-1).sum() > 100
+    drawn = []
+    for index, col in ((0, 0), (39, 0), (0, 63), (39, 63)):
+        found = nodule((index, 32, col), (0, 0, 0), diameter_mm=1.0)
+        changed = (np.asarray(coronal_overview(diagnosis(found), HOUNSFIELD, [found])) != bare).any(axis=-1)
+        drawn.append(int(changed.sum()))
+    # Equal parts of the circles are in the picture, and all of the numbers; these overlap them a little.
+    assert min(drawn) > max(drawn) - 40
+
+
+def test_the_head_is_above_and_the_patients_left_on_the_right():
+    hounsfield = np.full((40, 64, 64), -1000, dtype=np.int16)
+    hounsfield[30:, :, 48:] = 400
+    picture = np.asarray(coronal_overview(diagnosis(), hounsfield, []))[..., 0]
+    quarters = {
+        "top right": picture[:60, 290:320],
+        "bottom right": picture[340:, 290:310],
+        "top left": picture[:60, 20:40],
+    }
+    assert {name for name, part in quarters.items() if part.mean() > 200} == {"top right"}
 
 
 def test_a_ct_of_one_value_is_drawn():

@@ -67,12 +67,12 @@ def test_numbers_of_numpy_are_written_as_those_of_python():
         center_xyz=tuple(np.array([1.5, 2.5, 3.5])),
         center_irc=tuple(np.array([1, 2, 3], dtype=np.int32)),
         probability=np.float32(0.5),
-        malignancy=np.float64(0.25),
+        malignancy=np.float64(0.0),
         volume_mm3=np.float32(8),
     )
     (entry,) = json.loads(nodules_json(diagnosis(of_numpy)))
     assert (entry["center_xyz"], entry["center_irc"]) == ([1.5, 2.5, 3.5], [1, 2, 3])
-    assert (entry["probability"], entry["malignancy"], entry["volume_mm3"]) == (0.5, 0.25, 8)
+    assert (entry["probability"], entry["malignancy"], entry["volume_mm3"]) == (0.5, 0.0, 8)
 
 
 @pytest.mark.parametrize("nodules", [(), (FIRST,), (FIRST, SECOND)])
