@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VM
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 from pydicom.valuerep import DA, TM, PersonName, validate_value
 
@@ -30,6 +31,13 @@ _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
+_TRIAL_NEEDS = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")
+_TRIAL_MAY_BE_EMPTY = (
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialTimePointID",
+)
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _PLANE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "NumberOfFrames"),
@@ -37,6 +45,11 @@ _PLANE = (
 )
 # Text of these representations is a date or time, which pydicom's pattern alone does not make one.
 _DATES = {"DA": DA, "TM": TM}
+_ENUMERATED = {
+    "PatientSex": {"M", "F", "O"},
+    "PatientIdentityRemoved": {"YES", "NO"},
+    "LossyImageCompression": {"00", "01"},
+}
 _NOT_COPIED = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 _CURE = "Export the series again, or leave DICOM out with --no-dicom."
 
@@ -152,12 +165,24 @@ def _cleaned(dataset: Dataset, *, is_first: bool) -> Dataset:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in clean:
             setattr(clean, keyword, None)
-    if clean.PatientSex not in {"M", "F", "O"}:
-        clean.PatientSex = None
+    if clean.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in clean:
+        clean.DeidentificationMethod = clean.get("DeidentificationMethod") or "not stated by the source"
+    _complete_trial(clean)
     # The reader accepts CTs without it.
     clean.Modality = "CT"
     clean.SpecificCharacterSet = UTF_8
     return clean
+
+
+def _complete_trial(clean: Dataset) -> None:
+    """Complete the attributes of a clinical trial, in place; without those that need a value, all are left out."""
+    found = [element.keyword for element in clean if element.keyword.startswith("ClinicalTrial")]
+    if found and all(clean.get(keyword) for keyword in _TRIAL_NEEDS):
+        for keyword in _TRIAL_MAY_BE_EMPTY:
+            setattr(clean, keyword, clean.get(keyword))
+        return
+    for keyword in found:
+        delattr(clean, keyword)
 
 
 def _elements(dataset: Dataset) -> list[DataElement]:
@@ -181,15 +206,26 @@ def _valid(element: DataElement) -> DataElement | None:
         items = [_valid_item(item) for item in element.value]
         return DataElement(element.tag, "SQ", [item for item in items if item]) if any(items) else None
     value = str(element.value) if isinstance(element.value, PersonName) else element.value
-    values = value if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
+    values = list(value) if element.VM > 1 else [value]
+    allowed = _ENUMERATED.get(element.keyword)
+    if allowed is not None and not {*values} <= allowed:
+        return None
     try:
+        if not _is_allowed_number(dictionary_VM(element.tag), len(values)):
+            return None
         for part in values:
             validate_value(element.VR, str(part) if element.VR in {"PN", "DS", "IS", "UI"} else part, RAISE)
             if element.VR in _DATES and part:
                 _DATES[element.VR](part)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
     return DataElement(element.tag, element.VR, value)
+
+
+def _is_allowed_number(multiplicity: str, num_values: int) -> bool:
+    """Return whether so many values are allowed by a multiplicity such as "1", "1-n" or "2-2n"."""
+    least, _, most = multiplicity.partition("-")
+    return num_values >= int(least) and (most.endswith("n") or num_values <= int(most or least))
 
 
 def _valid_item(item: Dataset) -> Dataset:

@@ -5,6 +5,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID as PydicomUid
 
 from luna_pipeline.core.diagnosis.dicom_nodules import reported_nodules
@@ -151,28 +152,41 @@ def test_attributes_that_the_ct_lacks_are_empty(tmp_path):
         assert dataset.ContentDate == "19000101"
 
 
+INVALID = {
+    "PatientSex": b"W",
+    "PatientBirthDate": b"1950",
+    "StudyTime": b"25:61",
+    "PatientAge": b"55",
+    "PatientWeight": b"heavy",
+    "AccessionNumber": b"1\\2",
+    "PatientIdentityRemoved": b"MAYBE",
+    "LossyImageCompression": b"",
+    "ClinicalTrialSponsorName": b"without the rest",
+}
+
+
 def test_invalid_and_private_values_are_not_copied(case):
-    tags = {"PatientBirthDate": "1950", "PatientAge": "55", "PatientWeight": "heavy", "PatientComments": "kept"}
     for path in case.files:
         dataset = pydicom.dcmread(path)
-        with pydicom.config.disable_value_validation():
-            for keyword, value in tags.items():
-                dataset.add_new(
-                    pydicom.tag.Tag(keyword), "LO" if keyword == "PatientWeight" else dataset_vr(keyword), value
-                )
-            dataset.PatientSex, dataset.StudyTime = "W", "25:61"
-            dataset.private_block(0x0011, "SECRET", create=True).add_new(1, "LO", "private words")
-            dataset.save_as(path)
+        for keyword, value in {**INVALID, "PatientComments": b"kept"}.items():
+            tag = pydicom.tag.Tag(keyword)
+            vr = pydicom.datadict.dictionary_VR(tag)
+            dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        dataset.private_block(0x0011, "SECRET", create=True).add_new(1, "LO", "private words")
+        dataset.save_as(path)
     for dataset in objects_of(case).values():
         assert "private words" not in all_text(dataset)
-        assert (dataset.PatientSex, dataset.PatientBirthDate, dataset.StudyTime) == ("", "", "")
-        assert "PatientAge" not in dataset
+        assert [dataset.get(keyword) or "" for keyword in INVALID if keyword != "LossyImageCompression"] == [""] * 8
         assert dataset.PatientComments == "kept"
         assert dataset.ContentTime == "000000"
 
 
-def dataset_vr(keyword):
-    return pydicom.datadict.dictionary_VR(pydicom.datadict.tag_for_keyword(keyword))
+def test_a_removed_identity_and_a_trial_are_completed(case):
+    trial = {"SponsorName": "Sponsor", "ProtocolID": "P", "SubjectID": "S"}
+    edit_all(case, PatientIdentityRemoved="YES", **{f"ClinicalTrial{name}": value for name, value in trial.items()})
+    for dataset in objects_of(case).values():
+        assert dataset.DeidentificationMethod == "not stated by the source"
+        assert (dataset.ClinicalTrialSubjectID, dataset.ClinicalTrialTimePointID) == ("S", "")
 
 
 def test_a_missing_frame_of_reference_is_derived_from_the_series(case):
