@@ -1,12 +1,14 @@
 """DICOM files of a diagnosis: the segmentation and the report, or why there are none."""
 
 import io
+import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luna_pipeline.core.ct.quiet import quiet_pydicom
+from luna_pipeline.core.ct.quiet import quiet_highdicom, quiet_pydicom
 from luna_pipeline.core.diagnosis.dicom_nodules import MAX_NODULES, reported_nodules
 from luna_pipeline.core.diagnosis.result import Diagnosis
 
@@ -45,19 +47,22 @@ def dicom_output(diagnosis: Diagnosis, files: Sequence[Path], *, max_nodules: in
     from luna_pipeline.core.diagnosis.dicom_sr import report_dataset
 
     try:
-        sources = read_sources(files)
-        seg = segmentation_dataset(diagnosis, sources, max_nodules=max_nodules)
-        report = report_dataset(diagnosis, seg, sources)
-        written = {} if seg is None else {"seg.dcm": _bytes_of(seg)}
-        written["sr.dcm"] = _bytes_of(report)
+        with quiet_highdicom():
+            sources = read_sources(files)
+            seg = segmentation_dataset(diagnosis, sources, max_nodules=max_nodules)
+            report = report_dataset(diagnosis, seg, sources)
+            written = {} if seg is None else {"seg.dcm": _bytes_of(seg)}
+            written["sr.dcm"] = _bytes_of(report)
     except DicomOutputError as error:
         return DicomOutput(notes=(f"No seg.dcm and sr.dcm: {error}",))
     # Whatever highdicom and pydicom raise for a header concerns these two files alone.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())[:200]
-        rule = f"the CT's headers must allow DICOM objects, got {type(error).__name__}: {text}"
-        series = f"(series {diagnosis.series_instance_uid}). Leave DICOM out with --no-dicom."
-        return DicomOutput(notes=(f"No seg.dcm and sr.dcm: {rule} {series}",))
+        # The error's text may hold values of the patient.
+        if os.environ.get("LUNA_DEBUG"):
+            traceback.print_exception(error)
+        rule = f"the CT's headers must allow DICOM objects, got {type(error).__name__}"
+        cure = "See the error with --debug, or leave DICOM out with --no-dicom."
+        return DicomOutput(notes=(f"No seg.dcm and sr.dcm: {rule} (series {diagnosis.series_instance_uid}). {cure}",))
     num_left_out = len(reported_nodules(diagnosis)) - max_nodules
     left_out = f"seg.dcm and sr.dcm leave out {num_left_out} less probable nodules above the threshold."
     return DicomOutput(files=written, notes=(left_out,) if num_left_out > 0 else ())

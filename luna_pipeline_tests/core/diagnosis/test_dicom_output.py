@@ -215,11 +215,23 @@ def test_a_series_that_cannot_be_referenced_gives_a_note(case, tags, words):
 
 def test_what_highdicom_refuses_gives_a_note(case, monkeypatch):
     def refuse(*_, **__):
-        raise AttributeError("no such\nthing")
+        raise AttributeError("Doe^John")
 
     monkeypatch.setattr("luna_pipeline.core.diagnosis.dicom_seg.Segmentation", refuse)
     (note,) = dicom_output(case.diagnosis, case.files).notes
-    assert "got AttributeError: no such thing (series 1.2.3). Leave DICOM out with --no-dicom." in note
+    assert "got AttributeError (series 1.2.3). See the error with --debug, or leave DICOM out with --no-dicom." in note
+
+
+@pytest.mark.parametrize("name", ["SecretName", "Secret^Name^^^^^", "Secret=Name=Secret=Name"])
+def test_the_name_of_the_patient_stands_in_the_objects_alone(case, name, recwarn, caplog, capfd):
+    for path in case.files:
+        dataset = pydicom.dcmread(path)
+        tag = pydicom.tag.Tag("PatientName")
+        dataset[tag] = RawDataElement(tag, "PN", len(name), name.encode(), 0, False, True)
+        dataset.save_as(path)
+    assert dicom_output(case.diagnosis, case.files).notes == ()
+    assert not [warning for warning in recwarn if "Secret" in str(warning.message)]
+    assert "Secret" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_images_of_another_ct_are_refused(case, tmp_path):

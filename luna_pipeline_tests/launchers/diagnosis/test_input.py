@@ -5,9 +5,12 @@ import pydicom
 import pytest
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.formats.dicom_series import DicomReader
+from luna_pipeline.core.diagnosis.dicom_output import dicom_output
 from luna_pipeline.core.phantom.marker import MARKER
 from luna_pipeline.launchers.diagnosis.input import read_input
 from luna_pipeline_tests.core.ct.formats.enhanced_dicom import write_enhanced_ct
+from luna_pipeline_tests.core.diagnosis.dicom_examples import ball, case_of
 from luna_pipeline_tests.phantoms import edit_dicom, random_hounsfield, write_ct, write_dicom_series
 
 UID = "1.2.3"
@@ -148,6 +151,20 @@ def test_a_folder_with_several_series_none_a_ct_names_each(tmp_path):
         write_dicom_series(tmp_path / uid, uid, random_hounsfield(), tags={"Modality": "MR"})
     reason = reason_of(tmp_path)
     assert reason.startswith("A folder must hold a CT, got 2 series or files that are none (series 1.2.4: Modality")
+
+
+def test_dicom_objects_of_an_earlier_diagnosis_beside_the_ct_are_noted(folder):
+    files = read_input(folder).dicom_files
+    reader = DicomReader(folder, UID)
+    made = dicom_output(case_of(reader, ball(reader.grid(), (3, 4, 5))).diagnosis, files)
+    for name, content in made.files.items():
+        (folder / name).write_bytes(content)
+    found = read_input(folder)
+    assert found.dicom_files == files
+    assert sorted(note.partition("got 1 images that are none: ")[2].split(" (")[0] for note in found.notes) == [
+        "seg.dcm",
+        "sr.dcm",
+    ]
 
 
 def test_hounsfield_can_be_assumed(tmp_path):
