@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
+.PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling bench-gpu architecture clean
 
@@ -52,6 +52,13 @@ demo: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
 demo: setup ## run everything on a synthetic phantom, from raw CT to a scored test fold (about four minutes)
 	$(dagster_home)
 	@$(EXECUTE) demo
+
+demo-diagnosis: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
+demo-diagnosis: export LUNA_HOME = $(CURDIR)/.luna/demo/home
+demo-diagnosis: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
+demo-diagnosis: setup ## train a segmenter on the phantom, score the whole detector, diagnose a scan (SEED=0; under ten minutes)
+	$(dagster_home)
+	@$(EXECUTE) demo_diagnosis --config-json '{"ops": {"make_phantom_data": {"config": {"seed": $(or $(SEED),0)}}}}'
 
 real: export LUNA_DATA_DIR = $(CURDIR)/.luna/real/data
 real: export LUNA_HOME = $(CURDIR)/.luna/real/home

@@ -13,7 +13,7 @@ from luna_pipeline.settings import Settings, demo_environment
 
 
 @contextlib.contextmanager
-def _demo_folders() -> Any:
+def demo_folders() -> Any:
     """Use the demo's folders within the block, unless the environment names others."""
     added = demo_environment(os.environ)
     os.environ.update(added)
@@ -42,22 +42,29 @@ def make_phantom_data(context: dg.OpExecutionContext, config: DemoConfig) -> dic
     from luna_pipeline.core.phantom.dataset import ensure_phantom
 
     size = {**config.model_dump(exclude={"epochs"}), "size_irc": tuple(config.size_irc)}
-    with _demo_folders() as settings:
+    with demo_folders() as settings:
         ensure_phantom(settings.data_dir, **size, report=context.log.info)
     return {"seed": config.seed} | ({"epochs": config.epochs} if config.epochs else {})
 
 
+def run_stage(
+    context: dg.OpExecutionContext, job_name: str, op: str = "", config: dict[str, Any] | None = None
+) -> None:
+    """Run a job to its end; ``config`` is the configuration of its op ``op``."""
+    run_nested_job(context, job_name, {"ops": {op: {"config": config}}} if op else {})
+
+
 def _stage(job_name: str, *, name: str) -> Any:
     @dg.op(name=name, description=f"Run the job `{job_name}` to its end.")
-    def run_stage(context: dg.OpExecutionContext, changes: dict[str, Any]) -> dict[str, Any]:
-        config = (
-            {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **changes}}}} if "train" in job_name else {}
-        )
-        with _demo_folders():
-            run_nested_job(context, job_name, config)
+    def run(context: dg.OpExecutionContext, changes: dict[str, Any]) -> dict[str, Any]:
+        with demo_folders():
+            if "train" in job_name:
+                run_stage(context, job_name, "nodule_classifier", {"recipe": "demo", **changes})
+            else:
+                run_stage(context, job_name)
         return changes
 
-    return run_stage
+    return run
 
 
 STAGES = [
@@ -73,7 +80,7 @@ def summarize(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
     """Print the results with counts, seconds, scores and paths."""
     from luna_pipeline.jobs.demo_summary import summary_of
 
-    with _demo_folders() as settings:
+    with demo_folders() as settings:
         context.log.info("The demo is done. What it made:\n%s", summary_of(context.instance, settings))
 
 

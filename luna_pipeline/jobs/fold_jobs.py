@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from luna_pipeline.assets.detection_config import DetectionFolds
 from luna_pipeline.assets.draws import DrawsConfig
 from luna_pipeline.assets.training_config import (
     AllNoduleFolds,
@@ -118,6 +119,23 @@ def report_pooled(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
     context.add_output_metadata(metadata)
 
 
+@dg.op(ins=AFTER, out=NOTHING)
+def detect_folds(context: dg.OpExecutionContext, config: DetectionFolds) -> None:
+    """Make `detection_froc` for the chosen test folds, or for those with a segmenter."""
+    from luna_pipeline.launchers.cross_validation import trained_folds
+    from luna_pipeline.launchers.diagnosis.detection import score_line
+    from luna_pipeline.launchers.installation import read_table
+
+    settings = Settings.from_environment()
+    folds = sorted(set(config.folds)) or trained_folds(settings, "nodule_segmenter")
+    if not folds:
+        msg = f"A segmenter must be trained before it is scored, got none (in {settings.checkpoints_dir})."
+        raise FileNotFoundError(f"{msg} Run the job `train_nodule_segmenter` first.")
+    _make(context, ["detection_froc"], folds, config.of_each_fold(), table="folds")
+    for fold in folds:
+        context.log.info(score_line(read_table(settings, "detection_froc", fold), is_synthetic=settings.is_synthetic))
+
+
 def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":
     """Return the folds to pool; None if malignancy classifiers are missing or of other cutouts than the current."""
     from luna_pipeline.launchers.cross_validation import pooled_folds, trained_folds, uses_current_index
@@ -176,6 +194,12 @@ def train_nodule_segmenter() -> None:
 
 
 @dg.job(executor_def=interruptible_executor)
+def evaluate_detection() -> None:
+    """Search every scan of the test folds with the segmenter and the classifier of the fold, and score the findings."""
+    detect_folds.alias("detection_froc")()
+
+
+@dg.job(executor_def=interruptible_executor)
 def evaluate() -> None:
     """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them.
 
@@ -201,7 +225,7 @@ def tune() -> None:
 
 FOLD_JOBS = [
     *(train_nodule_classifier, train_malignancy_classifier, train_nodule_segmenter),
-    *(evaluate, cross_validate, tune),
+    *(evaluate, evaluate_detection, cross_validate, tune),
 ]
 
 

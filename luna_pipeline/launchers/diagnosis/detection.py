@@ -1,9 +1,10 @@
 """A detector on every scan of a test fold: its findings, the scans that it searched, and the official score."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -75,7 +76,7 @@ def detect_fold(
         FileNotFoundError: If there is no catalogue or no table of folds.
         ValueError: If the fold has no scan, or a detector could search none of them.
     """
-    scans = _scans_of_fold(settings, test_fold)
+    scans = scans_of_fold(settings, test_fold)
     rows: dict[str, list[tuple[str, float, float, float, float]]] = {name: [] for name in detectors}
     searched: dict[str, list[str]] = {name: [] for name in detectors}
     failed: dict[str, dict[str, str]] = {name: {} for name in detectors}
@@ -163,6 +164,20 @@ def write_detection(settings: Settings, name: str, found: Detection, *, test_fol
     return submission, searched
 
 
+def score_line(table: pd.DataFrame, *, is_synthetic: bool) -> str:
+    """Return the score of the first detector of a table, see ``detection_table``, as one line."""
+    data = "synthetic phantom" if is_synthetic else "CT"
+    if table.empty or math.isnan(table["cpm"].iloc[0]):
+        return f"No score of the detector is defined ({data}; research use only)"
+    row: Any = next(table.itertuples())
+    interval = "" if math.isnan(row.cpm_lower) else f" [{row.cpm_lower:.3f}, {row.cpm_upper:.3f}]"
+    return (
+        f"CPM {row.cpm:.3f}{interval} of {row.model}, {row.folds}: {row.lesion_recall:.1%} of {row.num_nodules} "
+        f"nodules at {row.fps_per_scan:.2f} false positives a scan, {row.num_searched} of {row.num_scans} scans "
+        f"searched ({data}; research use only)"
+    )
+
+
 def _read(settings: Settings, uid: str, path: str | None) -> Ct:
     """Read a CT by the rules of a diagnosis."""
     if path is None:
@@ -171,7 +186,7 @@ def _read(settings: Settings, uid: str, path: str | None) -> Ct:
     return read_input(settings.data_dir / path, series=uid).ct
 
 
-def _scans_of_fold(settings: Settings, test_fold: int) -> dict[str, str | None]:
+def scans_of_fold(settings: Settings, test_fold: int) -> dict[str, str | None]:
     """Return the paths of a fold's CTs below the data root, by uid, in the order of the table of folds; None: no CT."""
     folds, catalogue = read_table(settings, "folds"), read_table(settings, "ct_series")
     uids = folds.loc[folds["fold"] == test_fold, "series_instance_uid"]

@@ -68,7 +68,11 @@ def find_models(
     missing = [role for role in ("segmenter", "classifier") if found[role] is None]
     if missing:
         raise FileNotFoundError(_missing_text(settings, missing))
-    models = {role: _model(role, entry, series) for role, entry in found.items() if entry is not None}
+    models = {
+        role: model_of(role, entry.checkpoint, address=entry.address, series=series)
+        for role, entry in found.items()
+        if entry is not None
+    }
     return DiagnosisModels(
         segmenter=models["segmenter"], classifier=models["classifier"], malignancy=models.get("malignancy")
     )
@@ -136,8 +140,18 @@ def _default(settings: Settings, role: Role) -> _Found | None:
     return None
 
 
-def _model(role: Role, found: _Found, series: str) -> DiagnosisModel:
-    checkpoint = found.checkpoint
+def model_of(role: Role, checkpoint: Checkpoint, *, address: str, series: str = "") -> DiagnosisModel:
+    """Return the model of a checkpoint.
+
+    Args:
+        role: What it is used for.
+        checkpoint: The checkpoint.
+        address: Where it was found.
+        series: SeriesInstanceUID of the CT, for ``has_seen_series``.
+
+    Raises:
+        ValueError: If it is a model of another role.
+    """
     network = network_of(checkpoint)
     title = f"{checkpoint.name} {checkpoint.version}"
     own = "segmenter" if is_segmenter(network) else "classifier"
@@ -152,7 +166,7 @@ def _model(role: Role, found: _Found, series: str) -> DiagnosisModel:
         role=role,
         name=checkpoint.name,
         version=checkpoint.version,
-        address=found.address,
+        address=address,
         mlflow_run_id=checkpoint.mlflow_run_id,
         weights_sha256=weights_sha256(checkpoint.model_state),
         threshold=float(threshold[0]) if is_classifier else None,

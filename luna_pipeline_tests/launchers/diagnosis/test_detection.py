@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.reading import UnreadableCtError
-from luna_pipeline.launchers.diagnosis.detection import detect_fold, score_detections, write_detection
+from luna_pipeline.launchers.diagnosis.detection import detect_fold, score_detections, score_line, write_detection
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.command_line import run_here
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
@@ -80,6 +80,10 @@ def test_a_scan_that_one_detector_cannot_search_is_listed_with_its_reason_and_sc
     assert table.loc["ours", "cpm_searched"] == pytest.approx((2 * 1 / 2 + 5 * 1) / 7)
     assert table.loc["blobs", "cpm_searched"] == table.loc["blobs", "cpm"] == table.loc["ours", "cpm"]
     assert table["folds"].tolist() == ["fold 0 of 2"] * 2
+    assert score_line(scores.table, is_synthetic=True).endswith(
+        "] of ours, fold 0 of 2: 66.7% of 3 nodules at 0.33 false positives a scan, 2 of 3 scans searched (synthetic "
+        "phantom; research use only)"
+    )
     assert scores.notes[0] == "ours did not search 1 of 3 scans (the first, C: Lungs must be found, got none.)."
 
 
@@ -125,6 +129,7 @@ def test_without_annotations_there_are_findings_and_no_score(settings):
     found = detect_fold(settings, {"ours": detector}, test_fold=0)
     scores = score_detections(settings, found, test_fold=0, num_bootstraps=0, seed=0)
     assert (scores.results, len(scores.table)) == ({}, 0)
+    assert score_line(scores.table, is_synthetic=False).startswith("No score of the detector is defined (CT;")
     assert "There is no annotations.csv" in scores.notes[-1]
 
 
