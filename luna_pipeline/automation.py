@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
+from luna_pipeline.jobs.attempts import why_no_retry
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.jobs.recut_failures import failed_attempts, lasting_failure, request_for
 from luna_pipeline.resources import CutoutCutting, LunaPaths
@@ -17,10 +18,6 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths
 if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.up_to_date import UpToDateMarker
 
-MAX_REQUESTS = 3
-"""Runs for the same files if they fail for another reason than these files; afterwards only the schedule requests."""
-RETRY_AFTER = timedelta(minutes=1), timedelta(minutes=10)
-"""Time from the first failure to the second run, and from the second failure to the third."""
 LOST_AFTER = timedelta(hours=24)
 """A run in progress prevents further ones at most for this time."""
 
@@ -117,28 +114,11 @@ def inputs_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> dg.
     if not num_failed and recorded_digests(context.instance) == {digest}:
         context.update_cursor(cursor)
         return dg.SkipReason("Catalogue and tables were made from the current files")
-    if reason := _no_retry(context.instance, attempts.records):
+    lasting = lasting_failure(context.instance, attempts.records[0].dagster_run) if attempts.records else None
+    if reason := why_no_retry(attempts.records, job_name=recut_changed.name, lasting=lasting):
         context.update_cursor(cursor)
         return dg.SkipReason(reason)
     return dg.SensorResult(run_requests=[request_for(digest)], cursor=cursor)
-
-
-def _no_retry(instance: dg.DagsterInstance, attempts: Sequence[dg.RunRecord]) -> str | None:
-    """Return why no further run is requested after the failed ones, or not yet."""
-    if not attempts:
-        return None
-    last = attempts[0]
-    if last.dagster_run.status == dg.DagsterRunStatus.CANCELED:
-        return "The run for this change was cancelled; start `recut_changed` yourself to continue"
-    if lasting := lasting_failure(instance, last.dagster_run):
-        return str(lasting)
-    if len(attempts) >= MAX_REQUESTS:
-        return (
-            f"{MAX_REQUESTS} runs for this change failed; fix the errors in their logs and run `{recut_changed.name}`"
-        )
-    ended = datetime.fromtimestamp(last.end_time, UTC) if last.end_time else last.update_timestamp.astimezone(UTC)
-    due = ended + RETRY_AFTER[len(attempts) - 1]
-    return None if datetime.now(UTC) >= due else f"The run for this change failed; the next one is due at {due:%X} UTC"
 
 
 @dg.schedule(job=recut_changed, cron_schedule="0 3 * * *", description="Every night: re-cuts everything outdated.")

@@ -1,4 +1,4 @@
-"""Partitions: CT series and test folds, registered by `ct_series` and `folds`, removed by `luna prune`."""
+"""Partitions: CT series, test folds and incoming series, registered by assets, removed by `luna prune`."""
 
 import itertools
 import math
@@ -25,18 +25,20 @@ FAILED, IS_TRANSIENT = "failed", "is_transient"
 TEST_FOLD_NAME = "test_fold"
 # The partition is the test fold: 3 is trained on other folds and tested on fold 3.
 TEST_FOLDS = RegisteredPartitions(name=TEST_FOLD_NAME)
+INCOMING_SERIES_NAME = "incoming_series"
+INCOMING_SERIES = RegisteredPartitions(name=INCOMING_SERIES_NAME)
 
 
-def register_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> None:
+def register_series(instance: dg.DagsterInstance, uids: Iterable[str], name: str = CT_SERIES_NAME) -> None:
     """Register series as partitions, in sorted order. Ranges of partitions follow the order of registration."""
-    known = set(instance.get_dynamic_partitions(CT_SERIES_NAME))
+    known = set(instance.get_dynamic_partitions(name))
     if new := sorted(set(uids) - known):
-        instance.add_dynamic_partitions(CT_SERIES_NAME, new)
+        instance.add_dynamic_partitions(name, new)
 
 
-def forget_series(instance: dg.DagsterInstance, uids: Iterable[str]) -> dict[str, str]:
+def forget_series(instance: dg.DagsterInstance, uids: Iterable[str], name: str = CT_SERIES_NAME) -> dict[str, str]:
     """Remove series from the partitions, and return those that are in use; see ``_forget``."""
-    return _forget(instance, CT_SERIES_NAME, uids)
+    return _forget(instance, name, uids)
 
 
 def register_folds(instance: dg.DagsterInstance, folds: Iterable[int]) -> None:
@@ -59,7 +61,7 @@ def forget_folds(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str,
 
 def partitions_in_use(instance: dg.DagsterInstance) -> dict[str, str]:
     """Return what each series or fold of a backfill or run in progress is used by."""
-    return keys_in_use(instance, [CT_SERIES_NAME, TEST_FOLD_NAME])
+    return keys_in_use(instance, [CT_SERIES_NAME, TEST_FOLD_NAME, INCOMING_SERIES_NAME])
 
 
 def _forget(instance: dg.DagsterInstance, name: str, keys: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Folders and addresses of an installation, from environment variables; nothing is read at import."""
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -15,6 +16,7 @@ from luna_pipeline.core.storage.s3 import remote_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _KEY_BYTES = 32
+_DEFAULT_QUIET_SECONDS = 60.0
 DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
 
 
@@ -32,6 +34,9 @@ class Settings:
         cache_dir: Local copies of objects in S3 (``LUNA_CACHE``); may be removed at any time.
         verifies_reads: Whether the bytes of a cutout file are compared with their checksums before it is first read
             (``LUNA_VERIFY_READS``, 1 or 0).
+        incoming_dir: Unseen CTs to diagnose (``LUNA_INCOMING_DIR``); only read.
+        incoming_quiet_seconds: Time for which the files of an incoming series must be unchanged before it counts as
+            complete (``LUNA_INCOMING_QUIET_SECONDS``).
     """
 
     data_dir: Path
@@ -39,16 +44,18 @@ class Settings:
     mlflow_tracking_uri: str
     cache_dir: Path = REPOSITORY / ".luna/cache"
     verifies_reads: bool = True
+    incoming_dir: Path = REPOSITORY / ".luna/incoming"
+    incoming_quiet_seconds: float = _DEFAULT_QUIET_SECONDS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Read ``LUNA_DATA_DIR``, ``LUNA_HOME``, ``LUNA_CACHE``, ``MLFLOW_TRACKING_URI`` and ``LUNA_VERIFY_READS``.
+        """Read the variables that the attributes name.
 
         By default everything is in ``.luna`` in the root of the repository, independent of the current folder.
 
         Raises:
-            ValueError: If LUNA_HOME is an address other than S3's, another folder is an address, or LUNA_VERIFY_READS
-                is neither 0 nor 1.
+            ValueError: If LUNA_HOME is an address other than S3's, another folder is an address, LUNA_VERIFY_READS is
+                neither 0 nor 1, or LUNA_INCOMING_QUIET_SECONDS is no number of seconds.
         """
         values = os.environ if environment is None else environment
         settings = cls(
@@ -57,13 +64,15 @@ class Settings:
             mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI", ""),
             cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
             verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
+            incoming_dir=_folder(values, "LUNA_INCOMING_DIR", default=".luna/incoming"),
+            incoming_quiet_seconds=_seconds(values, "LUNA_INCOMING_QUIET_SECONDS", default=_DEFAULT_QUIET_SECONDS),
         )
         uri = settings.mlflow_tracking_uri or _sqlite_uri(settings.local_home / "mlflow.db")
         return replace(settings, mlflow_tracking_uri=uri)
 
     @property
     def local_home(self) -> Path:
-        """Folder of what S3 cannot hold: MLflow's SQLite file and artifacts, TensorBoard's logs, the key, locks.
+        """Folder of what S3 cannot hold: MLflow's SQLite file and artifacts, TensorBoard's logs, diagnoses, key, locks.
 
         It is ``home``, or with ``home`` in S3 the folder ``local`` next to ``cache_dir``.
         """
@@ -88,6 +97,11 @@ class Settings:
     def checkpoints_dir(self) -> AnyPath:
         """Folder of the checkpoints: NAME/VERSION/best.pt."""
         return self.home / "checkpoints"
+
+    @property
+    def diagnoses_dir(self) -> Path:
+        """Folder of the diagnoses, one folder per incoming series; also with ``home`` in S3 on this machine."""
+        return self.local_home / "diagnoses"
 
     @property
     def artifact_location(self) -> str | None:
@@ -151,6 +165,18 @@ def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
         msg = f"{name} must be 0 or 1, got {value!r} (environment). Set one of them, or leave it out."
         raise ValueError(msg)
     return value == "1"
+
+
+def _seconds(values: Mapping[str, str], name: str, *, default: float) -> float:
+    text = values.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        msg = f"{name} must be a number of seconds from 0, got {text!r} (environment). Set one, or leave it out."
+        raise ValueError(msg)
+    return value
 
 
 def _folder(values: Mapping[str, str], name: str, *, default: str) -> Path:

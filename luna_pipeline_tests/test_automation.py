@@ -14,6 +14,7 @@ from dagster._utils.error import SerializableErrorInfo
 from luna_pipeline import automation
 from luna_pipeline.core.storage.files import folder_digest
 from luna_pipeline.definitions import defs
+from luna_pipeline.jobs import attempts
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline.runs.nested import PARENT_TAG
@@ -130,7 +131,7 @@ def test_touched_files_of_the_same_content_are_no_change(rested: Sensor):
 
 @pytest.mark.parametrize("is_ingested", [True, False])
 def test_failed_runs_are_asked_for_again_three_times_in_all(rested: Sensor, is_ingested: bool, monkeypatch):
-    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(0)))
+    monkeypatch.setattr(attempts, "RETRY_AFTER", (timedelta(0), timedelta(0)))
     rested.edit("second")
     rested.ask()
     asked = []
@@ -150,7 +151,7 @@ def test_the_next_run_after_a_failed_one_waits(rested: Sensor, monkeypatch):
     rested.add_failed()
     assert rested.ask() == 0
     assert "due at" in rested.said
-    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(minutes=10)))
+    monkeypatch.setattr(attempts, "RETRY_AFTER", (timedelta(0), timedelta(minutes=10)))
     assert rested.ask() == 1
     rested.add_failed()
     assert rested.ask() == 0
@@ -177,7 +178,7 @@ FULL = {"failed": {"1.2": "got 1000 bytes", "1.3": "the disk is full"}, "is_tran
     ],
 )
 def test_a_run_that_failed_by_its_files_is_not_repeated_before_they_change(rested, monkeypatch, nested, is_retried):
-    monkeypatch.setattr(automation, "RETRY_AFTER", (timedelta(0), timedelta(0)))
+    monkeypatch.setattr(attempts, "RETRY_AFTER", (timedelta(0), timedelta(0)))
     rested.edit("second")
     assert [rested.ask(), rested.ask()] == [0, 1]
     rested.record_inputs()

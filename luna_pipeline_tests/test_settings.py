@@ -49,7 +49,18 @@ def test_home_on_this_machine_is_the_local_home(tmp_path: Path):
     assert settings.local_home == settings.home == tmp_path
 
 
-@pytest.mark.parametrize("name", ["LUNA_DATA_DIR", "LUNA_CACHE"])
+def test_incoming_cts_and_diagnoses_lie_on_this_machine_and_quiet_is_a_number_of_seconds(tmp_path: Path):
+    settings = Settings.from_environment({"LUNA_HOME": "s3://bucket/luna", "LUNA_CACHE": str(tmp_path / "cache")})
+    assert settings.incoming_dir == REPOSITORY / ".luna/incoming"
+    assert settings.diagnoses_dir == tmp_path / "local/diagnoses"
+    assert settings.incoming_quiet_seconds == 60.0
+    assert Settings.from_environment({"LUNA_INCOMING_QUIET_SECONDS": "0.5"}).incoming_quiet_seconds == 0.5
+    for text in ("a minute", "-1", "inf", "nan"):
+        with pytest.raises(ValueError, match=f"LUNA_INCOMING_QUIET_SECONDS must be .* from 0, got '{text}'"):
+            Settings.from_environment({"LUNA_INCOMING_QUIET_SECONDS": text})
+
+
+@pytest.mark.parametrize("name", ["LUNA_DATA_DIR", "LUNA_CACHE", "LUNA_INCOMING_DIR"])
 def test_only_home_may_lie_in_s3(name: str):
     with pytest.raises(ValueError, match=f"{name} must be a folder of this machine, got s3://bucket/ct"):
         Settings.from_environment({name: "s3://bucket/ct"})

@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 
 NUM_SHOWN = 3
+_REGISTERED_BY = {"incoming_series": "diagnose"}
+"""Job that registers the keys of a partitions definition; the others are registered by `ingest`."""
 
 
 class RegisteredPartitions(dg.DynamicPartitionsDefinition):
@@ -45,10 +47,11 @@ class RegisteredPartitions(dg.DynamicPartitionsDefinition):
 
 def unknown_key(name: str, key: str, known: Sequence[str]) -> str:
     """Return the message about a key that is not registered."""
+    job = _REGISTERED_BY.get(name, "ingest")
     rule = f"A partition must be registered, got {key!r} ({name})."
     if known:
         shown = ", ".join(known[:NUM_SHOWN]) + (f" and {len(known) - NUM_SHOWN} more" if len(known) > NUM_SHOWN else "")
-        return f"{rule} Choose one of {shown}, or register it with the job `ingest`."
+        return f"{rule} Choose one of {shown}, or register it with the job `{job}`."
     if not os.environ.get("DAGSTER_HOME"):
         return f"{rule} Nothing is remembered without DAGSTER_HOME: set it to the folder of Dagster's run history."
-    return f"{rule} None is registered in DAGSTER_HOME: run the job `ingest` first."
+    return f"{rule} None is registered in DAGSTER_HOME: run the job `{job}` first."
