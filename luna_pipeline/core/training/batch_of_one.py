@@ -7,6 +7,8 @@ from luna_pipeline.core.datasets.data_module import DataModule
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext
 from luna_pipeline.core.models.scoring import on_device
 from luna_pipeline.core.networks.freezing import set_training_mode
+from luna_pipeline.core.networks.luna import context_slices_of
+from luna_pipeline.core.networks.segmenters import network_input
 from luna_pipeline.core.training.building import initial_network
 from luna_pipeline.core.training.config import TrainingConfig
 
@@ -30,7 +32,7 @@ def check_batches_of_one(config: TrainingConfig, data: DataModule, processes: Di
     chunk_hu = on_device(torch.zeros(1, 1, *data.training.chunk_shape_irc), torch.device("cpu"))
     try:
         with torch.no_grad():
-            network(chunk_hu)
+            network(network_input(chunk_hu, context_slices_of(network)))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

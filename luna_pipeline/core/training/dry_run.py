@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from luna_pipeline.core.datasets.batch import CutoutBatch
@@ -36,6 +37,7 @@ from luna_pipeline.core.training.checkpoint_manager import CheckpointManager
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 from luna_pipeline.core.training.config import MODELS, TRAINERS, TrainingConfig
 from luna_pipeline.core.training.dry_run_checks import Part, are_equal
+from luna_pipeline.core.training.dry_run_masks import check_segmenter
 from luna_pipeline.core.training.dry_run_parts import (
     check_export,
     check_loss,
@@ -105,14 +107,18 @@ def _try_parts(config: TrainingConfig, data: DataModule, processes: DistributedC
             for samples in (data.training, data.validation):
                 if samples is not None:
                     _check_rows(part, samples)
-            batch = _batch(part, data)
-            chunks_hu, labels = on_device(batch.chunks_hu, device), batch.labels.to(device)
-            is_shared = processes.world_size > 1
-            network = check_network(config, chunks_hu, labels, needs_all_gradients=is_shared)
+            if config.is_segmentation:
+                batch: Any = data.training.__getitems__(_positions(data).tolist())
+                network, chunks_hu = check_segmenter(config, batch, device)
+            else:
+                batch = _batch(part, data)
+                chunks_hu, labels = on_device(batch.chunks_hu, device), batch.labels.to(device)
+                is_shared = processes.world_size > 1
+                network = check_network(config, chunks_hu, labels, needs_all_gradients=is_shared)
+                check_loss(config, device)
             num_steps = -(-data.num_training_batches // config.accumulated_batches)
             if is_exported and NETWORKS.is_own(config.network.name):
                 check_export(config, network, chunks_hu)
-            check_loss(config, device)
             check_optimizer(config, network)
             check_schedule(config, network, num_steps_per_epoch=num_steps)
             _check_model(config, data, batch)
@@ -143,12 +149,16 @@ def _check_rows(part: Part, samples: SampleSet) -> None:
         raise part.error("A data set must have two label_names", f"{samples.label_names}")
 
 
+def _positions(data: DataModule) -> NDArray[np.int64]:
+    """Return three rows of training, of both labels if there are both."""
+    labels = np.asarray(data.training.labels)
+    both = np.concatenate([np.flatnonzero(labels == 1)[:1], np.flatnonzero(labels == 0)[:2]])
+    return np.resize(both, _NUM_SAMPLES)
+
+
 def _batch(part: Part, data: DataModule) -> CutoutBatch:
     """Return three training cutouts of both classes, if there are both."""
-    labels = np.asarray(data.training.labels)
-    positions = np.resize(
-        np.concatenate([np.flatnonzero(labels == 1)[:1], np.flatnonzero(labels == 0)[:2]]), _NUM_SAMPLES
-    )
+    positions = _positions(data)
     shape = (_NUM_SAMPLES, 1, *data.training.chunk_shape_irc)
     rule = f"A data set must give a CutoutBatch of {_NUM_SAMPLES} samples"
     with part.running(rule):
