@@ -57,7 +57,7 @@ def _check_loss(config: TrainingConfig, logits: torch.Tensor, masks: torch.Tenso
     if not losses.requires_grad:
         raise part.error("A loss must give losses with a gradient", "losses without")
     with part.running("A loss must have a gradient"):
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
 
 
 def _has_finite_gradient(weight: nn.Parameter) -> bool:
