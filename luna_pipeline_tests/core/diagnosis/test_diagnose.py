@@ -23,7 +23,7 @@ RECIPE = default().with_changes(lung_margin_mm=0.0, min_diameter_mm=2.0, merge_m
 @pytest.fixture(scope="module")
 def ct() -> Ct:
     # An oblique CT.
-    series = make_series(PhantomConfig(seed=2, number=5, size_irc=(40, 72, 72)))
+    series = make_series(PhantomConfig(seed=2, number=5, size_irc=(32, 56, 56)))
     return Ct("1.2.3", series.hounsfield, series.grid, ())
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.diagnosis.recipes import default
+from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.launchers.diagnosis import diagnose as launcher
@@ -18,7 +19,7 @@ from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import save_models
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
 
-RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.5)
+RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.0)
 UID = "1.2.840.5"
 VOLUME_OUTPUTS = {"nodules.csv", "nodules.json", "lungs.png", "montage.png", "report.html"}
 
@@ -27,7 +28,7 @@ VOLUME_OUTPUTS = {"nodules.csv", "nodules.json", "lungs.png", "montage.png", "re
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom as a volume and as a DICOM folder, and an installation with models."""
     root = tmp_path_factory.mktemp("diagnosis")
-    series = make_series(PhantomConfig(seed=2, number=3, size_irc=(40, 72, 72)))
+    series = make_series(PhantomConfig(seed=2, number=5, size_irc=(32, 48, 48)))
     place = {
         "spacing_mm": series.grid.spacing_mm,
         "origin_xyz": series.grid.origin_xyz,
@@ -35,7 +36,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_ct(root / "volume", UID, series.hounsfield, **place)
     write_dicom_series(root / "dicom", UID, series.hounsfield.clip(-1024), **place)
-    save_models(root / "home")
+    # DICOM objects hold findings above the threshold.
+    save_models(root / "home", decision=Decision.at(0.01))
     return root
 
 
