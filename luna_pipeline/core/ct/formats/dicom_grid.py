@@ -28,8 +28,11 @@ _STEPS_MM = (1.0, 0.1, 0.01, 0.001)
 _TURN_TOLERANCE = 1e-3
 # Below, differing orientations and axes that are not quite orthonormal are left as they are written.
 _EXACT_TOLERANCE = 1e-4
-# Largest sideways drift over the whole scan, as a part of a pixel: more is a tilted gantry.
-_DRIFT_TOLERANCE_PIXELS = 0.5
+# Largest distance of a slice from its place in an even, straight grid, beyond the rounding of its position: more is a
+# tilted gantry or slices that become wider.
+_MAX_OFF_MM = 0.1
+# Of so many slices, as a part, the place by SliceLocation may differ: more, and it has another meaning.
+_CONTRADICTION_SHARE = 0.5
 _TWO_ACQUISITIONS = (
     "These may be two acquisitions or reconstructions in one series: move one of them out of the folder."
 )
@@ -55,7 +58,8 @@ def ordered_slices_of(slices: Sequence[DicomSlice], *, series_instance_uid: str)
     order = np.argsort(heights_mm, kind="stable")
     slices, positions_xyz = [slices[place] for place in order], positions_xyz[order]
     gap_mm = _even_gap(slices, heights_mm[order], _step_mm(positions_xyz, axes[:, 2]), uid=uid)
-    _check_drift(positions_xyz, axes[:, 2], spacing_mm=min(slices[0].spacing_rc_mm), uid=uid)
+    _check_straight(slices, positions_xyz, axes[:, 2], gap_mm=gap_mm, uid=uid)
+    _check_locations(slices, uid=uid)
     (row_mm, col_mm), (x_mm, y_mm, z_mm) = slices[0].spacing_rc_mm, slices[0].position_xyz
     size_irc, direction = (len(slices), *slices[0].size_rc), tuple(float(value) for value in axes.ravel())
     with naming_series(uid):
@@ -195,13 +199,48 @@ def _acquisitions_of(lower: DicomSlice, upper: DicomSlice) -> str:
     return f", AcquisitionNumber {lower.acquisition or 'none'} and {upper.acquisition or 'none'}"
 
 
-def _check_drift(
-    positions_xyz: NDArray[np.float64], normal: NDArray[np.float64], *, spacing_mm: float, uid: str
+def _check_straight(
+    slices: Sequence[DicomSlice],
+    positions_xyz: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    *,
+    gap_mm: float,
+    uid: str,
 ) -> None:
-    way = positions_xyz[-1] - positions_xyz[0]
-    drift_mm = float(np.linalg.norm(way - np.dot(way, normal) * normal))
-    if drift_mm > _DRIFT_TOLERANCE_PIXELS * spacing_mm:
+    """Refuse sorted slices that are not at their places in the grid."""
+    off_xyz = positions_xyz - positions_xyz[0] - np.outer(np.arange(len(slices)) * gap_mm, normal)
+    along_mm = off_xyz @ normal
+    sideways_mm = np.linalg.norm(off_xyz - np.outer(along_mm, normal), axis=1)
+    worst = int(sideways_mm.argmax())
+    # Where the normal is oblique, all three numbers of a position are rounded.
+    step_mm = min(_step_mm(positions_xyz, (np.ptp(positions_xyz, axis=0) > 0).astype(np.float64)), _MAX_OFF_MM)
+    if sideways_mm[worst] > _MAX_OFF_MM + step_mm:
         raise UnreadableCtError(
-            f"Slices must lie straight above each other, got a drift of {drift_mm:.4g} mm over the scan "
-            f"(series {uid}). A tilted gantry is not supported: resample the CT first."
+            f"Slices must lie straight above each other, got a drift of {sideways_mm[worst]:.4g} mm over the scan "
+            f"(at {slices[worst].name}, series {uid}). A tilted gantry is not supported: resample the CT first."
+        )
+    worst = int(np.abs(along_mm).argmax())
+    if abs(along_mm[worst]) > _MAX_OFF_MM + _step_mm(positions_xyz, normal):
+        raise UnreadableCtError(
+            f"Slices must be evenly spaced, got {slices[worst].name} {abs(along_mm[worst]):.4g} mm from its place "
+            f"(series {uid}). Resample the CT first."
+        )
+
+
+def _check_locations(slices: Sequence[DicomSlice], *, uid: str) -> None:
+    """Refuse sorted slices of which a few have another place by SliceLocation: positions were exchanged.
+
+    Only the order is compared, in both directions: the axis and the origin of SliceLocation differ by vendor.
+    """
+    locations_mm = np.array([item.location_mm for item in slices])
+    if np.isnan(locations_mm).any() or np.ptp(locations_mm) == 0:
+        return
+    places = np.arange(len(slices))
+    orders = (np.argsort(sign * locations_mm, kind="stable") for sign in (1, -1))
+    differing = min((np.flatnonzero(order != places) for order in orders), key=len)
+    if 0 < len(differing) < _CONTRADICTION_SHARE * len(slices):
+        names = ", ".join(slices[place].name for place in differing[:3])
+        raise UnreadableCtError(
+            f"ImagePositionPatient and SliceLocation must order slices alike, got {len(differing)} slices at other "
+            f"places: {names} (series {uid}). Export the series again."
         )

@@ -42,7 +42,7 @@ _PLANE_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpac
 _PIXEL_KEYWORDS = ("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 _PADDING_KEYWORDS = ("PixelPaddingValue", "PixelPaddingRangeLimit", "PhotometricInterpretation")
 _VALUE_KEYWORDS = ("RescaleIntercept", "RescaleSlope", "RescaleType", _SHARED, _PER_FRAME)
-_OTHER_KEYWORDS = ("SliceThickness", "SeriesInstanceUID", "AcquisitionNumber", "LossyImageCompression")
+_OTHER_KEYWORDS = ("SliceThickness", "SliceLocation", "SeriesInstanceUID", "AcquisitionNumber", "LossyImageCompression")
 _KEYWORDS = [*_OTHER_KEYWORDS, *_SERIES_KEYWORDS, *_PLANE_KEYWORDS, *_PIXEL_KEYWORDS, *_PADDING_KEYWORDS]
 _KEYWORDS += _VALUE_KEYWORDS
 _CT_CLASSES = {f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2.2")}
@@ -183,11 +183,18 @@ class _Attributes:
 
     def thickness_mm(self) -> float:
         """Return a positive number of mm, else nan: a bad thickness does not make a CT unreadable."""
+        thickness_mm = self._optional("SliceThickness", "PixelMeasuresSequence")
+        return thickness_mm if thickness_mm > 0 else math.nan
+
+    def location_mm(self) -> float:
+        """Return the slice's location, nan where there is none: it is optional, and frames have none."""
+        return self._optional("SliceLocation", "PlanePositionSequence")
+
+    def _optional(self, keyword: str, group: str) -> float:
         try:
-            (thickness_mm,) = numbers_of(self.holder("PixelMeasuresSequence"), "SliceThickness", 1)
+            return numbers_of(self.holder(group), keyword, 1)[0]
         except BadAttributeError:
             return math.nan
-        return thickness_mm if thickness_mm > 0 else math.nan
 
 
 def _slice(
@@ -216,6 +223,7 @@ def _slice(
         size_rc=_size_rc(dataset),
         spacing_rc_mm=spacing_rc_mm,
         position_xyz=position_xyz,
+        location_mm=attributes.location_mm(),
         orientation=orientation,
         storage=storage,
         pixels=pixels,

@@ -64,6 +64,7 @@ class DicomSlice:
         size_rc: Rows and columns.
         spacing_rc_mm: Distance of neighbouring rows and of neighbouring columns.
         position_xyz: World position (LPS mm) of the first voxel.
+        location_mm: DICOM (0020,1041), a position along an axis that is not told; nan where unknown.
         orientation: World directions along a row and down a column, six numbers.
         storage: How its numbers are stored.
         pixels: Where they are.
@@ -85,6 +86,7 @@ class DicomSlice:
     size_rc: tuple[int, int]
     spacing_rc_mm: tuple[float, ...]
     position_xyz: tuple[float, ...]
+    location_mm: float
     orientation: tuple[float, ...]
     storage: PixelStorage
     pixels: PixelPlace
