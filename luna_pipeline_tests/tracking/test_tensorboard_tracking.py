@@ -9,7 +9,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
-from luna_pipeline.core.events.messages import LogBatch, LogMetrics, LogParams, LogResult, MessageHandler, Mode
+from luna_pipeline.core.events.messages import (
+    LogBatch,
+    LogMetrics,
+    LogParams,
+    LogPicture,
+    LogResult,
+    MessageHandler,
+    Mode,
+)
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
 
@@ -123,3 +131,10 @@ def test_an_epoch_can_be_read_while_the_run_goes_on(tmp_path, monkeypatch):
 def test_a_run_that_says_nothing_leaves_no_folder(tmp_path):
     TensorBoardHandlers(tmp_path / "run").close()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_picture_comes_back_at_its_step(tmp_path):
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    message = LogPicture(epoch=1, mode=Mode.VALIDATION, num_samples_seen=40, name="slices", pixels=pixels)
+    (event,) = written(tmp_path / "run", [message]).Images("validation/slices")
+    assert (event.step, event.width, event.height) == (40, 6, 4)
