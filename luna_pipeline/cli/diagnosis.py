@@ -26,7 +26,7 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
     "changes",
     multiple=True,
     callback=changed_values,
-    metavar="FIELD=VALUE",
+    metavar="PLACE=VALUE",
     help="Change one value of the recipe. Can be repeated.",
 )
 @click.option("--segmenter", metavar="ADDRESS", help=f"The segmenter: {_ADDRESS}. {_OURS}")

@@ -11,7 +11,7 @@ from torch import nn
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.orientation import AxialView
 from luna_pipeline.core.ct.reading import Ct
-from luna_pipeline.core.cutouts.cutting import CuttingParameters, EdgeRule
+from luna_pipeline.core.cutouts.cutting import CuttingParameters, box_starts
 from luna_pipeline.core.diagnosis.classifying import classify
 from luna_pipeline.core.diagnosis.grouping import Box, Finding, group
 from luna_pipeline.core.diagnosis.recipes import DiagnosisRecipe
@@ -54,8 +54,12 @@ class DiagnosisModels:
     @property
     def versions(self) -> tuple[ModelVersion, ...]:
         """Where the models come from, in the order of their use."""
-        found = (self.segmenter, self.classifier, self.malignancy)
-        return tuple(model.version for model in found if model is not None)
+        return tuple(model.version for model in (self.segmenter, *self.classifiers))
+
+    @property
+    def classifiers(self) -> tuple[DiagnosisModel, ...]:
+        """The classifier of nodules and, if there is one, that of malignancy."""
+        return (self.classifier,) if self.malignancy is None else (self.classifier, self.malignancy)
 
 
 def diagnose(
@@ -84,6 +88,9 @@ def diagnose(
     """
     stages = Stages(on_progress)
     view = AxialView(ct.grid)
+    for model in models.classifiers:
+        # Before the CT is searched: a CT that is too small is refused, whatever is found in it.
+        box_starts(np.empty((0, 3), dtype=np.int64), view.grid.size_irc, _parameters(model, recipe))
     hounsfield = view.of(ct.hounsfield)
     if recipe.lungs_only and lungs is None:
         with stages.timed("lungs"):
@@ -145,22 +152,23 @@ def _scores(
     centers = np.floor(np.asarray([finding.center_irc for finding in findings]).reshape(-1, 3) + 0.5)
     centers_xyz = grid.voxel_to_world(centers)
     scores: dict[str, NDArray[np.float64]] = {}
-    for stage, model in (("classification", models.classifier), ("malignancy", models.malignancy)):
-        if model is None:
-            continue
-        edge_rule: EdgeRule = "shift" if recipe.edge_rule == "shift" else "pad"
+    for stage, model in zip(("classification", "malignancy"), models.classifiers, strict=False):
         with stages.timed(stage, len(findings)) as on_part:
             scores[model.version.role] = classify(
                 model.network,
                 hounsfield,
                 grid,
                 centers_xyz,
-                parameters=CuttingParameters(model.chunk_shape_irc, edge_rule=edge_rule),
+                parameters=_parameters(model, recipe),
                 num_flips=recipe.num_flips,
                 device=device,
                 on_progress=on_part,
             )
     return scores
+
+
+def _parameters(model: DiagnosisModel, recipe: DiagnosisRecipe) -> CuttingParameters:
+    return CuttingParameters(model.chunk_shape_irc, edge_rule="shift" if recipe.edge_rule == "shift" else "pad")
 
 
 def _nodules(
