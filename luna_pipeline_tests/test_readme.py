@@ -50,7 +50,7 @@ def test_functions_of_the_stage_table_can_be_imported():
 
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
-    assert len(names) == 19
+    assert len(names) == 20
     for name in names:
         parts = name.split(".")
         split = next(i for i, part in enumerate(parts) if part.endswith("Launcher") or i == len(parts) - 1)
@@ -136,3 +136,54 @@ def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: 
         *(f"nodule_classifier/{version}" for version in versions),
         *(f"malignancy_classifier/{version}" for version in ("0.0.1", "0.0.1+1")),
     }
+
+
+DIAGNOSIS = (ROOT / "docs/diagnosis.md").read_text()
+
+
+def test_the_commands_and_options_of_the_page_on_diagnosis_exist():
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", DIAGNOSIS, re.DOTALL)
+    inline = re.findall(r"`(luna [a-z_]+[^`]*)`", DIAGNOSIS)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("luna ")] + inline
+    assert len(lines) >= 12
+    for line in lines:
+        command = cli.commands[line.split()[1]]
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert set(re.findall(r" (--[a-z-]+)", line)) <= known, line
+    options = set(re.findall(r"`(--[a-z-]+)[ `]", DIAGNOSIS.split("## Outputs")[0]))
+    assert options <= {name for parameter in cli.commands["diagnose"].params for name in parameter.opts}
+
+
+def test_the_recipes_on_the_page_on_diagnosis_are_those_of_the_code():
+    from luna_pipeline.core.diagnosis.recipes import DIAGNOSIS_RECIPES, book, default
+
+    table = DIAGNOSIS.split("## Recipes")[1].split("\n\n")[2]
+    assert set(re.findall(r"`([a-z]+)`", table)) == set(DIAGNOSIS_RECIPES.names())
+    ours, theirs = default(), book()
+    assert f"lungs and {ours.lung_margin_mm:g} mm around them" in table
+    assert f"less than {ours.merge_mm:g} mm apart" in table
+    assert f"below {ours.min_diameter_mm:g} mm they are dropped" in table
+    assert f"{ours.max_findings} findings a CT" in table
+    assert (theirs.lungs_only, theirs.erosion_voxels, theirs.edge_rule) == (False, 1, "shift")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_diagnosis_run_as_they_stand_there(tmp_path: Path):
+    from jsonschema import Draft202012Validator
+
+    from luna_pipeline.core.diagnosis.tables import schema_of
+
+    (block,) = re.findall(r"```sh\n(.*?)```", DIAGNOSIS, re.DOTALL)
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
+    environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(
+        ["bash", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("nodules.json", "diagnosis.json"):
+        Draft202012Validator(schema_of(name)).validate(json.loads((tmp_path / "result" / name).read_text()))
+    assert "Synthetic data" in (tmp_path / "result/report.html").read_text()
+    outputs = json.loads((tmp_path / "result/diagnosis.json").read_text())["outputs"]
+    assert set(outputs) == {"nodules.csv", "nodules.json", "lungs.png", "montage.png", "report.html"}
+    for name in re.findall(r"\| `([a-z.]+)`(?:, `([a-z.]+)`)? \|", DIAGNOSIS.split("## Outputs")[1].split("\n\n")[1]):
+        assert set(name) <= {*outputs, "seg.dcm", "sr.dcm", "diagnosis.json", ""}
