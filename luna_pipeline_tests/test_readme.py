@@ -110,7 +110,7 @@ def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Pa
 def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: Path):
     page = (ROOT / "docs/training.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "program.py").write_text(program)
     environment = {
@@ -135,6 +135,7 @@ def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: 
     assert {str(path) for path in made} == {
         *(f"nodule_classifier/{version}" for version in versions),
         *(f"malignancy_classifier/{version}" for version in ("0.0.1", "0.0.1+1")),
+        "nodule_segmenter/0.0.1",
     }
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from luna_pipeline.core.networks.config import LossConfig
 
+# The mean focal loss is that small because most voxels are easy.
+_FOCAL_FACTOR = 20.0
 # Voxels that are added to both sides of the Dice: a crop without a nodule then has a gradient against false voxels.
 _SMOOTHING = 1.0
 
@@ -32,10 +34,7 @@ class Dice(nn.Module):
 
 
 class DiceFocal(Dice):
-    """The Dice loss plus ``positive_weight``-weighted focal loss, the mean over the voxels of each sample.
-
-    The focal part is divided by the share of hard voxels that a crop usually has: its mean over all voxels alone would
-    be a thousandth of the Dice.
+    """The Dice loss plus ``_FOCAL_FACTOR`` times the mean focal loss of the voxels of each sample.
 
     Source:
         Lin et al.: Focal loss for dense object detection, 2017, arXiv:1708.02002; computed by MONAI's ``FocalLoss``.
@@ -55,9 +54,6 @@ class DiceFocal(Dice):
         weights = 1 + (self._positive_weight - 1) * target
         focal = (weights * self._focal(logits, target)).flatten(1).mean(1)
         return super().forward(logits, masks) + _FOCAL_FACTOR * focal  # type: ignore[no-any-return]
-
-
-_FOCAL_FACTOR = 20.0
 
 
 def dice(_config: LossConfig) -> nn.Module:
