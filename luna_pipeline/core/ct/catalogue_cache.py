@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Raise it when the same files give other rows than before.
-_RULES = b"2"
+_RULES = b"3"
 # Files next to CTs that are no part of them.
 IDLE_SUFFIXES = {".csv", ".xml", ".txt", ".json", ".npz", ".png", ".pdf", ".md", ".zip", ".xz"}
 

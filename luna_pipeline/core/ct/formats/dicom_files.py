@@ -35,6 +35,10 @@ _SHORT_VRS |= {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 _MAX_FIRST_VALUE_BYTES = 1024
 
 
+class TooManyElementsError(ValueError):
+    """A header has more elements than any header needs."""
+
+
 class OpenHeader(NamedTuple):
     """A header that pydicom has read up to the pixels.
 
@@ -57,7 +61,7 @@ class _CountedFile:
     """A file for pydicom whose reads are counted: a header of millions of tiny elements is refused.
 
     Raises:
-        ValueError: If it is read more often than any header needs.
+        TooManyElementsError: If it is read more often than any header needs.
     """
 
     def __init__(self, file: Any) -> None:
@@ -67,7 +71,7 @@ class _CountedFile:
     def read(self, num_bytes: int = -1) -> bytes:
         self._num_reads += 1
         if self._num_reads > _MAX_READS:
-            raise ValueError(f"a header must have at most {_MAX_READS} elements, got more")
+            raise TooManyElementsError(f"a header must have at most {_MAX_READS} elements, got more")
         return bytes(self._file.read(num_bytes))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luna_pipeline.core.ct.formats.dicom_files import DEFLATED, OpenHeader, read_header
+from luna_pipeline.core.ct.formats.dicom_files import DEFLATED, OpenHeader, TooManyElementsError, read_header
 from luna_pipeline.core.ct.formats.dicom_slices import (
     BrokenDicomError,
     DicomSlice,
@@ -77,8 +77,16 @@ def read_slices(path: Path) -> list[DicomSlice | LeftOut]:
             return list(_slices_of(header, path))
     # Whatever pydicom raises for a file concerns this file alone: deep sequences end in a RecursionError.
     except Exception as error:
-        text = " ".join(str(error).split()).rstrip(".")[:300]
+        text = " ".join(str(_stated_cause(error)).split()).rstrip(".")[:300]
         raise BrokenDicomError(text or type(error).__name__) from error
+
+
+def _stated_cause(error: BaseException) -> BaseException:
+    """Return the limit that was reached, if pydicom took it for the end of the file; else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, TooManyElementsError):
+        cause = cause.__context__
+    return cause or error
 
 
 def _series_uid(dataset: "FileDataset", path: Path) -> str:
