@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.store import CutoutSource
     from luna_pipeline.core.cutouts.workers import RunJobs
 
-TABLES_CODE_VERSION = "1"
+TABLES_CODE_VERSION = "2"
 """Increased by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
 
 _TABLES = ("ct_series", "candidates", "rejected", "folds", "cutout_index")
