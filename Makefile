@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-scaling bench-gpu architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-scaling bench-gpu architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -183,6 +183,9 @@ bench-training: setup ## compare loading, training and evaluation with the tutor
 
 bench-froc: setup ## compare LUNA16's evaluation at its full size with the official procedure, on one core (~1 minute)
 	@python -m benchmarks.bench_froc
+
+bench-diagnosis: setup ## compare a diagnosis with the book's procedure, and its memory (idle machine, LUNA_TEST_DATA, ~5 minutes)
+	@python -m benchmarks.bench_diagnosis --out benchmarks/results
 
 bench-gpu: setup ## samples a second in loading, training and evaluation on a CUDA device, and how long it waits
 	@python -m benchmarks.bench_gpu

@@ -148,8 +148,9 @@ def _scores(
     stages: Stages,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the scores of the findings by role of each classifier."""
-    # Whole voxels of the view: positions in mm would round ties by the CT's origin.
-    centers = np.floor(np.asarray([finding.center_irc for finding in findings]).reshape(-1, 3) + 0.5)
+    # Whole voxels of the view: positions in mm would round ties by the CT's origin. Ties go to even voxels, as in the
+    # book.
+    centers = np.rint(np.asarray([finding.center_irc for finding in findings]).reshape(-1, 3))
     centers_xyz = grid.voxel_to_world(centers)
     scores: dict[str, NDArray[np.float64]] = {}
     for stage, model in zip(("classification", "malignancy"), models.classifiers, strict=False):

@@ -43,10 +43,10 @@ class DiagnosisRecipe:
     erosion_voxels: int = 0
     centers_by_density: bool = False
     merge_mm: float = 2.0
-    min_diameter_mm: float = 2.0
+    min_diameter_mm: float = 3.0
     max_findings: int = 500
     edge_rule: str = "pad"
-    num_flips: int = 1
+    num_flips: int = 8
 
     def __post_init__(self) -> None:
         check_flag("lungs_only", self.lungs_only)
@@ -86,7 +86,11 @@ class DiagnosisRecipe:
 
 
 def default() -> DiagnosisRecipe:
-    """Return the project's recipe."""
+    """Return the project's recipe.
+
+    Its values follow from definitions, and from no scan: a nodule has at least 3 mm (LUNA16), lies in the lungs or at
+    their border, and looks the same in a mirror, so that the logits of all eight mirrored copies are averaged.
+    """
     return DiagnosisRecipe()
 
 
@@ -105,6 +109,7 @@ def book() -> DiagnosisRecipe:
         min_diameter_mm=0.0,
         max_findings=1_000_000,
         edge_rule="shift",
+        num_flips=1,
     )
 
 
