@@ -1,9 +1,10 @@
-"""Summary of the detector's demo, from a hand-made table."""
+"""The detector's demo: its summary from a hand-made table, and the whole job on a small phantom."""
 
 import pandas as pd
 import pytest
 
 from luna_pipeline.jobs.demo_diagnosis import summary_lines
+from luna_pipeline_tests.prepared import CUT, INGEST
 
 
 def row(model: str, recall: float, fps: float) -> dict:
@@ -40,3 +41,18 @@ def test_summary_shows_both_detectors_their_searched_scans_and_the_target(recall
     assert lines[3].split()[0] == "laplacian_baseline"
     assert lines[4].endswith(f" {word}.")
     assert lines[-1].split() == ["segmenter", "123.5", "s"]
+
+
+@pytest.mark.slow
+def test_demo_trains_scores_and_reports_and_trains_no_classifier_again(luna_after):
+    luna = luna_after(INGEST, CUT)
+    config = {"ops": {"make_phantom_data": {"config": {"seed": 0, "epochs": 1}}}}
+    for _ in range(2):
+        assert luna.run("demo_diagnosis", run_config=config).success
+    assert luna.partitions("detection_froc") == {"0"}
+    versions = {name: luna.names(f"checkpoints/{name}") for name in ("nodule_classifier", "nodule_segmenter")}
+    assert [name for name in versions["nodule_classifier"] if name.endswith("best.pt")] == ["0.0.1-fold0/best.pt"]
+    assert "0.0.1-fold0+1/best.pt" in versions["nodule_segmenter"]
+    folds = luna.table("folds")
+    uid = folds.loc[folds["fold"] == 0, "series_instance_uid"].iloc[0]
+    assert {"report.html", "nodules.csv", "diagnosis.json"} <= set(luna.names(f"diagnoses/{uid}"))

@@ -169,12 +169,15 @@ def _seconds_table(seconds: Mapping[str, float], found: Mapping[str, Detection])
     return pd.DataFrame(rows, columns=["stage", "seconds", "seconds_per_scan"])
 
 
-def diagnose_first_scan(settings: Settings, out: AnyPath, *, test_fold: int, run_ids: Mapping[str, str]) -> AnyPath:
+def diagnose_first_scan(
+    settings: Settings, out: AnyPath, *, recipe: DiagnosisRecipe, test_fold: int, run_ids: Mapping[str, str]
+) -> AnyPath:
     """Diagnose the first scan of a test fold with the current models of this fold, and write all outputs.
 
     Args:
         settings: The installation.
         out: Folder of the diagnoses; this one is written to ``<out>/<uid>``.
+        recipe: How the scan is searched.
         test_fold: The fold.
         run_ids: Ids of the runs that make it, by tracker.
 
@@ -189,6 +192,7 @@ def diagnose_first_scan(settings: Settings, out: AnyPath, *, test_fold: int, run
     request = DiagnosisRequest(
         ct=settings.data_dir / str(path),
         out=out / uid,
+        recipe=recipe,
         series=uid,
         segmenter=segmenter,
         classifier=classifier,

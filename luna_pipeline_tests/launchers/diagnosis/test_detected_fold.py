@@ -133,7 +133,7 @@ def test_a_model_that_has_seen_a_scan_of_the_fold_is_a_leak_also_where_the_scan_
 
 def test_one_scan_of_the_fold_is_diagnosed_with_the_models_of_this_fold(source, tmp_path):
     settings = settings_of(source)
-    folder = diagnose_first_scan(settings, tmp_path, test_fold=0, run_ids={"dagster": "abc"})
+    folder = diagnose_first_scan(settings, tmp_path, recipe=RECIPE, test_fold=0, run_ids={"dagster": "abc"})
     assert folder.name == series_of_fold(settings, 0)[0]
     values = json.loads((folder / "diagnosis.json").read_text())
     assert {model["version"] for model in values["models"]} == {OF_FOLD}
