@@ -126,15 +126,16 @@ def long_axis_mm(mask: NDArray[np.bool_], *, row_mm: float, col_mm: float) -> fl
     sin, cos = np.sin(angles), np.cos(angles)
     longest = 0.0
     for voxels in mask:
-        rows, cols = np.nonzero(voxels)
+        rows = np.flatnonzero(voxels.any(axis=1))
         if not len(rows):
             continue
-        # The outline passes halfway between a voxel of the finding and one that is not: all four neighbours' sides.
-        row_points = np.concatenate([rows - 0.5, rows + 0.5, rows, rows]) * row_mm
-        col_points = np.concatenate([cols, cols, cols - 0.5, cols + 0.5]) * col_mm
-        for row_part, col_part in zip(sin, cos, strict=True):
-            along = row_points * row_part + col_points * col_part
-            longest = max(longest, float(along.max() - along.min()))
+        first = voxels[rows].argmax(axis=1)
+        last = voxels.shape[1] - 1 - voxels[rows, ::-1].argmax(axis=1)
+        # The outline passes halfway between a voxel of the finding and one that is not; the ends of rows hold its hull.
+        row_mm_of = np.concatenate([rows, rows, *[rows - 0.5, rows + 0.5] * 2]) * row_mm
+        col_mm_of = np.concatenate([first - 0.5, last + 0.5, first, first, last, last]) * col_mm
+        along = row_mm_of[:, None] * sin + col_mm_of[:, None] * cos
+        longest = max(longest, float(np.ptp(along, axis=0).max()))
     return longest
 
 
@@ -166,16 +167,20 @@ def _labels(scores: NDArray[np.float32], recipe: DiagnosisRecipe) -> tuple[NDArr
 def _merge(labels: NDArray[np.int32], num_labels: int, *, spacing_irc: NDArray[np.float64], merge_mm: float) -> int:
     """Give near components one label, in place, and return the new number of labels."""
     surface = _surface(labels)
-    own = labels.reshape(-1)[np.ravel_multi_index(tuple(surface.T), labels.shape)]
+    flat, strides = labels.reshape(-1), np.cumprod([1, *labels.shape[:0:-1]])[::-1]
+    places = surface @ strides
+    own = flat[places]
     pairs: list[NDArray[np.int32]] = []
     for offset in _offsets(spacing_irc, merge_mm):
-        near = surface + offset
-        is_inside = ((near >= 0) & (near < labels.shape)).all(axis=1)
-        there = labels[tuple(near[is_inside].T)]
-        here = own[is_inside]
-        is_other = (there != 0) & (there != here)
+        is_inside = np.ones(len(surface), dtype=bool)
+        for axis, (step, size) in enumerate(zip(offset.tolist(), labels.shape, strict=True)):
+            if step:
+                is_inside &= surface[:, axis] < size - step if step > 0 else surface[:, axis] >= -step
+        there = flat[(places + offset @ strides)[is_inside]]
+        is_other = (there != 0) & (there != own[is_inside])
         if is_other.any():
-            pairs.append(np.unique(np.stack([here[is_other], there[is_other]]), axis=1))
+            here = own[is_inside][is_other]
+            pairs.append(np.unique(np.stack([here, there[is_other]]), axis=1))
     if not pairs:
         return num_labels
     first, second = np.concatenate(pairs, axis=1)

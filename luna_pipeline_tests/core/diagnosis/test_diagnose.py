@@ -5,6 +5,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
@@ -149,3 +150,13 @@ def test_the_progress_names_each_stage_with_its_parts(ct: Ct):
         "malignancy",
     ]
     assert all(0 <= done <= total for _, done, total in seen)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_finds_the_same_nodules(ct: Ct, found):
+    on_gpu = diagnose(ct, diagnosis_models(), RECIPE, device="cuda")
+    assert [nodule.center_xyz for nodule in on_gpu.nodules] == [nodule.center_xyz for nodule in found.nodules]
+    for one, two in zip(on_gpu.nodules, found.nodules, strict=True):
+        np.testing.assert_array_equal(one.mask, two.mask)
+        assert (one.probability, one.malignancy) == pytest.approx((two.probability, two.malignancy), abs=1e-3)
