@@ -11,13 +11,13 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).with_name("diagnosis.png")
-SIZE_PX = (1040, 1060)
-NUM_COLOURS = 96
+SIZE_PX = (1040, 1280)
+NUM_COLOURS = 192
 SYNTHETIC = 'class="synthetic"'
 
 
 def main(report: Path) -> None:
-    """Draw the first part of a report.
+    """Draw the first part of a report, without its overview.
 
     Raises:
         ValueError: If the report is not that of a phantom.
@@ -32,6 +32,8 @@ def main(report: Path) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE_PX, strict=True)), color_scheme="light")
         page.goto(report.resolve().as_uri())
+        # The table and the first findings fill the picture.
+        page.add_style_tag(content="section[aria-labelledby=overview] { display: none; }")
         png = page.screenshot()
         browser.close()
     with Image.open(io.BytesIO(png)) as picture:

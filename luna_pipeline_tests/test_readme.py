@@ -168,6 +168,14 @@ def test_the_recipes_on_the_page_on_diagnosis_are_those_of_the_code():
     assert (theirs.lungs_only, theirs.erosion_voxels, theirs.edge_rule) == (False, 1, "shift")
 
 
+def test_the_picture_of_a_report_is_never_that_of_a_patient(tmp_path: Path):
+    (tmp_path / "report.html").write_text("<p>Nodules in a chest CT</p>")
+    command = [sys.executable, "docs/draw_report.py", str(tmp_path / "report.html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "must be of a phantom, got a report of a CT" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_diagnosis_run_as_they_stand_there(tmp_path: Path):
     from jsonschema import Draft202012Validator

@@ -53,8 +53,8 @@ def report_html(diagnosis: Diagnosis, hounsfield: NDArray[np.int16], *, lungs: b
         _SYNTHETIC if diagnosis.is_synthetic else "",
         "</header>\n<main>",
         _summary(diagnosis, num_above),
-        _overview(diagnosis, hounsfield, pictured, lungs),
         findings_table(diagnosis, num_above, num_pictured=len(pictured)),
+        _overview(diagnosis, hounsfield, pictured, lungs),
         _pictures(diagnosis, hounsfield, pictured, num_above),
         models_table(diagnosis),
         recipe_table(diagnosis),
@@ -89,7 +89,10 @@ def _overview(
             size = picture.size
         uri = f"data:image/png;base64,{base64.b64encode(lungs).decode()}"
         figures.append(_figure(uri, size, "Outline of the lungs in the CT.", "Lungs that were found"))
-    return f'<section aria-label="Overview">\n<div class="planes">\n{"".join(figures)}</div>\n</section>'
+    return (
+        '<section aria-labelledby="overview">\n<h2 id="overview">Overview</h2>\n'
+        f'<div class="planes overview">\n{"".join(figures)}</div>\n</section>'
+    )
 
 
 def _pictures(diagnosis: Diagnosis, hounsfield: NDArray[np.int16], pictured: Sequence[Nodule], num_above: int) -> str:
