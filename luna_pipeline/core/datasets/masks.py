@@ -156,7 +156,8 @@ class NoduleMasksDataset(Dataset[MaskBatch]):
         for place, (row, repeat) in enumerate(zip(wanted.positions.tolist(), wanted.repeats.tolist(), strict=True)):
             code = self._series_of_row[row]
             start = self._start(row, max(repeat, 0), wanted.epoch)
-            fill_crop(crops[place, 0], self._volumes[code].hounsfield, start)
+            repeats_slices = self._store.context_slices > 0
+            fill_crop(crops[place, 0], self._volumes[code].hounsfield, start, repeats_slices=repeats_slices)
             truths[place, 0] = self._masks[code].mask(start, self.chunk_shape_irc)
         middle = self.chunk_shape_irc[0] // 2
         predicted = masks[:, :, middle] if self._store.context_slices else masks
@@ -209,8 +210,17 @@ class NoduleMasksDataset(Dataset[MaskBatch]):
         return centers, reach
 
 
-def fill_crop(crop: NDArray[np.float32], hounsfield: NDArray[np.int16], start_irc: NDArray[np.int64]) -> None:
-    """Fill a crop (I, R, C) with HU within ``WINDOW_HU``, and with air where it extends beyond the CT."""
+def fill_crop(
+    crop: NDArray[np.float32],
+    hounsfield: NDArray[np.int16],
+    start_irc: NDArray[np.int64],
+    *,
+    repeats_slices: bool = False,
+) -> None:
+    """Fill a crop (I, R, C) with HU within ``WINDOW_HU``, and with air where it extends beyond the CT.
+
+    ``repeats_slices`` fills the slices beyond its ends with the outermost slice, as slice networks see it.
+    """
     shape = np.asarray(crop.shape)
     low = np.clip(-start_irc, 0, shape)
     high = np.clip(np.asarray(hounsfield.shape) - start_irc, low, shape)
@@ -219,3 +229,5 @@ def fill_crop(crop: NDArray[np.float32], hounsfield: NDArray[np.int16], start_ir
     inside = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
     source = tuple(slice(first, last) for first, last in zip(low + start_irc, high + start_irc, strict=True))
     np.clip(hounsfield[source], *map(int, WINDOW_HU), out=crop[inside], casting="unsafe")
+    if repeats_slices and low[0] < high[0]:
+        crop[: low[0]], crop[high[0] :] = crop[low[0]], crop[high[0] - 1]

@@ -45,6 +45,16 @@ def test_a_crop_is_the_part_of_the_ct_with_air_outside():
     assert np.array_equal(crop, expected)
 
 
+def test_a_slice_network_sees_the_outermost_slice_again_beyond_the_ends():
+    hounsfield = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
+    crop = np.empty((5, 3, 4), dtype=np.float32)
+    fill_crop(crop, hounsfield, np.array([-2, 0, 0]), repeats_slices=True)
+    assert np.array_equal(crop, hounsfield[[0, 0, 0, 1, 1]])
+    # A crop that lies wholly outside is air.
+    fill_crop(crop, hounsfield, np.array([7, 0, 0]), repeats_slices=True)
+    assert (crop == -1000).all()
+
+
 def test_hu_are_limited_to_the_window():
     hounsfield = np.array([[[-3024, -1001, -1000, 0, 1000, 3071]]], dtype=np.int16)
     crop = np.empty((1, 1, 6), dtype=np.float32)
