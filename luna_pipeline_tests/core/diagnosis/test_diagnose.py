@@ -160,3 +160,21 @@ def test_a_gpu_finds_the_same_nodules(ct: Ct, found):
     for one, two in zip(on_gpu.nodules, found.nodules, strict=True):
         np.testing.assert_array_equal(one.mask, two.mask)
         assert (one.probability, one.malignancy) == pytest.approx((two.probability, two.malignancy), abs=1e-3)
+
+
+def test_a_cutout_around_a_centre_between_two_voxels_is_at_the_even_one_as_in_the_book(monkeypatch):
+    cut_at = []
+
+    def classify(_network, _hounsfield, grid, centers_xyz, **_options):
+        cut_at.append(grid.world_to_voxel(centers_xyz))
+        return np.full(len(centers_xyz), 0.5)
+
+    monkeypatch.setattr("luna_pipeline.core.diagnosis.diagnose.classify", classify)
+    hounsfield = np.full((20, 24, 28), -900, dtype=np.int16)
+    hounsfield[5, 8, 10:12] = hounsfield[9:11, 15, 15] = hounsfield[16, 3:5, 21:23] = 100
+    grid = VoxelGrid(hounsfield.shape, (0.7, 0.7, 2.5), (-10.3, 5.7, 30.1), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    recipe = book().with_changes(erosion_voxels=0)
+    diagnosis = diagnose(Ct("1.2.3", hounsfield, grid, ()), diagnosis_models(has_malignancy=False), recipe)
+    assert len(diagnosis.nodules) == 3
+    assert sorted(np.rint(cut_at[0]).astype(int).tolist()) == [[5, 8, 10], [10, 15, 15], [16, 4, 22]]
+    assert max(abs(value - round(value)) for value in cut_at[0].ravel()) < 1e-6
