@@ -33,10 +33,8 @@ class CoarseGrid:
         """Voxels of a block along index, row, col."""
         fine_mm = self.fine.spacing_irc
         aimed_mm = min(float((fine_mm * self.fine.size_irc)[1:].max()) / VOXELS_ACROSS, self.max_block_mm)
-        # Slices are rounded down: their distance is the coarsest of a CT as a rule.
-        index = max(1, int(aimed_mm / fine_mm[0] + 1e-6))
         nearest = int if self.max_block_mm < np.inf else round
-        row, col = (max(1, nearest(aimed_mm / float(mm))) for mm in fine_mm[1:])
+        index, row, col = (max(1, nearest(aimed_mm / float(mm) + 1e-6)) for mm in fine_mm)
         return min(index, self.fine.size_irc[0]), min(row, self.fine.size_irc[1]), min(col, self.fine.size_irc[2])
 
     @property
