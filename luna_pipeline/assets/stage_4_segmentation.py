@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.events.messages import LogPicture
     from luna_pipeline.launchers.training.run import TrainedClassifier
 
+NUM_COLOURS = 128
 METRICS = ("dice", "lesion_recall", "false_candidates_per_scan")
 
 
@@ -38,8 +39,10 @@ class LastPicture:
 
         if self.pixels is None:
             return {}
-        png = png_bytes(Image.fromarray(self.pixels))
-        return {"slices": dg.MetadataValue.md(markdown.picture(png, "true outlines green, predicted ones orange"))}
+        # A palette, so that the page, which embeds the picture as text, shows all of it.
+        png = png_bytes(Image.fromarray(self.pixels).quantize(NUM_COLOURS, dither=Image.Dither.NONE))
+        words = "true outlines green, predicted ones orange, research use only"
+        return {"slices": dg.MetadataValue.md(markdown.picture(png, words))}
 
 
 @classifier_asset(code_version="1", deps=["ct_series", "candidates", "folds"])
