@@ -34,7 +34,7 @@ class _Mirrored(nn.Module):
         return torch.stack([self.network(copy) for copy in copies]).mean(dim=0)
 
 
-def classify(
+def classify(  # noqa: PLR0913
     network: nn.Module,
     hounsfield_axial: NDArray[np.int16],
     grid_axial: VoxelGrid,
@@ -42,6 +42,7 @@ def classify(
     *,
     parameters: CuttingParameters,
     num_flips: int = 1,
+    mirrored_from: float = 0.0,
     device: torch.device | str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
@@ -54,8 +55,9 @@ def classify(
         centers_xyz: World mm of the findings, (N, 3).
         parameters: How cutouts are cut.
         num_flips: Number of mirrored copies, 1 to 8, whose logits are averaged; the first one is not mirrored.
+        mirrored_from: Score of the first copy from which the others are scored, too.
         device: Where the network runs.
-        on_progress: Called after each batch with the numbers of finished and of all findings.
+        on_progress: Called after each batch of first copies with the numbers of finished and of all findings.
 
     Returns:
         Scores of class 1, not calibrated, float64 (N,), in [0, 1].
@@ -68,17 +70,22 @@ def classify(
     if not len(centers):
         return np.empty(0)
     chunks = CtChunks(Ct("", hounsfield_axial, grid_axial, ()), centers, parameters)
-    module = folded(network)
-    module = module if num_flips == 1 else _Mirrored(module, num_flips)
-    return predict(module.to(device), _batches(chunks, on_progress))[1]
+    module = folded(network).to(device)
+    scores = predict(module, _batches(chunks, np.arange(len(chunks)), on_progress))[1]
+    if num_flips > 1 and len(rows := np.flatnonzero(scores >= mirrored_from)):
+        scores[rows] = predict(_Mirrored(module, num_flips), _batches(chunks, rows, None))[1]
+    return scores
 
 
-def _batches(chunks: CtChunks, on_progress: Callable[[int, int], None] | None) -> Iterator[CutoutBatch]:
-    total = len(chunks)
+def _batches(
+    chunks: CtChunks, chosen: NDArray[np.int64], on_progress: Callable[[int, int], None] | None
+) -> Iterator[CutoutBatch]:
+    """Yield the chosen cutouts, a batch at a time."""
+    total = len(chosen)
     for start in range(0, total, BATCH_SIZE):
-        rows = range(start, min(start + BATCH_SIZE, total))
-        voxels = np.stack([chunks[row] for row in rows])
-        ids = torch.arange(rows.start, rows.stop)
+        stop = min(start + BATCH_SIZE, total)
+        voxels = np.stack([chunks[row] for row in chosen[start:stop].tolist()])
+        ids = torch.from_numpy(chosen[start:stop])
         yield CutoutBatch(
             chunks_hu=torch.from_numpy(voxels).float().unsqueeze(1),
             labels=torch.zeros_like(ids),
@@ -89,4 +96,4 @@ def _batches(chunks: CtChunks, on_progress: Callable[[int, int], None] | None) -
         )
         # The consumer requests the next batch after it has scored this one.
         if on_progress is not None:
-            on_progress(rows.stop, total)
+            on_progress(stop, total)

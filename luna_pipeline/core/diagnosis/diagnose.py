@@ -162,6 +162,7 @@ def _scores(
                 centers_xyz,
                 parameters=_parameters(model, recipe),
                 num_flips=recipe.num_flips,
+                mirrored_from=recipe.mirrored_from,
                 device=device,
                 on_progress=on_part,
             )

@@ -33,6 +33,8 @@ class DiagnosisRecipe:
         max_findings: Largest number of findings of a CT; those with the highest segmentation scores are kept.
         edge_rule: Cutouts at the border of the CT: ``pad`` or ``shift``, see ``CuttingParameters``.
         num_flips: Number of mirrored copies of a cutout, 1 to 8, whose logits are averaged.
+        mirrored_from: Score of the first, unmirrored copy from which a finding's other copies are scored; it saves
+            their time for the many findings that are clearly none.
     """
 
     name: str = "default"
@@ -47,6 +49,7 @@ class DiagnosisRecipe:
     max_findings: int = 500
     edge_rule: str = "pad"
     num_flips: int = 8
+    mirrored_from: float = 0.01
 
     def __post_init__(self) -> None:
         check_flag("lungs_only", self.lungs_only)
@@ -60,6 +63,7 @@ class DiagnosisRecipe:
         check_integer("max_findings", self.max_findings, at_least=1)
         check_choice("edge_rule", self.edge_rule, EDGE_RULES)
         check_integer("num_flips", self.num_flips, at_least=1, at_most=8)
+        check_number("mirrored_from", self.mirrored_from, "[0, 1]")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -89,7 +93,8 @@ def default() -> DiagnosisRecipe:
     """Return the project's recipe.
 
     Its values follow from definitions, and from no scan: a nodule has at least 3 mm (LUNA16), lies in the lungs or at
-    their border, and looks the same in a mirror, so that the logits of all eight mirrored copies are averaged.
+    their border, and looks the same in a mirror, so that the logits of all eight mirrored copies are averaged. Findings
+    with less than 1 % are far from a decision and keep the score of one copy.
     """
     return DiagnosisRecipe()
 

@@ -51,6 +51,15 @@ def test_mirrored_copies_average_the_logits_and_eight_make_the_score_symmetric()
     np.testing.assert_allclose(eight, scored(network=Flipped(), num_flips=8), atol=1e-5)
 
 
+def test_only_findings_from_a_score_on_are_scored_in_a_mirror():
+    one, eight = (scored(num_flips=count) for count in (1, 8))
+    limit = float(np.median(one))
+    mixed = scored(num_flips=8, mirrored_from=limit)
+    np.testing.assert_allclose(mixed, np.where(one >= limit, eight, one), atol=1e-6)
+    assert np.abs(mixed - one).max() > 1e-3
+    np.testing.assert_array_equal(scored(num_flips=8, mirrored_from=1.0), one)
+
+
 def test_the_network_is_unchanged_and_the_progress_reaches_the_end():
     network, seen = small_classifier(), []
     before = {name: value.clone() for name, value in network.state_dict().items()}
