@@ -93,8 +93,6 @@ def segmentation_dataset(
             specific_character_set=UTF_8,
             **_places(diagnosis.grid, positions[planes]),
         )
-    # highdicom takes them from the CT, whose SliceThickness is not the distance of its slices.
-    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = _pixel_measures(diagnosis.grid)
     # Required, also for objects that no person made.
     dataset.ContentCreatorName = None
     make_repeatable(dataset, key)

@@ -125,10 +125,14 @@ def plane_positions(sources: Sequence[Dataset], grid: VoxelGrid) -> NDArray[np.f
 
 
 def with_measures(sources: Sequence[Dataset], pixel_measures: Sequence[Dataset]) -> Sequence[Dataset]:
-    """Return headers in which highdicom finds the voxel's size: scanners may leave it out or give it for each frame."""
+    """Return headers in which highdicom finds the voxel's size, which it prefers to the one that it is given.
+
+    SliceThickness is not the distance of the slices; scanners may leave it out, or give it for each frame.
+    """
     if "PerFrameFunctionalGroupsSequence" not in sources[0]:
         for source in sources:
             source.SliceThickness = pixel_measures[0].SliceThickness
+            source.SpacingBetweenSlices = pixel_measures[0].SpacingBetweenSlices
         return sources
     (source,), shared = sources, Dataset()
     groups = (source.PerFrameFunctionalGroupsSequence[0], *source.SharedFunctionalGroupsSequence)

@@ -257,7 +257,10 @@ def test_the_frames_of_a_multi_frame_image_are_placed_by_their_positions(tmp_pat
     assert source.PlanePositionSequence == frame.PlanePositionSequence
 
 
-def test_the_distance_of_slices_is_the_grids_not_the_slice_thickness(case):
+def test_the_distance_of_slices_is_the_grids_not_the_slice_thickness(tmp_path):
+    reader = series(tmp_path, tags={"SpacingBetweenSlices": "9"})
+    # Frames without a nodule between them: from positions alone, readers could not tell the distance.
+    case = case_of(reader, ball(reader.grid(), (2, 12, 10)), ball(reader.grid(), (9, 12, 10)))
     measures = objects_of(case)["seg.dcm"].SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert pydicom.dcmread(case.files[0]).SliceThickness == 5.0
     assert (measures.SpacingBetweenSlices, measures.SliceThickness, measures.PixelSpacing) == (2.5, 2.5, [0.8, 0.7])
