@@ -1,11 +1,10 @@
-"""Suppression of side effects of ITK, pydicom and highdicom: warnings, and a changed locale."""
+"""Suppression of side effects of ITK and pydicom: warnings, and a changed locale."""
 
 # SimpleITK types half of its wrappers.
 # mypy: allow-untyped-calls
 
 import contextlib
 import locale
-import logging
 import warnings
 from collections.abc import Iterator
 
@@ -37,15 +36,3 @@ def quiet_pydicom() -> Iterator[None]:
     with warnings.catch_warnings(), config.disable_value_validation():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def quiet_highdicom() -> Iterator[None]:
-    """Keep highdicom from logging; its warnings quote the patient's name."""
-    logger = logging.getLogger("highdicom")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luna_pipeline.core.ct.quiet import quiet_highdicom, quiet_pydicom
+from luna_pipeline.core.ct.quiet import quiet_pydicom
 from luna_pipeline.core.diagnosis.dicom_nodules import MAX_NODULES, reported_nodules
 from luna_pipeline.core.diagnosis.result import Diagnosis
 
@@ -47,12 +47,11 @@ def dicom_output(diagnosis: Diagnosis, files: Sequence[Path], *, max_nodules: in
     from luna_pipeline.core.diagnosis.dicom_sr import report_dataset
 
     try:
-        with quiet_highdicom():
-            sources = read_sources(files)
-            seg = segmentation_dataset(diagnosis, sources, max_nodules=max_nodules)
-            report = report_dataset(diagnosis, seg, sources)
-            written = {} if seg is None else {"seg.dcm": _bytes_of(seg)}
-            written["sr.dcm"] = _bytes_of(report)
+        sources = read_sources(files)
+        seg = segmentation_dataset(diagnosis, sources, max_nodules=max_nodules)
+        report = report_dataset(diagnosis, seg, sources)
+        written = {} if seg is None else {"seg.dcm": _bytes_of(seg)}
+        written["sr.dcm"] = _bytes_of(report)
     except DicomOutputError as error:
         return DicomOutput(notes=(f"No seg.dcm and sr.dcm: {error}",))
     # Whatever highdicom and pydicom raise for a header concerns these two files alone.

@@ -223,6 +223,12 @@ def test_paths_without_a_ct_are_refused_in_one_line(tmp_path, name, kind, words)
     assert reason_of(tmp_path / name, kind).startswith(words)
 
 
+@pytest.mark.parametrize("name", ["my scan", "a" * 65])
+def test_a_name_that_no_table_can_hold_is_refused(tmp_path, name):
+    path = write_ct(tmp_path, name, random_hounsfield(), suffix=".mha")
+    assert reason_of(path).startswith("A series must be named by 1 to 64 letters, digits, '.', '-', '_', got")
+
+
 def test_a_header_that_shares_its_voxels_is_refused(tmp_path):
     path = write_ct(tmp_path, "one", random_hounsfield())
     shutil.copyfile(path, tmp_path / "two.mhd")
