@@ -1,5 +1,6 @@
 """A diagnosis from the files of a CT to the files of its result."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from luna_pipeline.core.storage.files import (
     sweep_temporary_files,
     write_bytes,
 )
+from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.launchers.diagnosis.input import DiagnosisInput, read_input
 from luna_pipeline.launchers.diagnosis.models import find_models
 from luna_pipeline.settings import Settings
@@ -37,6 +39,9 @@ UNCHANGED = "unchanged"
 DEVICES = ("cpu", "cuda")
 OUTPUTS = ("nodules.csv", "nodules.json", "lungs.png", "montage.png", "report.html", "seg.dcm", "sr.dcm")
 """All outputs but the manifest; other files in the folder are never touched."""
+
+LOCK = ".diagnosis.lock"
+"""Locked while a diagnosis is made; it stays in the folder, empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,34 +106,62 @@ def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: O
             malignancy=request.malignancy,
             series=given.series_instance_uid,
         )
-    if not request.again and (recorded := recorded_diagnosis(request, given, models)) is not None:
-        with stages.timed(UNCHANGED):
-            return recorded
+    if (recorded := _unchanged(request, given, models, stages)) is not None:
+        return recorded
     lungs = None
     if request.recipe.lungs_only:
         with stages.timed("lungs"):
             lungs = find_lungs(given.ct.hounsfield, given.ct.grid)
-    diagnosis = diagnose(
-        given.ct,
-        models,
-        request.recipe,
-        lungs=lungs,
-        device=request.device,
-        on_progress=on_progress,
-    )
-    diagnosis = replace(
-        diagnosis,
-        input_fingerprint=given.fingerprint,
-        notes=(*given.notes, *diagnosis.notes),
-        run_ids=dict(request.run_ids),
-        is_synthetic=given.is_synthetic,
-    )
-    with stages.timed("outputs"):
-        diagnosis, digests = _written(request, diagnosis, given, lungs)
-    diagnosis = replace(diagnosis, seconds=_in_order({**stages.seconds, **diagnosis.seconds}))
-    manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=_wants_dicom(request, given))
-    write_bytes(request.out / MANIFEST, manifest_json(manifest))
+    with _reserved(request.out):
+        # Another process may have made it meanwhile.
+        if (recorded := _unchanged(request, given, models, stages)) is not None:
+            return recorded
+        diagnosis = diagnose(
+            given.ct, models, request.recipe, lungs=lungs, device=request.device, on_progress=on_progress
+        )
+        diagnosis = replace(
+            diagnosis,
+            input_fingerprint=given.fingerprint,
+            notes=(*given.notes, *diagnosis.notes),
+            run_ids=dict(request.run_ids),
+            is_synthetic=given.is_synthetic,
+        )
+        with stages.timed("outputs"):
+            diagnosis, digests = _written(request, diagnosis, given, lungs)
+        diagnosis = replace(diagnosis, seconds=_in_order({**stages.seconds, **diagnosis.seconds}))
+        manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=_wants_dicom(request, given))
+        write_bytes(request.out / MANIFEST, manifest_json(manifest))
     return diagnosis
+
+
+def _unchanged(
+    request: DiagnosisRequest, given: DiagnosisInput, models: DiagnosisModels, stages: Stages
+) -> Diagnosis | None:
+    """Return the diagnosis that is there already, None if it is to be made."""
+    recorded = None if request.again else recorded_diagnosis(request, given, models)
+    if recorded is not None:
+        with stages.timed(UNCHANGED):
+            pass
+    return recorded
+
+
+@contextlib.contextmanager
+def _reserved(out: AnyPath) -> Iterator[None]:
+    """Create the output folder and keep other processes out of it; in S3 nothing is locked.
+
+    Raises:
+        ValueError: If it cannot be written to; the CT has not been searched yet.
+    """
+    if not isinstance(out, Path):
+        yield
+        return
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(locked(out / LOCK, waits=True))
+        except OSError as error:
+            msg = f"The output folder must be writable, got: {error.strerror} ({out}). Name another folder."
+            raise ValueError(msg) from error
+        yield
 
 
 def recorded_diagnosis(request: DiagnosisRequest, given: DiagnosisInput, models: DiagnosisModels) -> Diagnosis | None:

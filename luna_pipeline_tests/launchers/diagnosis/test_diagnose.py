@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.launchers.diagnosis import diagnose as launcher
-from luna_pipeline.launchers.diagnosis.diagnose import OUTPUTS, UNCHANGED, DiagnosisRequest, diagnose_ct
+from luna_pipeline.launchers.diagnosis.diagnose import LOCK, OUTPUTS, UNCHANGED, DiagnosisRequest, diagnose_ct
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import save_models
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
+from luna_pipeline_tests.processes import wait_for
 
 RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.0)
 UID = "1.2.840.5"
@@ -62,7 +64,7 @@ def stages_of(settings: Settings, request: DiagnosisRequest) -> set[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
 def test_all_outputs_are_written_and_named_with_their_digests(settings: Settings, request_of):
@@ -218,6 +220,36 @@ def test_a_folder_that_cannot_be_the_output_is_refused_before_anything_is_read(s
             diagnose_ct(settings, request_of(ct=root / "dicom", out=out))
     with pytest.raises(ValueError, match="device"):
         diagnose_ct(settings, request_of(device="tpu"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_ct_is_searched(settings: Settings, request_of, root):
+    (root / "file").write_text("")
+    seen = []
+    with pytest.raises(ValueError, match=r"must be writable, got: Not a directory \(.*file/out\)"):
+        diagnose_ct(settings, request_of(out=root / "file/out"), on_progress=lambda *values: seen.append(values[0]))
+    assert "segmentation" not in seen
+
+
+def test_of_two_diagnoses_of_one_folder_the_second_waits_and_finds_the_first(
+    settings: Settings, request_of, monkeypatch
+):
+    request, stages = request_of(), []
+    real = launcher.diagnose
+
+    def slow(*arguments, **options):
+        other.start()
+        # The other one has found no diagnosis and waits for the folder.
+        wait_for(lambda: "lungs" in stages, limit_seconds=30, what="the second diagnosis")
+        return real(*arguments, **options)
+
+    other = threading.Thread(
+        target=diagnose_ct, args=(settings, request), kwargs={"on_progress": lambda *values: stages.append(values[0])}
+    )
+    monkeypatch.setattr(launcher, "diagnose", slow)
+    diagnose_ct(settings, request)
+    other.join()
+    assert UNCHANGED in stages
+    assert "segmentation" not in stages
 
 
 def test_every_output_has_a_place_in_the_list_of_outputs():
