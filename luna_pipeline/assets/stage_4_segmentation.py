@@ -10,39 +10,10 @@ from luna_pipeline.assets.training_config import SegmenterTrainingConfig
 from luna_pipeline.resources import LunaPaths, MlflowRuns
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from luna_pipeline.core.events.messages import LogPicture
     from luna_pipeline.launchers.training.run import TrainedClassifier
 
 NUM_COLOURS = 128
 METRICS = ("dice", "lesion_recall", "false_candidates_per_scan")
-
-
-class LastPicture:
-    """Keeps the newest picture of validated slices."""
-
-    def __init__(self) -> None:
-        """Start without a picture."""
-        self.pixels: NDArray[np.uint8] | None = None
-
-    def record(self, message: "LogPicture") -> None:
-        """Keep a picture."""
-        self.pixels = message.pixels
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the picture for Dagster's page; nothing without one."""
-        from PIL import Image
-
-        from luna_pipeline.core.ct.pictures import png_bytes
-
-        if self.pixels is None:
-            return {}
-        # A palette, so that the page, which embeds the picture as text, shows all of it.
-        png = png_bytes(Image.fromarray(self.pixels).quantize(NUM_COLOURS, dither=Image.Dither.NONE))
-        words = "true outlines green, predicted ones orange, research use only"
-        return {"slices": dg.MetadataValue.md(markdown.picture(png, words))}
 
 
 @classifier_asset(code_version="1", deps=["ct_series", "candidates", "folds"])
@@ -55,21 +26,19 @@ def nodule_segmenter(
     `checkpoints/nodule_segmenter/<version>-fold<fold>/best.pt`; the epoch with the highest Dice is chosen. Research use
     only.
     """
-    from luna_pipeline.core.events.messages import LogPicture
     from luna_pipeline.core.malloc import keep_freed_memory
     from luna_pipeline.launchers.training.segmenter import train_segmenter
     from luna_pipeline.launchers.training.torchrun import train_together
 
-    settings, picture, folds = paths.settings, LastPicture(), paths.read_table("folds")
+    settings, folds = paths.settings, paths.read_table("folds")
     if config.processes > 1:
         request = training_request(context, config, settings, folds=folds)
         trained = train_together(settings, request, num_processes=config.processes)
     else:
         keep_freed_memory()
-        listeners = [{LogPicture: picture.record}]
-        request = training_request(context, config, settings, folds=folds, listeners=listeners)
+        request = training_request(context, config, settings, folds=folds)
         trained = train_segmenter(settings, request, open_mlflow_run=mlflow_runs.opener(context))
-    return dg.Output(trained, metadata=_metadata(trained, settings) | picture.metadata())
+    return dg.Output(trained, metadata=_metadata(trained, settings) | _picture(trained))
 
 
 def _metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
@@ -101,6 +70,20 @@ def _chosen_epoch(trained: "TrainedClassifier") -> dict[str, float]:
     return {
         name: float(row[f"validation/{name}"].iloc[0]) for name in METRICS if len(row) and f"validation/{name}" in row
     }
+
+
+def _picture(trained: "TrainedClassifier") -> dict[str, Any]:
+    """Return validated slices with outlines for Dagster's page; nothing where this process has validated none."""
+    from PIL import Image
+
+    from luna_pipeline.core.ct.pictures import png_bytes
+
+    if trained.picture is None:
+        return {}
+    # A palette, so that the page, which embeds the picture as text, shows all of it.
+    png = png_bytes(Image.fromarray(trained.picture).quantize(NUM_COLOURS, dither=Image.Dither.NONE))
+    words = "true outlines green, predicted ones orange, research use only"
+    return {"slices": dg.MetadataValue.md(markdown.picture(png, words))}
 
 
 def _curves(trained: "TrainedClassifier", *, is_synthetic: bool) -> str:
