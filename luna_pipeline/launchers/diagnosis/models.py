@@ -12,6 +12,7 @@ import torch
 from luna_pipeline.core.diagnosis.diagnose import DiagnosisModel, DiagnosisModels
 from luna_pipeline.core.diagnosis.result import ModelVersion, Role
 from luna_pipeline.core.networks.luna import is_segmenter
+from luna_pipeline.core.storage.regular_files import shown_name
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.launchers.installation import checkpoint_store
@@ -97,7 +98,7 @@ def _addressed(settings: Settings, address: str) -> _Found:
         return _registered(settings, address)
     if address.endswith(".pt"):
         path = Path(address).expanduser()
-        return _Found(checkpoint=load_checkpoint(path), address=path.name)
+        return _Found(checkpoint=load_checkpoint(path), address=shown_name(path))
     store, name, version = checkpoint_store(settings), full_name(address.strip()), ""
     # The tutorial's names have blanks.
     if name == address.strip():

@@ -1,5 +1,6 @@
 """The models of a diagnosis: addresses, defaults, roles, and one line for each thing that is wrong."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_addresses_are_files_names_and_versions(settings: Settings, tmp_path: Pa
         version = found(settings, classifier=address).classifier.version
         assert (version.name, version.version, version.address) == expected
     assert found(settings, malignancy="malignant classification").malignancy is not None
+
+
+def test_a_file_whose_name_is_no_text_has_an_address_that_outputs_can_hold(settings: Settings, tmp_path: Path):
+    save_models(settings.home)
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/s\xff.pt"))
+    save_checkpoint(path, checkpoint_of("segmenter"))
+    address = found(settings, segmenter=str(path)).segmenter.version.address
+    assert address.encode() == b"s\\xff.pt"
 
 
 def test_what_a_model_has_seen_and_its_threshold_are_in_its_version(settings: Settings):
