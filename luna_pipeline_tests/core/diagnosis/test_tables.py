@@ -3,13 +3,16 @@
 import io
 import json
 import math
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
+from luna_pipeline.core.diagnosis.manifest import Manifest, manifest_json
 from luna_pipeline.core.diagnosis.tables import nodules_csv, nodules_json, png_with_provenance, provenance, schema_of
 from luna_pipeline_tests.core.diagnosis.examples import UID, diagnosis, model, nodule
 
@@ -128,3 +131,28 @@ def test_a_number_that_is_not_finite_is_refused(changes):
 def test_another_order_than_that_of_probability_is_refused():
     with pytest.raises(ValueError, match=r"falling order of probability, got \[0.25, 0.3"):
         diagnosis(SECOND, FIRST)
+
+
+def test_schemas_and_style_are_part_of_an_installed_package():
+    root = Path(__file__).resolve().parents[3]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    others = [
+        path.name for path in (root / "luna_pipeline/core/diagnosis").iterdir() if path.suffix in {".json", ".css"}
+    ]
+    assert sorted(others) == ["diagnosis.schema.json", "nodules.schema.json", "report.css"]
+    known = patterns["luna_pipeline.core.diagnosis"]
+    assert all(any(Path(name).match(pattern) for pattern in known) for name in others)
+
+
+def test_a_written_diagnosis_is_of_its_schema():
+    one = diagnosis(
+        FIRST, SECOND, lung_volume_ml=None, models=(model("segmenter", mlflow_run_id=None), model("classifier"))
+    )
+    names = ("nodules.csv", "nodules.json", "montage.png", "report.html")
+    written = Manifest(diagnosis=one, outputs=dict.fromkeys(names, "ab" * 32))
+    values = json.loads(manifest_json(written))
+    schema = jsonschema.Draft202012Validator(schema_of("diagnosis.json"))
+    schema.validate(values)
+    for name in values:
+        assert not schema.is_valid({key: value for key, value in values.items() if key != name}), name
+    assert not schema.is_valid(values | {"patient_id": "x"})
