@@ -34,9 +34,12 @@ def intended_use(diagnosis: Diagnosis) -> str:
 
 
 def model_parameters(model: ModelVersion) -> dict[str, str]:
-    """Return what identifies a model beside name and version."""
+    """Return what identifies a model beside name and version, and why its result may look better than it is."""
     found = {"role": model.role, "address": model.address, "weights_sha256": model.weights_sha256}
-    return found | ({} if model.mlflow_run_id is None else {"mlflow_run_id": model.mlflow_run_id})
+    if model.mlflow_run_id is not None:
+        found["mlflow_run_id"] = model.mlflow_run_id
+    flags = {"has_unknown_origin": model.has_unknown_origin, "has_seen_series": model.has_seen_series}
+    return found | {name: "yes" for name, is_set in flags.items() if is_set}
 
 
 def content_time(source: "Dataset") -> tuple[datetime.date, datetime.time]:

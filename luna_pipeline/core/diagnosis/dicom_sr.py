@@ -174,12 +174,12 @@ def _observer() -> ObserverContext:
 
 def _comments(diagnosis: Diagnosis, num_reported: int) -> list[str]:
     """Return what a reader must know beside the measurements, and where the result comes from."""
-    rule = f"Reported: {num_reported} of {len(diagnosis.nodules)} findings, those with probability >="
+    found = f"{num_reported} of {len(diagnosis.nodules)} findings, the most probable ones at or above the threshold of"
     origin = {"recipe": diagnosis.recipe.name, "input_sha256": diagnosis.input_fingerprint}
     origin |= {f"{tracker}_run_id": run_id for tracker, run_id in sorted(diagnosis.run_ids.items())}
     return [
         intended_use(diagnosis),
-        f"{rule} {diagnosis.threshold:.4g}. Probabilities are calibrated estimates of models, not a reading.",
+        f"Reported: {found} {diagnosis.threshold:.4g}. Probabilities are estimates of models, not a reading.",
         ", ".join(f"{name}={value}" for name, value in origin.items()),
     ]
 

@@ -7,6 +7,7 @@ Source:
 import hashlib
 import json
 import uuid
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -46,7 +47,7 @@ def content_key(diagnosis: Diagnosis, **options: Any) -> str:
         )
         for nodule in diagnosis.nodules
     ]
-    models = [(model.address, model.mlflow_run_id, model.threshold) for model in diagnosis.models]
+    models = [asdict(model) for model in diagnosis.models]
     stated = [search_key(diagnosis), nodules, models, dict(diagnosis.run_ids), options, software_version()]
     return _digest(stated)
 

@@ -57,6 +57,15 @@ def test_both_state_models_recipe_input_and_runs(case, name):
     assert "run-1" in text
 
 
+@pytest.mark.parametrize("name", ["seg.dcm", "sr.dcm"])
+def test_a_model_that_has_seen_the_series_or_has_an_unknown_origin_is_said_to(case, name):
+    segmenter = model("segmenter", has_seen_series=True)
+    others = case.diagnosis.models[1:]
+    text = all_text(objects_of(case, models=(segmenter, *others))[name])
+    assert "has_seen_series=yes" in text
+    assert "has_unknown_origin" not in text
+
+
 def test_segment_and_measurements_share_their_tracking_uid(case):
     made = objects_of(case)
     (segment,) = made["seg.dcm"].SegmentSequence
@@ -113,7 +122,7 @@ def test_without_a_nodule_above_the_threshold_there_is_a_report_that_says_so(cas
     assert list(made) == ["sr.dcm"]
     text = all_text(made["sr.dcm"])
     assert "\nAbsent\n" in text
-    assert "Reported: 0 of 1 findings, those with probability >= 0.5" in text
+    assert "Reported: 0 of 1 findings, the most probable ones at or above the threshold of 0.5." in text
 
 
 def test_the_threshold_itself_and_the_most_probable_count(tmp_path):
