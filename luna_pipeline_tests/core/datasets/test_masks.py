@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from luna_pipeline.core.candidates.folds import assign_folds
+from luna_pipeline.core.candidates.tables import build_candidates
+from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.datasets.crop_starts import drawn_start
 from luna_pipeline.core.datasets.data_module import DataModule
-from luna_pipeline.core.datasets.mask_places import split_places
-from luna_pipeline.core.datasets.masks import NoduleMasksDataset, fill_crop
+from luna_pipeline.core.datasets.mask_places import find_places, split_places
+from luna_pipeline.core.datasets.masks import CropSource, NoduleMasksDataset, fill_crop
 from luna_pipeline.core.datasets.ratios import Draws, PlaceRatio
 from luna_pipeline.core.datasets.splits import TrainingSplit
+from luna_pipeline.core.datasets.volumes import CtVolumes
 from luna_pipeline_tests.core.mask_examples import CONFIG, NODULES, SHAPE_IRC, data_of
 
 SPLIT = TrainingSplit(test_fold=0, validation_fold=1)
@@ -191,3 +195,23 @@ def test_an_empty_part_is_refused(examples):
     places, source = examples
     with pytest.raises(ValueError, match="A data set must hold at least one place, got none"):
         NoduleMasksDataset(places.iloc[:0], source)
+
+
+@pytest.mark.real
+def test_annotated_balls_lie_on_the_nodules_of_real_scans(lidc_root, tmp_path):
+    catalogue = catalogue_series(lidc_root, patient_key=b"key")
+    candidates = build_candidates(lidc_root, catalogue).candidates
+    volumes = CtVolumes.of_catalogue(catalogue, data_root=lidc_root, cache_dir=tmp_path / "cache")
+    folds = assign_folds(catalogue, data_root=lidc_root)
+    places = find_places(candidates, folds, volumes, tile_shape_irc=(32, 64, 64))
+    nodules = places[places["source"] == "annotation"]
+    assert len(nodules) == 4
+    dataset = NoduleMasksDataset(nodules, CropSource(volumes=volumes, shape_irc=(32, 64, 64)))
+    batch = dataset.__getitems__([0, 1, 2, 3])
+    for place in range(4):
+        crop, mask = batch.chunks_hu[place, 0], batch.masks[place, 0] > 0
+        # Balls of irregular nodules hold some lung as well.
+        inside, outside = ((part > -400).float().mean() for part in (crop[mask], crop[~mask]))
+        assert inside > 0.5
+        assert inside > outside + 0.1
+    assert len(list((tmp_path / "cache/volumes").iterdir())) == 2
