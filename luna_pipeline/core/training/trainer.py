@@ -30,7 +30,7 @@ class Trainer:
     """Trains a model; an interrupted run resumes from its last checkpoint with bit-equal results.
 
     ``last.pt`` is the state of the run: written after each epoch, every ten minutes within one, and on an interrupt,
-    which waits for the end of the training step. ``best_so_far.pt`` is the epoch with the highest validation AUC.
+    which waits for the end of the training step. ``best_so_far.pt`` is the epoch with the highest validation score.
     ``best.pt``, the chosen epoch, is written when the run is complete and the trackers have the model.
     """
 
@@ -84,7 +84,7 @@ class Trainer:
             mlflow_run_id: The run in MLflow, recorded in the checkpoints.
 
         Returns:
-            The checkpoint with the highest validation AUC; without a validation AUC the last one, with a note.
+            The checkpoint with the highest validation score; without one the last, with a note.
 
         Raises:
             ValueError: If the cutouts do not have the network's shape, or ``resume_from`` is of another run.

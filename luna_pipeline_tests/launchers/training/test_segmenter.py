@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from luna_pipeline.cli import cli
 from luna_pipeline.core.events.messages import LogBatch
-from luna_pipeline.core.networks.config import LOSSES
+from luna_pipeline.core.networks.config import LOSSES, NETWORKS
 from luna_pipeline.core.training.building import network_of
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.dry_run_checks import PartError
@@ -173,6 +173,29 @@ def test_a_loss_of_one_s_own_is_tried_before_training(trained):
         pytest.raises(PartError, match="A loss of segmentation must give losses float32"),
     ):
         train_segmenter(settings, request_of(SMALL.with_changes({"loss.name": "wrong_shape"})))
+
+
+class _OneLogit(torch.nn.Module):
+    """A segmenter by its attribute that gives a logit for a crop, not for each voxel."""
+
+    is_segmenter = True
+
+    def __init__(self, _config) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(1, 1)
+
+    def forward(self, volumes_hu):
+        return self.head(volumes_hu.mean(dim=(2, 3, 4)))
+
+
+def test_a_network_of_one_s_own_must_give_a_logit_for_each_voxel(trained):
+    settings, _ = trained
+    NETWORKS.register("one_logit")(_OneLogit)
+    try:
+        with pytest.raises(PartError, match=r"A segmentation network must give logits float32 .* got .*one_logit"):
+            train_segmenter(settings, request_of(SMALL.with_changes({"network.name": "one_logit"})))
+    finally:
+        NETWORKS.forget("one_logit")
 
 
 def train_and_be_killed(root: Path) -> None:
