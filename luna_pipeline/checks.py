@@ -124,6 +124,31 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     )
 
 
+@dg.asset_check(asset="champion")
+def champion_origin(paths: LunaPaths) -> dg.AssetCheckResult:
+    """The training scans of each champion in MLflow's registry are known: an imported model may have seen any scan."""
+    from luna_pipeline.launchers.diagnosis.champion_origin import champions
+    from luna_pipeline.tracking.outbox import TrackerUnavailableError
+
+    try:
+        found = champions(paths.settings)
+    except TrackerUnavailableError as error:
+        text = " ".join(str(error).split())
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=text)
+    unknown = {name: reason for name, reason in found.items() if reason is not None}
+    known = ", ".join(found) or "there is none"
+    return dg.AssetCheckResult(
+        passed=not unknown,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"champions": dg.MetadataValue.json(sorted(found)), "unknown": dg.MetadataValue.json(unknown)},
+        description="The training scans of every champion must be known, got "
+        + " | ".join(f"{name}: {reason}" for name, reason in unknown.items())
+        + ". Move MLflow's alias `champion` to a model that was trained here."
+        if unknown
+        else f"The training scans of every champion are known ({known}).",
+    )
+
+
 def _gone_result(gone: list[str], *, passed: str, failed: str) -> dg.AssetCheckResult:
     """Return a warning if there are keys of partitions without data."""
     return dg.AssetCheckResult(
@@ -163,4 +188,5 @@ CHECKS = [
     folds_hold_series_and_patients_apart,
     no_fold_is_gone,
     cutouts_are_whole,
+    champion_origin,
 ]

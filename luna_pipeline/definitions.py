@@ -4,6 +4,7 @@ import dagster as dg
 
 from luna_pipeline import assets, automation, checks, jobs
 from luna_pipeline.alerts.sensor import run_failed
+from luna_pipeline.incoming import incoming_changed
 from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
 from luna_pipeline.jobs.maintenance import prune_runs_weekly
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, RayCluster
@@ -28,7 +29,7 @@ defs = dg.Definitions(
     asset_checks=checks.CHECKS,
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly, prune_runs_weekly],
-    sensors=[automation.inputs_changed, run_failed],
+    sensors=[automation.inputs_changed, incoming_changed, run_failed],
     executor=interruptible_executor,
     resources=RESOURCES,
 )

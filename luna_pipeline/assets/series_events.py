@@ -69,15 +69,8 @@ class SeriesEvents:
         self._batch.flush_if_due()
 
     def record_failure(self, uid: str, reason: str) -> None:
-        """Log a series that could not be cut; its reason is shown as the newest observation of its partition.
-
-        Dagster shows a partition as failed if a failed run had planned it. A run over all series plans none by name,
-        so the plan is logged with the failure.
-        """
-        if self._is_news_only:
-            self._batch.plan(CUTOUTS, uid)
-        self._batch.observe(dg.AssetObservation(CUTOUTS, partition=uid, metadata={FAILED: reason}))
-        self._batch.log(logging.ERROR, f"Series {uid} failed: {reason}")
+        """Log a series that could not be cut, see ``log_failed_series``."""
+        log_failed_series(self._batch, CUTOUTS, uid, reason, is_planned=self._is_news_only)
         self._batch.flush_if_due()
 
     def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: float) -> None:
@@ -89,3 +82,20 @@ class SeriesEvents:
                 tags={DATA_VERSION: fingerprint, **self._tags},
             )
         )
+
+
+def log_failed_series(batch: EventBatch, asset: str, uid: str, reason: str, *, is_planned: bool) -> None:
+    """Log that an asset of a series failed; its reason is shown as the newest observation of its partition.
+
+    Args:
+        batch: Stores the events and log lines.
+        asset: Name of the asset.
+        uid: The series.
+        reason: Why it failed.
+        is_planned: Whether to log the plan, too. Dagster shows a partition as failed if a failed run had planned it,
+            and a run over all series plans none by name.
+    """
+    if is_planned:
+        batch.plan(asset, uid)
+    batch.observe(dg.AssetObservation(asset, partition=uid, metadata={FAILED: reason}))
+    batch.log(logging.ERROR, f"Series {uid} failed: {reason}")

@@ -7,6 +7,10 @@ import dagster as dg
 from luna_pipeline.assets.sources import SOURCE_TABLES
 from luna_pipeline.runs.executor import interruptible_executor
 
+DIAGNOSIS_TAG = "luna/diagnosis"
+"""Tag of the runs that diagnose. dagster.yaml limits how many are in progress: each holds a whole CT in memory."""
+CHAMPION_ORIGIN = dg.AssetCheckKey(dg.AssetKey("champion"), "champion_origin")
+
 _job = partial(dg.define_asset_job, executor_def=interruptible_executor)
 
 ASSET_JOBS = [
@@ -27,3 +31,12 @@ ASSET_JOBS = [
         description="Compare the best network of the leaderboard with MLflow's champion, and promote it by the rule.",
     ),
 ]
+
+diagnose = _job(
+    "diagnose",
+    dg.AssetSelection.assets("lungs", "diagnosis") | dg.AssetSelection.checks(CHAMPION_ORIGIN),
+    tags={DIAGNOSIS_TAG: "true"},
+    description="Diagnose incoming CTs: all that have no diagnosis of their present files, or the partition tag's. "
+    "Research use only.",
+)
+ASSET_JOBS.append(diagnose)

@@ -29,13 +29,15 @@ class LastingFailure:
     Attributes:
         text: What failed and why.
         series: Series that could not be processed; empty if another stage failed.
+        files: The files on which it depends, in words.
     """
 
     text: str
     series: frozenset[str] = frozenset()
+    files: str = "files below the data root"
 
     def __str__(self) -> str:
-        return f"No run is requested until files below the data root or settings change: {self.text}"
+        return f"No run is requested until {self.files} or settings change: {self.text}"
 
 
 def request_of(files: str) -> str:

@@ -38,11 +38,13 @@ class Incoming:
         contents: Digest of the files of each complete, readable series, by uid.
         unreadable: Reason by name of each series or file that is complete and cannot be diagnosed.
         num_arriving: Number of series that have changed within the quiet time, or whose files are not hashed yet.
+        present: Uids of all series, complete or not.
     """
 
     contents: Mapping[str, str]
     unreadable: Mapping[str, str]
     num_arriving: int
+    present: frozenset[str] = frozenset()
 
 
 def catalogue_path(settings: Settings) -> Path:
@@ -77,6 +79,7 @@ def look_at_incoming(
         contents=dict(zip(done["series_instance_uid"], done[CONTENT], strict=True)),
         unreadable=_reasons(settings, table[is_quiet], readable=readable),
         num_arriving=int((~is_done).sum()),
+        present=frozenset(table["series_instance_uid"]),
     )
 
 
@@ -110,10 +113,42 @@ def incoming_catalogue(settings: Settings, *, now: float | None = None) -> "pd.D
     return table
 
 
-def content_of(settings: Settings, uid: str, table: "pd.DataFrame") -> str:
-    """Return the digest of the files of a readable series of a catalogue, as they are now."""
-    rows = table[(table["series_instance_uid"] == uid) & table["is_readable"]]
-    return next(digest for _, digest in _digests(settings, rows, until=math.inf, is_suppressed=False))
+def files_of_series(settings: Settings, uid: str, table: "pd.DataFrame") -> Sequence[Path]:
+    """Return the files of a readable series of a catalogue; the first of a volume is the one that names the others.
+
+    Raises:
+        UnreadableCtError: If it is not there, or not readable.
+    """
+    from luna_pipeline.core.ct.errors import UnreadableCtError
+
+    rows = table[table["series_instance_uid"] == uid]
+    readable = rows[rows["is_readable"]]
+    if readable.empty:
+        reasons = _reasons(settings, rows, readable=())
+        rule = f"The series must be in the folder of incoming CTs, got none (series {uid}). Copy it there again."
+        raise UnreadableCtError(next(iter(reasons.values()), rule))
+    row = next(readable.itertuples())
+    path = settings.incoming_dir / str(row.path)
+    return _dicom_files(path)[uid] if row.format == "dicom" else _files(path, uid)
+
+
+def content_of(files: Iterable[Path]) -> str:
+    """Return a digest of the content of files; their names and times do not matter."""
+    digests = sorted(sha256_of(path) for path in files)
+    # Dagster's tags hold at most 63 characters.
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:40]
+
+
+def contents_of(settings: Settings, table: "pd.DataFrame", *, among: Collection[str] | None = None) -> dict[str, str]:
+    """Return the digest of the files of each readable series of a catalogue, or of some; unchanged ones are kept."""
+    rows = table[table["is_readable"]]
+    rows = rows if among is None else rows[rows["series_instance_uid"].isin(list(among))]
+    hashed = dict(_digests(settings, rows[rows[CONTENT].isna()], until=math.inf))
+    return {
+        str(row.series_instance_uid): str(row.content or hashed[row.Index])
+        for row in rows.itertuples()
+        if row.content or row.Index in hashed
+    }
 
 
 def gone_incoming(settings: Settings, known: Collection[str]) -> list[str]:
@@ -181,23 +216,19 @@ def _state(row: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _digests(
-    settings: Settings, rows: "pd.DataFrame", *, until: float, is_suppressed: bool = True
-) -> Iterator[tuple[Any, str]]:
+def _digests(settings: Settings, rows: "pd.DataFrame", *, until: float) -> Iterator[tuple[Any, str]]:
     """Yield the digest of the files of each row, with the row's index.
 
     A series whose files change or disappear meanwhile is left out: the next look finds another state.
     """
     folders: dict[str, dict[str, Sequence[Path]]] = defaultdict(dict)
     for row in rows.itertuples():
-        faults = (OSError, ValueError, KeyError) if is_suppressed else ()
-        with contextlib.suppress(*faults):
-            path = settings.incoming_dir / str(row.path)
-            uid = str(row.series_instance_uid)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            path, uid = settings.incoming_dir / str(row.path), str(row.series_instance_uid)
+            # All headers of a folder are read once.
             if row.format == "dicom" and not folders[str(row.path)]:
                 folders[str(row.path)].update(_dicom_files(path))
-            files = folders[str(row.path)][uid] if row.format == "dicom" else _files(path, uid)
-            yield row.Index, _digest(files)
+            yield row.Index, content_of(folders[str(row.path)][uid] if row.format == "dicom" else _files(path, uid))
         if time.monotonic() > until:
             return
 
@@ -214,13 +245,7 @@ def _dicom_files(folder: Path) -> dict[str, Sequence[Path]]:
 def _files(path: Path, uid: str) -> Sequence[Path]:
     from luna_pipeline.core.ct.reading import open_ct
 
-    return sorted({path, *open_ct(path, series_instance_uid=uid).files()})
-
-
-def _digest(files: Iterable[Path]) -> str:
-    """Return a digest of the content of files; their names and times do not matter."""
-    digests = sorted(sha256_of(path) for path in files)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return [path, *sorted({*open_ct(path, series_instance_uid=uid).files()} - {path})]
 
 
 def _reasons(settings: Settings, table: "pd.DataFrame", *, readable: Iterable[str]) -> dict[str, str]:

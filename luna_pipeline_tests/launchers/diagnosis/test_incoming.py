@@ -98,7 +98,7 @@ def test_clock_that_was_set_back_delays_no_series_by_more_than_the_quiet_time(in
 
 def test_files_are_hashed_once_and_within_the_time(inbox: Inbox, two_series, monkeypatch):
     hashed = []
-    monkeypatch.setattr(incoming, "_digest", lambda files: hashed.append(files) or "d")
+    monkeypatch.setattr(incoming, "content_of", lambda files: hashed.append(files) or "d")
     for series in two_series:
         series.put(inbox.folder)
     found = [inbox.look(hashing_seconds=-1.0) for _ in range(5)]
