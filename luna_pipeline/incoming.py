@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from luna_pipeline.assets.diagnosis_events import READABLE, readable_result
-from luna_pipeline.assets.stage_6_diagnosis import DIAGNOSIS, FILES_TAG, LUNGS
+from luna_pipeline.assets.diagnosis_events import READABLE, evaluation_of, readable_result
+from luna_pipeline.assets.stage_6_diagnosis import DIAGNOSIS, LUNGS, series_left
 from luna_pipeline.core.storage.files import folder_stat_digest
-from luna_pipeline.jobs.asset_jobs import diagnose
+from luna_pipeline.jobs.asset_jobs import DIAGNOSIS_TAG, diagnose
 from luna_pipeline.jobs.attempts import failure_by_files, request_of, why_no_retry
-from luna_pipeline.partitions import INCOMING_SERIES, INCOMING_SERIES_NAME, versions_by_series
+from luna_pipeline.partitions import INCOMING_SERIES, INCOMING_SERIES_NAME
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.runs.nested import PARTITION_TAG
+from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.diagnosis.incoming import Incoming
@@ -81,7 +83,7 @@ def incoming_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> d
     from luna_pipeline.launchers.diagnosis.incoming import look_at_incoming
 
     incoming = look_at_incoming(settings)
-    plan = _plan(context.instance, incoming.contents)
+    plan = _plan(context.instance, settings, incoming.contents)
     now.is_settled = not (incoming.num_arriving or plan.requests or plan.waiting)
     events = _report(now, incoming)
     known = set(context.instance.get_dynamic_partitions(INCOMING_SERIES_NAME))
@@ -95,10 +97,10 @@ def incoming_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> d
     )
 
 
-def _plan(instance: dg.DagsterInstance, contents: Mapping[str, str]) -> _Plan:
+def _plan(instance: dg.DagsterInstance, settings: Settings, contents: Mapping[str, str]) -> _Plan:
     plan = _Plan([], {}, {})
-    diagnosed = versions_by_series(instance, DIAGNOSIS, contents, tag=FILES_TAG)
-    wanted = {uid: _request(uid, files) for uid, files in contents.items() if diagnosed.get(uid) != files}
+    left = series_left(instance, settings, contents, [LUNGS, DIAGNOSIS])
+    wanted = {uid: _request(uid, contents[uid]) for uid in left}
     runs = _runs_by_request(instance, wanted.values())
     for uid, request in sorted(wanted.items()):
         records = runs.get(request, [])
@@ -110,8 +112,8 @@ def _plan(instance: dg.DagsterInstance, contents: Mapping[str, str]) -> _Plan:
             (plan.waiting if "due at" in reason else plan.refused)[uid] = reason
         else:
             # The key prevents a second run for the same attempt if the cursor was not stored.
-            key = f"{request}/{len(records)}"
-            plan.requests.append(dg.RunRequest(run_key=key, partition_key=uid, tags={REQUEST_TAG: request}))
+            key, tags = f"{request}/{len(records)}", {REQUEST_TAG: request, PARTITION_TAG: uid, DIAGNOSIS_TAG: "true"}
+            plan.requests.append(dg.RunRequest(run_key=key, partition_key=uid, tags=tags))
     return plan
 
 
@@ -145,17 +147,7 @@ def _report(seen: Seen, incoming: "Incoming") -> list[dg.AssetCheckEvaluation]:
     if reported == (seen.reported or _NONE_REPORTED):
         return []
     seen.reported = reported
-    result = readable_result(incoming.unreadable, incoming.num_arriving)
-    return [
-        dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(LUNGS),
-            check_name=READABLE,
-            passed=result.passed,
-            metadata=result.metadata,
-            severity=result.severity,
-            description=result.description,
-        )
-    ]
+    return [evaluation_of(readable_result(incoming.unreadable, incoming.num_arriving))]
 
 
 def _skip_reason(incoming: "Incoming", plan: _Plan) -> str:

@@ -116,15 +116,13 @@ def broken_series(instance: dg.DagsterInstance, catalogue: "pd.DataFrame") -> li
     return sorted((others - readable).intersection(instance.get_dynamic_partitions(CT_SERIES_NAME)))
 
 
-def versions_by_series(
-    instance: dg.DagsterInstance, asset: str, uids: Iterable[str], *, tag: str = DATA_VERSION_TAG
-) -> dict[str, str]:
-    """Return the data version, or another tag, of the newest materialization of each series' partition."""
+def versions_by_series(instance: dg.DagsterInstance, asset: str, uids: Iterable[str]) -> dict[str, str]:
+    """Return the data version of the newest materialization of each series' partition."""
     # One query on indexed columns; reading the events themselves takes a second for 3,000 of them.
     tags = instance.event_log_storage.get_latest_tags_by_partition(
-        dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [tag]
+        dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
-    return {uid: tags[uid][tag] for uid in uids if uid in tags}
+    return {uid: tags[uid][DATA_VERSION_TAG] for uid in uids if uid in tags}
 
 
 def failed_series(instance: dg.DagsterInstance, asset: str, uids: Collection[str]) -> set[str]:

@@ -6,10 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
-from dagster._utils.error import SerializableErrorInfo
 
 from luna_pipeline import automation
 from luna_pipeline.core.storage.files import folder_digest
@@ -18,6 +14,7 @@ from luna_pipeline.jobs import attempts
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 from luna_pipeline.runs.nested import PARENT_TAG
+from luna_pipeline_tests.failed_steps import add_failed_step
 from luna_pipeline_tests.installation import Luna
 
 
@@ -75,25 +72,12 @@ class Sensor:
     def add_failed(self, **nested: dict | str | None) -> None:
         """Add the requested run as failed, with failed runs inside: the failure's metadata, its class, or no step."""
         outer = self.add_run(dg.DagsterRunStatus.FAILURE)
-        self._add_step(outer, "Failure")
+        add_failed_step(self.instance, outer, "Failure")
         for name, failure in nested.items():
             job, tags = defs.resolve_job_def(name), {PARENT_TAG: outer.run_id}
             run = self.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
             if failure is not None:
-                self._add_step(run, failure)
-
-    def _add_step(self, run: dg.DagsterRun, failure: dict | str) -> None:
-        name = failure if isinstance(failure, str) else "Failure"
-        own = None if isinstance(failure, str) else UserFailureData("", metadata=normalize_metadata(failure))
-        cause = SerializableErrorInfo(f"{name}: A rule, got 1.\n", [], name)
-        error = SerializableErrorInfo("a step failed", [], "StepError", cause=cause)
-        event = DagsterEvent(
-            dg.DagsterEventType.STEP_FAILURE.value,
-            run.job_name,
-            step_key="step",
-            event_specific_data=StepFailureData(error, own),
-        )
-        self.instance.report_dagster_event(event, run.run_id)
+                add_failed_step(self.instance, run, failure)
 
 
 def test_edit_is_asked_for_once_and_only_when_it_rests(rested: Sensor):

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from luna_pipeline.definitions import defs
-from luna_pipeline.partitions import TEST_FOLDS
+from luna_pipeline.partitions import INCOMING_SERIES, TEST_FOLDS
 
 HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas", "pyarrow"]
 
@@ -81,6 +81,8 @@ GRAPH = {
     ),
     "leaderboard": ("stage_5_evaluation", {*OF_NODULES, "nodule_froc", "nodule_report"}),
     "champion": ("stage_5_evaluation", {*OF_NODULES, *REFERENCE, "leaderboard"}),
+    "lungs": ("stage_6_diagnosis", set()),
+    "diagnosis": ("stage_6_diagnosis", {"lungs", "champion"}),
 }
 OF_A_FOLD = {
     "nodule_classifier",
@@ -116,6 +118,16 @@ def test_what_is_trained_and_scored_has_a_partition_a_test_fold():
     assert TEST_FOLDS.name == "test_fold"
 
 
+def test_diagnoses_have_a_partition_per_incoming_series_and_nothing_makes_them_by_itself():
+    graph = defs.resolve_asset_graph()
+    for name in ("lungs", "diagnosis"):
+        node = graph.get(dg.AssetKey(name))
+        assert node.partitions_def == INCOMING_SERIES
+        assert node.automation_condition is None, "a new champion must not diagnose every CT again"
+    sensor = defs.resolve_sensor_def("incoming_changed")
+    assert (sensor.default_status, sensor.job_name) == (dg.DefaultSensorStatus.STOPPED, "diagnose")
+
+
 def test_every_made_asset_says_what_it_is_and_who_owns_it():
     graph = defs.resolve_asset_graph()
     for key in graph.materializable_asset_keys:
@@ -130,6 +142,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
     assert {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"} == {
         "demo",
         "demo_diagnosis",
+        "diagnose",
         "ingest",
         "cut",
         "index",
@@ -144,7 +157,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "recut_changed",
         "tune",
     }
-    assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "run_failed"}
+    assert {sensor.name for sensor in defs.sensors} == {"inputs_changed", "incoming_changed", "run_failed"}
     assert [schedule.job_name for schedule in defs.schedules] == ["recut_changed", "prune_runs"]
 
 
@@ -225,4 +238,5 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
         "nodule_predictions",
         "malignancy_predictions",
     }
-    assert set(pools) == {None, "disk", "gpu"}
+    assert pools["diagnosis"] == {"lungs", "diagnosis"}
+    assert set(pools) == {None, "disk", "gpu", "diagnosis"}

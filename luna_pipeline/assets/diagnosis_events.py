@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from luna_pipeline.settings import Settings
 
 READABLE, GONE, COMPLETE = "incoming_series_readable", "no_incoming_series_is_gone", "diagnoses_complete"
+ASSETS = {READABLE: "lungs", GONE: "lungs", COMPLETE: "diagnosis"}
+"""Asset of each check."""
 MAX_PICTURE_BYTES = 70_000
 """A PNG on Dagster's page, see ``markdown.picture``."""
 NUM_SHOWN = 30
@@ -74,13 +76,24 @@ def small_png(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def evaluation_of(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Return the event of a check's result."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(ASSETS[str(result.check_name)]),
+        check_name=str(result.check_name),
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )
+
+
 def readable_result(unreadable: Mapping[str, str], num_arriving: int) -> dg.AssetCheckResult:
     """Return the check that everything in the folder of incoming CTs can be diagnosed."""
     from luna_pipeline.core.ct.errors import name_series
 
     return dg.AssetCheckResult(
         check_name=READABLE,
-        asset_key="lungs",
         passed=not unreadable,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
@@ -100,7 +113,6 @@ def gone_result(gone: list[str]) -> dg.AssetCheckResult:
     named = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
     return dg.AssetCheckResult(
         check_name=GONE,
-        asset_key="lungs",
         passed=not gone,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"num_gone": len(gone), "gone": dg.MetadataValue.json(gone)},
@@ -117,7 +129,6 @@ def complete_result(failed: Mapping[str, str], waiting: list[str]) -> dg.AssetCh
 
     return dg.AssetCheckResult(
         check_name=COMPLETE,
-        asset_key="diagnosis",
         passed=not failed,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={

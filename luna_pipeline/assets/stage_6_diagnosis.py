@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -10,11 +10,13 @@ import dagster as dg
 from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags
 from luna_pipeline.assets.diagnosis_config import DiagnosisConfig
 from luna_pipeline.assets.diagnosis_events import (
+    ASSETS,
     COMPLETE,
     GONE,
     READABLE,
     complete_result,
     diagnosis_metadata,
+    evaluation_of,
     gone_result,
     lungs_metadata,
     readable_result,
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
 GROUP = "stage_6_diagnosis"
 LUNGS, DIAGNOSIS = "lungs", "diagnosis"
 CODE_VERSION = "1"
-FILES_TAG = "luna/files"
-"""Tag of each materialization: the digest of the files of the series that it was made from."""
+CHECKS = {
+    READABLE: "Everything in LUNA_INCOMING_DIR can be diagnosed.",
+    GONE: "Every registered series is in LUNA_INCOMING_DIR.",
+    COMPLETE: "No diagnosis failed; else the reason of each.",
+}
 
 
 @dg.multi_asset(
-    name="diagnose",
+    name="diagnose_series",
     pool="diagnosis",
     can_subset=True,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=20),
@@ -80,9 +85,7 @@ FILES_TAG = "luna/files"
         ),
     ],
     check_specs=[
-        dg.AssetCheckSpec(READABLE, asset=LUNGS, description="Everything in LUNA_INCOMING_DIR can be diagnosed."),
-        dg.AssetCheckSpec(GONE, asset=LUNGS, description="Every registered series is in LUNA_INCOMING_DIR."),
-        dg.AssetCheckSpec(COMPLETE, asset=DIAGNOSIS, description="No diagnosis failed; else the reason of each."),
+        dg.AssetCheckSpec(name, asset=ASSETS[name], description=description) for name, description in CHECKS.items()
     ],
 )
 def incoming_diagnoses(context: dg.AssetExecutionContext, config: DiagnosisConfig, paths: LunaPaths) -> Iterator[Any]:
@@ -100,9 +103,10 @@ def incoming_diagnoses(context: dg.AssetExecutionContext, config: DiagnosisConfi
     with EventBatch(context) as batch:
         run = _Diagnoses(context, batch, settings, table, config.choice() if made else None)
         failed = {uid: reason for uid in uids if (reason := run.make(uid, made))}
-    yield from _checks(context, settings)
+    _report_checks(context, settings)
     if failed:
         raise _failure(failed, len(uids))
+    yield from ()
 
 
 class _Diagnoses:
@@ -165,18 +169,35 @@ class _Diagnoses:
                 uid,
                 self._table,
                 self._choice,
-                run_ids={"dagster": self._context.run_id},
+                run_ids={"dagster": self._context.run.run_id},
                 on_progress=self._log_stage,
             )
             version = incoming_diagnosis.content_version(diagnosis)
             metadata = diagnosis_metadata(self._settings, uid, diagnosis)
-        tags = {DATA_VERSION: version, FILES_TAG: files, **self._tags[asset]}
+        tags = {DATA_VERSION: version, **self._tags[asset]}
         self._batch.materialize(dg.AssetMaterialization(asset, partition=uid, metadata=metadata, tags=tags))
         self._batch.log(logging.INFO, f"{asset} of series {uid} is made")
 
     def _log_stage(self, stage: str, done: int, total: int) -> None:
         if done == 0:
             self._context.log.info("%s: %d parts", stage, total)
+
+
+def series_left(
+    instance: dg.DagsterInstance, settings: "Settings", contents: Mapping[str, str], assets: Collection[str]
+) -> list[str]:
+    """Return the series of which an asset was not made from the present files, or is unknown to Dagster, sorted.
+
+    Args:
+        instance: Dagster's instance.
+        settings: Folders.
+        contents: Digest of the files of each series.
+        assets: ``lungs``, ``diagnosis``.
+    """
+    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import undiagnosed
+
+    known = set.intersection(*(instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in assets))
+    return sorted({*undiagnosed(settings, contents, assets), *(set(contents) - known)})
 
 
 def _left(
@@ -188,20 +209,23 @@ def _left(
 ) -> list[str]:
     """Return the series that the run makes assets of: those of its partitions, or those that are left."""
     from luna_pipeline.launchers.diagnosis.incoming import contents_of
-    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import outdated, undiagnosed
+    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import outdated
 
     asked = sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else None
     if asked is not None and not config.only_outdated:
         return asked
     contents = contents_of(settings, table, among=asked)
-    missing = undiagnosed(settings, contents, assets)
+    missing = series_left(context.instance, settings, contents, assets)
     if not config.only_outdated:
         return missing
     return sorted({*missing, *outdated(settings, contents, config.choice())})
 
 
-def _checks(context: dg.AssetExecutionContext, settings: "Settings") -> Iterator[dg.AssetCheckResult]:
-    """Yield the results of the selected checks."""
+def _report_checks(context: dg.AssetExecutionContext, settings: "Settings") -> None:
+    """Report the results of the selected checks.
+
+    Dagster refuses results that are yielded in a run over all series, since their assets have partitions.
+    """
     from luna_pipeline.launchers.diagnosis.incoming import look_at_incoming
     from luna_pipeline.launchers.diagnosis.incoming_diagnosis import failed_diagnoses, undiagnosed
 
@@ -217,7 +241,7 @@ def _checks(context: dg.AssetExecutionContext, settings: "Settings") -> Iterator
         complete_result(failed, waiting),
     ):
         if result.check_name in selected:
-            yield result
+            context.instance.report_runless_asset_event(evaluation_of(result))
 
 
 def _failure(failed: dict[str, str], num_series: int) -> dg.Failure:

@@ -13,7 +13,14 @@ from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.definitions import defs
 from luna_pipeline.launchers.installation import cutout_store
 from luna_pipeline.launchers.pruning import prune
-from luna_pipeline.partitions import CT_SERIES_NAME, TEST_FOLD_NAME, forget_folds, register_folds, register_series
+from luna_pipeline.partitions import (
+    CT_SERIES_NAME,
+    INCOMING_SERIES_NAME,
+    TEST_FOLD_NAME,
+    forget_folds,
+    register_folds,
+    register_series,
+)
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
 
@@ -153,3 +160,19 @@ def test_keys_of_a_run_in_progress_are_kept(settings, instance, tags, kept, stat
     said = pruned(settings, instance)
     assert keys(instance)[0] == sorted({PRESENT} | (set() if is_over else kept))
     assert said.count("of `cut` has it") == (0 if is_over else len(kept))
+
+
+def test_partitions_of_deleted_incoming_series_are_removed_and_their_diagnoses_kept(
+    settings, instance, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LUNA_INCOMING_DIR", str(tmp_path / "incoming"))
+    settings = Settings.from_environment()
+    register_series(instance, [PRESENT, NEVER_CUT], INCOMING_SERIES_NAME)
+    # A folder that is not mounted says nothing about its series.
+    assert "incoming" not in pruned(settings, instance)
+    write_ct(tmp_path / "incoming", PRESENT, random_hounsfield())
+    write_bytes(settings.diagnoses_dir / NEVER_CUT / "report.html", b"kept")
+    assert f"Would remove the partition of incoming series {NEVER_CUT}" in pruned(settings, instance, is_removed=False)
+    assert f"Removed the partition of incoming series {NEVER_CUT}" in pruned(settings, instance)
+    assert instance.get_dynamic_partitions(INCOMING_SERIES_NAME) == [PRESENT]
+    assert (settings.diagnoses_dir / NEVER_CUT / "report.html").exists()
