@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from luna_pipeline.assets.diagnosis_events import READABLE, evaluation_of, readable_result
-from luna_pipeline.assets.stage_6_diagnosis import DIAGNOSIS, LUNGS, series_left
+from luna_pipeline.assets.diagnosis_events import (
+    DIAGNOSIS,
+    LUNGS,
+    READABLE,
+    evaluation_of,
+    readable_result,
+    series_left,
+)
 from luna_pipeline.core.storage.files import folder_stat_digest
 from luna_pipeline.jobs.asset_jobs import DIAGNOSIS_TAG, diagnose
 from luna_pipeline.jobs.attempts import failure_by_files, request_of, why_no_retry

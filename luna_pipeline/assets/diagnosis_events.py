@@ -1,7 +1,7 @@
 """Events, metadata and check results of diagnosed series: pictures and tables on Dagster's pages."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from luna_pipeline.core.lungs.mask import Lungs
     from luna_pipeline.settings import Settings
 
+LUNGS, DIAGNOSIS = "lungs", "diagnosis"
 READABLE, GONE, COMPLETE = "incoming_series_readable", "no_incoming_series_is_gone", "diagnoses_complete"
-ASSETS = {READABLE: "lungs", GONE: "lungs", COMPLETE: "diagnosis"}
+ASSETS = {READABLE: LUNGS, GONE: LUNGS, COMPLETE: DIAGNOSIS}
 """Asset of each check."""
 MAX_PICTURE_BYTES = 70_000
 """A PNG on Dagster's page, see ``markdown.picture``."""
@@ -24,7 +25,7 @@ RESEARCH_USE = "Research use only; not a medical device."
 
 def lungs_metadata(settings: "Settings", uid: str, lungs: "Lungs", png: bytes) -> dict[str, Any]:
     """Return picture, volume and file of a lung mask."""
-    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import LUNGS, series_folder
+    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import series_folder
 
     return {
         "picture": dg.MetadataValue.md(markdown.picture(small_png(png), "lungs, research use only")),
@@ -172,3 +173,20 @@ def _models_table(diagnosis: "Diagnosis") -> str:
     return markdown.table(
         pd.DataFrame([{name: getattr(model, name) for name in columns} for model in diagnosis.models])
     )
+
+
+def series_left(
+    instance: dg.DagsterInstance, settings: "Settings", contents: Mapping[str, str], assets: Collection[str]
+) -> list[str]:
+    """Return the series of which an asset was not made from the present files, or is unknown to Dagster, sorted.
+
+    Args:
+        instance: Dagster's instance.
+        settings: Folders.
+        contents: Digest of the files of each series.
+        assets: ``lungs``, ``diagnosis``.
+    """
+    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import undiagnosed
+
+    known = set.intersection(*(instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in assets))
+    return sorted({*undiagnosed(settings, contents, assets), *(set(contents) - known)})

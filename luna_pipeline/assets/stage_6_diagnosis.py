@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,7 +12,9 @@ from luna_pipeline.assets.diagnosis_config import DiagnosisConfig
 from luna_pipeline.assets.diagnosis_events import (
     ASSETS,
     COMPLETE,
+    DIAGNOSIS,
     GONE,
+    LUNGS,
     READABLE,
     complete_result,
     diagnosis_metadata,
@@ -20,6 +22,7 @@ from luna_pipeline.assets.diagnosis_events import (
     gone_result,
     lungs_metadata,
     readable_result,
+    series_left,
 )
 from luna_pipeline.assets.series_events import log_failed_series
 from luna_pipeline.assets.stage_1_ct import OWNERS
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from luna_pipeline.settings import Settings
 
 GROUP = "stage_6_diagnosis"
-LUNGS, DIAGNOSIS = "lungs", "diagnosis"
 CODE_VERSION = "1"
 CHECKS = {
     READABLE: "Everything in LUNA_INCOMING_DIR can be diagnosed.",
@@ -181,23 +183,6 @@ class _Diagnoses:
     def _log_stage(self, stage: str, done: int, total: int) -> None:
         if done == 0:
             self._context.log.info("%s: %d parts", stage, total)
-
-
-def series_left(
-    instance: dg.DagsterInstance, settings: "Settings", contents: Mapping[str, str], assets: Collection[str]
-) -> list[str]:
-    """Return the series of which an asset was not made from the present files, or is unknown to Dagster, sorted.
-
-    Args:
-        instance: Dagster's instance.
-        settings: Folders.
-        contents: Digest of the files of each series.
-        assets: ``lungs``, ``diagnosis``.
-    """
-    from luna_pipeline.launchers.diagnosis.incoming_diagnosis import undiagnosed
-
-    known = set.intersection(*(instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in assets))
-    return sorted({*undiagnosed(settings, contents, assets), *(set(contents) - known)})
 
 
 def _left(

@@ -48,7 +48,7 @@ def test_a_run_over_all_diagnoses_each_series_and_fails_only_the_broken_one(clin
     folder = clinic.settings.diagnoses_dir
     names = {"report.html", "nodules.csv", "nodules.json", "montage.png", "lungs.png", "diagnosis.json"}
     for uid, more in ((VOLUME, set()), (DICOM, {"seg.dcm", "sr.dcm"})):
-        found = {path.name for path in (folder / uid).iterdir()}
+        found = {path.name for path in (folder / uid).iterdir() if not path.name.startswith(".")}
         assert found == {*names, *more, "lungs", "incoming.json"}
         assert {path.name for path in (folder / uid / "lungs").iterdir()} == {"lungs.nrrd", "lungs.png"}
 
