@@ -93,12 +93,14 @@ def clean_sources(datasets: Sequence[Dataset]) -> list[Dataset]:
         raise _refusal("Images of a series must have different SOPInstanceUIDs", "one twice", first)
     if len({(dataset.StudyInstanceUID, dataset.SeriesInstanceUID) for dataset in cleaned}) > 1:
         raise _refusal("The images must be of one series and study", "several", first)
-    if len(cleaned) > 1 and any("NumberOfFrames" in dataset for dataset in cleaned):
+    if len(cleaned) > 1 and any("PerFrameFunctionalGroupsSequence" in dataset for dataset in cleaned):
         raise _refusal("A series with several frames a file must be one file", f"{len(cleaned)} files", first)
-    frame_uids = {str(dataset.get("FrameOfReferenceUID") or "") for dataset in cleaned}
-    shared = frame_uids.pop() if len(frame_uids) == 1 else ""
+    frame_uids = {str(dataset.FrameOfReferenceUID) for dataset in cleaned if dataset.get("FrameOfReferenceUID")}
+    if len(frame_uids) > 1:
+        raise _refusal("The images must share a frame of reference", f"{len(frame_uids)} of them", first)
+    frame_uids = frame_uids or {derived_uid("frame of reference", first.SeriesInstanceUID)}
     for dataset in cleaned:
-        dataset.FrameOfReferenceUID = shared or derived_uid("frame of reference", first.SeriesInstanceUID)
+        (dataset.FrameOfReferenceUID,) = frame_uids
     return cleaned
 
 

@@ -222,6 +222,21 @@ def test_a_series_that_cannot_be_referenced_gives_a_note(case, tags, words):
     assert note.endswith("--no-dicom.")
 
 
+def test_images_in_two_frames_of_reference_give_a_note(case):
+    edit_all(case, FrameOfReferenceUID="1.2.9")
+    edit_dicom(case.files[3], FrameOfReferenceUID="")
+    assert objects_of(case)["seg.dcm"].FrameOfReferenceUID == "1.2.9"
+    edit_dicom(case.files[3], FrameOfReferenceUID="1.2.10")
+    (note,) = dicom_output(case.diagnosis, case.files).notes
+    assert "The images must share a frame of reference, got 2 of them (series 1.2.3)." in note
+
+
+def test_a_number_of_frames_of_one_makes_no_multi_frame_image(case):
+    before = objects_of(case)["seg.dcm"]
+    edit_all(case, NumberOfFrames=1)
+    assert objects_of(case)["seg.dcm"] == before
+
+
 def test_what_highdicom_refuses_gives_a_note(case, monkeypatch):
     def refuse(*_, **__):
         raise AttributeError("Doe^John")
