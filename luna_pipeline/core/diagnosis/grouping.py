@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.diagnosis.recipes import DiagnosisRecipe
 
 Box = tuple[slice, slice, slice]
+Labels: TypeAlias = NDArray[np.uint16] | NDArray[np.int32]
 _LIGHTEST_HU, _DENSEST_HU = -1000, 1000
 # The longest axis is searched along so many directions: it is found within 0.01 %.
 _NUM_DIRECTIONS = 180
@@ -155,22 +157,28 @@ def _checked_hounsfield(
     return hounsfield[box]
 
 
-def _labels(scores: NDArray[np.float32], recipe: DiagnosisRecipe) -> tuple[NDArray[np.int32], int]:
+def _labels(scores: NDArray[np.float32], recipe: DiagnosisRecipe) -> tuple[Labels, int]:
     """Return the number of the component of each voxel, from 1, and their number; 0 is background."""
     mask = scores > recipe.segmentation_threshold
     if recipe.erosion_voxels:
         mask = ndimage.binary_erosion(mask, iterations=recipe.erosion_voxels)
-    labels = np.empty(mask.shape, dtype=np.int32)
-    return labels, int(ndimage.label(mask, output=labels))
+    # Half the memory; at the peak of a diagnosis scores and labels of a whole CT are in memory.
+    labels: Labels = np.empty(mask.shape, dtype=np.uint16)
+    try:
+        return labels, int(ndimage.label(mask, output=labels))  # type: ignore[arg-type]
+    except RuntimeError:
+        del labels
+    wide = np.empty(mask.shape, dtype=np.int32)
+    return wide, int(ndimage.label(mask, output=wide))
 
 
-def _merge(labels: NDArray[np.int32], num_labels: int, *, spacing_irc: NDArray[np.float64], merge_mm: float) -> int:
+def _merge(labels: Labels, num_labels: int, *, spacing_irc: NDArray[np.float64], merge_mm: float) -> int:
     """Give near components one label, in place, and return the new number of labels."""
     surface = _surface(labels)
     flat, strides = labels.reshape(-1), np.cumprod([1, *labels.shape[:0:-1]])[::-1]
     places = surface @ strides
     own = flat[places]
-    pairs: list[NDArray[np.int32]] = []
+    pairs: list[Labels] = []
     for offset in _offsets(spacing_irc, merge_mm):
         is_inside = np.ones(len(surface), dtype=bool)
         for axis, (step, size) in enumerate(zip(offset.tolist(), labels.shape, strict=True)):
@@ -187,13 +195,13 @@ def _merge(labels: NDArray[np.int32], num_labels: int, *, spacing_irc: NDArray[n
     links = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(num_labels + 1, num_labels + 1))
     num_groups, group_of = connected_components(links, directed=False)
     # scipy numbers groups by their first member: the background stays 0, the others keep their order.
-    group_of = group_of.astype(np.int32)
+    group_of = group_of.astype(labels.dtype)
     for voxels in labels:
         voxels[...] = group_of[voxels]
     return int(num_groups) - 1
 
 
-def _surface(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def _surface(labels: Labels) -> NDArray[np.int32]:
     """Return the voxels (N, 3) of components that share a face with the background or lie at the border.
 
     The nearest voxels of two components are among them.
@@ -235,9 +243,7 @@ def _offsets(spacing_irc: NDArray[np.float64], merge_mm: float) -> Iterator[NDAr
             yield offset.astype(np.int32)
 
 
-def _sums(
-    labels: NDArray[np.int32], scores: NDArray[np.float32], hounsfield: NDArray[np.int16] | None, num_labels: int
-) -> _Sums:
+def _sums(labels: Labels, scores: NDArray[np.float32], hounsfield: NDArray[np.int16] | None, num_labels: int) -> _Sums:
     """Add up slice by slice: arrays of whole-CT size would take several times the CT's memory."""
     size = num_labels + 1
     num_voxels = np.zeros(size, dtype=np.int64)

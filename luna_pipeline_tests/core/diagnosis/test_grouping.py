@@ -140,3 +140,19 @@ def test_the_longest_axis_is_that_of_the_slice_with_the_longest():
     expected = math.hypot(14 * 0.75, 14 * 0.5)
     assert long_axis_mm(mask, row_mm=0.75, col_mm=0.5) == pytest.approx(expected, rel=0.05)
     assert long_axis_mm(mask[:1, :10], row_mm=0.75, col_mm=0.5) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_more_components_than_sixteen_bits_are_kept_apart():
+    scores = np.zeros((82, 82, 82), dtype=np.float32)
+    scores[::2, ::2, ::2] = 0.6
+    scores[-2, -2, -2] = 0.9
+    grid = VoxelGrid(scores.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    box = tuple(slice(0, size) for size in scores.shape)
+    recipe = default().with_changes(merge_mm=0.0, min_diameter_mm=0.0, max_findings=3)
+    findings = group(scores, box=box, grid_axial=grid, recipe=recipe)
+    assert 41**3 > 2**16
+    assert findings[0].center_irc == (80, 80, 80)
+    assert [finding.center_irc for finding in findings[1:]] == [(0, 0, 0), (0, 0, 2)]
+    assert {int(finding.mask.sum()) for finding in findings} == {1}
+    (merged,) = group(scores, box=box, grid_axial=grid, recipe=recipe.with_changes(merge_mm=1.0))
+    assert merged.mask.sum() == 41**3
