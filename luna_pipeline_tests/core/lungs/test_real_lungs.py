@@ -1,12 +1,14 @@
 """Lungs of real scans: annotated nodules inside, airways, gas and table outside, a reference label map."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.reading import read_ct
-from luna_pipeline.core.lungs.mask import find_lungs
+from luna_pipeline.core.lungs.mask import NoLungsError, find_lungs
 
 pytestmark = pytest.mark.real
 
@@ -20,6 +22,13 @@ NODULES = {
 OUTSIDE = {
     SCAN_0001: [(114, 232, 235), (15, 133, 304), (0, 121, 202), (39, 166, 400), (60, 20, 256), (60, 500, 256)],
     SCAN_0003: [(126, 262, 265), (0, 130, 289), (0, 154, 358), (70, 20, 256), (70, 490, 256)],
+}
+
+
+# First and last slice, and whether there are lungs in between: chest, abdomen, neck with the trachea.
+PARTS = {
+    SCAN_0001: [(60, 80, True), (0, 19, False), (126, 133, False)],
+    SCAN_0003: [(70, 90, True), (0, 8, False), (118, 140, False)],
 }
 
 
@@ -50,6 +59,28 @@ def test_the_volume_is_that_of_an_adult(found):
     assert 3000 < lungs.volume_ml < 6500
     assert lungs.notes == ()
     assert np.median(ct.hounsfield[lungs.mask]) == pytest.approx(-860, abs=40)
+
+
+def test_twenty_slices_of_a_chest_are_enough_and_abdomen_and_neck_are_refused(found):
+    uid, ct, lungs = found
+    for start, stop, has_lungs in PARTS[uid]:
+        part = ct.hounsfield[start:stop]
+        grid = replace(ct.grid, size_irc=part.shape)
+        if has_lungs:
+            mask, expected = find_lungs(part, grid).mask, lungs.mask[start:stop]
+            assert 2 * (mask & expected).sum() / (mask.sum() + expected.sum()) > 0.98
+        else:
+            with pytest.raises(NoLungsError, match=r"got \d+\.\d ml that could be lung, .* HU and its centre at"):
+                find_lungs(part, grid)
+
+
+def test_noise_of_a_low_dose_and_emphysema_change_little(found):
+    _, ct, lungs = found
+    noise = np.random.default_rng(0).normal(0, 120, ct.hounsfield.shape).astype(np.float32)
+    is_lung = (ct.hounsfield < -700) & (ct.hounsfield > -980)
+    darker = np.where(is_lung, np.maximum(ct.hounsfield - 70, -1000), ct.hounsfield)
+    mask = find_lungs(np.clip(darker + noise, -1024, 3071).astype(np.int16), ct.grid).mask
+    assert 2 * (mask & lungs.mask).sum() / (mask.sum() + lungs.mask.sum()) > 0.98
 
 
 def test_the_whole_lung_of_a_reference_is_met(real_data):
