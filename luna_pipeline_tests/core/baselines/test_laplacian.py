@@ -62,6 +62,25 @@ def test_only_the_lungs_are_searched_and_the_wall_is_no_blob():
     assert len(blobs.score) == 2
 
 
+def test_the_brightest_is_kept_wherever_it_lies():
+    upside_down = np.ascontiguousarray(lung(BALLS)[::-1])
+    center_xyz = GRID.voxel_to_world((39 - 12.0, 20.0, 20.0))
+    blobs = laplacian_candidates(upside_down, GRID, EVERYWHERE, max_candidates=1)
+    assert np.linalg.norm(blobs.center_xyz[0] - center_xyz) < 0.7
+
+
+def test_what_lies_outside_the_lungs_counts_nothing():
+    mask = np.ones(GRID.size_irc, dtype=np.bool_)
+    mask[:, 30:, :] = False
+    hounsfield = lung(BALLS)
+    other = hounsfield.copy()
+    other[~mask] = 700
+    blobs, same = (laplacian_candidates(voxels, GRID, lungs_of(mask)) for voxels in (hounsfield, other))
+    assert len(blobs.score) >= 2
+    assert np.array_equal(blobs.score, same.score)
+    assert np.array_equal(blobs.center_xyz, same.center_xyz)
+
+
 def test_even_lung_has_no_blob_and_empty_lungs_none():
     assert len(laplacian_candidates(lung([]), GRID, EVERYWHERE).score) == 0
     nothing = replace(EVERYWHERE, mask=np.zeros(GRID.size_irc, dtype=np.bool_))

@@ -45,11 +45,14 @@ def test_a_noisy_ct_still_makes_a_small_picture(drawn):
     assert len(lungs_png(noise, series.grid, lungs)) < 1.5 * MAX_BYTES
 
 
-def test_head_and_front_are_at_the_top(drawn):
+@pytest.mark.parametrize(("axis", "left"), [(1, 40), (0, 340)], ids=["front in the axial", "head in the coronal"])
+def test_front_and_head_are_at_the_top(drawn, axis, left):
     series, lungs, _ = drawn
+    # Half of the patient, the one in front or the upper one, is bright; this phantom runs against row and col.
     marked = np.full_like(series.hounsfield, -1200)
-    # The view of this flipped phantom runs against row and col; the front half and the head half are bright.
-    marked[:, 32:] = 300
-    axial = pixels(lungs_png(marked, series.grid, lungs))[20 : HEIGHT - 20, 40:60].mean(axis=(1, 2))
-    assert axial[: len(axial) // 3].mean() > 200
-    assert axial[-len(axial) // 3 :].mean() < 60
+    half = [slice(None)] * 3
+    half[axis] = slice(series.grid.size_irc[axis] // 2, None)
+    marked[tuple(half)] = 300
+    section = pixels(lungs_png(marked, series.grid, lungs))[20 : HEIGHT - 20, left : left + 20].mean(axis=(1, 2))
+    assert section[: len(section) // 3].mean() > 200
+    assert section[-len(section) // 3 :].mean() < 60
