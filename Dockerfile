@@ -39,7 +39,7 @@ RUN printf '%s\n' \
 FROM ${PYTHON_IMAGE} AS packages
 RUN groupadd --gid 1000 luna \
  && useradd --uid 1000 --gid luna --home-dir /tmp --no-create-home --shell /bin/bash luna \
- && install -d -o luna -g luna /luna /luna/data /luna/home /luna/cache /luna/cache/s3 /luna/cache/local /luna/dagster \
+ && install -d -o luna -g luna /luna /luna/data /luna/incoming /luna/home /luna/cache /luna/cache/s3 /luna/cache/local /luna/dagster \
  && python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 ARG PIP_CACHE_DIR=/var/cache/pip
