@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from luna_pipeline.launchers.training.run import TrainedClassifier
 
 NUM_COLOURS = 128
-METRICS = ("dice", "lesion_recall", "false_candidates_per_scan")
+METRICS = ("dice", "crop_dice", "lesion_recall", "false_candidates_per_scan")
 
 
 @classifier_asset(code_version="1", deps=["ct_series", "candidates", "folds"])
@@ -23,8 +23,8 @@ def nodule_segmenter(
     """Network that segments nodules on whole CTs, trained on all folds but test and validation fold.
 
     Source: CTs in HU, annotations as balls of the annotated diameter. Form: as `nodule_classifier`,
-    `checkpoints/nodule_segmenter/<version>-fold<fold>/best.pt`; the epoch with the highest Dice is chosen. Research use
-    only.
+    `checkpoints/nodule_segmenter/<version>-fold<fold>/best.pt`; the epoch with the highest `crop_dice` is
+    chosen. Research use only.
     """
     from luna_pipeline.core.malloc import keep_freed_memory
     from luna_pipeline.launchers.training.segmenter import train_segmenter

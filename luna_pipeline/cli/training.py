@@ -229,7 +229,7 @@ def _report(trained: Any, result_file: Path | None = None) -> None:
             "name": checkpoint.name,
             "version": trained.version,
             "epoch": checkpoint.epoch,
-            f"validation_{checkpoint.config.score_name.lower()}": checkpoint.best_score,
+            f"validation_{checkpoint.config.score_name.lower().replace(' ', '_')}": checkpoint.best_score,
             "threshold": checkpoint.threshold,
             "path": str(trained.path),
             "mlflow_run_id": trained.mlflow_run_id,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SHOWN_METRICS = (
     *("loss", "auc", "average_precision", "sensitivity", "specificity"),
-    *("dice", "lesion_recall", "false_candidates_per_scan"),
+    *("dice", "crop_dice", "lesion_recall", "false_candidates_per_scan"),
 )
 
 

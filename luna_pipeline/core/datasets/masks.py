@@ -60,12 +60,21 @@ class CropSource:
         shape_irc: Voxels of a crop.
         context_slices: Of a slice network, whose middle slice is predicted; 0 for a volume network.
         seed: Seed of the positions in training.
+
+    Raises:
+        ValueError: If a crop holds fewer slices than a slice network sees.
     """
 
     volumes: CtVolumes
     shape_irc: tuple[int, int, int]
     context_slices: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.context_slices and self.shape_irc[0] <= 2 * self.context_slices:
+            num_slices = 2 * self.context_slices + 1
+            msg = f"Crops of a slice network must hold the {num_slices} slices that it sees, got {self.shape_irc}."
+            raise ValueError(f"{msg} Set network.chunk_shape_irc to {num_slices} slices.")
 
 
 class NoduleMasksDataset(Dataset[MaskBatch]):

@@ -42,23 +42,35 @@ class SegmentationResult(SplitResult):
     scan_share: NDArray[np.float64]
 
     def metrics(self) -> dict[str, float]:
-        """Return loss and Dice, and for validation ``lesion_recall`` and ``false_candidates_per_scan``.
+        """Return loss and Dice, and for validation ``lesion_recall``, ``false_candidates_per_scan`` and ``crop_dice``.
 
-        Dice is that of all voxels of all crops, 1 where there are none to find and none was. A scan's number of false
-        candidates is that of its tiles: components that a border of tiles cuts count twice.
+        ``dice`` is that of all voxels of all crops. ``crop_dice`` is the mean over the crops of nodules, and over the
+        tiles, averaged: a false candidate costs a whole tile, however small it is. Dice is 1 where there is nothing to
+        find and nothing was found. A scan's number of false candidates is that of its tiles: components that a border
+        of tiles cuts count twice.
         """
         num_both = int(self.num_predicted.sum() + self.num_true.sum())
         values = {"loss": self.loss, "dice": 2 * float(self.num_common.sum()) / num_both if num_both else 1.0}
         is_looked_for = self.is_found != NOT_LOOKED_FOR
         if is_looked_for.any():
             values["lesion_recall"] = float(self.is_found[is_looked_for].mean())
-        if self.scan_share.any():
+        is_tile = self.scan_share > 0
+        if is_tile.any():
             values["false_candidates_per_scan"] = float((self.num_false * self.scan_share).sum())
+        of_crops = self._dice_of_crops()
+        if means := [float(of_crops[chosen].mean()) for chosen in (is_looked_for, is_tile) if chosen.any()]:
+            values["crop_dice"] = sum(means) / len(means)
         return values
 
+    def _dice_of_crops(self) -> NDArray[np.float64]:
+        num_both = self.num_predicted + self.num_true
+        dice: NDArray[np.float64] = np.where(num_both > 0, 2 * self.num_common / np.maximum(num_both, 1), 1.0)
+        return dice
+
     def selection_score(self) -> float:
-        """Return the Dice, which chooses the epoch."""
-        return self.metrics()["dice"]
+        """Return ``crop_dice``, which chooses the epoch; ``dice`` without nodules and tiles."""
+        values = self.metrics()
+        return values.get("crop_dice", values["dice"])
 
     def decision(self, _series: NDArray[Any] | None = None) -> Decision:
         """Return the default: voxels are called nodule from a score of 0.5, uncalibrated."""

@@ -49,7 +49,7 @@ class Checkpoint:
         epoch: Last finished epoch, from 1; 0 before the first.
         progress: Progress of the epoch after it.
         num_samples_seen: Training samples seen so far.
-        best_score: Best validation score so far (AUC, in segmentation Dice); nan before the first.
+        best_score: Best validation score so far (AUC, in segmentation ``crop_dice``); nan before the first.
         epochs_without_rise: Validated epochs since the best one.
         rng_state: State of torch's random number generators, by process and device.
         training_series: Series of the training data, sorted.

@@ -126,7 +126,7 @@ class TrainingConfig:
     @property
     def score_name(self) -> str:
         """Name of the validation score that chooses the epoch."""
-        return "Dice" if self.is_segmentation else "AUC"
+        return "crop Dice" if self.is_segmentation else "AUC"
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values that JSON can hold."""

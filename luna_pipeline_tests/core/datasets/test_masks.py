@@ -191,6 +191,12 @@ def test_a_worker_maps_the_files_itself(training):
     assert torch.equal(pickle.loads(content)[3].chunks_hu, training[3].chunks_hu)
 
 
+def test_crops_with_too_few_slices_for_a_slice_network_are_refused(examples):
+    _, source = examples
+    with pytest.raises(ValueError, match=r"must hold the 7 slices that it sees, got .6, 64, 64.*to 7 slices"):
+        CropSource(volumes=source.volumes, shape_irc=(6, 64, 64), context_slices=3)
+
+
 def test_an_empty_part_is_refused(examples):
     places, source = examples
     with pytest.raises(ValueError, match="A data set must hold at least one place, got none"):

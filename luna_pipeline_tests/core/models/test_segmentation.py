@@ -72,13 +72,15 @@ def assert_equal_weights(one, other):
     assert one.best_score == other.best_score
 
 
-def test_the_chosen_epoch_is_that_of_the_highest_dice(trained):
+def test_the_chosen_epoch_is_that_of_the_highest_crop_dice(trained):
     run, checkpoint = trained
     validated = [message for message in run.recorder.of(LogMetrics) if message.mode is Mode.VALIDATION]
-    scores = [message.values["dice"] for message in validated]
+    scores = [message.values["crop_dice"] for message in validated]
     assert checkpoint.epoch == 1 + int(np.argmax(scores))
     assert checkpoint.best_score == max(scores)
-    assert all({"loss", "dice", "lesion_recall", "false_candidates_per_scan"} == set(m.values) for m in validated)
+    assert all(
+        {"loss", "dice", "crop_dice", "lesion_recall", "false_candidates_per_scan"} == set(m.values) for m in validated
+    )
     assert all(np.isfinite(list(message.values.values())).all() for message in run.recorder.of(LogMetrics))
     assert checkpoint.threshold == 0.5
     assert not run.recorder.of(LogResult)
@@ -181,6 +183,24 @@ def test_crops_and_masks_are_moved_alike_and_masks_get_no_noise():
     assert not torch.equal(moved, masks)
     same = Augmenter(AugmentationConfig(flip=replace(config.flip, probability=0.0)), seed=3)
     assert same.with_masks(chunks, masks, ids, repeat, epoch=2)[1] is masks
+
+
+def test_a_validation_fold_without_nodules_has_a_finite_score_and_no_recall(examples, tmp_path):
+    places, source = examples["unet3d"]
+    is_nodule = (places["fold"] == 1) & (places["source"] == "annotation")
+    few = {"unet3d": (places[~is_nodule], source)}
+    run = Run(few, tmp_path, CONFIG.with_changes(num_epochs=1))
+    checkpoint = run.fit()
+    (validated,) = [message for message in run.recorder.of(LogMetrics) if message.mode is Mode.VALIDATION]
+    assert np.isfinite(checkpoint.best_score)
+    assert "lesion_recall" not in validated.values
+    assert not run.recorder.of(LogPicture)
+
+
+def test_without_validation_the_last_epoch_is_kept_and_says_so(examples, tmp_path):
+    checkpoint = Run(examples, tmp_path, CONFIG.with_changes(num_epochs=2), validation_fold=None).fit()
+    assert checkpoint.epoch == 2
+    assert "Trained without validation" in checkpoint.notes
 
 
 def test_signatures(examples, tmp_path):

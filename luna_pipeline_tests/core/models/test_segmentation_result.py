@@ -35,14 +35,22 @@ def test_metrics_by_hand():
         "dice": pytest.approx(2 * 10 / (12 + 8 + 20 + 10)),
         "lesion_recall": 0.5,
         "false_candidates_per_scan": 4.5,
+        # Crops of nodules 20 / 32 and 0; tiles 0 with a false candidate and 1 without.
+        "crop_dice": pytest.approx(((20 / 32 + 0) / 2 + (0 + 1) / 2) / 2),
     }
-    assert result().selection_score() == pytest.approx(0.4)
+    assert result().selection_score() == result().metrics()["crop_dice"]
     assert result().decision() is UNDECIDED
 
 
 def test_training_has_loss_and_dice_only():
     training = result(is_found=[NOT_LOOKED_FOR] * 4, scan_share=[0.0] * 4)
     assert list(training.metrics()) == ["loss", "dice"]
+
+
+def test_one_voxel_called_nodule_costs_a_tile():
+    small = result(num_predicted=[12, 0, 1, 0])
+    none = result(num_predicted=[12, 0, 0, 0])
+    assert none.selection_score() - small.selection_score() == pytest.approx(0.25)
 
 
 def test_nothing_to_find_and_nothing_found_is_right_and_finite():

@@ -91,7 +91,7 @@ def test_a_run_leaves_checkpoint_history_picture_and_tensorboard(trained):
     settings, result = trained
     assert result.path == settings.home / "checkpoints/nodule_segmenter/0.0.1/best.pt"
     assert list(result.history["epoch"]) == [1, 2]
-    names = ("loss", "dice", "lesion_recall", "false_candidates_per_scan")
+    names = ("loss", "dice", "crop_dice", "lesion_recall", "false_candidates_per_scan")
     assert result.history[[f"validation/{name}" for name in names]].notna().all(axis=None)
     assert result.picture.shape == (48, 100, 3)
     events = EventAccumulator(str(result.tensorboard_dir)).Reload()
@@ -113,12 +113,12 @@ def test_the_command_trains_registers_and_resumes_by_name(installed, tracking_ur
     command = ["train_luna_segmentation", "0.0.3", f"--config={installed / 'small.json'}", "--epochs=1"]
     done = CliRunner().invoke(cli, [*command, f"--result={installed / 'r.json'}"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "nodule_segmenter 0.0.3, epoch 1, validation Dice" in done.output
+    assert "nodule_segmenter 0.0.3, epoch 1, validation crop Dice" in done.output
     assert "Research use only" in done.output
     result = json.loads((installed / "r.json").read_text())
     folder = installed / "home/checkpoints/nodule_segmenter/0.0.3"
     whole = load_checkpoint(folder / "best.pt")
-    assert result["validation_dice"] == whole.best_score
+    assert result["validation_crop_dice"] == whole.best_score
 
     client = MlflowClient(tracking_uri)
     pictures = [artifact.path for artifact in client.list_artifacts(result["mlflow_run_id"], "pictures")]
