@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 PICTURE = Path(__file__).with_name("diagnosis.png")
-SIZE_PX = (1040, 1280)
+SIZE_PX = (1040, 1200)
 NUM_GREYS, MIN_SATURATION = 160, 24
 SYNTHETIC = 'class="synthetic"'
 
