@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from luna_pipeline.core.networks.config import BLOCK_NAMES, NETWORKS, NetworkConfig
-from luna_pipeline.core.networks.luna import build_network
+from luna_pipeline.core.networks.luna import build_network, is_segmenter
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.bench_models -->", "<!-- end -->"
@@ -45,7 +45,8 @@ class Costs:
 def configurations() -> dict[str, NetworkConfig]:
     """Return each network with its default sizes, and the first one with each of its blocks."""
     luna = {f"luna, {block}": NetworkConfig(block=block) for block in BLOCK_NAMES}  # type: ignore[arg-type]
-    return luna | {name: NetworkConfig(name=name) for name in NETWORKS.names() if name != "luna"}
+    others = {name: NetworkConfig(name=name) for name in NETWORKS.names() if name != "luna"}
+    return luna | {name: config for name, config in others.items() if not is_segmenter(build_network(config))}
 
 
 def costs_of(config: NetworkConfig) -> Costs:

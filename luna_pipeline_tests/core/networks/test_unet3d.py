@@ -40,7 +40,7 @@ def test_hu_outside_the_window_count_as_its_bounds(network):
 
 def test_padding_is_air(network):
     generator = torch.Generator().manual_seed(1)
-    padded = torch.full((1, 1, 8, 16, 16), -1000.0)
+    padded = torch.full((1, 1, 8, 16, 12), -1000.0)
     padded[..., :7, :13, :10] = 300 * torch.randn(1, 1, 7, 13, 10, generator=generator)
     alone = network(padded[..., :7, :13, :10])
     torch.testing.assert_close(alone, network(padded)[..., :7, :13, :10])
