@@ -221,9 +221,8 @@ def _written(
 
 
 def _contents(diagnosis: Diagnosis, given: DiagnosisInput, lungs: Lungs | None) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each output but DICOM and manifest; equal diagnoses give equal bytes."""
-    # Seconds differ from run to run: they are in the manifest alone.
-    diagnosis, ct = replace(diagnosis, seconds={}), given.ct
+    """Yield name and content of each output but DICOM and manifest; none holds the seconds, so that a rerun gives equal bytes."""
+    ct = given.ct
     yield "nodules.csv", nodules_csv(diagnosis)
     yield "nodules.json", nodules_json(diagnosis)
     picture = None
