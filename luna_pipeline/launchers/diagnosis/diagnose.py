@@ -221,7 +221,7 @@ def _written(
 
 
 def _contents(diagnosis: Diagnosis, given: DiagnosisInput, lungs: Lungs | None) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each output but DICOM and manifest; none holds the seconds, so that a rerun gives equal bytes."""
+    """Yield name and content of each output but DICOM and manifest; none holds seconds: a rerun gives equal bytes."""
     ct = given.ct
     yield "nodules.csv", nodules_csv(diagnosis)
     yield "nodules.json", nodules_json(diagnosis)
