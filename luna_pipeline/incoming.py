@@ -83,7 +83,7 @@ def incoming_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> d
     if not settings.incoming_dir.is_dir():
         return dg.SkipReason(f"There is no folder {settings.incoming_dir} (LUNA_INCOMING_DIR)")
     seen, stat_digest = Seen.from_cursor(context.cursor), folder_stat_digest(settings.incoming_dir)
-    now = Seen(stat_digest, request_of(str(settings.incoming_dir)), is_settled=True, reported=seen.reported)
+    now = Seen(stat_digest, request_of(""), is_settled=True, reported=seen.reported)
     if seen == now:
         return dg.SkipReason("No file below the folder changed, and nothing is left to diagnose")
     from luna_pipeline.launchers.diagnosis.incoming import look_at_incoming
@@ -91,7 +91,7 @@ def incoming_changed(context: dg.SensorEvaluationContext, paths: LunaPaths) -> d
     incoming = look_at_incoming(settings)
     plan = _plan(context.instance, settings, incoming.contents)
     now.is_settled = not (incoming.num_arriving or plan.requests or plan.waiting)
-    events = _report(now, incoming)
+    events = _report(context.instance, now, incoming)
     known = set(context.instance.get_dynamic_partitions(INCOMING_SERIES_NAME))
     new = sorted(set(incoming.contents) - known)
     return dg.SensorResult(
@@ -147,13 +147,13 @@ def _why_not(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> s
     return why_no_retry(records, job_name=diagnose.name, lasting=lasting)
 
 
-def _report(seen: Seen, incoming: "Incoming") -> list[dg.AssetCheckEvaluation]:
+def _report(instance: dg.DagsterInstance, seen: Seen, incoming: "Incoming") -> list[dg.AssetCheckEvaluation]:
     """Return the result of the check of unreadable files if it has changed, and note it in the cursor."""
     reported = hashlib.sha256(json.dumps(sorted(incoming.unreadable.items())).encode()).hexdigest()[:32]
     if reported == (seen.reported or _NONE_REPORTED):
         return []
     seen.reported = reported
-    return [evaluation_of(readable_result(incoming.unreadable, incoming.num_arriving))]
+    return [evaluation_of(instance, readable_result(incoming.unreadable, incoming.num_arriving))]
 
 
 def _skip_reason(incoming: "Incoming", plan: _Plan) -> str:

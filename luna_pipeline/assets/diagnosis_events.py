@@ -5,6 +5,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from luna_pipeline.assets import markdown
 
@@ -55,7 +58,7 @@ def diagnosis_metadata(settings: "Settings", uid: str, diagnosis: "Diagnosis") -
         "report": dg.MetadataValue.path(str(folder / "report.html")),
         "recipe": diagnosis.recipe.name,
         "models": dg.MetadataValue.md(_models_table(diagnosis)),
-        "seconds": dg.MetadataValue.json({stage: round(value, 2) for stage, value in diagnosis.seconds.items()}),
+        "seconds": ", ".join(f"{stage} {value:.1f}" for stage, value in diagnosis.seconds.items()),
         "notes": " ".join([*diagnosis.notes, *synthetic, RESEARCH_USE]),
     }
 
@@ -77,13 +80,19 @@ def small_png(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def evaluation_of(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Return the event of a check's result."""
+def evaluation_of(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Return the event of a check's result; pages show it only if it names the asset's newest materialization."""
+    key = dg.AssetKey(ASSETS[str(result.check_name)])
+    newest = next(iter(instance.fetch_materializations(key, limit=1).records), None)
+    target = newest and AssetCheckEvaluationTargetMaterializationData(
+        storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
+    )
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(ASSETS[str(result.check_name)]),
+        asset_key=key,
         check_name=str(result.check_name),
         passed=result.passed,
         metadata=result.metadata,
+        target_materialization_data=target,
         severity=result.severity,
         description=result.description,
     )
@@ -169,10 +178,17 @@ def _nodules_table(diagnosis: "Diagnosis") -> str:
 def _models_table(diagnosis: "Diagnosis") -> str:
     import pandas as pd
 
-    columns = ("role", "name", "version", "address", "mlflow_run_id", "has_unknown_origin", "has_seen_series")
-    return markdown.table(
-        pd.DataFrame([{name: getattr(model, name) for name in columns} for model in diagnosis.models])
-    )
+    rows = [
+        {
+            "role": model.role,
+            "model": f"{model.name} {model.version}",
+            "MLflow run": (model.mlflow_run_id or "-")[:8],
+            "origin": "unknown" if model.has_unknown_origin else "known",
+            "has seen this CT": "yes" if model.has_seen_series else "no",
+        }
+        for model in diagnosis.models
+    ]
+    return markdown.table(pd.DataFrame(rows))
 
 
 def series_left(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.events import DagsterEvent
 
 from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags
 from luna_pipeline.assets.diagnosis_config import DiagnosisConfig
@@ -124,6 +125,8 @@ class _Diagnoses:
     ) -> None:
         self._context, self._batch, self._settings, self._table = context, batch, settings, table
         self._choice = choice
+        # Tags by which Dagster sees that a diagnosis belongs to the lungs that were made before it.
+        self._inputs: dict[str, str] = {}
         self._tags = {
             LUNGS: {"dagster/code_version": CODE_VERSION},
             DIAGNOSIS: provenance_tags(context.instance, ["champion"], code_version=CODE_VERSION),
@@ -135,7 +138,7 @@ class _Diagnoses:
         from luna_pipeline.launchers.diagnosis.incoming_diagnosis import reason_of, write_record
 
         reason: str | None = None
-        files = ""
+        files, self._inputs = "", {}
         for asset in assets:
             try:
                 if reason is None or not self._needs_lungs():
@@ -176,7 +179,12 @@ class _Diagnoses:
             )
             version = incoming_diagnosis.content_version(diagnosis)
             metadata = diagnosis_metadata(self._settings, uid, diagnosis)
-        tags = {DATA_VERSION: version, **self._tags[asset]}
+        tags = {DATA_VERSION: version, **self._tags[asset], **self._inputs}
+        if asset == LUNGS:
+            self._inputs = {
+                f"dagster/input_data_version/{LUNGS}": version,
+                f"dagster/input_event_pointer/{LUNGS}": "NULL",
+            }
         self._batch.materialize(dg.AssetMaterialization(asset, partition=uid, metadata=metadata, tags=tags))
         self._batch.log(logging.INFO, f"{asset} of series {uid} is made")
 
@@ -219,14 +227,15 @@ def _report_checks(context: dg.AssetExecutionContext, settings: "Settings") -> N
     present = {*incoming.present}
     failed = failed_diagnoses(settings, present.intersection(known))
     waiting = sorted(set(undiagnosed(settings, incoming.contents, [DIAGNOSIS])) - set(failed))
-    selected = {key.name for key in context.selected_asset_check_keys}
+    selected, step = {key.name for key in context.selected_asset_check_keys}, context.get_step_execution_context()
     for result in (
         readable_result(incoming.unreadable, incoming.num_arriving),
         gone_result(sorted(set(known) - present)),
         complete_result(failed, waiting),
     ):
         if result.check_name in selected:
-            context.instance.report_runless_asset_event(evaluation_of(result))
+            # Its creation stores it, as an event of this step.
+            DagsterEvent.asset_check_evaluation(step, evaluation_of(context.instance, result))
 
 
 def _failure(failed: dict[str, str], num_series: int) -> dg.Failure:
