@@ -208,7 +208,9 @@ def test_a_failed_diagnosis_leaves_the_older_one_as_it_was(settings: Settings, r
     assert contents(request.out) == before
 
 
-def test_a_folder_that_cannot_be_the_output_is_refused_before_anything_is_read(settings: Settings, request_of, root):
+def test_a_folder_or_device_that_cannot_be_used_is_refused_before_anything_is_read(
+    settings: Settings, request_of, root, monkeypatch
+):
     (root / "file").write_text("")
     cases = {
         root / "file": "must be a folder",
@@ -220,6 +222,9 @@ def test_a_folder_that_cannot_be_the_output_is_refused_before_anything_is_read(s
             diagnose_ct(settings, request_of(ct=root / "dicom", out=out))
     with pytest.raises(ValueError, match="device"):
         diagnose_ct(settings, request_of(device="tpu"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="got no CUDA device"):
+        diagnose_ct(settings, request_of(device="cuda"))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_ct_is_searched(settings: Settings, request_of, root):
