@@ -12,7 +12,7 @@ from luna_pipeline_tests.diagnosis_models import diagnosis_models
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
 
 UID = "1.2.3"
-RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.5)
+RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.5, min_diameter_mm=1.0, num_flips=1)
 # (index, row, col) of the file by the axes of the phantom: rows along the columns, slices along the rows.
 CORONAL, SAGITTAL = ((1, 0, 2), (True, False, False)), ((2, 0, 1), (False, True, False))
 
