@@ -62,7 +62,7 @@ def _draw_memory(axes: Any, large: Results) -> None:
     first = large[names[0]]
     limit = 3 * first["float32_mib"]
     axes.axvline(limit, color=RED, linestyle="--", label=f"three times the CT as float32, {limit:,.0f} MiB")
-    axes.set_xlim(0, 1.5 * limit)
+    axes.set_xlim(0, 1.5 * max(limit, *(each["above_mib"] for each in large.values())))
     axes.invert_yaxis()
     axes.set_xlabel("MiB above imports and models")
     axes.set_title(f"{first['num_slices']} slices, from file to report")
