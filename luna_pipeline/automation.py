@@ -1,9 +1,8 @@
 """Re-cutting when tables or CTs change: a frequent, cheap sensor and a thorough nightly schedule."""
 
 import contextlib
-import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import dagster as dg
 
 from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
 from luna_pipeline.jobs.attempts import why_no_retry
+from luna_pipeline.jobs.cursor import JsonCursor
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.jobs.recut_failures import failed_attempts, lasting_failure, request_for
 from luna_pipeline.resources import CutoutCutting, LunaPaths
@@ -23,7 +23,7 @@ LOST_AFTER = timedelta(hours=24)
 
 
 @dataclass
-class Seen:
+class Seen(JsonCursor):
     """Cursor of the sensor.
 
     Attributes:
@@ -33,18 +33,6 @@ class Seen:
 
     stat_digest: str = ""
     digest: str = ""
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> "Seen":
-        """Read a cursor; a missing one, or one of another form, gives the defaults."""
-        try:
-            return cls(**json.loads(cursor or "{}"))
-        except (TypeError, ValueError):
-            return cls()
-
-    def as_cursor(self) -> str:
-        """Return the cursor as JSON."""
-        return json.dumps(asdict(self))
 
 
 def inputs_digest(paths: LunaPaths) -> str:

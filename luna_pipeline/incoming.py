@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,6 +20,7 @@ from luna_pipeline.assets.diagnosis_events import (
 from luna_pipeline.core.storage.files import folder_stat_digest
 from luna_pipeline.jobs.asset_jobs import DIAGNOSIS_TAG, diagnose
 from luna_pipeline.jobs.attempts import failure_by_files, request_of, why_no_retry
+from luna_pipeline.jobs.cursor import JsonCursor
 from luna_pipeline.partitions import INCOMING_SERIES, INCOMING_SERIES_NAME
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline.runs.nested import PARTITION_TAG
@@ -35,7 +36,7 @@ REQUEST_TAG = "luna/incoming_request"
 
 
 @dataclass
-class Seen:
+class Seen(JsonCursor):
     """Cursor of the sensor.
 
     Attributes:
@@ -49,18 +50,6 @@ class Seen:
     settings: str = ""
     is_settled: bool = False
     reported: str = ""
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> "Seen":
-        """Read a cursor; a missing one, or one of another form, gives the defaults."""
-        try:
-            return cls(**json.loads(cursor or "{}"))
-        except (TypeError, ValueError):
-            return cls()
-
-    def as_cursor(self) -> str:
-        """Return the cursor as JSON."""
-        return json.dumps(asdict(self))
 
 
 @dataclass

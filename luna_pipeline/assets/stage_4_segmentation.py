@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from luna_pipeline.assets import markdown
-from luna_pipeline.assets.stage_4_training import classifier_asset, mlflow_link, training_request
+from luna_pipeline.assets.stage_4_training import classifier_asset, training_metadata, training_request
 from luna_pipeline.assets.training_config import SegmenterTrainingConfig
 from luna_pipeline.resources import LunaPaths, MlflowRuns
 
@@ -42,22 +42,11 @@ def nodule_segmenter(
 
 
 def _metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
-    checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
+    curves = _curves(trained, is_synthetic=settings.is_synthetic)
     return {
-        "version": trained.version,
-        "epochs": checkpoint.config.num_epochs,
-        "chosen_epoch": checkpoint.epoch,
-        "num_training_series": len(checkpoint.training_series),
-        "num_validation_series": len(checkpoint.validation_series),
-        **_chosen_epoch(trained),
-        "seconds": round(trained.seconds, 1),
-        "mlflow_run": mlflow_link(settings, run_id),
-        "mlflow_run_id": run_id,
-        "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
-        "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
-        "curves": dg.MetadataValue.md(_curves(trained, is_synthetic=settings.is_synthetic)),
+        **training_metadata(trained, settings, scores=_chosen_epoch(trained), curves=curves),
         "data": "synthetic phantom" if settings.is_synthetic else "CT",
-        "notes": f"{checkpoint.notes or ''} Research use only.".strip(),
+        "notes": f"{trained.checkpoint.notes or ''} Research use only.".strip(),
     }
 
 

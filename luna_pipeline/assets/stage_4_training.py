@@ -1,6 +1,7 @@
 """Stage 4: networks and the zero rule; one partition per test fold."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,8 @@ def _trained(
         trained = train_on(
             settings, request, index=index, store=cutting.source, open_mlflow_run=mlflow_runs.opener(context)
         )
-    return dg.Output(trained, metadata=_training_metadata(trained, settings))
+    scores = {"best_validation_auc": trained.checkpoint.best_score, "threshold": trained.checkpoint.threshold}
+    return dg.Output(trained, metadata=training_metadata(trained, settings, scores=scores, curves=_curves(trained)))
 
 
 def training_request(
@@ -153,7 +155,10 @@ def training_request(
     )
 
 
-def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
+def training_metadata(
+    trained: "TrainedClassifier", settings: Any, *, scores: Mapping[str, float], curves: str
+) -> dict[str, Any]:
+    """Return the metadata of a training: ``scores`` of the chosen epoch, ``curves`` in Markdown."""
     checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
     return {
         "version": trained.version,
@@ -161,14 +166,13 @@ def _training_metadata(trained: "TrainedClassifier", settings: Any) -> dict[str,
         "chosen_epoch": checkpoint.epoch,
         "num_training_series": len(checkpoint.training_series),
         "num_validation_series": len(checkpoint.validation_series),
-        "best_validation_auc": checkpoint.best_score,
-        "threshold": checkpoint.threshold,
+        **scores,
         "seconds": round(trained.seconds, 1),
         "mlflow_run": mlflow_link(settings, run_id),
         "mlflow_run_id": run_id,
         "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
         "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
-        "curves": dg.MetadataValue.md(_curves(trained)),
+        "curves": dg.MetadataValue.md(curves),
         "notes": checkpoint.notes or "",
     }
 

@@ -128,7 +128,7 @@ def test_all_other_places_can_be_searched(base):
         (
             "network.name",
             Choices(("luna", "lunar")),
-            "The network must be one of luna, resnet, densenet, se_resnet, convnext, multiscale, got 'lunar'. Choose",
+            "The network must be one of luna, resnet, densenet, se_resnet, convnext, multiscale, book_unet, unet3d",
         ),
         (
             "network.n_blocks",
