@@ -29,7 +29,7 @@ def draw(results: Results, path: Path) -> None:
         axes[1].set_axis_off()
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def _draw_seconds(axes: Any, results: Results) -> None:
@@ -42,7 +42,7 @@ def _draw_seconds(axes: Any, results: Results) -> None:
         left = {name: left[name] + value for name, value in zip(names, values, strict=True)}
     for position, name in enumerate(names):
         ratio = f" ({results['ratios'][name]:.1f} times as fast)" if name in results["ratios"] else ""
-        axes.text(left[name], position, f" {left[name]:.1f} s{ratio}", va="center")
+        axes.text(left[name], position, f" {results['seconds'][name]['total']:.1f} s{ratio}", va="center")
     axes.set_xlim(0, 1.3 * max(left.values()))
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
@@ -57,7 +57,10 @@ def _draw_memory(axes: Any, large: Results) -> None:
     )
     axes.bar_label(
         bars,
-        labels=[f" {large[name]['above_mib']:,.0f} MiB, {large[name]['seconds']['total']:.0f} s" for name in names],
+        labels=[f"{large[name]['above_mib']:,.0f} MiB, {large[name]['seconds']['total']:.0f} s" for name in names],
+        # Beside the bars they would lie on the line of the limit.
+        label_type="center",
+        color="white",
     )
     first = large[names[0]]
     limit = 3 * first["float32_mib"]
@@ -66,4 +69,4 @@ def _draw_memory(axes: Any, large: Results) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("MiB above imports and models")
     axes.set_title(f"{first['num_slices']} slices, from file to report")
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False, fontsize="small")
