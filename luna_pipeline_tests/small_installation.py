@@ -28,18 +28,23 @@ def installed(tmp_path, tracking_uri, monkeypatch) -> Path:
     index.loc[nodules, "is_malignant"] = np.arange(len(nodules)) % 2 == 0
     (tmp_path / "home/tables").mkdir()
     index.to_parquet(tmp_path / "home/tables/cutout_index.parquet")
+    use_installation(tmp_path, tracking_uri, monkeypatch)
+    for name, ratio in SMALL["ratios"].items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(configuration(name, ratio)))
+    return tmp_path
+
+
+def use_installation(root: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an installation that of this process and of others that it starts, with one thread each."""
     for name, value in {
-        "LUNA_HOME": tmp_path / "home",
-        "LUNA_DATA_DIR": tmp_path / "data",
-        "LUNA_CACHE": tmp_path / "cache",
+        "LUNA_HOME": root / "home",
+        "LUNA_DATA_DIR": root / "data",
+        "LUNA_CACHE": root / "cache",
         "MLFLOW_TRACKING_URI": tracking_uri,
         "OMP_NUM_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, str(value))
-    for name, ratio in SMALL["ratios"].items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(configuration(name, ratio)))
     torch.set_num_threads(1)
-    return tmp_path
 
 
 def configuration(name: str, ratio: dict) -> dict:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -51,6 +52,16 @@ CHECKS = {
     COMPLETE: "No diagnosis failed; else the reason of each.",
 }
 
+# Events are logged for each series, so that a broken series fails alone: the assets are skippable.
+_spec = partial(
+    dg.AssetSpec,
+    partitions_def=INCOMING_SERIES,
+    skippable=True,
+    group_name=GROUP,
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+)
+
 
 @dg.multi_asset(
     name="diagnose_series",
@@ -58,27 +69,16 @@ CHECKS = {
     can_subset=True,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=20),
     specs=[
-        dg.AssetSpec(
+        _spec(
             LUNGS,
-            partitions_def=INCOMING_SERIES,
-            # Events are logged for each series, so that a broken series fails alone.
-            skippable=True,
-            group_name=GROUP,
-            owners=OWNERS,
             kinds={"python", "simpleitk"},
-            code_version=CODE_VERSION,
             description="Lung mask of an incoming CT: `diagnoses/<series uid>/lungs/lungs.nrrd` on the CT's grid, and "
             "its picture. Found by thresholds and components. Fails with the reason if the CT shows no lungs. Research "
             "use only.",
         ),
-        dg.AssetSpec(
+        _spec(
             DIAGNOSIS,
-            partitions_def=INCOMING_SERIES,
-            skippable=True,
-            group_name=GROUP,
-            owners=OWNERS,
             kinds={"python", "pytorch"},
-            code_version=CODE_VERSION,
             deps=[LUNGS, "champion"],
             description="Nodules found in an incoming CT: `diagnoses/<series uid>/` holds the outputs of `luna "
             "diagnose`: report.html, nodules.csv, nodules.json, montage.png, for DICOM input seg.dcm and sr.dcm, and "

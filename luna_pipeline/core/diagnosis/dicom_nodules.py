@@ -1,9 +1,9 @@
 """What the DICOM segmentation and the DICOM report of a diagnosis have in common."""
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.core.diagnosis.dicom_uids import derived_uid
+from luna_pipeline.core.diagnosis.dicom_uids import derived_uid, search_key, software_version
 from luna_pipeline.core.diagnosis.result import Diagnosis, ModelVersion, Nodule
 from luna_pipeline.core.diagnosis.tables import INTENDED_USE
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MANUFACTURER = "luna_pipeline"
 DEVICE = "luna_pipeline diagnosis"
 SERIES_DESCRIPTION = "Lung nodules, research use only"
+# Beside the few series of a study.
+_SERIES_NUMBERS = {"seg": 9001, "sr": 9002}
 MAX_NODULES = 100
 """Largest number of nodules in DICOM objects."""
 
@@ -42,7 +44,32 @@ def model_parameters(model: ModelVersion) -> dict[str, str]:
     return found | {name: "yes" for name, is_set in flags.items() if is_set}
 
 
-def content_time(source: "Dataset") -> tuple[datetime.date, datetime.time]:
+def object_attributes(diagnosis: Diagnosis, kind: str, key: str, source: "Dataset") -> dict[str, Any]:
+    """Return highdicom's arguments that both objects share: series, identity, device and time.
+
+    Args:
+        diagnosis: The result.
+        kind: ``seg`` or ``sr``.
+        key: Digest of the content.
+        source: An image of the CT.
+    """
+    date, time = _content_time(source)
+    return {
+        "series_instance_uid": derived_uid(f"{kind} series", search_key(diagnosis)),
+        "series_number": _SERIES_NUMBERS[kind],
+        "series_description": SERIES_DESCRIPTION,
+        "sop_instance_uid": derived_uid(kind, key),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": DEVICE,
+        "software_versions": software_version(),
+        "device_serial_number": "0",
+        "content_date": date,
+        "content_time": time,
+    }
+
+
+def _content_time(source: "Dataset") -> tuple[datetime.date, datetime.time]:
     """Return the date and time of an object: the study's, so that a rerun writes equal files; 1900 without a date."""
     from pydicom.valuerep import DA, TM
 

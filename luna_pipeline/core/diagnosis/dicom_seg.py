@@ -21,23 +21,18 @@ from pydicom.valuerep import format_number_as_ds
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.quiet import quiet_pydicom
 from luna_pipeline.core.diagnosis.dicom_nodules import (
-    DEVICE,
     MANUFACTURER,
     MAX_NODULES,
-    SERIES_DESCRIPTION,
-    content_time,
     intended_use,
     make_repeatable,
     model_parameters,
+    object_attributes,
     reported_nodules,
     tracking_id,
 )
 from luna_pipeline.core.diagnosis.dicom_source import UTF_8, clean_sources, plane_positions, with_measures
-from luna_pipeline.core.diagnosis.dicom_uids import content_key, derived_uid, search_key, software_version, tracking_uid
+from luna_pipeline.core.diagnosis.dicom_uids import content_key, software_version, tracking_uid
 from luna_pipeline.core.diagnosis.result import Diagnosis, ModelVersion, Nodule
-
-# Beside the few series of a study.
-_SERIES_NUMBER = 9001
 
 
 def segmentation_dataset(
@@ -69,28 +64,17 @@ def segmentation_dataset(
     positions = plane_positions(sources, diagnosis.grid)
     planes = _planes_with(nodules) if omits_empty_frames else np.arange(diagnosis.grid.size_irc[0])
     key = content_key(diagnosis, kind="seg", max_nodules=max_nodules, omits_empty_frames=omits_empty_frames)
-    date, time = content_time(sources[0])
     with quiet_pydicom():
         dataset = Segmentation(
             source_images=with_measures(sources, _pixel_measures(diagnosis.grid)),
             pixel_array=_segments(nodules, planes, diagnosis.grid.size_irc),
             segmentation_type="BINARY",
             segment_descriptions=_descriptions(diagnosis, nodules),
-            series_instance_uid=derived_uid("seg series", search_key(diagnosis)),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=derived_uid("seg", key),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=DEVICE,
-            software_versions=software_version(),
-            device_serial_number="0",
             content_label="NODULES",
             content_description=intended_use(diagnosis),
-            series_description=SERIES_DESCRIPTION,
-            content_date=date,
-            content_time=time,
             omit_empty_frames=omits_empty_frames,
             specific_character_set=UTF_8,
+            **object_attributes(diagnosis, "seg", key, sources[0]),
             **_places(diagnosis.grid, positions[planes]),
         )
     # Required, also for objects that no person made.

@@ -34,11 +34,10 @@ from luna_pipeline.core.ct.quiet import quiet_pydicom
 from luna_pipeline.core.diagnosis.dicom_nodules import (
     DEVICE,
     MANUFACTURER,
-    SERIES_DESCRIPTION,
-    content_time,
     intended_use,
     make_repeatable,
     model_parameters,
+    object_attributes,
     reported_nodules,
     tracking_id,
 )
@@ -47,7 +46,6 @@ from luna_pipeline.core.diagnosis.dicom_uids import content_key, derived_uid, se
 from luna_pipeline.core.diagnosis.result import Diagnosis, ModelVersion, Nodule
 
 _CT_CHEST = Code("24627-2", "LN", "CT Chest")
-_SERIES_NUMBER = 9002
 
 
 def report_dataset(diagnosis: Diagnosis, seg: Dataset | None, source_datasets: Sequence[Dataset]) -> Dataset:
@@ -80,23 +78,12 @@ def report_dataset(diagnosis: Diagnosis, seg: Dataset | None, source_datasets: S
         )
         for text in _comments(diagnosis, len(nodules)):
             report[0].ContentSequence.append(_text(text))
-        date, time = content_time(sources[0])
         dataset = Comprehensive3DSR(
             evidence=[*sources, *([] if seg is None else [seg])],
             content=report[0],
-            series_instance_uid=derived_uid("sr series", search_key(diagnosis)),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=derived_uid("sr", key),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=DEVICE,
-            software_versions=software_version(),
-            device_serial_number="0",
             is_complete=True,
-            series_description=SERIES_DESCRIPTION,
-            content_date=date,
-            content_time=time,
             specific_character_set=UTF_8,
+            **object_attributes(diagnosis, "sr", key, sources[0]),
         )
     make_repeatable(dataset, key)
     return dataset

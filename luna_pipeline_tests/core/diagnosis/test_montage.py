@@ -82,4 +82,5 @@ def test_the_head_is_above_and_the_patients_left_on_the_right():
 
 
 def test_a_ct_of_one_value_is_drawn():
-    montage_png(diagnosis(nodule()), np.full((40, 64, 64), -800, dtype=np.int16))
+    picture = rgb(montage_png(diagnosis(nodule()), np.full((40, 64, 64), -800, dtype=np.int16)))
+    assert picture.max() > picture.min()

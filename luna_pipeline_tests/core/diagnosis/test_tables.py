@@ -82,7 +82,9 @@ def test_numbers_of_numpy_are_written_as_those_of_python():
 @pytest.mark.parametrize("roles", [("segmenter", "classifier"), ("segmenter", "classifier", "malignancy")])
 def test_the_json_is_of_its_schema(nodules, roles):
     models = tuple(model(role, mlflow_run_id=None) for role in roles)
-    SCHEMA.validate(json.loads(nodules_json(diagnosis(*nodules, models=models))))
+    entries = json.loads(nodules_json(diagnosis(*nodules, models=models)))
+    assert len(entries) == len(nodules)
+    assert not list(SCHEMA.iter_errors(entries))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from luna_pipeline.launchers.training.segmenter import SegmenterRequest, train_s
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.core.mask_examples import CONFIG, SHAPE_IRC, folds_table, write_examples
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
+from luna_pipeline_tests.small_installation import use_installation
 
 __all__ = ["empty_database", "quiet_mlflow", "tracking_uri"]
 
@@ -68,15 +69,7 @@ def assert_equal(one, other) -> None:
 @pytest.fixture
 def installed(tmp_path, tracking_uri, monkeypatch) -> Path:
     make_installation(tmp_path)
-    for name, value in {
-        "LUNA_HOME": tmp_path / "home",
-        "LUNA_DATA_DIR": tmp_path / "data",
-        "LUNA_CACHE": tmp_path / "cache",
-        "MLFLOW_TRACKING_URI": tracking_uri,
-        "OMP_NUM_THREADS": "1",
-    }.items():
-        monkeypatch.setenv(name, str(value))
-    torch.set_num_threads(1)
+    use_installation(tmp_path, tracking_uri, monkeypatch)
     return tmp_path
 
 
