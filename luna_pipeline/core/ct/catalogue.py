@@ -31,7 +31,18 @@ MAX_UID_LETTERS = 64
 """Letters of a series uid: DICOM's limit, and that of the tables."""
 
 
-def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+IsScan = Callable[[Path], bool]
+"""Whether a volume file is a CT by its name; masks are not."""
+
+
+def catalogue_series(
+    data_root: Path,
+    *,
+    patient_key: bytes,
+    kept: "pd.DataFrame | None" = None,
+    folder: Path | None = None,
+    is_scan: IsScan | None = None,
+) -> "pd.DataFrame":
     """List every series below a folder.
 
     Args:
@@ -39,6 +50,8 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
         patient_key: Key of the patients' hashes; the ids themselves are not kept.
         kept: An earlier catalogue. Rows of folders whose files have unchanged names, sizes and times are adopted
             without opening these files.
+        folder: Folder at or below the data root to which the search is limited; None for the data root.
+        is_scan: Files that are not accepted are skipped; None accepts all.
 
     Returns:
         A row a series found, sorted by series_instance_uid, then path, with ``CATALOGUE_COLUMNS``: path relative to
@@ -52,9 +65,15 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     Raises:
         FileNotFoundError: If the folder does not exist or holds no CT.
     """
+    known = kept_rows(kept, columns=CATALOGUE_COLUMNS)
+    rows = rows_below(data_root, patient_key=patient_key, known=known, folder=folder, is_scan=is_scan)
+    return catalogue_of_rows(rows)
+
+
+def catalogue_of_rows(rows: list[Row]) -> "pd.DataFrame":
+    """Return rows as a catalogue, with the types of its columns."""
     import pandas as pd
 
-    rows = rows_below(data_root, patient_key=patient_key, known=kept_rows(kept, columns=CATALOGUE_COLUMNS))
     for row in rows:
         # Names of files that are no UTF-8 are a part of some reasons; tables hold UTF-8.
         row["reason"] = row["reason"] and row["reason"].encode(errors="backslashreplace").decode()
@@ -63,34 +82,44 @@ def catalogue_series(data_root: Path, *, patient_key: bytes, kept: "pd.DataFrame
     return frame.astype(types)
 
 
-def rows_below(data_root: Path, *, patient_key: bytes, known: Mapping[str, list[Row]] | None = None) -> list[Row]:
+def rows_below(
+    data_root: Path,
+    *,
+    patient_key: bytes,
+    known: Mapping[str, list[Row]] | None = None,
+    folder: Path | None = None,
+    is_scan: IsScan | None = None,
+) -> list[Row]:
     """Return the rows of the catalogue; those read from files now say whether they are of a CT, in ``is_ct``.
 
     Args:
         data_root: As for ``catalogue_series``.
         patient_key: As for ``catalogue_series``.
         known: Rows that are adopted, by the stat_digest of their folder.
+        folder: As for ``catalogue_series``.
+        is_scan: As for ``catalogue_series``.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no CT.
     """
-    if not data_root.is_dir():
-        msg = f"The data folder must be there, got {data_root} (no such folder). Make it and put CTs into it."
+    root = folder or data_root
+    if not root.is_dir():
+        msg = f"The data folder must be there, got {root} (no such folder). Make it and put CTs into it."
         raise FileNotFoundError(msg)
     rows: list[Row] = []
     unlisted: list[Row] = []
-    for folder, files in _files_below(
-        data_root, lambda folder, error: unlisted.append(_unlisted_row(folder, error, data_root))
+    for place, found in _files_below(
+        root, lambda place, error: unlisted.append(_unlisted_row(place, error, data_root))
     ):
-        stat_digest = stat_digest_of(folder, files, data_root=data_root, patient_key=patient_key)
+        files = found if is_scan is None else [path for path in found if is_scan(path)]
+        stat_digest = stat_digest_of(place, files, data_root=data_root, patient_key=patient_key)
         rows += (known or {}).get(stat_digest) or _rows_of(
-            folder, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
+            place, files, data_root=data_root, patient_key=patient_key, stat_digest=stat_digest
         )
     rows += unlisted
     if not rows:
         raise FileNotFoundError(
-            f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {data_root}). "
-            "Copy CTs there."
+            f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got none (below {root}). Copy CTs there."
         )
     return settled(rows, data_root)
 

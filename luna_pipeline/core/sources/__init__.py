@@ -1,0 +1,1 @@
+"""Data sources: one file a source, all with the same catalogue and the same tables."""

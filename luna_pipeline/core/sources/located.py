@@ -1,0 +1,63 @@
+"""Which data sources a data root holds, and where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from luna_pipeline.core.sources.source import DATA_SOURCES, DataSource
+
+DEFAULT_SOURCE = "luna16"
+
+
+@dataclass(frozen=True)
+class LocatedSource:
+    """A data source and its folder.
+
+    Attributes:
+        name: Name in ``DATA_SOURCES``.
+        source: The source.
+        root: Its folder: the data root, or the folder of the source's name in it.
+    """
+
+    name: str
+    source: DataSource
+    root: Path
+
+
+def locate_sources(data_root: Path, names: Sequence[str] = ()) -> list[LocatedSource]:
+    """Return the sources of a data root, in the order that decides which one a shared scan belongs to.
+
+    Args:
+        data_root: Folder of one source, or of a folder per source with the source's name.
+        names: Sources by name; empty for those that lie in the data root: folders with the names of sources, else the
+            first registered source that recognises the root, else LUNA16 (any CTs with tables in its form).
+
+    Raises:
+        ValueError: If a name is unknown or given twice.
+        FileNotFoundError: If one of several sources has no folder.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError(f"Each data source must be named once, got {', '.join(names)}. Leave out the doubles.")
+    chosen = list(names) or _found(data_root)
+    located = [LocatedSource(name, DATA_SOURCES.get(name)(), _root_of(data_root, name)) for name in chosen]
+    at_top = [it.name for it in located if it.root == data_root]
+    if len(located) > 1 and at_top:
+        msg = f"Each of several data sources must have its own folder, got none for {', '.join(at_top)} ({data_root})."
+        raise FileNotFoundError(f"{msg} Put its data into {data_root.name}/{at_top[0]}.")
+    return located
+
+
+def _found(data_root: Path) -> list[str]:
+    folders = [name for name in DATA_SOURCES.names() if (data_root / name).is_dir()]
+    return folders or [_recognised(data_root)]
+
+
+def _recognised(data_root: Path) -> str:
+    if not data_root.is_dir():
+        return DEFAULT_SOURCE
+    found = (name for name in DATA_SOURCES.names() if DATA_SOURCES.get(name)().is_at(data_root))
+    return next(found, DEFAULT_SOURCE)
+
+
+def _root_of(data_root: Path, name: str) -> Path:
+    return data_root / name if (data_root / name).is_dir() else data_root

@@ -1,0 +1,39 @@
+"""LUNA16: MetaImage files in subset folders and CSV tables. Any CTs with tables in its form are read by it, too."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDATE_FILES, find_table
+from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.sources.luna16_form import read_luna16_form
+from luna_pipeline.core.sources.source import DataSource, SourceTables
+
+
+class Luna16(DataSource):
+    """888 CTs of LIDC-IDRI with slices of 2.5 mm or less, 1,186 nodules and 754,975 candidates."""
+
+    card: ClassVar[SourceCard] = SourceCard(
+        name="luna16",
+        title="LUNA16 (LUng Nodule Analysis 2016)",
+        licence="CT images: CC BY 3.0 (LIDC-IDRI); tables: terms of LUNA16, CC BY 4.0 on Zenodo",
+        citation="Setio et al., Medical Image Analysis 42 (2017) 1-13, doi:10.1016/j.media.2017.06.015",
+        address="https://luna16.grand-challenge.org",
+        size="888 CTs, about 66 GB packed and 120 GB unpacked",
+        layout="Folders subset0 to subset9 with <SeriesInstanceUID>.mhd and .raw, and LUNA16's CSV tables at the top.",
+        traps=(
+            "An older record has a subset5.zip of the right size with two members that do not unpack.",
+            "The lung masks (seg-lungs*) have the names of the CTs; they are not read as CTs.",
+            "No file names the patients. `luna import_lidc_annotations` gives them, since all scans are of LIDC-IDRI.",
+        ),
+    )
+    is_in_luna16_form = True
+
+    def is_at(self, root: Path) -> bool:
+        """Return whether the folder holds candidates or annotations under LUNA16's names."""
+        return find_table(root, (*CANDIDATE_FILES, *ANNOTATION_FILES)) is not None
+
+    def tables(self, root: Path, catalogue: pd.DataFrame) -> SourceTables:
+        """Read the tables as text: they are in LUNA16's form."""
+        return read_luna16_form(root)
