@@ -39,8 +39,9 @@ for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tu
 @click.option(
     "--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage", show_default=True
 )
+@click.option("--source", default="luna16", show_default=True, help="Data source whose files and tables are imitated.")
 def make_phantom_command(**options: Any) -> None:
-    """Write a synthetic data set with the layout of LUNA16 to OUT."""
+    """Write a synthetic data set with the layout of LUNA16, or of another data source, to OUT."""
     from luna_pipeline.core.phantom.dataset import make_phantom
 
     def on_series(uid: str, done: int, total: int) -> None:

@@ -1,7 +1,4 @@
-"""Write a synthetic data set in the form of LUNA16: CTs, tables, and a marker that is written last."""
-
-# SimpleITK types half of its wrappers.
-# mypy: allow-untyped-calls
+"""Write a synthetic data set in the form of a data source: CTs, tables, and a marker that is written last."""
 
 import json
 import shutil
@@ -9,14 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import numpy as np
-import SimpleITK as sitk
-
-from luna_pipeline.core.phantom.dicom import write_dicom
 from luna_pipeline.core.phantom.findings import Findings
+from luna_pipeline.core.phantom.form import PHANTOM_FORMS, PhantomForm
+from luna_pipeline.core.phantom.luna16 import DicomForm
 from luna_pipeline.core.phantom.marker import MARKER, UNFINISHED_MARKER
-from luna_pipeline.core.phantom.series import PhantomConfig, PhantomSeries, make_series
-from luna_pipeline.core.phantom.tables import tables_of
+from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 from luna_pipeline.core.storage.files import write_bytes
 
 FORMAT_VERSION = 1
@@ -68,6 +62,7 @@ def make_phantom(
     seed: int,
     size_irc: tuple[int, int, int] | None = None,
     file_format: FileFormat = "metaimage",
+    source: str = "luna16",
     on_series: OnSeries | None = None,
 ) -> None:
     """Write a data set of synthetic chest CTs; ``phantom.json`` is written last and marks it as complete.
@@ -77,11 +72,13 @@ def make_phantom(
     Args:
         out: Folder of the data set; new, empty, or an earlier phantom's.
         num_series: Number of CTs.
-        num_subsets: Number of subset folders; ignored for DICOM, where folds follow the patients.
+        num_subsets: Number of folds; ignored for DICOM and for sources without folds, where folds follow the patients.
         seed: Random seed; series k is the same in every data set of a seed and size.
         size_irc: Voxels along index, row, col; None for LUNA16's size. A small size keeps voxel spacing and nodules
             and shrinks the chest to the field of view.
-        file_format: MetaImage in subset folders, or a DICOM folder a series below a folder a patient.
+        file_format: LUNA16's tables with MetaImage in subset folders, or with a DICOM folder a series below a folder a
+            patient; for the source ``luna16`` only.
+        source: Data source whose form the data set has, a name in ``PHANTOM_FORMS``.
         on_series: Called after each series with its UID, the number written so far and the total.
 
     Raises:
@@ -91,21 +88,14 @@ def make_phantom(
     if num_series < 1 or num_subsets < 1:
         msg = f"Numbers of series and subsets must be positive, got {num_series} and {num_subsets}. Take 1 or more."
         raise ValueError(msg)
-    if file_format not in ("metaimage", "dicom"):
-        raise ValueError(f"Format must be metaimage or dicom, got {file_format!r}. Choose one of the two.")
+    form = _form_of(source, file_format)(out, num_subsets)
     configs = [PhantomConfig(seed, number, size_irc) for number in range(num_series)]
     _clear(out)
-    findings: dict[str, Findings] = {}
     for done, config in enumerate(configs, start=1):
-        series = make_series(config)
-        if file_format == "dicom":
-            write_dicom(out / config.patient_id / config.series_instance_uid, series)
-        else:
-            _write_metaimage(out / f"subset{subset_of(config.number, num_subsets)}", series)
-        findings[config.series_instance_uid] = series.findings
+        form.write(make_series(config))
         if on_series is not None:
             on_series(config.series_instance_uid, done, num_series)
-    for name, content in tables_of(findings).items():
+    for name, content in form.tables().items():
         write_bytes(out / name, content)
     marker = {
         "synthetic": True,
@@ -113,32 +103,25 @@ def make_phantom(
         "format_version": FORMAT_VERSION,
         "seed": seed,
         "file_format": file_format,
+        "source": source,
         "size_irc": None if size_irc is None else list(size_irc),
         "num_series": num_series,
         "num_subsets": num_subsets if file_format == "metaimage" else None,
-        **_counts(findings.values()),
+        **_counts(form.findings.values()),
     }
     write_bytes(out / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
     (out / UNFINISHED_MARKER).unlink()
 
 
-def subset_of(number: int, num_subsets: int) -> int:
-    """Return the subset of a series: each round over the subsets has another order.
-
-    Otherwise every property that recurs regularly (flipped axes, no nodules) could fall into one subset.
-    """
-    turn, place = divmod(number, num_subsets)
-    return int(np.random.default_rng(turn).permutation(num_subsets)[place])
-
-
-def _write_metaimage(folder: Path, series: PhantomSeries) -> None:
-    """Write ``<uid>.mhd`` and ``<uid>.raw``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(series.hounsfield)
-    image.SetSpacing(series.grid.spacing_mm)
-    image.SetOrigin(series.grid.origin_xyz)
-    image.SetDirection(series.grid.direction)
-    sitk.WriteImage(image, str(folder / f"{series.config.series_instance_uid}.mhd"), useCompression=False)
+def _form_of(source: str, file_format: FileFormat) -> type[PhantomForm]:
+    if file_format not in ("metaimage", "dicom"):
+        raise ValueError(f"Format must be metaimage or dicom, got {file_format!r}. Choose one of the two.")
+    if file_format == "dicom":
+        if source != "luna16":
+            msg = f"Format dicom must be of the source luna16, got {source!r}. Leave the format out."
+            raise ValueError(msg)
+        return DicomForm
+    return PHANTOM_FORMS.get(source)
 
 
 def _clear(out: Path) -> None:
@@ -148,11 +131,14 @@ def _clear(out: Path) -> None:
         msg = f"A phantom is written into a new or empty folder, got {len(held)} other entries such as {held[0]}"
         raise FileExistsError(f"{msg} ({out}). Choose another folder.")
     write_bytes(out / UNFINISHED_MARKER, b"The data set here is not whole; make it again.\n")
-    for name in (MARKER, *tables_of({})):
-        (out / name).unlink(missing_ok=True)
-    for pattern in ("subset[0-9]*", "PHANTOM-[0-9]*"):
-        for folder in out.glob(pattern):
-            shutil.rmtree(folder)
+    (out / MARKER).unlink(missing_ok=True)
+    forms: list[type[PhantomForm]] = [DicomForm, *(PHANTOM_FORMS.get(name) for name in PHANTOM_FORMS.names())]
+    for pattern in {pattern for form in forms for pattern in form.patterns}:
+        for path in out.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _counts(all_findings: Collection[Findings]) -> dict[str, int]:

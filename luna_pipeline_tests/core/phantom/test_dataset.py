@@ -11,8 +11,9 @@ import pytest
 import SimpleITK as sitk
 
 from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers
-from luna_pipeline.core.phantom.dataset import ensure_phantom, make_phantom, subset_of
+from luna_pipeline.core.phantom.dataset import ensure_phantom, make_phantom
 from luna_pipeline.core.phantom.dicom import decimal_string
+from luna_pipeline.core.phantom.luna16 import subset_of
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 
 ARGUMENTS = {"num_series": 6, "num_subsets": 3, "seed": 5, "size_irc": (40, 64, 64)}
