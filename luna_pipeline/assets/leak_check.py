@@ -52,8 +52,19 @@ def leak_result(asset: str, fold: int, reports: Sequence["LeakReport"]) -> dg.As
         passed=bool(reports) and not leaks,
         severity=dg.AssetCheckSeverity.ERROR,
         description=" ".join(leaks) or _held_apart(fold, reports),
-        metadata={"fold": fold, "models": len(reports), "leaks": dg.MetadataValue.json(leaks)},
+        metadata={
+            "fold": fold,
+            "models": len(reports),
+            "leak_state": _state_of(reports),
+            "leaks": dg.MetadataValue.json(leaks),
+        },
     )
+
+
+def _state_of(reports: Sequence["LeakReport"]) -> str:
+    """Return ``leak`` where there is one, else ``unknown`` where anything is not known, else ``clean``."""
+    states = {report.state for report in reports}
+    return next((state for state in ("leak", "unknown") if state in states), "clean" if states else "unknown")
 
 
 def _held_apart(fold: int, reports: Sequence["LeakReport"]) -> str:

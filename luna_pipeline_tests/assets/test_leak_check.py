@@ -83,3 +83,17 @@ def test_the_text_says_what_holds_and_what_is_not_known(reports, words):
     assert words in result.description
     assert result.passed == bool(reports)
     assert "No series" not in result.description or any(each.is_origin_known for each in reports)
+
+
+@pytest.mark.parametrize(
+    ("reports", "state"),
+    [
+        ([CLEAN, CLEAN], "clean"),
+        ([CLEAN, report(num_unknown_patients=1)], "unknown"),
+        ([report(is_origin_known=False)], "unknown"),
+        ([report(num_unknown_patients=1), report("Series 1.2 was used in training.")], "leak"),
+        ([], "unknown"),
+    ],
+)
+def test_the_metadata_hold_one_word_for_the_state(reports, state):
+    assert leak_result("scores", 3, reports).metadata["leak_state"].value == state

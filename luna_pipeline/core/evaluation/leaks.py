@@ -2,12 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 NUM_HASH_DIGITS = 12
+
+LeakState: TypeAlias = Literal["clean", "leak", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,6 +60,13 @@ class LeakReport:
     def is_clean(self) -> bool:
         """Whether there is no leak and the training data are known."""
         return not self.lines and self.is_origin_known
+
+    @property
+    def state(self) -> LeakState:
+        """``leak`` for a leak; ``unknown`` where none is found but training data or patients are not all known."""
+        if self.lines:
+            return "leak"
+        return "clean" if self.is_origin_known and not self.num_unknown_patients else "unknown"
 
     def __str__(self) -> str:
         found = " ".join(self.lines) or "No leak found."
