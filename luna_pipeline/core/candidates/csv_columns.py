@@ -1,6 +1,8 @@
-"""Columns of LUNA16's tables: their spellings, and which of a header's columns are read."""
+"""Columns of tables: the spellings of LUNA16's, and which of a header's columns are read."""
 
 from collections.abc import Mapping, Sequence
+
+Spellings = Mapping[str, Sequence[str]]
 
 # Our name -> the spellings of LUNA16, the book and the tutorial; messages use the first.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +38,7 @@ def choose_columns(
     Raises:
         ValueError: If a wanted column is missing or there twice, with the likely cause and its cure.
     """
-    places = {column: _places(names, column) for column in (*columns, *optional)}
+    places = {column: column_places(names, column) for column in (*columns, *optional)}
     missing = [SPELLINGS[column][0] for column in columns if not places[column]]
     if missing:
         raise _missing(missing, names, line, columns, file)
@@ -48,27 +50,42 @@ def choose_columns(
     return {column: found[0] for column, found in places.items() if found}
 
 
-def _places(names: Sequence[str], column: str) -> list[int]:
+def column_places(names: Sequence[str], column: str, spellings: Spellings = SPELLINGS) -> list[int]:
     """Return where a column is, its first spelling first."""
-    return [place for spelling in SPELLINGS[column] for place, name in enumerate(names) if name == spelling]
+    return [place for spelling in spellings[column] for place, name in enumerate(names) if name == spelling]
+
+
+def separator_of(line: str, columns: Sequence[str], spellings: Spellings = SPELLINGS) -> str | None:
+    """Return the sign other than a comma that separates the known columns of a header; None without one."""
+    for separator in SEPARATORS:
+        parts = [part.strip().strip('"') for part in line.split(separator)]
+        if len(parts) > 1 and any(column_places(parts, column, spellings) for column in columns):
+            return separator
+    return None
 
 
 def _missing(missing: Sequence[str], names: Sequence[str], line: str, columns: Sequence[str], file: str) -> ValueError:
     """Return the error of a table without some columns, with what is likely wrong with its first line."""
-    for separator, kind in SEPARATORS.items():
-        parts = [part.strip().strip('"') for part in line.split(separator)]
-        if len(parts) > 1 and any(_places(parts, column) for column in columns):
-            rule = f"Values must be separated by commas, got {kind} ({file} line 1)."
-            return ValueError(f"{rule} Export the table with commas, and with points in numbers.")
-    is_nothing_found = len(missing) == len(columns)
-    if is_nothing_found and any(_is_number(name) for name in names):
+    if (separator := separator_of(line, columns)) is not None:
+        rule = f"Values must be separated by commas, got {SEPARATORS[separator]} ({file} line 1)."
+        return ValueError(f"{rule} Export the table with commas, and with points in numbers.")
+    if len(missing) == len(columns) and has_numbers(names):
         # Its values are not shown: a name of a patient may be among them.
         rule = f"The first line must name the columns {', '.join(missing)}, got a row of values ({file} line 1)."
         return ValueError(f"{rule} Insert a line with the names.")
-    num_more = len(names) - _MAX_SHOWN
-    shown = ", ".join(_shown(name) for name in names[:_MAX_SHOWN]) + f" and {num_more} more" * (num_more > 0)
-    msg = f"Column {', '.join(missing)} must be in the table, got {shown} ({file})."
+    msg = f"Column {', '.join(missing)} must be in the table, got {shown_names(names)} ({file})."
     return ValueError(f"{msg} Rename or add it in the first line.")
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return the names of a header for a message of one line, shortened."""
+    num_more = len(names) - _MAX_SHOWN
+    return ", ".join(_shown(name) for name in names[:_MAX_SHOWN]) + f" and {num_more} more" * (num_more > 0)
+
+
+def has_numbers(names: Sequence[str]) -> bool:
+    """Return whether a header has numbers in it, as a row of values has."""
+    return any(_is_number(name) for name in names)
 
 
 def shown_value(text: str) -> str:
