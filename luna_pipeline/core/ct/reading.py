@@ -7,6 +7,7 @@ from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader
 from luna_pipeline.core.ct.formats.metaimage import MetaImageReader
 from luna_pipeline.core.ct.formats.nifti import NiftiReader
+from luna_pipeline.core.ct.formats.nodulemnist3d import NoduleMnistReader, is_container
 from luna_pipeline.core.ct.formats.nrrd import NrrdReader
 from luna_pipeline.core.ct.formats.reader import Ct, CtReader
 
@@ -23,6 +24,7 @@ READERS: Mapping[str, type[CtReader]] = {
     "nrrd": NrrdReader,
     "nifti": NiftiReader,
     "dicom": DicomReader,
+    "nodulemnist3d": NoduleMnistReader,
 }
 
 
@@ -30,13 +32,14 @@ def open_ct(path: Path, *, series_instance_uid: str) -> CtReader:
     """Return the reader of a CT; nothing is read yet.
 
     Args:
-        path: A ``.mhd``, ``.mha``, ``.nrrd``, ``.nhdr``, ``.nii`` or ``.nii.gz`` file, or a folder with DICOM files.
-        series_instance_uid: The series; selects one in a DICOM folder with several.
+        path: A ``.mhd``, ``.mha``, ``.nrrd``, ``.nhdr``, ``.nii`` or ``.nii.gz`` file, a folder with DICOM files, or
+            the file of NoduleMNIST3D.
+        series_instance_uid: The series; selects one in a DICOM folder, or a nodule of NoduleMNIST3D.
 
     Raises:
         UnreadableCtError: If there is no such file or folder, or its suffix is unknown.
     """
-    file_format = "dicom" if path.is_dir() else format_of(path) if path.is_file() else None
+    file_format = "dicom" if path.is_dir() else _kind_of_file(path) if path.is_file() else None
     if file_format is None:
         raise UnreadableCtError(
             f"A CT must be a file ({', '.join(FORMATS)}) or a DICOM folder that is there, got {path.name} "
@@ -55,6 +58,11 @@ def read_ct(path: Path, *, series_instance_uid: str) -> Ct:
         UnreadableCtError: If the files are missing, incomplete, or no three-dimensional CT.
     """
     return open_ct(path, series_instance_uid=series_instance_uid).read()
+
+
+def _kind_of_file(path: Path) -> str | None:
+    # Not among FORMATS: one file with many series is found by its data source alone.
+    return "nodulemnist3d" if is_container(path) else format_of(path)
 
 
 def format_of(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.content_hash import NO_CONTENT, content_fingerprint
+from luna_pipeline.core.ct.content_hash import NO_CONTENT
 from luna_pipeline.core.ct.errors import UnreadableCtError, failure_of
 from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import Ct, CtReader, open_ct
@@ -132,7 +132,7 @@ class SeriesJob:
         cutouts = self._cutouts_of(ct, replace(self.wanted, ct_content=NO_CONTENT))
         # The CT is hashed while its chunks are cut and written: the header with the hash is written last.
         with ThreadPoolExecutor(1) as pool:
-            content = pool.submit(content_fingerprint, ct.files)
+            content = pool.submit(reader.content_fingerprint)
 
             def final_header() -> dict[str, Any]:
                 known = replace(self.wanted, ct_content=content.result())
@@ -145,7 +145,8 @@ class SeriesJob:
     def _read(self, reader: CtReader) -> Ct:
         """Read the CT; numbers that cannot be HU are refused: a mask is no CT, also without candidates."""
         ct = reader.read()
-        check_plausible_hu(ct.hounsfield, where=f"{self.path.name}, series {self.series_instance_uid}")
+        if ct.is_hounsfield:
+            check_plausible_hu(ct.hounsfield, where=f"{self.path.name}, series {self.series_instance_uid}")
         return ct
 
     def _reader(self) -> CtReader:
@@ -174,7 +175,7 @@ class SeriesJob:
         """Hash the CT's files; record it if their content is that of the CT that was cut."""
         reader, recorded = self._reader(), self.store.header(self.series_instance_uid)["fingerprints"]
         before = reader.file_states()
-        known = replace(self.wanted, ct_content=content_fingerprint(reader.files()))
+        known = replace(self.wanted, ct_content=reader.content_fingerprint())
         if known.ct_content != recorded.get("ct_content"):
             return False
         self._check_not_replaced(reader, before)

@@ -83,7 +83,8 @@ class CtVolumes:
         if ct.grid != view.original:
             msg = f"A CT must be as catalogued, got another grid ({where})."
             raise UnreadableCtError(f"{msg} Run `luna create_cutouts --index-only`, or materialize `ct_series`.")
-        check_plausible_hu(ct.hounsfield, where=where)
+        if ct.is_hounsfield:
+            check_plausible_hu(ct.hounsfield, where=where)
         voxels: NDArray[np.int16] = ct.hounsfield
         if map_of(voxels) is None:
             with written_atomically(decoded, is_synced=False) as file:

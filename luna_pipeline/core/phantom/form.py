@@ -11,7 +11,13 @@ from luna_pipeline.core.phantom.findings import Findings
 from luna_pipeline.core.phantom.series import PhantomSeries
 
 _HERE = "luna_pipeline.core.phantom"
-PHANTOM_FORMS: Registry[type["PhantomForm"]] = Registry("form of a phantom", {"luna16": f"{_HERE}.luna16:Luna16Form"})
+PHANTOM_FORMS: Registry[type["PhantomForm"]] = Registry(
+    "form of a phantom",
+    {
+        "luna16": f"{_HERE}.luna16:Luna16Form",
+        "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3dForm",
+    },
+)
 
 
 @dataclass

@@ -14,7 +14,13 @@ from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.sources.card import SourceCard
 
 _HERE = "luna_pipeline.core.sources"
-DATA_SOURCES: Registry[type["DataSource"]] = Registry("data source", {"luna16": f"{_HERE}.luna16:Luna16"})
+DATA_SOURCES: Registry[type["DataSource"]] = Registry(
+    "data source",
+    {
+        "luna16": f"{_HERE}.luna16:Luna16",
+        "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3d",
+    },
+)
 
 POINT = ("series_instance_uid", "x_mm", "y_mm", "z_mm")
 NODULE_COLUMNS = (*POINT, "diameter_mm")

@@ -12,7 +12,6 @@ from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.content_hash import content_fingerprint
 from luna_pipeline.core.ct.formats import metaimage
 from luna_pipeline.core.ct.reading import CtReader, UnreadableCtError
-from luna_pipeline.core.cutouts import job as module
 from luna_pipeline.core.cutouts.job import compare_file
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
@@ -42,7 +41,7 @@ def test_a_touched_ct_is_read_once_and_not_cut(made, monkeypatch):
     assert service.plan()["state"].tolist() == ["touched", "current", "current"]
     assert service.cut_many().current == [*UIDS[1:], UIDS[0]]
     assert store.path(UIDS[0]).read_bytes() == before
-    monkeypatch.setattr(module, "content_fingerprint", None)
+    monkeypatch.setattr(CtReader, "content_fingerprint", None)
     again = service_of(made)
     assert again.plan()["state"].tolist() == ["current"] * 3
     assert again.cut_many().num_current == 3
