@@ -16,6 +16,7 @@ PHANTOM_FORMS: Registry[type["PhantomForm"]] = Registry(
     {
         "luna16": f"{_HERE}.luna16:Luna16Form",
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3dForm",
+        "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolderForm",
     },
 )
 

@@ -36,6 +36,7 @@ class Column:
         unit: What the number counts, for messages, with the likely mistake.
         exception: A number outside the range that is allowed, such as -1 for "not known".
         words: Allowed words, compared without case.
+        synonyms: Words that are allowed, too, and that messages do not name.
         is_secret: Whether the values may name a patient: they are never shown.
     """
 
@@ -49,6 +50,7 @@ class Column:
     unit: str = ""
     exception: float | None = None
     words: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
     is_secret: bool = False
 
     @property
@@ -91,7 +93,7 @@ def _rules(column: Column) -> Iterator[_Rule]:
     elif column.kind in ("number", "whole"):
         yield from _number_rules(column)
     elif column.kind == "word":
-        allowed = {word.lower() for word in column.words}
+        allowed = {word.lower() for word in (*column.words, *column.synonyms)}
         yield f"{name} must be {' or '.join(column.words)}", "Write one of them.", _is_none_of(allowed)
     elif column.kind == "ratings":
         yield f"{name} must be numbers from 1 to 5, such as '4 5 3'", "Correct them.", _has_no_ratings

@@ -24,7 +24,7 @@ from luna_pipeline.core.candidates.csv_columns import (
     shown_names,
 )
 from luna_pipeline.core.candidates.csv_content import Content, header_line, line_ends, read_content, split_line
-from luna_pipeline.core.candidates.csv_tables import NUL_SIGN
+from luna_pipeline.core.candidates.csv_tables import NUL_SIGN, parse_numbers
 from luna_pipeline.core.sources.cell_rules import Column, faults_of_cells
 from luna_pipeline.core.sources.faults import Fault, fault_of_error, raise_faults
 
@@ -233,10 +233,15 @@ def _faults_of_doubles(
 ) -> Iterator[Fault]:
     if rows.empty or not set(keys) <= set(rows.columns):
         return
-    is_filled = (rows[list(keys)] != "").all(axis=1)
-    is_double: NDArray[np.bool_] = (rows.duplicated(list(keys), keep=False) & is_filled).to_numpy(dtype=bool)
-    for _, group in rows[is_double].groupby(list(keys), sort=False):
-        names = ", ".join(column.header for column in columns if column.name in keys)
+    # Numbers are compared as numbers: 1.50 is 1.5.
+    compared = rows[list(keys)].copy()
+    for column in columns:
+        if column.name in keys and column.kind in ("number", "whole"):
+            compared[column.name] = parse_numbers(rows[column.name])[0]
+    is_filled = (rows[list(keys)] != "").all(axis=1) & compared.notna().all(axis=1)
+    is_double: NDArray[np.bool_] = (compared.duplicated(keep=False) & is_filled).to_numpy(dtype=bool)
+    names = ", ".join(column.header for column in columns if column.name in keys)
+    for _, group in rows[is_double].groupby([compared.loc[is_double, key] for key in keys], sort=False):
         rule = f"Each row must have its own {names}"
         got = f"the same in {len(group)} rows"
         lines = tuple(group["line"].tolist())

@@ -9,6 +9,7 @@ from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDA
 from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.luna16_form import read_luna16_form
 from luna_pipeline.core.sources.source import DataSource, SourceTables
+from luna_pipeline.core.sources.table_forms import LUNA16_FORMS
 
 
 class Luna16(DataSource):
@@ -29,6 +30,7 @@ class Luna16(DataSource):
         ),
     )
     is_in_luna16_form = True
+    table_forms = LUNA16_FORMS
 
     def is_at(self, root: Path) -> bool:
         """Return whether the folder holds candidates or annotations under LUNA16's names."""

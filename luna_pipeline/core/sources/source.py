@@ -1,7 +1,7 @@
 """A data source: what it must give so that everything after it runs unchanged."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +12,9 @@ from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.sources.checked_tables import CheckedTable
+from luna_pipeline.core.sources.faults import Fault
+from luna_pipeline.core.sources.table_forms import TableForm
 
 _HERE = "luna_pipeline.core.sources"
 DATA_SOURCES: Registry[type["DataSource"]] = Registry(
@@ -19,6 +22,7 @@ DATA_SOURCES: Registry[type["DataSource"]] = Registry(
     {
         "luna16": f"{_HERE}.luna16:Luna16",
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3d",
+        "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolder",
     },
 )
 
@@ -79,10 +83,12 @@ class DataSource(ABC):
     Attributes:
         card: Licence, citation, checksums and traps.
         is_in_luna16_form: Whether the root itself holds the tables in LUNA16's form, so that none are written.
+        table_forms: Its CSV tables with the rules of their values, for ``luna check_data``.
     """
 
     card: ClassVar[SourceCard]
     is_in_luna16_form: ClassVar[bool] = False
+    table_forms: ClassVar[tuple[TableForm, ...]] = ()
 
     @abstractmethod
     def is_at(self, root: Path) -> bool:
@@ -127,6 +133,14 @@ class DataSource(ABC):
             FileNotFoundError: If a needed table is missing.
             ValueError: If a table is malformed: rule, value, file and line, and what to do.
         """
+
+    def faults(self, tables: Mapping[str, CheckedTable]) -> Sequence[Fault]:
+        """Return what is wrong between columns or tables, for ``luna check_data``.
+
+        Args:
+            tables: Those of ``table_forms`` that are there, by the first file name of their form.
+        """
+        return ()
 
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
         """Return the source's own fold by series; empty if it has none. Folders ``subset<k>`` need no entry."""
