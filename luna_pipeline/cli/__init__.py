@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli import cutouts, diagnosis, evaluation, training, tuning
+from luna_pipeline.cli import cutouts, describe_data, diagnosis, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
@@ -27,6 +27,8 @@ def cli(context: click.Context, *, debug: bool) -> None:
 
 
 for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tuning.COMMANDS, *diagnosis.COMMANDS]:
+    cli.add_command(command)
+for command in describe_data.COMMANDS:
     cli.add_command(command)
 
 

@@ -1,0 +1,52 @@
+"""The command that describes the data."""
+
+import json
+from pathlib import Path
+
+import click
+
+from luna_pipeline.settings import Settings
+
+
+@click.command("describe_data")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the tables, plots and the page. Default: data_quality in LUNA_HOME.",
+)
+@click.option("--no-voxels", is_flag=True, help="Read headers and tables only.")
+@click.option("--json", "is_json", is_flag=True, help="Print all tables as JSON; write no files without --out.")
+def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -> None:
+    """Describe the scans in LUNA_DATA_DIR: geometry, technique, HU, nodules, readers; problems and warnings.
+
+    Voxels of unchanged scans are read once. Exit code 1 if a problem makes results wrong. Research use only.
+    """
+    from luna_pipeline.core.quality.description import as_json
+    from luna_pipeline.core.quality.files import write_description
+    from luna_pipeline.launchers.cutting import catalogue_of
+    from luna_pipeline.launchers.describe_data import describe_data
+
+    settings = Settings.from_environment()
+    catalogue, _ = catalogue_of(settings)
+
+    def on_scan(uid: str, number: int, total: int) -> None:
+        click.echo(f"{number}/{total} {uid}", err=True)
+
+    description = describe_data(
+        settings, catalogue, has_voxels=not no_voxels, on_scan=on_scan, report=lambda line: click.echo(line, err=True)
+    )
+    if is_json:
+        click.echo(json.dumps(as_json(description), indent=1, allow_nan=False))
+    else:
+        for line in description.findings["level"].str.capitalize() + ": " + description.findings["text"]:
+            click.echo(line)
+    if out is not None or not is_json:
+        page = write_description(out or settings.local_home / "data_quality", description)
+        click.echo(f"Wrote {page} and its tables and plots. Research use only.", err=is_json)
+    counts = description.counts
+    if counts["num_problems"]:
+        msg = f"A data set must have no problems, got {counts['num_problems']} in {counts['num_scans']} scans."
+        raise click.ClickException(f"{msg} Fix or remove the scans that are named.")
+
+
+COMMANDS = [describe_data_command]
