@@ -15,7 +15,7 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 ROOT, CORE = "luna_pipeline", "luna_pipeline.core"
 # The old name of a module is no part of the architecture.
 LEFT_OUT = {"luna_pipeline.run_launcher", CORE}
-WIDTH, BOX_HEIGHT, ROW_HEIGHT = 1240, 30, 84
+WIDTH, BOX_HEIGHT, ROW_HEIGHT = 1560, 30, 84
 Imports = dict[str, set[str]]
 
 
