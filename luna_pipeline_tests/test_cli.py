@@ -32,6 +32,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
     assert "Research use only" in top.stdout
     for command in (
         "make_phantom",
+        "download_luna16",
         "create_cutouts",
         "verify_cutouts",
         "prune",

@@ -36,6 +36,7 @@ OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", "cutout_inde
 REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
 GRAPH = {
+    "luna16_archives": ("stage_0_archives", set()),
     "ct_series": ("stage_1_ct", set()),
     "annotations": ("stage_2_candidates", set()),
     "candidates_v2": ("stage_2_candidates", set()),
@@ -143,6 +144,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "demo",
         "demo_diagnosis",
         "diagnose",
+        "download_luna16",
         "ingest",
         "cut",
         "index",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli import cutouts, describe_data, diagnosis, evaluation, training, tuning
+from luna_pipeline.cli import cutouts, describe_data, diagnosis, downloads, evaluation, training, tuning
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
@@ -26,9 +26,9 @@ def cli(context: click.Context, *, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in [*cutouts.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tuning.COMMANDS, *diagnosis.COMMANDS]:
-    cli.add_command(command)
-for command in describe_data.COMMANDS:
+# A module a topic; each has its list of commands.
+_TOPICS = (cutouts, training, evaluation, tuning, diagnosis, downloads, describe_data)
+for command in (command for topic in _TOPICS for command in topic.COMMANDS):
     cli.add_command(command)
 
 

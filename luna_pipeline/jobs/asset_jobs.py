@@ -24,6 +24,11 @@ ASSET_JOBS = [
         ["cutouts"],
         description="Cut missing, damaged or outdated cutouts: of all registered series, or of the partition tag's.",
     ),
+    _job(
+        "download_luna16",
+        ["luna16_archives"],
+        description="Download and unpack the subset of LUNA16 that is the partition, and the tables.",
+    ),
     _job("index", ["cutout_index"], description="Make the table that locates the cutout of each candidate."),
     _job(
         "promote",
