@@ -1,4 +1,4 @@
-"""What a download of LUNA16 is asked for, what it reports, and what it returns."""
+"""Request, reports and results of a download of LUNA16."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
