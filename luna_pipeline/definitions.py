@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from luna_pipeline import assets, automation, checks, jobs
+from luna_pipeline import assets, automation, checks, jobs, quality_checks
 from luna_pipeline.alerts.sensor import run_failed
 from luna_pipeline.incoming import incoming_changed
 from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
@@ -26,7 +26,7 @@ RESOURCES = {
 check_at_launch([*ASSETS, *jobs.JOBS], RESOURCES)
 defs = dg.Definitions(
     assets=ASSETS,
-    asset_checks=checks.CHECKS,
+    asset_checks=[*checks.CHECKS, *quality_checks.CHECKS],
     jobs=jobs.JOBS,
     schedules=[automation.recut_nightly, prune_runs_weekly],
     sensors=[automation.inputs_changed, incoming_changed, run_failed],

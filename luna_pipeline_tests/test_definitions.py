@@ -47,6 +47,7 @@ GRAPH = {
     "annotations_excluded": ("stage_2_candidates", set()),
     "seriesuids": ("stage_2_candidates", set()),
     "folds": ("stage_2_candidates", {"ct_series", "luna16_subsets"}),
+    "data_quality": ("stage_2_candidates", {"ct_series", "candidates", "folds"}),
     "cutouts": ("stage_3_cutouts", {"ct_series", "candidates"}),
     "cutout_index": ("stage_3_cutouts", {"cutouts", "ct_series", "candidates", "folds"}),
     "nodule_classifier": ("stage_4_training", {"cutout_index"}),
@@ -146,6 +147,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "diagnose",
         "download_luna16",
         "ingest",
+        "describe_data",
         "cut",
         "index",
         "train_nodule_classifier",
@@ -229,7 +231,7 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
     for assets in defs.resolve_asset_graph().assets_defs:
         for key in assets.keys if assets.is_executable else ():
             pools.setdefault(assets.op.pool, set()).add(key.to_user_string())
-    assert pools["disk"] == {"ct_series", "cutouts"}
+    assert pools["disk"] == {"ct_series", "cutouts", "data_quality"}
     assert pools["gpu"] == {
         "nodule_classifier",
         "malignancy_classifier",

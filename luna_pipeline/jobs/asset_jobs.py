@@ -20,6 +20,11 @@ ASSET_JOBS = [
         description="Catalogue the CT series, and make the candidate table and the folds from LUNA16's tables.",
     ),
     _job(
+        "describe_data",
+        ["data_quality"],
+        description="Describe the scans: geometry, technique, HU, nodules, readers; problems and warnings.",
+    ),
+    _job(
         "cut",
         ["cutouts"],
         description="Cut missing, damaged or outdated cutouts: of all registered series, or of the partition tag's.",

@@ -152,6 +152,22 @@ TABLES["tuning_study"] = pa.DataFrameSchema(
         "seconds": pa.Column("float64", pa.Check.ge(0)),
     }
 )
+_NUMBER = pa.Column("float64", nullable=True)
+_LENGTH_MM = pa.Column("float64", pa.Check.gt(0), nullable=True)
+TABLES["data_quality"] = pa.DataFrameSchema(
+    {
+        "series_instance_uid": pa.Column(str, IS_UID, unique=True),
+        "format": pa.Column(str),
+        "is_readable": pa.Column(bool),
+        "fold": pa.Column("Int64", pa.Check.ge(0), nullable=True),
+        **{name: pa.Column("Int64", pa.Check.ge(0), nullable=True) for name in ("num_slices", "missing_slices")},
+        **{name: pa.Column("Int64", pa.Check.ge(0), nullable=True) for name in ("num_nodules", "num_candidates")},
+        **{name: _LENGTH_MM for name in ("slice_spacing_mm", "slice_thickness_mm", "pixel_spacing_mm")},
+        **{name: _NUMBER for name in ("air_peak_hu", "tissue_peak_hu", "noise_hu", "tilt_deg", "tube_kv")},
+        **{name: _SHARE for name in ("padding_share", "clipped_share")},
+        "is_hounsfield": pa.Column("boolean", nullable=True),
+    }
+)
 # Feature baselines are scored where they are fitted, as rows of the same form.
 for _name in ("feature_baseline", "malignancy_feature_baseline", "malignancy_predictions"):
     TABLES[_name] = TABLES["nodule_predictions"]

@@ -1,0 +1,50 @@
+"""Asset checks of the limits of a data set's quality, one a limit; none blocks.
+
+A problem, which makes results wrong, fails as an error; what is only odd, as a warning.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from luna_pipeline.core.quality.limits import LIMITS, PROBLEM
+
+ASSET = "data_quality"
+_MAX_NAMED = 50
+
+
+@dg.multi_asset_check(
+    name="data_quality_limits",
+    specs=[
+        dg.AssetCheckSpec(
+            limit.name, asset=ASSET, description=f"{limit.rule}. Reason: {limit.reason}. Source: {limit.source}."
+        )
+        for limit in LIMITS
+    ],
+    ins={ASSET: dg.AssetIn(ASSET)},
+)
+def data_quality_limits(data_quality: Any) -> Iterator[dg.AssetCheckResult]:
+    """Compare the facts of the scans with the limits."""
+    yield from limit_results(data_quality)
+
+
+def limit_results(scans: Any) -> Iterator[dg.AssetCheckResult]:
+    """Return the result of each limit for the table `data_quality`."""
+    from luna_pipeline.core.quality.findings import describe_limit, find_broken
+
+    findings = find_broken(scans)
+    for limit in LIMITS:
+        broken = findings[findings["limit"] == limit.name]
+        named = dict(zip(broken["series_instance_uid"].head(_MAX_NAMED), broken["got"].head(_MAX_NAMED), strict=True))
+        yield dg.AssetCheckResult(
+            passed=broken.empty,
+            asset_key=ASSET,
+            check_name=limit.name,
+            severity=dg.AssetCheckSeverity.ERROR if limit.level == PROBLEM else dg.AssetCheckSeverity.WARN,
+            metadata={"num_broken": len(broken), "broken": dg.MetadataValue.json(named)},
+            description=describe_limit(limit, findings, len(scans)),
+        )
+
+
+CHECKS = [data_quality_limits]
