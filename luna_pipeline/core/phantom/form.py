@@ -15,6 +15,7 @@ PHANTOM_FORMS: Registry[type["PhantomForm"]] = Registry(
     "form of a phantom",
     {
         "luna16": f"{_HERE}.luna16:Luna16Form",
+        "lndb": f"{_HERE}.lndb:LndbForm",
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3dForm",
         "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolderForm",
     },

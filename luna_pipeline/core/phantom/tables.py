@@ -32,10 +32,10 @@ def tables_of(findings_of_series: Mapping[str, Findings]) -> dict[str, bytes]:
         rated += _malignancy_rows(uid, findings)
     rated = [row for number, row in enumerate(rated, start=1) if number % UNRATED_EVERY]
     return {
-        "annotations.csv": _csv(ANNOTATION_COLUMNS, annotations, DOS),
-        "candidates_V2.csv": _csv(CANDIDATE_COLUMNS, candidates, DOS),
-        "annotations_excluded.csv": _csv(ANNOTATION_COLUMNS, excluded, DOS),
-        "annotations_with_malignancy.csv": _csv(MALIGNANCY_COLUMNS, rated, UNIX),
+        "annotations.csv": csv_bytes(ANNOTATION_COLUMNS, annotations, DOS),
+        "candidates_V2.csv": csv_bytes(CANDIDATE_COLUMNS, candidates, DOS),
+        "annotations_excluded.csv": csv_bytes(ANNOTATION_COLUMNS, excluded, DOS),
+        "annotations_with_malignancy.csv": csv_bytes(MALIGNANCY_COLUMNS, rated, UNIX),
         "seriesuids.csv": "".join(uid + DOS for uid in sorted(findings_of_series)).encode(),
     }
 
@@ -55,7 +55,8 @@ def _row(uid: str, center_xyz: Point, value: float) -> list[str]:
     return [uid, *(f"{number:.10g}" for number in (*center_xyz, value))]
 
 
-def _csv(columns: Sequence[str], rows: list[list[str]], line_end: str) -> bytes:
+def csv_bytes(columns: Sequence[str], rows: Sequence[Sequence[object]], line_end: str) -> bytes:
+    """Return a table as CSV in UTF-8, with quotes where a value needs them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=line_end)
     writer.writerow(columns)

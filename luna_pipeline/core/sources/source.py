@@ -21,6 +21,7 @@ DATA_SOURCES: Registry[type["DataSource"]] = Registry(
     "data source",
     {
         "luna16": f"{_HERE}.luna16:Luna16",
+        "lndb": f"{_HERE}.lndb:Lndb",
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3d",
         "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolder",
     },
