@@ -105,8 +105,11 @@ def _findings(rng: np.random.Generator, series: PhantomSeries) -> Iterator[list[
         marks = []
         for reader in readers:
             numbers[reader] += 1
-            is_outlined = nodule is not None and nodule.diameter_mm >= 3
-            volume_mm3 = math.pi / 6 * nodule.diameter_mm**3 if nodule and is_outlined else UNMEASURED_MM3
+            volume_mm3 = UNMEASURED_MM3
+            if nodule is not None and nodule.diameter_mm >= 3:
+                # No outline is as small as the placeholder.
+                drawn = math.pi / 6 * nodule.diameter_mm**3 * rng.uniform(0.8, 1.2)
+                volume_mm3 = max(float(drawn), 1.01 * UNMEASURED_MM3)
             texture = _TEXTURES[nodule.texture] + rng.integers(-1, 2) if nodule else 0
             marks.append(
                 _Mark(
@@ -114,7 +117,7 @@ def _findings(rng: np.random.Generator, series: PhantomSeries) -> Iterator[list[
                     number=numbers[reader],
                     center_xyz=as_point(np.asarray(center_xyz) + rng.normal(0, 0.2, 3)),
                     is_nodule=nodule is not None,
-                    volume_mm3=volume_mm3 * (rng.uniform(0.8, 1.2) if is_outlined else 1.0),
+                    volume_mm3=volume_mm3,
                     texture=int(np.clip(texture, 1, 5)) if nodule else 0,
                 )
             )

@@ -1,7 +1,7 @@
 """LNDb: 294 CTs of a hospital in Porto, nodules marked by one to three readers, with volume and texture."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,12 +11,18 @@ import pandas as pd
 from luna_pipeline.core.candidates.table_notes import WARNING, describe_outside
 from luna_pipeline.core.candidates.usable_rows import SeriesGrids, UsableRows, validate_rows
 from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.sources.checked_tables import CheckedTable
+from luna_pipeline.core.sources.faults import Fault
 from luna_pipeline.core.sources.lndb_tables import (
+    FINDINGS,
     FINDINGS_FILE,
+    FOLDS,
     FOLDS_FILE,
+    MARKS,
     MARKS_FILE,
     LndbTables,
-    find_lndb_table,
+    faults_between,
+    is_lndb,
     read_lndb_folds,
     read_lndb_tables,
 )
@@ -63,9 +69,11 @@ class Lndb(DataSource):
         ),
     )
 
+    table_forms = (MARKS, FINDINGS, FOLDS)
+
     def is_at(self, root: Path) -> bool:
         """Return whether the tables of marks and findings are there."""
-        return all(find_lndb_table(root, name) is not None for name in (MARKS_FILE, FINDINGS_FILE))
+        return is_lndb(root)
 
     def is_scan(self, path: Path) -> bool:
         """Return whether a file is named as a CT of LNDb; the masks' names go on with ``_radN``."""
@@ -107,6 +115,10 @@ class Lndb(DataSource):
             ),
         )
 
+    def faults(self, tables: Mapping[str, CheckedTable]) -> Sequence[Fault]:
+        """Return what is wrong between columns: lists of readers, agreement, units, scans in two folds."""
+        return faults_between(tables)
+
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
         """Return the challenge's four folds.
 
@@ -114,7 +126,7 @@ class Lndb(DataSource):
             ValueError: If their table is malformed.
         """
         known = set(catalogue["series_instance_uid"])
-        return {uid: fold for uid, fold in (read_lndb_folds(root) or {}).items() if uid in known}
+        return {uid: fold for uid, fold in read_lndb_folds(root).items() if uid in known}
 
 
 def _usable(table: pd.DataFrame, grids: SeriesGrids, *, file: str) -> UsableRows:

@@ -9,7 +9,7 @@ Source:
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from luna_pipeline.core.candidates.csv_columns import shown_value
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.table_places import find_table
 from luna_pipeline.core.sources.cell_rules import Column
-from luna_pipeline.core.sources.checked_tables import CheckedTable, check_table
+from luna_pipeline.core.sources.checked_tables import CheckedTable
 from luna_pipeline.core.sources.faults import Fault, raise_faults
+from luna_pipeline.core.sources.table_forms import TableForm, check_forms
 
-MARKS_FILE, FINDINGS_FILE, FOLDS_FILE = "trainNodules.csv", "trainNodules_gt.csv", "trainFolds.csv"
 FOLDER = "trainset_csv"
 """Folder that the archive of the tables unpacks to; the tables may also lie beside the CTs' folders."""
 
@@ -39,15 +39,49 @@ _VALUES = (
     Column(name="Volume", kind="number", least=0, most=5e6, unit="mm³, not voxels"),
     Column(name="Text", kind="number", least=0, most=5),
 )
-MARK_COLUMNS = (_SCAN, Column(name="RadID", kind="whole", least=1, most=9), _FINDING, *_POINT, *_VALUES)
-FINDING_COLUMNS = (
-    *(_SCAN, Column(name="RadID"), Column(name="RadFindingID"), _FINDING, *_POINT),
-    *(Column(name="AgrLevel", kind="whole", least=0, most=9), *_VALUES),
-)
-FOLD_COLUMNS = tuple(
+_FOLDS = tuple(
     Column(name=f"Fold{fold}", kind="whole", least=1, most=_MOST_ID, is_required=fold == 0, may_be_empty=True)
     for fold in range(_MOST_FOLDS)
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LndbForm(TableForm):
+    """A table that names scans by LNDb's number."""
+
+    def points_of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the positions with the names of the scans' files."""
+        found = super().points_of(rows)
+        numbers = parse_numbers(found["series_instance_uid"])[0]
+        found["series_instance_uid"] = [uid_of(int(number)) if np.isfinite(number) else "" for number in numbers]
+        return found
+
+
+def _places(name: str) -> tuple[str, str]:
+    return name, f"{FOLDER}/{name}"
+
+
+MARKS = _LndbForm(
+    files=_places("trainNodules.csv"),
+    columns=(_SCAN, Column(name="RadID", kind="whole", least=1, most=9), _FINDING, *_POINT, *_VALUES),
+    unique=(("LNDbID", "RadID", "FindingID"),),
+    is_required=True,
+    series="LNDbID",
+    points=("x", "y", "z"),
+)
+FINDINGS = _LndbForm(
+    files=_places("trainNodules_gt.csv"),
+    columns=(
+        *(_SCAN, Column(name="RadID"), Column(name="RadFindingID"), _FINDING, *_POINT),
+        *(Column(name="AgrLevel", kind="whole", least=0, most=9), *_VALUES),
+    ),
+    unique=(("LNDbID", "FindingID"),),
+    is_required=True,
+    series="LNDbID",
+    points=("x", "y", "z"),
+)
+FOLDS = TableForm(files=_places("trainFolds.csv"), columns=_FOLDS, series="")
+MARKS_FILE, FINDINGS_FILE, FOLDS_FILE = (form.files[0] for form in (MARKS, FINDINGS, FOLDS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +111,9 @@ def diameter_of(volume_mm3: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(2 * np.cbrt(3 * volume_mm3 / (4 * np.pi)))
 
 
-def find_lndb_table(root: Path, name: str) -> Path | None:
-    """Return a table at the top or in ``trainset_csv``, None where it is in neither."""
-    return find_table(root, (name, f"{FOLDER}/{name}"))
+def is_lndb(root: Path) -> bool:
+    """Return whether a folder holds marks and findings, at its top or in ``trainset_csv``."""
+    return all(find_table(root, form.files) is not None for form in (MARKS, FINDINGS))
 
 
 def read_lndb_tables(root: Path) -> LndbTables:
@@ -89,28 +123,40 @@ def read_lndb_tables(root: Path) -> LndbTables:
         FileNotFoundError: If the marks or the findings are missing.
         ValueError: If a table is malformed: the first fault with file and line, and the number of the others.
     """
-    marks = _checked(root, MARKS_FILE, MARK_COLUMNS, unique=(("LNDbID", "RadID", "FindingID"),))
-    findings = _checked(root, FINDINGS_FILE, FINDING_COLUMNS, unique=(("LNDbID", "FindingID"),))
-    odd = [*faults_of_volumes(marks.rows, MARKS_FILE), *faults_of_volumes(findings.rows, FINDINGS_FILE)]
-    raise_faults([*marks.faults, *findings.faults, *odd, *faults_of_findings(findings.rows)])
-    return LndbTables(_marks(marks.rows), _findings(findings.rows), read_lndb_folds(root))
+    for form in (MARKS, FINDINGS):
+        if find_table(root, form.files) is None:
+            rule = f"LNDb must have {form.files[0]} at its top or in {FOLDER}, got none (in {root})"
+            raise FileNotFoundError(f"{rule}. Unpack {FOLDER}.zip there.")
+    tables, faults = check_forms(root, (MARKS, FINDINGS, FOLDS))
+    raise_faults([*faults, *faults_between(tables)])
+    folds = _folds(tables[FOLDS_FILE].rows) if FOLDS_FILE in tables else None
+    return LndbTables(_marks(tables[MARKS_FILE].rows), _findings(tables[FINDINGS_FILE].rows), folds)
 
 
-def read_lndb_folds(root: Path) -> dict[str, int] | None:
-    """Return the fold by series, None without the table.
+def read_lndb_folds(root: Path) -> dict[str, int]:
+    """Return the fold by series, empty without the table.
 
     Raises:
         ValueError: If the table is malformed, or names a scan twice.
     """
-    path = find_lndb_table(root, FOLDS_FILE)
-    if path is None:
-        return None
-    table = check_table(path, FOLD_COLUMNS)
-    raise_faults([*table.faults, *faults_of_folds(table.rows)])
-    return {uid_of(scan): fold for fold, scan, _ in _members(table.rows)}
+    tables, faults = check_forms(root, (FOLDS,))
+    raise_faults([*faults, *faults_between(tables)])
+    return _folds(tables[FOLDS_FILE].rows) if tables else {}
 
 
-def faults_of_findings(rows: pd.DataFrame) -> list[Fault]:
+def faults_between(tables: Mapping[str, CheckedTable]) -> list[Fault]:
+    """Return what is wrong between columns, given tables by the first file name of their form."""
+    rows = {name: table.rows for name, table in tables.items()}
+    faults: list[Fault] = []
+    for name in (MARKS_FILE, FINDINGS_FILE):
+        if name in rows:
+            faults += _faults_of_volumes(rows[name], name)
+    if FINDINGS_FILE in rows:
+        faults += _faults_of_findings(rows[FINDINGS_FILE])
+    return faults + (_faults_of_folds(rows[FOLDS_FILE]) if FOLDS_FILE in rows else [])
+
+
+def _faults_of_findings(rows: pd.DataFrame) -> list[Fault]:
     """Return what is wrong between the columns of a row of findings: lists of readers, agreement and kind."""
     if not {"RadID", "RadFindingID", "AgrLevel", "Nodule"} <= set(rows.columns):
         return []
@@ -132,7 +178,7 @@ def faults_of_findings(rows: pd.DataFrame) -> list[Fault]:
     return [fault for fault in faults if fault.lines]
 
 
-def faults_of_volumes(rows: pd.DataFrame, file: str) -> list[Fault]:
+def _faults_of_volumes(rows: pd.DataFrame, file: str) -> list[Fault]:
     """Return a fault where most nodules are smaller than a ball of 1.2 mm: their volumes are in ml."""
     if not {"Nodule", "Volume"} <= set(rows.columns):
         return []
@@ -144,7 +190,7 @@ def faults_of_volumes(rows: pd.DataFrame, file: str) -> list[Fault]:
     return [Fault(rule="Volume must be in mm³", got=got, cure="Write mm³, not ml.", file=file, lines=lines)]
 
 
-def faults_of_folds(rows: pd.DataFrame) -> list[Fault]:
+def _faults_of_folds(rows: pd.DataFrame) -> list[Fault]:
     """Return the scans that the table of folds names twice."""
     seen: dict[int, int] = {}
     faults = []
@@ -155,14 +201,6 @@ def faults_of_folds(rows: pd.DataFrame) -> list[Fault]:
             faults.append(Fault(rule=rule, got=got, cure="Keep one of them.", file=FOLDS_FILE, lines=(line,)))
         seen[scan] = fold
     return faults
-
-
-def _checked(root: Path, name: str, columns: Sequence[Column], *, unique: Sequence[Sequence[str]]) -> CheckedTable:
-    path = find_lndb_table(root, name)
-    if path is None:
-        rule = f"LNDb must have {name} at its top or in {FOLDER}, got none (in {root})"
-        raise FileNotFoundError(f"{rule}. Unpack {FOLDER}.zip there.")
-    return check_table(path, columns, unique=unique)
 
 
 def _fault(rows: pd.DataFrame, column: str, rule: str, cure: str) -> Fault:
@@ -198,6 +236,10 @@ def _common(rows: pd.DataFrame) -> pd.DataFrame:
             "line": rows["line"].to_numpy(),
         }
     )
+
+
+def _folds(rows: pd.DataFrame) -> dict[str, int]:
+    return {uid_of(scan): fold for fold, scan, _ in _members(rows)}
 
 
 def _members(rows: pd.DataFrame) -> Iterator[tuple[int, int, int]]:
