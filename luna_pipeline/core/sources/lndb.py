@@ -76,7 +76,7 @@ class Lndb(DataSource):
         return is_lndb(root)
 
     def is_scan(self, path: Path) -> bool:
-        """Return whether a file is named as a CT of LNDb; the masks' names go on with ``_radN``."""
+        """Return whether a file is named as a CT of LNDb; masks have ``_radN`` behind it."""
         return _SCAN.fullmatch(path.name.split(".")[0]) is not None
 
     def patients(self, root: Path) -> Mapping[str, str]:
