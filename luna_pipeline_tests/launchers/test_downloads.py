@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from luna_pipeline.core.sources.luna16_archives import ARCHIVES
 from luna_pipeline.core.storage.http_ranges import RetryPolicy
 from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.launchers.download_request import DownloadRequest, DownloadSummary, NotEnoughDiskError
@@ -528,12 +527,3 @@ def test_tables_are_checked_and_never_replace_a_file(download, server, archives,
     assert not (tmp_path / "data/annotations.csv").exists()
     server.files["annotations.csv"] = original
     server.fault = lambda name, start, stop, number: archive_server.wrong_bytes if name == "annotations.csv" else None
-
-
-def test_published_archives_are_those_of_the_facts():
-    assert len(ARCHIVES) == 10
-    assert sum(it.num_bytes for it in ARCHIVES.values()) == 66_337_930_718
-    assert {it.record for it in ARCHIVES.values()} == {3723295, 4121926}
-    assert ARCHIVES["subset7.zip"].address("https://zenodo.org/api/") == (
-        "https://zenodo.org/api/records/4121926/files/subset7.zip/content"
-    )

@@ -84,7 +84,7 @@ class MemberJournal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._md5 != md5:
             self._path.unlink(missing_ok=True)
-            self._members, self._md5 = {}, md5
+            self._members, self._md5, self._num_complete = {}, md5, -1
             self._append({"md5": md5})
         elif not self._path.read_bytes().endswith(b"\n"):
             with self._path.open("ab") as file:
