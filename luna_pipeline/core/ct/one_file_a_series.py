@@ -12,7 +12,7 @@ from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import Ct, CtReader, open_ct
 
 Row = dict[str, Any]
-_FORMAT_ORDER = ("metaimage", "nrrd", "nifti", "dicom")
+_FORMAT_ORDER = ("metaimage", "nrrd", "nifti", "dicom", "luna25_block")
 # Headers round: float32 in NIfTI, decimal text in DICOM.
 _GRID_TOLERANCE_MM = 1e-3
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader
+from luna_pipeline.core.ct.formats.luna25_block import Luna25BlockReader, block_uid, is_block
 from luna_pipeline.core.ct.formats.metaimage import MetaImageReader
 from luna_pipeline.core.ct.formats.nifti import NiftiReader
 from luna_pipeline.core.ct.formats.nodulemnist3d import NoduleMnistReader, is_container
@@ -25,6 +26,7 @@ READERS: Mapping[str, type[CtReader]] = {
     "nifti": NiftiReader,
     "dicom": DicomReader,
     "nodulemnist3d": NoduleMnistReader,
+    "luna25_block": Luna25BlockReader,
 }
 
 
@@ -67,10 +69,14 @@ def _kind_of_file(path: Path) -> str | None:
 
 def format_of(path: Path) -> str | None:
     """Return the catalogue's word for a file's format by its suffix, None for anything else."""
+    if is_block(path):
+        return "luna25_block"
     return next((word for suffix, word in FORMATS.items() if path.name.lower().endswith(suffix)), None)
 
 
 def series_stem(path: Path) -> str:
-    """Return a CT file's name without its suffix: in LUNA16 the SeriesInstanceUID."""
+    """Return a CT file's name without its suffix: in LUNA16 the SeriesInstanceUID. Blocks of LUNA25 have a digest."""
+    if is_block(path):
+        return block_uid(path.stem)
     suffix = next(suffix for suffix in FORMATS if path.name.lower().endswith(suffix))
     return path.name[: -len(suffix)]

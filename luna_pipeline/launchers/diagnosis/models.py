@@ -79,6 +79,20 @@ def find_models(
     )
 
 
+def find_model(settings: Settings, role: Role, address: str | None = None, *, series: str) -> DiagnosisModel:
+    """Load one model; arguments and errors as for ``find_models``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = _found(settings, role, address)
+    if found is None:
+        rule = f"{_KINDS[role].capitalize()} must be there, got none (neither a champion in MLflow nor a checkpoint"
+        place = f"{NAMES[role][0]} in {settings.checkpoints_dir})"
+        raise FileNotFoundError(f"{rule} {place}. Train one, or name a file with --model.")
+    return model_of(role, found.checkpoint, address=found.address, series=series)
+
+
 def weights_sha256(model_state: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over names, types, shapes and values of weights, 64 hexadecimal digits."""
     digest = hashlib.sha256()
