@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_METADATA_BYTES = 64 << 10
+MAX_METADATA_BYTES = 8 << 10
 """Largest file that is read; LUNA25's have about 700 bytes."""
 SHAPES = {"origin": (3,), "spacing": (3,), "transform": (3, 3)}
 
