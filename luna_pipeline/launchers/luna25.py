@@ -14,6 +14,8 @@ from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from luna_pipeline.core.ct.orientation import AxialView
+    from luna_pipeline.core.ct.reading import Ct
+    from luna_pipeline.core.diagnosis.diagnose import DiagnosisModel
 
 MAX_SECONDS = 300
 """Limit of the challenge for a case."""
@@ -119,29 +121,12 @@ def predict_luna25(
     locations, path = read_nodule_locations(folder), find_case_ct(folder)
     has_information = check_clinical_information(folder)
     # After the checks: torch takes seconds to import.
-    from luna_pipeline.core.ct.orientation import AxialView
-    from luna_pipeline.core.cutouts.cutting import CuttingParameters
-    from luna_pipeline.core.diagnosis.classifying import classify
-    from luna_pipeline.core.diagnosis.recipes import default
     from luna_pipeline.launchers.diagnosis.input import read_input
     from luna_pipeline.launchers.diagnosis.models import find_model
 
     given = read_input(path, assume_hu=assume_hu)
     found = find_model(settings, "malignancy", model, series=given.series_instance_uid)
-    view, recipe = AxialView(given.ct.grid), default()
-    _check_inside(view, locations.points_xyz)
-    scores = classify(
-        found.network,
-        view.of(given.ct.hounsfield),
-        view.grid,
-        locations.points_xyz,
-        parameters=CuttingParameters(found.chunk_shape_irc),
-        num_flips=recipe.num_flips,
-        mirrored_from=recipe.mirrored_from,
-        device=device,
-        on_progress=on_progress,
-    )
-    probabilities = found.probabilities(scores) if len(scores) else scores
+    probabilities = _probabilities(found, given.ct, locations.points_xyz, device=device, on_progress=on_progress)
     write_bytes(out / LIKELIHOODS, likelihoods_json(locations, probabilities))
     seconds = time.perf_counter() - started
     notes = [
@@ -152,11 +137,41 @@ def predict_luna25(
     ]
     return Luna25Prediction(
         path=out / LIKELIHOODS,
-        num_nodules=len(scores),
+        num_nodules=len(probabilities),
         model=f"{found.version.name} {found.version.version}",
         notes=tuple(notes),
         seconds=seconds,
     )
+
+
+def _probabilities(
+    model: "DiagnosisModel",
+    ct: "Ct",
+    points_xyz: NDArray[np.float64],
+    *,
+    device: str,
+    on_progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float64]:
+    """Return the probability of malignancy (N,) at each world position (N, 3), cut and scored as by a diagnosis."""
+    from luna_pipeline.core.ct.orientation import AxialView
+    from luna_pipeline.core.cutouts.cutting import CuttingParameters
+    from luna_pipeline.core.diagnosis.classifying import classify
+    from luna_pipeline.core.diagnosis.recipes import default
+
+    view, recipe = AxialView(ct.grid), default()
+    _check_inside(view, points_xyz)
+    scores = classify(
+        model.network,
+        view.of(ct.hounsfield),
+        view.grid,
+        points_xyz,
+        parameters=CuttingParameters(model.chunk_shape_irc),
+        num_flips=recipe.num_flips,
+        mirrored_from=recipe.mirrored_from,
+        device=device,
+        on_progress=on_progress,
+    )
+    return model.probabilities(scores) if len(scores) else scores
 
 
 def _check_inside(view: "AxialView", points_xyz: NDArray[np.float64]) -> None:
