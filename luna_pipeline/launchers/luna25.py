@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.sources.luna25_container import (
+    LIKELIHOODS,
+    check_clinical_information,
+    find_case_ct,
+    likelihoods_json,
+    read_nodule_locations,
+)
+from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +65,6 @@ def evaluate_luna25(truth: Path, predictions: Path, *, out: Path | None = None) 
     """
     from luna_pipeline.core.evaluation.luna25 import luna25_score
     from luna_pipeline.core.evaluation.luna25_files import read_luna25_rows
-    from luna_pipeline.core.storage.files import write_bytes
 
     rows = read_luna25_rows(truth, predictions)
     score = luna25_score(rows.labels, rows.scores, rows.patients)
@@ -108,15 +115,6 @@ def predict_luna25(
         UnreadableCtError: If the CT cannot be used.
         ValueError: If a file is malformed, a nodule lies outside the CT, or the model is of another kind.
     """
-    from luna_pipeline.core.sources.luna25_container import (
-        LIKELIHOODS,
-        check_clinical_information,
-        find_case_ct,
-        likelihoods_json,
-        read_nodule_locations,
-    )
-    from luna_pipeline.core.storage.files import write_bytes
-
     started = time.perf_counter()
     locations, path = read_nodule_locations(folder), find_case_ct(folder)
     has_information = check_clinical_information(folder)

@@ -16,12 +16,19 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.formats.luna25_block import BLOCK_SHAPE_IRC, BLOCKS, IMAGES, METADATA, PADDING_HU
+from luna_pipeline.core.ct.formats.luna25_block import (
+    BLOCK_SHAPE_IRC,
+    BLOCKS,
+    CT_FOLDER,
+    IMAGES,
+    METADATA,
+    PADDING_HU,
+    TABLE,
+)
 from luna_pipeline.core.phantom.form import PhantomForm
 from luna_pipeline.core.phantom.luna16 import image_of
 from luna_pipeline.core.phantom.series import PhantomConfig, PhantomSeries
 from luna_pipeline.core.phantom.shapes import Point
-from luna_pipeline.core.sources.luna25 import CT_FOLDER, TABLE
 from luna_pipeline.core.storage.files import written_atomically
 
 CSV_COLUMNS = (

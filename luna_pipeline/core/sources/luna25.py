@@ -10,13 +10,11 @@ import pandas as pd
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.candidates.table_notes import WARNING
 from luna_pipeline.core.candidates.usable_rows import SeriesGrids, are_inside
-from luna_pipeline.core.ct.formats.luna25_block import BLOCKS, IMAGES, block_uid, is_block
+from luna_pipeline.core.ct.formats.luna25_block import BLOCKS, CT_FOLDER, IMAGES, TABLE, block_uid, is_block
 from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.luna25_table import find_annotations, read_annotations
 from luna_pipeline.core.sources.source import CANDIDATE_COLUMNS, DataSource, SourceTables
 
-CT_FOLDER = "luna25_images"
-TABLE = "LUNA25_Public_Training_Development_Data.csv"
 _SIGNS = {
     "x and y": (-1.0, -1.0, 1.0),
     "z": (1.0, 1.0, -1.0),

@@ -23,6 +23,8 @@ from luna_pipeline.core.ct.hounsfield import check_voxel_kind, to_hounsfield
 from luna_pipeline.core.ct.limits import check_announced_bytes
 from luna_pipeline.core.storage.regular_files import open_regular
 
+CT_FOLDER = "luna25_images"
+TABLE = "LUNA25_Public_Training_Development_Data.csv"
 BLOCKS = "luna25_nodule_blocks"
 IMAGES, METADATA = "image", "metadata"
 BLOCK_SHAPE_IRC = (64, 128, 128)
