@@ -19,6 +19,7 @@ PHANTOM_FORMS: Registry[type["PhantomForm"]] = Registry(
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3dForm",
         "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolderForm",
         "luna25": f"{_HERE}.luna25:Luna25Form",
+        "lidc_idri": f"{_HERE}.lidc_idri:LidcIdriForm",
     },
 )
 

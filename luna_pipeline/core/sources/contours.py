@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.sources.reader_marks import Contour
@@ -65,8 +65,8 @@ class NoduleSize:
     longest_axial_mm: float
 
 
-def slices_of(contours: Sequence[Contour], grid: VoxelGrid) -> NDArray[np.int64]:
-    """Return the index of each outline's slice, shape (N,); -1 where no slice is near enough (``SLICE_TOLERANCE``).
+def slices_at(z_mm: ArrayLike, grid: VoxelGrid) -> NDArray[np.int64]:
+    """Return the slice of each z in mm, shape (N,); -1 where no slice is near enough (``SLICE_TOLERANCE``).
 
     The z of a slice is that of its first voxel, DICOM (0020,0032), which also holds for oblique and descending slices.
     """
@@ -74,7 +74,7 @@ def slices_of(contours: Sequence[Contour], grid: VoxelGrid) -> NDArray[np.int64]
     first[:, 0] = np.arange(len(first))
     slices_mm = grid.voxel_to_world(first)[:, 2]
     step_mm = abs(float(slices_mm[1] - slices_mm[0])) if len(slices_mm) > 1 else grid.spacing_mm[2]
-    away_mm = np.abs(np.array([contour.z_mm for contour in contours])[:, None] - slices_mm)
+    away_mm = np.abs(np.asarray(z_mm, dtype=np.float64)[:, None] - slices_mm)
     nearest = away_mm.argmin(axis=1)
     return np.where(away_mm.min(axis=1) <= SLICE_TOLERANCE * step_mm, nearest, -1)
 
@@ -90,7 +90,7 @@ def mask_of_contours(contours: Sequence[Contour], grid: VoxelGrid) -> NoduleMask
     Returns:
         The mask; None if nothing of it lies in the CT.
     """
-    slices = slices_of(contours, grid)
+    slices = slices_at([contour.z_mm for contour in contours], grid)
     placed = [(int(index), contour) for index, contour in zip(slices, contours, strict=True) if index >= 0]
     box = _box_of([(index, contour) for index, contour in placed if contour.is_inclusion], grid)
     if box is None:

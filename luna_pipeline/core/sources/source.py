@@ -25,6 +25,7 @@ DATA_SOURCES: Registry[type["DataSource"]] = Registry(
         "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3d",
         "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolder",
         "luna25": f"{_HERE}.luna25:Luna25",
+        "lidc_idri": f"{_HERE}.lidc_idri:LidcIdri",
     },
 )
 

@@ -15,7 +15,7 @@ from luna_pipeline.core.sources.contours import (
     filled,
     mask_of_contours,
     measure,
-    slices_of,
+    slices_at,
 )
 from luna_pipeline.core.sources.reader_marks import Contour
 
@@ -120,8 +120,8 @@ def test_a_nodule_of_points_alone_is_their_voxels(points):
 
 
 def test_an_outline_lies_in_the_nearest_slice_within_half_a_step():
-    contours = [square(10, 14, z_mm=z_mm) for z_mm in (-100.0, -99.02, -98.98, -90.4, -101.0, -101.1, -88.9)]
-    assert slices_of(contours, GRID).tolist() == [0, 0, 1, 5, 0, -1, -1]
+    z_mm = [-100.0, -99.02, -98.98, -90.4, -101.0, -101.1, -88.9]
+    assert slices_at(z_mm, GRID).tolist() == [0, 0, 1, 5, 0, -1, -1]
 
 
 def test_outlines_without_a_slice_are_counted_and_left_out():
@@ -134,7 +134,7 @@ def test_a_descending_or_oblique_ct_is_found_by_the_z_of_its_slices():
     turned = (0.0, -1.0, 0.0, math.cos(0.2), 0.0, -math.sin(0.2), -math.sin(0.2), 0.0, -math.cos(0.2))
     grid = VoxelGrid((6, 40, 50), (0.5, 0.5, 2.0), (-10.0, 20.0, -100.0), turned)
     z_mm = [float(grid.voxel_to_world((index, 0, 0))[2]) for index in range(6)]
-    assert slices_of([square(10, 14, z_mm=value + 0.3) for value in z_mm], grid).tolist() == [0, 1, 2, 3, 4, 5]
+    assert slices_at(np.array(z_mm) + 0.3, grid).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_lies_outside_the_image_is_cut_off():
