@@ -93,8 +93,10 @@ def straightened(rows: list[list[str]], arrows: Imports) -> dict[str, float]:
         for end in tos:
             near[end].add(start)
     for _ in range(60):
+        # A box without arrows stays near the others: alone it would make the picture wider.
+        middle = mean(place.values())
         for row in rows:
-            wanted = [(place[name] + 2 * _wanted(name, near, place)) / 3 for name in row]
+            wanted = [(place[name] + 2 * (_wanted(name, near, place) if near[name] else middle)) / 3 for name in row]
             place.update(zip(row, _apart(row, wanted), strict=True))
     ends = [place[name] + side * _width(name) / 2 for name in place for side in (-1, 1)]
     shift = (WIDTH - min(ends) - max(ends)) / 2
