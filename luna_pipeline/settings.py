@@ -34,6 +34,8 @@ class Settings:
         cache_dir: Local copies of objects in S3 (``LUNA_CACHE``); may be removed at any time.
         verifies_reads: Whether the bytes of a cutout file are compared with their checksums before it is first read
             (``LUNA_VERIFY_READS``, 1 or 0).
+        sources: Data sources of the data root, by name (``LUNA_SOURCE``, separated by commas); empty for those that lie
+            there. See ``core.sources``.
         incoming_dir: Unseen CTs to diagnose (``LUNA_INCOMING_DIR``); only read.
         incoming_quiet_seconds: Time for which the files of an incoming series must be unchanged before it counts as
             complete (``LUNA_INCOMING_QUIET_SECONDS``).
@@ -44,6 +46,7 @@ class Settings:
     mlflow_tracking_uri: str
     cache_dir: Path = REPOSITORY / ".luna/cache"
     verifies_reads: bool = True
+    sources: tuple[str, ...] = ()
     incoming_dir: Path = REPOSITORY / ".luna/incoming"
     incoming_quiet_seconds: float = _DEFAULT_QUIET_SECONDS
 
@@ -63,6 +66,7 @@ class Settings:
             home=_home(values),
             mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI", ""),
             cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
+            sources=tuple(name.strip() for name in values.get("LUNA_SOURCE", "").split(",") if name.strip()),
             verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
             incoming_dir=_folder(values, "LUNA_INCOMING_DIR", default=".luna/incoming"),
             incoming_quiet_seconds=_seconds(values, "LUNA_INCOMING_QUIET_SECONDS", default=_DEFAULT_QUIET_SECONDS),
@@ -87,6 +91,11 @@ class Settings:
     def tables_dir(self) -> AnyPath:
         """Folder of the parquet tables."""
         return self.home / "tables"
+
+    @property
+    def source_tables_dir(self) -> Path:
+        """Folder of the tables in LUNA16's form that are made from other data sources; on this machine."""
+        return self.local_home / "source_tables"
 
     @property
     def cutouts_dir(self) -> AnyPath:

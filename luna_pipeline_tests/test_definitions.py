@@ -43,6 +43,7 @@ GRAPH = {
     "malignancy_ratings": ("stage_2_candidates", set()),
     "candidates": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
     "rejected": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
+    "reader_nodules": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
     "luna16_subsets": ("stage_2_candidates", set()),
     "annotations_excluded": ("stage_2_candidates", set()),
     "seriesuids": ("stage_2_candidates", set()),

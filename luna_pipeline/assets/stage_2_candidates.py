@@ -31,9 +31,11 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
     """Observe the version of each external table: the digest of its content."""
     from luna_pipeline.core.candidates.table_places import find_table
     from luna_pipeline.core.storage.files import sha256_of
+    from luna_pipeline.launchers.data_sources import tables_root
 
+    root = tables_root(paths.settings)
     for name, (files, _) in SOURCE_TABLES.items():
-        path = find_table(paths.settings.data_dir, files)
+        path = find_table(root, files)
         version = dg.DataVersion(sha256_of(path) if path else "absent")
         file = path.name if path else "absent"
         yield dg.ObserveResult(asset_key=name, data_version=version, metadata={"file": file})
@@ -59,18 +61,27 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
             code_version="1",
             description="Rows of the source tables that cannot be used, as written, with file, line and reason.",
         ),
+        "reader_nodules": dg.AssetOut(
+            io_manager_key="tables",
+            owners=OWNERS,
+            kinds={"python", "parquet"},
+            code_version="1",
+            description="Nodules as each reader marked them, with diameters in mm, volume in mm3 and ratings; empty "
+            "for data sources without readers.",
+        ),
     },
     deps=CANDIDATE_SOURCES,
 )
 def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Iterator[dg.Output[Any]]:
-    """Join LUNA16's tables in world millimetres."""
-    from luna_pipeline.core.candidates.tables import build_candidates
+    """Join the tables of the data sources in world millimetres."""
     from luna_pipeline.core.storage.files import folder_digest
+    from luna_pipeline.launchers.data_sources import candidate_tables
 
     started = time.perf_counter()
     # The digest is taken first, so that an edit made meanwhile counts as a change.
     inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
-    tables = build_candidates(paths.settings.data_dir, ct_series)
+    made = candidate_tables(paths.settings, ct_series, context.log.info)
+    tables = made.tables
     log_notes(context, tables.notes)
     metadata: dict[str, Any] = {
         **tables.counts,
@@ -82,6 +93,7 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
     yield versioned(tables.candidates, metadata, output_name="candidates")
     yield versioned(tables.rejected, {"reasons": dg.MetadataValue.json(reasons)}, output_name="rejected")
+    yield versioned(made.readers, {}, output_name="reader_nodules")
 
 
 def log_notes(context: dg.AssetExecutionContext, notes: Iterable[str]) -> None:
@@ -113,16 +125,17 @@ class FoldsConfig(dg.Config):
 def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
     """Fold of each series. All later splits are made from this table.
 
-    Source: subset folders, else the table `luna16_subsets.csv`, else a seeded split by patient, else by series. Form:
+    Source: subset folders, else the folds of the data source such as `luna16_subsets.csv`, else a seeded split by
+    patient and by equal scans, else by series. No patient is parted, also between data sources. Form:
     series uid, fold, keyed hash of the patient, rule used. Registers each fold as a partition. A fold that the data no
     longer have is removed from the partitions; with a trained classifier it stays registered until `luna prune`.
     """
-    from luna_pipeline.core.candidates.folds import assign_folds, describe_folds, describe_subset_table
     from luna_pipeline.launchers.cross_validation import folds_with_classifier
+    from luna_pipeline.launchers.data_sources import describe_fold_table, fold_table
 
     started = time.perf_counter()
-    table = assign_folds(ct_series, data_root=paths.settings.data_dir, num_folds=config.num_folds, seed=config.seed)
-    notes = [*describe_subset_table(table, paths.settings.data_dir), *describe_folds(table)]
+    table = fold_table(paths.settings, ct_series, num_folds=config.num_folds, seed=config.seed)
+    notes = describe_fold_table(paths.settings, ct_series, table)
     log_notes(context, notes)
     register_folds(context.instance, table["fold"])
     trained = {str(fold) for fold in folds_with_classifier(paths.settings)}

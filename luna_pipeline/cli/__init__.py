@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli import cutouts, describe_data, diagnosis, downloads, evaluation, luna25, training, tuning
+from luna_pipeline.cli import (
+    cutouts,
+    describe_data,
+    diagnosis,
+    downloads,
+    evaluation,
+    luna25,
+    sources,
+    training,
+    tuning,
+)
 from luna_pipeline.cli.options import voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
@@ -27,7 +37,17 @@ def cli(context: click.Context, *, debug: bool) -> None:
 
 
 # A module a topic; each has its list of commands.
-_TOPICS = (cutouts, training, evaluation, tuning, diagnosis, downloads, describe_data, luna25)
+_TOPICS = (
+    cutouts,
+    training,
+    evaluation,
+    tuning,
+    diagnosis,
+    downloads,
+    describe_data,
+    luna25,
+    sources,
+)
 for command in (command for topic in _TOPICS for command in topic.COMMANDS):
     cli.add_command(command)
 

@@ -16,8 +16,8 @@ _job = partial(dg.define_asset_job, executor_def=interruptible_executor)
 ASSET_JOBS = [
     _job(
         "ingest",
-        [*SOURCE_TABLES, "ct_series", "candidates", "rejected", "folds"],
-        description="Catalogue the CT series, and make the candidate table and the folds from LUNA16's tables.",
+        [*SOURCE_TABLES, "ct_series", "candidates", "rejected", "reader_nodules", "folds"],
+        description="Catalogue the CT series; make candidate table and folds from the tables of the data sources.",
     ),
     _job(
         "describe_data",

@@ -1,6 +1,6 @@
 """Cutouts and their index from a data root, without Dagster: the work of its jobs ``ingest`` and ``cut``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLES_CODE_VERSION = "2"
 """Increased by hand when the same data root gives other tables: ids, matching, folds, rules of the catalogue."""
 
-_TABLES = ("ct_series", "candidates", "rejected", "folds", "cutout_index")
+_TABLES = ("ct_series", "candidates", "rejected", "reader_nodules", "folds", "cutout_index")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class CuttingRequest:
             request={
                 "parameters": self.parameters.as_dict(),
                 "selection": asdict(self.selection),
+                "sources": list(settings.sources),
                 "code": [CUTTING_CODE_VERSION, TABLES_CODE_VERSION],
             },
         )
@@ -131,16 +132,22 @@ def _selected(selection: CandidateSelection, candidates: "pd.DataFrame") -> "pd.
     return selected
 
 
-def catalogue_of(settings: Settings) -> "tuple[pd.DataFrame, int]":
+def catalogue_of(settings: Settings, sources: Sequence[str] = ()) -> "tuple[pd.DataFrame, int]":
     """Return the catalogue of the data root, and how many rows of the last one were reused.
 
     Headers in unchanged folders are not read again.
+
+    Args:
+        settings: Paths of the installation.
+        sources: Data sources by name; empty for those of the settings or of the data root.
     """
-    from luna_pipeline.core.ct.catalogue import catalogue_series
     from luna_pipeline.core.ct.catalogue_cache import num_rows_kept, read_kept_catalogue
+    from luna_pipeline.core.sources.combined import catalogue_of_sources
+    from luna_pipeline.launchers.data_sources import sources_of
 
     kept = read_kept_catalogue(settings.tables_dir / "ct_series.parquet")
-    catalogue = catalogue_series(settings.data_dir, patient_key=settings.patient_key(), kept=kept)
+    located, patient_key = sources_of(settings, sources), settings.patient_key()
+    catalogue = catalogue_of_sources(located, data_root=settings.data_dir, patient_key=patient_key, kept=kept)
     return catalogue, num_rows_kept(catalogue, kept)
 
 
@@ -150,37 +157,46 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     Raises:
         ValueError: If no row of the tables belongs to a readable CT; nothing is written.
     """
-    from luna_pipeline.core.candidates.folds import describe_folds, describe_subset_table
-    from luna_pipeline.core.candidates.tables import build_candidates
+    from luna_pipeline.core.sources.combined import left_out_rows
     from luna_pipeline.core.storage.tables import write_table
+    from luna_pipeline.launchers.data_sources import candidate_tables
 
     catalogue, _ = catalogue_of(settings)
-    for row in catalogue[~catalogue["is_readable"]].itertuples():
+    left_out, lines = left_out_rows(catalogue)
+    for row in left_out.itertuples():
         report(f"Left out {row.path}: {row.reason}")
     for row in catalogue[catalogue["notes"].notna()].itertuples():
         report(f"Note on {row.path}: {row.notes}")
-    tables = build_candidates(settings.data_dir, catalogue)
+    made = candidate_tables(settings, catalogue, report)
+    tables = made.tables
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
-    folds = _folds_of(settings, catalogue)
-    for line in (*tables.notes, *describe_subset_table(folds, settings.data_dir), *describe_folds(folds)):
+    folds, notes = _folds_of(settings, catalogue)
+    for line in (*lines, *tables.notes, *notes):
         report(line)
     tables.require_rows()
-    made = {"ct_series": catalogue, "candidates": tables.candidates, "rejected": tables.rejected, "folds": folds}
-    for name, table in made.items():
+    written = {
+        "ct_series": catalogue,
+        "candidates": tables.candidates,
+        "rejected": tables.rejected,
+        "reader_nodules": made.readers,
+        "folds": folds,
+    }
+    for name, table in written.items():
         write_table(settings.tables_dir / f"{name}.parquet", table)
     return catalogue, tables.candidates, folds
 
 
-def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the existing folds, which models were trained on, if they cover all series; else new ones."""
-    from luna_pipeline.core.candidates.folds import assign_folds
+def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "tuple[pd.DataFrame, list[str]]":
+    """Return the existing folds, which models were trained on, if they cover all series; else new ones; and notes."""
+    from luna_pipeline.launchers.data_sources import describe_fold_table, fold_table
 
     path = settings.tables_dir / "folds.parquet"
     if exists(path):
         folds = read_table_file(path, advice="Remove it: folds are assigned again; models were trained on it.")
         if set(catalogue.loc[catalogue["is_readable"], "series_instance_uid"]) <= set(folds["series_instance_uid"]):
-            return folds
-    return assign_folds(catalogue, data_root=settings.data_dir)
+            return folds, describe_fold_table(settings, catalogue, folds)
+    folds = fold_table(settings, catalogue)
+    return folds, describe_fold_table(settings, catalogue, folds)
 
 
 def _indexed_on_the_fly(settings: Settings, service: "CtCutoutService", folds: "pd.DataFrame") -> "CutSummary":

@@ -10,6 +10,7 @@ from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split, index_fingerprint, split_index
 from luna_pipeline.core.evaluation.reference import Reference, read_reference
 from luna_pipeline.core.training.checkpoints import load_checkpoint
+from luna_pipeline.launchers.data_sources import tables_root
 from luna_pipeline.launchers.installation import cutout_store, mlflow_opener, read_index, read_table
 from luna_pipeline.launchers.versions import fold_version
 from luna_pipeline.settings import Settings
@@ -92,7 +93,7 @@ def _reference(settings: Settings, study: StudyConfig, fold: int | None) -> Refe
     """Return the annotations of a fold for the CPM; None if the metric is the AUC."""
     if study.metric != "cpm" or fold is None:
         return None
-    reference = read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=[fold])
+    reference = read_reference(tables_root(settings), read_table(settings, "folds"), of_folds=[fold])
     if reference is None or not reference.nodules["series_instance_uid"].isin(reference.scans).any():
         msg = f"CPM must have annotated nodules to find, got none (fold {fold}). Take the metric auc."
         raise ValueError(msg)

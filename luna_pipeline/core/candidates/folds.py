@@ -3,6 +3,7 @@
 LUNA16's own subsets are the folds. Without subsets, series are assigned by patient: no patient is in two folds.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,29 @@ _MAX_SUBSET = 1_000_000
 FOLD_COLUMNS = ("series_instance_uid", "fold", "patient_hash", "rule")
 
 
-def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 10, seed: int = 0) -> pd.DataFrame:
+def assign_folds(
+    catalogue: pd.DataFrame,
+    *,
+    data_root: Path | None = None,
+    own: Mapping[str, int] | None = None,
+    links: Mapping[str, str] | None = None,
+    num_folds: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Assign a fold to each readable series.
 
-    A series' fold is the first that is known of: the subset folder above it; its row in ``luna16_subsets.csv``; the
-    fold of another series of its patient. Otherwise its group (its patient's series, or itself where the patient is
-    not known) is assigned to the fold with the fewest series, groups in seeded order. The folds already in use are
-    filled; with fewer than two of them ``num_folds``, but no more than there are groups.
+    A series' fold is the first that is known of: the subset folder above it; the fold that its data source defines,
+    such as its row in ``luna16_subsets.csv``; the fold of another series of its group. A group is the series of one
+    patient, and the series that show one scan. Otherwise the group (or the series itself where neither is known) is
+    assigned to the fold with the fewest series, groups in seeded order. The folds already in use are filled; with
+    fewer than two of them ``num_folds``, but no more than there are groups. Where a group lies in several data sources
+    whose folds differ, the whole group follows the first source of the catalogue's ``data_source`` categories.
 
     Args:
-        catalogue: As from ``catalogue_series``.
-        data_root: Folder that may hold ``luna16_subsets.csv``.
+        catalogue: As from ``catalogue_series``; with several sources ``data_source``.
+        data_root: Folder that may hold ``luna16_subsets.csv``; None to use ``own`` alone.
+        own: Fold by series, as the data sources define them.
+        links: Group by series: series of one group show the same scan.
         num_folds: Number of folds for a data set without subsets.
         seed: Seed of the order of groups. Neither the patient key nor the order of rows matters.
 
@@ -43,15 +56,39 @@ def assign_folds(catalogue: pd.DataFrame, *, data_root: Path, num_folds: int = 1
     readable = catalogue[catalogue["is_readable"].astype(bool)].sort_values("series_instance_uid")
     folds = readable[["series_instance_uid", "patient_hash"]].reset_index(drop=True)
     folders = readable["subset"].astype("Int64").reset_index(drop=True)
-    table = folds["series_instance_uid"].map(_read_subsets(data_root)).astype("Int64")
+    known = (read_subsets(data_root) if data_root is not None else {}) | dict(own or {})
+    table = folds["series_instance_uid"].map(known).astype("Int64")
     folds["fold"] = folders.fillna(table)
     has_patient = folds["patient_hash"].notna()
+    folds["group"] = _groups(folds, links or {})
+    is_linked = folds["series_instance_uid"].isin(set(links or {}))
     folds["rule"] = np.select(
-        [folders.notna(), table.notna(), has_patient], ["subset folder", "subset table", "patient group"], "series"
+        [folders.notna(), table.notna(), has_patient, is_linked],
+        ["subset folder", "subset table", "patient group", "same scan"],
+        "series",
     )
-    _follow_patients(folds)
+    _follow_groups(folds)
+    if "data_source" in readable:
+        _follow_first_source(folds, readable["data_source"].reset_index(drop=True))
     _deal(folds, num_folds=num_folds, seed=seed)
     return folds.astype({"fold": "int64"})[list(FOLD_COLUMNS)]
+
+
+def _groups(folds: pd.DataFrame, links: Mapping[str, str]) -> pd.Series:
+    """Return the group of each series, as the row of its first series: joined by patient or by scan."""
+    above = list(range(len(folds)))
+
+    def root_of(row: int) -> int:
+        while above[row] != row:
+            row = above[row]
+        return row
+
+    for key in (folds["patient_hash"], folds["series_instance_uid"].map(links)):
+        for rows in folds.groupby(key).indices.values():
+            first = min(root_of(int(row)) for row in rows)
+            for row in rows:
+                above[root_of(int(row))] = first
+    return pd.Series([root_of(row) for row in range(len(folds))], index=folds.index)
 
 
 def check_folds(folds: pd.DataFrame) -> list[str]:
@@ -104,7 +141,7 @@ def describe_subset_table(folds: pd.DataFrame, data_root: Path) -> list[str]:
     Returns:
         A line or none.
     """
-    known, subsets = set(folds["series_instance_uid"]), _read_subsets(data_root)
+    known, subsets = set(folds["series_instance_uid"]), read_subsets(data_root)
     absent = sorted(subsets.keys() - known)
     difference = describe_difference(absent, known)
     if difference is None and (known & subsets.keys() or not absent or not known):
@@ -114,7 +151,7 @@ def describe_subset_table(folds: pd.DataFrame, data_root: Path) -> list[str]:
     return [f"Warning: {found}: {difference}"]
 
 
-def _read_subsets(data_root: Path) -> dict[str, int]:
+def read_subsets(data_root: Path) -> dict[str, int]:
     """Read the table of subsets; empty without one."""
     path = find_table(data_root, SUBSET_FILES)
     if path is None:
@@ -137,17 +174,31 @@ def _read_subsets(data_root: Path) -> dict[str, int]:
     return dict(zip(subsets["uid"], subsets["subset"].tolist(), strict=True))
 
 
-def _follow_patients(folds: pd.DataFrame) -> None:
-    """Assign series without a fold to the fold of their patient."""
-    placed = folds.dropna(subset=["fold", "patient_hash"]).drop_duplicates("patient_hash")
-    of_patient = placed.set_index("patient_hash")["fold"]
-    folds["fold"] = folds["fold"].fillna(folds["patient_hash"].map(of_patient).astype("Int64"))
+def _follow_groups(folds: pd.DataFrame) -> None:
+    """Assign series without a fold to the fold of their group."""
+    placed = folds.dropna(subset=["fold"]).drop_duplicates("group")
+    of_group = placed.set_index("group")["fold"]
+    folds["fold"] = folds["fold"].fillna(folds["group"].map(of_group).astype("Int64"))
+
+
+def _follow_first_source(folds: pd.DataFrame, sources: pd.Series) -> None:
+    """Put each group of several sources with several folds into the fold that its first source gives it."""
+    order: Sequence[str] = (
+        list(sources.cat.categories) if isinstance(sources.dtype, pd.CategoricalDtype) else sorted(set(sources))
+    )
+    if len(order) < 2:
+        return
+    rank = sources.map({name: place for place, name in enumerate(order)}).astype("int64")
+    for _, rows in folds.groupby("group").indices.items():
+        if sources.iloc[rows].nunique() > 1 and folds["fold"].iloc[rows].nunique() > 1:
+            first = rows[int(np.argmin(rank.iloc[rows].to_numpy()))]
+            folds.loc[rows, "fold"] = int(folds["fold"].iloc[first])
 
 
 def _deal(folds: pd.DataFrame, *, num_folds: int, seed: int) -> None:
     """Assign the remaining series to the folds with the fewest series."""
     left = folds[folds["fold"].isna()]
-    groups = left.groupby(left["patient_hash"].fillna(left["series_instance_uid"])).indices
+    groups = left.groupby(left["group"]).indices
     # By their smallest uid, for the rows are sorted by uid: another patient key changes no fold.
     members = sorted(groups.values(), key=lambda rows: int(min(rows)))
     sizes = folds["fold"].value_counts()

@@ -6,7 +6,7 @@ centre of its nodule and a detection is not.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,16 @@ class CandidateTables:
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
 
+    def with_source(self, rejected: pd.DataFrame, notes: Sequence[str]) -> "CandidateTables":
+        """Return these tables with the rejected rows and notes of the tables that they were made from."""
+        if len(rejected):
+            types = {"line": "int64", "file": "category", "reason": "category", "series_instance_uid": "category"}
+            parts = [part.astype(object) for part in (self.rejected, rejected[list(REJECTED_COLUMNS)]) if len(part)]
+            all_rejected = pd.concat(parts, ignore_index=True).astype(types)
+            counts = self.counts | {"rejected": self.counts["rejected"] + len(rejected)}
+            return replace(self, rejected=all_rejected, counts=counts, notes=(*notes, *self.notes))
+        return replace(self, notes=(*notes, *self.notes))
+
     def require_rows(self) -> None:
         """Refuse tables of which no row can be used.
 
@@ -107,7 +117,7 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
     series = SeriesGrids.of_catalogue(catalogue)
     ratings = _read(find_table(data_root, MALIGNANCY_FILES), "diameter_mm", series, ("is_malignant", "ratings"))
     annotations = _read(annotations_path, "diameter_mm", series)
-    candidates = _read(candidates_path, "class", series)
+    candidates = _read(candidates_path, "class", series, ("is_malignant",))
     nodules, num_nodules_twice = _rated_nodules(annotations.kept, ratings.kept)
     detections, num_detections_twice = _located(candidates.kept, nodules)
     rejected = _all_rejected((candidates, annotations, ratings))
@@ -175,6 +185,10 @@ def _located(candidates: pd.DataFrame, nodules: pd.DataFrame) -> tuple[pd.DataFr
     # Shallow: unchanged columns are not copied.
     located = candidates.copy(deep=False)
     located[columns] = nodules[columns].reindex(_match(candidates, nodules)).set_axis(candidates.index)
+    if "is_malignant" in candidates:
+        # Nodules without a diameter have their own label.
+        own = label_malignancy(candidates[["is_malignant"]])["is_malignant"]
+        located["is_malignant"] = own.fillna(located["is_malignant"].astype("boolean"))
     located["class"] = candidates["number"].astype("int8")
     located["candidate_id"], num_repeated = _ids(candidates, source="candidate")
     located["source"] = _repeated("candidate", len(candidates))

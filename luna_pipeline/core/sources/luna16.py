@@ -1,10 +1,12 @@
 """LUNA16: MetaImage files in subset folders and CSV tables. Any CTs with tables in its form are read by it, too."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
+from luna_pipeline.core.candidates.folds import read_subsets
 from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDATE_FILES, find_table
 from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.luna16_form import read_luna16_form
@@ -39,3 +41,7 @@ class Luna16(DataSource):
     def tables(self, root: Path, catalogue: pd.DataFrame) -> SourceTables:
         """Read the tables as text: they are in LUNA16's form."""
         return read_luna16_form(root)
+
+    def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
+        """Return the subsets of ``luna16_subsets.csv``; folders ``subset<k>`` need none."""
+        return read_subsets(root)

@@ -145,6 +145,13 @@ class DataSource(ABC):
         """
         return ()
 
+    def readers(self, root: Path, catalogue: pd.DataFrame) -> pd.DataFrame | None:
+        """Return the readers' nodules (``READER_COLUMNS``) of a source whose tables are in LUNA16's form.
+
+        Other sources give them in ``tables``.
+        """
+        return None
+
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
         """Return the source's own fold by series; empty if it has none. Folders ``subset<k>`` need no entry."""
         return {}

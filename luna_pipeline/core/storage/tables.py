@@ -66,6 +66,15 @@ TABLES = {
             "source": SOURCE,
         }
     ),
+    "reader_nodules": pa.DataFrameSchema(
+        {
+            "series_instance_uid": UID,
+            "x_mm": FINITE_MM,
+            "y_mm": FINITE_MM,
+            "z_mm": FINITE_MM,
+            "diameter_mm": DIAMETER_MM,
+        }
+    ),
     "folds": pa.DataFrameSchema({"series_instance_uid": UID, "fold": FOLD, "rule": pa.Column(str)}),
     "cutout_index": pa.DataFrameSchema(
         {

@@ -15,6 +15,7 @@ from luna_pipeline.core.evaluation.detection import DetectionResult, detection_t
 from luna_pipeline.core.evaluation.fold_names import folds_in_words
 from luna_pipeline.core.evaluation.reference import read_reference
 from luna_pipeline.core.storage.files import AnyPath, write_bytes
+from luna_pipeline.launchers.data_sources import tables_root
 from luna_pipeline.launchers.diagnosis.input import read_input
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
@@ -129,7 +130,7 @@ def score_detections(
     folds = read_table(settings, "folds")
     title = folds_in_words([test_fold], int(folds["fold"].nunique()))
     notes = [_not_searched_note(name, found) for name, found in detections.items() if found.not_searched]
-    reference = read_reference(settings.data_dir, folds, of_folds=[test_fold])
+    reference = read_reference(tables_root(settings), folds, of_folds=[test_fold])
     if reference is None or not reference.scans:
         lacking = "no annotations.csv" if reference is None else "no scan of this fold in seriesuids.csv"
         none = f"There is {lacking}: without nodules to be found there is no FROC."

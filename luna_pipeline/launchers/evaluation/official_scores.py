@@ -11,6 +11,7 @@ from luna_pipeline.core.evaluation.official import FrocResult
 from luna_pipeline.core.evaluation.reference import Reference, read_reference
 from luna_pipeline.core.storage.files import AnyPath
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
+from luna_pipeline.launchers.data_sources import tables_root
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
@@ -54,7 +55,7 @@ def official_scores(settings: Settings, pooled: PooledPredictions, *, num_bootst
 
 def reference_of(settings: Settings, folds: list[int]) -> Reference | None:
     """Return the reference for predictions of these folds; None without annotations."""
-    return read_reference(settings.data_dir, read_table(settings, "folds"), of_folds=folds)
+    return read_reference(tables_root(settings), read_table(settings, "folds"), of_folds=folds)
 
 
 def write_pooled_submission(settings: Settings, pooled: PooledPredictions, model: str) -> AnyPath:

@@ -1,0 +1,197 @@
+"""Several data sources as one: one catalogue, one set of tables, the folds that the sources define."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
+from luna_pipeline.core.sources.located import LocatedSource
+from luna_pipeline.core.sources.source import SourceTables
+
+DATA_SOURCE = "data_source"
+"""Column of the catalogue: name of the source of a series."""
+SHARED = "A scan must belong to one data source"
+"""Start of the reason of a series that an earlier source has, too."""
+
+Propose = Callable[[pd.DataFrame], pd.DataFrame]
+"""Returns positions (``POINT``) proposed as candidates for the rows of a catalogue."""
+
+
+def catalogue_of_sources(
+    located: Sequence[LocatedSource], *, data_root: Path, patient_key: bytes, kept: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """List the series of all sources.
+
+    Args:
+        located: The sources; a scan that several have belongs to the first of them.
+        data_root: The data root; paths are relative to it.
+        patient_key: Key of the patients' hashes: a patient has the same hash in all sources.
+        kept: An earlier catalogue.
+
+    Returns:
+        As from ``catalogue_series``, with ``data_source``.
+
+    Raises:
+        FileNotFoundError: If a source holds no CT.
+    """
+    parts = []
+    for it in located:
+        part = it.source.catalogue(it.root, data_root=data_root, patient_key=patient_key, kept=kept)
+        _add_patients(part, it, patient_key)
+        parts.append(part.assign(**{DATA_SOURCE: it.name}))
+    catalogue = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    # The order of the categories is that of the sources.
+    catalogue[DATA_SOURCE] = pd.Categorical(catalogue[DATA_SOURCE], categories=[it.name for it in located])
+    if len(parts) > 1:
+        _settle(catalogue)
+        # Stable: of one series, the first source's row stays the first.
+        catalogue = catalogue.sort_values("series_instance_uid", kind="stable", ignore_index=True)
+    return catalogue
+
+
+def left_out_rows(catalogue: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the unreadable rows that need attention, and lines about scans that several sources have."""
+    unreadable = catalogue[~catalogue["is_readable"].astype(bool)]
+    is_shared = unreadable["reason"].str.startswith(SHARED, na=False)
+    shared = unreadable[is_shared]
+    lines = [
+        f"{len(rows)} scans of {name} are in an earlier data source, too, and are read from there."
+        for name, rows in (shared.groupby(DATA_SOURCE, observed=True) if len(shared) else ())
+    ]
+    return unreadable[~is_shared], lines
+
+
+def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *, propose: Propose) -> SourceTables:
+    """Return the tables of all sources together.
+
+    Each source gives the tables of its own scans; rows of a scan that belongs to another source are left out. A source
+    without candidates gets proposed ones, of class 1 where they lie within the radius of an annotation.
+
+    Args:
+        located: The sources.
+        catalogue: As from ``catalogue_of_sources``.
+        propose: Finds candidates in scans.
+
+    Raises:
+        FileNotFoundError: If a source lacks a table.
+        ValueError: If a table is malformed.
+    """
+    parts = []
+    for it in located:
+        rows = _rows_of(catalogue, it)
+        elsewhere = set(catalogue.loc[catalogue["is_readable"].astype(bool), "series_instance_uid"])
+        elsewhere -= set(rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
+        tables = it.source.tables(it.root, rows)
+        if tables.candidates is None:
+            tables = _with_candidates(tables, propose(rows[rows["is_readable"].astype(bool)]))
+        parts.append((it, _without(tables, elsewhere), rows))
+    names = [each.name for each in fields(SourceTables) if each.name not in {"scans", "notes"}]
+    joined: dict[str, Any] = {name: _joined([getattr(tables, name) for _, tables, _ in parts]) for name in names}
+    return SourceTables(
+        **joined,
+        scans=_scans([(tables.scans, rows) for _, tables, rows in parts]),
+        notes=tuple(
+            line if len(located) == 1 else _of_source(line, it.name) for it, tables, _ in parts for line in tables.notes
+        ),
+    )
+
+
+def own_folds(located: Sequence[LocatedSource], catalogue: pd.DataFrame) -> dict[str, int]:
+    """Return the fold of each series that its source defines."""
+    folds: dict[str, int] = {}
+    for it in located:
+        rows = _rows_of(catalogue, it)
+        known = set(rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
+        folds |= {uid: fold for uid, fold in it.source.folds(it.root, rows).items() if uid in known}
+    return folds
+
+
+def _rows_of(catalogue: pd.DataFrame, it: LocatedSource) -> pd.DataFrame:
+    """Return the rows of a source; a catalogue of an earlier version has a single source."""
+    return catalogue[catalogue[DATA_SOURCE] == it.name] if DATA_SOURCE in catalogue else catalogue
+
+
+def _add_patients(part: pd.DataFrame, it: LocatedSource, patient_key: bytes) -> None:
+    """Fill in the hashes of patients that a table names; DICOM files name their own."""
+    patients = it.source.patients(it.root)
+    is_silent = part["format"] != "dicom"
+    hashes = {
+        uid: hmac.new(patient_key, patient.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
+        for uid, patient in patients.items()
+    }
+    part["patient_hash"] = part["patient_hash"].astype(object)
+    named = part.loc[is_silent, "series_instance_uid"].map(hashes)
+    part.loc[is_silent, "patient_hash"] = named.astype(object).where(named.notna(), None)
+
+
+def _settle(catalogue: pd.DataFrame) -> None:
+    """Leave each series to the first source with a readable file of it."""
+    readable = catalogue[catalogue["is_readable"].astype(bool)]
+    first = readable.drop_duplicates("series_instance_uid").set_index("series_instance_uid")[DATA_SOURCE]
+    later = readable[readable["series_instance_uid"].duplicated()]
+    reasons = [
+        f"{SHARED}, got {first[uid]} and {name} (series {uid}). It is read from {first[uid]}."
+        for uid, name in zip(later["series_instance_uid"], later[DATA_SOURCE], strict=True)
+    ]
+    catalogue.loc[later.index, "is_readable"] = False
+    catalogue.loc[later.index, "reason"] = reasons
+
+
+def _with_candidates(tables: SourceTables, proposed: pd.DataFrame) -> SourceTables:
+    nodules = tables.annotations
+    if nodules is None or nodules.empty:
+        places = pd.Series(-1, index=proposed.index)
+    else:
+        of_point = nearest_in_series(
+            proposed["series_instance_uid"],
+            proposed[POINT_COLUMNS],
+            center_series=nodules["series_instance_uid"],
+            centers_xyz=nodules[POINT_COLUMNS],
+            radii_mm=nodules["diameter_mm"] / 2,
+        )
+        places = pd.Series(of_point, index=proposed.index)
+    values = {each.name: getattr(tables, each.name) for each in fields(SourceTables)}
+    candidates = proposed.assign(**{"class": (places >= 0).astype("int8")})
+    return SourceTables(**values | {"candidates": candidates})
+
+
+def _without(tables: SourceTables, series: set[str]) -> SourceTables:
+    """Return tables without the rows of some series."""
+    values = {}
+    for each in fields(SourceTables):
+        value = getattr(tables, each.name)
+        if isinstance(value, pd.DataFrame) and series:
+            value = value[~value["series_instance_uid"].astype(str).isin(series)]
+        values[each.name] = value
+    if values["scans"] is not None:
+        values["scans"] = [uid for uid in values["scans"] if uid not in series]
+    return SourceTables(**values)
+
+
+def _joined(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
+    there = [table.astype({"series_instance_uid": object}) for table in tables if table is not None]
+    filled = [table for table in there if len(table)] or there[:1]
+    if not filled:
+        return None
+    return pd.concat([table.astype(object) for table in filled], ignore_index=True) if len(filled) > 1 else filled[0]
+
+
+def _scans(parts: Sequence[tuple[list[str] | None, pd.DataFrame]]) -> list[str] | None:
+    """Return the scans that are evaluated; a source without a list has all of its readable ones evaluated."""
+    if all(scans is None for scans, _ in parts):
+        return None
+    return [
+        str(uid)
+        for scans, rows in parts
+        for uid in (scans if scans is not None else rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
+    ]
+
+
+def _of_source(line: str, name: str) -> str:
+    warning = "Warning: "
+    return f"{warning}{name}: {line.removeprefix(warning)}" if line.startswith(warning) else f"{name}: {line}"

@@ -1,0 +1,124 @@
+"""Candidates of scans whose data source has none: the brightest blobs in the lungs, found once for each CT."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.storage.table_files import read_table_file
+from luna_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RULES = "1"
+"""Raise it when the same CT gives other proposals."""
+TABLE = "proposed_candidates"
+MAX_PER_SCAN = 100
+_NUM_LINES = 20
+
+
+@dataclass(frozen=True)
+class ProposalJob:
+    """Finds the candidates of one CT, in any process."""
+
+    series_instance_uid: str
+    path: Path
+
+    def run(self) -> list[float]:
+        """Return world mm x, y, z of each candidate in falling order of the score, one list (3 N)."""
+        from luna_pipeline.core.baselines.laplacian import laplacian_candidates
+        from luna_pipeline.core.ct.reading import read_ct
+        from luna_pipeline.core.lungs.mask import find_lungs
+
+        ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
+        lungs = find_lungs(ct.hounsfield, ct.grid)
+        found = laplacian_candidates(ct.hounsfield, ct.grid, lungs, max_candidates=MAX_PER_SCAN)
+        return [round(float(value), 4) for value in found.center_xyz.ravel()]
+
+
+def propose_candidates(
+    settings: Settings, catalogue: "pd.DataFrame", report: Callable[[str], Any], *, workers: int = 2
+) -> "tuple[pd.DataFrame, list[str]]":
+    """Return proposed candidates, and a line for each scan without any.
+
+    Those of unchanged CTs are taken from the table of earlier proposals, which is written again after the search.
+
+    Args:
+        settings: Paths of the installation.
+        catalogue: Readable rows of the catalogue.
+        report: Receives lines of progress.
+        workers: Processes.
+
+    Returns:
+        ``series_instance_uid``, ``x_mm``, ``y_mm``, ``z_mm``; and notes.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = catalogue.assign(key=[f"{RULES} {value}" for value in catalogue["fingerprint"]])
+    known = _known(settings)
+    jobs = [
+        ProposalJob(str(row["series_instance_uid"]), settings.data_dir / str(row["path"]))
+        for row in rows.to_dict("records")
+        if (row["series_instance_uid"], row["key"]) not in known
+    ]
+    found, reasons = _search(jobs, report, workers)
+    made: list[dict[str, Any]] = []
+    for uid, key in zip(rows["series_instance_uid"], rows["key"], strict=True):
+        fresh = {"series_instance_uid": uid, "key": key, "xyz": found.get(uid), "reason": reasons.get(uid)}
+        made.append(fresh if uid in found or uid in reasons else known[uid, key])
+    _write(settings, known, made)
+    points = {
+        str(row["series_instance_uid"]): np.reshape(row["xyz"], (-1, 3)) for row in made if row["xyz"] is not None
+    }
+    table = pd.DataFrame(
+        np.concatenate([np.empty((0, 3)), *points.values()]), columns=["x_mm", "y_mm", "z_mm"], dtype="float64"
+    )
+    table.insert(0, "series_instance_uid", [uid for uid, xyz in points.items() for _ in xyz])
+    notes = [
+        f"Warning: No candidates in {row['series_instance_uid']}: {row['reason']}" for row in made if row["reason"]
+    ]
+    if made:
+        notes.insert(0, f"{len(table)} candidates were proposed in {len(points)} scans by blobs in the lungs.")
+    return table, notes
+
+
+def _search(
+    jobs: Sequence[ProposalJob], report: Callable[[str], Any], workers: int
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    from luna_pipeline.core.cutouts.workers import run_jobs
+
+    found: dict[str, list[float]] = {}
+    reasons: dict[str, str] = {}
+    every = max(1, len(jobs) // _NUM_LINES)
+    for number, (uid, result) in enumerate(run_jobs(cast("Any", jobs), workers=workers), start=1):
+        if isinstance(result, str):
+            reasons[uid] = result
+        else:
+            found[uid] = cast("Any", result)
+        if number % every == 0 or number == len(jobs):
+            report(f"Candidates proposed in {number} of {len(jobs)} CTs.")
+    return found, reasons
+
+
+def _known(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
+    path = settings.tables_dir / f"{TABLE}.parquet"
+    if not exists(path):
+        return {}
+    table = read_table_file(path, advice="Remove it: candidates are proposed again.")
+    records = cast("list[dict[str, Any]]", table.to_dict("records"))
+    return {(row["series_instance_uid"], row["key"]): row for row in records}
+
+
+def _write(settings: Settings, known: dict[tuple[str, str], dict[str, Any]], made: Sequence[dict[str, Any]]) -> None:
+    """Write the proposals of these scans; those of scans that are not there now are dropped."""
+    import pandas as pd
+
+    from luna_pipeline.core.storage.tables import write_table
+
+    if {(row["series_instance_uid"], row["key"]) for row in made} == set(known):
+        return
+    table = pd.DataFrame(made, columns=["series_instance_uid", "key", "xyz", "reason"])
+    write_table(settings.tables_dir / f"{TABLE}.parquet", table)
