@@ -46,17 +46,15 @@ def ct_series(context: dg.AssetExecutionContext, config: CatalogueConfig, paths:
     # The digest is taken first, so that a CT that arrives meanwhile counts as a change.
     inputs = folder_digest(settings.data_dir, by_content=".csv")
     catalogue, num_kept = catalogue_of(settings, config.sources)
-    located = catalogued_sources(settings, catalogue)
     left_out, shared = left_out_rows(catalogue)
     readable = catalogue[catalogue["is_readable"]]
     register_series(context.instance, readable["series_instance_uid"])
     gone = gone_series(context.instance, catalogue, cutout_store(settings))
-    _log_series(context, catalogue, left_out, [*describe_sources(located), *shared])
-    for uid in gone:
-        context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
+    lines = describe_sources(catalogued_sources(settings, catalogue))
+    _log_series(context, catalogue, left_out, [*lines, *shared], gone)
     metadata: dict[str, Any] = {
         "num_series": len(readable),
-        "data_sources": dg.MetadataValue.md("\n".join(f"- {line}" for line in describe_sources(located))),
+        "data_sources": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines)),
         "num_unreadable": len(left_out),
         "num_kept": num_kept,
         "num_gone": len(gone),
@@ -69,14 +67,18 @@ def ct_series(context: dg.AssetExecutionContext, config: CatalogueConfig, paths:
     return versioned(catalogue, metadata)
 
 
-def _log_series(context: dg.AssetExecutionContext, catalogue: Any, left_out: Any, lines: list[str]) -> None:
-    """Log lines about the data sources, unreadable CTs and notes on readable ones."""
+def _log_series(
+    context: dg.AssetExecutionContext, catalogue: Any, left_out: Any, lines: list[str], gone: list[str]
+) -> None:
+    """Log lines about the data sources, unreadable CTs, notes on readable ones, and series without their CT."""
     for line in lines:
         context.log.info(line)
     for row in left_out.itertuples():
         context.log.warning("Left out %s: %s", row.path, row.reason)
     for row in catalogue[catalogue["notes"].notna()].itertuples():
         context.log.info("Note on %s: %s", row.path, row.notes)
+    for uid in gone:
+        context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
 
 
 def _as_list(rows: Any) -> str:

@@ -31,7 +31,7 @@ def candidates_of(root):
 
 def test_uids_that_do_not_match_are_in_the_log_and_the_metadata(root, capsys):
     write_tables(root, candidates=[(f"{A}.mhd", 0, 0, 0, 1), (f"{B}.mhd", 0, 0, 0, 1)])
-    table, rejected = candidates_of(root)
+    table, rejected, _ = candidates_of(root)
     for text in (table.metadata["notes"].value, capsys.readouterr().err):
         assert "candidates_V2.csv: 0 of 2 rows belong to 0 of 2 readable CTs" in text
         assert "they end in '.mhd'" in text
@@ -42,7 +42,7 @@ def test_uids_that_do_not_match_are_in_the_log_and_the_metadata(root, capsys):
 
 def test_rejected_rows_are_in_the_log_by_reason(root, capsys):
     write_tables(root, candidates=[(A, "abc", 0, 0, 1)] * 30)
-    table, rejected = candidates_of(root)
+    table, rejected, _ = candidates_of(root)
     assert "Rejected 30 rows of candidates_V2.csv: coordinate is not a number, got 'abc'" in capsys.readouterr().err
     assert rejected.metadata["reasons"].value == {"coordinate is not a number": 30}
     assert len(table.value) == 0
