@@ -11,6 +11,7 @@ import click
 
 from luna_pipeline.cli import (
     cutouts,
+    data,
     describe_data,
     diagnosis,
     downloads,
@@ -47,6 +48,7 @@ _TOPICS = (
     describe_data,
     luna25,
     sources,
+    data,
 )
 for command in (command for topic in _TOPICS for command in topic.COMMANDS):
     cli.add_command(command)

@@ -93,17 +93,8 @@ def describe_outside(part: UsableRows, grids: Mapping[str, VoxelGrid]) -> list[s
     if rows.empty:
         return []
     points = np.stack([parse_numbers(rows[axis])[0] for axis in ("x", "y", "z")], axis=1)
-    series = rows["series_instance_uid"].reset_index(drop=True)
-    everywhere = np.ones(len(rows), dtype=bool)
-    readings = {
-        "with x and y negated {} would lie inside (RAS instead of LPS?)": points * _NEGATED_XY,
-        "with x and z exchanged {} would lie inside (z, y, x instead of x, y, z?)": points[:, ::-1],
-    }
-    counts = {words: int(are_inside(series, read, everywhere, grids).sum()) for words, read in readings.items()}
-    counts["as voxels (column, row, slice) {} would lie inside (voxels instead of mm?)"] = _num_voxels(
-        series, points, grids
-    )
-    words, count = max(counts.items(), key=lambda item: item[1])
+    is_inside = read_otherwise(rows["series_instance_uid"].reset_index(drop=True), points, grids)
+    words, count = max(((words, int(found.sum())) for words, found in is_inside.items()), key=lambda item: item[1])
     if 2 * count <= len(rows):
         return []
     num_known = part.num_rows - part.num_without_ct
@@ -111,9 +102,37 @@ def describe_outside(part: UsableRows, grids: Mapping[str, VoxelGrid]) -> list[s
     return [f"{WARNING}{found}. Write world coordinates in LPS mm."]
 
 
-def _num_voxels(series: pd.Series, points: NDArray[np.float64], grids: Mapping[str, VoxelGrid]) -> int:
-    rows = series.groupby(series, observed=True).indices
-    return sum(int(grids[str(uid)].contains(points[places][:, ::-1]).sum()) for uid, places in rows.items())
+def read_otherwise(
+    series: pd.Series, points_xyz: NDArray[np.float64], grids: Mapping[str, VoxelGrid]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which points would lie in their CT if they were of another kind than LPS mm.
+
+    Args:
+        series: Series instance uids, categorical, N rows.
+        points_xyz: Finite positions as they are written, shape (N, 3).
+        grids: Grid by series_instance_uid; each row's series has one.
+
+    Returns:
+        Whether they would, shape (N,), by words with a place for their number.
+    """
+    everywhere = np.ones(len(series), dtype=bool)
+    readings = {
+        "with x and y negated {} would lie inside (RAS instead of LPS?)": points_xyz * _NEGATED_XY,
+        "with x and z exchanged {} would lie inside (z, y, x instead of x, y, z?)": points_xyz[:, ::-1],
+        "multiplied by 10, {} would lie inside (cm instead of mm?)": points_xyz * 10,
+    }
+    found = {words: are_inside(series, read, everywhere, grids) for words, read in readings.items()}
+    found["as voxels (column, row, slice) {} would lie inside (voxels instead of mm?)"] = _are_voxels(
+        series, points_xyz, grids
+    )
+    return found
+
+
+def _are_voxels(series: pd.Series, points: NDArray[np.float64], grids: Mapping[str, VoxelGrid]) -> NDArray[np.bool_]:
+    found = np.zeros(len(series), dtype=bool)
+    for uid, places in series.groupby(series, observed=True).indices.items():
+        found[places] = grids[str(uid)].contains(points[places][:, ::-1])
+    return found
 
 
 def describe_negated(detections: pd.DataFrame, nodules: pd.DataFrame, *, file: str) -> list[str]:

@@ -44,6 +44,7 @@ SCANS = TableForm(
     is_required=True,
     series="series",
     is_of_scans=True,
+    covers_scans=True,
 )
 NODULES = TableForm(
     files=(NODULES_FILE,),
@@ -85,8 +86,8 @@ class CsvAndFolder(DataSource):
     table_forms = (SCANS, NODULES)
 
     def is_at(self, root: Path) -> bool:
-        """Return whether the folder holds both tables."""
-        return all(find_table(root, form.files) is not None for form in self.table_forms)
+        """Return whether the folder holds one of the tables: `luna check_data` reports that the other is missing."""
+        return any(find_table(root, form.files) is not None for form in self.table_forms)
 
     def catalogue(
         self, root: Path, *, data_root: Path, patient_key: bytes, kept: pd.DataFrame | None = None

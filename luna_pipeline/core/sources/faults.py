@@ -14,7 +14,7 @@ class Fault:
 
     Attributes:
         rule: What must hold.
-        got: What was found instead; the first value where there are several.
+        got: What was found instead, the first value where there are several; empty where the rule says it.
         cure: What to do, a sentence.
         file: Table or path that it was found in; empty for the whole data root.
         lines: Lines of the table, the header is 1; empty where no line is wrong by itself.
@@ -36,7 +36,8 @@ class Fault:
         counted = f"; {len(self.lines)} rows" * (len(self.lines) > _MAX_LINES)
         place = f"{self.file} line {numbers}{counted}" if self.lines else self.file
         places = ", ".join(part for part in (place, self.where) if part)
-        return f"{self.rule}, got {self.got}{f' ({places})' * bool(places)}. {self.cure}"
+        got = f", got {self.got}" if self.got else ""
+        return f"{self.rule}{got}{f' ({places})' * bool(places)}. {self.cure}".strip()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -52,9 +53,12 @@ def fault_of_error(error: Exception, *, file: str = "", is_error: bool = True) -
 def fault_of_line(text: str, *, file: str = "", is_error: bool = True) -> Fault:
     """Return a message of one line as a fault; what does not have the usual form is its rule."""
     rule, comma, rest = text.partition(", got ")
+    if comma and not re.search(r" \(.*\)\. ", rest) and ". " in rest:
+        got, _, after = rest.partition(". ")
+        return Fault(rule=rule, got=got, cure=after, file=file, is_error=is_error)
     got, bracket, after = rest.rpartition("). ")
     if not comma or not bracket or " (" not in got:
-        return Fault(rule=text.rstrip("."), got="another state", cure="Correct it.", file=file, is_error=is_error)
+        return Fault(rule=text.rstrip("."), got="", cure="", file=file, is_error=is_error)
     got, _, where = got.rpartition(" (")
     if file and (found := re.fullmatch(re.escape(file) + r"(?: line (\d+))?", where)):
         lines = (int(found[1]),) if found[1] else ()

@@ -38,7 +38,8 @@ class TableForm:
         series: Column with the series uid; empty where the table has none.
         points: Columns with x, y, z in mm, LPS unless ``frame`` says RAS; empty where the table has no positions.
         frame: Column that says LPS or RAS; empty where all are LPS.
-        is_of_scans: Whether each CT should have a row.
+        is_of_scans: Whether it is the list of scans: each row must have a CT.
+        covers_scans: Whether each CT should have a row.
     """
 
     files: tuple[str, ...]
@@ -49,6 +50,7 @@ class TableForm:
     points: tuple[str, ...] = ()
     frame: str = ""
     is_of_scans: bool = False
+    covers_scans: bool = False
 
     def points_of(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the positions of a checked table: series_instance_uid, x_mm, y_mm, z_mm (LPS), line; finite ones."""
@@ -111,17 +113,16 @@ _POINT_COLUMNS = point_columns(_POINTS, SPELLINGS)
 _KEY = (("series_instance_uid", *_POINTS),)
 
 
-def _luna16_form(files: tuple[str, ...], *columns: Column, unique: bool = False) -> TableForm:
-    of_points = (_UID, *_POINT_COLUMNS, *columns)
-    return TableForm(files=files, columns=of_points, unique=_KEY if unique else (), points=_POINTS)
+def _luna16_form(files: tuple[str, ...], *columns: Column, **options: Any) -> TableForm:
+    return TableForm(files=files, columns=(_UID, *_POINT_COLUMNS, *columns), points=_POINTS, **options)
 
 
 _LABEL = flag_column("is_malignant", spellings=SPELLINGS["is_malignant"], is_required=False, may_be_empty=True)
 _RATINGS = Column(name="ratings", spellings=SPELLINGS["ratings"], kind="ratings", is_required=False, may_be_empty=True)
 LUNA16_FORMS = (
-    _luna16_form(ANNOTATION_FILES, diameter_column(), unique=True),
+    _luna16_form(ANNOTATION_FILES, diameter_column(), unique=_KEY),
     # LUNA16's own candidates have a few positions twice.
-    _luna16_form(CANDIDATE_FILES, flag_column("class")),
+    _luna16_form(CANDIDATE_FILES, flag_column("class"), covers_scans=True),
     _luna16_form(EXCLUDED_FILES, diameter_column(exception=-1.0, least=0.0)),
     _luna16_form(MALIGNANCY_FILES, diameter_column(), _LABEL, _RATINGS),
     TableForm(

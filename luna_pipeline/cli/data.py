@@ -1,0 +1,45 @@
+"""Commands that check data before any work."""
+
+import json
+from pathlib import Path
+
+import click
+
+from luna_pipeline.cli.evaluation import RESEARCH_USE
+from luna_pipeline.settings import Settings
+
+
+@click.command("check_data")
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--source", "sources", multiple=True, help="Data source; may be repeated. Default: what lies in DIR.")
+@click.option("--voxels", is_flag=True, help="Read the voxels of all CTs, too: finds damaged files and numbers not HU.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+@click.option("--template", is_flag=True, help="Write scans.csv and nodules.csv for the CTs in DIR; check nothing.")
+def check_data_command(
+    folder: Path | None, sources: tuple[str, ...], *, voxels: bool, is_json: bool, template: bool
+) -> None:
+    """Report everything that is wrong with the data in DIR (default: LUNA_DATA_DIR), before any work.
+
+    Errors end with exit code 1; warnings alone with 0. Nothing is written.
+    """
+    from luna_pipeline.launchers.check_data import check_data, write_template
+
+    settings = Settings.from_environment()
+    root = (folder or settings.data_dir).absolute()
+    if template:
+        for path in write_template(root):
+            click.echo(f"Wrote {path}.")
+        return
+    report = check_data(settings, root, sources, reads_voxels=voxels)
+    if is_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        for line in report.lines():
+            click.echo(line)
+        click.echo(RESEARCH_USE)
+    if report.num_errors:
+        # Everything was said.
+        raise SystemExit(1)
+
+
+COMMANDS = [check_data_command]
