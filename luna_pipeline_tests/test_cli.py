@@ -41,6 +41,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "import_book_weights",
         "describe_data",
         "check_data",
+        "export_croissant",
         "get_recommended_num_workers",
     ):
         assert command in top.stdout

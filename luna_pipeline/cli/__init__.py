@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from luna_pipeline.cli import (
+    croissant,
     cutouts,
     data,
     describe_data,
@@ -46,6 +47,7 @@ _TOPICS = (
     diagnosis,
     downloads,
     describe_data,
+    croissant,
     luna25,
     sources,
     data,
