@@ -1,11 +1,12 @@
-"""Scores of models by nodule diameter, slice spacing, slice thickness and scanner."""
+"""Scores of models by nodule diameter, texture and calcification, slice spacing, slice thickness and scanner."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from luna_pipeline.core.evaluation.reader_words import READER_WORDS
 from luna_pipeline.core.evaluation.report import called, check_predictions
 from luna_pipeline.core.metrics.binary import binary_metrics, decision_metrics
 
@@ -26,13 +27,15 @@ def subgroup_report(predictions: pd.DataFrame, *, nodules: pd.DataFrame, series:
 
     Args:
         predictions: One row per candidate and model, see ``check_predictions``.
-        nodules: One row per candidate: ``candidate_id`` and ``diameter_mm``.
+        nodules: One row per candidate: ``candidate_id`` and ``diameter_mm``, optionally ``texture`` and
+            ``calcification`` in words of ``READER_WORDS``.
         series: One row per series: ``series_instance_uid`` and ``spacing_mm`` (x, y, z, or z only), optionally
             ``slice_thickness_mm`` and ``manufacturer``.
 
     Returns:
         One row per model, kind and non-empty group, with ``SUBGROUP_COLUMNS``. The kind ``diameter`` divides the
-        nodules: the AUC of a group compares its nodules with all non-nodules, which are a group too. ``slice_spacing``
+        nodules, as ``texture`` and ``calcification`` do where readers rated them: the AUC of a group compares its
+        nodules with all non-nodules, which are a group too. ``slice_spacing``
         (distance of neighbouring slices), ``slice_thickness`` (DICOM (0018,0050)) and ``manufacturer`` divide all
         candidates. Sensitivity and specificity are at ``threshold``. Undefined values are nan. Missing values form the
         group ``unknown``; a kind with missing values only is omitted.
@@ -81,6 +84,10 @@ def _groups(rows: pd.DataFrame, nodules: pd.DataFrame, series: pd.DataFrame) -> 
     return pd.DataFrame(
         {
             "diameter": _of_nodules(diameter, is_nodule),
+            **{
+                kind: _of_nodules(_ordered(of_candidate, kind, words), is_nodule)
+                for kind, words in READER_WORDS.items()
+            },
             "slice_spacing": _bands(spacing_mm, SLICE_EDGES_MM, SLICE_BANDS, is_right=True),
             "slice_thickness": _bands(thickness_mm, SLICE_EDGES_MM, SLICE_BANDS, is_right=True),
             "manufacturer": _words(of_series, "manufacturer"),
@@ -101,9 +108,15 @@ def _bands(values: pd.Series, edges: tuple[float, ...], names: tuple[str, ...], 
 
 
 def _words(table: pd.DataFrame, column: str) -> pd.Series:
+    return _ordered(
+        table, column, sorted(set(table[column].dropna().astype(str)) - {UNKNOWN} if column in table else ())
+    )
+
+
+def _ordered(table: pd.DataFrame, column: str, names: Sequence[str]) -> pd.Series:
+    """Return a column of words as ordered groups; other words and missing values are unknown."""
     words = table[column].astype("string") if column in table else pd.Series(pd.NA, table.index, dtype="string")
-    names = sorted(set(words.dropna()) - {UNKNOWN})
-    return words.fillna(UNKNOWN).astype(pd.CategoricalDtype([*names, UNKNOWN]))
+    return words.where(words.isin(names)).fillna(UNKNOWN).astype(pd.CategoricalDtype([*names, UNKNOWN]))
 
 
 def _of_nodules(groups: pd.Series, is_nodule: pd.Series) -> pd.Series:

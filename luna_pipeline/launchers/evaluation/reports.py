@@ -10,7 +10,9 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.evaluation.calibration import RELIABILITY_COLUMNS, reliability_table
 from luna_pipeline.core.evaluation.error_sheet import error_sheet
 from luna_pipeline.core.evaluation.model_card import CalibrationErrors, DataPart, Figure, ModelCard
+from luna_pipeline.core.evaluation.reader_words import reader_words
 from luna_pipeline.core.evaluation.subgroups import subgroup_report
+from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.launchers.evaluation.fold_predictions import num_parameters
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
@@ -22,6 +24,7 @@ from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import log_model_card, registered_version_of
 from luna_pipeline.tracking.tensorboard_pictures import add_picture
 
+READERS_TABLE = "reader_nodules"
 CARD_COLUMNS = ("fold", "model", "version", "registered_version", "mlflow_run_id", "card")
 RELIABILITY_KINDS = {"probability": "as scored", "calibrated": "calibrated on validation"}
 PURPOSES = {
@@ -33,12 +36,20 @@ _FROC_FIGURES = {"cpm": "CPM", "sensitivity_at_1": "sensitivity at 1 false posit
 
 
 def subgroups_of(settings: Settings, pooled: PooledPredictions) -> pd.DataFrame:
-    """Score each model by diameter, slice spacing, slice thickness and scanner, see ``subgroup_report``."""
+    """Score each model by diameter, slice spacing, slice thickness and scanner, see ``subgroup_report``.
+
+    Texture and calcification are added where a data source has the readers' ratings (``reader_nodules``).
+    """
     index, catalogue = read_table(settings, "cutout_index"), read_table(settings, "ct_series")
     readable = catalogue[catalogue["is_readable"].astype(bool)]
     # Catalogues of earlier versions lack the slice thickness.
     series = readable.reindex(columns=["series_instance_uid", "spacing_mm", "slice_thickness_mm", "manufacturer"])
-    table = subgroup_report(pooled.predictions, nodules=index[["candidate_id", "diameter_mm"]], series=series)
+    nodules = index[["candidate_id", "diameter_mm"]]
+    if exists(settings.tables_dir / f"{READERS_TABLE}.parquet"):
+        places = pooled.predictions.drop_duplicates("candidate_id")
+        words = reader_words(places, read_table(settings, READERS_TABLE))
+        nodules = nodules.merge(words.assign(candidate_id=places["candidate_id"]), on="candidate_id", how="left")
+    table = subgroup_report(pooled.predictions, nodules=nodules, series=series)
     return table.assign(classifier_versions=pooled.folds.versions)
 
 

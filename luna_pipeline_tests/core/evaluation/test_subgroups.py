@@ -113,6 +113,20 @@ def test_a_kind_of_which_nothing_is_known_is_left_out():
     assert (len(nothing), tuple(nothing.columns)) == (0, SUBGROUP_COLUMNS)
 
 
+def test_nodules_are_divided_by_texture_and_calcification_where_readers_rated_them():
+    nodules = NODULES.assign(texture=["solid", "non-solid", None, "solid"], calcification=None)
+    rows = rows_of("texture", nodules=nodules)
+    # Candidate 3 is no nodule, whatever it lies in.
+    assert rows.index.tolist() == ["non-solid", "solid", "unknown", "non-nodule"]
+    assert rows["num_candidates"].tolist() == [1, 1, 1, 3]
+    assert rows["auc"].tolist() == pytest.approx([1 / 3, 1.0, 1.0, math.nan], nan_ok=True)
+    assert rows_of("calcification", nodules=nodules).empty
+    calcified = NODULES.assign(calcification=["not calcified", "calcified", "odd", None])
+    assert rows_of("calcification", nodules=calcified).index.tolist() == [
+        *("calcified", "not calcified", "unknown", "non-nodule"),
+    ]
+
+
 def test_candidates_and_series_that_the_tables_do_not_have_are_unknown():
     nodules, series = NODULES.iloc[:1], SERIES.iloc[:1]
     assert rows_of("diameter", nodules=nodules).index.tolist() == ["8 to < 15 mm", "unknown", "non-nodule"]

@@ -31,6 +31,21 @@ def test_subgroups_know_diameter_slices_and_scanner(evaluated):
     assert set(table["kind"]) == {"diameter", "slice_spacing", "manufacturer"}
 
 
+def test_subgroups_know_texture_where_a_source_has_readers(evaluated):
+    nodules = evaluated.pooled.predictions.query("`class` == 1").drop_duplicates("candidate_id")
+    place = nodules[["series_instance_uid", "x_mm", "y_mm", "z_mm"]].assign(diameter_mm=2.0)
+    readers = place.assign(nodule=range(len(place)), texture=5, calcification=6)
+    path = evaluated.settings.tables_dir / "reader_nodules.parquet"
+    readers.astype({"series_instance_uid": str}).to_parquet(path)
+    try:
+        table = subgroups_of(evaluated.settings, evaluated.pooled)
+    finally:
+        path.unlink()
+    own = table[table["model"] == NODULE_CLASSIFIER].set_index(["kind", "group"])
+    assert own.loc[("texture", "solid"), "num_nodules"] == own.loc[("calcification", "not calcified"), "num_nodules"]
+    assert own.loc["texture"].index.tolist() == ["solid", "non-nodule"]
+
+
 def test_reliability_is_of_each_model_and_of_calibrated_scores_where_all_have_one(evaluated):
     table = reliability_of(evaluated.pooled.predictions)
     kinds = table.groupby("model")["kind"].unique().map(set).to_dict()
