@@ -20,6 +20,7 @@ from luna_pipeline.core.sources.checked_tables import CheckedTable
 from luna_pipeline.core.sources.faults import Fault, fault_of_error, fault_of_line
 from luna_pipeline.core.sources.located import LocatedSource
 from luna_pipeline.core.sources.point_checks import (
+    OUTSIDE,
     faults_of_diameters,
     faults_of_points,
     faults_of_series,
@@ -124,7 +125,7 @@ def _used_series(check: _Check) -> set[str] | None:
     for form in check.located.source.table_forms:
         table = check.tables.get(form.files[0])
         if form.is_of_scans and table is not None and form.series in table.rows:
-            return set(table.rows[form.series]) - {""}
+            return set(form.series_of(table.rows)) - {""}
     return None
 
 
@@ -146,13 +147,14 @@ def _check_tables_with_cts(check: _Check, catalogue: pd.DataFrame) -> None:
             continue
         if len(catalogue) and (form.is_of_scans or not has_list):
             check.faults += faults_of_series(form, table.rows, series, file=path.name)
-        points = form.points_of(table.rows)
+        points = form.points_of(table.rows, set(series.uids))
         check.num_cutouts = max(check.num_cutouts, len(points))
         check.faults += faults_of_points(points, series.readable, file=path.name)
         check.faults += faults_of_diameters(table.rows, file=path.name)
     if source.is_in_luna16_form:
         check.faults += [fault_of_line(line, is_error=False) for line in find_misplaced(root)]
-    if not check.has_table_errors and len(catalogue):
+    is_outside = any(fault.rule == OUTSIDE for fault in check.faults)
+    if not check.has_table_errors and not is_outside and len(catalogue):
         check.faults += _faults_of_source_tables(check, catalogue, series)
 
 

@@ -9,7 +9,7 @@ Source:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,10 @@ _FOLDS = tuple(
 class _LndbForm(TableForm):
     """A table that names scans by LNDb's number."""
 
-    def points_of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the positions with the names of the scans' files."""
-        found = super().points_of(rows)
-        numbers = parse_numbers(found["series_instance_uid"])[0]
-        found["series_instance_uid"] = [uid_of(int(number)) if np.isfinite(number) else "" for number in numbers]
-        return found
+    def series_of(self, rows: pd.DataFrame, known: Collection[str] = ()) -> "pd.Series[str]":
+        """Return the names of the scans' files."""
+        numbers = parse_numbers(rows[self.series])[0]
+        return pd.Series([uid_of(int(it)) if np.isfinite(it) else "" for it in numbers], index=rows.index, dtype=object)
 
 
 def _places(name: str) -> tuple[str, str]:

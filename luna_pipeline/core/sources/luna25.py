@@ -1,6 +1,6 @@
 """LUNA25: screening CTs of patients over time, and nodules with a binary label of malignancy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +12,9 @@ from luna_pipeline.core.candidates.table_notes import WARNING
 from luna_pipeline.core.candidates.usable_rows import SeriesGrids, are_inside
 from luna_pipeline.core.ct.formats.luna25_block import BLOCKS, CT_FOLDER, IMAGES, TABLE, block_uid, is_block
 from luna_pipeline.core.sources.card import SourceCard
-from luna_pipeline.core.sources.luna25_table import find_annotations, read_annotations
+from luna_pipeline.core.sources.checked_tables import CheckedTable
+from luna_pipeline.core.sources.faults import Fault
+from luna_pipeline.core.sources.luna25_table import FORM, faults_between_columns, find_annotations, read_annotations
 from luna_pipeline.core.sources.source import CANDIDATE_COLUMNS, DataSource, SourceTables
 
 _SIGNS = {
@@ -51,6 +53,8 @@ class Luna25(DataSource):
         ),
     )
 
+    table_forms = (FORM,)
+
     def is_at(self, root: Path) -> bool:
         """Return whether the folder holds LUNA25's images, blocks or table by its published name."""
         return (root / CT_FOLDER).is_dir() or (root / BLOCKS / IMAGES).is_dir() or (root / TABLE).is_file()
@@ -67,6 +71,10 @@ class Luna25(DataSource):
             block_uid(name): patient for name, patient in zip(rows["annotation"], rows["patient"], strict=True)
         }
         return of_scans | of_blocks
+
+    def faults(self, tables: Mapping[str, CheckedTable]) -> Sequence[Fault]:
+        """Return what is wrong between the columns of the table."""
+        return [fault for name, table in tables.items() for fault in faults_between_columns(table.rows, name)]
 
     def tables(self, root: Path, catalogue: pd.DataFrame) -> SourceTables:
         """Read the nodules: candidates of class 1 with their own labels.

@@ -1,7 +1,8 @@
 """LUNA25's table of annotations: a row for each nodule and scan."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.candidates.csv_content import header_line, read_content, split_line
+from luna_pipeline.core.ct.formats.luna25_block import TABLE, block_uid
 from luna_pipeline.core.sources.cell_rules import Column
 from luna_pipeline.core.sources.checked_tables import read_checked
 from luna_pipeline.core.sources.faults import Fault, raise_faults
+from luna_pipeline.core.sources.table_forms import TableForm
 
 ROW_COLUMNS = (
     *("annotation", "nodule", "patient", "series_instance_uid", "x_mm", "y_mm", "z_mm", "study_date", "is_malignant"),
@@ -33,6 +36,28 @@ COLUMNS = (
     Column(name="label", kind="word", words=("0", "1", "0.0", "1.0", "False", "True")),
 )
 """Columns that are read; age and gender are not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Luna25Form(TableForm):
+    """A table whose rows name a scan, or a nodule block where there are blocks only."""
+
+    def series_of(self, rows: pd.DataFrame, known: Collection[str] = ()) -> "pd.Series[str]":
+        """Return the series of the scans, or the names of the blocks where only those are known."""
+        series = rows[self.series]
+        blocks = rows["AnnotationID"].map(block_uid) if "AnnotationID" in rows else series
+        return series.where(series.isin(known) | ~blocks.isin(known), blocks)
+
+
+FORM = _Luna25Form(
+    files=(TABLE,),
+    columns=COLUMNS,
+    unique=(("AnnotationID",),),
+    series="SeriesInstanceUID",
+    points=("CoordX", "CoordY", "CoordZ"),
+    covers_scans=True,
+)
+"""The table under its published name, for ``luna check_data``."""
 
 
 def find_annotations(root: Path) -> Path:
@@ -68,10 +93,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: If anything is wrong: the first fault with file and line, and the number of the others.
     """
-    table = read_checked(path, COLUMNS, unique=[("AnnotationID",)])
-    for column in _IDS:
-        # As a spreadsheet or a data frame with a gap writes whole numbers.
-        table[column] = table[column].str.replace(_WHOLE, r"\1", regex=True)
+    table = _with_whole_ids(read_checked(path, COLUMNS, unique=FORM.unique))
     dates = [_date_of(text) for text in table["StudyDate"]]
     raise_faults(list(_faults(table, dates, path.name)))
     numbers = {axis: table[f"Coord{axis.upper()}"].astype(np.float64) for axis in "xyz"}
@@ -87,6 +109,21 @@ def read_annotations(path: Path) -> pd.DataFrame:
             "line": table["line"],
         }
     )
+
+
+def faults_between_columns(table: pd.DataFrame, file: str) -> list[Fault]:
+    """Return what is wrong between the columns of a checked table; none if it lacks one."""
+    if not {column.name for column in COLUMNS} <= set(table.columns):
+        return []
+    table = _with_whole_ids(table.copy())
+    return list(_faults(table, [_date_of(text) for text in table["StudyDate"]], file))
+
+
+def _with_whole_ids(table: pd.DataFrame) -> pd.DataFrame:
+    """Write ids as numbers without a fraction: a spreadsheet or a data frame with a gap adds one."""
+    for column in _IDS:
+        table[column] = table[column].str.replace(_WHOLE, r"\1", regex=True)
+    return table
 
 
 def _names_columns(path: Path) -> bool:

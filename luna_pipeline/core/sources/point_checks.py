@@ -14,6 +14,7 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.sources.faults import Fault
 from luna_pipeline.core.sources.table_forms import TableForm
 
+OUTSIDE = "A position must lie in its CT"
 _POINTS = ["x_mm", "y_mm", "z_mm"]
 # Of fewer rows, some may look odd by chance.
 _MIN_ROWS = 3
@@ -31,11 +32,12 @@ def faults_of_series(form: TableForm, rows: pd.DataFrame, series: SeriesGrids, *
     """
     if not form.series or form.series not in rows:
         return
-    named, known = set(rows[form.series]) - {""}, set(series.uids)
+    known = set(series.uids)
+    uids = form.series_of(rows, known)
+    named = set(uids) - {""}
     absent = sorted(named - known)
     if absent:
-        is_absent = rows[form.series].isin(absent)
-        lines = tuple(rows.loc[is_absent, "line"].tolist())
+        lines = tuple(rows.loc[uids.isin(absent), "line"].tolist())
         more = f" and {len(absent) - 1} more series" if len(absent) > 1 else ""
         difference = describe_difference(absent, known)
         is_error = form.is_of_scans or difference is not None or not named & known
@@ -83,9 +85,8 @@ def _outside(rows: pd.DataFrame, grids: Mapping[str, VoxelGrid], *, file: str) -
             cure = f"{text[0].upper()}{text[1:]}. Write world coordinates in mm, and the axes they are in."
         first = explained.iloc[0]
         got = f"({', '.join(f'{first[axis]:g}' for axis in _POINTS)}) mm in LPS"
-        rule = "A position must lie in its CT"
         where = f"series {first['series_instance_uid']}"
-        yield Fault(rule=rule, got=got, cure=cure, file=file, lines=_lines(explained), where=where)
+        yield Fault(rule=OUTSIDE, got=got, cure=cure, file=file, lines=_lines(explained), where=where)
         rows = rows[~found] if is_explained else rows.iloc[:0]
 
 

@@ -20,6 +20,8 @@ _MASK_NAME = re.compile(r"(^|[^a-z])(mask|masks|seg|segmentation|label|labels|la
 _HEADER_BYTES = 4096
 # A packed CT takes about half of its bytes; a label map takes next to nothing.
 _MASK_BYTES_A_VOXEL = 0.1
+# Formats whose file names name patients.
+_SECRET_NAMES = ("luna25_block",)
 _SAMPLE_BYTES = 1 << 16
 _MIN_PATIENTS = 3
 _MAX_NAMED = 3
@@ -37,7 +39,8 @@ def faults_of_unreadable(catalogue: pd.DataFrame, used: Collection[str] | None) 
         uid = str(row.series_instance_uid)
         # A file that is no CT has its whole name as uid.
         if used is None or uid in used or any(uid.startswith(f"{name}.") for name in used):
-            yield fault_of_line(str(row.reason), file=str(row.path), is_error=uid not in readable)
+            path = "" if row.format in _SECRET_NAMES else str(row.path)
+            yield fault_of_line(str(row.reason), file=path, is_error=uid not in readable)
 
 
 def faults_of_masks(
@@ -95,7 +98,7 @@ def faults_of_doubles(catalogue: pd.DataFrame, data_root: Path, used: Collection
         used: As for ``faults_of_unreadable``; others are not compared.
     """
     groups: dict[tuple[object, ...], list[tuple[str, str, list[Path]]]] = defaultdict(list)
-    rows = catalogue[catalogue["is_readable"] & ~catalogue["format"].isin(["dicom", "nodulemnist3d"])]
+    rows = catalogue[catalogue["is_readable"] & ~catalogue["format"].isin(["dicom", "nodulemnist3d", *_SECRET_NAMES])]
     if used is not None:
         rows = rows[rows["series_instance_uid"].isin(used)]
     for row in rows.itertuples():

@@ -1,6 +1,6 @@
 """Forms of a source's CSV tables: names, columns and the rules of their values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,17 @@ class TableForm:
     is_of_scans: bool = False
     covers_scans: bool = False
 
-    def points_of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the positions of a checked table: series_instance_uid, x_mm, y_mm, z_mm (LPS), line; finite ones."""
+    def series_of(self, rows: pd.DataFrame, known: Collection[str] = ()) -> "pd.Series[str]":
+        """Return the series of each row of a checked table, named as in the catalogue; empty where there is none.
+
+        Args:
+            rows: The table.
+            known: Series of the catalogue, for a source whose tables may mean several kinds of files.
+        """
+        return rows[self.series]
+
+    def points_of(self, rows: pd.DataFrame, known: Collection[str] = ()) -> pd.DataFrame:
+        """Return the finite positions of a checked table: series_instance_uid, x_mm, y_mm, z_mm (LPS), line."""
         if not self.points or not {self.series, *self.points} <= set(rows.columns):
             return pd.DataFrame(columns=["series_instance_uid", "x_mm", "y_mm", "z_mm", "line"])
         points = np.stack([parse_numbers(rows[column])[0] for column in self.points], axis=1)
@@ -61,7 +70,7 @@ class TableForm:
             is_ras = (rows[self.frame].str.upper() == "RAS").to_numpy(dtype=bool)
             points[is_ras, :2] *= -1
         found = pd.DataFrame(points, columns=["x_mm", "y_mm", "z_mm"])
-        found.insert(0, "series_instance_uid", rows[self.series].to_numpy())
+        found.insert(0, "series_instance_uid", self.series_of(rows, known).to_numpy())
         found["line"] = rows["line"].to_numpy()
         is_finite = np.asarray(np.isfinite(points).all(axis=1))
         return found.loc[is_finite].reset_index(drop=True)
