@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-scaling bench-gpu architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-scaling bench-gpu architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -186,6 +186,9 @@ bench-froc: setup ## compare LUNA16's evaluation at its full size with the offic
 
 bench-diagnosis: setup ## compare a diagnosis with the book's procedure, and its memory (idle machine, LUNA_TEST_DATA, ~5 minutes)
 	@python -m benchmarks.bench_diagnosis --out benchmarks/results
+
+bench-download: setup ## compare the download of an archive with curl, from a local server (idle machine, ~2 minutes)
+	@python -m benchmarks.bench_download --out benchmarks/results
 
 bench-gpu: setup ## samples a second in loading, training and evaluation on a CUDA device, and how long it waits
 	@python -m benchmarks.bench_gpu

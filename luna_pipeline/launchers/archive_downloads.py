@@ -301,7 +301,7 @@ class ArchiveDownloads:
         try:
             work()
         except StoppedError:
-            self._fail(name, "stopped; what arrived is kept.", is_reported=False)
+            self._fail(name, "stopped; what arrived is kept.")
         except RefusedError as error:
             self._fail(name, str(error))
         except OSError as error:
@@ -314,11 +314,10 @@ class ArchiveDownloads:
             return True
         return False
 
-    def _fail(self, name: str, reason: str, *, is_reported: bool = True) -> None:
+    def _fail(self, name: str, reason: str) -> None:
         line = f"{name}: {reason}"
         self._summary.failures.append(line)
-        if is_reported:
-            self._listener.report(line)
+        self._listener.report(line)
 
 
 def _broken(unpacked: Unpacked, job: _Job) -> str:

@@ -287,7 +287,7 @@ def test_wrong_bytes_of_the_right_size_are_found_by_member_and_only_they_come_ag
 @pytest.mark.parametrize("where", ["directory", "header", "everywhere"])
 def test_a_server_that_always_sends_wrong_bytes_is_given_up_with_one_line(where, download, server, archives, tmp_path):
     content = bytearray(archives["subset0.zip"])
-    places = {"directory": [len(content) - 30], "header": [10], "everywhere": range(0, len(content), 1000)}
+    places = {"directory": [len(content) - 22], "header": [10], "everywhere": range(0, len(content), 1000)}
     for place in places[where]:
         content[place] ^= 0xFF
     server.files["subset0.zip"] = bytes(content)
@@ -514,16 +514,105 @@ def test_a_disk_that_fills_up_is_one_line_and_the_next_call_continues(
     assert server.sent["subset0.zip"] - len(archives["subset0.zip"]) < 3 * CHUNK
 
 
+def test_a_damaged_directory_is_found_and_only_the_archives_end_comes_again(
+    download, server, archives, phantom_source, tmp_path
+):
+    size = len(archives["subset0.zip"])
+
+    def at_first(handler, name, content, start, stop):
+        archive_server.right(handler, name, content[:-22] + b"X" + content[-21:], start, stop)
+
+    server.fault = lambda name, start, stop, number: at_first if stop == size and number < 5 else None
+    summary, lines = download()
+    assert summary.failures == []
+    assert_unpacked(tmp_path / "data", phantom_source)
+    assert any("the server sent a damaged zip directory" in line for line in lines)
+    assert 0 < server.sent["subset0.zip"] - size <= 3 * CHUNK
+
+
 def test_tables_are_checked_and_never_replace_a_file(download, server, archives, tables, tmp_path):
     server.files.update(tables)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/seriesuids.csv").write_text("mine")
-    original, server.files["annotations.csv"] = tables["annotations.csv"], b"another"
-    # The published MD5 stands above what the server's record says.
+    # The published MD5 of annotations.csv stands above what the server's record says.
     summary, _ = download(subsets=(), has_tables=True, editions=None)
     assert [line.partition(":")[0] for line in summary.failures] == ["annotations.csv"]
     assert "f4404df491aee6445a4485061bfdffdd" in summary.failures[0]
     assert (tmp_path / "data/seriesuids.csv").read_text() == "mine"
     assert not (tmp_path / "data/annotations.csv").exists()
-    server.files["annotations.csv"] = original
-    server.fault = lambda name, start, stop, number: archive_server.wrong_bytes if name == "annotations.csv" else None
+    assert summary.tables == ["candidates_V2.csv", "annotations_excluded.csv"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (archive_server.wrong_bytes, "MD5 must be"),
+        (archive_server.refuses(404), "got status 404"),
+        (archive_server.refuses(503), "must arrive within 6 attempts, got faults each time"),
+    ],
+)
+def test_a_table_with_a_lasting_fault_is_not_written_and_the_others_are(
+    answer, told, download, server, tables, tmp_path
+):
+    server.files.update(tables)
+
+    def whole_answer(handler, name, content, start, stop):
+        if answer is archive_server.wrong_bytes:
+            archive_server.whole(handler, name, b"X" + content[1:], start, stop)
+        else:
+            answer(handler, name, content, start, stop)
+
+    server.fault = lambda name, start, stop, number: whole_answer if name == "annotations.csv" else None
+    summary, _ = download(subsets=(), has_tables=True)
+    assert len(summary.failures) == 1
+    assert summary.failures[0].startswith("annotations.csv: ")
+    assert told in summary.failures[0]
+    assert len(summary.tables) == 3
+    assert not (tmp_path / "data/annotations.csv").exists()
+    # The next call brings the one that is missing.
+    server.fault = lambda name, start, stop, number: None
+    assert download(subsets=(), has_tables=True)[0].tables == ["annotations.csv"]
+
+
+def test_a_table_that_is_asked_for_again_after_a_fault_is_written_once(download, server, tables):
+    server.files.update(tables)
+    server.fault = lambda name, start, stop, number: archive_server.refuses(502) if number == 1 else None
+    summary, lines = download(subsets=(), has_tables=True)
+    assert summary.failures == []
+    assert "status 502; attempt 2 in" in lines[0]
+
+
+def test_a_record_without_a_table_or_without_a_description_is_told(download, server, tables, tmp_path):
+    server.files.update({name: it for name, it in tables.items() if name != "evaluationScript.zip"})
+    summary, _ = download(subsets=(), has_tables=True)
+    assert [line.partition(":")[0] for line in summary.failures] == ["annotations_excluded.csv", "seriesuids.csv"]
+    summary, _ = download(subsets=(), has_tables=True, base=server.base + "/none")
+    assert len(summary.failures) == 1
+    assert summary.failures[0].startswith("Tables: The server must serve the file as it is, got status 404")
+
+
+@pytest.mark.parametrize("names", [(), ("candidates_V2.csv", "other/candidates_V2.csv")])
+def test_a_zip_file_must_hold_its_table_once(names, download, server, tables):
+    server.files.update(tables)
+    server.files["candidates_V2.zip"] = packed(dict.fromkeys(names, b"a,b"))
+    summary, _ = download(subsets=(), has_tables=True)
+    assert summary.failures == [
+        f"candidates_V2.csv: candidates_V2.zip must hold one candidates_V2.csv, got {len(names)}. Download it from "
+        "LUNA16's page."
+    ]
+
+
+def test_a_server_that_is_gone_is_one_line(download, server, tmp_path):
+    from luna_pipeline_tests.processes import free_port
+
+    summary, lines = download(base=f"http://127.0.0.1:{free_port()}/api", num_connections=1)
+    assert len(summary.failures) == 1
+    assert "must arrive within 6 attempts" in summary.failures[0]
+    assert len(lines) == 6
+
+
+def test_an_archive_of_another_archives_name_is_told_by_its_md5_before_unpacking(download, server, archives, tmp_path):
+    server.files["subset0.zip"] = archives["subset1.zip"].ljust(len(archives["subset0.zip"]), b"\0")
+    summary, _ = download()
+    assert len(summary.failures) == 1
+    assert nothing_unpacked(tmp_path / "data")

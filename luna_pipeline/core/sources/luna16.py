@@ -9,6 +9,7 @@ import pandas as pd
 from luna_pipeline.core.candidates.folds import read_subsets
 from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDATE_FILES, find_table
 from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.sources.luna16_archives import ANNOTATIONS, ARCHIVES
 from luna_pipeline.core.sources.luna16_form import read_luna16_form
 from luna_pipeline.core.sources.source import DataSource, SourceTables
 from luna_pipeline.core.sources.table_forms import LUNA16_FORMS
@@ -25,6 +26,7 @@ class Luna16(DataSource):
         address="https://luna16.grand-challenge.org",
         size="888 CTs, about 66 GB packed and 120 GB unpacked",
         layout="Folders subset0 to subset9 with <SeriesInstanceUID>.mhd and .raw, and LUNA16's CSV tables at the top.",
+        checksums={it.name: it.md5 for it in (*ARCHIVES.values(), ANNOTATIONS)},
         traps=(
             "An older record has a subset5.zip of the right size with two members that do not unpack.",
             "The lung masks (seg-lungs*) have the names of the CTs; they are not read as CTs.",

@@ -54,6 +54,7 @@ class MemberJournal:
         self._path, self._folder = path, folder
         self._members: dict[str, dict[str, Any]] = {}
         self._md5, self._num_complete = "", -1
+        self._compared: dict[tuple[str, int, int, int], bool] = {}
         content = path.read_bytes() if path.exists() else b""
         for line in content.split(b"\n")[:-1]:
             self._adopt(line)
@@ -65,7 +66,7 @@ class MemberJournal:
         """
         if self._md5 != md5 or self._num_complete != len(self._members):
             return False
-        return all(self._is_there(name) for name in self._members)
+        return all(self._is_there(name) and self._note_time(name) for name in self._members)
 
     def totals(self) -> Unpacked:
         """Return number and bytes of the members that are there."""
@@ -77,7 +78,7 @@ class MemberJournal:
         known = self._members.get(member.filename)
         if known is not None and (known["bytes"], known["crc"]) == (member.file_size, member.CRC):
             return self._is_there(member.filename)
-        return has_content(self._folder / member.filename, member)
+        return self._compare(member)
 
     def start(self, md5: str) -> None:
         """Start the journal of an archive, unless it is this one's."""
@@ -114,7 +115,26 @@ class MemberJournal:
             return True
         member = zipfile.ZipInfo(name)
         member.file_size, member.CRC = known["bytes"], known["crc"]
-        return has_content(path, member)
+        return self._compare(member)
+
+    def _compare(self, member: zipfile.ZipInfo) -> bool:
+        """Return whether the file of a member has its content; an unchanged file is read once."""
+        path = self._folder / member.filename
+        try:
+            key = (member.filename, member.file_size, member.CRC, path.stat().st_mtime_ns)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if key not in self._compared:
+            self._compared[key] = has_content(path, member)
+        return self._compared[key]
+
+    def _note_time(self, name: str) -> bool:
+        """Note a new time of a file whose content was compared, so that later calls need not read it."""
+        known, time_ns = self._members[name], (self._folder / name).stat().st_mtime_ns
+        if time_ns != known["time_ns"]:
+            known["time_ns"] = time_ns
+            self._append({"name": name, **known})
+        return True
 
     def _append(self, entry: dict[str, Any]) -> None:
         with self._path.open("ab") as file:

@@ -75,6 +75,9 @@ def test_a_file_with_another_time_is_read_and_kept(archive, tmp_path, monkeypatc
     )
     assert journal(tmp_path).is_complete(MD5)
     assert read == ["b.raw"]
+    # Its new time is in the journal: a later call does not read it.
+    assert journal(tmp_path).is_complete(MD5)
+    assert read == ["b.raw"]
 
 
 @pytest.mark.parametrize("num_lines", range(6))
