@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from luna_pipeline.launchers.data_sources import catalogued_sources
 from luna_pipeline.launchers.installation import cutout_store, read_table
 from luna_pipeline.settings import Settings
 
@@ -51,7 +52,6 @@ def export_croissant(settings: Settings, *, out: Path | None = None, has_cutouts
     from luna_pipeline.core.croissant.files import described_file, write_manifest
     from luna_pipeline.core.croissant.loading import check_croissant
     from luna_pipeline.core.croissant.metadata import DescribedTables, croissant_json
-    from luna_pipeline.core.sources.located import locate_sources
     from luna_pipeline.core.storage.files import write_bytes
 
     home = _local_home(settings)
@@ -70,7 +70,7 @@ def export_croissant(settings: Settings, *, out: Path | None = None, has_cutouts
         manifest = described_file(home, home / MANIFEST, encoding="text/csv", description=about)
     candidates = _described_table(settings, home, "candidates", "Candidates and annotated nodules, a row each.")
     described = DescribedTables(
-        cards=[it.source.card for it in locate_sources(settings.data_dir)],
+        cards=[it.source.card for it in catalogued_sources(settings)],
         is_synthetic=settings.is_synthetic,
         version="1.0.0",
         published=datetime.now(UTC),

@@ -1,7 +1,6 @@
 """Description of the data root, for the command and the asset."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luna_pipeline.core.storage.files import exists
@@ -48,7 +47,6 @@ def describe_data(
         kept=KeptFacts(settings.cache_dir / "data_quality.json") if has_voxels else None,
         candidates=candidates,
         folds=folds,
-        source_of=_source_of(settings.data_dir),
         workers=_WORKERS,
         on_scan=on_scan,
     )
@@ -66,14 +64,3 @@ def _table(settings: Settings, name: str, report: Callable[[str], object]) -> "p
         return read_table(settings, name)
     report(f"There is no table `{name}`: run `luna create_cutouts`, or materialize `{name}`, to describe it, too.")
     return None
-
-
-def _source_of(data_root: Path) -> Callable[[str], str]:
-    """Return a function that names the data source of a path below the data root."""
-    from luna_pipeline.core.sources.located import locate_sources
-
-    located = locate_sources(data_root)
-    if len(located) == 1:
-        return lambda _: located[0].name
-    folders = {it.root.name: it.name for it in located}
-    return lambda path: folders.get(path.split("/")[0], "unknown")

@@ -21,7 +21,8 @@ _SPREADS = (
     *("slice_spacing_mm", "slice_thickness_mm", "pixel_spacing_mm", "field_of_view_mm", "coverage_mm", "tube_kv"),
     *("tube_mas", "noise_hu", "padding_share"),
 )
-_NUM_BINS = 30
+# Odd, so that a single value is in the middle of a bar.
+_NUM_BINS = 31
 
 
 def plots_of(description: Description) -> dict[str, bytes]:
@@ -81,11 +82,12 @@ def _spreads(scans: pd.DataFrame) -> Figure | None:
 
 
 def _bars(axes: "Axes", values: Any) -> None:
-    """Draw a histogram; equal values are one bar of a width that can be seen."""
+    """Draw a histogram; equal values are one bar in the middle."""
     low, high = float(values.min()), float(values.max())
-    spread = max(high - low, 0.02 * max(abs(high), 1.0))
     # Rounding of headers must not make two bars of one value.
-    axes.hist(values, bins=_NUM_BINS, range=(low - spread / 20, high + spread / 20), color=COLOURS[0])
+    margin = max((high - low) / 20, 0.1 * abs(high), 1e-3)
+    axes.hist(values, bins=_NUM_BINS, range=(low - margin, high + margin), color=COLOURS[0])
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

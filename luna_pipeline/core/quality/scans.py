@@ -37,7 +37,6 @@ def describe_scans(
     kept: KeptFacts | None,
     candidates: pd.DataFrame | None = None,
     folds: pd.DataFrame | None = None,
-    source_of: Callable[[str], str] = lambda _: "unknown",
     workers: int = 2,
     on_scan: OnScan | None = None,
 ) -> pd.DataFrame:
@@ -49,7 +48,6 @@ def describe_scans(
         kept: Facts of earlier descriptions, which are added to and written; None to read no voxels.
         candidates: Candidate table, for the nodules of a scan; None for unknown.
         folds: Table of folds; None for unknown.
-        source_of: Returns the name of the data source by the path of a scan.
         workers: Processes that read voxels.
         on_scan: Called with uid, number and total of the scans whose voxels are read.
 
@@ -59,7 +57,7 @@ def describe_scans(
     """
     one = catalogue.sort_values(["series_instance_uid", "is_readable"], ascending=[True, False], kind="stable")
     one = one.drop_duplicates("series_instance_uid").reset_index(drop=True)
-    rows = [_header_row(row, data_root) | {"data_source": source_of(row.path)} for row in _rows(one)]
+    rows = [_header_row(row, data_root) for row in _rows(one)]
     if kept is not None:
         voxels = _facts_of_voxels(one[one["is_readable"]], data_root, kept, workers, on_scan)
         rows = [row | voxels.get(row["series_instance_uid"], {}) for row in rows]
@@ -81,6 +79,8 @@ def _header_row(row: Any, data_root: Path) -> dict[str, Any]:
         name: getattr(row, name) for name in ("series_instance_uid", "format", "is_readable", "reason", "fingerprint")
     }
     facts |= {"manufacturer": row.manufacturer, "slice_thickness_mm": row.slice_thickness_mm}
+    # Catalogues of one folder do not name the source.
+    facts["data_source"] = getattr(row, "data_source", None)
     path = data_root / row.path
     if row.format == "dicom" and path.is_dir():
         facts |= asdict(acquisition_of_folder(path, row.series_instance_uid))

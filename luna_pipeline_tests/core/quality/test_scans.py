@@ -48,13 +48,18 @@ def test_nodules_candidates_and_folds_are_those_of_the_tables(root):
         }
     )
     folds = pd.DataFrame({"series_instance_uid": ["1.1", "1.2"], "fold": [0, 3]})
-    scans = described(root, candidates=candidates, folds=folds, source_of=lambda path: path.split("/")[0])
-    scans = scans.set_index("series_instance_uid")
+    scans = described(root, candidates=candidates, folds=folds).set_index("series_instance_uid")
     assert scans["num_nodules"].to_list() == [2, 0, pd.NA]
     assert scans["num_candidates"].to_list() == [1, 1, pd.NA]
     assert (scans.loc["1.1", "smallest_nodule_mm"], scans.loc["1.1", "largest_nodule_mm"]) == (4.0, 9.0)
     assert scans["fold"].to_list() == [0, 3, pd.NA]
-    assert scans["data_source"].to_list() == ["1.1.mhd", "dicom", "gap"]
+
+
+def test_the_data_source_is_that_of_the_catalogue(root):
+    catalogue = catalogue_series(root, patient_key=KEY)
+    assert described(root)["data_source"].isna().all()
+    scans = describe_scans(catalogue.assign(data_source=["a", "b", "a"]), data_root=root, kept=None)
+    assert scans["data_source"].to_list() == ["a", "b", "a"]
 
 
 def test_voxels_of_unchanged_scans_are_read_once(root, tmp_path):
@@ -76,9 +81,7 @@ def test_voxels_of_unchanged_scans_are_read_once(root, tmp_path):
     assert again.loc["1.1", "noise_hu"] == pytest.approx(40, abs=6)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"rules": 0, "facts": {}}', b'{"rules": 1, "facts": {"a": {"b": 1}}}']
-)
+@pytest.mark.parametrize("content", ["", "[]", '{"rules": 0, "facts": {}}', '{"rules": 1, "facts": {"a": {"b": 1}}}'])
 def test_damaged_kept_facts_only_cost_time(tmp_path, content):
     (tmp_path / "kept.json").write_text(content)
     assert KeptFacts(tmp_path / "kept.json").get("a") is None
