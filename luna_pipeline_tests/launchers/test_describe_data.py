@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.sources.source import NODULE_COLUMNS, RATINGS, READER_COLUMNS
+from luna_pipeline.core.sources.source import RATINGS, READER_COLUMNS
 from luna_pipeline_tests.command_line import run_here
 from luna_pipeline_tests.core.quality.examples import chest
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
