@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
-        image up down logs demo-stack backup backup-check restore upgrade \
+        image image-luna25 up down logs demo-stack backup backup-check restore upgrade \
         tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-scaling bench-gpu architecture clean
 
 PYTHON ?= python3
@@ -148,6 +148,13 @@ image: ## build the image of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .
 	@set -a; . $(abspath $(ENV_FILE)); set +a; \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline:$${LUNA_TAG:-local}" \
 	    --build-arg TORCH_INDEX --build-arg ACCELERATOR .
+
+# A container of the LUNA25 challenge. MODEL is the folder of a checkpoint of a malignancy classifier, with its best.pt.
+image-luna25: image ## build an algorithm of the LUNA25 challenge with the weights in MODEL=FOLDER (docs/sources/luna25.md)
+	@test -f "$(MODEL)/best.pt" || { echo "The model must be the folder of a checkpoint with best.pt, got '$(MODEL)' (MODEL). Name <LUNA_HOME>/checkpoints/malignancy_classifier/<version>." >&2; exit 2; }
+	@set -a; . $(abspath $(ENV_FILE)); set +a; \
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline-luna25:$${LUNA_TAG:-local}" \
+	    --build-arg=LUNA_IMAGE="luna-pipeline:$${LUNA_TAG:-local}" --file deploy/luna25/Dockerfile "$(MODEL)"
 
 up: image ## start the system in containers: PostgreSQL, S3 store, MLflow, TensorBoard, Dagster at http://127.0.0.1:3000
 	@$(STACK) up --detach --wait --no-build

@@ -43,6 +43,8 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "check_data",
         "export_croissant",
         "get_recommended_num_workers",
+        "evaluate_luna25",
+        "predict_luna25",
     ):
         assert command in top.stdout
         assert luna(command, "--help", home=tmp_path).returncode == 0

@@ -85,14 +85,18 @@ def _output(task: Task, settings: "Settings", compute: Callable[..., Reported], 
 def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: Any, config: DrawsConfig) -> Reported:
     from luna_pipeline.core.evaluation.plots import roc_and_pr_png
     from luna_pipeline.core.evaluation.report import binary_report
+    from luna_pipeline.core.evaluation.resampling import patient_groups
     from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_metrics
+    from luna_pipeline.launchers.installation import read_table
 
     left_out = {str(fold): reason for fold, reason in pooled.folds.left_out.items()} | pooled.left_out
     for reason in left_out.values():
         log.warning("Left out: %s", reason)
     for note in pooled.notes:
         log.warning(note)
-    table = binary_report(pooled.predictions, num_bootstraps=config.num_bootstraps, seed=config.seed)
+    # All scans of a patient are drawn together: a nodule may be seen in several.
+    draws: dict[str, Any] = {"num_bootstraps": config.num_bootstraps, "seed": config.seed}
+    table = binary_report(pooled.predictions, groups=patient_groups(read_table(settings, "folds")), **draws)
     table.insert(1, "folds", pooled.folds.title)
     table["classifier_versions"] = pooled.folds.versions
     notes = log_fold_metrics(settings, pooled)

@@ -1,6 +1,7 @@
 """Metrics of each model, computed from the table of predictions."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,13 @@ REPORT_COLUMNS = (
 Row = dict[str, str | int | float]
 
 
-def binary_report(predictions: pd.DataFrame, *, num_bootstraps: int = 1000, seed: int = 0) -> pd.DataFrame:
+def binary_report(
+    predictions: pd.DataFrame,
+    *,
+    groups: Mapping[str, str] | None = None,
+    num_bootstraps: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Return the metrics of each model for distinguishing nodules from other candidates.
 
     Folds are pooled: AUC and average precision rank all scores together. A candidate is called a nodule by the
@@ -39,7 +46,9 @@ def binary_report(predictions: pd.DataFrame, *, num_bootstraps: int = 1000, seed
 
     Args:
         predictions: One row per candidate and model, see ``check_predictions``.
-        num_bootstraps: Number of draws of scans for the 95 % intervals; 0 for none.
+        groups: Group of a series that is drawn as a whole, such as its patient (``patient_groups``); a series without
+            one is drawn by itself. None: each series.
+        num_bootstraps: Number of draws for the 95 % intervals; 0 for none.
         seed: Seed of the draws; models with the same scans get the same draws.
 
     Returns:
@@ -52,7 +61,7 @@ def binary_report(predictions: pd.DataFrame, *, num_bootstraps: int = 1000, seed
     """
     check_predictions(predictions)
     rows = [
-        _row(str(model), of_model, num_bootstraps=num_bootstraps, seed=seed)
+        _row(str(model), of_model, groups or {}, num_bootstraps=num_bootstraps, seed=seed)
         for model, of_model in predictions.groupby("model", sort=False, observed=True)
     ]
     return pd.DataFrame(rows, columns=list(REPORT_COLUMNS))
@@ -97,7 +106,7 @@ def _refuse(predictions: pd.DataFrame, is_wrong: pd.Series, rule: str, column: s
     raise ValueError(f"{msg} {int(is_wrong.sum())} such rows). Score the candidates again.")
 
 
-def _row(model: str, predictions: pd.DataFrame, *, num_bootstraps: int, seed: int) -> Row:
+def _row(model: str, predictions: pd.DataFrame, groups: Mapping[str, str], *, num_bootstraps: int, seed: int) -> Row:
     labels = predictions["class"].to_numpy(dtype=np.int64)
     thresholds = predictions["threshold"].unique()
     return {
@@ -107,17 +116,24 @@ def _row(model: str, predictions: pd.DataFrame, *, num_bootstraps: int, seed: in
         "num_series": int(predictions["series_instance_uid"].nunique()),
         "num_folds": int(predictions["fold"].nunique()),
         "threshold": float(thresholds[0]) if len(thresholds) == 1 else math.nan,
-        **_ranking(labels, predictions, num_bootstraps=num_bootstraps, seed=seed),
+        **_ranking(labels, predictions, groups, num_bootstraps=num_bootstraps, seed=seed),
         **_decided(labels, predictions),
         **_calibration(labels, predictions),
     }
 
 
-def _ranking(labels: NDArray[np.int64], predictions: pd.DataFrame, *, num_bootstraps: int, seed: int) -> Row:
+def _ranking(
+    labels: NDArray[np.int64],
+    predictions: pd.DataFrame,
+    groups: Mapping[str, str],
+    *,
+    num_bootstraps: int,
+    seed: int,
+) -> Row:
     scores = predictions["probability"].to_numpy(dtype=np.float64)
     metrics = binary_metrics(labels, scores)
     row: Row = {"sensitivity_at_specificity_95": sensitivity_at_specificity(labels, scores, specificity=SPECIFICITY)}
-    scans = predictions["series_instance_uid"]
+    scans = [groups.get(uid, uid) for uid in predictions["series_instance_uid"].astype(str)]
     intervals = ranking_intervals(labels, scores, scans, num_bootstraps=num_bootstraps, seed=seed)
     for name, (lower, upper) in intervals.items():
         row |= {name: metrics[name], f"{name}_lower": lower, f"{name}_upper": upper}

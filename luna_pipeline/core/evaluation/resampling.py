@@ -4,10 +4,11 @@ Bootstrap samples are not built in memory. The number of times a scan is drawn i
 curve of a draw is two cumulative sums over the sorted candidates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
@@ -77,6 +78,20 @@ class RankedSamples:
         all_samples = np.cumsum(weights)[self.ends]
         positives = np.cumsum(weights * self.is_positive)[self.ends]
         return positives, all_samples - positives
+
+
+def patient_groups(folds: pd.DataFrame) -> Mapping[str, str]:
+    """Return the group of each series that is drawn together: its patient's, named by the patient's first series.
+
+    With one series a patient the groups are the series, and the draws are those over scans.
+
+    Args:
+        folds: ``series_instance_uid`` and ``patient_hash``; a series without one is its own group and left out here.
+    """
+    known = folds.dropna(subset=["patient_hash"])
+    uids = known["series_instance_uid"].astype(str)
+    first = uids.groupby(known["patient_hash"].astype(str)).transform("min")
+    return dict(zip(uids, first, strict=True))
 
 
 def percentile_interval(values: ArrayLike, *, confidence: float = CONFIDENCE) -> tuple[float, float]:

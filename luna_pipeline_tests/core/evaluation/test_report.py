@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, precision_score, roc_auc_score
 
 from luna_pipeline.core.evaluation.report import REPORT_COLUMNS, binary_report, called
+from luna_pipeline.core.evaluation.resampling import patient_groups
 
 
 def predictions(rows: list[tuple[str, int, int, float]], **columns) -> pd.DataFrame:
@@ -184,3 +185,32 @@ def test_a_table_that_allows_no_honest_figure_is_refused(change, message):
 def test_missing_columns_are_named():
     with pytest.raises(ValueError, match="got none named class, fold, calibrated"):
         binary_report(predictions(FIVE).drop(columns=["class", "fold", "calibrated"]))
+
+
+def test_all_scans_of_a_patient_are_drawn_together():
+    """Each nodule three times, in three scans of a patient: with scans as independent the interval is too narrow."""
+    rng = np.random.default_rng(4)
+    labels, scores = np.tile(np.repeat([0, 1], 60), 3), np.tile(rng.random(120) + np.repeat([0.0, 0.3], 60), 3) / 2
+    rows = [
+        ("m", number, int(label), float(score))
+        for number, (label, score) in enumerate(zip(labels, scores, strict=True))
+    ]
+    table = predictions(rows).assign(series_instance_uid=[f"s{number:03d}" for number in range(360)])
+    folds = pd.DataFrame(
+        {"series_instance_uid": table["series_instance_uid"], "patient_hash": [f"{n % 120:x}" for n in range(360)]}
+    )
+    groups = patient_groups(folds)
+    assert groups["s359"] == "s119"
+    by_scan, by_patient = (binary_report(table, groups=each, num_bootstraps=200).iloc[0] for each in (None, groups))
+    widths = [row["auc_upper"] - row["auc_lower"] for row in (by_scan, by_patient)]
+    assert widths[1] / widths[0] == pytest.approx(3**0.5, rel=0.25)
+    assert by_patient["auc"] == by_scan["auc"]
+
+
+def test_patients_of_one_scan_change_no_draw():
+    table = predictions([("m", number, number % 3 == 0, number * 7 % 10 / 10) for number in range(30)])
+    table["series_instance_uid"] = [f"s{number:02d}" for number in range(30)]
+    hashes = [None if number % 2 else f"{99 - number}" for number in range(30)]
+    folds = pd.DataFrame({"series_instance_uid": table["series_instance_uid"], "patient_hash": hashes})
+    both = [binary_report(table, groups=each, num_bootstraps=20) for each in (None, patient_groups(folds))]
+    pd.testing.assert_frame_equal(*both)
