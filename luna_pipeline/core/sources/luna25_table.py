@@ -170,7 +170,6 @@ def _faults(table: pd.DataFrame, dates: list[date | None], file: str) -> Iterato
         if rows.any():
             lines = tuple(int(line) for line in table["line"].to_numpy()[rows])
             yield Fault(rule=rule, got=hidden, cure=cure, file=file, lines=lines)
-            return
 
 
 def _differs(table: pd.DataFrame, column: str) -> pd.Series:
