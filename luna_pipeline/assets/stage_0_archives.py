@@ -18,6 +18,7 @@ class DownloadConfig(dg.Config):
         default=None, description="File with lines `MD5 BYTES NAME` of another edition. Default: the published ones."
     )
     keep_archives: bool = Field(default=False, description="Keep the archive in the folder after it was unpacked.")
+    tables: bool = Field(default=True, description="Download the tables that are missing, too.")
     connections: int = Field(default=4, ge=1, le=16, description="Requests at the same time.")
 
 
@@ -44,6 +45,7 @@ def luna16_archives(
         base=config.base,
         checksums=config.checksums,
         keeps_archives=config.keep_archives,
+        has_tables=config.tables,
         num_connections=config.connections,
         report=context.log.info,
     )

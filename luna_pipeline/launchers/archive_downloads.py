@@ -275,20 +275,31 @@ class ArchiveDownloads:
     def _unpack(self, job: _Job) -> None:
         assert job.place is not None
         folder, name = self._request.folder, job.name
+        if self._request.keeps_archives:
+            self._keep(job)
         unpacked = unpack_archive(job.place, folder, job.journal, name=name, md5=job.archive.md5, stop=self._stop)
         self._done(job.result, unpacked)
         if unpacked.is_stopped:
             raise StoppedError
         if unpacked.broken:
             raise RefusedZipError(_broken(unpacked, job))
-        if self._request.keeps_archives:
-            job.place.replace(folder / name)
-        elif job.place.parent == self._state:
+        if job.place.parent == self._state:
             job.place.unlink()
         self._listener.report(
             f"{name}: {job.result.num_members} members, {job.result.num_written} of them unpacked now, are usable "
             f"({job.result.num_unpacked_bytes / 1e9:.3f} GB, {job.result.seconds:.0f} s)."
         )
+
+    def _keep(self, job: _Job) -> None:
+        """Move an archive to the top of the folder, also one that only another program can unpack."""
+        target = self._request.folder / job.name
+        if job.place is None or job.place == target:
+            return
+        if target.exists():
+            msg = f"A kept archive must not replace a file, got one of its name ({target})."
+            raise ValueError(f"{msg} Move it away and run the command again; nothing is downloaded twice.")
+        job.place.replace(target)
+        job.place = target
 
     @staticmethod
     def _done(result: ArchiveResult, unpacked: Unpacked) -> None:

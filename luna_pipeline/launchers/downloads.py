@@ -43,10 +43,11 @@ def download_partition(
     base: str,
     checksums: str | None,
     keeps_archives: bool,
+    has_tables: bool,
     num_connections: int,
     report: Callable[[str], object],
 ) -> ArchiveResult:
-    """Download and unpack one subset, and the tables that are missing.
+    """Download and unpack one subset of LUNA16, and its tables.
 
     Args:
         settings: Paths of the installation.
@@ -54,6 +55,7 @@ def download_partition(
         base: Address of a server with Zenodo's interface.
         checksums: File of another edition's checksums; None for the published ones.
         keeps_archives: Whether the archive stays in the folder.
+        has_tables: Whether the tables that are missing are downloaded too.
         num_connections: Requests at the same time.
         report: Called with each line.
 
@@ -67,6 +69,7 @@ def download_partition(
         base=base,
         editions=read_checksums(Path(checksums)) if checksums else None,
         keeps_archives=keeps_archives,
+        has_tables=has_tables,
         num_connections=num_connections,
     )
     summary = download_luna16(request, _Lines(report))

@@ -31,6 +31,7 @@ class Unpacked:
         num_present: Members whose file was there and right.
         num_bytes: Bytes of all members that are there.
         broken: Names of members that do not unpack, each with the reason.
+        left_out: Names of headers whose voxels do not unpack; they were not written.
         is_stopped: Whether it was given up before the end.
     """
 
@@ -38,6 +39,7 @@ class Unpacked:
     num_present: int = 0
     num_bytes: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     is_stopped: bool = False
 
 
@@ -222,6 +224,11 @@ def _unpack_one(
 ) -> bool:
     if stop.is_set():
         return False
+    stem = member.filename.rpartition(".")[0]
+    if any(name.rpartition(".")[0] == stem for name in result.broken):
+        # A header would make readable what other voxels of that name an earlier program left.
+        result.left_out.append(member.filename)
+        return True
     try:
         if not unpack(archive, member, folder / member.filename, stop):
             return False
