@@ -71,11 +71,17 @@ def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult
 
 
 @dg.asset_check(asset="folds", blocking=True)
-def folds_hold_series_and_patients_apart(folds: Any) -> dg.AssetCheckResult:
-    """No series and no patient lies in two folds, and there is one or more series."""
+def folds_hold_series_and_patients_apart(folds: Any, paths: LunaPaths) -> dg.AssetCheckResult:
+    """No series, no patient and no scan lies in two folds, and there is one or more series.
+
+    The same scan under two uids is known where `same_scans` was searched.
+    """
     from luna_pipeline.core.candidates.folds import check_folds, describe_folds
+    from luna_pipeline.core.same_scans.groups import same_scans_in_two_folds
+    from luna_pipeline.launchers.same_scans import read_same_scans
 
     violations = check_folds(folds) if len(folds) else ["Series must have folds, got no readable series. Add CTs."]
+    violations += same_scans_in_two_folds(read_same_scans(paths.settings), folds)
     notes = describe_folds(folds) if violations else []
     return dg.AssetCheckResult(
         passed=not violations,

@@ -132,10 +132,11 @@ def models_metadata(scores: "FoldPredictions") -> dict[str, Any]:
 
 def _leaks(fitted: "FittedBaselines", paths: LunaPaths) -> list["LeakReport"]:
     from luna_pipeline.core.evaluation.leaks import SeenData, leaks_of
+    from luna_pipeline.launchers.same_scans import read_same_scans
 
-    test, folds = fitted.predictions, paths.read_table("folds")
+    test, folds, same_scans = fitted.predictions, paths.read_table("folds"), read_same_scans(paths.settings)
     seen = [SeenData(model=each.model.name, training_series=each.seen_series) for each in fitted.baselines]
-    return [leaks_of(data, test=test, folds=folds) for data in seen]
+    return [leaks_of(data, test=test, folds=folds, same_scans=same_scans) for data in seen]
 
 
 def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:

@@ -136,11 +136,12 @@ def malignancy_predictions(
 def _leaks(settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any, fold: int) -> list["LeakReport"]:
     """Return a report on each classifier."""
     from luna_pipeline.launchers.installation import read_table
+    from luna_pipeline.launchers.same_scans import read_same_scans
     from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 
     test = index[(index["fold"] == fold) & (index["source"] == "candidate")]
-    folds = read_table(settings, "folds")
-    return [leaks_of_checkpoint(checkpoint, test, folds) for checkpoint in classifiers]
+    folds, same_scans = read_table(settings, "folds"), read_same_scans(settings)
+    return [leaks_of_checkpoint(checkpoint, test, folds, same_scans) for checkpoint in classifiers]
 
 
 def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: str, index: Any) -> dict[str, str]:

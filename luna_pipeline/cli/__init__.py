@@ -18,6 +18,7 @@ from luna_pipeline.cli import (
     downloads,
     evaluation,
     luna25,
+    same_scans,
     sources,
     training,
     tuning,
@@ -51,6 +52,7 @@ _TOPICS = (
     luna25,
     sources,
     data,
+    same_scans,
 )
 for command in (command for topic in _TOPICS for command in topic.COMMANDS):
     cli.add_command(command)

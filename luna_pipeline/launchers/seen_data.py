@@ -18,15 +18,18 @@ def seen_data(checkpoint: Checkpoint) -> SeenData:
     )
 
 
-def leaks_of_checkpoint(checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
-    """Compare the data that a classifier has seen with its test data, by series, patient and candidate.
+def leaks_of_checkpoint(
+    checkpoint: Checkpoint, test: pd.DataFrame, folds: pd.DataFrame, same_scans: pd.DataFrame | None
+) -> LeakReport:
+    """Compare the data that a classifier has seen with its test data, by series, patient, scan and candidate.
 
     Args:
         checkpoint: The classifier.
         test: ``candidate_id``, ``series_instance_uid``, ``fold``.
         folds: The table of folds.
+        same_scans: The table of same scans, None if they were not searched (``read_same_scans``).
     """
-    return leaks_of(seen_data(checkpoint), test=test, folds=folds)
+    return leaks_of(seen_data(checkpoint), test=test, folds=folds, same_scans=same_scans)
 
 
 def unseen_fold(checkpoint: Checkpoint, index: pd.DataFrame) -> int:

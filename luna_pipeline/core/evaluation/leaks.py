@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.same_scans.groups import same_scans_across
+
 NUM_HASH_DIGITS = 12
 
 LeakState: TypeAlias = Literal["clean", "leak", "unknown"]
@@ -84,13 +86,17 @@ class LeakReport:
             raise ValueError("\n".join(self.lines))
 
 
-def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> LeakReport:
+def leaks_of(
+    seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame, same_scans: pd.DataFrame | None = None
+) -> LeakReport:
     """Return the leaks between a model's training data and its test data.
 
     Args:
         seen: Training and validation data of the model.
         test: One row per test candidate: ``candidate_id``, ``series_instance_uid``, ``fold``.
         folds: Table of folds: ``series_instance_uid``, ``patient_hash``; null is an unknown patient, equal to no other.
+        same_scans: Pairs of series that show the same scan, or a block of it, by their voxels (``find_same_scans``);
+            None if they were not searched.
 
     Returns:
         The report. Patients are named by the first 12 digits of their hash.
@@ -108,6 +114,10 @@ def leaks_of(seen: SeenData, *, test: pd.DataFrame, folds: pd.DataFrame) -> Leak
         uid = tested.loc[[patients[0]]].iloc[0]
         first = f"patient {patients[0][:NUM_HASH_DIGITS]} with series {uid} of fold {fold_of[uid]}"
         lines.append(_line(seen, "patients that it has seen", len(patients), first))
+    if copies := same_scans_across(same_scans, seen.series, fold_of):
+        uid, seen_uid, relation = copies[0]
+        first = f"{uid} of fold {fold_of[uid]} is {relation} {seen_uid}"
+        lines.append(_line(seen, "the same scans under other names that it has seen", len(copies), first))
     learned = test.loc[test["candidate_id"].isin(seen.training_candidate_ids)]
     if len(learned):
         row = learned.iloc[0]

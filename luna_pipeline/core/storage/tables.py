@@ -177,6 +177,24 @@ TABLES["data_quality"] = pa.DataFrameSchema(
         "is_hounsfield": pa.Column("boolean", nullable=True),
     }
 )
+_SCAN_NAME = pa.Column(str, pa.Check.str_length(1))
+TABLES["same_scans"] = pa.DataFrameSchema(
+    {
+        "series_a": _SCAN_NAME,
+        "series_b": _SCAN_NAME,
+        "kind": pa.Column(
+            str, pa.Check.isin(["equal", "other orientation", "block of", "overlap", "similar (resampled)"])
+        ),
+        "share_equal": _SHARE,
+        "correlation": pa.Column("float64", pa.Check.in_range(-1.001, 1.001), nullable=True),
+        "num_compared": pa.Column("int64", pa.Check.ge(0)),
+        "num_anchors": pa.Column("int64", pa.Check.ge(0)),
+        "fingerprint_a": pa.Column(str),
+        "fingerprint_b": pa.Column(str),
+    },
+    checks=pa.Check(lambda table: bool((table["series_a"] != table["series_b"]).all()), error="two series a row"),
+    unique=["series_a", "series_b"],
+)
 # Feature baselines are scored where they are fitted, as rows of the same form.
 for _name in ("feature_baseline", "malignancy_feature_baseline", "malignancy_predictions"):
     TABLES[_name] = TABLES["nodule_predictions"]

@@ -31,6 +31,7 @@ from luna_pipeline.launchers.diagnosis.detection import (
 from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnose_ct
 from luna_pipeline.launchers.diagnosis.models import model_of
 from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.same_scans import read_same_scans
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 
@@ -85,7 +86,8 @@ def leaks(settings: Settings, checkpoints: Sequence[Checkpoint], *, test_fold: i
     of_fold = candidates.loc[candidates["series_instance_uid"].isin(series), ["candidate_id", "series_instance_uid"]]
     scans = pd.DataFrame({"candidate_id": _NO_CANDIDATE, "series_instance_uid": series})
     test = pd.concat([of_fold.astype({"series_instance_uid": object}), scans], ignore_index=True)
-    return [leaks_of_checkpoint(checkpoint, test.assign(fold=test_fold), folds) for checkpoint in checkpoints]
+    test, same_scans = test.assign(fold=test_fold), read_same_scans(settings)
+    return [leaks_of_checkpoint(checkpoint, test, folds, same_scans) for checkpoint in checkpoints]
 
 
 def detect_and_score(

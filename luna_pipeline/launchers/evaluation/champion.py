@@ -17,6 +17,7 @@ from luna_pipeline.launchers.evaluation.fold_predictions import ZERO_RULE
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions, check_of_these_folds, pooled_predictions
 from luna_pipeline.launchers.installation import checkpoint_store, read_table
+from luna_pipeline.launchers.same_scans import read_same_scans
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import champion_of, promote, registered_version_of
@@ -209,9 +210,9 @@ def _challenger(settings: Settings, leaderboard: pd.DataFrame, pooled: PooledPre
 
 
 def _leaks(settings: Settings, challenger: _Challenger) -> list[str]:
-    rows, folds = challenger.predictions, read_table(settings, "folds")
+    rows, folds, same_scans = challenger.predictions, read_table(settings, "folds"), read_same_scans(settings)
     reports = [
-        leaks_of_checkpoint(checkpoint, rows[rows["fold"] == fold], folds)
+        leaks_of_checkpoint(checkpoint, rows[rows["fold"] == fold], folds, same_scans)
         for fold, checkpoint in challenger.checkpoints.items()
     ]
     return [str(report) for report in reports if not report.is_clean]

@@ -10,6 +10,7 @@ from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.cross_validation import OLDER, CurrentClassifier, PooledFolds, pooled_folds, read_current
 from luna_pipeline.launchers.evaluation.missing_inputs import missing_predictions
 from luna_pipeline.launchers.installation import MODELS_TABLES, read_table
+from luna_pipeline.launchers.same_scans import read_same_scans
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 
@@ -66,12 +67,12 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
     if error := missing_predictions(settings, PREDICTIONS_OF[asset], pooled.folds):
         raise error
     models = pd.concat([_models_of(settings, of, index) for of in pooled.classifiers], ignore_index=True)
-    folds = read_table(settings, "folds")
+    folds, same_scans = read_table(settings, "folds"), read_same_scans(settings)
     predictions = [read_table(settings, PREDICTIONS_OF[asset], fold) for fold in pooled.folds]
     for classifier, rows in zip(pooled.classifiers, predictions, strict=True):
         _check_same_models(rows, models[models["fold"] == classifier.test_fold], classifier)
         checkpoint = load_checkpoint(settings.home / classifier.path)
-        leaks_of_checkpoint(checkpoint, rows, folds).refuse()
+        leaks_of_checkpoint(checkpoint, rows, folds, same_scans).refuse()
     left_out = _models_left_out(models, num_folds=len(pooled.folds))
     scores = pd.concat(predictions, ignore_index=True)
     models = models[~models["model"].isin(left_out)].reset_index(drop=True)

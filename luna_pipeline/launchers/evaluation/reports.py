@@ -19,6 +19,7 @@ from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoint
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.launchers.evaluation.scoring import labelled
 from luna_pipeline.launchers.installation import read_table
+from luna_pipeline.launchers.same_scans import read_same_scans
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import log_model_card, registered_version_of
@@ -152,7 +153,12 @@ def _card(
         purpose=PURPOSES[checkpoint.name],
         is_synthetic=settings.is_synthetic,
         leaks=str(
-            leaks_of_checkpoint(checkpoint, pooled.predictions.query("fold == @fold"), read_table(settings, "folds"))
+            leaks_of_checkpoint(
+                checkpoint,
+                pooled.predictions.query("fold == @fold"),
+                read_table(settings, "folds"),
+                read_same_scans(settings),
+            )
         ),
         num_folds=pooled.folds.num_folds,
         evaluated_folds=tuple(pooled.folds.folds),

@@ -1,0 +1,47 @@
+"""Command that finds the same scan by content."""
+
+from pathlib import Path
+
+import click
+
+RESEARCH_USE = "Research use only; not a medical device."
+
+
+@click.command("find_same_scans")
+@click.argument(
+    "folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Number of processes.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the pairs as CSV.")
+def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Path | None) -> None:
+    """Find the same scan in other formats and orientations, and blocks of it, by its voxels.
+
+    With FOLDERs, their CTs, .npz and .npy blocks are compared. Without, the CTs of LUNA_DATA_DIR are, and the table
+    `same_scans` of LUNA_HOME is written, which folds and leak checks use.
+    """
+    from luna_pipeline.core.same_scans.pairs import KIND_WORDS
+    from luna_pipeline.core.storage.files import write_bytes
+    from luna_pipeline.launchers import same_scans
+    from luna_pipeline.launchers.cutting import catalogue_of
+    from luna_pipeline.settings import Settings
+
+    settings = Settings.from_environment()
+    if folders:
+        result = same_scans.find_same_scans_below(settings, folders, workers=workers, report=click.echo)
+    else:
+        catalogue, _ = catalogue_of(settings)
+        result = same_scans.find_same_scans(settings, catalogue, workers=workers, report=click.echo)
+        same_scans.write_same_scans(settings, result.table)
+    for name, reason in result.failed.items():
+        click.echo(f"Left out {name}: {reason}", err=True)
+    for row in result.table.itertuples():
+        by = f"{row.share_equal:.2%} of {row.num_compared} voxels equal" if row.num_compared else "details"
+        by += "" if row.num_compared else f" correlate with {row.correlation:.3f}"
+        click.echo(f"{row.series_a} is {KIND_WORDS[row.kind]} {row.series_b}: {by}.")
+    if out is not None:
+        write_bytes(out, result.table.to_csv(index=False, lineterminator="\n").encode())
+    num_pairs = len(result.table)
+    click.echo(f"{num_pairs} pairs of the same scan among {result.num_scans} scans. {RESEARCH_USE}")
+
+
+COMMANDS = [find_same_scans_command]

@@ -1,0 +1,133 @@
+"""The scans that are compared: the CTs of a catalogue, and blocks in ``.npz`` and ``.npy`` files."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.hounsfield import to_hounsfield
+from luna_pipeline.core.ct.limits import check_announced_bytes, max_ct_bytes
+from luna_pipeline.core.ct.reading import read_ct
+from luna_pipeline.core.storage.files import folders_below
+from luna_pipeline.core.storage.regular_files import is_regular, open_regular
+from luna_pipeline.core.storage.zip_limits import zip_problem
+
+BLOCK_SUFFIXES = (".npz", ".npy")
+"""Files with one array of three axes in HU: cutouts, LUNA25's nodule blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanFile:
+    """A scan on the disk.
+
+    Attributes:
+        name: Its series uid, or the stem of a block's file; unique among compared scans.
+        path: The file, or the folder with DICOM files.
+        series_instance_uid: The series; selects one in a DICOM folder with several.
+        fingerprint: Changes with the files: the catalogue's, or one of name, size and time of a block.
+        data_source: Data source of the catalogue; None if not known.
+    """
+
+    name: str
+    path: Path
+    series_instance_uid: str
+    fingerprint: str
+    data_source: str | None = None
+
+    def read(self) -> NDArray[np.int16]:
+        """Return the HU, shape (I, R, C).
+
+        Raises:
+            UnreadableCtError: If the files are missing or damaged, or hold no array of three axes.
+        """
+        if self.path.suffix.lower() in BLOCK_SUFFIXES and self.path.is_file():
+            return _read_block(self.path, self.name)
+        return read_ct(self.path, series_instance_uid=self.series_instance_uid).hounsfield
+
+
+def scans_of_catalogue(catalogue: pd.DataFrame, data_root: Path) -> list[ScanFile]:
+    """Return the readable CTs of a catalogue.
+
+    Args:
+        catalogue: As from ``catalogue_series``; ``data_source`` is optional.
+        data_root: Folder that its paths are relative to.
+    """
+    readable = catalogue[catalogue["is_readable"].astype(bool)]
+    sources = readable["data_source"] if "data_source" in readable else [None] * len(readable)
+    columns = (readable[name] for name in ("series_instance_uid", "path", "fingerprint"))
+    return [
+        ScanFile(name=uid, path=data_root / path, series_instance_uid=uid, fingerprint=fingerprint, data_source=source)
+        for uid, path, fingerprint, source in zip(*columns, sources, strict=True)
+    ]
+
+
+def scans_below(folder: Path, *, patient_key: bytes) -> tuple[list[ScanFile], dict[str, str]]:
+    """Return every scan and block below a folder, and the reason by name of each that cannot be read.
+
+    Args:
+        folder: Folder with CTs of any format, ``.npz`` and ``.npy`` files, at any depth.
+        patient_key: Key of the patients' hashes.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    blocks = [
+        place / name
+        for place, _, names in folders_below(folder)
+        for name in names
+        if name.lower().endswith(BLOCK_SUFFIXES) and not name.startswith(".") and is_regular(place / name)
+    ]
+    found = [_block_file(path, folder) for path in blocks]
+    try:
+        catalogue = catalogue_series(folder, patient_key=patient_key)
+    except FileNotFoundError:
+        if not found:
+            raise
+        return found, {}
+    unreadable = catalogue[~catalogue["is_readable"]]
+    reasons = dict(zip(unreadable["path"].astype(str), unreadable["reason"].astype(str), strict=True))
+    return scans_of_catalogue(catalogue, folder) + found, reasons
+
+
+def _block_file(path: Path, folder: Path) -> ScanFile:
+    status = path.stat()
+    state = f"block\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+    return ScanFile(
+        name=path.relative_to(folder).with_suffix("").as_posix(),
+        path=path,
+        series_instance_uid=path.stem,
+        fingerprint=hashlib.sha256(state).hexdigest(),
+    )
+
+
+def _read_block(path: Path, name: str) -> NDArray[np.int16]:
+    advice = "Keep one array (index, row, col) of HU in the file, or leave it out."
+    try:
+        arrays = _arrays(path)
+    # Damaged files raise errors of many kinds in numpy and zipfile.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnreadableCtError(f"A block must be readable by numpy, got: {reason} ({name}). {advice}") from error
+    volumes = [each for each in arrays if each.ndim == 3 and each.dtype.kind in "iuf" and each.size]
+    if len(volumes) != 1:
+        raise UnreadableCtError(f"A block must be one array of three axes, got {len(volumes)} ({name}). {advice}")
+    return to_hounsfield(volumes[0], series_instance_uid=name)
+
+
+def _arrays(path: Path) -> list[NDArray[np.generic]]:
+    """Return all arrays of a file; objects are never unpickled."""
+    if path.suffix.lower() == ".npy":
+        check_announced_bytes(path.stat().st_size, where=path.name)
+        return [np.load(path, allow_pickle=False)]
+    with open_regular(path) as file:
+        if problem := zip_problem(file, max_member_bytes=max_ct_bytes()):
+            raise ValueError(problem)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return [arrays[key] for key in arrays.files]
