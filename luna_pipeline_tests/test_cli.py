@@ -42,6 +42,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "describe_data",
         "check_data",
         "export_croissant",
+        "find_same_scans",
         "get_recommended_num_workers",
         "evaluate_luna25",
         "predict_luna25",

@@ -38,6 +38,7 @@ REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
 GRAPH = {
     "luna16_archives": ("stage_0_archives", set()),
     "ct_series": ("stage_1_ct", set()),
+    "same_scans": ("stage_1_ct", {"ct_series"}),
     "annotations": ("stage_2_candidates", set()),
     "candidates_v2": ("stage_2_candidates", set()),
     "malignancy_ratings": ("stage_2_candidates", set()),
@@ -232,7 +233,7 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
     for assets in defs.resolve_asset_graph().assets_defs:
         for key in assets.keys if assets.is_executable else ():
             pools.setdefault(assets.op.pool, set()).add(key.to_user_string())
-    assert pools["disk"] == {"ct_series", "cutouts", "data_quality"}
+    assert pools["disk"] == {"ct_series", "cutouts", "data_quality", "same_scans"}
     assert pools["gpu"] == {
         "nodule_classifier",
         "malignancy_classifier",

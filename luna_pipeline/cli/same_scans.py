@@ -1,6 +1,8 @@
 """Command that finds the same scan by content."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +21,6 @@ def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Pat
     With FOLDERs, their CTs, .npz and .npy blocks are compared. Without, the CTs of LUNA_DATA_DIR are, and the table
     `same_scans` of LUNA_HOME is written, which folds and leak checks use.
     """
-    from luna_pipeline.core.same_scans.pairs import KIND_WORDS
     from luna_pipeline.core.storage.files import write_bytes
     from luna_pipeline.launchers import same_scans
     from luna_pipeline.launchers.cutting import catalogue_of
@@ -34,14 +35,24 @@ def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Pat
         same_scans.write_same_scans(settings, result.table)
     for name, reason in result.failed.items():
         click.echo(f"Left out {name}: {reason}", err=True)
-    for row in result.table.itertuples():
-        by = f"{row.share_equal:.2%} of {row.num_compared} voxels equal" if row.num_compared else "details"
-        by += "" if row.num_compared else f" correlate with {row.correlation:.3f}"
-        click.echo(f"{row.series_a} is {KIND_WORDS[row.kind]} {row.series_b}: {by}.")
+    for row in result.table.to_dict("records"):
+        click.echo(_line(row))
     if out is not None:
         write_bytes(out, result.table.to_csv(index=False, lineterminator="\n").encode())
     num_pairs = len(result.table)
     click.echo(f"{num_pairs} pairs of the same scan among {result.num_scans} scans. {RESEARCH_USE}")
+
+
+def _line(row: Mapping[Any, Any]) -> str:
+    """Return a pair as a line of text."""
+    from luna_pipeline.core.same_scans.pairs import KIND_WORDS
+
+    evidence = (
+        f"{row['share_equal']:.2%} of {row['num_compared']} voxels equal"
+        if row["num_compared"]
+        else f"correlation of details {row['correlation']:.3f}"
+    )
+    return f"{row['series_a']} is {KIND_WORDS[row['kind']]} {row['series_b']}: {evidence}."
 
 
 COMMANDS = [find_same_scans_command]

@@ -85,7 +85,8 @@ def find_same_scans_below(
     """
     from luna_pipeline.core.same_scans.scan_files import scans_below
 
-    scans, failed = [], {}
+    scans: list[tuple[Path, ScanFile]] = []
+    failed: dict[str, str] = {}
     for folder in folders:
         found, reasons = scans_below(folder, patient_key=settings.patient_key())
         scans += [(folder, scan) for scan in found]

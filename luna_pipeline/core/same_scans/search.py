@@ -12,7 +12,7 @@ from luna_pipeline.core.same_scans.orientations import ORIENTATIONS
 from luna_pipeline.core.same_scans.signatures import ScanSignature
 from luna_pipeline.core.same_scans.thumbnails import CELLS
 
-MAX_THUMBNAIL_HU = 25.0
+MAX_THUMBNAIL_HU = 40.0
 """Largest root mean square difference of the thumbnails of one scan, resampled or compressed."""
 
 MIN_SPREAD_HU = 120.0

@@ -1,7 +1,8 @@
 """Signature of a scan: what is kept of its voxels to find the same scan again, about 100 KB for a chest CT."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,15 +83,15 @@ def table_of_rows(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
     )
 
 
-def _signature_of_row(row: dict[str, object] | dict[object, object]) -> ScanSignature:
-    num_slices, num_rows, num_cols = (int(size) for size in row["size_irc"])  # type: ignore[index, attr-defined, call-overload]
+def _signature_of_row(row: Mapping[Any, Any]) -> ScanSignature:
+    num_slices, num_rows, num_cols = (int(size) for size in row["size_irc"])
     hashes, places, thumbnail = (
-        np.frombuffer(row[name], dtype=kind)  # type: ignore[index, call-overload]
+        np.frombuffer(row[name], dtype=kind)
         for name, kind in (("hashes", "<u8"), ("places_irc", "<i2"), ("thumbnail", "<i2"))
     )
     return ScanSignature(
         (num_slices, num_rows, num_cols),
-        int(row["num_in_window"]),  # type: ignore[index, call-overload]
+        int(row["num_in_window"]),
         Anchors(hashes, places.reshape(-1, 3)),
         thumbnail.reshape(CELLS, CELLS, CELLS),
     )

@@ -34,7 +34,7 @@ def cell_means(hounsfield: NDArray[np.int16], num_cells: tuple[int, int, int]) -
         _shares(size, number) for size, number in zip(hounsfield.shape, num_cells, strict=True)
     )
     slices = np.stack([along_row @ np.clip(plane, *WINDOW_HU).astype(np.float32) @ along_col.T for plane in hounsfield])
-    return np.einsum("ki,irc->krc", along_index, slices, optimize=True).astype(np.float32)
+    return np.asarray(np.einsum("ki,irc->krc", along_index, slices, optimize=True), dtype=np.float32)
 
 
 def _shares(num_voxels: int, num_cells: int) -> NDArray[np.float32]:
@@ -42,4 +42,4 @@ def _shares(num_voxels: int, num_cells: int) -> NDArray[np.float32]:
     edges = np.linspace(0, num_voxels, num_cells + 1)
     voxels = np.arange(num_voxels)
     filled = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
-    return (np.clip(filled, 0, None) * num_cells / num_voxels).astype(np.float32)
+    return np.asarray(np.clip(filled, 0, None) * num_cells / num_voxels, dtype=np.float32)
