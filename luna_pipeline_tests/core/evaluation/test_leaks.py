@@ -22,8 +22,9 @@ TEST = pd.DataFrame(
 ADVICE = "Leave it out, or train it with this test fold held out."
 
 
-def leaks(*, folds=FOLDS, test=TEST, **seen) -> LeakReport:
-    return leaks_of(SeenData(**{"model": "net 0.0.1", "training_series": ["1.3"], **seen}), test=test, folds=folds)
+def leaks(*, folds=FOLDS, test=TEST, same_scans=None, **seen) -> LeakReport:
+    data = SeenData(**{"model": "net 0.0.1", "training_series": ["1.3"], **seen})
+    return leaks_of(data, test=test, folds=folds, same_scans=same_scans)
 
 
 def same_patient(first: str, second: str) -> pd.DataFrame:
@@ -73,6 +74,17 @@ def test_each_kind_of_leak_has_its_line_and_numbers_count_each_thing_once():
     ]
     with pytest.raises(ValueError, match=r"(?s)series that.*\n.*patients that.*\n.*candidates that"):
         report.refuse()
+
+
+@pytest.mark.parametrize("part", ["training_series", "validation_series", "inherited_series"])
+def test_a_block_of_a_seen_scan_is_a_leak(part):
+    same_scans = pd.DataFrame({"series_a": ["1.2"], "series_b": ["1.5"], "kind": ["block of"]})
+    (line,) = leaks(**{part: ["1.5"]}, same_scans=same_scans).lines
+    assert line == (
+        "A model must not be tested on the same scans under other names that it has seen, got 1 (the first 1.2 of fold "
+        f"0 is a block of 1.5; net 0.0.1). {ADVICE}"
+    )
+    assert leaks(training_series=["1.4"], same_scans=same_scans).is_clean
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
