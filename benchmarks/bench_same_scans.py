@@ -33,7 +33,9 @@ ARCHIVES = ("lidc/LIDC-IDRI-0001.tar.xz", "lidc/LIDC-IDRI-0003.tar.xz", "chest_d
 FIXTURES = ("cip-ct64/ct-64.nrrd", "PartSolidLesionCropped.mha")
 
 
-def write_phantoms(root: Path, *, num_small: int, num_large: int, seed: int = 5) -> dict[str, list[Copy]]:
+def write_phantoms(
+    root: Path, *, num_small: int, num_large: int, num_blocks: int = 4, seed: int = 5
+) -> dict[str, list[Copy]]:
     """Write synthetic scans as DICOM with their copies; return the copies by the scan's series uid."""
     made = {}
     for number in range(num_small + num_large):
@@ -41,7 +43,9 @@ def write_phantoms(root: Path, *, num_small: int, num_large: int, seed: int = 5)
         series = make_series(PhantomConfig(seed, number, size_irc))
         uid = series.config.series_instance_uid
         write_dicom(root / f"dicom_{number}", series)
-        made[uid] = write_copies(root / f"copies_{number}", uid, series.hounsfield, series.grid.spacing_mm)
+        spacing_mm = series.grid.spacing_mm
+        folder = root / f"copies_{number}"
+        made[uid] = write_copies(folder, uid, series.hounsfield, spacing_mm, num_blocks=num_blocks)
     return made
 
 

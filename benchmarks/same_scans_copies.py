@@ -27,7 +27,9 @@ class Copy:
     expected: str
 
 
-def write_copies(folder: Path, scan: str, hounsfield: NDArray[np.int16], spacing_mm: tuple[float, ...]) -> list[Copy]:
+def write_copies(
+    folder: Path, scan: str, hounsfield: NDArray[np.int16], spacing_mm: tuple[float, ...], *, num_blocks: int = 4
+) -> list[Copy]:
     """Write all copies of a scan into a folder.
 
     Args:
@@ -35,6 +37,7 @@ def write_copies(folder: Path, scan: str, hounsfield: NDArray[np.int16], spacing
         scan: Name of the scan, the stem of every file up to two underscores.
         hounsfield: HU, shape (I, R, C).
         spacing_mm: x, y, z in mm.
+        num_blocks: Blocks of each size, at random places.
     """
     rng = np.random.default_rng(len(scan) + int(hounsfield[hounsfield.shape[0] // 2].sum() % 1000))
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ def write_copies(folder: Path, scan: str, hounsfield: NDArray[np.int16], spacing
     half = hounsfield.shape[0] // 2
     made.append(_image(folder, scan, "half", ".nii", np.ascontiguousarray(hounsfield[half:]), spacing_mm))
     for kind, size in (BLOCKS | SMALL_BLOCKS).items():
-        for number in range(4):
+        for number in range(num_blocks):
             block = _block(hounsfield, size, rng)
             if block is not None:
                 axes = rng.permutation(3)
