@@ -79,7 +79,7 @@ def recall_table(made: dict[str, list[Copy]], result: SameScans) -> Iterator[str
     for scan, copies in made.items():
         for copy in copies:
             kind = found.get(frozenset((scan, copy.name)))
-            counts[copy.kind].update(copies=1, found=kind is not None, right=kind == copy.expected)
+            counts[copy.kind].update(copies=1, found=int(kind is not None), right=int(kind == copy.expected))
     false = [sorted(pair) for pair in found if len({scan_of[name] for name in pair}) > 1]
     sizes = Counter(scan_of.values())
     num_other = sum(one * other for one, other in combinations(sizes.values(), 2))
