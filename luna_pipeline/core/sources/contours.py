@@ -1,8 +1,8 @@
 """Masks of nodules from readers' outlines on a CT's voxels, and what is measured on them.
 
 An outline is a closed polygon through voxel centres of one slice. Its points lie outside the nodule (LIDC-IDRI), so a
-mask holds the voxels strictly within it; outlines of exclusions remove the voxels strictly within them. Voxels that an
-outline winds around twice are inside.
+mask holds the voxels strictly within it; outlines of exclusions remove the voxels within them and their own points, as
+in LUNA16's answer key (``mark_sizes``).
 
 Source:
     Armato et al., Medical Physics 38 (2011) 915-931, doi:10.1118/1.3528204, and its authors' statement in pylidc #15:
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.sources.mark_sizes import fill_outlines
 from luna_pipeline.core.sources.reader_marks import Contour
 
 SLICE_TOLERANCE = 0.51
@@ -92,22 +93,20 @@ def mask_of_contours(contours: Sequence[Contour], grid: VoxelGrid) -> NoduleMask
     """
     slices = slices_at([contour.z_mm for contour in contours], grid)
     placed = [(int(index), contour) for index, contour in zip(slices, contours, strict=True) if index >= 0]
-    box = _box_of([(index, contour) for index, contour in placed if contour.is_inclusion], grid)
+    inclusions = [(index, contour) for index, contour in placed if contour.is_inclusion]
+    box = _box_of(inclusions, grid)
     if box is None:
         return None
-    start, stop = box
-    is_inside = np.zeros(tuple(stop - start), dtype=bool)
-    for index, contour in sorted(placed, key=lambda item: not item[1].is_inclusion):
-        if start[0] <= index < stop[0]:
-            _draw(is_inside[index - start[0]], contour, offset_rc=start[1:])
+    is_inside = np.zeros(tuple(box.stop - box.start), dtype=bool)
+    voxels, is_border, is_inclusion = _filled(placed)
+    box.set(is_inside, voxels[is_inclusion & ~is_border], value=True)
+    box.set(is_inside, voxels[~is_inclusion], value=False)
     is_points = not is_inside.any()
     if is_points:
-        for index, contour in placed:
-            if contour.is_inclusion:
-                _draw_points(is_inside[index - start[0]], contour.points_cr[:, ::-1] - start[1:])
+        box.set(is_inside, _points(inclusions), value=True)
     if not is_inside.any():
         return None
-    offset = (int(start[0]), int(start[1]), int(start[2]))
+    offset = (int(box.start[0]), int(box.start[1]), int(box.start[2]))
     return NoduleMask(is_inside, offset, int((slices < 0).sum()), is_points)
 
 
@@ -162,64 +161,41 @@ def dice(first: NoduleMask, second: NoduleMask) -> float:
     return 2 * common / max(1, first.num_voxels + second.num_voxels)
 
 
-def filled(points_rc: NDArray[np.int64], shape_rc: tuple[int, int]) -> Box:
-    """Return the pixels of an image, shape (R, C), strictly within a closed polygon through points (N, 2)."""
-    start, end = points_rc, np.roll(points_rc, -1, axis=0)
-    winding = np.zeros((shape_rc[0], shape_rc[1] + 1), dtype=np.int64)
-    is_border = np.zeros(shape_rc, dtype=bool)
-    _draw_points(is_border, points_rc)
-    # A crossing of a row to the left of a pixel turns around it, down or up; each edge has its upper end only.
-    rows, columns, turns, is_whole = _crossings(start, end)
-    is_row = (rows >= 0) & (rows < shape_rc[0])
-    left = np.clip(columns, 0, shape_rc[1])
-    np.add.at(winding, (rows[is_row], left[is_row]), turns[is_row])
-    on_edge = is_whole & is_row & (columns >= 0) & (columns < shape_rc[1])
-    is_border[rows[on_edge], columns[on_edge]] = True
-    for (row, first), (_, last) in zip(*_level(start, end), strict=True):
-        if 0 <= row < shape_rc[0]:
-            is_border[row, max(0, min(first, last)) : max(0, max(first, last) + 1)] = True
-    return np.asarray((np.cumsum(winding, axis=1)[:, :-1] != 0) & ~is_border)
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """First voxel of a box in the CT, and the one after its last, as index, row, col."""
+
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+    def set(self, image: Box, voxels_irc: NDArray[np.int64], *, value: bool) -> None:
+        """Set those voxels that lie in the box."""
+        is_in = ((voxels_irc >= self.start) & (voxels_irc < self.stop)).all(axis=1)
+        image[tuple((voxels_irc[is_in] - self.start).T)] = value
 
 
-def _crossings(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Return row, next column at or right of the crossing, direction, and whether it is at a pixel's centre."""
-    is_down = end[:, 0] > start[:, 0]
-    upper, lower = np.where(is_down[:, None], start, end), np.where(is_down[:, None], end, start)
-    heights = lower[:, 0] - upper[:, 0]
-    edge = np.repeat(np.arange(len(start)), heights)
-    below = np.arange(len(edge)) - np.repeat(np.cumsum(heights) - heights, heights)
-    run = below * (lower - upper)[edge, 1]
-    columns = upper[edge, 1] - (-run // heights[edge])
-    return upper[edge, 0] + below, columns, np.where(is_down[edge], 1, -1), run % heights[edge] == 0
+def _points(placed: Sequence[tuple[int, Contour]]) -> NDArray[np.int64]:
+    """Return the voxels (N, 3) of all points of outlines with their slices."""
+    return np.concatenate([np.insert(contour.points_cr[:, ::-1], 0, index, axis=1) for index, contour in placed])
 
 
-def _level(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    is_level = start[:, 0] == end[:, 0]
-    return start[is_level], end[is_level]
+def _filled(
+    placed: Sequence[tuple[int, Contour]],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the voxels (N, 3) in outlines and on them; whether they are on them, and of an inclusion, shapes (N,)."""
+    outline, points_cr, is_border = fill_outlines([contour.points_cr for _, contour in placed])
+    index = np.array([index for index, _ in placed])[outline]
+    is_inclusion = np.array([contour.is_inclusion for _, contour in placed])[outline]
+    return np.column_stack([index, points_cr[:, ::-1]]), is_border, is_inclusion
 
 
-def _box_of(
-    placed: Sequence[tuple[int, Contour]], grid: VoxelGrid
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return first voxel and end of the box of inclusions within the CT, None without one."""
-    if not placed:
+def _box_of(inclusions: Sequence[tuple[int, Contour]], grid: VoxelGrid) -> _Span | None:
+    """Return the box around inclusions within the CT, None without one."""
+    if not inclusions:
         return None
-    points = np.concatenate(
-        [np.insert(contour.points_cr[:, ::-1], 0, index, axis=1) for index, contour in placed], axis=0
-    )
+    points = _points(inclusions)
     start, stop = np.maximum(points.min(axis=0), 0), np.minimum(points.max(axis=0) + 1, grid.size_irc)
-    return None if (start >= stop).any() else (start, stop)
-
-
-def _draw(is_inside: Box, contour: Contour, *, offset_rc: NDArray[np.int64]) -> None:
-    """Add an inclusion to a slice of the box, or remove an exclusion."""
-    within = filled(contour.points_cr[:, ::-1] - offset_rc, (is_inside.shape[0], is_inside.shape[1]))
-    is_inside[within] = contour.is_inclusion
-
-
-def _draw_points(image: Box, points_rc: NDArray[np.int64]) -> None:
-    is_in = ((points_rc >= 0) & (points_rc < image.shape)).all(axis=1)
-    image[points_rc[is_in, 0], points_rc[is_in, 1]] = True
+    return None if (start >= stop).any() else _Span(start, stop)
 
 
 def _longest_axial_mm(is_inside: Box, grid: VoxelGrid) -> float:

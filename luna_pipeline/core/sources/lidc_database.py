@@ -26,7 +26,7 @@ _RATING_COLUMNS = tuple("internalStructure" if name == "internal_structure" else
 _MAX_RATINGS = {"calcification": 6}
 _SCHEMA = {
     "scans": {"id", "series_instance_uid", "patient_id", "slice_thickness", "pixel_spacing", "contrast_used"},
-    "annotations": {"id", "scan_id", *_RATING_COLUMNS},
+    "annotations": {"id", "scan_id", "_nodule_id", *_RATING_COLUMNS},
     "contours": {"id", "annotation_id", "inclusion", "image_z_position", "coords"},
     "zvals": {"id", "scan_id", "val"},
 }
@@ -97,6 +97,15 @@ def read_lidc_scans(path: Path, series: Collection[str] | None = None) -> list[L
         for scan, patient_id, thickness_mm, spacing_mm, contrast in rows
     ]
     return sorted(scans, key=lambda scan: scan.series_instance_uid)
+
+
+def read_mark_names(path: Path) -> dict[str, str]:
+    """Return the name that each mark has in LIDC-IDRI's XML files, by mark id; errors as of ``read_lidc_database``.
+
+    Readers used several programs, each with names of its own form: "Nodule 003", "IL057_127364", "MI014_12119", "12".
+    """
+    with _opened(path) as database:
+        return {str(mark): str(name) for mark, name in database.execute("SELECT id, _nodule_id FROM annotations")}
 
 
 def check_published_database(path: Path) -> tuple[int, int]:

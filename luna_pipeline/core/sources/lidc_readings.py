@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luna_pipeline.core.sources.lidc_database import DATABASE_FILE, read_lidc_database
+from luna_pipeline.core.sources.lidc_database import DATABASE_FILE, read_lidc_database, read_mark_names
 from luna_pipeline.core.sources.lidc_xml import SeriesReading, read_lidc_xml
 from luna_pipeline.core.sources.reader_marks import ReaderMark
 from luna_pipeline.core.storage.files import folders_below
@@ -85,4 +85,8 @@ def _from_database(path: Path, series: Collection[str]) -> dict[str, SeriesReadi
     marks: dict[str, list[ReaderMark]] = defaultdict(list)
     for mark in read_lidc_database(path, series):
         marks[mark.series_instance_uid].append(mark)
-    return {uid: SeriesReading(uid, NUM_READERS, tuple(found), (), ()) for uid, found in marks.items()}
+    names = read_mark_names(path)
+    return {
+        uid: SeriesReading(uid, NUM_READERS, tuple(found), (), (), {it.mark_id: names[it.mark_id] for it in found})
+        for uid, found in marks.items()
+    }

@@ -1,7 +1,7 @@
 """Tables of LIDC-IDRI in world mm, from the readers' marks on the CTs' voxels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,9 +9,10 @@ import pandas as pd
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.sources.contours import NoduleMask, NoduleSize, mask_of_contours, measure, slices_at
-from luna_pipeline.core.sources.lidc_readings import NUM_READERS
 from luna_pipeline.core.sources.lidc_xml import SeriesReading
+from luna_pipeline.core.sources.reader_groups import SeriesMarks, group_by_luna16
 from luna_pipeline.core.sources.reader_marks import ReaderMark
+from luna_pipeline.core.sources.reading_sessions import reading_sessions
 from luna_pipeline.core.sources.source import (
     NODULE_COLUMNS,
     RATED_COLUMNS,
@@ -39,16 +40,19 @@ class ReadNodule:
     """A nodule as several readers marked it.
 
     Attributes:
-        center_xyz: Mean of the readers' centres, world LPS mm.
-        diameter_mm: Mean of the readers' diameters.
-        num_readers: Readers that marked it.
-        marks: Their marks.
+        center_xyz: Centre by LUNA16's rule, world LPS mm.
+        diameter_mm: Diameter by the same rule.
+        marks: The readers' marks, one each unless a mark joins two of another reader.
     """
 
     center_xyz: tuple[float, float, float]
     diameter_mm: float
-    num_readers: int
     marks: tuple[PlacedMark, ...]
+
+    @property
+    def num_readers(self) -> int:
+        """Number of readers as LUNA16 counts them: the marks."""
+        return len(self.marks)
 
 
 def placed_marks(reading: SeriesReading, grid: VoxelGrid) -> list[PlacedMark]:
@@ -99,7 +103,7 @@ class _Rows:
         self.odd["readers' nodules outside of their CT, left out"] += len(reading.nodules) - len(placed)
         self.odd["outlines at no slice of their CT, left out"] += sum(it.mask.num_without_slice for it in placed)
         self.odd["readers' nodules of points that enclose no voxel"] += sum(it.mask.is_points for it in placed)
-        for number, nodule in enumerate(nodules_of(placed, grid)):
+        for number, nodule in enumerate(nodules_of(placed, reading.names)):
             self.num_by[nodule.num_readers] += 1
             row = (uid, *nodule.center_xyz, nodule.diameter_mm)
             if nodule.num_readers >= MIN_READERS:
@@ -144,19 +148,21 @@ def _reader_row(uid: str, number: int, placed: PlacedMark) -> tuple[object, ...]
     return (*place, size.longest_axial_mm, size.volume_mm3, *ratings)
 
 
-def nodules_of(placed: list[PlacedMark], grid: VoxelGrid) -> list[ReadNodule]:
-    """Put the marks of a series together by LUNA16's rule, sorted by slice."""
-    centers = np.array([it.size.center_xyz for it in placed]).reshape(-1, 3)
-    radii = np.array([it.size.diameter_mm for it in placed]) / 2
-    is_near = np.linalg.norm(centers[:, None] - centers, axis=-1) < radii[:, None] + radii
-    from scipy.sparse.csgraph import connected_components
+def nodules_of(placed: Sequence[PlacedMark], names: Mapping[str, str]) -> list[ReadNodule]:
+    """Put the marks of a series together by LUNA16's rule, sorted by z.
 
-    _, labels = connected_components(is_near)
+    Args:
+        placed: Marks in the order of the readers' file.
+        names: Names of the marks in that file by mark id, for marks whose reader is not known.
+    """
+    marks = [it.mark for it in placed]
+    center_mm = np.array([it.size.center_xyz for it in placed]).reshape(-1, 3)
+    diameter_mm = np.array([it.size.diameter_mm for it in placed])
+    sessions = reading_sessions(marks, [names.get(mark.mark_id, "") for mark in marks], center_mm, diameter_mm)
+    groups = group_by_luna16(SeriesMarks(center_mm, diameter_mm, sessions, marks))
     nodules = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        x, y, z = (float(v) for v in centers[rows].mean(axis=0))
-        readers = {placed[row].mark.reader for row in rows}
-        num = min(len(rows), NUM_READERS) if -1 in readers else len(readers)
-        nodules.append(ReadNodule((x, y, z), float(2 * radii[rows].mean()), num, tuple(placed[row] for row in rows)))
-    return sorted(nodules, key=lambda n: n.center_xyz[::-1])
+    for group in groups:
+        x, y, z = (float(value) for value in group.center_mm)
+        own = tuple(placed[number] for number in sorted(group.marks))
+        nodules.append(ReadNodule((x, y, z), group.diameter_mm, own))
+    return sorted(nodules, key=lambda nodule: nodule.center_xyz[::-1])

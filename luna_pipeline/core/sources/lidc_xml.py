@@ -10,8 +10,8 @@ Source:
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -36,8 +36,8 @@ RATING_TAGS = {
 }
 """Element of each rating and its highest value; the lowest is 1."""
 
-# No CT has more voxels along a row or column; int64 stays far from its limit.
-_MAX_PIXEL = 1 << 20
+# No CT has more voxels along a row or column, and boxes around outlines stay small.
+_MAX_PIXEL = 4096
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class SeriesReading:
         nodules: Nodules of 3 mm or more, one entry per reader.
         points: Nodules below 3 mm and non-nodules.
         notes: Lines about what is odd in the file.
+        names: Name of each mark in the file, by its id; for marks whose reader is not known.
     """
 
     series_instance_uid: str
@@ -74,6 +75,7 @@ class SeriesReading:
     nodules: tuple[ReaderMark, ...]
     points: tuple[PointMark, ...]
     notes: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_lidc_xml(path: Path) -> SeriesReading | None:
