@@ -71,12 +71,14 @@ def _log_series(
     context: dg.AssetExecutionContext, catalogue: Any, left_out: Any, lines: list[str], gone: list[str]
 ) -> None:
     """Log lines about the data sources, unreadable CTs, notes on readable ones, and series without their CT."""
+    from luna_pipeline.core.ct.catalogue import describe_notes
+
     for line in lines:
         context.log.info(line)
     for row in left_out.itertuples():
         context.log.warning("Left out %s: %s", row.path, row.reason)
-    for row in catalogue[catalogue["notes"].notna()].itertuples():
-        context.log.info("Note on %s: %s", row.path, row.notes)
+    for line in describe_notes(catalogue):
+        context.log.info(line)
     for uid in gone:
         context.log.warning("The CT of series %s is gone; its cutouts are kept until `luna prune`.", uid)
 

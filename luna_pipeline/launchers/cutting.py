@@ -157,6 +157,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     Raises:
         ValueError: If no row of the tables belongs to a readable CT; nothing is written.
     """
+    from luna_pipeline.core.ct.catalogue import describe_notes
     from luna_pipeline.core.sources.combined import left_out_rows
     from luna_pipeline.core.storage.tables import write_table
     from luna_pipeline.launchers.data_sources import candidate_tables
@@ -165,8 +166,8 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     left_out, lines = left_out_rows(catalogue)
     for row in left_out.itertuples():
         report(f"Left out {row.path}: {row.reason}")
-    for row in catalogue[catalogue["notes"].notna()].itertuples():
-        report(f"Note on {row.path}: {row.notes}")
+    for line in describe_notes(catalogue):
+        report(line)
     made = candidate_tables(settings, catalogue, report)
     tables = made.tables
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")

@@ -149,6 +149,15 @@ def unreadable_series(catalogue: "pd.DataFrame") -> dict[str, str]:
     return {uid: str(reason) for uid, reason in reasons if uid not in readable}
 
 
+def describe_notes(catalogue: "pd.DataFrame") -> list[str]:
+    """Return a line for each note on readable series; one for all series of a file with the same note."""
+    noted = catalogue[catalogue["notes"].notna()]
+    lines = []
+    for (path, notes), rows in noted.groupby(["path", "notes"], sort=False, observed=True):
+        lines.append(f"Note on {path}{f' ({len(rows)} series)' * (len(rows) > 1)}: {notes}")
+    return lines
+
+
 def grid_of_row(row: Any) -> VoxelGrid:
     """Return the grid of a catalogue row (a mapping or a Series).
 

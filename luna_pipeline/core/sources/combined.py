@@ -88,7 +88,7 @@ def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *
         elsewhere -= set(rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
         tables = it.source.tables(it.root, rows)
         if tables.candidates is None:
-            tables = _with_candidates(tables, propose(rows[rows["is_readable"].astype(bool)]))
+            tables = _with_candidates(tables, propose(_searched(rows, tables.scans)))
         parts.append((it, _without(tables, elsewhere), rows))
     names = [each.name for each in fields(SourceTables) if each.name not in {"scans", "notes"}]
     joined: dict[str, Any] = {name: _joined([getattr(tables, name) for _, tables, _ in parts]) for name in names}
@@ -99,6 +99,12 @@ def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *
             line if len(located) == 1 else _of_source(line, it.name) for it, tables, _ in parts for line in tables.notes
         ),
     )
+
+
+def _searched(rows: pd.DataFrame, scans: Sequence[str] | None) -> pd.DataFrame:
+    """Return the readable rows of annotated scans: where nodules are not annotated, all would be of class 0."""
+    is_searched = rows["is_readable"].astype(bool)
+    return rows[is_searched if scans is None else is_searched & rows["series_instance_uid"].isin(scans)]
 
 
 def own_folds(located: Sequence[LocatedSource], catalogue: pd.DataFrame) -> dict[str, int]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.ct.catalogue import CATALOGUE_COLUMNS, catalogue_series, grid_of_row
+from luna_pipeline.core.ct.catalogue import CATALOGUE_COLUMNS, catalogue_series, describe_notes, grid_of_row
 from luna_pipeline.core.ct.reading import UnreadableCtError, read_ct
 from luna_pipeline_tests.phantoms import random_direction, random_hounsfield, write_ct, write_dicom_series
 
@@ -270,3 +270,10 @@ def test_what_was_ignored_in_a_readable_series_is_noted(tmp_path):
     row = row_of(tmp_path, "1.2.3")
     assert row.is_readable
     assert row.notes.startswith("1 files are equal copies of slices and ignored: ")
+
+
+def test_a_note_on_all_series_of_a_file_is_one_line():
+    catalogue = pd.DataFrame(
+        [["a.npz", "Gray."], ["b", "Padded."], ["a.npz", "Gray."], ["c", None]], columns=["path", "notes"]
+    )
+    assert describe_notes(catalogue) == ["Note on a.npz (2 series): Gray.", "Note on b: Padded."]

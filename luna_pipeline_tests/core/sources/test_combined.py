@@ -1,6 +1,7 @@
 """Several data sources in one catalogue, one set of tables and one table of folds."""
 
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -111,6 +112,23 @@ def test_rows_of_a_shared_scan_come_from_its_own_source_alone(located, catalogue
     assert tables.notes[-2:] == ("Warning: clinic: one", "clinic: 2 rows")
     # The phantom lists its scans; the clinic has all of its own evaluated.
     assert sorted(tables.scans) == sorted(set(catalogue.loc[catalogue["is_readable"], "series_instance_uid"]))
+
+
+class PartlyAnnotated(Clinic):
+    """A source with scans of a test set, whose nodules are not known."""
+
+    def tables(self, root, catalogue):
+        return replace(super().tables(root, catalogue), scans=["9.8"])
+
+
+def test_scans_without_annotations_get_no_candidates(located, catalogue):
+    clinic = replace(located[0][1], source=PartlyAnnotated())
+
+    def propose(rows):
+        assert rows.empty
+        return pd.DataFrame(columns=list(POINT))
+
+    assert combined_tables([clinic], catalogue, propose=propose).candidates.empty
 
 
 def test_one_patient_in_two_sources_is_in_one_fold(located, catalogue):

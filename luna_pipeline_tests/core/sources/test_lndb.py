@@ -98,6 +98,14 @@ def test_a_small_nodule_that_was_measured_keeps_its_diameter(tmp_path):
     assert excluded["diameter_mm"].tolist() == [pytest.approx(2.0), -1.0]
 
 
+def test_volumes_of_non_nodules_and_volumes_of_0_are_no_diameters(tmp_path):
+    other = FINDINGS_TABLE.replace(f"42,1,1,{BALL_3_MM}", "42,1,1,0").replace(
+        f"52,0,0,{BALL_3_MM}", f"52,0,0,{BALL_10}"
+    )
+    excluded = tables_of(write(tmp_path, TABLES | {"trainNodules_gt.csv": other})).excluded
+    assert excluded["diameter_mm"].tolist() == [-1.0, -1.0]
+
+
 def test_the_diameter_is_that_of_a_ball_of_the_same_volume():
     assert diameter_of(np.array([0.0, 4 / 3 * math.pi])).tolist() == pytest.approx([0.0, 2.0])
 
@@ -165,6 +173,14 @@ def test_rows_outside_their_ct_are_rejected_with_their_line_and_the_likely_cause
     assert any("RAS instead of LPS" in note and note.startswith("Warning: trainNodules_gt") for note in tables.notes)
 
 
+def test_marks_outside_their_ct_are_named_as_findings_are(tmp_path):
+    catalogue = catalogue_of().assign(origin_xyz=[[0.0, 0.0, -150.0]] * 4)
+    text = re.sub(r"^1,(.,.,.),([\d.]+),(\d+)", r"1,\1,-\2,-\3", MARKS, flags=re.M)
+    tables = SOURCE.tables(write(tmp_path, TABLES | {"trainNodules.csv": text}), catalogue)
+    assert any("RAS instead of LPS" in note and note.startswith("Warning: trainNodules.csv") for note in tables.notes)
+    assert len(tables.readers) == 0
+
+
 def test_an_unreadable_ct_rejects_its_rows(tmp_path):
     catalogue = catalogue_of().assign(is_readable=[False, True, True, True])
     rejected = SOURCE.tables(write(tmp_path), catalogue).rejected
@@ -173,7 +189,9 @@ def test_an_unreadable_ct_rejects_its_rows(tmp_path):
 
 def test_tables_of_two_versions_are_a_warning(tmp_path):
     other = FINDINGS_TABLE.replace('"1,1",1', '"1,7",1')
-    (*_, note) = tables_of(write(tmp_path, TABLES | {"trainNodules_gt.csv": other})).notes
+    tables = tables_of(write(tmp_path, TABLES | {"trainNodules_gt.csv": other}))
+    assert tables.readers["nodule"].tolist() == [1, 1]
+    (*_, note) = tables.notes
     assert note == (
         "Warning: LNDb: 1 marks of trainNodules.csv are in no finding, 1 marks of trainNodules_gt.csv "
         "are not in trainNodules.csv. Take both tables from one version of LNDb."
@@ -252,6 +270,7 @@ MALFORMED = [
     (GT, lambda text: lines_changed(text, (2, '"1,1"', '"1,1')), "A quote must be closed on its line", "line 2"),
     (GT, lambda text: lines_changed(text, (4, "52,0,0", "52,1,0")), "AgrLevel must count the readers", "line 4"),
     (GT, lambda text: lines_changed(text, (5, "-30,1,1", "-30,2,1")), "AgrLevel must count the readers", "line 5"),
+    (GT, lambda text: lines_changed(text, (5, "-30,1,1", "-30,0,1")), "AgrLevel must count the readers", "line 5"),
     (GT, lambda text: lines_changed(text, (3, "1,1,2,2,", "1,1,2,1,")), "its own LNDbID, FindingID", "line 2, 3"),
     (NODULES, lambda text: lines_changed(text, (4, "1,1,2,", "1,1,1,")), "LNDbID, RadID, FindingID", "line 2, 4"),
     (NODULES, lambda text: lines_changed(text, (2, ",1,10.5", ",2,10.5")), "Nodule must be from 0 to 1", "line 2"),
@@ -301,6 +320,14 @@ def test_volumes_in_millilitres_are_refused(tmp_path):
     write(tmp_path, TABLES | {GT: small})
     with pytest.raises(ValueError, match=r"Volume must be in mm³, got 0\.1130973355 .*line 2, 3, 5, 6\). Write mm³"):
         tables_of(tmp_path)
+
+
+@pytest.mark.parametrize("volume", ["0", "0.5"])
+def test_a_few_tiny_volumes_and_any_number_of_volumes_of_0_are_read(tmp_path, volume):
+    changes = [(3, BALL_3_MM, volume), (5, BALL_10, volume)]
+    text = lines_changed(FINDINGS_TABLE, *changes, *([(2, BALL_6, volume)] if volume == "0" else []))
+    tables = tables_of(write(tmp_path, TABLES | {GT: text}))
+    assert len(tables.annotations) == (0 if volume == "0" else 1)
 
 
 def test_positions_of_the_tables_are_named_as_the_catalogue_does(tmp_path):

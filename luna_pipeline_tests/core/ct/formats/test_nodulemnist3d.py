@@ -92,6 +92,7 @@ BAD = {
     "shape": (changed(train_images=np.zeros((3, 28, 28, 27), np.uint8)), r"must be \(N, 28, 28, 28\)"),
     "edge of the other edition": (changed(train_images=np.zeros((1, 64, 64, 64), np.uint8)), r"\(N, 28, 28, 28\)"),
     "type": (changed(train_images=np.zeros((3, 28, 28, 28), np.float32)), "must be uint8.*got float32"),
+    "sign": (changed(train_images=np.zeros((3, 28, 28, 28), np.int8)), "must be uint8.*got int8"),
     "order": (changed(train_images=np.asfortranarray(np.zeros((3, 28, 28, 28), np.uint8))), "must be uint8"),
     "number of labels": (changed(train_labels=np.zeros((2, 1), np.uint8)), r"must be \(3, 1\) of 0 and 1"),
     "other label": (changed(train_labels=np.full((3, 1), 2, np.uint8)), r"got \(3, 1\) of \[2\]"),
@@ -136,6 +137,12 @@ def write_announcing(path, num_bytes):
 def test_an_archive_that_announces_too_much_is_refused_before_it_is_unpacked(path):
     write_announcing(path, 2**31)
     with pytest.raises(UnreadableCtError, match="2147483648 bytes announced"):
+        module.num_nodules(path)
+
+
+def test_a_member_above_the_limit_is_refused(path, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_MEMBER_BYTES", 28**3)
+    with pytest.raises(UnreadableCtError, match="bytes announced for 'train_images"):
         module.num_nodules(path)
 
 
