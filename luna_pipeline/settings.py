@@ -84,8 +84,8 @@ class Settings:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the data are a phantom; reports and plots must state it."""
-        return (self.data_dir / MARKER).exists()
+        """Whether the data, or those of one of several data sources, are a phantom; reports and plots must state it."""
+        return (self.data_dir / MARKER).exists() or any(self.data_dir.glob(f"*/{MARKER}"))
 
     @property
     def tables_dir(self) -> AnyPath:

@@ -110,7 +110,8 @@ def _predicted(task: str) -> Any:
 @dg.op(ins=AFTER, out=NOTHING, required_resource_keys={"cutting"})
 def report_pooled(context: dg.OpExecutionContext, config: DrawsConfig) -> None:
     """Make scores, reports and leaderboard of all pooled folds; of malignancy if it was predicted."""
-    for assets in (NODULE_REPORTS, MALIGNANCY_REPORTS if _pooled(context, "malignancy") else []):
+    reports = {"nodule": NODULE_REPORTS, "malignancy": MALIGNANCY_REPORTS}
+    for assets in (assets if _pooled(context, task) else [] for task, assets in reports.items()):
         ops = {name: {"config": config.model_dump()} for name in assets if name in WITH_DRAWS}
         if assets:
             materialize_nested(context, assets, run_config={"ops": ops, **_resources(context, "cutting")})
@@ -141,8 +142,10 @@ def _pooled(context: dg.OpExecutionContext, task: str) -> "PooledFolds | None":
     from luna_pipeline.launchers.cross_validation import pooled_folds, trained_folds, uses_current_index
 
     settings, asset = Settings.from_environment(), f"{task}_classifier"
-    if task == "malignancy" and not trained_folds(settings, asset):
-        context.log.info("No malignancy classifier was trained")
+    other = f"{'nodule' if task == 'malignancy' else 'malignancy'}_classifier"
+    # Data sources of nodules alone have no negatives for a nodule classifier.
+    if not trained_folds(settings, asset) and (task == "malignancy" or trained_folds(settings, other)):
+        context.log.info("No %s classifier was trained", task)
         return None
     pooled = pooled_folds(settings, asset)
     if task == "malignancy" and not uses_current_index(settings, pooled):

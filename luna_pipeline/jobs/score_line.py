@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from luna_pipeline.core.storage.files import exists
 from luna_pipeline.settings import Settings
 
 
@@ -12,6 +13,8 @@ def score_line(settings: Settings) -> tuple[str, dict[str, Any]]:
 
     data = "synthetic phantom" if settings.is_synthetic else "CT"
     about = {"data": data, "notes": "Research use only."}
+    if not exists(settings.tables_dir / "nodule_froc.parquet"):
+        return f"No nodule classifier was scored ({data}; research use only)", about
     names = ["model", "folds", "cpm", "cpm_lower", "cpm_upper"]
     table = read_table(settings, "nodule_froc", columns=names)
     rows = table[table["model"] == "nodule_classifier"].to_dict("records")
