@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from click.testing import CliRunner
 from luna_pipeline.cli import cli
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.networks.config import LOSSES, NETWORKS
+from luna_pipeline.core.sources.source import DATA_SOURCES
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import MODELS, TRAINERS
 from luna_pipeline.extensions import load_extensions
+from luna_pipeline.launchers.cutting import make_tables
+from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.handlers import HANDLERS
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 from luna_pipeline_tests.small_installation import installed
@@ -28,6 +32,7 @@ REGISTRIES = {
     "model": MODELS,
     "trainer": TRAINERS,
     "--handler": HANDLERS,
+    "LUNA_SOURCE": DATA_SOURCES,
 }
 
 
@@ -54,7 +59,7 @@ def test_there_is_an_example_of_each_part_and_none_is_long():
     assert max(code.count("\n") for code in EXAMPLES.values()) < 30
 
 
-@pytest.mark.parametrize("choice", EXAMPLES)
+@pytest.mark.parametrize("choice", [choice for choice in EXAMPLES if not choice.startswith("LUNA_SOURCE")])
 def test_an_example_of_the_page_is_trained_with_by_its_name(extend, installed, choice):
     extend(choice)
     option = choice if choice.startswith("--") else f"--set={choice}"
@@ -70,6 +75,24 @@ def test_an_example_of_the_page_is_trained_with_by_its_name(extend, installed, c
         lines = (installed / "home/tensorboard/nodule_classifier/0.0.1/scores.jsonl").read_text().splitlines()
         assert len(lines) == 10
         assert "loss" in json.loads(lines[0])["training"]
+
+
+def test_the_data_source_of_the_page_gives_tables(extend, phantom_source, tmp_path, monkeypatch):
+    (choice,) = (choice for choice in EXAMPLES if choice.startswith("LUNA_SOURCE"))
+    extend(choice)
+    root = tmp_path / "data"
+    shutil.copytree(phantom_source, root)
+    rows = (root / "annotations.csv").read_text().splitlines()[1:]
+    (root / "nodules.txt").write_text("\n".join(rows))
+    for name in root.glob("*.csv"):
+        name.unlink()
+    for variable, value in {"LUNA_DATA_DIR": root, "LUNA_HOME": tmp_path / "home"}.items():
+        monkeypatch.setenv(variable, str(value))
+    monkeypatch.setenv(*choice.split("="))
+    _, candidates, folds = make_tables(Settings.from_environment(), lambda line: None)
+    assert (candidates["source"] == "annotation").sum() == len(rows)
+    assert (candidates["source"] == "candidate").sum() > 0
+    assert len(folds) == 6
 
 
 def test_a_file_is_loaded_once(extend):
