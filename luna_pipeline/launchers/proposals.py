@@ -28,6 +28,8 @@ class ProposalJob:
 
     def run(self) -> list[float]:
         """Return world mm x, y, z of each candidate in falling order of the score, one list (3 N)."""
+        import numpy as np
+
         from luna_pipeline.core.baselines.laplacian import laplacian_candidates
         from luna_pipeline.core.ct.reading import read_ct
         from luna_pipeline.core.lungs.mask import find_lungs
@@ -35,7 +37,9 @@ class ProposalJob:
         ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
         lungs = find_lungs(ct.hounsfield, ct.grid)
         found = laplacian_candidates(ct.hounsfield, ct.grid, lungs, max_candidates=MAX_PER_SCAN)
-        return [round(float(value), 4) for value in found.center_xyz.ravel()]
+        # Averaged blocks at the border reach beyond the last voxel.
+        is_inside = ct.grid.contains(np.floor(ct.grid.world_to_voxel(found.center_xyz) + 0.5))
+        return [round(float(value), 4) for value in found.center_xyz[is_inside].ravel()]
 
 
 def propose_candidates(

@@ -60,6 +60,7 @@ def test_a_source_without_candidates_gets_proposed_ones_and_tables_in_luna16s_fo
     assert [it.name for it in catalogued_sources(replace(settings, sources=()))] == ["annotated"]
     proposed = candidates[candidates["source"] == "candidate"]
     assert len(proposed) > 20
+    assert pd.read_parquet(settings.tables_dir / "rejected.parquet").empty
     inside = proposed["diameter_mm"].notna()
     assert (proposed["class"] == inside).all()
     assert proposed["class"].sum() > 0
