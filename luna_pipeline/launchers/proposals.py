@@ -37,9 +37,10 @@ class ProposalJob:
         ct = read_ct(self.path, series_instance_uid=self.series_instance_uid)
         lungs = find_lungs(ct.hounsfield, ct.grid)
         found = laplacian_candidates(ct.hounsfield, ct.grid, lungs, max_candidates=MAX_PER_SCAN)
+        center_xyz = np.round(found.center_xyz, 4)
         # Averaged blocks at the border reach beyond the last voxel.
-        is_inside = ct.grid.contains(np.floor(ct.grid.world_to_voxel(found.center_xyz) + 0.5))
-        return [round(float(value), 4) for value in found.center_xyz[is_inside].ravel()]
+        is_inside = ct.grid.contains(np.floor(ct.grid.world_to_voxel(center_xyz) + 0.5))
+        return [float(value) for value in center_xyz[is_inside].ravel()]
 
 
 def propose_candidates(
