@@ -17,6 +17,7 @@ RULES = "1"
 TABLE = "proposed_candidates"
 MAX_PER_SCAN = 100
 _NUM_LINES = 20
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def _search(
     found: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}
     every = max(1, len(jobs) // _NUM_LINES)
-    for number, (uid, result) in enumerate(run_jobs(cast("Any", jobs), workers=workers), start=1):
+    # Starting a process takes as long as searching a few CTs.
+    num_processes = workers if len(jobs) > _FEW else 1
+    for number, (uid, result) in enumerate(run_jobs(cast("Any", jobs), workers=num_processes), start=1):
         if isinstance(result, str):
             reasons[uid] = result
         else:
