@@ -31,7 +31,7 @@ def nodules_by_readers(readers: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``num_readers``, ``num_nodules`` and ``share`` by exactly so many, ``num_at_least``.
     """
-    marks = readers.groupby(_NODULE, observed=True).size()
+    marks = _one_mark_a_reader(readers).groupby(_NODULE, observed=True).size()
     counts = marks.value_counts().sort_index()
     full = counts.reindex(range(1, int(marks.max()) + 1 if len(marks) else 1), fill_value=0)
     return pd.DataFrame(
@@ -56,8 +56,9 @@ def rating_agreement(readers: pd.DataFrame) -> pd.DataFrame:
         nominal for ``NOMINAL``, else of an interval scale; nan where it is undefined.
     """
     rows = []
+    marks = _one_mark_a_reader(readers)
     for rating in RATINGS:
-        rated = readers[readers[rating].notna()] if rating in readers else readers.iloc[:0]
+        rated = marks[marks[rating].notna()] if rating in marks else marks.iloc[:0]
         if rated.empty:
             continue
         values = rated[rating].astype("float64")
@@ -101,6 +102,11 @@ def _disagreement(values: NDArray[np.float64], *, is_nominal: bool) -> float:
     apart = np.abs(found[:, None] - found[None, :])
     weights = (apart > 0).astype(np.float64) if is_nominal else apart**2
     return float(counts @ weights @ counts)
+
+
+def _one_mark_a_reader(readers: pd.DataFrame) -> pd.DataFrame:
+    """Leave out further marks of one reader in a nodule; readers of unknown identity (-1) are taken as different."""
+    return readers[(readers["reader"] < 0) | ~readers.duplicated([*_NODULE, "reader"])]
 
 
 def _pair_differences(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ from luna_pipeline.core.quality.description import Description
 _USE = '<p class="use" role="note">Research use only; not a medical device.</p>'
 _SYNTHETIC = '<p class="synthetic" role="note">Synthetic data: the CTs are computed phantoms, not patients.</p>'
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# Words of narrow columns are whole; wide tables are scrolled.
+_STYLE = ".scroll th, .scroll td { overflow-wrap: break-word; min-width: 4.5em; }"
 _MAX_ROWS = 200
 _TITLES = {
     "findings": "Problems and warnings",
@@ -50,7 +52,7 @@ def page_html(description: Description, plots: Mapping[str, bytes]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>",
+        f"<title>{title}</title>\n<style>\n{style}{_STYLE}\n</style>\n</head>\n<body>",
         f"<header>\n<h1>{title}</h1>\n{_USE}",
         _SYNTHETIC if description.is_synthetic else "",
         f"</header>\n<main>\n{_head(description)}",

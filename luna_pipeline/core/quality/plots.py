@@ -130,13 +130,16 @@ def _readers(description: Description) -> Figure | None:
     style_axes(left, f"Nodules by number of readers ({int(by_readers['num_nodules'].sum())})")
     left.set(xlabel="readers that marked it", ylabel="nodules")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _horizontal(right, agreement["rating"].tolist(), agreement["alpha"].fillna(0.0).tolist())
+    _horizontal(right, agreement["rating"].tolist(), agreement["alpha"])
     style_axes(right, "Agreement on ratings (Krippendorff's alpha)")
-    right.set(xlabel="0: chance, 1: equal", xlim=(min(0.0, float(agreement["alpha"].min(skipna=True) or 0.0)), 1.0))
+    right.set(xlabel="0: chance, 1: equal", xlim=(agreement["alpha"].fillna(0.0).clip(upper=0.0).min() - 0.02, 1.0))
     return figure
 
 
-def _horizontal(axes: "Axes", names: Sequence[str], values: Sequence[float]) -> None:
-    places = range(len(names))[::-1]
-    axes.barh(list(places), values, color=COLOURS[0])
-    axes.set_yticks(list(places), [name.replace("_", " ") for name in names], fontsize=SMALL)
+def _horizontal(axes: "Axes", names: Sequence[str], values: pd.Series) -> None:
+    """Draw a bar a name; ratings without differences have no alpha."""
+    places = list(range(len(names)))[::-1]
+    bars = axes.barh(places, values.fillna(0.0), color=COLOURS[0])
+    labels = ["undefined: no differences" if pd.isna(value) else f"{value:.2f}" for value in values]
+    axes.bar_label(bars, labels, fontsize=SMALL, padding=2)
+    axes.set_yticks(places, [name.replace("_", " ") for name in names], fontsize=SMALL)

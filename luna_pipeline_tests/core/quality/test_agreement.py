@@ -32,8 +32,19 @@ def marks() -> pd.DataFrame:
     malignancy = [[3], [2, 2, 3], [5, 5, 5, 1], [4, 4, None]]
     rows = []
     for (uid, nodule), values in zip([("1.1", 0), ("1.1", 1), ("1.2", 0), ("1.2", 1)], malignancy, strict=True):
-        rows += [{"series_instance_uid": uid, "nodule": nodule, "malignancy": value} for value in values]
-    return pd.DataFrame(rows, columns=["series_instance_uid", "nodule", *RATINGS]).astype({"malignancy": "Int8"})
+        place = {"series_instance_uid": uid, "nodule": nodule}
+        rows += [place | {"reader": reader, "malignancy": value} for reader, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["series_instance_uid", "nodule", "reader", *RATINGS]).astype(
+        {"malignancy": "Int8"}
+    )
+
+
+def test_a_second_mark_of_one_reader_does_not_count_and_unknown_readers_are_different():
+    doubled = pd.concat([marks(), marks().iloc[[1]].assign(malignancy=1)])
+    pd.testing.assert_frame_equal(nodules_by_readers(doubled), nodules_by_readers(marks()))
+    pd.testing.assert_frame_equal(rating_agreement(doubled), rating_agreement(marks()))
+    unknown = marks().assign(reader=-1)
+    assert nodules_by_readers(unknown)["num_nodules"].tolist() == [1, 0, 2, 1]
 
 
 def test_nodules_are_counted_by_exactly_and_by_at_least_so_many_readers():

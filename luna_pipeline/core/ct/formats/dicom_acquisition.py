@@ -67,7 +67,10 @@ def acquisition_of_folder(folder: Path, series_instance_uid: str) -> Acquisition
     Returns:
         An empty ``Acquisition`` where the folder holds no slice of the series.
     """
-    for path in sorted(path for path in folder.iterdir() if is_regular(path) and is_dicom_file(path)):
+    for path in sorted(folder.iterdir()):
+        # One by one: usually the first file is a slice, and no other is opened.
+        if not (is_regular(path) and is_dicom_file(path)):
+            continue
         try:
             items = read_slices(path)
         except BrokenDicomError:
