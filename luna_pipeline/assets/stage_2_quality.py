@@ -46,6 +46,7 @@ def data_quality(
     and limits. Size: 888 rows for LUNA16. The limits are checks of this asset; none blocks.
     """
     from luna_pipeline.core.quality.files import write_description
+    from luna_pipeline.core.quality.findings import lines_of
     from luna_pipeline.launchers.describe_data import describe_data
 
     started = time.perf_counter()
@@ -56,8 +57,8 @@ def data_quality(
         on_scan=lambda uid, number, total: context.log.debug("Read %s: %d of %d", uid, number, total),
         report=context.log.warning,
     )
-    for finding in description.findings.head(_MAX_FINDINGS).itertuples():
-        context.log.warning("%s: %s", str(finding.level).capitalize(), finding.text)
+    for line in lines_of(description.findings, len(description.scans)):
+        context.log.warning(line)
     page = write_description(paths.settings.local_home / "data_quality", description)
     metadata = _metadata(description) | {
         "page": dg.MetadataValue.path(page),

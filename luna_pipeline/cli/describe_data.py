@@ -23,6 +23,7 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
     """
     from luna_pipeline.core.quality.description import as_json
     from luna_pipeline.core.quality.files import write_description
+    from luna_pipeline.core.quality.findings import lines_of
     from luna_pipeline.launchers.cutting import catalogue_of
     from luna_pipeline.launchers.describe_data import describe_data
 
@@ -38,7 +39,7 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
     if is_json:
         click.echo(json.dumps(as_json(description), indent=1, allow_nan=False))
     else:
-        for line in description.findings["level"].str.capitalize() + ": " + description.findings["text"]:
+        for line in lines_of(description.findings, len(description.scans)):
             click.echo(line)
     if out is not None or not is_json:
         page = write_description(out or settings.local_home / "data_quality", description)

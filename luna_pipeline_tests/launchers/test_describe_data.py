@@ -82,8 +82,8 @@ def test_a_problem_ends_with_exit_code_1_and_names_the_scan(tmp_path):
     environment["LUNA_CACHE"] = str(tmp_path / "cache")
     done = run_here("describe_data", cwd=tmp_path, environment=environment)
     assert done.returncode == 1
-    assert "Problem: No slice is missing between the first and the last, got 1 (series 1.3)." in done.stdout
-    assert "got 2 copies in folds 0, 1, also 1.2 (series 1.1)" in done.stdout
+    assert "Problem: No slice is missing between the first and the last, got 1 (1.3). " in done.stdout
+    assert "got 2 copies in folds 0, 1, also 1.2 (1.1)." in done.stdout
     assert "got 2 in 3 scans" in done.stderr
     assert "There is no table `candidates`" in done.stderr
     assert (tmp_path / "home/data_quality/data_quality.html").exists()

@@ -39,6 +39,16 @@ def find_broken(scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FINDING_COLUMNS))
 
 
+def lines_of(findings: pd.DataFrame, num_scans: int) -> list[str]:
+    """Return a line for each broken limit, problems first."""
+    broken = set(findings["limit"])
+    return [
+        f"{limit.level.capitalize()}: {describe_limit(limit, findings, num_scans)}"
+        for limit in LIMITS
+        if limit.name in broken
+    ]
+
+
 def describe_limit(limit: Limit, findings: pd.DataFrame, num_scans: int) -> str:
     """Return one line on a limit: that it holds, or the first three values with their series."""
     broken = findings[findings["limit"] == limit.name]

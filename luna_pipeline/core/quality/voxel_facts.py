@@ -39,7 +39,8 @@ class VoxelFacts:
     """Facts of a scan's voxels, from a sample at even distances; nan where they cannot be had.
 
     Attributes:
-        is_hounsfield: Whether air and tissue are where HU have them, as the readers of cutouts require.
+        is_hounsfield: Whether air and tissue are where HU have them, as the readers of cutouts require; None for gray
+            values of an unknown scale, of which peaks and noise are nan.
         lowest_hu: Lowest value.
         highest_hu: Highest value.
         percentile_1_hu: 1 % of the voxels that are no padding are at or below it.
@@ -56,7 +57,7 @@ class VoxelFacts:
         histogram: Numbers of sampled voxels in bins of 10 HU, without padding.
     """
 
-    is_hounsfield: bool
+    is_hounsfield: bool | None
     lowest_hu: float
     highest_hu: float
     percentile_1_hu: float
@@ -91,15 +92,16 @@ class VoxelJob:
             UnreadableCtError: If it cannot be read.
         """
         ct = open_ct(self.path, series_instance_uid=self.series_instance_uid).read()
-        return voxel_facts(ct.hounsfield, ct.grid)
+        return voxel_facts(ct.hounsfield, ct.grid, is_scale_known=ct.is_hounsfield)
 
 
-def voxel_facts(hounsfield: NDArray[np.int16], grid: VoxelGrid) -> VoxelFacts:
+def voxel_facts(hounsfield: NDArray[np.int16], grid: VoxelGrid, *, is_scale_known: bool = True) -> VoxelFacts:
     """Return the facts of a scan.
 
     Args:
         hounsfield: HU, shape (I, R, C).
         grid: Its grid, for the order of its axes.
+        is_scale_known: Whether the format holds HU.
     """
     axial = AxialView(grid).of(hounsfield)
     sample = sampled(axial)
@@ -110,8 +112,10 @@ def voxel_facts(hounsfield: NDArray[np.int16], grid: VoxelGrid) -> VoxelFacts:
     )
     lowest = int(values.min()) if values.size else _BELOW_AIR_HU - 1
     means, deviations = _regions(axial, padding_hu)
+    if not is_scale_known:
+        means, deviations = means[:0], deviations[:0]
     return VoxelFacts(
-        is_hounsfield=_is_hounsfield(hounsfield),
+        is_hounsfield=_is_hounsfield(hounsfield) if is_scale_known else None,
         lowest_hu=float(sample.min()),
         highest_hu=float(sample.max()),
         percentile_1_hu=low,

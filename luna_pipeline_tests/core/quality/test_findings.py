@@ -1,5 +1,7 @@
 """Which limits are broken, one by one."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -97,3 +99,10 @@ def test_a_limit_is_described_in_one_line_with_three_scans_at_most():
     assert "\n" not in line
     assert describe_limit(limit, find_broken(scans_of({})), 1) == f"{limit.rule}: 1 scans."
     assert isinstance(find_broken(scans), pd.DataFrame)
+
+
+def test_the_documentation_names_every_limit_as_it_is():
+    text = (Path(__file__).resolve().parents[3] / "docs/data_quality.md").read_text()
+    for limit in LIMITS:
+        cells = (f"`{limit.name}`", limit.level, limit.rule, limit.reason, limit.source, limit.advice)
+        assert f"| {' | '.join(cells)} |" in text, limit.name

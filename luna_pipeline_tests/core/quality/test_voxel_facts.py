@@ -58,6 +58,14 @@ def test_numbers_that_are_no_hounsfield_are_named():
     assert math.isnan(facts.air_peak_hu)
 
 
+def test_gray_values_of_an_unknown_scale_are_not_taken_for_hounsfield():
+    hounsfield = chest(noise_hu=10.0)
+    facts = voxel_facts(hounsfield, grid_of(make_image(hounsfield)), is_scale_known=False)
+    assert facts.is_hounsfield is None
+    assert all(math.isnan(value) for value in (facts.air_peak_hu, facts.tissue_peak_hu, facts.noise_hu))
+    assert sum(facts.histogram) == hounsfield.size
+
+
 def test_equal_voxels_have_one_digest_in_every_format_and_order_of_axes(tmp_path):
     # The DICOM files of the tests hold nothing below.
     hounsfield = np.maximum(chest(noise_hu=20.0), -1024)
