@@ -13,7 +13,7 @@ from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.hounsfield import to_hounsfield
 from luna_pipeline.core.ct.limits import check_announced_bytes, max_ct_bytes
-from luna_pipeline.core.ct.reading import read_ct
+from luna_pipeline.core.ct.reading import READERS, read_ct
 from luna_pipeline.core.storage.files import folders_below
 from luna_pipeline.core.storage.regular_files import is_regular, open_regular
 from luna_pipeline.core.storage.zip_limits import zip_problem
@@ -52,13 +52,14 @@ class ScanFile:
 
 
 def scans_of_catalogue(catalogue: pd.DataFrame, data_root: Path) -> list[ScanFile]:
-    """Return the readable CTs of a catalogue.
+    """Return the readable CTs of a catalogue; gray values of an unknown scale cannot be compared and are left out.
 
     Args:
         catalogue: As from ``catalogue_series``; ``data_source`` is optional.
         data_root: Folder that its paths are relative to.
     """
-    readable = catalogue[catalogue["is_readable"].astype(bool)]
+    gray = [word for word, reader in READERS.items() if not reader.is_hounsfield]
+    readable = catalogue[catalogue["is_readable"].astype(bool) & ~catalogue["format"].isin(gray)]
     sources = readable["data_source"] if "data_source" in readable else [None] * len(readable)
     columns = (readable[name] for name in ("series_instance_uid", "path", "fingerprint"))
     return [

@@ -223,6 +223,7 @@ def semicolons(text):
     )
 
 
+GT, NODULES, SPLIT = "trainNodules_gt.csv", "trainNodules.csv", "trainFolds.csv"
 HARMLESS = {
     "byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
     "DOS line ends": lambda text: text.replace("\n", "\r\n"),
@@ -239,16 +240,18 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("name", ["trainNodules.csv", "trainNodules_gt.csv"])
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return tables_of(write(tmp_path_factory.mktemp("plain")))
+
+
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_harmless_forms_are_read_rightly(tmp_path, name, kind):
-    expected = tables_of(write(tmp_path / "plain"))
-    got = tables_of(write(tmp_path / "other", TABLES | {name: HARMLESS[kind](TABLES[name])}))
+def test_harmless_forms_are_read_rightly(tmp_path, plain, kind):
+    got = tables_of(write(tmp_path, TABLES | {name: HARMLESS[kind](TABLES[name]) for name in (GT, NODULES)}))
     for table in ("annotations", "excluded", "readers"):
-        pd.testing.assert_frame_equal(getattr(got, table), getattr(expected, table))
+        pd.testing.assert_frame_equal(getattr(got, table), getattr(plain, table))
 
 
-GT, NODULES, SPLIT = "trainNodules_gt.csv", "trainNodules.csv", "trainFolds.csv"
 MALFORMED = [
     (GT, lambda text: text.replace("AgrLevel", "Agreement"), "Column AgrLevel must be in the table", "line 1"),
     (NODULES, lambda text: text.replace("FindingID,", "Findings,"), "Column FindingID must be in the table", "line 1"),

@@ -13,6 +13,7 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.datasets.volumes import CtVolumes
 from luna_pipeline.core.evaluation.leaks import SeenData, leaks_of
 from luna_pipeline.core.phantom.dataset import make_phantom
+from luna_pipeline.core.same_scans.scan_files import scans_of_catalogue
 from luna_pipeline.core.sources import nodulemnist3d as module
 from luna_pipeline.core.sources.located import locate_sources
 from luna_pipeline.core.sources.luna16_form import luna16_form, write_luna16_form
@@ -154,6 +155,13 @@ def test_the_state_of_leaks_is_unknown(tmp_path):
     seen = SeenData(model="m 1", training_series=["nodulemnist3d-train-0000"])
     report = leaks_of(seen, test=test, folds=folds)
     assert (report.state, report.num_unknown_patients, report.num_series) == ("unknown", 3, 3)
+
+
+def test_gray_values_are_not_searched_for_the_same_scan(tmp_path):
+    write_npz(tmp_path)
+    catalogue = catalogue_of(tmp_path)
+    assert scans_of_catalogue(catalogue, tmp_path) == []
+    assert len(scans_of_catalogue(catalogue.assign(format="metaimage"), tmp_path)) == 6
 
 
 def test_the_twin_goes_to_cutouts(tmp_path):
