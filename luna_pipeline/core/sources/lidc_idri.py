@@ -37,7 +37,8 @@ class LidcIdri(DataSource):
             "Readers' numbers of nodules are their own: the marks of one nodule are put together by their distance.",
             "Some patients have chest X-rays (CR, DX) with XML files of their own; neither is read.",
             "Slices are up to 5 mm thick. LUNA16 left out scans above 2.5 mm; compare scores on its 888 series only.",
-            "A few series have uneven or missing slices. Those of one patient are two scans, eight times.",
+            "A few series have uneven or missing slices: they are not readable, with the reason in the catalogue.",
+            "Eight patients have two scans, which are always in one fold.",
         ),
     )
 
