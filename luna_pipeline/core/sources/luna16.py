@@ -9,6 +9,7 @@ import pandas as pd
 from luna_pipeline.core.candidates.folds import read_subsets
 from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDATE_FILES, find_table
 from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.sources.lidc_database import patients_of_series
 from luna_pipeline.core.sources.luna16_archives import ANNOTATIONS, ARCHIVES
 from luna_pipeline.core.sources.luna16_form import read_luna16_form
 from luna_pipeline.core.sources.source import DataSource, SourceTables
@@ -39,6 +40,10 @@ class Luna16(DataSource):
     def is_at(self, root: Path) -> bool:
         """Return whether the folder holds candidates or annotations under LUNA16's names."""
         return find_table(root, (*CANDIDATE_FILES, *ANNOTATION_FILES)) is not None
+
+    def patients(self, root: Path) -> Mapping[str, str]:
+        """Return the patients from ``lidc_annotations.sqlite`` in the folder or above it, if it is there."""
+        return patients_of_series(root)
 
     def tables(self, root: Path, catalogue: pd.DataFrame) -> SourceTables:
         """Read the tables as text: they are in LUNA16's form."""
