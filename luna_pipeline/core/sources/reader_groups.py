@@ -145,7 +145,7 @@ def _outline_distances(series: SeriesMarks) -> Floats:
         for second in range(first + 1, len(points)):
             gap = np.maximum(np.maximum(low[first] - high[second], low[second] - high[first]), 0)
             if np.linalg.norm(gap) <= series.slice_thickness_mm:
-                nearest = trees[first].query(points[second])[0].min()
+                nearest = np.asarray(trees[first].query(points[second])[0]).min()
                 away[first, second] = away[second, first] = nearest
     return away
 

@@ -46,7 +46,7 @@ def reading_sessions(
 def overlap(center_mm: NDArray[np.float64], diameter_mm: NDArray[np.float64], first: int, second: int) -> bool:
     """Return whether two balls are nearer than the sum of their radii."""
     away_mm = float(np.linalg.norm(center_mm[first] - center_mm[second]))
-    return away_mm < (diameter_mm[first] + diameter_mm[second]) / 2
+    return bool(away_mm < (diameter_mm[first] + diameter_mm[second]) / 2)
 
 
 def _form(name: str) -> str:
