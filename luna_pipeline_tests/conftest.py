@@ -85,6 +85,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def lidc_database() -> Path:
+    """The readers' database of LIDC-IDRI, whole; tests that need it are marked `real`."""
+    path = os.environ.get("LUNA_TEST_LIDC_DATABASE")
+    if not path:
+        pytest.skip("LUNA_TEST_LIDC_DATABASE names no file of `luna import_lidc_annotations`")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
 def lidc_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
     """A data root in LUNA16's form with two whole LIDC-IDRI scans; read only, shared by the session."""
     root = tmp_path_factory.mktemp("lidc")

@@ -31,11 +31,15 @@ def square(column: int, row: int, half: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark to write: outlines by position z in mm, malignancy (all other ratings are 3), outlines of holes."""
+    """A mark to write: outlines by position z in mm, malignancy (all other ratings are 3), outlines of holes.
+
+    Its name says nothing of the reading session, but where it overlaps another mark.
+    """
 
     outlines: Mapping[float, Sequence[tuple[int, int]]]
     malignancy: int = 3
     holes: Mapping[float, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    name: str = "12345"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ def write_database(path: Path, scans: Sequence[Scan]) -> Path:
 
 
 def _write_mark(database: sqlite3.Connection, scan: int | None, mark: Mark) -> None:
-    query = "INSERT INTO annotations VALUES (NULL, ?, '1', 3, 3, 3, 3, 3, 3, 3, 3, ?)"
-    number = database.execute(query, (scan, mark.malignancy)).lastrowid
+    query = "INSERT INTO annotations VALUES (NULL, ?, ?, 3, 3, 3, 3, 3, 3, 3, 3, ?)"
+    number = database.execute(query, (scan, mark.name, mark.malignancy)).lastrowid
     for is_inclusion, outlines in ((1, mark.outlines), (0, mark.holes)):
         for z_mm, points in outlines.items():
             text = "\n".join(f"{column},{row}" for column, row in points)

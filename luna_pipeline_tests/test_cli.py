@@ -46,6 +46,8 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "get_recommended_num_workers",
         "evaluate_luna25",
         "predict_luna25",
+        "import_lidc_annotations",
+        "rebuild_luna16_key",
     ):
         assert command in top.stdout
         assert luna(command, "--help", home=tmp_path).returncode == 0

@@ -54,10 +54,10 @@ def rebuild_luna16_key_command(
 
     settings = Settings.from_environment()
     folder = tables or settings.data_dir
-    key, check = rebuild_luna16_key(
+    key, check, labels = rebuild_luna16_key(
         folder, database=database, scans=scans or folder, rule=rule, patient_key=settings.patient_key()
     )
-    for line in summary_of(check):
+    for line in [*summary_of(check), *labels]:
         click.echo(line)
     if to is not None:
         for path in write_key(to, key, check):

@@ -60,7 +60,7 @@ def import_lidc_annotations(folder: Path, source: Path | None = None) -> tuple[P
 
 def rebuild_luna16_key(
     tables: Path, *, database: Path | None = None, scans: Path | None = None, rule: str = "luna16", patient_key: bytes
-) -> "tuple[pd.DataFrame, KeyCheck]":
+) -> "tuple[pd.DataFrame, KeyCheck, list[str]]":
     """Rebuild LUNA16's answer key and compare it with LUNA16's tables.
 
     Args:
@@ -71,7 +71,7 @@ def rebuild_luna16_key(
         patient_key: Key of the hashes of patients.
 
     Returns:
-        The rebuilt nodules, and the comparison.
+        The rebuilt nodules, the comparison, and lines about malignancy by policy.
 
     Raises:
         FileNotFoundError: If the database or a table is missing.
@@ -82,6 +82,7 @@ def rebuild_luna16_key(
     from luna_pipeline.core.sources.luna16_frames import estimate_frames
     from luna_pipeline.core.sources.luna16_key import rebuild_key
     from luna_pipeline.core.sources.luna16_key_check import as_numbers, check_key
+    from luna_pipeline.core.sources.luna16_labels import describe_labels
 
     found = read_luna16_form(tables)
     if found.scans is None or found.annotations is None or found.excluded is None:
@@ -96,7 +97,8 @@ def rebuild_luna16_key(
     key = rebuild_key(database or _database_near(tables), found.scans, rule=rule)
     annotations, excluded = as_numbers(found.annotations), as_numbers(found.excluded)
     frames = estimate_frames(key, excluded) | (_frames_of_scans(scans, patient_key) if scans else {})
-    return key, check_key(key, annotations, excluded, frames)
+    check = check_key(key, annotations, excluded, frames)
+    return key, check, list(describe_labels(check.rows, found.ratings))
 
 
 def _database_near(folder: Path) -> Path:

@@ -1,14 +1,32 @@
 """The readers' malignancy ratings: 1 (highly unlikely) to 5 (highly suspicious)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from luna_pipeline.core.config.registry import Registry
+
 # The book's rule: malignant where at least two readers rated 4 or 5. A 3 means "indeterminate".
 MALIGNANT_RATING = 4
 MIN_MALIGNANT_READERS = 2
+INDETERMINATE_RATING = 3
+
+MalignancyPolicy: TypeAlias = Callable[[Sequence[int]], bool | None]
+"""Returns the label of a nodule from one rating or more; None drops the nodule."""
+
+_HERE = "luna_pipeline.core.candidates.malignancy"
+DEFAULT_POLICY = "book"
+MALIGNANCY_POLICIES: Registry[MalignancyPolicy] = Registry(
+    "malignancy policy",
+    {
+        "book": f"{_HERE}:is_malignant_by_readers",
+        "mean": f"{_HERE}:is_malignant_by_mean",
+        "median": f"{_HERE}:is_malignant_by_median",
+    },
+)
 
 _TRUE, _FALSE = {"true", "1", "1.0"}, {"false", "0", "0.0"}
 _RATINGS = re.compile(r"\[?\s*(\d+(?:[\s,;]+\d+)*)?\s*\]?")
@@ -21,6 +39,21 @@ def is_malignant_by_readers(ratings: Sequence[int]) -> bool:
         Stevens, Antiga, Viehmann, Deep Learning with PyTorch, chapter 14.
     """
     return sum(rating >= MALIGNANT_RATING for rating in ratings) >= MIN_MALIGNANT_READERS
+
+
+def is_malignant_by_mean(ratings: Sequence[int]) -> bool | None:
+    """Return whether the mean rating is above 3; None if it is exactly 3."""
+    # Whole numbers: a mean of thirds has no exact float.
+    excess = sum(ratings) - INDETERMINATE_RATING * len(ratings)
+    return excess > 0 if excess else None
+
+
+def is_malignant_by_median(ratings: Sequence[int]) -> bool | None:
+    """Return whether the median rating, of an even number the mean of the middle two, is above 3; None if it is 3."""
+    ordered = sorted(ratings)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    excess = low + high - 2 * INDETERMINATE_RATING
+    return excess > 0 if excess else None
 
 
 def parse_ratings(text: str) -> list[int]:
@@ -45,26 +78,59 @@ def are_ratings(text: str) -> bool:
     return True
 
 
-def label_malignancy(table: pd.DataFrame) -> pd.DataFrame:
+def label_malignancy(table: pd.DataFrame, policy: str = DEFAULT_POLICY) -> pd.DataFrame:
     """Return mean rating and label of each nodule.
 
     Args:
         table: Text columns ``is_malignant`` and ``ratings``, one of them or both.
+        policy: Name in ``MALIGNANCY_POLICIES``. With ``book`` a label in the file comes before the ratings, since the
+            book's file has labels of that rule; with any other policy the ratings come first.
 
     Returns:
-        ``malignancy`` (float64, mean rating, NaN without ratings) and ``is_malignant`` (boolean: as in the file, else
-        by the readers' ratings; null without either), same index.
+        ``malignancy`` (float64, mean rating, NaN without ratings) and ``is_malignant`` (boolean; null without label and
+        ratings, and where the policy drops the nodule), same index.
+
+    Raises:
+        ValueError: If the policy is unknown.
     """
+    rule = MALIGNANCY_POLICIES.get(policy)
     empty = pd.Series("", index=table.index, dtype=object)
     ratings = [parse_ratings(text) for text in table.get("ratings", empty)]
-    labels = [_label_of(text, rated) for text, rated in zip(table.get("is_malignant", empty), ratings, strict=True)]
+    words = table.get("is_malignant", empty)
+    labels = [_label_of(text, rated, policy, rule) for text, rated in zip(words, ratings, strict=True)]
     means = np.array([np.mean(rated) if rated else np.nan for rated in ratings], dtype=np.float64)
     columns = {"malignancy": means, "is_malignant": pd.array(labels, dtype="boolean")}
     return pd.DataFrame(columns, index=table.index)
 
 
-def _label_of(text: str, ratings: Sequence[int]) -> bool | None:
+def count_labels(ratings: Sequence[Sequence[int]]) -> pd.DataFrame:
+    """Return what each policy makes of the same nodules: malignant, benign, dropped.
+
+    Args:
+        ratings: Ratings of each nodule; nodules without any are left out.
+
+    Returns:
+        One row per policy: ``policy``, ``malignant``, ``benign``, ``dropped``.
+    """
+    rated = [list(values) for values in ratings if len(values)]
+    rows = []
+    for name in MALIGNANCY_POLICIES.names():
+        labels = [MALIGNANCY_POLICIES.get(name)(values) for values in rated]
+        rows.append((name, labels.count(True), labels.count(False), labels.count(None)))
+    return pd.DataFrame(rows, columns=["policy", "malignant", "benign", "dropped"])
+
+
+def describe_counts(counts: pd.DataFrame) -> list[str]:
+    """Return a line per policy of ``count_labels``."""
+    return [
+        f"Malignancy by policy {name}: {malignant:,} malignant, {benign:,} benign, {dropped:,} dropped."
+        for name, malignant, benign, dropped in counts.itertuples(index=False)
+    ]
+
+
+def _label_of(text: str, ratings: Sequence[int], policy: str, rule: MalignancyPolicy) -> bool | None:
     word = text.strip().lower()
-    if word in _TRUE | _FALSE:
+    is_label = word in _TRUE | _FALSE
+    if is_label and (policy == DEFAULT_POLICY or not ratings):
         return word in _TRUE
-    return is_malignant_by_readers(ratings) if ratings else None
+    return rule(ratings) if ratings else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
 from luna_pipeline.core.candidates.csv_tables import read_table
-from luna_pipeline.core.candidates.malignancy import label_malignancy
+from luna_pipeline.core.candidates.malignancy import DEFAULT_POLICY, MALIGNANCY_POLICIES, label_malignancy
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.table_notes import (
@@ -95,18 +95,23 @@ class CandidateTables:
             raise ValueError(f"{rule} {cause or 'Copy the tables of these CTs to the data folder.'}")
 
 
-def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTables:
+def build_candidates(
+    data_root: Path, catalogue: pd.DataFrame, *, malignancy_policy: str = DEFAULT_POLICY
+) -> CandidateTables:
     """Join LUNA16's tables in world millimetres.
 
     Args:
         data_root: Folder with ``candidates_V2.csv`` (or ``candidates.csv``), ``annotations.csv`` or both, and
             optionally ``annotations_with_malignancy.csv``.
         catalogue: As from ``catalogue_series``.
+        malignancy_policy: Name in ``MALIGNANCY_POLICIES``; kept in the table's ``attrs["malignancy_policy"]``, also by
+            its Parquet file.
 
     Raises:
         FileNotFoundError: If there are neither candidates nor annotations.
-        ValueError: If a table lacks a column.
+        ValueError: If a table lacks a column, or the policy is unknown.
     """
+    MALIGNANCY_POLICIES.check(malignancy_policy)
     candidates_path = find_table(data_root, CANDIDATE_FILES)
     annotations_path = find_table(data_root, ANNOTATION_FILES)
     misplaced = find_misplaced(data_root)
@@ -118,7 +123,7 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
     ratings = _read(find_table(data_root, MALIGNANCY_FILES), "diameter_mm", series, ("is_malignant", "ratings"))
     annotations = _read(annotations_path, "diameter_mm", series)
     candidates = _read(candidates_path, "class", series, ("is_malignant",))
-    nodules, num_nodules_twice = _rated_nodules(annotations.kept, ratings.kept)
+    nodules, num_nodules_twice = _rated_nodules(annotations.kept, ratings.kept, malignancy_policy)
     detections, num_detections_twice = _located(candidates.kept, nodules)
     rejected = _all_rejected((candidates, annotations, ratings))
     notes = [
@@ -131,8 +136,10 @@ def build_candidates(data_root: Path, catalogue: pd.DataFrame) -> CandidateTable
         *describe_negated(detections, nodules, file=candidates.file),
         *describe_match((candidates, annotations), series, others=(ratings,)),
     ]
+    table = _finish(detections, nodules)
+    table.attrs["malignancy_policy"] = malignancy_policy
     return CandidateTables(
-        candidates=_finish(detections, nodules),
+        candidates=table,
         rejected=rejected,
         notes=tuple(notes),
         counts={
@@ -159,12 +166,12 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
     return validate_rows(table, file=path.name, value=value, series=series)
 
 
-def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, int]:
     """Add diameter, mean rating and label to annotations, and count repeated rows.
 
     The ratings' centres are rounded differently.
     """
-    labels = label_malignancy(ratings)
+    labels = label_malignancy(ratings, policy)
     places = _match(annotations, ratings)
     matched = labels.reindex(places).reset_index(drop=True)
     ids, num_repeated = _ids(annotations, source="annotation")

@@ -1,7 +1,7 @@
 """The rebuilt answer key of LUNA16 compared with its published tables: counts, positions, diameters, differences."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,10 @@ CHECK_COLUMNS = (
     *("series_instance_uid", "x_mm", "y_mm", "z_mm", "diameter_mm"),
     *("rebuilt_x_mm", "rebuilt_y_mm", "rebuilt_z_mm", "rebuilt_diameter_mm", "num_marks"),
     *("position_difference_mm", "z_difference_mm", "diameter_difference_mm", "origin", "num_rows_of_origin"),
-    *("is_within", "reason"),
+    *("is_within", "reason", "ratings"),
 )
 MISSING_MARK = "the database lacks a mark that LUNA16 had"
-ONE_VOXEL = "voxels within an outline that crosses itself or has gaps are counted otherwise"
+OTHER_VOXELS = "LUNA16 counted other voxels within an outline of a reader"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +105,11 @@ def summary_of(check: KeyCheck) -> Iterator[str]:
     """Yield the comparison in words."""
     yield f"Nodules by at least 1 / 2 / 3 / 4 readers: {_joined(check.counts)} (published {_joined(PUBLISHED_COUNTS)})."
     for uid, number in sorted(check.missing_marks.items()):
-        tables, database = ("more", "fewer") if number > 0 else ("fewer", "more")
-        yield f"LUNA16's tables have {abs(number)} position {tables}, the database {database} (series {uid})."
+        tables, database = ("more", "lacks a") if number > 0 else ("fewer", "has one more")
+        yield (
+            f"LUNA16's tables have {abs(number)} position {tables}, the database {database} mark: a nodule of the series "
+            f"has another number of readers there (series {uid})."
+        )
     share = check.num_within / max(1, check.num_published)
     yield (
         f"{check.num_within} of {check.num_published} rows of annotations.csv ({share:.2%}) are within "
@@ -142,15 +145,15 @@ def _rows(
         # Without an origin, z and diameter decide.
         order = sorted(left, key=lambda number: float(np.nansum(away[number])))
         if not order or np.nanmax(away[order[0]]) > _SAME_NODULE_MM:
-            yield (uid, *row, *[np.nan] * 4, 0, *[np.nan] * 3, kind, num_rows, False, "no nodule of three readers")
+            yield (uid, *row, *[np.nan] * 4, 0, *[np.nan] * 3, kind, num_rows, False, "no nodule of three readers", "")
             continue
         nearest = order[0]
         left.remove(nearest)
         position, z, diameter = float(np.linalg.norm(away[nearest, :3])), away[nearest, 2], away[nearest, 3]
         is_within = bool(position <= POSITION_MM and diameter <= DIAMETER_MM)
         reason = _reason(position, diameter, num_missing)
-        num_marks = int(ours["num_marks"].iloc[nearest])
-        yield (uid, *row, *places[nearest], num_marks, position, z, diameter, kind, num_rows, is_within, reason)
+        found = (int(ours["num_marks"].iloc[nearest]), position, z, diameter, kind, num_rows, is_within, reason)
+        yield (uid, *row, *places[nearest], *found, _text(ours["ratings"].iloc[nearest]))
     for number in left:
         num_marks, nothing = int(ours["num_marks"].iloc[number]), [np.nan] * 3
         yield (
@@ -166,13 +169,17 @@ def _rows(
         )
 
 
+def _text(ratings: Sequence[int]) -> str:
+    return " ".join(str(rating) for rating in ratings)
+
+
 def _reason(position_mm: float, diameter_mm: float, num_missing: int) -> str:
     """Return why a row differs by more than 0.02 mm; empty where it does not."""
     if np.isnan(position_mm):
         return "the position of the first voxel is not known"
     if max(position_mm, diameter_mm) <= 0.02:
         return ""
-    return MISSING_MARK if num_missing > 0 else ONE_VOXEL
+    return MISSING_MARK if num_missing > 0 else OTHER_VOXELS
 
 
 def _equal_rows(key: pd.DataFrame, published: pd.DataFrame) -> tuple[int, int]:

@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers, label_malignancy, parse_ratings
+from luna_pipeline.core.candidates.malignancy import (
+    MALIGNANCY_POLICIES,
+    count_labels,
+    describe_counts,
+    is_malignant_by_readers,
+    label_malignancy,
+    parse_ratings,
+)
 
 
 @pytest.mark.seed_defect(20)
@@ -44,3 +51,43 @@ def test_either_column_will_do():
     assert label_malignancy(pd.DataFrame({"is_malignant": ["True"]})).is_malignant.tolist() == [True]
     assert label_malignancy(pd.DataFrame({"ratings": ["[4, 4]"]})).is_malignant.tolist() == [True]
     assert label_malignancy(pd.DataFrame({"x": ["1"]})).is_malignant.tolist() == [pd.NA]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "book", "mean", "median"),
+    [
+        ([3], False, None, None),
+        ([4], False, True, True),
+        ([1, 5], False, None, None),
+        ([3, 4], False, True, True),
+        ([2, 3], False, False, False),
+        ([2, 3, 3, 5], False, True, None),
+        ([1, 3, 3, 4], False, False, None),
+        ([1, 1, 4, 4], True, False, False),
+        ([1, 4, 4], True, None, True),
+        ([2, 2, 5], False, None, False),
+        # The mean of three thirds is 3 exactly.
+        ([2, 3, 4], False, None, None),
+    ],
+)
+def test_policies_label_ratings(ratings, book, mean, median):
+    labels = {name: MALIGNANCY_POLICIES.get(name)(ratings) for name in ("book", "mean", "median")}
+    assert labels == {"book": book, "mean": mean, "median": median}
+    assert {name: MALIGNANCY_POLICIES.get(name)(ratings[::-1]) for name in labels} == labels
+
+
+def test_other_policies_take_ratings_before_the_files_label():
+    table = pd.DataFrame({"is_malignant": ["True", "True", ""], "ratings": ["[1, 1, 3]", "", "[3, 3]"]})
+    assert label_malignancy(table, "book").is_malignant.tolist() == [True, True, False]
+    assert label_malignancy(table, "mean").is_malignant.tolist() == [False, True, pd.NA]
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="malignancy policy must be one of book, mean, median, got 'mode'"):
+        label_malignancy(pd.DataFrame({"ratings": ["3"]}), "mode")
+
+
+def test_labels_are_counted_by_policy():
+    counts = count_labels([[4, 4, 1], [3, 3], [1, 2], []])
+    assert counts.to_numpy().tolist() == [["book", 1, 2, 0], ["mean", 0, 1, 2], ["median", 1, 1, 1]]
+    assert describe_counts(counts)[1] == "Malignancy by policy mean: 0 malignant, 1 benign, 2 dropped."

@@ -90,6 +90,30 @@ def test_the_policy_gives_the_labels_of_the_file(real_data):
     assert parse_numbers(table.diameter_mm)[1].all()
 
 
+def test_readers_ratings_give_the_files_labels_by_the_default_policy(real_data):
+    rated = pd.read_csv(real_data / "luna16" / "annotations_x_reader_ratings.csv").dropna(subset=["malignancies"])
+    labels = pd.read_csv(real_data / "luna16" / "annotations_with_malignancy.csv")
+    matched = rated.merge(
+        labels.assign(key=labels.coord_z.round(4)),
+        left_on=[rated.seriesuid, rated.coordZ.round(4)],
+        right_on=["seriesuid", "key"],
+        suffixes=("_rated", ""),
+    )
+    matched = matched[(matched.coordX - matched.coord_x).abs() < 0.01]
+    assert len(rated) == 1171
+    assert len(matched) == 1167
+    made = [is_malignant_by_readers(parse_ratings(text)) for text in matched.malignancies]
+    assert (pd.Series(made, index=matched.index) == matched.is_malignant).all()
+
+
+def test_the_policy_is_kept_with_the_table(real_data, all_series, tmp_path):
+    tables = build_candidates(real_data / "luna16", all_series, malignancy_policy="mean")
+    write_table(tmp_path / "candidates.parquet", tables.candidates)
+    kept = pd.read_parquet(tmp_path / "candidates.parquet")
+    assert kept.attrs["malignancy_policy"] == "mean"
+    assert tables.candidates.is_malignant.value_counts(dropna=False).to_dict() == {}
+
+
 def test_all_888_series_have_their_subset(real_data, all_series):
     catalogue = all_series.assign(subset=pd.array([None] * 888, dtype="Int64"), patient_hash=None)
     folds = assign_folds(catalogue, data_root=real_data / "luna16")
