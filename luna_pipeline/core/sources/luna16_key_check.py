@@ -107,8 +107,8 @@ def summary_of(check: KeyCheck) -> Iterator[str]:
     for uid, number in sorted(check.missing_marks.items()):
         tables, database = ("more", "lacks a") if number > 0 else ("fewer", "has one more")
         yield (
-            f"LUNA16's tables have {abs(number)} position {tables}, the database {database} mark: a nodule of the series "
-            f"has another number of readers there (series {uid})."
+            f"LUNA16's tables have {abs(number)} position {tables}, the database {database} mark: a nodule of the "
+            f"series has another number of readers there (series {uid})."
         )
     share = check.num_within / max(1, check.num_published)
     yield (
@@ -166,6 +166,7 @@ def _rows(
             num_rows,
             False,
             "not in annotations.csv",
+            _text(ours["ratings"].iloc[number]),
         )
 
 
