@@ -79,7 +79,7 @@ class _Terminal(contextlib.ExitStack):
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
             columns = (BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
-            self._bar = self.enter_context(Progress(*columns))
+            self._bar = self.enter_context(Progress(*columns, transient=True))
             self._task = self._bar.add_task("", total=None)
         return self
 

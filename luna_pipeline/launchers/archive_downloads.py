@@ -326,7 +326,7 @@ class ArchiveDownloads:
         return False
 
     def _fail(self, name: str, reason: str) -> None:
-        line = f"{name}: {reason}"
+        line = reason if reason.startswith(name) else f"{name}: {reason}"
         self._summary.failures.append(line)
         self._listener.report(line)
 

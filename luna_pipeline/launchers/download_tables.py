@@ -55,7 +55,9 @@ def download_tables(
         return [], []
     options = {"report": report, "policy": policy, "stop": stop}
     try:
-        content = fetch_small(client, record_address(base), max_bytes=_MAX_RECORD_BYTES, **options)  # type: ignore[arg-type]
+        content = fetch_small(
+            client, record_address(base), name="The record's description", max_bytes=_MAX_RECORD_BYTES, **options
+        )  # type: ignore[arg-type]
         listed = files_of_record(content)
     except (RefusedError, ValueError) as error:
         return [], [f"Tables: {error}"]
@@ -67,7 +69,7 @@ def download_tables(
                 fetched[published.name] = _fetch(client, base, published, options)
             _write(fetched[published.name], published, folder / name)
         except (RefusedError, ValueError, zipfile.BadZipFile) as error:
-            failures.append(f"{name}: {error}")
+            failures.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
         else:
             written.append(name)
     return written, failures
@@ -86,7 +88,7 @@ def _published(name: str, listed: Mapping[str, PublishedFile], *, is_other_editi
 
 
 def _fetch(client: "httpx.Client", base: str, published: PublishedFile, options: dict[str, object]) -> bytes:
-    content = fetch_small(client, published.address(base), max_bytes=_MAX_TABLE_BYTES, **options)  # type: ignore[arg-type]
+    content = fetch_small(client, published.address(base), name=published.name, max_bytes=_MAX_TABLE_BYTES, **options)  # type: ignore[arg-type]
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != published.md5:
         msg = f"MD5 must be {published.md5}, got {found} ({published.name}, {len(content)} bytes)."

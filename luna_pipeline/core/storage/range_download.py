@@ -15,7 +15,6 @@ from luna_pipeline.core.storage.http_ranges import (
     RefusedError,
     RetryPolicy,
     TransferError,
-    reason_of,
     stream_range,
     stream_whole,
 )
@@ -228,6 +227,7 @@ def fetch_small(
     client: "httpx.Client",
     url: str,
     *,
+    name: str,
     report: Callable[[str], object],
     max_bytes: int,
     policy: RetryPolicy | None = None,
@@ -235,28 +235,42 @@ def fetch_small(
 ) -> bytes:
     """Return a small file's content, after repeated attempts if need be.
 
+    Args:
+        client: Connections of httpx.
+        url: Address of the file.
+        name: Name of the file, for messages.
+        report: Called with one line for each fault that another attempt follows.
+        max_bytes: Largest allowed size.
+        policy: Repetition of failed requests; None for the default one.
+        stop: Ends the waits when it is set.
+
     Raises:
         RefusedError: If a fault lasts, the server refuses, or the file has more than ``max_bytes``.
         StoppedError: If ``stop`` was set.
     """
-    name, rng, stop = url.removesuffix("/content").rpartition("/")[2], random.Random(), stop or threading.Event()
-    policy = policy or RetryPolicy()
-    for failures in range(1, policy.max_attempts + 1):
-        content = bytearray()
+    policy, rng, stop = policy or RetryPolicy(), random.Random(), stop or threading.Event()
+    failures = 0
+    while True:
         try:
-            for block in stream_whole(client, url):
-                content += block
-                if len(content) > max_bytes:
-                    raise RefusedError(f"{name} must have at most {max_bytes} bytes, got more ({url}). Check --from.")
+            return _read_small(client, url, name=name, max_bytes=max_bytes)
         except TransferError as error:
+            failures += 1
+            if failures >= policy.max_attempts:
+                msg = f"{name} must arrive within {failures} attempts, got {error} at the last one ({url})"
+                raise RefusedError(f"{msg}. Run the command again later.") from error
             seconds = policy.seconds(failures, error, rng)
-            report(f"{name}: {reason_of(error)}; attempt {failures + 1} in {seconds:.1f} s")
+            report(f"{name}: {error}; attempt {failures + 1} in {seconds:.1f} s")
             if stop.wait(seconds):
                 raise StoppedError from None
-        else:
-            return bytes(content)
-    msg = f"{name} must arrive within {policy.max_attempts} attempts, got faults each time ({url}). Try again later."
-    raise RefusedError(msg)
+
+
+def _read_small(client: "httpx.Client", url: str, *, name: str, max_bytes: int) -> bytes:
+    content = bytearray()
+    for block in stream_whole(client, url):
+        content += block
+        if len(content) > max_bytes:
+            raise RefusedError(f"{name} must have at most {max_bytes} bytes, got more ({url}). Check --from.")
+    return bytes(content)
 
 
 def is_disk_error(error: OSError) -> bool:
