@@ -5,6 +5,7 @@ import io
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,9 @@ def download_tables(
     missing = [name for name in TABLES if not (folder / name).exists()]
     if not missing:
         return [], []
-    options = {"report": report, "policy": policy, "stop": stop}
+    fetch = partial(fetch_small, client, report=report, policy=policy, stop=stop)
     try:
-        content = fetch_small(
-            client, record_address(base), name="The record's description", max_bytes=_MAX_RECORD_BYTES, **options
-        )  # type: ignore[arg-type]
+        content = fetch(record_address(base), name="The record's description", max_bytes=_MAX_RECORD_BYTES)
         listed = files_of_record(content)
     except (RefusedError, ValueError) as error:
         return [], [f"Tables: {error}"]
@@ -66,7 +65,7 @@ def download_tables(
         try:
             published = _published(name, listed, is_other_edition=is_other_edition)
             if published.name not in fetched:
-                fetched[published.name] = _fetch(client, base, published, options)
+                fetched[published.name] = _fetch(fetch, base, published)
             _write(fetched[published.name], published, folder / name)
         except (RefusedError, ValueError, zipfile.BadZipFile) as error:
             failures.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
@@ -87,8 +86,8 @@ def _published(name: str, listed: Mapping[str, PublishedFile], *, is_other_editi
     return found
 
 
-def _fetch(client: "httpx.Client", base: str, published: PublishedFile, options: dict[str, object]) -> bytes:
-    content = fetch_small(client, published.address(base), name=published.name, max_bytes=_MAX_TABLE_BYTES, **options)  # type: ignore[arg-type]
+def _fetch(fetch: Callable[..., bytes], base: str, published: PublishedFile) -> bytes:
+    content = fetch(published.address(base), name=published.name, max_bytes=_MAX_TABLE_BYTES)
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != published.md5:
         msg = f"MD5 must be {published.md5}, got {found} ({published.name}, {len(content)} bytes)."
