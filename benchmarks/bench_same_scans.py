@@ -20,12 +20,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.same_scans_copies import Copy, write_copies
 from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.core.ct.reading import read_ct
 from luna_pipeline.core.phantom.dicom import write_dicom
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
+from luna_pipeline.core.same_scans.anchors import Anchors
+from luna_pipeline.core.same_scans.search import suspected_pairs
+from luna_pipeline.core.same_scans.signatures import ScanSignature
 from luna_pipeline.launchers.same_scans import SameScans, find_same_scans_below
 from luna_pipeline.settings import Settings
 
@@ -58,10 +62,11 @@ def write_real(root: Path, source: Path) -> dict[str, list[Copy]]:
     for fixture in FIXTURES:
         (root / "fixtures" / Path(fixture).name).symlink_to(source / "fixtures" / fixture)
     made = {}
-    for row in catalogue_series(root, patient_key=b"benchmark").to_dict("records"):
+    for number, row in enumerate(catalogue_series(root, patient_key=b"benchmark").to_dict("records")):
         uid, grid = row["series_instance_uid"], grid_of_row(row)
         hounsfield = np.asarray(read_ct(root / row["path"], series_instance_uid=uid).hounsfield)
-        made[uid] = write_copies(root / "copies" / uid, uid, hounsfield, grid.spacing_mm)
+        # A name of a file is limited to 64 letters, as long as these uids are.
+        made[uid] = write_copies(root / f"copies_{number}", f"real_{number}", hounsfield, grid.spacing_mm)
     for number, cutout in enumerate(sorted((source / "cutouts").glob("*.npz"))):
         (root / f"cutout_{number}.npz").symlink_to(cutout)
         made[f"cutout_{number}"] = []
@@ -88,6 +93,23 @@ def recall_table(made: dict[str, list[Copy]], result: SameScans) -> Iterator[str
     for kind, count in counts.items():
         yield f"| {kind} | {count['copies']} | {count['found']} | {count['right']} |"
     yield f"\nFalse matches: {len(false)} of {num_other} pairs of different scans. {false[:3] or ''}".rstrip()
+
+
+def time_search(num_scans: int, num_blocks: int) -> Iterator[str]:
+    """Yield how long the search of suspected pairs takes among made-up signatures of whole scans and blocks."""
+    rng = np.random.default_rng(0)
+    signatures = []
+    for number in range(num_scans + num_blocks):
+        num_anchors = 12_000 if number < num_scans else 300
+        found = np.sort(rng.integers(0, 2**63, num_anchors).astype(np.uint64))
+        anchors = Anchors(found, np.zeros((num_anchors, 3), np.int16))
+        thumbnail = gaussian_filter(rng.normal(size=(16, 16, 16)), 3)
+        thumbnail = np.rint(-500 + 350 * thumbnail / thumbnail.std()).astype(np.int16)
+        signatures.append(ScanSignature((64, 128, 128), 10**6, anchors, thumbnail))
+    started = time.perf_counter()
+    pairs = suspected_pairs(signatures)
+    seconds = time.perf_counter() - started
+    yield f"Search among {num_scans} scans and {num_blocks} blocks: {seconds:.1f} s, {len(pairs)} suspected pairs."
 
 
 def _stem(name: Any) -> str:
@@ -125,6 +147,8 @@ def main(arguments: list[str]) -> None:
         print(
             "\n".join(recall_table({scan: copies for each in made.values() for scan, copies in each.items()}, result))
         )
+    for numbers in ((888 + 1018, 0), (888 + 1018, 6163)):
+        print(*time_search(*numbers))
 
 
 def _only(result: SameScans, made: dict[str, list[Copy]]) -> SameScans:

@@ -57,14 +57,13 @@ def _pairs_by_anchors(signatures: Sequence[ScanSignature]) -> dict[tuple[int, in
     """Return the number of common anchors of each pair that has one."""
     hashes = np.concatenate([np.empty(0, np.uint64), *(each.anchors.hashes for each in signatures)])
     scans = np.repeat(np.arange(len(signatures)), [len(each.anchors.hashes) for each in signatures])
-    # Stable: within an anchor the scans ascend.
-    order = np.argsort(hashes, kind="stable")
+    order = np.argsort(hashes)
     hashes, scans = hashes[order], scans[order]
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]]) if len(hashes) else np.empty(0, np.intp)
     lengths = np.diff(np.r_[starts, len(hashes)])
     codes = [np.empty(0, np.int64)]
     for length in np.unique(lengths[lengths > 1]):
-        sharing = scans[starts[lengths == length][:, None] + np.arange(length)]
+        sharing = np.sort(scans[starts[lengths == length][:, None] + np.arange(length)], axis=1)
         left, right = (
             np.triu_indices(length, 1) if length <= _ALL_PAIRS_OF else (np.arange(length - 1), np.arange(1, length))
         )
@@ -79,19 +78,27 @@ def _pairs_by_anchors(signatures: Sequence[ScanSignature]) -> dict[tuple[int, in
 def _pairs_by_thumbnails(signatures: Sequence[ScanSignature]) -> dict[tuple[int, int], float]:
     """Return the distance in HU of each pair of scans with nearly equal thumbnails.
 
-    The means over cells that the 48 orientations exchange are the same in all of them, and differ by no more than the
-    thumbnails do: they rule out nearly all pairs.
+    Two lower bounds rule out nearly all pairs: the means over cells that the 48 orientations exchange, which are the
+    same in all of them, and the means of blocks of 2 x 2 x 2 cells in each orientation.
     """
     usable = [at for at, each in enumerate(signatures) if _is_comparable(each)]
     if len(usable) < 2:
         return {}
     invariants = np.stack([_invariants(signatures[at].thumbnail) for at in usable])
     norms = (invariants**2).sum(axis=1)
+    coarse = np.stack([_coarse(signatures[at].thumbnail) for at in usable])
+    coarse_norms = np.square(coarse).mean(axis=(1, 2, 3))
     found: dict[tuple[int, int], float] = {}
     for row, first in enumerate(usable):
         # Both are root mean squares over all cells.
         squares = norms[row] + norms[row + 1 :] - 2 * (invariants[row + 1 :] @ invariants[row])
-        for other in np.flatnonzero(squares <= MAX_THUMBNAIL_HU**2) + row + 1:
+        others = np.flatnonzero(squares <= MAX_THUMBNAIL_HU**2) + row + 1
+        if not len(others):
+            continue
+        turned = np.stack([each.of(coarse[row]).ravel() for each in ORIENTATIONS])
+        products = coarse[others].reshape(len(others), -1) @ turned.T / turned.shape[1]
+        nearest = coarse_norms[row] + coarse_norms[others] - 2 * products.max(axis=1)
+        for other in others[nearest <= MAX_THUMBNAIL_HU**2]:
             second = usable[int(other)]
             distance = thumbnail_distance(signatures[first].thumbnail, signatures[second].thumbnail)
             if distance <= MAX_THUMBNAIL_HU:
@@ -104,6 +111,12 @@ def thumbnail_distance(first: NDArray[np.int16], second: NDArray[np.int16]) -> f
     wanted = second.astype(np.float64)
     squares = (np.square(each.of(first) - wanted).mean() for each in ORIENTATIONS)
     return float(np.sqrt(min(squares)))
+
+
+def _coarse(thumbnail: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Return the means of blocks of 2 x 2 x 2 cells."""
+    half = CELLS // 2
+    return np.asarray(thumbnail.reshape(half, 2, half, 2, half, 2).mean(axis=(1, 3, 5)))
 
 
 def _is_comparable(signature: ScanSignature) -> bool:

@@ -177,7 +177,7 @@ TABLES["data_quality"] = pa.DataFrameSchema(
         "is_hounsfield": pa.Column("boolean", nullable=True),
     }
 )
-_SCAN_NAME = pa.Column(str, pa.Check.str_length(1))
+_SCAN_NAME = pa.Column(str, pa.Check.str_length(min_value=1))
 TABLES["same_scans"] = pa.DataFrameSchema(
     {
         "series_a": _SCAN_NAME,
