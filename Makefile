@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image image-luna25 up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-scaling bench-gpu architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-gpu architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -196,6 +196,9 @@ bench-diagnosis: setup ## compare a diagnosis with the book's procedure, and its
 
 bench-download: setup ## compare the download of an archive with curl, from a local server (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_download --out benchmarks/results
+
+bench-same-scans: setup ## recall and false matches of the search for the same scan (LUNA_TEST_DATA, 5 GB of scratch, ~15 minutes)
+	@python -m benchmarks.bench_same_scans
 
 bench-gpu: setup ## samples a second in loading, training and evaluation on a CUDA device, and how long it waits
 	@python -m benchmarks.bench_gpu
