@@ -113,7 +113,9 @@ class TrialTask:
         """Return the function that computes the CPM of the validation fold; None if the score is the AUC."""
         if self.reference is None:
             return None
-        _, validation, _ = split_index(index, self.split, use_annotations=use_annotations)
+        _, validation, _ = split_index(
+            index, self.split, use_annotations=use_annotations, dataset=self.study.base.dataset
+        )
         rows = DATASETS.get(self.study.base.dataset).usable(validation)
         candidates = read_table(self.settings, "candidates")
         return CpmOfFold(prediction_rows(rows, candidates, 0.0, model="trial"), self.reference)

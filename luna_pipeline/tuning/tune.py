@@ -80,7 +80,7 @@ def check_validation(index: pd.DataFrame, split: TrainingSplit, study: StudyConf
     if split.validation_fold is None:
         msg = "A study must have a validation fold beside test and training, got two folds. Add CTs, or folds."
         raise ValueError(msg)
-    _, validation, _ = split_index(index, split)
+    _, validation, _ = split_index(index, split, dataset=study.base.dataset)
     dataset = DATASETS.get(study.base.dataset)
     groups = dataset.groups_of(dataset.usable(validation))
     num_positive = int((groups == len(dataset.group_names) - 1).sum())

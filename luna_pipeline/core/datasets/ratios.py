@@ -89,7 +89,8 @@ class RatioSampler:
             seed: Seed of the run.
 
         Raises:
-            ValueError: If the ratio is of other groups, or a group has no row.
+            ValueError: If the ratio is of other groups, or a group has no row; of three groups ``non_nodule`` may have
+                none.
         """
         if set(ratio.shares) != set(group_names):
             msg = f"The ratio must be of the data set's groups {', '.join(group_names)}, got {', '.join(ratio.shares)}."
@@ -98,12 +99,14 @@ class RatioSampler:
         self._rows = [np.flatnonzero(np.asarray(groups) == group) for group in range(len(group_names))]
         self._num_samples = len(groups)
         counts = {name: len(rows) for name, rows in zip(group_names, self._rows, strict=True)}
-        if missing := [name for name, count in counts.items() if count == 0]:
+        # Sources of single nodules have no other candidates: malignancy is then trained on nodules alone.
+        needed = [name for name in group_names if name != "non_nodule" or len(group_names) == 2]
+        if missing := [name for name in needed if counts[name] == 0]:
             found = ", ".join(f"{count} {name}" for name, count in counts.items())
             msg = f"Training must hold candidates of every group of the ratio, got none of {', '.join(missing)}"
             raise ValueError(f"{msg} ({found}). Choose other folds or add CTs.")
         self._ratio, self._group_names = ratio, group_names
-        last_first = range(len(group_names))[::-1]
+        last_first = [group for group, name in enumerate(group_names) if counts[name]][::-1]
         self._pattern = np.repeat(last_first, [ratio.shares[group_names[group]] for group in last_first])
 
     def __len__(self) -> int:
@@ -115,7 +118,9 @@ class RatioSampler:
         if self._fits:
             return None
         length = len(self._pattern)
-        means = [f"{name} {self._num_samples * share / length:.3g}" for name, share in self._ratio.shares.items()]
+        there = {name for name, rows in zip(self._group_names, self._rows, strict=True) if len(rows)}
+        shares = {name: share for name, share in self._ratio.shares.items() if name in there}
+        means = [f"{name} {self._num_samples * share / length:.3g}" for name, share in shares.items()]
         msg = f"An epoch must have at least the {length} samples of the ratio to show it whole, got {len(self)}"
         return f"{msg} (samples per epoch on average: {', '.join(means)}). Lower the ratio, or train more epochs."
 
@@ -167,10 +172,12 @@ class RatioSampler:
 
     def _draw(self, rows: NDArray[np.int64], group: int, start: int, stop: int) -> NDArray[np.int64]:
         """Return entries ``start`` to ``stop`` of the group's sequence of shuffled passes."""
+        if start == stop:
+            return rows[:0]
         first_pass, last_pass = start // len(rows), (stop - 1) // len(rows)
         passes = [
             np.random.default_rng([self._seed, 1 + group, number]).permutation(rows)
             for number in range(first_pass, last_pass + 1)
         ]
         offset = first_pass * len(rows)
-        return np.concatenate(passes)[start - offset : stop - offset] if passes else rows[:0]
+        return np.concatenate(passes)[start - offset : stop - offset]

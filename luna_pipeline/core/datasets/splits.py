@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luna_pipeline.core.datasets.config import DATASETS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSplit:
@@ -52,7 +54,7 @@ def default_split(
 
 
 def split_index(
-    index: pd.DataFrame, split: TrainingSplit, *, use_annotations: bool = False
+    index: pd.DataFrame, split: TrainingSplit, *, use_annotations: bool = False, dataset: str = "cutouts"
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame]:
     """Return the rows for training, validation (None without a validation fold) and test.
 
@@ -63,6 +65,8 @@ def split_index(
         index: Rows of the cutout index: ``candidate_id``, ``series_instance_uid``, ``class``, ``fold``, ``source``.
         split: The folds held out of training.
         use_annotations: Whether training includes the annotated centres.
+        dataset: Data set that the rows are for, a name in ``DATASETS``. Where all candidates are nodules, as in LUNA25,
+            training must hold both of its classes.
 
     Raises:
         ValueError: If a series lies in two folds, a held-out fold does not exist, or training lacks a class.
@@ -76,7 +80,7 @@ def split_index(
     validation = None
     if split.validation_fold is not None:
         validation = index[(folds == split.validation_fold) & is_candidate]
-    _check_both_classes(training)
+    _check_both_classes(training, dataset)
     return training, validation, test
 
 
@@ -125,11 +129,22 @@ def check_one_fold_per_series(index: pd.DataFrame) -> None:
         raise ValueError(msg)
 
 
-def _check_both_classes(training: pd.DataFrame) -> None:
+def _check_both_classes(training: pd.DataFrame, dataset: str) -> None:
     num_nodules = int((training["class"] == 1).sum())
-    if num_nodules == 0 or num_nodules == len(training):
+    is_one_class = num_nodules in (0, len(training))
+    if is_one_class and not (num_nodules and _has_both_classes_of(dataset, training)):
         msg = (
             f"Training must hold candidates of both classes, got {num_nodules} nodules and "
             f"{len(training) - num_nodules} others. Choose other folds or add CTs."
         )
         raise ValueError(msg)
+
+
+def _has_both_classes_of(dataset: str, training: pd.DataFrame) -> bool:
+    """Return whether nodules alone hold both classes of a data set: its last group, and another one."""
+    if dataset == "cutouts":
+        return False
+    kind = DATASETS.get(dataset)
+    groups = kind.groups_of(kind.usable(training))
+    num_positive = int((groups == len(kind.group_names) - 1).sum())
+    return 0 < num_positive < len(groups)

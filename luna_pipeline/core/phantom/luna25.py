@@ -47,11 +47,14 @@ class Luna25Form(PhantomForm):
     rows: list[list[str]] = field(default_factory=list)
 
     def write_series(self, series: PhantomSeries) -> None:
-        """Write the CT, and the block of each nodule that is listed."""
+        """Write the CT and the block of each nodule that is listed; a CT without any is left out, as by LUNA25."""
+        listed = list(_listed(series))
+        if not listed:
+            return
         (self.out / CT_FOLDER).mkdir(parents=True, exist_ok=True)
         path = self.out / CT_FOLDER / f"{series.config.series_instance_uid}.mha"
         sitk.WriteImage(image_of(series), str(path), useCompression=True)
-        for lesion, center_xyz, is_malignant in _listed(series):
+        for lesion, center_xyz, is_malignant in listed:
             row = _row(series.config, lesion, center_xyz, is_malignant=is_malignant)
             self.rows.append(row)
             self._write_block(row[CSV_COLUMNS.index("AnnotationID")], series, center_xyz)
@@ -100,8 +103,14 @@ def block_of(series: PhantomSeries, center_xyz: Point) -> tuple[NDArray[np.int16
 def _listed(series: PhantomSeries) -> Iterator[tuple[int, Point, bool]]:
     """Yield number, position and label of the nodules with their patient's label."""
     is_malignant = int(series.config.patient_id.rpartition("-")[2]) % 2 == 1
-    labels = [bool(np.mean(ratings) >= _MALIGNANT_MEAN) for ratings in series.findings.ratings]
-    alike = [nodule for nodule, label in zip(series.findings.nodules, labels, strict=True) if label == is_malignant]
+    rated = sorted(
+        zip(series.findings.nodules, series.findings.ratings, strict=True),
+        key=lambda pair: float(np.mean(pair[1])),
+        reverse=is_malignant,
+    )
+    alike = [nodule for nodule, ratings in rated if (np.mean(ratings) >= _MALIGNANT_MEAN) == is_malignant]
+    # The nodule that fits the label best is listed where none does.
+    alike = alike or [nodule for nodule, _ in rated[:1]]
     for lesion, nodule in enumerate(alike, start=1):
         yield lesion, nodule.center_xyz, is_malignant
 

@@ -179,7 +179,9 @@ class LunaClassificationLauncher:
         self, config: TrainingConfig, index: pd.DataFrame, split: TrainingSplit
     ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
         """Return the rows of training, and of validation (None without a validation fold)."""
-        training, validation, _ = split_index(index, split, use_annotations=config.use_annotations)
+        training, validation, _ = split_index(
+            index, split, use_annotations=config.use_annotations, dataset=config.dataset
+        )
         return training, validation
 
     def load(self, name: str, version: str | None = None) -> Checkpoint:

@@ -127,6 +127,17 @@ def test_training_without_benign_nodules_is_refused_by_name():
         RatioSampler(np.where(GROUPS == 1, 2, GROUPS), MALIGNANCY, ratio=MalignantRatio(), seed=0)
 
 
+def test_nodules_alone_are_drawn_in_the_ratio_of_benign_and_malignant_ones():
+    groups = np.array([1] * 30 + [2] * 6)
+    sampler = RatioSampler(groups, MALIGNANCY, ratio=MalignantRatio(malignant=1, benign=2, non_nodule=9), seed=0)
+    drawn = groups[sampler.positions(1)]
+    assert np.bincount(drawn).tolist() == [0, 24, 12]
+    assert all(sorted(drawn[start : start + 3]) == [1, 1, 2] for start in range(0, 36, 3))
+    few = RatioSampler(groups[28:32], MALIGNANCY, ratio=MalignantRatio(), seed=0)
+    assert few.warning is not None
+    assert "non_nodule" not in few.warning
+
+
 @pytest.mark.parametrize(("names", "ratio"), [(MALIGNANCY, NoduleRatio()), (NODULE, MalignantRatio())])
 def test_a_ratio_of_other_groups_is_refused(names, ratio):
     with pytest.raises(ValueError, match=f"of the data set's groups {', '.join(names)}, got {', '.join(ratio.shares)}"):

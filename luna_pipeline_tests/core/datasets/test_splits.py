@@ -101,6 +101,16 @@ def test_training_without_a_class_is_refused(label, counts):
         split_index(index, SPLIT)
 
 
+def test_nodules_alone_are_split_for_malignancy_where_both_labels_are_there():
+    index = make_index().assign(**{"class": 1})
+    index["is_malignant"] = pd.array(np.arange(len(index)) % 2 == 0, dtype="boolean")
+    training, _, _ = split_index(index, SPLIT, dataset="malignant_cutouts")
+    assert set(training["class"]) == {1}
+    for changes, dataset in (({}, "cutouts"), ({"is_malignant": True}, "malignant_cutouts")):
+        with pytest.raises(ValueError, match="candidates of both classes, got 18 nodules"):
+            split_index(index.assign(**changes), SPLIT, dataset=dataset)
+
+
 def test_a_fold_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"held-out fold must exist, got 7 of folds \[0, 1, 2, 3, 4\]"):
         split_index(make_index(), TrainingSplit(test_fold=0, validation_fold=7))
