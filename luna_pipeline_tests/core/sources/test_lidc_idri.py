@@ -25,7 +25,7 @@ from luna_pipeline.core.sources.source import RATINGS, SourceTables
 from luna_pipeline_tests.lidc_databases import Mark, Scan, write_database
 
 KEY = b"a key of the tests"
-SIZE, SEED, NUM_SERIES = (32, 48, 48), 3, 4
+SIZE, SEED, NUM_SERIES = (32, 48, 48), 0, 4
 POINT = ["x_mm", "y_mm", "z_mm"]
 
 
