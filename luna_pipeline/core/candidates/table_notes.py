@@ -27,6 +27,8 @@ WARNING = "Warning: "
 # LUNA16 has annotations of 68 % of its series.
 _FEW_SERIES = 0.5
 _MAX_LINES = 5
+PLAUSIBLE_DIAMETERS_MM = (1.0, 150.0)
+"""Diameters of nodules and masses; other numbers are mostly cm, pixels or voxels."""
 _NEGATED_XY = np.array([-1.0, -1.0, 1.0])
 
 
@@ -163,6 +165,21 @@ def describe_negated(detections: pd.DataFrame, nodules: pd.DataFrame, *, file: s
     found = f"{file}: {len(outside)} of {int(is_nodule.sum())} rows of class 1 lie in no annotation; with x and y "
     found += f"negated {num_negated} would (RAS instead of LPS in one of the tables?)"
     return [f"{WARNING}{found}. Write world coordinates in LPS mm."]
+
+
+def describe_diameters(part: UsableRows) -> list[str]:
+    """Report diameters that no nodule has: most are in another unit than mm.
+
+    Args:
+        part: Annotations or ratings, with their ``number`` (diameter in mm).
+    """
+    least, most = PLAUSIBLE_DIAMETERS_MM
+    diameters = part.kept["number"].to_numpy()
+    num_odd = int(((diameters < least) | (diameters > most)).sum())
+    if not num_odd:
+        return []
+    found = f"{part.file}: {num_odd} of {len(diameters)} diameters are below {least:g} or above {most:g} mm"
+    return [f"{WARNING}{found}. Write mm, not cm, pixels or voxels."]
 
 
 def describe_values(part: UsableRows, num_repeated: int) -> list[str]:

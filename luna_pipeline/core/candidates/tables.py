@@ -20,6 +20,7 @@ from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_ser
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.table_notes import (
     WARNING,
+    describe_diameters,
     describe_match,
     describe_negated,
     describe_outside,
@@ -131,6 +132,8 @@ def build_candidates(
         *describe_rejected(rejected),
         *describe_values(candidates, num_detections_twice),
         *describe_values(annotations, num_nodules_twice),
+        *describe_diameters(annotations),
+        *describe_diameters(ratings),
         *describe_outside(candidates, series.readable),
         *describe_outside(annotations, series.readable),
         *describe_negated(detections, nodules, file=candidates.file),

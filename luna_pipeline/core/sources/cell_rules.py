@@ -68,6 +68,8 @@ def faults_of_cells(column: Column, text: pd.Series, lines: NDArray[np.int64], *
         lines: Their lines, shape (N,).
         file: The table's name.
     """
+    if column.kind in ("number", "whole") and _are_right_numbers(column, text):
+        return
     is_left = np.ones(len(text), dtype=bool)
     for rule, cure, find in _rules(column):
         is_wrong = np.zeros(len(text), dtype=bool)
@@ -77,6 +79,13 @@ def faults_of_cells(column: Column, text: pd.Series, lines: NDArray[np.int64], *
             got = "a value that is not shown" if column.is_secret and value else shown_value(value)
             yield Fault(rule=rule, got=got, cure=cure, file=file, lines=tuple(lines[is_wrong].tolist()))
         is_left &= ~is_wrong
+
+
+def _are_right_numbers(column: Column, text: pd.Series) -> bool:
+    """Return whether all cells are numbers that keep all rules: most columns are, and need no rule by rule."""
+    numbers = parse_numbers(text)[0]
+    is_whole = column.kind != "whole" or bool((numbers == np.floor(numbers)).all())
+    return is_whole and bool(np.isfinite(numbers).all()) and not _is_outside(column)(text).any()
 
 
 _Rule = tuple[str, str, Callable[[pd.Series], NDArray[np.bool_]]]
@@ -113,11 +122,11 @@ def _number_rules(column: Column) -> Iterator[_Rule]:
 
 
 def _holds(sign: str) -> Callable[[pd.Series], NDArray[np.bool_]]:
-    return lambda text: text.str.contains(sign, regex=False).to_numpy(dtype=bool)
+    return lambda text: np.array([sign in value for value in text.tolist()], dtype=bool)
 
 
 def _is_empty(text: pd.Series) -> NDArray[np.bool_]:
-    return (text == "").to_numpy(dtype=bool)
+    return np.array([value == "" for value in text.tolist()], dtype=bool)
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[pd.Series], NDArray[np.bool_]]:
@@ -129,7 +138,7 @@ def _does_not_match(pattern: re.Pattern[str]) -> Callable[[pd.Series], NDArray[n
 
 
 def _is_none_of(words: set[str]) -> Callable[[pd.Series], NDArray[np.bool_]]:
-    return lambda text: ~text.str.lower().isin(words).to_numpy(dtype=bool) & ~_is_empty(text)
+    return lambda text: np.array([value.lower() not in words and value != "" for value in text.tolist()], dtype=bool)
 
 
 def _has_no_ratings(text: pd.Series) -> NDArray[np.bool_]:

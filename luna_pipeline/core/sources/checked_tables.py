@@ -233,7 +233,7 @@ def _faults_of_doubles(
 ) -> Iterator[Fault]:
     if rows.empty or not set(keys) <= set(rows.columns):
         return
-    # Numbers are compared as numbers: 1.50 is 1.5.
+    # Most tables have no doubles; numbers are compared as numbers: 1.50 is 1.5.
     compared = rows[list(keys)].copy()
     for column in columns:
         if column.name in keys and column.kind in ("number", "whole"):

@@ -99,7 +99,7 @@ class CsvAndFolder(DataSource):
             ValueError: If ``scans.csv`` is malformed.
         """
         catalogue = super().catalogue(root, data_root=data_root, patient_key=patient_key, kept=kept)
-        is_left_out = catalogue["is_readable"] & ~catalogue["series_instance_uid"].isin(_read(root, SCANS)["series"])
+        is_left_out = catalogue["is_readable"] & ~catalogue["series_instance_uid"].isin(_read(root)["series"])
         # The size stays: an earlier catalogue's row is readable again when the table has it.
         catalogue.loc[is_left_out, "is_readable"] = False
         catalogue.loc[is_left_out, "reason"] = [
@@ -110,12 +110,12 @@ class CsvAndFolder(DataSource):
 
     def patients(self, root: Path) -> Mapping[str, str]:
         """Return the patient by series, as in ``scans.csv``."""
-        scans = _read(root, SCANS)
+        scans = _read(root)
         return dict(zip(scans["series"], scans["patient"], strict=True))
 
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
         """Return the fold by series, as in ``scans.csv``; without those that have none."""
-        scans = _read(root, SCANS)
+        scans = _read(root)
         if "fold" not in scans:
             return {}
         pairs = zip(scans["series"], parse_numbers(scans["fold"])[0], strict=True)
@@ -128,7 +128,7 @@ class CsvAndFolder(DataSource):
             FileNotFoundError: If a table is missing.
             ValueError: If a table is malformed: the first fault with file and line, and the number of the others.
         """
-        tables, faults = _require(root)
+        tables, faults = _require(root, SCANS, NODULES)
         raise_faults([*faults, *self.faults(tables)])
         return _source_tables(tables[SCANS_FILE].rows, tables[NODULES_FILE].rows)
 
@@ -139,18 +139,19 @@ class CsvAndFolder(DataSource):
         return [*_without_diameter(nodules), *_without_scan(nodules, scans), *_in_two_folds(scans)]
 
 
-def _require(root: Path) -> tuple[dict[str, CheckedTable], list[Fault]]:
-    for form in (SCANS, NODULES):
+def _require(root: Path, *forms: TableForm) -> tuple[dict[str, CheckedTable], list[Fault]]:
+    for form in forms:
         if find_table(root, form.files) is None:
             msg = f"The data folder must hold {form.files[0]}, got none (in {root})."
             raise FileNotFoundError(f"{msg} Write one: `luna check_data --template FOLDER` shows its form.")
-    return check_forms(root, (SCANS, NODULES))
+    return check_forms(root, forms)
 
 
-def _read(root: Path, form: TableForm) -> pd.DataFrame:
-    tables, faults = _require(root)
-    raise_faults([fault for fault in faults if fault.file == form.files[0]])
-    return tables[form.files[0]].rows
+def _read(root: Path) -> pd.DataFrame:
+    """Return the rows of ``scans.csv``."""
+    tables, faults = _require(root, SCANS)
+    raise_faults(faults)
+    return tables[SCANS_FILE].rows
 
 
 def _kinds(nodules: pd.DataFrame) -> pd.Series:

@@ -83,11 +83,7 @@ def check_source(
         reads_voxels: Whether the voxels of all CTs are read, too: only then are all damaged files found.
         workers: Threads that read voxels.
     """
-    root, source = located.root, located.source
-    check = _Check(located)
-    check.tables, check.faults = check_forms(root, source.table_forms)
-    check.faults += source.faults(check.tables)
-    check.has_table_errors = any(fault.is_error for fault in check.faults)
+    check = _with_tables(located)
     catalogue = _catalogue(check, data_root)
     used = _used_series(check)
     check.faults += faults_of_unreadable(catalogue, used)
@@ -105,6 +101,26 @@ def check_source(
         num_cutouts=check.num_cutouts,
         faults=tuple(ordered),
     )
+
+
+def faults_of_tables(located: LocatedSource, catalogue: pd.DataFrame) -> list[Fault]:
+    """Return what is wrong with the tables of a source, by themselves and beside its CTs.
+
+    Args:
+        located: The source and the folder of its tables.
+        catalogue: Its CTs.
+    """
+    check = _with_tables(located)
+    _check_tables_with_cts(check, catalogue)
+    return check.faults
+
+
+def _with_tables(located: LocatedSource) -> _Check:
+    check = _Check(located)
+    check.tables, check.faults = check_forms(located.root, located.source.table_forms)
+    check.faults += located.source.faults(check.tables)
+    check.has_table_errors = any(fault.is_error for fault in check.faults)
+    return check
 
 
 def _catalogue(check: _Check, data_root: Path) -> pd.DataFrame:

@@ -246,7 +246,7 @@ def _members(rows: pd.DataFrame) -> Iterator[tuple[int, int, int]]:
         if f"Fold{fold}" in rows:
             for text, line in zip(rows[f"Fold{fold}"], rows["line"], strict=True):
                 (number,), _ = parse_numbers(pd.Series([text], dtype=object))
-                if number == np.floor(number):
+                if np.isfinite(number) and number == np.floor(number):
                     yield fold, int(number), int(line)
 
 

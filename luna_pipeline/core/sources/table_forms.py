@@ -10,6 +10,7 @@ import pandas as pd
 
 from luna_pipeline.core.candidates.csv_columns import SPELLINGS
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
+from luna_pipeline.core.candidates.table_notes import PLAUSIBLE_DIAMETERS_MM
 from luna_pipeline.core.candidates.table_places import (
     ANNOTATION_FILES,
     CANDIDATE_FILES,
@@ -22,7 +23,6 @@ from luna_pipeline.core.sources.cell_rules import Column
 from luna_pipeline.core.sources.checked_tables import CheckedTable, check_table
 from luna_pipeline.core.sources.faults import Fault
 
-DIAMETER_LIMITS_MM = (1.0, 150.0)
 _MM = "mm, not cm, pixels or voxels"
 
 
@@ -83,7 +83,7 @@ def point_columns(names: Sequence[str], spellings: Mapping[str, tuple[str, ...]]
 
 def diameter_column(**options: Any) -> Column:
     """Return the column of a nodule's diameter in mm."""
-    least, most = DIAMETER_LIMITS_MM
+    least, most = PLAUSIBLE_DIAMETERS_MM
     rules: dict[str, Any] = {"name": "diameter_mm", "kind": "number", "least": least, "most": most, "unit": _MM}
     return Column(**(rules | options))
 
