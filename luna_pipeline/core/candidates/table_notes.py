@@ -167,19 +167,20 @@ def describe_negated(detections: pd.DataFrame, nodules: pd.DataFrame, *, file: s
     return [f"{WARNING}{found}. Write world coordinates in LPS mm."]
 
 
-def describe_diameters(part: UsableRows) -> list[str]:
+def describe_diameters(*parts: UsableRows) -> list[str]:
     """Report diameters that no nodule has: most are in another unit than mm.
 
     Args:
-        part: Annotations or ratings, with their ``number`` (diameter in mm).
+        parts: Annotations and ratings, with their ``number`` (diameter in mm).
     """
     least, most = PLAUSIBLE_DIAMETERS_MM
-    diameters = part.kept["number"].to_numpy()
-    num_odd = int(((diameters < least) | (diameters > most)).sum())
-    if not num_odd:
-        return []
-    found = f"{part.file}: {num_odd} of {len(diameters)} diameters are below {least:g} or above {most:g} mm"
-    return [f"{WARNING}{found}. Write mm, not cm, pixels or voxels."]
+    lines = []
+    for part in parts:
+        diameters = part.kept["number"].to_numpy()
+        if num_odd := int(((diameters < least) | (diameters > most)).sum()):
+            found = f"{part.file}: {num_odd} of {len(diameters)} diameters are below {least:g} or above {most:g} mm"
+            lines.append(f"{WARNING}{found}. Write mm, not cm, pixels or voxels.")
+    return lines
 
 
 def describe_values(part: UsableRows, num_repeated: int) -> list[str]:

@@ -132,10 +132,8 @@ def build_candidates(
         *describe_rejected(rejected),
         *describe_values(candidates, num_detections_twice),
         *describe_values(annotations, num_nodules_twice),
-        *describe_diameters(annotations),
-        *describe_diameters(ratings),
-        *describe_outside(candidates, series.readable),
-        *describe_outside(annotations, series.readable),
+        *describe_diameters(annotations, ratings),
+        *(line for part in (candidates, annotations) for line in describe_outside(part, series.readable)),
         *describe_negated(detections, nodules, file=candidates.file),
         *describe_match((candidates, annotations), series, others=(ratings,)),
     ]
