@@ -184,7 +184,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(download, server, archive
         (archive_server.shifted, "an answer for another range (bytes"),
         (archive_server.unnamed, "an answer for another range (no Content-Range)"),
         (archive_server.truncated, "bytes in place of"),
-        (archive_server.breaks_after(0), "attempt 2"),
+        (archive_server.breaks_after(0), "peer closed connection"),
         (archive_server.refuses(500), "status 500"),
         (archive_server.refuses(204), "status 204 in place of 206"),
     ],
@@ -487,6 +487,59 @@ def test_too_small_a_disk_is_told_before_the_archive_comes(download, server, arc
     left = len(archives["subset0.zip"]) - server.sent["subset0.zip"]
     monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(left + members))
     assert download()[0].failures == []
+
+
+def test_two_archives_at_a_time_are_counted(download, server, archives, monkeypatch):
+    from luna_pipeline.launchers import archive_downloads
+
+    # Only the archives' ends arrive in the first call.
+    monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(0))
+    with pytest.raises(NotEnoughDiskError):
+        download(subsets=(0, 1))
+    members = 0
+    for content in archives.values():
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members += sum(it.file_size for it in archive.infolist())
+    left = sum(map(len, archives.values())) - server.sent.total()
+    monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(members + left - 1))
+    with pytest.raises(NotEnoughDiskError):
+        download(subsets=(0, 1))
+    monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(members + left))
+    assert download(subsets=(0, 1))[0].failures == []
+
+
+def test_bytes_before_a_fault_are_kept_for_the_next_call(download, server, archives):
+    def fault(name, start, stop, number):
+        return archive_server.breaks_after(3000) if number == 1 else archive_server.refuses(404)
+
+    server.fault = fault
+    assert len(download(num_connections=1)[0].failures) == 1
+    assert server.sent.total() == 3000
+    server.fault = lambda name, start, stop, number: None
+    assert download()[0].failures == []
+    assert server.sent.total() == len(archives["subset0.zip"])
+
+
+def test_after_retry_after_all_requests_wait(server, archives, tmp_path):
+    import time
+
+    import httpx
+
+    from luna_pipeline.core.storage.chunked_file import ChunkedFile
+    from luna_pipeline.core.storage.range_download import RangeDownload
+
+    answer = archive_server.refuses(503, Retry_After="50")
+    server.fault = lambda name, start, stop, number: answer if number == 1 else None
+    published, waits = editions(archives)["subset0.zip"], []
+    with (
+        httpx.Client() as client,
+        ChunkedFile(tmp_path / "a", num_bytes=published.num_bytes, md5=published.md5, chunk_bytes=CHUNK) as file,
+    ):
+        one = RangeDownload(client, published.address(server.base), file, report=print, num_connections=1)
+        one._pause_until = lambda until: waits.append(until - time.monotonic())
+        one.fetch([0, 1])
+    # Before the first request, after its failure, before it is repeated, and before the next chunk's.
+    assert [wait > 40 for wait in waits] == [False, True, True, True]
 
 
 class Free:
