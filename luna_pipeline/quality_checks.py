@@ -23,10 +23,12 @@ _MAX_NAMED = 50
         for limit in LIMITS
     ],
     ins={ASSET: dg.AssetIn(ASSET)},
+    can_subset=True,
 )
-def data_quality_limits(data_quality: Any) -> Iterator[dg.AssetCheckResult]:
-    """Compare the facts of the scans with the limits."""
-    yield from limit_results(data_quality)
+def data_quality_limits(context: dg.AssetCheckExecutionContext, data_quality: Any) -> Iterator[dg.AssetCheckResult]:
+    """Compare the facts of the scans with the selected limits."""
+    selected = {key.name for key in context.selected_asset_check_keys}
+    yield from (result for result in limit_results(data_quality) if result.check_name in selected)
 
 
 def limit_results(scans: Any) -> Iterator[dg.AssetCheckResult]:

@@ -52,3 +52,7 @@ def test_the_job_writes_table_page_and_plots_and_checks_every_limit(luna_after):
     assert {evaluation.check_name for evaluation in evaluations} == {limit.name for limit in LIMITS}
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed == {row.limit for row in pd.read_csv(luna.home / "data_quality/findings.csv").itertuples()}
+    only = {dg.AssetCheckKey(dg.AssetKey("data_quality"), "noise")}
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection=only, asset_selection=set())
+    again = job.execute_in_process(instance=luna.instance).get_asset_check_evaluations()
+    assert [evaluation.check_name for evaluation in again] == ["noise"]
