@@ -150,6 +150,7 @@ def test_jobs_and_automation_have_the_names_that_hold():
         "download_luna16",
         "ingest",
         "describe_data",
+        "find_same_scans",
         "cut",
         "index",
         "train_nodule_classifier",

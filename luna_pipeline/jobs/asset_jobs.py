@@ -25,6 +25,11 @@ ASSET_JOBS = [
         description="Describe the scans: geometry, technique, HU, nodules, readers; problems and warnings.",
     ),
     _job(
+        "find_same_scans",
+        ["same_scans"],
+        description="Find series that show the same scan, by their voxels: other formats, orientations, blocks.",
+    ),
+    _job(
         "cut",
         ["cutouts"],
         description="Cut missing, damaged or outdated cutouts: of all registered series, or of the partition tag's.",
