@@ -76,7 +76,8 @@ def looks_like_mask(row: object) -> bool:
         return True
     num_voxels = int(np.prod(size))
     num_bytes = int(row.num_bytes)  # type: ignore[attr-defined]
-    return 0 <= num_bytes - num_voxels <= _HEADER_BYTES or num_bytes < _MASK_BYTES_A_VOXEL * num_voxels
+    is_one_byte = num_voxels <= num_bytes <= min(num_voxels + _HEADER_BYTES, 1.5 * num_voxels)
+    return is_one_byte or num_bytes < _MASK_BYTES_A_VOXEL * num_voxels
 
 
 def _reason_of_voxels(data_root: Path, uid: str, path: str) -> str | None:

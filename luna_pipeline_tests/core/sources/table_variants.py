@@ -89,7 +89,7 @@ def _of_files(table: Table) -> Iterator[tuple[str, bytes]]:
 def _of_headers(table: Table) -> Iterator[tuple[str, bytes]]:
     rows, place = table.rows, table.place
     yield "no header", written(rows[1:])
-    for column in [column for column in table.form.columns if column.is_required][:3]:
+    for column in [column for column in table.form.columns if column.is_required][:2]:
         if column.name in place:
             at = place[column.name]
             yield f"without {column.header}", written([row[:at] + row[at + 1 :] for row in rows])
