@@ -27,6 +27,8 @@ from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.source import DataSource, SourceTables
 from luna_pipeline.core.storage.regular_files import is_regular, open_regular, shown_name
 
+# The first fold is the test fold and the next one the validation fold, unless others are chosen.
+_FOLDS = ("test", "val", "train")
 _MD5 = {
     "nodulemnist3d.npz": "8755a7e9e05a4d9ce80a24c3e7a256f3",
     "nodulemnist3d_64.npz": "c47c5b7d457bf6332200d2ea6d64ecd8",
@@ -118,10 +120,10 @@ class NoduleMnist3d(DataSource):
         return SourceTables(candidates=candidates, notes=_notes(path, candidates))
 
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
-        """Return the published split: 0 training, 1 validation, 2 test."""
+        """Return the published split: 0 test, 1 validation, 2 training, so that defaults train as published."""
         path = _file_in(root)
         readable = catalogue.loc[catalogue["is_readable"].astype(bool), "series_instance_uid"]
-        return {uid: SPLITS.index(place_of(uid, path)[0]) for uid in readable}
+        return {uid: _FOLDS.index(place_of(uid, path)[0]) for uid in readable}
 
 
 def _file_in(root: Path) -> Path:

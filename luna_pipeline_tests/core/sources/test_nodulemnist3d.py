@@ -73,8 +73,8 @@ def test_the_candidate_is_the_middle_with_the_published_label_and_split(tmp_path
         "nodulemnist3d-val-0000": False,
     }
     folds = SOURCE.folds(tmp_path, catalogue)
-    assert {uid.split("-")[1]: fold for uid, fold in folds.items()} == {"train": 0, "val": 1, "test": 2}
-    assert folds["nodulemnist3d-test-0001"] == 2
+    assert {uid.split("-")[1]: fold for uid, fold in folds.items()} == {"test": 0, "val": 1, "train": 2}
+    assert folds["nodulemnist3d-test-0001"] == 0
     assert "6 nodules, 2 malignant" in tables.notes[0]
 
 
