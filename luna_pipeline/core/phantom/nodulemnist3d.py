@@ -4,7 +4,8 @@
 # mypy: allow-untyped-calls
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ from luna_pipeline.core.phantom.shapes import Point
 _FILE = "nodulemnist3d.npz"
 # Shares 7 : 1 : 2. Splits are by nodule, as the real ones: nodules of a patient lie in several.
 _SPLITS = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
-_UNDECIDED = 3
+# The real limit is 3, and nodules rated 3 are left out; in a small phantom few nodules would then be malignant.
+MALIGNANT_MEAN = 2.5
 
 
 @dataclass
@@ -39,22 +41,31 @@ class NoduleMnist3dForm(PhantomForm):
         """Keep the cubes of the series; nothing is written before all are known."""
         image = image_of(series)
         for nodule, ratings in zip(series.findings.nodules, series.findings.ratings, strict=True):
-            rating = round(float(np.mean(ratings)))
-            if rating != _UNDECIDED:
-                self.cubes.append((_cube(image, nodule.center_xyz), int(rating > _UNDECIDED)))
+            self.cubes.append((_cube(image, nodule.center_xyz), int(np.mean(ratings) >= MALIGNANT_MEAN)))
 
     def tables(self) -> Mapping[str, bytes]:
         """Return the packed file."""
         edge = EDGE_VOXELS[_FILE]
         arrays: dict[str, Any] = {}
+        splits = _splits([label for _, label in self.cubes])
         for split in ("train", "val", "test"):
-            mine = [cube for number, cube in enumerate(self.cubes) if _SPLITS[number % len(_SPLITS)] == split]
+            mine = [cube for cube, assigned in zip(self.cubes, splits, strict=True) if assigned == split]
             images = [image for image, _ in mine]
             arrays[f"{split}_images"] = np.array(images, np.uint8).reshape(-1, edge, edge, edge)
             arrays[f"{split}_labels"] = np.array([label for _, label in mine], np.uint8).reshape(-1, 1)
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
         return {_FILE: content.getvalue()}
+
+
+def _splits(labels: Sequence[int]) -> list[str]:
+    """Return the split of each nodule; each label is divided by itself, so that few nodules are in all splits."""
+    seen: Counter[int] = Counter()
+    splits = []
+    for label in labels:
+        splits.append(_SPLITS[seen[label] % len(_SPLITS)])
+        seen[label] += 1
+    return splits
 
 
 def _cube(image: sitk.Image, center_xyz: Point) -> NDArray[np.uint8]:

@@ -23,17 +23,11 @@ def twin_of(tmp_path, made):
     return form, content, dict(np.load(io.BytesIO(content), allow_pickle=False))
 
 
-def kept_nodules(series):
-    """Nodules that are not rated 3."""
-    rated = zip(series.findings.nodules, series.findings.ratings, strict=True)
-    return [(nodule, np.mean(ratings)) for nodule, ratings in rated if round(np.mean(ratings)) != 3]
-
-
 def test_a_cube_shows_the_world_around_its_nodule_whatever_the_axes(tmp_path, made):
     form = NoduleMnist3dForm(tmp_path, 1)
     for series in made:
         form.write(series)
-    kept = [(series, nodule) for series in made for nodule, _ in kept_nodules(series)]
+    kept = [(series, nodule) for series in made for nodule in series.findings.nodules]
     assert len(kept) == len(form.cubes) > 3
     for (series, nodule), (cube, _) in zip(kept, form.cubes, strict=True):
         # Three voxels off the middle along x, y and z in turn; axes are index, row, col.
@@ -44,9 +38,10 @@ def test_a_cube_shows_the_world_around_its_nodule_whatever_the_axes(tmp_path, ma
             assert low - 8 <= cube[irc] * (2000 / 255) - 1000 <= high + 8
 
 
-def test_labels_are_of_the_mean_rating_and_threes_are_left_out(tmp_path, made):
+def test_labels_are_of_the_mean_rating(tmp_path, made):
     form, _, arrays = twin_of(tmp_path, made)
-    assert [label for _, label in form.cubes] == [int(mean > 3) for series in made for _, mean in kept_nodules(series)]
+    means = [np.mean(ratings) for series in made for ratings in series.findings.ratings]
+    assert [label for _, label in form.cubes] == [int(mean >= 2.5) for mean in means]
     labels = np.concatenate([arrays[f"{split}_labels"] for split in ("train", "val", "test")])
     assert labels.sum() == sum(label for _, label in form.cubes)
 
@@ -54,6 +49,12 @@ def test_labels_are_of_the_mean_rating_and_threes_are_left_out(tmp_path, made):
 def test_the_same_series_write_the_same_bytes_in_shares_of_7_to_1_to_2(tmp_path, made):
     _, first, arrays = twin_of(tmp_path, made)
     assert twin_of(tmp_path, made)[1] == first
-    many = NoduleMnist3dForm(tmp_path, 1, cubes=[(np.zeros((28, 28, 28), np.uint8), 0)] * 20)
+    cube = np.zeros((28, 28, 28), np.uint8)
+    many = NoduleMnist3dForm(tmp_path, 1, cubes=[(cube, 0)] * 20 + [(cube, 1)] * 4)
     arrays = dict(np.load(io.BytesIO(many.tables()["nodulemnist3d.npz"])))
-    assert [len(arrays[f"{split}_labels"]) for split in ("train", "val", "test")] == [14, 2, 4]
+    labels = {split: arrays[f"{split}_labels"] for split in ("train", "val", "test")}
+    assert {split: (len(each), each.sum()) for split, each in labels.items()} == {
+        "train": (16, 2),
+        "val": (3, 1),
+        "test": (5, 1),
+    }
