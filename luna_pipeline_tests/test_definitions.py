@@ -48,7 +48,7 @@ GRAPH = {
     "luna16_subsets": ("stage_2_candidates", set()),
     "annotations_excluded": ("stage_2_candidates", set()),
     "seriesuids": ("stage_2_candidates", set()),
-    "folds": ("stage_2_candidates", {"ct_series", "luna16_subsets"}),
+    "folds": ("stage_2_candidates", {"ct_series", "luna16_subsets", "same_scans"}),
     "data_quality": ("stage_2_candidates", {"ct_series", "candidates", "folds"}),
     "cutouts": ("stage_3_cutouts", {"ct_series", "candidates"}),
     "cutout_index": ("stage_3_cutouts", {"cutouts", "ct_series", "candidates", "folds"}),

@@ -120,7 +120,7 @@ class FoldsConfig(dg.Config):
     kinds={"python", "parquet"},
     code_version="1",
     io_manager_key="tables",
-    deps=["luna16_subsets"],
+    deps=["luna16_subsets", "same_scans"],
 )
 def folds(context: dg.AssetExecutionContext, config: FoldsConfig, paths: LunaPaths, ct_series: Any) -> dg.Output[Any]:
     """Fold of each series. All later splits are made from this table.

@@ -16,7 +16,7 @@ _job = partial(dg.define_asset_job, executor_def=interruptible_executor)
 ASSET_JOBS = [
     _job(
         "ingest",
-        [*SOURCE_TABLES, "ct_series", "candidates", "rejected", "reader_nodules", "folds"],
+        [*SOURCE_TABLES, "ct_series", "same_scans", "candidates", "rejected", "reader_nodules", "folds"],
         description="Catalogue the CT series; make candidate table and folds from the tables of the data sources.",
     ),
     _job(

@@ -161,6 +161,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     from luna_pipeline.core.sources.combined import left_out_rows
     from luna_pipeline.core.storage.tables import write_table
     from luna_pipeline.launchers.data_sources import candidate_tables
+    from luna_pipeline.launchers.same_scans import find_same_scans, is_search_due, write_same_scans
 
     catalogue, _ = catalogue_of(settings)
     left_out, lines = left_out_rows(catalogue)
@@ -168,6 +169,10 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
         report(f"Left out {row.path}: {row.reason}")
     for line in describe_notes(catalogue):
         report(line)
+    if is_search_due(settings, catalogue, "auto"):
+        same_scans = find_same_scans(settings, catalogue, report=report)
+        write_same_scans(settings, same_scans.table)
+        lines += [f"Warning: Not compared: {name}: {reason}" for name, reason in same_scans.failed.items()]
     made = candidate_tables(settings, catalogue, report)
     tables = made.tables
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")

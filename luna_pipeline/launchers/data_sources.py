@@ -108,10 +108,13 @@ def fold_table(settings: Settings, catalogue: "pd.DataFrame", *, num_folds: int 
         As from ``assign_folds``.
     """
     from luna_pipeline.core.candidates.folds import assign_folds
+    from luna_pipeline.core.same_scans.groups import groups_of
     from luna_pipeline.core.sources.combined import own_folds
+    from luna_pipeline.launchers.same_scans import read_same_scans
 
     own = own_folds(catalogued_sources(settings, catalogue), catalogue)
-    return assign_folds(catalogue, own=own, num_folds=num_folds, seed=seed)
+    links = groups_of(read_same_scans(settings))
+    return assign_folds(catalogue, own=own, links=links, num_folds=num_folds, seed=seed)
 
 
 def describe_fold_table(settings: Settings, catalogue: "pd.DataFrame", folds: "pd.DataFrame") -> list[str]:

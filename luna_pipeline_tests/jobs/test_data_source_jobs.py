@@ -54,6 +54,7 @@ def test_two_sources_are_trained_on_together_and_a_shared_patient_is_in_one_fold
     for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", OF_NODULES), ("evaluate", DRAWS)]:
         assert luna.run(job, run_config=config).success, job
     catalogue, folds = luna.table("ct_series"), luna.table("folds")
+    assert luna.table("same_scans").empty
     readable = catalogue[catalogue["is_readable"]]
     assert readable["data_source"].value_counts().to_dict() == {"luna16": 6, "csv_and_folder": 2}
     assert folds.groupby("patient_hash")["fold"].nunique().max() == 1
