@@ -51,12 +51,21 @@ def test_two_sources_are_trained_on_together_and_a_shared_patient_is_in_one_fold
     # Equal seeds: the series of both are the same, so each scan belongs to the first; the twin has two more.
     make_twin(luna.data / "luna16", "luna16", num_series=6, num_subsets=3)
     make_twin(luna.data / "csv_and_folder", "csv_and_folder", num_series=8)
+    # A scan of LUNA16 lies in the other source once more, under another name.
+    original = sorted((luna.data / "luna16").glob("subset*/*.mhd"))[0]
+    copy = luna.data / "csv_and_folder/copy.mhd"
+    copy.write_text(original.read_text().replace(original.stem, "copy"))
+    shutil.copy(original.with_suffix(".raw"), copy.with_suffix(".raw"))
+    with (copy.parent / "scans.csv").open("a") as table:
+        table.write("copy,another patient,,,\n")
     for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", OF_NODULES), ("evaluate", DRAWS)]:
         assert luna.run(job, run_config=config).success, job
     catalogue, folds = luna.table("ct_series"), luna.table("folds")
-    assert luna.table("same_scans").empty
+    (pair,) = luna.table("same_scans").itertuples()
+    assert {pair.series_a, pair.series_b} == {"copy", original.stem}
+    assert folds.set_index("series_instance_uid")["fold"][[pair.series_a, pair.series_b]].nunique() == 1
     readable = catalogue[catalogue["is_readable"]]
-    assert readable["data_source"].value_counts().to_dict() == {"luna16": 6, "csv_and_folder": 2}
+    assert readable["data_source"].value_counts().to_dict() == {"luna16": 6, "csv_and_folder": 3}
     assert folds.groupby("patient_hash")["fold"].nunique().max() == 1
     index = luna.table("cutout_index").merge(readable[["series_instance_uid", "data_source"]])
     assert set(index["data_source"]) == {"luna16", "csv_and_folder"}
