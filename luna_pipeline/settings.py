@@ -36,6 +36,8 @@ class Settings:
             (``LUNA_VERIFY_READS``, 1 or 0).
         sources: Data sources of the data root, by name (``LUNA_SOURCE``, separated by commas); empty for those that lie
             there. See ``core.sources``.
+        malignancy_policy: Rule that makes a label of readers' ratings (``LUNA_MALIGNANCY_POLICY``), a name in
+            ``MALIGNANCY_POLICIES``.
         incoming_dir: Unseen CTs to diagnose (``LUNA_INCOMING_DIR``); only read.
         incoming_quiet_seconds: Time for which the files of an incoming series must be unchanged before it counts as
             complete (``LUNA_INCOMING_QUIET_SECONDS``).
@@ -47,6 +49,7 @@ class Settings:
     cache_dir: Path = REPOSITORY / ".luna/cache"
     verifies_reads: bool = True
     sources: tuple[str, ...] = ()
+    malignancy_policy: str = "book"
     incoming_dir: Path = REPOSITORY / ".luna/incoming"
     incoming_quiet_seconds: float = _DEFAULT_QUIET_SECONDS
 
@@ -67,6 +70,7 @@ class Settings:
             mlflow_tracking_uri=values.get("MLFLOW_TRACKING_URI", ""),
             cache_dir=_folder(values, "LUNA_CACHE", default=".luna/cache"),
             sources=tuple(name.strip() for name in values.get("LUNA_SOURCE", "").split(",") if name.strip()),
+            malignancy_policy=values.get("LUNA_MALIGNANCY_POLICY") or "book",
             verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
             incoming_dir=_folder(values, "LUNA_INCOMING_DIR", default=".luna/incoming"),
             incoming_quiet_seconds=_seconds(values, "LUNA_INCOMING_QUIET_SECONDS", default=_DEFAULT_QUIET_SECONDS),

@@ -39,7 +39,7 @@ def test_jobs_commands_assets_and_functions_of_the_readme_exist():
         "tune",
     }
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
-    assert set(re.findall(r"`luna ([a-z_]+)", README)) <= set(cli.commands)
+    assert set(re.findall(r"`luna ([a-z0-9_]+)", README)) <= set(cli.commands)
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     assert set(re.findall(r"\| `([a-z_]+)`", table)) <= known

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -41,6 +42,16 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
         yield dg.ObserveResult(asset_key=name, data_version=version, metadata={"file": file})
 
 
+class CandidatesConfig(dg.Config):
+    """How labels are made."""
+
+    malignancy_policy: str | None = Field(
+        default=None,
+        description="Rule that makes a label of the readers' malignancy ratings: `book` (two ratings of 4 or 5), "
+        "`mean` or `median` (3 is dropped). Default: LUNA_MALIGNANCY_POLICY, else `book`.",
+    )
+
+
 @dg.multi_asset(
     group_name=GROUP,
     outs={
@@ -72,7 +83,9 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
     },
     deps=CANDIDATE_SOURCES,
 )
-def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: Any) -> Iterator[dg.Output[Any]]:
+def candidates(
+    context: dg.AssetExecutionContext, config: CandidatesConfig, paths: LunaPaths, ct_series: Any
+) -> Iterator[dg.Output[Any]]:
     """Join the tables of the data sources in world millimetres."""
     from luna_pipeline.core.storage.files import folder_digest
     from luna_pipeline.launchers.data_sources import candidate_tables
@@ -80,11 +93,15 @@ def candidates(context: dg.AssetExecutionContext, paths: LunaPaths, ct_series: A
     started = time.perf_counter()
     # The digest is taken first, so that an edit made meanwhile counts as a change.
     inputs = folder_digest(paths.settings.data_dir, by_content=".csv")
-    made = candidate_tables(paths.settings, ct_series, context.log.info)
+    policy = config.malignancy_policy or paths.settings.malignancy_policy
+    settings = replace(paths.settings, malignancy_policy=policy)
+    made = candidate_tables(settings, ct_series, context.log.info)
     tables = made.tables
-    log_notes(context, tables.notes)
+    log_notes(context, (*tables.notes, *tables.policies))
     metadata: dict[str, Any] = {
         **tables.counts,
+        "malignancy_policy": policy,
+        "malignancy_policies": dg.MetadataValue.md(as_list(tables.policies)),
         "seconds": round(time.perf_counter() - started, 2),
         "inputs_digest": inputs,
         "notes": dg.MetadataValue.md(as_list(tables.notes)),

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,10 @@ if TYPE_CHECKING:
     help="Accept CTs without air near -1000 or tissue near 0, as LUNA_ASSUME_HU=1 does for all commands and runs.",
 )
 @click.option(
+    "--malignancy-policy",
+    help="Rule that makes a label of the readers' ratings: book, mean or median. Default: LUNA_MALIGNANCY_POLICY.",
+)
+@click.option(
     "--no-sync",
     is_flag=True,
     help="Do not flush files to disk: faster, but a power cut may lose files (verify_cutouts finds them).",
@@ -72,6 +77,7 @@ def create_cutouts_command(**options: Any) -> None:
     from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
 
     settings = Settings.from_environment()
+    settings = replace(settings, malignancy_policy=options["malignancy_policy"] or settings.malignancy_policy)
     shape = {"chunk_shape_irc": options["chunk_shape"]} if options["chunk_shape"] else {}
     parameters = CuttingParameters(edge_rule=options["edge_rule"], resampled_spacing_mm=options["spacing"], **shape)
     selection = CandidateSelection(

@@ -43,6 +43,7 @@ class CuttingRequest:
                 "parameters": self.parameters.as_dict(),
                 "selection": asdict(self.selection),
                 "sources": list(settings.sources),
+                "malignancy_policy": settings.malignancy_policy,
                 "code": [CUTTING_CODE_VERSION, TABLES_CODE_VERSION],
             },
         )
@@ -177,7 +178,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
     tables = made.tables
     report(f"{tables.counts['kept']} candidates and annotations, {tables.counts['rejected']} rows rejected.")
     folds, notes = _folds_of(settings, catalogue)
-    for line in (*lines, *tables.notes, *notes):
+    for line in (*lines, *tables.notes, *tables.policies, *notes):
         report(line)
     tables.require_rows()
     written = {

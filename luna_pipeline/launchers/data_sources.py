@@ -82,7 +82,10 @@ def candidate_tables(settings: Settings, catalogue: "pd.DataFrame", report: Call
     located, notes = catalogued_sources(settings, catalogue), list[str]()
     if _is_in_luna16_form(located):
         readers = located[0].source.readers(located[0].root, catalogue)
-        return MadeTables(build_candidates(located[0].root, catalogue), _reader_table(readers))
+        return MadeTables(
+            build_candidates(located[0].root, catalogue, malignancy_policy=settings.malignancy_policy),
+            _reader_table(readers),
+        )
 
     def propose(rows: "pd.DataFrame") -> "pd.DataFrame":
         proposed, lines = propose_candidates(settings, rows, report)
@@ -91,7 +94,7 @@ def candidate_tables(settings: Settings, catalogue: "pd.DataFrame", report: Call
 
     found = combined_tables(located, catalogue, propose=propose)
     write_luna16_form(settings.source_tables_dir, luna16_form(found, own_folds(located, catalogue)))
-    made = build_candidates(settings.source_tables_dir, catalogue)
+    made = build_candidates(settings.source_tables_dir, catalogue, malignancy_policy=settings.malignancy_policy)
     return MadeTables(made.with_source(found.rejected, (*notes, *found.notes)), _reader_table(found.readers))
 
 

@@ -6,9 +6,9 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from luna_pipeline.assets.stage_2_candidates import FoldsConfig, candidates, folds, source_tables
+from luna_pipeline.assets.stage_2_candidates import CandidatesConfig, FoldsConfig, candidates, folds, source_tables
 from luna_pipeline.checks import folds_hold_series_and_patients_apart, rejected_rows_are_few
-from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct, write_tables
 
@@ -24,9 +24,11 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def candidates_of(root):
+def candidates_of(root, **config):
     catalogue = catalogue_series(root, patient_key=b"key")
-    return list(candidates(dg.build_asset_context(), paths=LunaPaths(), ct_series=catalogue))
+    return list(
+        candidates(dg.build_asset_context(), CandidatesConfig(**config), paths=LunaPaths(), ct_series=catalogue)
+    )
 
 
 def test_uids_that_do_not_match_are_in_the_log_and_the_metadata(root, capsys):
@@ -55,12 +57,13 @@ def test_one_patient_id_for_all_is_reported_where_folds_are_made(root, capsys):
         assert "All 2 series have the same patient id" in text
 
 
+@pytest.mark.usefixtures("root")
 def test_one_patient_id_in_two_folds_is_explained_by_the_check():
     table = pd.DataFrame({"series_instance_uid": ["1", "2", "3"], "fold": [0, 1, 2], "patient_hash": "f" * 64})
-    check = folds_hold_series_and_patients_apart(table)
+    check = folds_hold_series_and_patients_apart(table, paths=LunaPaths())
     assert not check.passed
     assert "All 3 series have the same patient id" in check.description
-    assert not folds_hold_series_and_patients_apart(table.iloc[:0]).passed
+    assert not folds_hold_series_and_patients_apart(table.iloc[:0], paths=LunaPaths()).passed
 
 
 def test_a_fifo_with_the_name_of_a_table_is_not_observed(root):
@@ -75,3 +78,17 @@ def test_a_fifo_with_the_name_of_a_table_is_not_observed(root):
         "annotations_excluded": "absent",
         "seriesuids": "absent",
     }
+
+
+def test_the_policy_of_malignancy_is_chosen_and_stored_with_the_table(root):
+    row = catalogue_series(root, patient_key=b"key").set_index("series_instance_uid", drop=False).loc[A]
+    point = [float(mm) for mm in grid_of_row(row).voxel_to_world((4, 4, 4))]
+    write_tables(root, annotations=[(A, *point, 6)], malignancy=[(A, *point, 6, "", "[4, 4, 1, 1]")])
+    book, *_ = candidates_of(root)
+    mean, *_ = candidates_of(root, malignancy_policy="mean")
+    assert list(book.value["is_malignant"]) == [True]
+    assert list(mean.value["is_malignant"]) == [False]
+    assert (book.value.attrs["malignancy_policy"], mean.value.attrs["malignancy_policy"]) == ("book", "mean")
+    assert "policy book: 1 malignant, 0 benign, 0 dropped" in book.metadata["malignancy_policies"].value
+    with pytest.raises(ValueError, match="malignancy policy must be one of book, mean, median"):
+        candidates_of(root, malignancy_policy="mode")

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
 from luna_pipeline.core.candidates.csv_tables import read_table
-from luna_pipeline.core.candidates.malignancy import DEFAULT_POLICY, MALIGNANCY_POLICIES, label_malignancy
+from luna_pipeline.core.candidates.malignancy import (
+    DEFAULT_POLICY,
+    MALIGNANCY_POLICIES,
+    count_labels,
+    describe_counts,
+    label_malignancy,
+    parse_ratings,
+)
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.table_notes import (
@@ -66,12 +73,14 @@ class CandidateTables:
             ``class_0_inside_annotations`` (0 without an annotations file).
         notes: Lines about rows without a CT, rejected and doubled rows, and tables that were not read; those that
             start with ``Warning: `` need attention.
+        policies: A line per malignancy policy: the labels that it makes of the readers' ratings; empty without ratings.
     """
 
     candidates: pd.DataFrame
     rejected: pd.DataFrame
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
 
     def with_source(self, rejected: pd.DataFrame, notes: Sequence[str]) -> "CandidateTables":
         """Return these tables with the rejected rows and notes of the tables that they were made from."""
@@ -143,6 +152,7 @@ def build_candidates(
         candidates=table,
         rejected=rejected,
         notes=tuple(notes),
+        policies=_policies(ratings.kept),
         counts={
             "rows_candidates": candidates.num_rows,
             "rows_annotations": annotations.num_rows,
@@ -165,6 +175,11 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
         return validate_rows(no_rows, file="", value=value, series=series)
     table = read_table(path, (*_ROW, value), optional=optional)
     return validate_rows(table, file=path.name, value=value, series=series)
+
+
+def _policies(ratings: pd.DataFrame) -> tuple[str, ...]:
+    rated = [parsed for text in ratings.get("ratings", ()) if (parsed := parse_ratings(text))]
+    return tuple(describe_counts(count_labels(rated))) if rated else ()
 
 
 def _rated_nodules(annotations: pd.DataFrame, ratings: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, int]:
