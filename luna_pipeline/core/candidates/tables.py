@@ -126,9 +126,7 @@ def build_candidates(
     annotations_path = find_table(data_root, ANNOTATION_FILES)
     misplaced = find_misplaced(data_root)
     if candidates_path is None and annotations_path is None:
-        names = " or ".join((*CANDIDATE_FILES, *ANNOTATION_FILES))
-        msg = f"The data folder must hold {names}, got neither (in {data_root})."
-        raise FileNotFoundError(" ".join([msg, *misplaced]) if misplaced else f"{msg} Copy LUNA16's tables there.")
+        raise _no_table(data_root, misplaced)
     series = SeriesGrids.of_catalogue(catalogue)
     ratings = _read(find_table(data_root, MALIGNANCY_FILES), "diameter_mm", series, ("is_malignant", "ratings"))
     annotations = _read(annotations_path, "diameter_mm", series)
@@ -175,6 +173,12 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
         return validate_rows(no_rows, file="", value=value, series=series)
     table = read_table(path, (*_ROW, value), optional=optional)
     return validate_rows(table, file=path.name, value=value, series=series)
+
+
+def _no_table(data_root: Path, misplaced: Sequence[str]) -> FileNotFoundError:
+    names = " or ".join((*CANDIDATE_FILES, *ANNOTATION_FILES))
+    msg = f"The data folder must hold {names}, got neither (in {data_root})."
+    return FileNotFoundError(" ".join([msg, *misplaced]) if misplaced else f"{msg} Copy LUNA16's tables there.")
 
 
 def _policies(ratings: pd.DataFrame) -> tuple[str, ...]:
