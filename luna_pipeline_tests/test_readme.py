@@ -50,7 +50,7 @@ def test_functions_of_the_stage_table_can_be_imported():
 
     table = README.split("| stage | asset |")[1].split("\n\n")[0]
     names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
-    assert len(names) == 23
+    assert len(names) == 26
     for name in names:
         parts = name.split(".")
         split = next(i for i, part in enumerate(parts) if part.endswith("Launcher") or i == len(parts) - 1)
