@@ -23,6 +23,8 @@ class DownloadConfig(dg.Config):
 
 
 @dg.asset(
+    # Ten subsets at once would open forty connections to one server.
+    pool="disk",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "zip"},
