@@ -234,7 +234,7 @@ def test_what_trains_scores_or_reads_whole_cts_waits_for_its_pool():
     for assets in defs.resolve_asset_graph().assets_defs:
         for key in assets.keys if assets.is_executable else ():
             pools.setdefault(assets.op.pool, set()).add(key.to_user_string())
-    assert pools["disk"] == {"ct_series", "cutouts", "data_quality", "same_scans"}
+    assert pools["disk"] == {"ct_series", "cutouts", "data_quality", "luna16_archives", "same_scans"}
     assert pools["gpu"] == {
         "nodule_classifier",
         "malignancy_classifier",
