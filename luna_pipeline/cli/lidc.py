@@ -65,4 +65,18 @@ def rebuild_luna16_key_command(
     click.echo("Research use only.")
 
 
-COMMANDS = [import_lidc_annotations_command, rebuild_luna16_key_command]
+@click.command("draw_readers")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--series", multiple=True, help="Series uid; may be repeated. Default: all series with readers.")
+def draw_readers_command(out: Path, series: tuple[str, ...]) -> None:
+    """Draw the readers' outlines of each nodule in LUNA_DATA_DIR over slices of its CT, one PNG a nodule, to OUT."""
+    from luna_pipeline.launchers.reader_pictures import draw_readers
+
+    num_pictures = 0
+    for path in draw_readers(Settings.from_environment(), out, series):
+        click.echo(f"Wrote {path}.")
+        num_pictures += 1
+    click.echo(f"{num_pictures} pictures. Research use only.")
+
+
+COMMANDS = [import_lidc_annotations_command, rebuild_luna16_key_command, draw_readers_command]

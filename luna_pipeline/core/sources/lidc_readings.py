@@ -36,15 +36,20 @@ def find_readings(root: Path, series: Collection[str]) -> Readings:
     """
     found, notes = _from_xml(root, set(series))
     missing = sorted(set(series) - set(found))
-    database = next((path for path in (root / DATABASE_FILE, root.parent / DATABASE_FILE) if is_regular(path)), None)
+    database = find_database(root)
     if missing and database is not None:
-        added = _from_database(database, missing)
+        added = readings_in_database(database, missing)
         notes.append(f"Readers' nodules of {len(added)} series are from {DATABASE_FILE}, without those below 3 mm.")
         found |= added
     if num_unread := len(set(series) - set(found)):
         rule = f"Warning: Each CT must have readers' marks to be evaluated, got none for {num_unread} series."
         notes.append(f"{rule} Put their XML files beside the DICOM files, or run `luna import_lidc_annotations`.")
     return Readings(found, tuple(notes))
+
+
+def find_database(root: Path) -> Path | None:
+    """Return the database of ``luna import_lidc_annotations`` in a folder or above it, None without one."""
+    return next((path for path in (root / DATABASE_FILE, root.parent / DATABASE_FILE) if is_regular(path)), None)
 
 
 def _from_xml(root: Path, series: set[str]) -> tuple[dict[str, SeriesReading], list[str]]:
@@ -81,7 +86,12 @@ def _xml_files(root: Path) -> Iterator[Path]:
         yield from (path for path in paths if is_regular(path))
 
 
-def _from_database(path: Path, series: Collection[str]) -> dict[str, SeriesReading]:
+def readings_in_database(path: Path, series: Collection[str]) -> dict[str, SeriesReading]:
+    """Return the readings of some series that the database holds, by series.
+
+    Raises:
+        ValueError: If the database is malformed.
+    """
     marks: dict[str, list[ReaderMark]] = defaultdict(list)
     for mark in read_lidc_database(path, series):
         marks[mark.series_instance_uid].append(mark)

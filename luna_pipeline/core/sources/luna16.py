@@ -8,8 +8,11 @@ import pandas as pd
 
 from luna_pipeline.core.candidates.folds import read_subsets
 from luna_pipeline.core.candidates.table_places import ANNOTATION_FILES, CANDIDATE_FILES, find_table
+from luna_pipeline.core.ct.catalogue import grid_of_row
 from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.lidc_database import patients_of_series
+from luna_pipeline.core.sources.lidc_readings import find_database, readings_in_database
+from luna_pipeline.core.sources.lidc_tables import lidc_tables
 from luna_pipeline.core.sources.luna16_archives import ANNOTATIONS, ARCHIVES
 from luna_pipeline.core.sources.luna16_form import read_luna16_form
 from luna_pipeline.core.sources.source import DataSource, SourceTables
@@ -48,6 +51,15 @@ class Luna16(DataSource):
     def tables(self, root: Path, catalogue: pd.DataFrame) -> SourceTables:
         """Read the tables as text: they are in LUNA16's form."""
         return read_luna16_form(root)
+
+    def readers(self, root: Path, catalogue: pd.DataFrame) -> pd.DataFrame | None:
+        """Return LIDC-IDRI's readers, whose scans these are, from the same file; None without it."""
+        database = find_database(root)
+        if database is None:
+            return None
+        readable = catalogue[catalogue["is_readable"].astype(bool)].to_dict("records")
+        grids = {row["series_instance_uid"]: grid_of_row(row) for row in readable}
+        return lidc_tables(readings_in_database(database, grids), grids).readers
 
     def folds(self, root: Path, catalogue: pd.DataFrame) -> Mapping[str, int]:
         """Return the subsets of ``luna16_subsets.csv``; folders ``subset<k>`` need none."""
