@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
-from luna_pipeline.core.candidates.csv_tables import read_table
+from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 from luna_pipeline.core.candidates.malignancy import (
     DEFAULT_POLICY,
     MALIGNANCY_POLICIES,
@@ -37,6 +37,7 @@ from luna_pipeline.core.candidates.table_notes import (
 from luna_pipeline.core.candidates.table_places import (
     ANNOTATION_FILES,
     CANDIDATE_FILES,
+    EXCLUDED_FILES,
     MALIGNANCY_FILES,
     find_misplaced,
     find_table,
@@ -131,6 +132,7 @@ def build_candidates(
     ratings = _read(find_table(data_root, MALIGNANCY_FILES), "diameter_mm", series, ("is_malignant", "ratings"))
     annotations = _read(annotations_path, "diameter_mm", series)
     candidates = _read(candidates_path, "class", series, ("is_malignant",))
+    excluded = _read_excluded(find_table(data_root, EXCLUDED_FILES), series)
     nodules, num_nodules_twice = _rated_nodules(annotations.kept, ratings.kept, malignancy_policy)
     detections, num_detections_twice = _located(candidates.kept, nodules)
     rejected = _all_rejected((candidates, annotations, ratings))
@@ -140,9 +142,9 @@ def build_candidates(
         *describe_values(candidates, num_detections_twice),
         *describe_values(annotations, num_nodules_twice),
         *describe_diameters(annotations, ratings),
-        *(line for part in (candidates, annotations) for line in describe_outside(part, series.readable)),
+        *(line for part in (candidates, annotations, excluded) for line in describe_outside(part, series.readable)),
         *describe_negated(detections, nodules, file=candidates.file),
-        *describe_match((candidates, annotations), series, others=(ratings,)),
+        *describe_match((candidates, annotations), series, others=(ratings, excluded)),
     ]
     table = _finish(detections, nodules)
     table.attrs["malignancy_policy"] = malignancy_policy
@@ -173,6 +175,17 @@ def _read(path: Path | None, value: str, series: SeriesGrids, optional: Sequence
         return validate_rows(no_rows, file="", value=value, series=series)
     table = read_table(path, (*_ROW, value), optional=optional)
     return validate_rows(table, file=path.name, value=value, series=series)
+
+
+def _read_excluded(path: Path | None, series: SeriesGrids) -> UsableRows:
+    """Read excluded findings, for notes on their series and places; the official evaluation reads the file itself."""
+    if path is None:
+        return _read(None, "diameter_mm", series)
+    table = read_table(path, (*_ROW, "diameter_mm"))
+    # -1 is a diameter that is not known: officially 10 mm.
+    is_known = parse_numbers(table["diameter_mm"])[0] != -1
+    known = table.assign(diameter_mm=table["diameter_mm"].where(is_known, "10"))
+    return validate_rows(known, file=path.name, value="diameter_mm", series=series)
 
 
 def _no_table(data_root: Path, misplaced: Sequence[str]) -> FileNotFoundError:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.folds import assign_folds, describe_subset_table
+from luna_pipeline.core.candidates.table_places import EXCLUDED_FILES, find_table
 from luna_pipeline.core.candidates.tables import build_candidates
+from luna_pipeline.core.evaluation.froc_files import read_findings
 from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.sources.data_check import faults_of_tables
 from luna_pipeline.core.sources.located import LocatedSource, locate_sources
@@ -75,17 +76,15 @@ def read(twin: Twin, root: Path, work: Path) -> tuple[list[pd.DataFrame], list[s
     assert has_rows
     built = build_candidates(work, catalogue)
     folds = assign_folds(catalogue, data_root=work)
-    excluded = pd.DataFrame() if tables.excluded is None else tables.excluded.astype(str)
+    path = find_table(work, EXCLUDED_FILES)
+    # As the official evaluation reads it.
+    excluded = read_findings(path, set(catalogue["series_instance_uid"]))
     notes = (*built.notes, *tables.notes, *describe_subset_table(folds, work))
     said = [note for note in notes if note.startswith(("Warning: ", "Rejected "))]
     said += [f"{row.file} line {row.line}: {row.reason}" for row in tables.rejected.itertuples()]
     columns = [name for name in built.candidates if name != "candidate_id"]
     rows = built.candidates.sort_values([*columns[:5]]).reset_index(drop=True)[columns]
-    return [rows, folds.drop(columns="patient_hash"), _numbers(excluded)], said
-
-
-def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    return table.apply(lambda cells: parse_numbers(cells)[0] if str(cells.name).endswith("_mm") else cells)
+    return [rows, folds.drop(columns="patient_hash"), excluded], said
 
 
 def is_equal(one: list[pd.DataFrame], other: list[pd.DataFrame]) -> bool:
@@ -127,8 +126,7 @@ def fault_of_variant(twin, root, work, name, clean, *, is_same) -> str:
         return "" if made is not None and is_equal(made, clean) and not errors else f"not read: {said} {errors}"
     if made is None and ("\n" in said[0] or name not in said[0]):
         return f"refused without its file: {said}"
-    # LUNA16's excluded findings are read by the official evaluation alone, and checked by check_data alone.
-    if made is not None and not said and not is_equal(made, clean) and name != "annotations_excluded.csv":
+    if made is not None and not said and not is_equal(made, clean):
         return f"taken silently, and wrong; {errors}"
     if not any(name in line for line in errors):
         return f"not named by check_data: {[str(fault) for fault in found]}"
