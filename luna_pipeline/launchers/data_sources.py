@@ -121,12 +121,16 @@ def fold_table(settings: Settings, catalogue: "pd.DataFrame", *, num_folds: int 
 
 
 def describe_fold_table(settings: Settings, catalogue: "pd.DataFrame", folds: "pd.DataFrame") -> list[str]:
-    """Return lines about folds: tables of subsets that fit no series, many series with one patient id."""
+    """Return lines about folds: subsets of other series, one patient id for many series, a scan in two folds."""
     from luna_pipeline.core.candidates.folds import describe_folds, describe_subset_table
+    from luna_pipeline.core.same_scans.groups import same_scans_in_two_folds
+    from luna_pipeline.launchers.same_scans import read_same_scans
 
     located = catalogued_sources(settings, catalogue)
     roots = [it.root for it in located if it.source.is_in_luna16_form]
-    return [*(line for root in roots for line in describe_subset_table(folds, root)), *describe_folds(folds)]
+    of_subsets = [line for root in roots for line in describe_subset_table(folds, root)]
+    parted = [f"Warning: {line}" for line in same_scans_in_two_folds(read_same_scans(settings), folds)]
+    return [*of_subsets, *describe_folds(folds), *parted]
 
 
 def describe_sources(located: "Sequence[LocatedSource]") -> list[str]:

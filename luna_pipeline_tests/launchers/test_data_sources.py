@@ -5,10 +5,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.same_scans.tables import same_scans_table
 from luna_pipeline.core.sources.luna16 import Luna16
 from luna_pipeline.core.sources.source import DATA_SOURCES, SourceTables
 from luna_pipeline.launchers.cutting import make_tables
-from luna_pipeline.launchers.data_sources import catalogued_sources, sources_of, tables_root
+from luna_pipeline.launchers.data_sources import catalogued_sources, describe_fold_table, sources_of, tables_root
 from luna_pipeline.launchers.proposals import propose_candidates
 from luna_pipeline.settings import Settings
 
@@ -99,3 +100,13 @@ def test_an_unknown_source_is_refused(settings):
 
 def test_the_environment_names_sources():
     assert Settings.from_environment({"LUNA_SOURCE": "luna16, lidc_idri,"}).sources == ("luna16", "lidc_idri")
+
+
+def test_kept_folds_that_part_a_scan_are_reported(settings):
+    catalogue, _, folds = make_tables(settings, lambda line: None)
+    first, other = (folds.loc[folds["fold"] == fold, "series_instance_uid"].iloc[0] for fold in (0, 1))
+    pairs = same_scans_table([]).reindex([0]).assign(series_a=first, series_b=other, kind="equal")
+    settings.tables_dir.mkdir(exist_ok=True)
+    pairs.to_parquet(settings.tables_dir / "same_scans.parquet")
+    (line,) = describe_fold_table(settings, catalogue, folds)
+    assert line.startswith("Warning: The same scan must be in one fold, got [0, 1] (")
