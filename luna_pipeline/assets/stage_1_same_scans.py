@@ -29,7 +29,7 @@ def same_scans(
 ) -> dg.Output[Any]:
     """Pairs of series that show the same scan: in another format or orientation, as a block, or resampled.
 
-    Source: voxels of the CTs, each read once: its signature is kept by the fingerprint of its files. Form: series a and
+    Source: voxels of the CTs, each read once: its signature is kept by place and state of its files. Form: series a and
     b, their data sources, kind, share of equal voxels of the overlap, transform between the arrays. Empty where scans
     were not searched. Folds hold same scans together, and leak checks count them as seen.
     """

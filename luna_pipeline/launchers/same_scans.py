@@ -1,6 +1,6 @@
 """Search of the same scans in an installation or below folders: signatures, suspected pairs, exact comparison.
 
-Signatures and comparisons are kept by the fingerprints of the CTs' files in ``LUNA_HOME/tables``
+Signatures and comparisons are kept by series, places and fingerprints of the CTs' files in ``LUNA_HOME/tables``
 (``scan_signatures.parquet``, ``scan_comparisons.parquet``): an unchanged scan is never read twice, and an interrupted
 search continues.
 """
@@ -87,20 +87,28 @@ def find_same_scans_below(
 
     scans: list[tuple[Path, ScanFile]] = []
     failed: dict[str, str] = {}
-    for folder in folders:
+    # Folders above the current one have names that say what is below.
+    for folder in map(Path.absolute, folders):
         found, reasons = scans_below(folder, patient_key=settings.patient_key())
         scans += [(folder, scan) for scan in found]
         failed |= {f"{folder.name}/{path}": reason for path, reason in reasons.items()}
     twice = {name for name, number in Counter(scan.name for _, scan in scans).items() if number > 1}
     # One series in two folders: the folder tells which is meant.
     named = [
-        replace(scan, name=f"{scan.name} ({folder.name}/{scan.path.relative_to(folder).as_posix()})")
-        if scan.name in twice
-        else scan
+        replace(scan, name=f"{scan.name} ({_place(scan, folder)})") if scan.name in twice else scan
         for folder, scan in scans
     ]
     result = _search(settings, named, workers=workers, report=report)
     return replace(result, failed={**failed, **result.failed})
+
+
+def _place(scan: "ScanFile", folder: Path) -> str:
+    """Return where a scan lies; files of LUNA25's blocks name patients."""
+    from luna_pipeline.core.ct.formats.luna25_block import is_block
+
+    if is_block(scan.path):
+        return folder.as_posix()
+    return f"{folder.name}/{scan.path.relative_to(folder).as_posix()}"
 
 
 def is_search_due(settings: Settings, catalogue: "pd.DataFrame", search: str) -> bool:

@@ -19,7 +19,9 @@ from luna_pipeline.launchers.same_scans import (
     write_same_scans,
 )
 from luna_pipeline.settings import Settings
+from luna_pipeline_tests.core.ct.formats.test_luna25_block import official_metadata, write_block
 from luna_pipeline_tests.core.same_scans.examples import noisy_tissue
+from luna_pipeline_tests.phantoms import make_image
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(settings: Settings, bloc
 
 def test_one_name_in_two_folders_is_told_apart_by_the_folders(settings: Settings, blocks: Path, tmp_path: Path):
     (tmp_path / "more").mkdir()
-    # With size and time of the other file: the fingerprints are equal.
+    # With size and time of the other file: the catalogue's fingerprints are equal.
     os.link(blocks / "a.npz", tmp_path / "more/a.npz")
     result = find_same_scans_below(settings, [blocks, tmp_path / "more"])
     assert pairs_of(result.table) == [
@@ -112,6 +114,27 @@ def test_one_name_in_two_folders_is_told_apart_by_the_folders(settings: Settings
         ("b", "a (blocks/a.npz)", "block of"),
         ("b", "a (more/a.npz)", "block of"),
     ]
+
+
+def test_other_scans_in_files_of_equal_names_sizes_and_times_are_no_pair(settings: Settings, tmp_path: Path):
+    for folder, seed in (("a", 0), ("b", 1), ("c", 0)):
+        (tmp_path / "three" / folder).mkdir(parents=True)
+        np.save(tmp_path / "three" / folder / "ct.npy", noisy_tissue(seed))
+        os.utime(tmp_path / "three" / folder / "ct.npy", ns=(10**18, 10**18))
+    result = find_same_scans_below(settings, [tmp_path / "three"])
+    assert (pairs_of(result.table), result.num_read) == ([("a/ct", "c/ct", "equal")], 3)
+
+
+@pytest.mark.parametrize("inside", [".", "luna25_nodule_blocks", "luna25_nodule_blocks/image"])
+def test_no_name_of_a_luna25_block_is_in_a_result(settings: Settings, tmp_path: Path, monkeypatch, inside: str):
+    values = noisy_tissue(0, (30, 32, 32))
+    for folder in ("a/data", "b/data"):
+        write_block(tmp_path / folder, values, official_metadata(make_image(values)), name="100012_1_19990102")
+    write_block(tmp_path / "b/data", values, {}, name="100013_1_19990102")
+    monkeypatch.chdir(tmp_path / "a/data" / inside)
+    result = find_same_scans_below(settings, [Path(), tmp_path / "b/data" / inside])
+    assert (len(result.table), len(result.failed)) == (1, 1)
+    assert "10001" not in f"{result.table.to_csv()} {result.failed}"
 
 
 def test_a_catalogue_is_searched_and_its_table_is_read_back(settings: Settings, phantom_source: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ Any folder layout is accepted. A folder ``subset<k>`` holds series of LUNA16's s
 (``seg-lungs*``), which have the CTs' names, and hidden files are skipped.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,20 @@ def unreadable_series(catalogue: "pd.DataFrame") -> dict[str, str]:
     readable, others = set(catalogue.loc[is_readable, "series_instance_uid"]), catalogue[~is_readable]
     reasons = zip(others["series_instance_uid"], others["reason"], strict=True)
     return {uid: str(reason) for uid, reason in reasons if uid not in readable}
+
+
+def scan_key(fingerprint: str, series_instance_uid: str, path: Path) -> str:
+    """Return the key of what is kept of a scan: another one for another series, place or state of the files.
+
+    The catalogue's fingerprint alone is no key: files of two series may have equal names, sizes and times.
+
+    Args:
+        fingerprint: The catalogue's.
+        series_instance_uid: The series.
+        path: Its file or folder.
+    """
+    state = "\0".join((fingerprint, series_instance_uid, path.absolute().as_posix()))
+    return hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()
 
 
 def describe_notes(catalogue: "pd.DataFrame") -> list[str]:

@@ -1,4 +1,4 @@
-"""Facts of scans from earlier descriptions, by the fingerprint of the files: only new and changed scans are read."""
+"""Facts of scans from earlier descriptions, by ``scan_key``: only new, moved and changed scans are read."""
 
 import json
 from dataclasses import asdict
@@ -8,8 +8,8 @@ from typing import Any
 from luna_pipeline.core.quality.voxel_facts import VoxelFacts
 from luna_pipeline.core.storage.files import write_bytes
 
-_RULES = 1
-"""Increased by hand when the same voxels give other facts."""
+_RULES = 2
+"""Increased by hand when the same voxels give other facts, or scans other keys."""
 
 
 class KeptFacts:
@@ -23,17 +23,17 @@ class KeptFacts:
         self._path = path
         self._facts = _read(path)
 
-    def get(self, fingerprint: str) -> VoxelFacts | None:
-        """Return the facts of a scan, None if its files are new or changed."""
-        found = self._facts.get(fingerprint)
+    def get(self, key: str) -> VoxelFacts | None:
+        """Return the facts of a scan by its ``scan_key``, None if its files are new or changed."""
+        found = self._facts.get(key)
         try:
             return None if found is None else VoxelFacts(**found)
         except TypeError:
             return None
 
-    def put(self, fingerprint: str, facts: VoxelFacts) -> None:
+    def put(self, key: str, facts: VoxelFacts) -> None:
         """Keep the facts of a scan; ``write`` stores them."""
-        self._facts[fingerprint] = asdict(facts)
+        self._facts[key] = asdict(facts)
 
     def write(self) -> None:
         """Replace the file atomically."""
@@ -47,6 +47,6 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_bytes())
         if content["rules"] == _RULES and isinstance(content["facts"], dict):
             return content["facts"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
     return {}

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from luna_pipeline.core.ct.catalogue import scan_key
 from luna_pipeline.core.ct.formats.dicom_acquisition import acquisition_of_folder
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.workers import run_jobs
@@ -103,20 +104,22 @@ def _facts_of_voxels(
     readable: pd.DataFrame, data_root: Path, kept: KeptFacts, workers: int, on_scan: OnScan | None
 ) -> dict[str, dict[str, Any]]:
     """Return the facts by series; a scan whose voxels cannot be read has its reason."""
-    fingerprints = dict(zip(readable["series_instance_uid"], readable["fingerprint"], strict=True))
+    keys: dict[str, str] = {}
     found: dict[str, dict[str, Any]] = {}
     jobs = []
     for row in _rows(readable):
-        facts = kept.get(row.fingerprint)
+        path = data_root / row.path
+        keys[row.series_instance_uid] = scan_key(row.fingerprint, row.series_instance_uid, path)
+        facts = kept.get(keys[row.series_instance_uid])
         if facts is None:
-            jobs.append(VoxelJob(data_root / row.path, row.series_instance_uid))
+            jobs.append(VoxelJob(path, row.series_instance_uid))
         else:
             found[row.series_instance_uid] = asdict(facts)
     for number, (uid, result) in enumerate(_run(jobs, workers), start=1):
         if isinstance(result, str):
             found[uid] = {"is_readable": False, "reason": str(result)}
         else:
-            kept.put(fingerprints[uid], result)
+            kept.put(keys[uid], result)
             found[uid] = asdict(result)
         if number % _SCANS_A_WRITE == 0 or number == len(jobs):
             kept.write()

@@ -1,6 +1,5 @@
 """The scans that are compared: the CTs of a catalogue, and blocks in ``.npz`` and ``.npy`` files."""
 
-import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.catalogue import catalogue_series, scan_key
 from luna_pipeline.core.ct.errors import UnreadableCtError
+from luna_pipeline.core.ct.formats.luna25_block import BLOCKS, is_block
 from luna_pipeline.core.ct.hounsfield import to_hounsfield
 from luna_pipeline.core.ct.limits import check_announced_bytes, max_ct_bytes
 from luna_pipeline.core.ct.reading import READERS, read_ct
@@ -30,7 +30,7 @@ class ScanFile:
         name: Its series uid, or the stem of a block's file; unique among compared scans.
         path: The file, or the folder with DICOM files.
         series_instance_uid: The series; selects one in a DICOM folder with several.
-        fingerprint: Changes with the files: the catalogue's, or one of name, size and time of a block.
+        fingerprint: Its ``scan_key``, by the catalogue's fingerprint, or by size and time of a block.
         data_source: Data source of the catalogue; None if not known.
     """
 
@@ -62,17 +62,17 @@ def scans_of_catalogue(catalogue: pd.DataFrame, data_root: Path) -> list[ScanFil
     readable = catalogue[catalogue["is_readable"].astype(bool) & ~catalogue["format"].isin(gray)]
     sources = readable["data_source"] if "data_source" in readable else [None] * len(readable)
     columns = (readable[name] for name in ("series_instance_uid", "path", "fingerprint"))
-    return [
-        ScanFile(name=uid, path=data_root / path, series_instance_uid=uid, fingerprint=fingerprint, data_source=source)
-        for uid, path, fingerprint, source in zip(*columns, sources, strict=True)
-    ]
+    rows = zip(*columns, sources, strict=True)
+    return [_scan_file(uid, data_root / path, uid, fingerprint, source) for uid, path, fingerprint, source in rows]
 
 
 def scans_below(folder: Path, *, patient_key: bytes) -> tuple[list[ScanFile], dict[str, str]]:
     """Return every scan and block below a folder, and the reason by name of each that cannot be read.
 
+    LUNA25's blocks, whose files name patients, are CTs of the catalogue: they and their metadata are no other blocks.
+
     Args:
-        folder: Folder with CTs of any format, ``.npz`` and ``.npy`` files, at any depth.
+        folder: Absolute path of a folder with CTs of any format, ``.npz`` and ``.npy`` files, at any depth.
         patient_key: Key of the patients' hashes.
 
     Raises:
@@ -81,6 +81,7 @@ def scans_below(folder: Path, *, patient_key: bytes) -> tuple[list[ScanFile], di
     blocks = [
         place / name
         for place, _, names in folders_below(folder)
+        if BLOCKS not in place.parts
         for name in names
         if name.lower().endswith(BLOCK_SUFFIXES) and not name.startswith(".") and is_regular(place / name)
     ]
@@ -92,19 +93,24 @@ def scans_below(folder: Path, *, patient_key: bytes) -> tuple[list[ScanFile], di
             raise
         return found, {}
     unreadable = catalogue[~catalogue["is_readable"]]
-    reasons = dict(zip(unreadable["path"].astype(str), unreadable["reason"].astype(str), strict=True))
+    reasons = {
+        uid if is_block(folder / path) else path: str(reason)
+        for uid, path, reason in zip(
+            *(unreadable[name] for name in ("series_instance_uid", "path", "reason")), strict=True
+        )
+    }
     return scans_of_catalogue(catalogue, folder) + found, reasons
 
 
 def _block_file(path: Path, folder: Path) -> ScanFile:
     status = path.stat()
-    state = f"block\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
-    return ScanFile(
-        name=path.relative_to(folder).with_suffix("").as_posix(),
-        path=path,
-        series_instance_uid=path.stem,
-        fingerprint=hashlib.sha256(state).hexdigest(),
-    )
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    return _scan_file(name, path, path.stem, f"block {status.st_size} {status.st_mtime_ns}")
+
+
+def _scan_file(name: str, path: Path, uid: str, fingerprint: str, data_source: str | None = None) -> ScanFile:
+    key = scan_key(fingerprint, uid, path)
+    return ScanFile(name=name, path=path, series_instance_uid=uid, fingerprint=key, data_source=data_source)
 
 
 def _read_block(path: Path, name: str) -> NDArray[np.int16]:

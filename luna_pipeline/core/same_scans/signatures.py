@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from luna_pipeline.core.same_scans.anchors import WINDOW_HU, Anchors, anchors_of
 from luna_pipeline.core.same_scans.thumbnails import CELLS, thumbnail_of
 
-RULES = 1
-"""Increased when the same voxels give another signature: earlier ones are computed again."""
+RULES = 2
+"""Increased when the same voxels give another signature, or scans other keys: earlier ones are computed again."""
 
 SIGNATURE_COLUMNS = ("fingerprint", "rules", "size_irc", "num_in_window", "hashes", "places_irc", "thumbnail")
 

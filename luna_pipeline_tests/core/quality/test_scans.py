@@ -1,5 +1,7 @@
 """Facts of all scans of a catalogue."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,7 +83,17 @@ def test_voxels_of_unchanged_scans_are_read_once(root, tmp_path):
     assert again.loc["1.1", "noise_hu"] == pytest.approx(40, abs=6)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rules": 0, "facts": {}}', '{"rules": 1, "facts": {"a": {"b": 1}}}'])
+def test_files_of_equal_names_sizes_and_times_are_of_two_scans(tmp_path):
+    for uid, noise_hu in (("1.2", 20.0), ("1.3", 40.0)):
+        for path in write_dicom_series(tmp_path / "data" / uid, uid, chest(noise_hu=noise_hu)).iterdir():
+            os.utime(path, ns=(10**18, 10**18))
+    for _ in range(2):
+        scans = described(tmp_path / "data", KeptFacts(tmp_path / "kept.json"))
+        assert scans["fingerprint"].nunique() == 1
+        assert scans["noise_hu"].to_list() == pytest.approx([20, 40], abs=6)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"rules": 0, "facts": {}}', '{"rules": 2, "facts": {"a": {"b": 1}}}'])
 def test_damaged_kept_facts_only_cost_time(tmp_path, content):
     (tmp_path / "kept.json").write_text(content)
     assert KeptFacts(tmp_path / "kept.json").get("a") is None

@@ -1,5 +1,6 @@
 """Scans of a catalogue, and blocks in files of numpy."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.same_scans.scan_files import scans_below
+from luna_pipeline_tests.core.ct.formats.test_luna25_block import official_metadata, write_block
+from luna_pipeline_tests.phantoms import make_image, random_hounsfield, write_dicom_series
 
 VALUES = np.arange(24).reshape(2, 3, 4)
 
@@ -38,6 +41,33 @@ def test_a_changed_block_has_another_fingerprint(tmp_path: Path):
     assert only(tmp_path).fingerprint == before
     np.save(tmp_path / "7.npy", VALUES.astype(np.int16))
     assert only(tmp_path).fingerprint != before
+
+
+def with_one_time(folder: Path) -> Path:
+    """Give all files the same time, as archives with fixed dates do."""
+    for path in folder.rglob("*.*"):
+        os.utime(path, ns=(10**18, 10**18))
+    return folder
+
+
+def test_files_of_equal_names_sizes_and_times_are_of_two_scans_by_series_and_by_place(tmp_path: Path):
+    for patient in "ab":
+        write_dicom_series(tmp_path / patient / "ct", f"1.2.{patient}", random_hounsfield(), patient_id=patient)
+        np.save(tmp_path / patient / "7.npy", VALUES)
+    found, _ = scans_below(with_one_time(tmp_path), patient_key=b"k")
+    assert len({scan.fingerprint for scan in found}) == len(found) == 4
+    # Also where the folders themselves are compared: the places in them are equal.
+    apart = [scan for patient in "ab" for scan in scans_below(tmp_path / patient, patient_key=b"k")[0]]
+    assert sorted(scan.fingerprint for scan in apart) == sorted(scan.fingerprint for scan in found)
+
+
+def test_blocks_of_luna25_are_listed_once_and_their_files_are_not_named(tmp_path: Path):
+    values = random_hounsfield()
+    write_block(tmp_path, values, official_metadata(make_image(values)), name="100012_1_19990102")
+    write_block(tmp_path, values, official_metadata(make_image(values)), name="100013_1_19990102").write_bytes(b"")
+    found, reasons = scans_below(tmp_path, patient_key=b"k")
+    assert [scan.name[:5] for scan in found] == [name[:5] for name in reasons] == ["2.25."]
+    assert "10001" not in f"{found[0].name} {reasons}"
 
 
 def test_objects_are_never_unpickled(tmp_path: Path):
