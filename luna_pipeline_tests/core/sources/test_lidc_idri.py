@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.ct.catalogue import grid_of_row
+from luna_pipeline.core.ct.catalogue import catalogue_series, grid_of_row
 from luna_pipeline.core.ct.reading import read_ct
 from luna_pipeline.core.phantom.lidc_idri import LidcIdriForm
 from luna_pipeline.core.phantom.series import PhantomConfig, PhantomSeries, make_series
@@ -96,6 +96,12 @@ def test_a_kept_catalogue_is_adopted_without_x_rays(twin, catalogue):
     pd.testing.assert_frame_equal(catalogue_of(twin, kept=catalogue), catalogue)
 
 
+def test_x_rays_of_a_catalogue_of_another_source_are_not_adopted(twin, catalogue):
+    earlier = catalogue_series(twin, patient_key=KEY)
+    assert len(earlier) > len(catalogue)
+    pd.testing.assert_frame_equal(catalogue_of(twin, kept=earlier), catalogue)
+
+
 def test_a_folder_with_x_rays_alone_is_refused(copied):
     for path in xml_files(copied):
         shutil.rmtree(path.parent)
@@ -178,6 +184,14 @@ def test_the_database_gives_the_same_nodules_as_the_xml_files(copied, catalogue,
     pd.testing.assert_frame_equal(by_database.readers[sizes], by_xml.readers[sizes])
     assert (by_database.readers["reader"] == -1).all()
     assert f"of {NUM_SERIES} series are from {DATABASE_FILE}, without those below 3 mm" in by_database.notes[0]
+
+
+def test_a_series_in_which_no_reader_marked_a_nodule_is_evaluated(copied, catalogue):
+    first, *others = sorted(catalogue["series_instance_uid"])
+    write_database(copied / DATABASE_FILE, [Scan(first, []), Scan(others[0], [Mark({0.0: [(1, 1), (5, 1), (5, 5)]})])])
+    for path in xml_files(copied):
+        path.unlink()
+    assert tables_of(copied, catalogue).scans == [first, others[0]]
 
 
 def test_an_xml_file_takes_precedence_over_the_database(copied, catalogue, tables):
