@@ -13,6 +13,7 @@ from luna_pipeline.jobs.attempts import why_no_retry
 from luna_pipeline.jobs.cursor import JsonCursor
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.jobs.recut_failures import failed_attempts, lasting_failure, request_for
+from luna_pipeline.launchers.data_sources import outdated_tables
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def work_left(cutting: CutoutCutting, paths: LunaPaths, *, except_for: Collectio
     """
     if not exists(paths.settings.tables_dir / "candidates.parquet"):
         return "the candidate table was never made"
+    if reason := outdated_tables(paths.settings):
+        return reason
     plan = cutting.service().plan()
     stale = plan[(plan["state"] != "current") & ~plan["series_instance_uid"].isin(list(except_for))]
     if not stale.empty:

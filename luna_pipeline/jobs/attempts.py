@@ -18,7 +18,10 @@ MAX_REQUESTS = 3
 RETRY_AFTER = timedelta(minutes=1), timedelta(minutes=10)
 """Time from the first failure to the second run, and from the second failure to the third."""
 # Other values of these may make files readable that were not.
-_SETTINGS = "LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB", "LUNA_MAX_TABLE_MIB"
+_SETTINGS = (
+    *("LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB", "LUNA_MAX_TABLE_MIB"),
+    *("LUNA_SOURCE", "LUNA_MALIGNANCY_POLICY"),
+)
 _OF_FILES = {"DagsterAssetCheckFailedError", "FileNotFoundError", "ValueError"}
 
 

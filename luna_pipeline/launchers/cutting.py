@@ -195,13 +195,16 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
 
 def _folds_of(settings: Settings, catalogue: "pd.DataFrame") -> "tuple[pd.DataFrame, list[str]]":
     """Return the existing folds, which models were trained on, if they cover all series; else new ones; and notes."""
+    from luna_pipeline.core.candidates.folds import check_folds, with_patients
     from luna_pipeline.launchers.data_sources import describe_fold_table, fold_table
 
     path = settings.tables_dir / "folds.parquet"
     if exists(path):
         folds = read_table_file(path, advice="Remove it: folds are assigned again; models were trained on it.")
         if set(catalogue.loc[catalogue["is_readable"], "series_instance_uid"]) <= set(folds["series_instance_uid"]):
-            return folds, describe_fold_table(settings, catalogue, folds)
+            folds = with_patients(folds, catalogue)
+            parted = [f"Warning: {line} Remove {path.name} to assign folds again." for line in check_folds(folds)]
+            return folds, [*describe_fold_table(settings, catalogue, folds), *parted]
     folds = fold_table(settings, catalogue)
     return folds, describe_fold_table(settings, catalogue, folds)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.storage.table_files import read_table_file
+from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,9 +55,18 @@ def catalogued_sources(settings: Settings, catalogue: "pd.DataFrame | None" = No
 
 
 def tables_root(settings: Settings) -> Path:
-    """Return the folder of the tables in LUNA16's form: the data's own, else those made from the sources' tables."""
+    """Return the folder of the tables in LUNA16's form: the data's own, else those made from the sources' tables.
+
+    Raises:
+        FileNotFoundError: If they were made on another machine: they are on the disk of the machine that made them.
+    """
     located = catalogued_sources(settings)
-    return located[0].root if _is_in_luna16_form(located) else settings.source_tables_dir
+    if _is_in_luna16_form(located):
+        return located[0].root
+    if not settings.source_tables_dir.is_dir() and exists(settings.tables_dir / "candidates.parquet"):
+        msg = f"Tables in LUNA16's form must be on this machine, got no folder {settings.source_tables_dir}."
+        raise FileNotFoundError(f"{msg} Materialize `candidates` here, or run `luna create_cutouts`.")
+    return settings.source_tables_dir
 
 
 def candidate_tables(settings: Settings, catalogue: "pd.DataFrame", report: Callable[[str], Any]) -> MadeTables:
@@ -131,6 +141,16 @@ def describe_fold_table(settings: Settings, catalogue: "pd.DataFrame", folds: "p
     of_subsets = [line for root in roots for line in describe_subset_table(folds, root)]
     parted = [f"Warning: {line}" for line in same_scans_in_two_folds(read_same_scans(settings), folds)]
     return [*of_subsets, *describe_folds(folds), *parted]
+
+
+def outdated_tables(settings: Settings) -> str | None:
+    """Return why the tables must be made again although no file changed: other sources or another policy; else None."""
+    candidates = read_table(settings, "candidates", columns=["candidate_id"])
+    policy = candidates.attrs.get("malignancy_policy")
+    if policy is not None and policy != settings.malignancy_policy:
+        return f"the malignancy policy is {settings.malignancy_policy}, and was {policy}"
+    now, then = ([it.name for it in located] for located in (sources_of(settings), catalogued_sources(settings)))
+    return None if now == then else f"the data sources are {', '.join(now)}, and were {', '.join(then)}"
 
 
 def describe_sources(located: "Sequence[LocatedSource]") -> list[str]:

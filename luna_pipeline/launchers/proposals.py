@@ -1,6 +1,7 @@
 """Candidates of scans whose data source has none: the brightest blobs in the lungs, found once for each CT."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ TABLE = "proposed_candidates"
 MAX_PER_SCAN = 100
 _NUM_LINES = 20
 _FEW = 8
+_SECONDS_BETWEEN_WRITES = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def propose_candidates(
 ) -> "tuple[pd.DataFrame, list[str]]":
     """Return proposed candidates, and a line for each scan without any.
 
-    Those of unchanged CTs are taken from the table of earlier proposals, which is written again after the search.
+    Those of unchanged CTs are taken from the table of earlier proposals, which is written every half minute and at the
+    end, also of an interrupted search.
 
     Args:
         settings: Paths of the installation.
@@ -65,68 +68,66 @@ def propose_candidates(
 
     rows = catalogue.assign(key=[f"{RULES} {value}" for value in catalogue["fingerprint"]])
     known = _known(settings)
-    jobs = [
-        ProposalJob(str(row["series_instance_uid"]), settings.data_dir / str(row["path"]))
-        for row in rows.to_dict("records")
-        if (row["series_instance_uid"], row["key"]) not in known
-    ]
-    found, reasons = _search(jobs, report, workers)
-    made: list[dict[str, Any]] = []
-    for uid, key in zip(rows["series_instance_uid"], rows["key"], strict=True):
-        fresh = {"series_instance_uid": uid, "key": key, "xyz": found.get(uid), "reason": reasons.get(uid)}
-        made.append(fresh if uid in found or uid in reasons else known[uid, key])
-    _write(settings, known, made)
-    points = {
-        str(row["series_instance_uid"]): np.reshape(row["xyz"], (-1, 3)) for row in made if row["xyz"] is not None
-    }
+    wanted = [(str(row["series_instance_uid"]), row["key"], str(row["path"])) for row in rows.to_dict("records")]
+    keys = {uid: key for uid, key, _ in wanted if (uid, key) not in known}
+    jobs = [ProposalJob(uid, settings.data_dir / path) for uid, _, path in wanted if uid in keys]
+    reasons: dict[str, str] = {}
+    written = time.monotonic()
+    try:
+        for uid, result in _search(jobs, report, workers):
+            if isinstance(result, str):
+                reasons[uid] = result
+                continue
+            known[uid, keys[uid]] = {"series_instance_uid": uid, "key": keys[uid], "xyz": result}
+            if time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
+                _write(settings, known)
+                written = time.monotonic()
+    finally:
+        # Also when interrupted: a CT is searched once.
+        if len(jobs) > len(reasons):
+            _write(settings, known)
+    points = {uid: np.reshape(known[uid, key]["xyz"], (-1, 3)) for uid, key, _ in wanted if (uid, key) in known}
     table = pd.DataFrame(
         np.concatenate([np.empty((0, 3)), *points.values()]), columns=["x_mm", "y_mm", "z_mm"], dtype="float64"
     )
     table.insert(0, "series_instance_uid", [uid for uid, xyz in points.items() for _ in xyz])
-    notes = [
-        f"Warning: No candidates in {row['series_instance_uid']}: {row['reason']}" for row in made if row["reason"]
-    ]
-    if made:
+    notes = [f"Warning: No candidates in {uid}: {reason}" for uid, reason in reasons.items()]
+    if wanted:
         notes.insert(0, f"{len(table)} candidates were proposed in {len(points)} scans by blobs in the lungs.")
     return table, notes
 
 
 def _search(
     jobs: Sequence[ProposalJob], report: Callable[[str], Any], workers: int
-) -> tuple[dict[str, list[float]], dict[str, str]]:
+) -> Iterator[tuple[str, list[float] | str]]:
+    """Yield the result of each CT, a text for the reason why there is none."""
     from luna_pipeline.core.cutouts.workers import run_jobs
 
-    found: dict[str, list[float]] = {}
-    reasons: dict[str, str] = {}
     every = max(1, len(jobs) // _NUM_LINES)
     # Starting a process takes as long as searching a few CTs.
     num_processes = workers if len(jobs) > _FEW else 1
-    for number, (uid, result) in enumerate(run_jobs(cast("Any", jobs), workers=num_processes), start=1):
-        if isinstance(result, str):
-            reasons[uid] = result
-        else:
-            found[uid] = cast("Any", result)
+    found = cast("Iterator[tuple[str, list[float] | str]]", run_jobs(cast("Any", jobs), workers=num_processes))
+    for number, (uid, result) in enumerate(found, start=1):
+        yield uid, result
         if number % every == 0 or number == len(jobs):
             report(f"Candidates proposed in {number} of {len(jobs)} CTs.")
-    return found, reasons
 
 
 def _known(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the proposals of every CT that was searched, by series and state; a failed search is made again."""
     path = settings.tables_dir / f"{TABLE}.parquet"
     if not exists(path):
         return {}
     table = read_table_file(path, advice="Remove it: candidates are proposed again.")
     records = cast("list[dict[str, Any]]", table.to_dict("records"))
-    return {(row["series_instance_uid"], row["key"]): row for row in records}
+    return {(row["series_instance_uid"], row["key"]): row for row in records if row["xyz"] is not None}
 
 
-def _write(settings: Settings, known: dict[tuple[str, str], dict[str, Any]], made: Sequence[dict[str, Any]]) -> None:
-    """Write the proposals of these scans; those of scans that are not there now are dropped."""
+def _write(settings: Settings, known: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Write the newest proposals of each series."""
     import pandas as pd
 
     from luna_pipeline.core.storage.tables import write_table
 
-    if {(row["series_instance_uid"], row["key"]) for row in made} == set(known):
-        return
-    table = pd.DataFrame(made, columns=["series_instance_uid", "key", "xyz", "reason"])
-    write_table(settings.tables_dir / f"{TABLE}.parquet", table)
+    table = pd.DataFrame(list(known.values()), columns=["series_instance_uid", "key", "xyz"])
+    write_table(settings.tables_dir / f"{TABLE}.parquet", table.drop_duplicates("series_instance_uid", keep="last"))

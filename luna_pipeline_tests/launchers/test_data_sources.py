@@ -1,5 +1,6 @@
 """Data sources of an installation, from the data root to tables and folds."""
 
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -8,8 +9,14 @@ import pytest
 from luna_pipeline.core.same_scans.tables import same_scans_table
 from luna_pipeline.core.sources.luna16 import Luna16
 from luna_pipeline.core.sources.source import DATA_SOURCES, SourceTables
-from luna_pipeline.launchers.cutting import make_tables
-from luna_pipeline.launchers.data_sources import catalogued_sources, describe_fold_table, sources_of, tables_root
+from luna_pipeline.launchers.cutting import catalogue_of, make_tables
+from luna_pipeline.launchers.data_sources import (
+    catalogued_sources,
+    describe_fold_table,
+    outdated_tables,
+    sources_of,
+    tables_root,
+)
 from luna_pipeline.launchers.proposals import propose_candidates
 from luna_pipeline.settings import Settings
 
@@ -91,6 +98,61 @@ def test_a_ct_that_cannot_be_searched_is_reported(settings, annotated):
     table, notes = propose_candidates(settings, gone, lambda line: None)
     assert table.empty
     assert notes[1].startswith(f"Warning: No candidates in {gone['series_instance_uid'][0]}: A CT must be")
+    lines: list[str] = []
+    found, _ = propose_candidates(settings, gone.assign(path=catalogue["path"]), lines.append)
+    # Searched again, since it failed; the proposals of the others are kept.
+    assert lines == ["Candidates proposed in 1 of 1 CTs."]
+    assert len(found)
+    again, _ = propose_candidates(settings, catalogue.iloc[1:], lines.append)
+    assert len(lines) == 1
+    assert len(again)
+
+
+def test_an_interrupted_search_keeps_what_it_found(settings, annotated, monkeypatch):
+    settings = replace(settings, sources=("annotated",))
+    catalogue, _ = catalogue_of(settings)
+    searched = []
+
+    def interrupt(line):
+        searched.append(line)
+        if len(searched) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        propose_candidates(settings, catalogue, interrupt)
+    lines: list[str] = []
+    propose_candidates(settings, catalogue, lines.append)
+    assert lines[-1] == "Candidates proposed in 4 of 4 CTs."
+
+
+def test_patients_that_become_known_are_in_the_kept_folds(settings, monkeypatch):
+    catalogue, _, folds = make_tables(settings, lambda line: None)
+    assert folds["patient_hash"].isna().all()
+    monkeypatch.setattr(Luna16, "patients", lambda self, root: dict.fromkeys(catalogue["series_instance_uid"], "one"))
+    lines: list[str] = []
+    _, _, again = make_tables(settings, lines.append)
+    assert list(again["fold"]) == list(folds["fold"])
+    assert again["patient_hash"].nunique() == 1
+    assert any(line.startswith("Warning: Patient ") and "must be in one fold, got [0, 1, 2]" in line for line in lines)
+
+
+def test_tables_of_another_source_or_policy_are_outdated(settings, annotated):
+    make_tables(settings, lambda line: None)
+    assert outdated_tables(settings) is None
+    assert outdated_tables(replace(settings, malignancy_policy="mean")) == (
+        "the malignancy policy is mean, and was book"
+    )
+    assert outdated_tables(replace(settings, sources=("annotated",))) == (
+        "the data sources are annotated, and were luna16"
+    )
+
+
+def test_tables_that_another_machine_made_are_refused(settings, annotated):
+    settings = replace(settings, sources=("annotated",))
+    make_tables(settings, lambda line: None)
+    shutil.rmtree(settings.source_tables_dir)
+    with pytest.raises(FileNotFoundError, match="must be on this machine"):
+        tables_root(settings)
 
 
 def test_an_unknown_source_is_refused(settings):

@@ -91,6 +91,14 @@ def _groups(folds: pd.DataFrame, links: Mapping[str, str]) -> pd.Series:
     return pd.Series([root_of(row) for row in range(len(folds))], index=folds.index)
 
 
+def with_patients(folds: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of folds with the patients that the catalogue knows now; the folds stay."""
+    hashes = catalogue[catalogue["is_readable"].astype(bool)].set_index("series_instance_uid")["patient_hash"]
+    now = folds["series_instance_uid"].map(hashes).astype(object)
+    is_there = folds["series_instance_uid"].isin(hashes.index)
+    return folds.assign(patient_hash=now.where(is_there & now.notna(), folds["patient_hash"].where(~is_there, None)))
+
+
 def check_folds(folds: pd.DataFrame) -> list[str]:
     """Find series and patients that are in two folds.
 

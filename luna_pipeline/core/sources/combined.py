@@ -7,11 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.sources.located import LocatedSource
 from luna_pipeline.core.sources.source import SourceTables
+from luna_pipeline.core.sources.table_rules import check_source_tables
 
 DATA_SOURCE = "data_source"
 """Column of the catalogue: name of the source of a series."""
@@ -87,6 +90,9 @@ def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *
         elsewhere = set(catalogue.loc[catalogue["is_readable"].astype(bool), "series_instance_uid"])
         elsewhere -= set(rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
         tables = it.source.tables(it.root, rows)
+        check_source_tables(tables, it.name)
+        if tables.readers is None:
+            tables = _replaced(tables, readers=it.source.readers(it.root, rows))
         if tables.candidates is None:
             tables = _with_candidates(tables, propose(_searched(rows, tables.scans)))
         parts.append((it, _without(tables, elsewhere), rows))
@@ -94,7 +100,7 @@ def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *
     joined: dict[str, Any] = {name: _joined([getattr(tables, name) for _, tables, _ in parts]) for name in names}
     return SourceTables(
         **joined,
-        scans=_scans([(tables.scans, rows) for _, tables, rows in parts]),
+        scans=_scans([(tables, rows) for _, tables, rows in parts]),
         notes=tuple(
             line if len(located) == 1 else _of_source(line, it.name) for it, tables, _ in parts for line in tables.notes
         ),
@@ -123,16 +129,16 @@ def _rows_of(catalogue: pd.DataFrame, it: LocatedSource) -> pd.DataFrame:
 
 
 def _add_patients(part: pd.DataFrame, it: LocatedSource, patient_key: bytes) -> None:
-    """Fill in the hashes of patients that a table names; DICOM files name their own."""
-    patients = it.source.patients(it.root)
-    is_silent = part["format"] != "dicom"
+    """Fill in the hashes of patients: as a table names them, else as the DICOM files do."""
     hashes = {
         uid: hmac.new(patient_key, patient.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
-        for uid, patient in patients.items()
+        for uid, patient in it.source.patients(it.root).items()
+        if patient.strip()
     }
-    part["patient_hash"] = part["patient_hash"].astype(object)
-    named = part.loc[is_silent, "series_instance_uid"].map(hashes)
-    part.loc[is_silent, "patient_hash"] = named.astype(object).where(named.notna(), None)
+    # Other formats have no patient: the hash of a kept row is of an earlier table.
+    own = part["patient_hash"].astype(object).where(part["format"] == "dicom", None)
+    named = part["series_instance_uid"].map(hashes).astype(object)
+    part["patient_hash"] = named.where(named.notna(), own)
 
 
 def _settle(catalogue: pd.DataFrame) -> None:
@@ -149,7 +155,7 @@ def _settle(catalogue: pd.DataFrame) -> None:
 
 
 def _with_candidates(tables: SourceTables, proposed: pd.DataFrame) -> SourceTables:
-    nodules = tables.annotations
+    nodules = None if tables.annotations is None else _usable(tables.annotations)
     if nodules is None or nodules.empty:
         places = pd.Series(-1, index=proposed.index)
     else:
@@ -161,9 +167,21 @@ def _with_candidates(tables: SourceTables, proposed: pd.DataFrame) -> SourceTabl
             radii_mm=nodules["diameter_mm"] / 2,
         )
         places = pd.Series(of_point, index=proposed.index)
-    values = {each.name: getattr(tables, each.name) for each in fields(SourceTables)}
-    candidates = proposed.assign(**{"class": (places >= 0).astype("int8")})
-    return SourceTables(**values | {"candidates": candidates})
+    return _replaced(tables, candidates=proposed.assign(**{"class": (places >= 0).astype("int8")}))
+
+
+def _usable(nodules: pd.DataFrame) -> pd.DataFrame:
+    """Return the nodules whose place and diameter are numbers; tables in LUNA16's form are text."""
+    numbers = {name: parse_numbers(nodules[name].astype(str))[0] for name in (*POINT_COLUMNS, "diameter_mm")}
+    table = nodules[["series_instance_uid"]].assign(**numbers)
+    is_usable = np.isfinite(table[list(numbers)].to_numpy()).all(axis=1) & (table["diameter_mm"].to_numpy() > 0)
+    usable: pd.DataFrame = table[is_usable]
+    return usable
+
+
+def _replaced(tables: SourceTables, **values: pd.DataFrame | None) -> SourceTables:
+    given: dict[str, Any] = {each.name: getattr(tables, each.name) for each in fields(SourceTables)}
+    return SourceTables(**given | values)
 
 
 def _without(tables: SourceTables, series: set[str]) -> SourceTables:
@@ -187,15 +205,22 @@ def _joined(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
     return pd.concat([table.astype(object) for table in filled], ignore_index=True) if len(filled) > 1 else filled[0]
 
 
-def _scans(parts: Sequence[tuple[list[str] | None, pd.DataFrame]]) -> list[str] | None:
-    """Return the scans that are evaluated; a source without a list has all of its readable ones evaluated."""
-    if all(scans is None for scans, _ in parts):
+def _scans(parts: Sequence[tuple[SourceTables, pd.DataFrame]]) -> list[str] | None:
+    """Return the scans that are evaluated; a source without a list has all of its readable ones evaluated.
+
+    Beside a source with annotations, scans of a source of nodules alone are left out: a model's findings there would
+    all be false positives.
+    """
+    annotated = [(tables, rows) for tables, rows in parts if tables.annotations is not None] or parts
+    if len(annotated) == len(parts) and all(tables.scans is None for tables, _ in parts):
         return None
     return [
-        str(uid)
-        for scans, rows in parts
-        for uid in (scans if scans is not None else rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"])
+        str(uid) for tables, rows in annotated for uid in (_readable(rows) if tables.scans is None else tables.scans)
     ]
+
+
+def _readable(rows: pd.DataFrame) -> pd.Series:
+    return rows.loc[rows["is_readable"].astype(bool), "series_instance_uid"]
 
 
 def _of_source(line: str, name: str) -> str:

@@ -29,17 +29,20 @@ def locate_sources(data_root: Path, names: Sequence[str] = ()) -> list[LocatedSo
 
     Args:
         data_root: Folder of one source, or of a folder per source with the source's name.
-        names: Sources by name; empty for those that lie in the data root: folders with the names of sources, else the
-            first registered source that recognises the root, else LUNA16 (any CTs with tables in its form).
+        names: Sources by name; empty for those that lie in the data root: folders of sources that bear their names,
+            else the first registered source that recognises the root, else LUNA16 (any CTs with tables in its form).
 
     Raises:
-        ValueError: If a name is unknown or given twice.
+        ValueError: If a name is unknown or given twice, or a source lies in a folder and LUNA16's tables beside it.
         FileNotFoundError: If one of several sources has no folder.
     """
     if len(set(names)) < len(names):
         raise ValueError(f"Each data source must be named once, got {', '.join(names)}. Leave out the doubles.")
     chosen = list(names) or _found(data_root)
-    located = [LocatedSource(name, DATA_SOURCES.get(name)(), _root_of(data_root, name)) for name in chosen]
+    located = [
+        LocatedSource(name, DATA_SOURCES.get(name)(), _root_of(data_root, name, is_named=bool(names)))
+        for name in chosen
+    ]
     at_top = [it.name for it in located if it.root == data_root]
     if len(located) > 1 and at_top:
         msg = f"Each of several data sources must have its own folder, got none for {', '.join(at_top)} ({data_root})."
@@ -48,16 +51,30 @@ def locate_sources(data_root: Path, names: Sequence[str] = ()) -> list[LocatedSo
 
 
 def _found(data_root: Path) -> list[str]:
-    folders = [name for name in DATA_SOURCES.names() if (data_root / name).is_dir()]
-    return folders or [_recognised(data_root)]
+    """Return the sources with a folder of their own that holds them, else the one of the data root."""
+    named = [name for name in DATA_SOURCES.names() if (data_root / name).is_dir()]
+    folders = [name for name in named if _is_at(name, data_root / name)]
+    if not folders:
+        return [_recognised(data_root)]
+    if _is_at(DEFAULT_SOURCE, data_root):
+        msg = f"Data sources must lie side by side, got {', '.join(folders)} in a folder and tables beside it"
+        raise ValueError(f"{msg} ({data_root}). Move what is at the top into {DEFAULT_SOURCE}/, or set LUNA_SOURCE.")
+    return folders
 
 
 def _recognised(data_root: Path) -> str:
     if not data_root.is_dir():
         return DEFAULT_SOURCE
-    found = (name for name in DATA_SOURCES.names() if DATA_SOURCES.get(name)().is_at(data_root))
+    found = (name for name in DATA_SOURCES.names() if _is_at(name, data_root))
     return next(found, DEFAULT_SOURCE)
 
 
-def _root_of(data_root: Path, name: str) -> Path:
-    return data_root / name if (data_root / name).is_dir() else data_root
+def _root_of(data_root: Path, name: str, *, is_named: bool) -> Path:
+    folder = data_root / name
+    # LUNA16's CTs may lie in a folder of any name below its tables.
+    is_own = folder.is_dir() and (_is_at(name, folder) or (is_named and not _is_at(name, data_root)))
+    return folder if is_own else data_root
+
+
+def _is_at(name: str, folder: Path) -> bool:
+    return DATA_SOURCES.get(name)().is_at(folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from luna_pipeline.core.candidates.table_places import (
     find_table,
 )
 from luna_pipeline.core.sources.source import CANDIDATE_COLUMNS, NODULE_COLUMNS, RATED_COLUMNS, SourceTables
+from luna_pipeline.core.sources.table_rules import ratings_of
 from luna_pipeline.core.storage.files import write_bytes
 
 _OURS = {"x": "x_mm", "y": "y_mm", "z": "z_mm"}
@@ -52,7 +54,7 @@ def luna16_form(tables: SourceTables, folds: Mapping[str, int]) -> dict[str, byt
     """
     rated = tables.ratings
     if rated is not None and "ratings" in rated:
-        rated = rated.assign(ratings=[value if isinstance(value, str) else _list(value) for value in rated["ratings"]])
+        rated = rated.assign(ratings=[value if isinstance(value, str) else _text(value) for value in rated["ratings"]])
     files = {
         ANNOTATION_FILES[0]: (tables.annotations, NODULE_COLUMNS),
         CANDIDATE_FILES[0]: (tables.candidates, (*CANDIDATE_COLUMNS, "is_malignant")),
@@ -92,8 +94,8 @@ def _scans(path: Path) -> list[str]:
     return [uid for line in text.splitlines() if (uid := line.split(",")[0].strip())]
 
 
-def _list(ratings: Sequence[int]) -> str:
-    return " ".join(str(int(rating)) for rating in ratings)
+def _text(ratings: Any) -> str:
+    return " ".join(str(rating) for rating in ratings_of(ratings) or ())
 
 
 def _csv(table: pd.DataFrame, columns: Sequence[str]) -> bytes:

@@ -1,5 +1,6 @@
 """Several data sources in one catalogue, one set of tables and one table of folds."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ from luna_pipeline.core.sources.combined import (
 )
 from luna_pipeline.core.sources.located import LocatedSource, locate_sources
 from luna_pipeline.core.sources.luna16 import Luna16
-from luna_pipeline.core.sources.source import POINT, DataSource, SourceTables
+from luna_pipeline.core.sources.source import POINT, READER_COLUMNS, DataSource, SourceTables
+from luna_pipeline.core.sources.table_rules import ratings_of
 
 KEY = b"k" * 32
 
@@ -43,6 +45,15 @@ class Clinic(DataSource):
 
     def folds(self, root, catalogue):
         return dict.fromkeys(catalogue["series_instance_uid"], 4)
+
+
+def points(rows):
+    """A point at (1, 1, 1) mm in each series."""
+    return rows[["series_instance_uid"]].assign(**dict.fromkeys(POINT[1:], 1.0)).reset_index(drop=True)
+
+
+def of_source(catalogue, name):
+    return catalogue.loc[catalogue["is_readable"] & (catalogue["data_source"] == name), "series_instance_uid"]
 
 
 @pytest.fixture
@@ -150,6 +161,95 @@ def test_one_scan_under_two_names_is_in_one_fold(catalogue):
     assert folds["9.9"] == folds[uids[-1]] != 4
     without = assign_folds(catalogue, own={"9.9": 4}).set_index("series_instance_uid")["fold"]
     assert without["9.9"] == 4
+
+
+def test_scans_of_nodules_alone_are_not_evaluated_beside_annotated_ones(located, catalogue):
+    class Alone(Clinic):
+        def tables(self, root, rows):
+            return SourceTables(candidates=points(rows).assign(**{"class": 1}))
+
+    luna16, clinic = located[0]
+    both = [luna16, LocatedSource("clinic", Alone(), clinic.root)]
+    (luna16.root / "seriesuids.csv").unlink()
+    tables = combined_tables(both, catalogue, propose=pd.DataFrame.head)
+    assert sorted(tables.scans) == sorted(of_source(catalogue, "luna16"))
+    alone = catalogue_of_sources(both[1:], data_root=clinic.root.parent, patient_key=KEY)
+    assert combined_tables(both[1:], alone, propose=pd.DataFrame.head).scans is None
+
+
+def test_readers_of_a_source_in_luna16s_form_are_kept(located, catalogue):
+    class Read(Luna16):
+        def readers(self, root, rows):
+            return points(rows).reindex(columns=list(READER_COLUMNS))
+
+    luna16, clinic = located[0]
+    both = [LocatedSource("luna16", Read(), luna16.root), clinic]
+    assert len(combined_tables(both, catalogue, propose=points).readers) == 6
+
+
+def test_the_table_names_patients_of_dicom_files_too_and_no_name_is_no_patient(located, tmp_path):
+    rows = pd.DataFrame({"series_instance_uid": ["a", "b", "c"], "format": ["dicom", "dicom", "metaimage"]})
+    source = Clinic()
+    source.catalogue = lambda root, **options: rows.assign(patient_hash=["of file", "of file", "stale"])
+    source.patients = lambda root: {"a": "smith", "b": " "}
+    (first,) = (located[0][1],)
+    made = catalogue_of_sources([LocatedSource("clinic", source, first.root)], data_root=tmp_path, patient_key=KEY)
+    assert len(made["patient_hash"][0]) == 64
+    assert made["patient_hash"][1] == "of file"
+    assert made["patient_hash"][2] is None
+
+
+def test_text_tables_of_luna16_are_matched_with_proposed_candidates(located, catalogue):
+    luna16, clinic = located[0]
+    (luna16.root / "candidates_V2.csv").unlink()
+    first = pd.read_csv(luna16.root / "annotations.csv").iloc[0]
+
+    def propose(rows):
+        if first["seriesuid"] not in set(rows["series_instance_uid"]):
+            return points(rows)
+        place = dict(zip(POINT, [[first["seriesuid"]], *([first[f"coord{axis}"]] for axis in "XYZ")], strict=True))
+        return pd.DataFrame(place)
+
+    tables = combined_tables([luna16, clinic], catalogue, propose=propose)
+    of_first = tables.candidates[tables.candidates["series_instance_uid"] == first["seriesuid"]]
+    assert list(of_first["class"]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("annotations", {"diameter_mm": None}, "must have its columns, got none named diameter_mm (table annotations"),
+        (
+            "ratings",
+            {"ratings": [4.7]},
+            "list of whole numbers from 1 to 5, got [4.7] (table ratings",
+        ),
+        ("ratings", {"ratings": 5.0}, "Ratings must be a list of whole numbers from 1 to 5, got 5.0"),
+        ("candidates", {"is_malignant": "yes"}, "A label must be true or false, got 'yes' (table candidates"),
+    ],
+)
+def test_tables_of_an_own_source_are_checked_and_named(located, catalogue, name, change, said):
+    class Odd(Clinic):
+        def tables(self, root, rows):
+            table = points(rows).assign(diameter_mm=4.0, **{"class": 1})
+            (column, value), *_ = change.items()
+            table[column] = [value] * len(table)
+            return SourceTables(**{name: table.drop(columns=column) if value is None else table})
+
+    clinic = located[0][1]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        combined_tables([LocatedSource("clinic", Odd(), clinic.root)], catalogue, propose=points)
+
+
+def test_ratings_that_are_not_known_are_empty():
+    assert [ratings_of(value) for value in (None, float("nan"), pd.NA, [], (4.0, 5), [6])] == [
+        [],
+        [],
+        [],
+        [],
+        [4, 5],
+        None,
+    ]
 
 
 def test_links_join_patients(catalogue):
