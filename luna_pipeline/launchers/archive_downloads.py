@@ -159,9 +159,26 @@ class ArchiveDownloads:
             self._listener.report(line)
 
     def _peek(self, client: "httpx.Client", job: _Job) -> None:
-        """Download an archive's end first: its directory states the bytes of the members and how they are packed."""
-        if job.file is not None:
-            self._transfer(client, job).fetch(tail_chunks(job.file))
+        """Download an archive's end first: its directory states the bytes of the members and how they are packed.
+
+        Its MD5 cannot be compared yet: an end that is refused arrives once more, and is never kept for the next call.
+        """
+        for is_last in (False, True):
+            if job.file is not None:
+                self._transfer(client, job).fetch(tail_chunks(job.file))
+            try:
+                self._require_usable(job)
+            except RefusedZipError:
+                if job.file is None:
+                    raise
+                for chunk in tail_chunks(job.file):
+                    job.file.restart(chunk)
+                if is_last:
+                    raise
+            else:
+                return
+
+    def _require_usable(self, job: _Job) -> None:
         members = self._members(job)
         if members is not None and not self._request.keeps_archives:
             require_methods([it for it in members if not job.journal.has(it)], job.name)
@@ -171,7 +188,7 @@ class ArchiveDownloads:
         path = job.place if job.file is None else job.file.path
         try:
             return None if path is None else members_of(path, name=job.name)
-        except (zipfile.BadZipFile, EOFError):
+        except zipfile.BadZipFile:
             return None
 
     def _check_disk(self, jobs: list[_Job]) -> None:

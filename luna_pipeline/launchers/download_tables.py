@@ -19,7 +19,7 @@ from luna_pipeline.core.sources.luna16_archives import (
 from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.core.storage.http_ranges import RefusedError, RetryPolicy
 from luna_pipeline.core.storage.range_download import fetch_small
-from luna_pipeline.core.storage.zip_members import files_in, require_methods, unpack
+from luna_pipeline.core.storage.zip_members import files_in, open_zip, require_methods, unpack
 
 if TYPE_CHECKING:
     import httpx
@@ -100,7 +100,7 @@ def _write(content: bytes, published: PublishedFile, path: Path) -> None:
     if published.name == path.name:
         write_bytes(path, content)
         return
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_zip(io.BytesIO(content)) as archive:
         members = [it for it in files_in(archive, published.name) if it.filename.rpartition("/")[2] == path.name]
         # Mac's packer adds shadows of the files below __MACOSX, with the same names after "._".
         if len(members) != 1 or members[0].file_size > _MAX_TABLE_BYTES:

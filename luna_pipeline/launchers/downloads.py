@@ -31,9 +31,11 @@ def download_luna16(request: DownloadRequest, listener: DownloadListener) -> Dow
 
 
 def luna16_folder(settings: Settings) -> Path:
-    """Return LUNA16's folder: the data root, or ``luna16`` in it where the root holds several sources."""
-    own = settings.data_dir / "luna16"
-    return own if own.is_dir() else settings.data_dir
+    """Return LUNA16's folder: the data root, or ``luna16`` in it where the root holds folders of sources."""
+    # Lazily: it loads pandas, and Dagster's definitions load this module.
+    from luna_pipeline.core.sources.located import folder_for
+
+    return folder_for(settings.data_dir, "luna16", settings.sources)
 
 
 def download_partition(

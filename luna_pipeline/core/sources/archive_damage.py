@@ -4,7 +4,7 @@ import zipfile
 from dataclasses import dataclass
 
 from luna_pipeline.core.storage.chunked_file import ChunkedFile
-from luna_pipeline.core.storage.zip_members import fault_of
+from luna_pipeline.core.storage.zip_members import fault_of, open_zip
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,22 @@ class Damage:
 def find_damage(file: ChunkedFile) -> Damage:
     """Find the wrong chunks of a complete archive with a wrong MD5, as few as can be proved.
 
-    In this order: chunks whose bytes on the disk are not those that arrived; chunks of members that do not unpack; the
-    end of the file if the directory there is damaged; else all.
+    In this order: chunks whose bytes on the disk are not those that arrived; chunks of members that do not unpack,
+    with the end of the file, which describes them; that end if the directory there is damaged; else all.
     """
     if changed := file.damaged():
         return Damage(changed, f"{len(changed)} chunks changed on the disk since they arrived")
+    tail = tail_chunks(file)
     try:
-        with zipfile.ZipFile(file.path) as archive:
+        with open_zip(file.path) as archive:
             spans, broken = _broken_spans(archive, file.num_bytes)
-    except (zipfile.BadZipFile, ValueError, EOFError):
-        tail = tail_chunks(file)
+    except zipfile.BadZipFile:
         return Damage(tail, "the server sent a damaged zip directory")
-    chunks = sorted({chunk for start, stop in spans for chunk in file.chunks_of(start, stop)})
-    if not chunks:
+    if not spans:
         return Damage(list(range(file.num_chunks)), "the server sent other bytes, in no member that could be named")
-    return Damage(chunks, f"the server sent wrong bytes in {_named(broken)}")
+    chunks = {chunk for start, stop in spans for chunk in file.chunks_of(start, stop)}
+    # Either the member is wrong or what the directory says of it.
+    return Damage(sorted(chunks.union(tail)), f"the server sent wrong bytes in {_named(broken)}")
 
 
 def tail_chunks(file: ChunkedFile) -> list[int]:

@@ -50,6 +50,18 @@ def locate_sources(data_root: Path, names: Sequence[str] = ()) -> list[LocatedSo
     return located
 
 
+def folder_for(data_root: Path, name: str, names: Sequence[str] = ()) -> Path:
+    """Return the folder to put a source's data into, where ``locate_sources`` finds it beside the others.
+
+    Args:
+        data_root: Folder of one source, or of a folder per source.
+        name: The source.
+        names: Sources that are chosen by name.
+    """
+    has_folders = any((data_root / it).is_dir() for it in DATA_SOURCES.names())
+    return data_root / name if has_folders or len(names) > 1 else data_root
+
+
 def _found(data_root: Path) -> list[str]:
     """Return the sources with a folder of their own that holds them, else the one of the data root."""
     named = [name for name in DATA_SOURCES.names() if (data_root / name).is_dir()]

@@ -17,6 +17,7 @@ from luna_pipeline.core.storage.zip_members import (
     BrokenMemberError,
     files_in,
     has_content,
+    open_zip,
     require_methods,
     unpack,
 )
@@ -168,7 +169,7 @@ def members_of(path: Path, *, name: str) -> list[zipfile.ZipInfo]:
         zipfile.BadZipFile: If its directory is damaged.
         RefusedZipError: If a member must not be unpacked.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         return sorted(files_in(archive, name), key=_order)
 
 
@@ -205,7 +206,7 @@ def unpack_archive(
         else:
             missing.append(member)
     require_methods(missing, name)
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         for member in missing:
             if not _unpack_one(archive, member, folder, journal, result, stop):
                 result.is_stopped = True

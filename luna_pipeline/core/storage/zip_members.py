@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from luna_pipeline.core.storage.files import written_atomically
 from luna_pipeline.core.storage.regular_files import open_regular
@@ -20,6 +21,8 @@ _BLOCK_BYTES = 1 << 20
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _NAMES = {1: "Shrink", 6: "Implode", DEFLATE64: "Deflate64", 12: "BZIP2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 _ENCRYPTED = 1
+# What zipfile raises of damaged bytes; errors of the disk are not among them.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, struct.error)
 
 
 class RefusedZipError(ValueError):
@@ -28,6 +31,18 @@ class RefusedZipError(ValueError):
 
 class BrokenMemberError(ValueError):
     """A member whose bytes are not those that its directory announces."""
+
+
+def open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
+    """Open a zip file for reading.
+
+    Raises:
+        zipfile.BadZipFile: If its directory is damaged, in whatever way.
+    """
+    try:
+        return zipfile.ZipFile(file)
+    except _DAMAGE as error:
+        raise zipfile.BadZipFile(f"The zip directory must be whole, got one that is not ({error}).") from error
 
 
 def files_in(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
@@ -141,8 +156,7 @@ def _blocks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes
             while block := file.read(_BLOCK_BYTES):
                 left -= len(block)
                 yield block
-    # zipfile raises many kinds of errors for damaged members; those of the disk are not among them.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, struct.error) as error:
+    except _DAMAGE as error:
         raise BrokenMemberError(" ".join(str(error).split()) or type(error).__name__) from error
     if left:
         raise BrokenMemberError(f"{member.file_size - left} bytes in place of {member.file_size}")

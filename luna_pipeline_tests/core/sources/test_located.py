@@ -2,7 +2,7 @@
 
 import pytest
 
-from luna_pipeline.core.sources.located import locate_sources
+from luna_pipeline.core.sources.located import folder_for, locate_sources
 
 
 def test_an_empty_or_unknown_root_is_read_as_luna16(tmp_path):
@@ -35,6 +35,25 @@ def test_a_source_in_a_folder_beside_tables_at_the_top_is_refused_unless_named(t
     with pytest.raises(ValueError, match="must lie side by side, got csv_and_folder in a folder"):
         locate_sources(tmp_path)
     assert locate_sources(tmp_path, ["csv_and_folder"])[0].root == tmp_path / "csv_and_folder"
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "expected"),
+    [
+        ([], [], "."),
+        (["subset0"], ["luna16"], "."),
+        (["luna16"], [], "luna16"),
+        (["lidc_idri"], [], "luna16"),
+        ([], ["luna16", "lidc_idri"], "luna16"),
+    ],
+)
+def test_a_source_that_is_put_where_it_belongs_is_found(tmp_path, folders, names, expected):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    place = folder_for(tmp_path, "luna16", names)
+    assert place == tmp_path / expected
+    place.mkdir(exist_ok=True)
+    assert ("luna16", place) in [(it.name, it.root) for it in locate_sources(tmp_path, names[:1])]
 
 
 @pytest.mark.parametrize(("names", "said"), [(["luna16", "luna16"], "once"), (["luna17"], "luna16")])
