@@ -83,4 +83,7 @@ def _held_apart(fold: int, reports: Sequence["LeakReport"]) -> str:
     unknown = max(reports, key=lambda report: report.num_unknown_patients)
     if unknown.num_unknown_patients:
         lines.append(f"The patients of {unknown.num_unknown_patients} of {unknown.num_series} series are not known.")
+    missed = max(reports, key=lambda report: report.num_not_compared)
+    if missed.num_not_compared:
+        lines.append(f"{missed.num_not_compared} of {missed.num_series} series were not compared with other scans.")
     return " ".join(lines)

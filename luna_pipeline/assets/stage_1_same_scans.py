@@ -30,8 +30,9 @@ def same_scans(
     """Pairs of series that show the same scan: in another format or orientation, as a block, or resampled.
 
     Source: voxels of the CTs, each read once: its signature is kept by place and state of its files. Form: series a and
-    b, their data sources, kind, share of equal voxels of the overlap, transform between the arrays. Empty where scans
-    were not searched. Folds hold same scans together, and leak checks count them as seen.
+    b, their data sources, kind, share of equal voxels of the overlap, transform between the arrays; a row of kind `not
+    compared` for a scan that cannot be read. Empty where scans were not searched. Folds hold same scans together, and
+    leak checks count them as seen.
     """
     from luna_pipeline.launchers.same_scans import find_same_scans, is_search_due, no_same_scans
 
@@ -54,4 +55,4 @@ def same_scans(
         "seconds": round(time.perf_counter() - started, 2),
         "preview": dg.MetadataValue.md(markdown.table(result.table.head(20))),
     }
-    return versioned(result.table, metadata)
+    return versioned(result.stored, metadata)

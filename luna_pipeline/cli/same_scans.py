@@ -32,7 +32,7 @@ def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Pat
     else:
         catalogue, _ = catalogue_of(settings)
         result = same_scans.find_same_scans(settings, catalogue, workers=workers, report=click.echo)
-        same_scans.write_same_scans(settings, result.table)
+        same_scans.write_same_scans(settings, result.stored)
     for name, reason in result.failed.items():
         click.echo(f"Left out {name}: {reason}", err=True)
     for row in result.table.to_dict("records"):

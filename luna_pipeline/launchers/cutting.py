@@ -172,7 +172,7 @@ def make_tables(settings: Settings, report: Callable[[str], Any]) -> "tuple[pd.D
         report(line)
     if is_search_due(settings, catalogue, "auto"):
         same_scans = find_same_scans(settings, catalogue, report=report)
-        write_same_scans(settings, same_scans.table)
+        write_same_scans(settings, same_scans.stored)
         lines += [f"Warning: Not compared: {name}: {reason}" for name, reason in same_scans.failed.items()]
     made = candidate_tables(settings, catalogue, report)
     tables = made.tables

@@ -52,6 +52,13 @@ class SameScans:
     num_suspected: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def stored(self) -> "pd.DataFrame":
+        """The table with a row for each scan that failed: no leak check of it can be clean."""
+        from luna_pipeline.core.same_scans.tables import with_not_compared
+
+        return with_not_compared(self.table, self.failed)
+
 
 def find_same_scans(
     settings: Settings, catalogue: "pd.DataFrame", *, workers: int = 2, report: _Report = lambda line: None
@@ -207,12 +214,12 @@ def _comparisons(
     workers: int,
     report: _Report,
 ) -> tuple[dict[frozenset[str], dict[str, Any]], dict[str, str]]:
-    """Return the comparison of each pair by its fingerprints, and the reasons of those that could not be compared."""
+    """Return the comparison of each pair by its fingerprints, and the reasons of scans that could not be compared."""
     from luna_pipeline.core.same_scans.jobs import ComparisonJob
     from luna_pipeline.core.same_scans.tables import comparisons_of_table, comparisons_table
 
     path = settings.tables_dir / f"{_COMPARISONS}.parquet"
-    known, failed = comparisons_of_table(_kept(path)), {}
+    known, failed = comparisons_of_table(_kept(path)), dict[str, str]()
     others: dict[int, dict[frozenset[str], Any]] = defaultdict(dict)
     planned: set[frozenset[str]] = set()
     for pair in pairs:
@@ -227,10 +234,9 @@ def _comparisons(
     ]
     with _saving(lambda: _write(path, comparisons_table(known.values())), is_needed=bool(jobs)) as save:
         for done, (name, result) in enumerate(_run(jobs, workers), start=1):
-            if isinstance(result, str):
-                failed[name] = result
-            else:
-                known |= {frozenset((row["fingerprint_a"], row["fingerprint_b"])): row for row in result}
+            rows, reasons = ([], {name: result}) if isinstance(result, str) else result
+            failed |= reasons
+            known |= {frozenset((row["fingerprint_a"], row["fingerprint_b"])): row for row in rows}
             if done % _REPORT_EVERY == 0 or done == len(jobs):
                 report(f"Comparisons: {done} of {len(jobs)} scans compared with their suspects.")
             save()

@@ -75,6 +75,7 @@ def test_a_leak_stops_the_asset_before_it_is_made_and_is_named(instance):
         ),
         ([report(is_origin_known=False)], "The weights of models (1) come from elsewhere"),
         ([CLEAN, report(num_unknown_patients=4)], "The patients of 4 of 9 series are not known."),
+        ([report(num_not_compared=2), CLEAN], "2 of 9 series were not compared with other scans."),
         ([], "One model or more must be checked, got none for fold 3."),
     ],
 )

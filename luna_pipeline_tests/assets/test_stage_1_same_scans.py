@@ -7,7 +7,7 @@ import pytest
 from luna_pipeline.assets.stage_1_same_scans import SameScansConfig, same_scans
 from luna_pipeline.checks import folds_hold_series_and_patients_apart
 from luna_pipeline.core.ct.catalogue import catalogue_series
-from luna_pipeline.launchers.same_scans import write_same_scans
+from luna_pipeline.launchers.same_scans import read_same_scans, write_same_scans
 from luna_pipeline.resources import LunaPaths
 from luna_pipeline_tests.core.same_scans.examples import noisy_tissue
 from luna_pipeline_tests.phantoms import write_ct
@@ -51,7 +51,13 @@ def test_two_sources_are_searched(catalogue):
 def test_what_cannot_be_read_is_a_warning(catalogue, tmp_path, capsys):
     (tmp_path / "data" / f"{C}.mhd").unlink()
     output = made(catalogue, search="always")
-    assert (output.metadata["num_not_compared"].value, len(output.value)) == (1, 1)
+    assert [output.metadata[name].value for name in ("num_not_compared", "num_pairs")] == [1, 1]
+    assert output.value[["series_a", "series_b", "kind"]].values.tolist() == [
+        [B, A, "block of"],
+        [C, "", "not compared"],
+    ]
+    write_same_scans(LunaPaths().settings, output.value)
+    assert len(read_same_scans(LunaPaths().settings)) == 2
     assert f"Not compared: {C}: " in capsys.readouterr().err
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.bench_same_scans import recall_table, write_phantoms
 from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.same_scans import jobs
 from luna_pipeline.launchers import same_scans
 from luna_pipeline.launchers.same_scans import (
     find_same_scans,
@@ -102,6 +103,21 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(settings: Settings, bloc
     result = find_same_scans_below(settings, [blocks])
     assert sorted(result.failed) == ["b", "blocks/d.mhd"]
     assert (pairs_of(result.table), result.num_scans) == ([], 3)
+
+
+def test_a_scan_that_is_damaged_after_its_signature_hides_no_copies_of_others(settings: Settings, blocks: Path):
+    for name in "bc":
+        np.savez(blocks / f"{name}.npz", ct_chunk=noisy_tissue(0))
+    find_same_scans_below(settings, [blocks])
+    (settings.tables_dir / "scan_comparisons.parquet").unlink()
+    status = (blocks / "b.npz").stat()
+    (blocks / "b.npz").write_bytes(bytes(status.st_size))
+    os.utime(blocks / "b.npz", ns=(status.st_atime_ns, status.st_mtime_ns))
+    # Another process has not read it before.
+    jobs._voxels.cache_clear()
+    result = find_same_scans_below(settings, [blocks])
+    assert (pairs_of(result.table), list(result.failed)) == ([("a", "c", "equal")], ["b"])
+    assert pairs_of(result.stored) == [("a", "c", "equal"), ("b", "", "not compared")]
 
 
 def test_one_name_in_two_folders_is_told_apart_by_the_folders(settings: Settings, blocks: Path, tmp_path: Path):

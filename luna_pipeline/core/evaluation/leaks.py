@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luna_pipeline.core.same_scans.groups import same_scans_across
+from luna_pipeline.core.same_scans.groups import not_compared, same_scans_across
 
 NUM_HASH_DIGITS = 12
 
@@ -51,12 +51,14 @@ class LeakReport:
             folds. A patient shared by such series is not detected.
         num_series: Number of series, seen or tested.
         is_origin_known: Whether all training data of the model are known.
+        num_not_compared: Number of series, seen or tested, that the search of same scans could not read.
     """
 
     lines: tuple[str, ...]
     num_unknown_patients: int
     num_series: int
     is_origin_known: bool = True
+    num_not_compared: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -65,15 +67,18 @@ class LeakReport:
 
     @property
     def state(self) -> LeakState:
-        """``leak`` for a leak; ``unknown`` where none is found but training data or patients are not all known."""
+        """``leak`` for a leak; ``unknown`` where none is found but training data, patients or scans are not known."""
         if self.lines:
             return "leak"
-        return "clean" if self.is_origin_known and not self.num_unknown_patients else "unknown"
+        is_known = self.is_origin_known and not self.num_unknown_patients and not self.num_not_compared
+        return "clean" if is_known else "unknown"
 
     def __str__(self) -> str:
         found = " ".join(self.lines) or "No leak found."
         if not self.is_origin_known:
             found += " Its weights come from elsewhere: what they have seen is not known."
+        if self.num_not_compared:
+            found += f" Not compared with other scans: {self.num_not_compared} of {self.num_series} series."
         return f"{found} Patients unknown of {self.num_unknown_patients} of {self.num_series} series."
 
     def refuse(self) -> None:
@@ -129,6 +134,7 @@ def leaks_of(
         num_unknown_patients=len(everything - set(known["series_instance_uid"])),
         num_series=len(everything),
         is_origin_known=seen.is_origin_known,
+        num_not_compared=len(not_compared(same_scans, everything)),
     )
 
 

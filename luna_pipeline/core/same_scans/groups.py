@@ -61,6 +61,18 @@ def same_scans_across(
     return found
 
 
+def not_compared(same_scans: pd.DataFrame | None, series: Iterable[str]) -> set[str]:
+    """Return those of some series that the search could not read or compare.
+
+    Args:
+        same_scans: Table of ``find_same_scans``; None for no table.
+        series: Series uids.
+    """
+    if same_scans is None:
+        return set()
+    return set(series) & set(same_scans.loc[same_scans["series_b"] == "", "series_a"])
+
+
 def same_scans_in_two_folds(same_scans: pd.DataFrame | None, folds: pd.DataFrame) -> list[str]:
     """Return a line for each group of same scans that lies in two folds.
 
@@ -83,13 +95,19 @@ def same_scans_in_two_folds(same_scans: pd.DataFrame | None, folds: pd.DataFrame
 def _pairs(same_scans: pd.DataFrame | None) -> list[tuple[str, str]]:
     if same_scans is None:
         return []
+    same_scans = _compared(same_scans)
     return list(zip(same_scans["series_a"].astype(str), same_scans["series_b"].astype(str), strict=True))
+
+
+def _compared(same_scans: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are pairs."""
+    return same_scans[same_scans["series_b"] != ""]
 
 
 def _words(same_scans: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Return what the first series of a pair is to the second, for both orders."""
     words = {}
-    for (first, second), kind in zip(_pairs(same_scans), same_scans["kind"], strict=True):
+    for (first, second), kind in zip(_pairs(same_scans), _compared(same_scans)["kind"], strict=True):
         word = KIND_WORDS.get(str(kind), "of the same scan as")
         words[first, second] = word
         words[second, first] = "the scan of the block" if word == "a block of" else word

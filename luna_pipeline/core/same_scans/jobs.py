@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.same_scans.pairs import compare_scans
 from luna_pipeline.core.same_scans.scan_files import ScanFile
 from luna_pipeline.core.same_scans.signatures import ScanSignature, signature_of
@@ -51,27 +52,29 @@ class ComparisonJob:
         """Name of the scan, for messages."""
         return self.scan[0].name
 
-    def run(self) -> list[dict[str, Any]]:
-        """Read the scans and return a row of ``scan_comparisons`` for each pair.
+    def run(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Read the scans and compare each pair; one that fails does not stop the others.
+
+        Returns:
+            A row of ``scan_comparisons`` for each pair, and the reason by name of each other scan that failed.
 
         Raises:
-            UnreadableCtError: If one cannot be read.
+            UnreadableCtError: If the scan itself cannot be read.
         """
         first, signature = self.scan
-        return [
-            comparison_row(
-                first,
-                second,
-                compare_scans(
-                    _voxels(first),
-                    _voxels(second),
-                    (signature, other),
-                    num_anchors=num_anchors,
-                    thumbnail_hu=thumbnail_hu,
-                ),
-            )
-            for second, other, num_anchors, thumbnail_hu in self.others
-        ]
+        voxels = _voxels(first)
+        rows, failed = [], {}
+        for second, other, num_anchors, thumbnail_hu in self.others:
+            both = signature, other
+            try:
+                finding = compare_scans(
+                    voxels, _voxels(second), both, num_anchors=num_anchors, thumbnail_hu=thumbnail_hu
+                )
+            except Exception as error:
+                failed[second.name] = failure_of(error, second.name)
+            else:
+                rows.append(comparison_row(first, second, finding))
+        return rows, failed
 
 
 # The members of a group are compared with each other: each would be read many times.

@@ -11,7 +11,7 @@ from luna_pipeline.core.same_scans.signatures import ScanSignature
 from luna_pipeline.core.same_scans.similarity import MIN_CORRELATION, similarity_of
 
 EQUAL, OTHER_ORIENTATION, BLOCK_OF, OVERLAP = "equal", "other orientation", "block of", "overlap"
-SIMILAR, DIFFERENT = "similar (resampled)", "different"
+SIMILAR, DIFFERENT, NOT_COMPARED = "similar (resampled)", "different", "not compared"
 SAME_KINDS = (EQUAL, OTHER_ORIENTATION, BLOCK_OF, OVERLAP, SIMILAR)
 """Kinds of pairs of the same scan. ``block of``: scan a is a block of b; ``overlap``: both are blocks of a third."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from luna_pipeline.core.same_scans.pairs import DIFFERENT, Finding
+from luna_pipeline.core.same_scans.pairs import DIFFERENT, NOT_COMPARED, Finding
 from luna_pipeline.core.same_scans.scan_files import ScanFile
 from luna_pipeline.core.same_scans.signatures import RULES
 
@@ -55,6 +55,21 @@ def same_scans_table(pairs: Iterable[tuple[ScanFile, ScanFile, Mapping[str, Any]
             found.append({**row, **ends, **sources})
     frame = pd.DataFrame(found, columns=list(SAME_SCANS_COLUMNS)).astype(_evidence_types())
     return frame.sort_values(["series_a", "series_b"], ignore_index=True)
+
+
+def with_not_compared(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Return the table with a row for each scan that could not be read or compared: ``series_b`` is empty.
+
+    Args:
+        table: As from ``same_scans_table``.
+        names: Names of these scans.
+    """
+    empty = {**dict.fromkeys(("series_b", "axes", "fingerprint_a", "fingerprint_b"), ""), "kind": NOT_COMPARED}
+    rows = [{**empty, "series_a": name, "num_compared": 0, "num_anchors": 0} for name in sorted(names)]
+    frame = pd.DataFrame([*table.to_dict("records"), *rows], columns=list(SAME_SCANS_COLUMNS))
+    # A missing source is None in all rows.
+    texts = {name: frame[name].astype(object).where(frame[name].notna(), None) for name in ("source_a", "source_b")}
+    return frame.assign(**texts).astype(_evidence_types())
 
 
 def _named(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -181,9 +181,11 @@ _SCAN_NAME = pa.Column(str, pa.Check.str_length(min_value=1))
 TABLES["same_scans"] = pa.DataFrameSchema(
     {
         "series_a": _SCAN_NAME,
-        "series_b": _SCAN_NAME,
+        # Empty for a scan that was not compared.
+        "series_b": pa.Column(str),
         "kind": pa.Column(
-            str, pa.Check.isin(["equal", "other orientation", "block of", "overlap", "similar (resampled)"])
+            str,
+            pa.Check.isin(["equal", "other orientation", "block of", "overlap", "similar (resampled)", "not compared"]),
         ),
         "share_equal": _SHARE,
         "correlation": pa.Column("float64", pa.Check.in_range(-1.001, 1.001), nullable=True),

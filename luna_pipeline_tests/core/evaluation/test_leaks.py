@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.evaluation.leaks import LeakReport, SeenData, leaks_of
+from luna_pipeline.core.same_scans.tables import same_scans_table, with_not_compared
 
 ADA, BEN = "a" * 40, "b" * 40
 FOLDS = pd.DataFrame(
@@ -85,6 +86,15 @@ def test_a_block_of_a_seen_scan_is_a_leak(part):
         f"0 is a block of 1.5; net 0.0.1). {ADVICE}"
     )
     assert leaks(training_series=["1.4"], same_scans=same_scans).is_clean
+
+
+@pytest.mark.parametrize(("series", "state"), [("1.3", "unknown"), ("1.1", "unknown"), ("1.5", "clean")])
+def test_without_a_comparison_of_a_seen_or_tested_series_it_is_not_known_whether_there_is_a_leak(series, state):
+    report = leaks(
+        folds=FOLDS.assign(patient_hash=list("abcde")), same_scans=with_not_compared(same_scans_table([]), [series])
+    )
+    assert (report.state, report.lines, report.num_not_compared) == (state, (), int(state == "unknown"))
+    assert ("Not compared with other scans: 1 of 3 series." in str(report)) == (state == "unknown")
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])

@@ -3,12 +3,27 @@
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.same_scans.groups import groups_of, same_scans_across, same_scans_in_two_folds
+from luna_pipeline.core.same_scans.groups import (
+    groups_of,
+    not_compared,
+    same_scans_across,
+    same_scans_in_two_folds,
+)
+from luna_pipeline.core.same_scans.tables import with_not_compared
 
 PAIRS = pd.DataFrame(
     [("1.5", "1.4", "block of"), ("1.3", "1.5", "overlap"), ("1.9", "1.8", "similar (resampled)")],
     columns=["series_a", "series_b", "kind"],
 )
+
+
+@pytest.mark.parametrize("table", [PAIRS, PAIRS[:0]])
+def test_series_that_were_not_compared_are_no_pairs(table):
+    more = with_not_compared(table.assign(num_compared=1, num_anchors=1), ["1.4", "1.6"])
+    assert groups_of(more) == groups_of(table)
+    assert same_scans_across(more, ["1.4", "1.6"], ["1.5"]) == same_scans_across(table, ["1.4"], ["1.5"])
+    assert not_compared(more, ["1.6", "1.5"]) == {"1.6"}
+    assert not_compared(None, ["1.6"]) == not_compared(table, ["1.6"]) == set()
 
 
 def test_a_chain_of_pairs_is_one_group_by_its_smallest_uid():
