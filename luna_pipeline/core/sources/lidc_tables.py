@@ -10,6 +10,7 @@ import pandas as pd
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.sources.contours import NoduleMask, NoduleSize, mask_of_contours, measure, slices_at
 from luna_pipeline.core.sources.lidc_xml import SeriesReading
+from luna_pipeline.core.sources.mark_sizes import box_voxels, check_box_voxels
 from luna_pipeline.core.sources.reader_groups import SeriesMarks, group_by_luna16
 from luna_pipeline.core.sources.reader_marks import ReaderMark
 from luna_pipeline.core.sources.reading_sessions import reading_sessions
@@ -56,11 +57,20 @@ class ReadNodule:
 
 
 def placed_marks(reading: SeriesReading, grid: VoxelGrid) -> list[PlacedMark]:
-    """Return the marks of a series of which a voxel lies in the CT."""
+    """Return the marks of a series of which a voxel lies in the CT.
+
+    Raises:
+        ValueError: If the boxes around the marks have more than ``MAX_BOX_VOXELS``.
+    """
     placed = []
+    num_voxels = int(box_voxels(reading.nodules).sum())
+    check_box_voxels(num_voxels, reading.series_instance_uid)
     for mark in reading.nodules:
         mask = mask_of_contours(mark.contours, grid)
         if mask is not None:
+            # With the slices between the outlines, too.
+            num_voxels += mask.is_inside.size
+            check_box_voxels(num_voxels, reading.series_instance_uid)
             placed.append(PlacedMark(mark, mask, measure(mask, grid)))
     return placed
 

@@ -1,8 +1,8 @@
 """LIDC-IDRI's XML files: what four readers marked in a chest CT.
 
 A reading session per reader holds nodules of 3 mm or more (outlines and ratings), nodules below 3 mm (one point, no
-ratings) and non-nodules (one point). Names are compared without their namespace, which differs between files. Readings
-of chest X-rays (``IdriReadMessage``) are skipped.
+ratings; an outline without ratings counts as one) and non-nodules (one point). Names are compared without their
+namespace, which differs between files. Readings of chest X-rays (``IdriReadMessage``) are skipped.
 
 Source:
     The LIDC-IDRI collection of The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2015.LO9QL9SX, its description of the
@@ -19,7 +19,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from luna_pipeline.core.sources.plain_xml import child, children, line_of, named, number_in, read_plain_xml, text_in
-from luna_pipeline.core.sources.reader_marks import Contour, ReaderMark
+from luna_pipeline.core.sources.reader_marks import NUM_PIXELS, Contour, ReaderMark
 from luna_pipeline.core.storage.regular_files import shown_name
 
 CT_ROOT, XRAY_ROOT = "LidcReadMessage", "IdriReadMessage"
@@ -35,9 +35,6 @@ RATING_TAGS = {
     "malignancy": ("malignancy", 5),
 }
 """Element of each rating and its highest value; the lowest is 1."""
-
-# No CT has more voxels along a row or column, and boxes around outlines stay small.
-_MAX_PIXEL = 4096
 
 
 @dataclass(frozen=True)
@@ -124,20 +121,25 @@ class _Reading:
     def _nodule(self, item: Element, uid: str, reader: int, number: int) -> ReaderMark | PointMark | None:
         contours = [self._contour(roi) for roi in children(item, "roi")]
         ratings = dict(self._ratings(item))
-        num_points = sum(len(contour.points_cr) for contour in contours)
-        if not num_points:
+        kept = [contour for contour in contours if len(contour.points_cr)]
+        if not kept:
             self._notes["nodules without an outline, left out"] += 1
             return None
-        if num_points == 1 and not ratings:
-            (contour,) = (contour for contour in contours if len(contour.points_cr))
-            column, row = (int(value) for value in contour.points_cr[0])
-            return PointMark("small nodule", reader, contour.z_mm, (column, row))
+        ordered = tuple(sorted(kept, key=lambda contour: (contour.z_mm, not contour.is_inclusion)))
+        if not ratings:
+            return self._small_nodule(ordered, reader)
         missing = [name for name in RATING_TAGS if name not in ratings]
         if missing:
             self._notes[f"nodules without a valid rating of {', '.join(missing)}"] += 1
-        kept = [contour for contour in contours if len(contour.points_cr)]
-        ordered = tuple(sorted(kept, key=lambda contour: (contour.z_mm, not contour.is_inclusion)))
         return ReaderMark(uid, f"{reader}-{number}", reader, ordered, ratings)
+
+    def _small_nodule(self, contours: tuple[Contour, ...], reader: int) -> PointMark:
+        """Return the middle of a finding without ratings: readers rated each nodule of 3 mm or more."""
+        if sum(len(contour.points_cr) for contour in contours) > 1:
+            self._notes["outlines without ratings, read as nodules below 3 mm"] += 1
+        middle = contours[len(contours) // 2]
+        column, row = (int(value) for value in np.rint(middle.points_cr.mean(axis=0)))
+        return PointMark("small nodule", reader, middle.z_mm, (column, row))
 
     def _ratings(self, item: Element) -> Iterator[tuple[str, int]]:
         """Yield the ratings within their ranges."""
@@ -168,7 +170,7 @@ class _Reading:
 
     def _pixel(self, edge: Element, tag: str) -> int:
         value = number_in(edge, tag, self._file)
-        if not value.is_integer() or abs(value) > _MAX_PIXEL:
-            msg = f"{tag} must be a whole number of pixels, got {value:g} ({self._file}, line {line_of(edge)})."
-            raise ValueError(f"{msg} Correct the file.")
+        if not (value.is_integer() and 0 <= value < NUM_PIXELS):
+            rule = f"{tag} must be a whole number of pixels below {NUM_PIXELS}, got {value:g}"
+            raise ValueError(f"{rule} ({self._file}, line {line_of(edge)}). Correct the file.")
         return int(value)

@@ -7,6 +7,7 @@ Source:
     Measured on LUNA16's tables: docs/sources/luna16_answer_key.md.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.sources.lidc_database import LidcScan
 from luna_pipeline.core.sources.reader_marks import Contour, ReaderMark
+
+MAX_BOX_VOXELS = 10_000_000
+"""Limit on ``box_voxels`` of a series' marks, so that they take about 1 GB at most; LIDC-IDRI has up to 731,528."""
 
 Integers = NDArray[np.int64]
 
@@ -39,6 +43,9 @@ def mark_places(marks: Sequence[ReaderMark], scans: Mapping[str, LidcScan]) -> M
     Args:
         marks: Marks of any series.
         scans: The scans of these series; slices are as far apart as the median of their positions.
+
+    Raises:
+        ValueError: If a mark has more than ``MAX_BOX_VOXELS``.
     """
     num_voxels, center_crz = measure_voxels(marks)
     spacing_mm = np.array([scans[mark.series_instance_uid].pixel_spacing_mm for mark in marks])
@@ -54,13 +61,49 @@ def slice_step_mm(scan: LidcScan) -> float:
     return float(np.median(np.diff(scan.z_mm))) if len(scan.z_mm) > 1 else math.nan
 
 
+def box_voxels(marks: Sequence[ReaderMark]) -> Integers:
+    """Return how many voxels the box around each mark has, in slices with an outline, one for each outline: shape (M,).
+
+    Raises:
+        ValueError: If a mark has more than ``MAX_BOX_VOXELS``.
+    """
+    found = np.zeros(len(marks), dtype=np.int64)
+    for number, mark in enumerate(marks):
+        points_cr = np.concatenate([contour.points_cr for contour in mark.contours])
+        found[number] = len(mark.contours) * np.prod(np.ptp(points_cr, axis=0) + 1)
+        check_box_voxels(int(found[number]), mark.series_instance_uid)
+    return found
+
+
+def check_box_voxels(num_voxels: int, series_instance_uid: str) -> None:
+    """Check the voxels in boxes around marks of a series.
+
+    Raises:
+        ValueError: If there are more than ``MAX_BOX_VOXELS``.
+    """
+    if num_voxels > MAX_BOX_VOXELS:
+        rule = f"Readers' outlines of a series must have at most {MAX_BOX_VOXELS} voxels in the boxes around them"
+        raise ValueError(f"{rule}, got {num_voxels} (series {series_instance_uid}). Copy the readers' file again.")
+
+
 def measure_voxels(marks: Sequence[ReaderMark]) -> tuple[Integers, NDArray[np.float64]]:
     """Return the number of voxels of each mark, shape (M,), and their mean column, row and z in mm, shape (M, 3).
 
     A mark without voxels has the mean of its outlines' points.
+
+    Raises:
+        ValueError: If a mark has more than ``MAX_BOX_VOXELS``.
     """
     if not marks:
         return np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+    # Parts of marks whose boxes take at most twice the limit.
+    part = np.cumsum(box_voxels(marks)) // MAX_BOX_VOXELS
+    bounds = [0, *np.flatnonzero(np.diff(part)) + 1, len(marks)]
+    measured = [_measure_part(marks[start:stop]) for start, stop in itertools.pairwise(bounds)]
+    return np.concatenate([num for num, _ in measured]), np.concatenate([center for _, center in measured])
+
+
+def _measure_part(marks: Sequence[ReaderMark]) -> tuple[Integers, NDArray[np.float64]]:
     contours = [contour for mark in marks for contour in mark.contours]
     owner = np.repeat(np.arange(len(marks)), [len(mark.contours) for mark in marks])
     z_mm = np.array([contour.z_mm for contour in contours])

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NUM_PIXELS = 4096
+"""Voxels along a row or column that outlines are read up to; no CT has more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contour:

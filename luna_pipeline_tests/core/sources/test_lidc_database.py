@@ -73,9 +73,11 @@ def change(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE contours SET coords = '1,2' || char(10) || '3' WHERE id = 2", "column,row, got '1,2.*contour 2"),
-        ("UPDATE contours SET coords = '1.5,2' WHERE id = 2", "column,row, got '1.5,2'.*contour 2"),
-        ("UPDATE contours SET coords = NULL WHERE id = 2", "column,row, got 'None'.*contour 2"),
+        ("UPDATE contours SET coords = '1,2' || char(10) || '3' WHERE id = 2", "column,row.*, got '1,2.*contour 2"),
+        ("UPDATE contours SET coords = '1.5,2' WHERE id = 2", "column,row.*, got '1.5,2'.*contour 2"),
+        ("UPDATE contours SET coords = '4095,4096' WHERE id = 2", "below 4096, got '4095,4096'.*contour 2"),
+        ("UPDATE contours SET coords = '1,22222222222222222222' WHERE id = 2", "column,row.*got '1,2222.*contour 2"),
+        ("UPDATE contours SET coords = NULL WHERE id = 2", "column,row.*, got 'None'.*contour 2"),
         ("UPDATE annotations SET malignancy = 6 WHERE id = 1", "1 to 5, got 6 for malignancy .annotation 1"),
         ("UPDATE annotations SET texture = NULL WHERE id = 2", "1 to 5, got None for texture .annotation 2"),
         ("DELETE FROM contours WHERE annotation_id = 2", "outline, got none .annotation 2"),

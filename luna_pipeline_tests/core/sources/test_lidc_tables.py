@@ -1,10 +1,13 @@
 """Tables of LIDC-IDRI from hand-made marks: cubes of voxels on a grid of 1 mm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
+from luna_pipeline.core.sources import mark_sizes
 from luna_pipeline.core.sources.lidc_tables import lidc_tables
 from luna_pipeline.core.sources.lidc_xml import RATING_TAGS, PointMark, SeriesReading
 from luna_pipeline.core.sources.reader_marks import Contour, ReaderMark
@@ -63,6 +66,24 @@ def test_each_mark_is_a_row_of_readers_with_its_own_size_and_ratings():
 def test_a_reader_without_a_malignancy_rating_is_not_in_the_ratings():
     marks = [cube(0, malignancy=5), cube(1, malignancy=None), cube(2, malignancy=1)]
     assert tables_of(*marks).ratings["ratings"].tolist() == [[5, 1]]
+
+
+def test_outlines_with_far_points_are_refused_before_they_are_filled():
+    points = np.array([[0, 0], [4095, 4095], [4095, 0]])
+    mark = ReaderMark("1.2", "1", 0, tuple(Contour(z_mm, True, points) for z_mm in (-300.0, -299.0)), {})
+    with pytest.raises(ValueError, match=rf"at most 10000000 voxels .* got {2 * 4096**2} \(series 1\.2\)"):
+        tables_of(mark)
+
+
+def test_slices_between_outlines_count_too(monkeypatch: pytest.MonkeyPatch):
+    first, _, last = cube(0, first=0).contours[0], *cube(0, first=16, side=4).contours[::3]
+    mark = ReaderMark("1.2", "1", 0, (first, replace(last, points_cr=first.points_cr)), {})
+    # Two outlines of 5 x 5 voxels, and 20 slices of the mask's box.
+    monkeypatch.setattr(mark_sizes, "MAX_BOX_VOXELS", 2 * 25 + 20 * 25)
+    assert len(tables_of(mark).excluded) == 1
+    monkeypatch.setattr(mark_sizes, "MAX_BOX_VOXELS", 2 * 25 + 20 * 25 - 1)
+    with pytest.raises(ValueError, match=r"got 550 \(series 1\.2\)"):
+        tables_of(mark)
 
 
 def test_two_marks_of_one_reader_are_two_nodules():

@@ -53,6 +53,7 @@ def read(tmp_path, text):
     return read_lidc_xml(path)
 
 
+SQUARE = [(4, 7), (8, 7), (8, 11), (4, 11)]
 TRIANGLE = [(10, 20), (14, 20), (14, 26)]
 
 
@@ -107,10 +108,13 @@ def test_ratings_of_another_range_have_it(tmp_path, tag, name, highest):
         assert reading.nodules[0].ratings.get(name) == expected
 
 
-def test_an_outline_without_ratings_is_a_nodule_with_a_note(tmp_path):
-    reading = read(tmp_path, message(session(nodule(roi(TRIANGLE), characteristics=""))))
-    assert reading.nodules[0].ratings == {}
-    assert "nodules without a valid rating of subtlety" in reading.notes[0]
+@pytest.mark.parametrize("characteristics", ["", "<characteristics/>"])
+def test_an_outline_without_ratings_is_a_small_nodule_at_its_middle(tmp_path, characteristics):
+    rois = roi(TRIANGLE, z="3"), roi([(1, 1)], z="5"), roi(SQUARE, z="4")
+    reading = read(tmp_path, message(session(nodule(*rois, characteristics=characteristics))))
+    assert reading.nodules == ()
+    assert reading.points == (PointMark("small nodule", 0, 4.0, (6, 9)),)
+    assert reading.notes == ("outlines without ratings, read as nodules below 3 mm: 1",)
 
 
 def test_a_nodule_without_an_outline_is_left_out_with_a_note(tmp_path):
@@ -159,8 +163,12 @@ REFUSED = {
     "z is no number": (message(session(nodule(roi(TRIANGLE, z="1,5")))), r"must be a number, got '1,5' .*line 6"),
     "z is nan": (message(session(nodule(roi(TRIANGLE, z="nan")))), r"must be a number, got 'nan'"),
     "z with a dash": (message(session(nodule(roi(TRIANGLE, z="1_0")))), r"must be a number, got '1_0'"),
-    "half a pixel": (message(session(nodule(roi([(1.5, 2)])))), r"xCoord must be a whole number of pixels, got 1.5"),
-    "a far pixel": (message(session(nodule(roi([(1, 4097)])))), r"yCoord must be a whole number of pixels"),
+    "half a pixel": (
+        message(session(nodule(roi([(1.5, 2)])))),
+        r"xCoord must be a whole number of pixels below 4096, got 1.5",
+    ),
+    "a far pixel": (message(session(nodule(roi([(4095, 4096)])))), r"yCoord must be .* below 4096, got 4096 .*line 6"),
+    "a negative pixel": (message(session(nodule(roi([(-1, 2)])))), r"xCoord must be .* below 4096, got -1 .*line 6"),
     "inclusion": (message(session(nodule(roi(TRIANGLE, inclusion="1")))), r"TRUE or FALSE, got '1' .*line 6"),
     "no locus": (message(session("<nonNodule/>")), r"nonNodule must have a locus"),
     "deep": ("<a>" * 40 + "</a>" * 40, r"at most 32 deep"),

@@ -1,9 +1,11 @@
 """Voxels within many outlines at once: numbers counted by hand, and a test of each voxel in whole numbers as oracle."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luna_pipeline.core.sources import mark_sizes
 from luna_pipeline.core.sources.lidc_database import LidcScan
 from luna_pipeline.core.sources.mark_sizes import fill_outlines, mark_places, measure_voxels
 from luna_pipeline.core.sources.reader_marks import Contour, ReaderMark
@@ -51,6 +53,19 @@ def test_places_are_in_millimetres_from_the_first_voxel():
     np.testing.assert_allclose(places.center_mm, [[5.0, 10.0, 3.0]])
     # 9 voxels of 0.5 x 0.5 x 1.5 mm.
     np.testing.assert_allclose(np.pi / 6 * places.diameter_mm**3, 9 * 0.5 * 0.5 * 1.5)
+
+
+def test_marks_are_measured_in_parts(monkeypatch: pytest.MonkeyPatch):
+    marks = [mark(outline(2.0, square(10 + at, 20, 2)), outline(3.0, square(10, 20, 1))) for at in range(9)]
+    whole = measure_voxels(marks)
+    # The last mark has 12 x 5 voxels in the box around two outlines.
+    for limit in (130, 200, 500):
+        monkeypatch.setattr(mark_sizes, "MAX_BOX_VOXELS", limit)
+        for part, expected in zip(measure_voxels(marks), whole, strict=True):
+            np.testing.assert_array_equal(part, expected)
+    monkeypatch.setattr(mark_sizes, "MAX_BOX_VOXELS", 119)
+    with pytest.raises(ValueError, match=r"at most 119 voxels in the boxes around them, got 120 \(series 1\.2\)"):
+        measure_voxels(marks)
 
 
 def is_on(point: tuple[int, int], start: tuple[int, int], end: tuple[int, int]) -> bool:
