@@ -148,7 +148,7 @@ class _Reading:
             return
         for name, (tag, highest) in RATING_TAGS.items():
             text = next(((part.text or "").strip() for part in children(given, tag)), "")
-            if text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= highest:
+            if text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= highest:
                 yield name, int(text)
 
     def _contour(self, roi: Element) -> Contour:

@@ -88,7 +88,7 @@ def test_small_nodules_and_non_nodules_are_points(tmp_path):
     assert reading.notes == ()
 
 
-@pytest.mark.parametrize("value", ["0", "6", "-1", "x", "", "4.5", "99999999999999999999", "²"])
+@pytest.mark.parametrize("value", ["0", "6", "-1", "x", "", "4.5", "99999999999999999999", "00000000599", "²"])
 def test_a_rating_out_of_range_is_null_and_noted(tmp_path, value):
     rated = RATED.replace("<texture>5<", f"<texture>{value}<")
     reading = read(tmp_path, message(session(nodule(roi(TRIANGLE), characteristics=rated))))
