@@ -36,9 +36,13 @@ def choose_columns(
         file: The table's name, for messages.
 
     Raises:
-        ValueError: If a wanted column is missing or there twice, with the likely cause and its cure.
+        ValueError: If a wanted column is missing, there twice or misspelled, with the likely cause and its cure.
     """
     places = {column: column_places(names, column) for column in (*columns, *optional)}
+    for column in (column for column, found in places.items() if not found):
+        if close := close_places(names, column):
+            rule = f"Column {SPELLINGS[column][0]} must be spelled so, got {names[close[0]]} ({file} line 1)."
+            raise ValueError(f"{rule} Rename it to {SPELLINGS[column][0]}.")
     missing = [SPELLINGS[column][0] for column in columns if not places[column]]
     if missing:
         raise _missing(missing, names, line, columns, file)
@@ -55,11 +59,21 @@ def column_places(names: Sequence[str], column: str, spellings: Spellings = SPEL
     return [place for spelling in spellings[column] for place, name in enumerate(names) if name == spelling]
 
 
+def close_places(names: Sequence[str], column: str, spellings: Spellings = SPELLINGS) -> list[int]:
+    """Return where a column is, also in another case and with other spaces and underscores: "Mal Bool" is mal_bool."""
+    wanted = {_plain(spelling) for spelling in spellings[column]}
+    return [place for place, name in enumerate(names) if _plain(name) in wanted]
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace(" ", "").replace("_", "")
+
+
 def separator_of(line: str, columns: Sequence[str], spellings: Spellings = SPELLINGS) -> str | None:
     """Return the sign other than a comma that separates the known columns of a header; None without one."""
     for separator in SEPARATORS:
         parts = [part.strip().strip('"') for part in line.split(separator)]
-        if len(parts) > 1 and any(column_places(parts, column, spellings) for column in columns):
+        if len(parts) > 1 and any(close_places(parts, column, spellings) for column in columns):
             return separator
     return None
 
@@ -69,9 +83,8 @@ def _missing(missing: Sequence[str], names: Sequence[str], line: str, columns: S
     if (separator := separator_of(line, columns)) is not None:
         rule = f"Values must be separated by commas, got {SEPARATORS[separator]} ({file} line 1)."
         return ValueError(f"{rule} Export the table with commas, and with points in numbers.")
-    if len(missing) == len(columns) and has_numbers(names):
-        # Its values are not shown: a name of a patient may be among them.
-        rule = f"The first line must name the columns {', '.join(missing)}, got a row of values ({file} line 1)."
+    if not any(column_places(names, column) for column in SPELLINGS):
+        rule = f"The first line must name the columns {', '.join(missing)}, got {other_values(names)} ({file} line 1)."
         return ValueError(f"{rule} Insert a line with the names.")
     msg = f"Column {', '.join(missing)} must be in the table, got {shown_names(names)} ({file})."
     return ValueError(f"{msg} Rename or add it in the first line.")
@@ -83,9 +96,9 @@ def shown_names(names: Sequence[str]) -> str:
     return ", ".join(_shown(name) for name in names[:_MAX_SHOWN]) + f" and {num_more} more" * (num_more > 0)
 
 
-def has_numbers(names: Sequence[str]) -> bool:
-    """Return whether a header has numbers in it, as a row of values has."""
-    return any(_is_number(name) for name in names)
+def other_values(names: Sequence[str]) -> str:
+    """Return how a line without any known column is called: its values may be those of a row, a patient's name too."""
+    return f"{len(names)} other values" if len(names) > 1 else "one other value"
 
 
 def shown_value(text: str) -> str:
@@ -96,11 +109,3 @@ def shown_value(text: str) -> str:
 def _shown(name: str) -> str:
     """Return a column's name for a message of one line, without quotes where it is printable and short."""
     return name if name.isprintable() and len(name) <= _MAX_LENGTH else shown_value(name)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

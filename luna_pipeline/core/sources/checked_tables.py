@@ -7,7 +7,7 @@ around values, blank lines) is accepted.
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from luna_pipeline.core.candidates.clean_csv import read_clean_csv
 from luna_pipeline.core.candidates.csv_columns import (
     SEPARATORS,
     Spellings,
+    close_places,
     column_places,
-    has_numbers,
+    other_values,
     separator_of,
     shown_names,
 )
@@ -111,7 +112,9 @@ def check_table(path: Path, columns: Sequence[Column], *, unique: Sequence[Seque
         rows = _with_points(rows, columns)
         faults = [separator_fault, *(fault for fault in faults if fault is not separator_fault)]
     lines = rows["line"].to_numpy()
-    for column in columns:
+    # Where a table names patients, a value in a wrong place may be a name.
+    is_secret = any(column.is_secret for column in columns)
+    for column in (replace(column, is_secret=is_secret) for column in columns):
         if column.name in rows:
             faults += faults_of_cells(column, rows[column.name], lines, file=path.name)
     for keys in unique:
@@ -123,7 +126,7 @@ def _header(line: str, columns: Sequence[Column], faults: list[Fault], *, file: 
     """Return the separator of the header and its names."""
     names = split_line(line)
     spellings = {column.name: column.spellings or (column.name,) for column in columns}
-    if not any(column_places(names, column, spellings) for column in spellings):
+    if not any(close_places(names, column, spellings) for column in spellings):
         separator = separator_of(line, list(spellings), spellings)
         if separator is not None:
             cure = "Export the table with commas, and with points in numbers."
@@ -136,15 +139,14 @@ def _header(line: str, columns: Sequence[Column], faults: list[Fault], *, file: 
 def _chosen(
     names: Sequence[str], columns: Sequence[Column], line: str, faults: list[Fault], *, file: str
 ) -> dict[str, int]:
-    """Return the place of each column that is there; missing and doubled ones are faults."""
+    """Return the place of each column that is there; missing, doubled and misspelled ones are faults."""
     spellings = {column.name: column.spellings or (column.name,) for column in columns}
-    places = {column: column_places(names, column.name, spellings) for column in columns}
+    places = {column: close_places(names, column.name, spellings) for column in columns}
     missing = [column.header for column in columns if column.is_required and not places[column]]
-    if missing and not any(places.values()) and has_numbers(names):
-        # Its values are not shown: a name of a patient may be among them.
+    if missing and not any(places.values()):
         rule = f"The first line must name the columns {', '.join(missing)}"
         cure = "Insert a line with the names."
-        faults.append(Fault(rule=rule, got="a row of values", cure=cure, file=file, lines=(1,)))
+        faults.append(Fault(rule=rule, got=other_values(names), cure=cure, file=file, lines=(1,)))
         return {}
     if missing:
         rule, cure = f"Column {', '.join(missing)} must be in the table", "Rename or add it in the first line."
@@ -154,6 +156,9 @@ def _chosen(
             got, cure = ", ".join(names[place] for place in found), "Rename or remove all but one."
             rule = f"Column {column.header} must be in the table once"
             faults.append(Fault(rule=rule, got=got, cure=cure, file=file, lines=(1,)))
+        elif found and not column_places(names, column.name, spellings):
+            rule, cure = f"Column {column.header} must be spelled so", f"Rename it to {column.header}."
+            faults.append(Fault(rule=rule, got=names[found[0]], cure=cure, file=file, lines=(1,)))
     return {column.name: found[0] for column, found in places.items() if found}
 
 

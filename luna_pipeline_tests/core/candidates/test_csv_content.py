@@ -75,11 +75,33 @@ def test_other_separators_are_named(tmp_path, separator, kind, is_quoted):
     assert f"must be separated by commas, got {kind} (table.csv" in message_of(path, read_scans)
 
 
-@pytest.mark.parametrize("row", [ROW, "Smith^John,1,2,3,0", '"1.2.3","1","2","3","0"'])
+@pytest.mark.parametrize("row", [ROW, "Smith^John,1,2,3,0", "Smith^John,A,B,C,", '"1.2.3","1","2","3","0"'])
 def test_a_first_line_of_values_is_named_and_not_shown(tmp_path, row):
     message = message_of(write(tmp_path, f"{row}\n{row}\n"))
-    assert "must name the columns seriesuid, coordX, coordY, coordZ, class, got a row of values" in message
+    assert "must name the columns seriesuid, coordX, coordY, coordZ, class, got 5 other values" in message
     assert "Smith" not in message
+
+
+@pytest.mark.parametrize("name", ["is_malignant", "mal_bool"])
+@pytest.mark.parametrize("change", [str.upper, str.title, lambda name: name.replace("_", " ")])
+def test_an_optional_column_of_another_spelling_is_not_left_out_silently(tmp_path, name, change):
+    path = write(tmp_path, f"{HEADER},{change(name)}\n{ROW},1\n")
+    with pytest.raises(ValueError, match=r"Column is_malignant must be spelled so, got .* Rename it to is_malignant\."):
+        read_table(path, COLUMNS, optional=("is_malignant",))
+    assert len(read_table(path, COLUMNS)) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "seriesuid,coord_x,coord_y,coord_z,diameter_mm,is_malignant,malignant_details,bboxLowX,len_mal_details",
+        "seriesuid,coordX,coordY,coordZ,diameter_mm,n_raters,malignancies,mal_mean,mal_median,deq",
+        "seriesuid,coordX,coordY,coordZ,diameter_mm",
+    ],
+)
+def test_published_headers_are_accepted(tmp_path, header):
+    path = write(tmp_path, f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
+    read_table(path, ("series_instance_uid", "x", "y", "z", "diameter_mm"), optional=("is_malignant", "ratings"))
 
 
 def test_a_blank_first_line_is_named(tmp_path):

@@ -257,5 +257,5 @@ def test_other_separators_are_named(files, name, separator, kind):
 @pytest.mark.parametrize("name", ["predictions", "annotations", "excluded"])
 def test_a_missing_header_is_named(files, name):
     files[name].write_text("A,1,2,3,0.9\n")
-    with pytest.raises(ValueError, match=rf"must name the columns .*, got a row of values \({name}.csv line 1\)"):
+    with pytest.raises(ValueError, match=rf"must name the columns .*, got 5 other values \({name}.csv line 1\)"):
         read(files)

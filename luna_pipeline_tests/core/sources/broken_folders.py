@@ -252,7 +252,7 @@ BROKEN = {
         (
             r"patient must have a value in each row, got '' \(scans.csv line 2\)",
             r"patient must be text in UTF-8, got a value that is not shown \(scans.csv line 3\)",
-            r"fold must be a finite number, got 'one' \(scans.csv line 3\)",
+            r"fold must be a finite number, got a value that is not shown \(scans.csv line 3\)",
             r"A patient must be in one fold, got \[0, 1\] \(scans.csv line 4, 5\)",
         ),
     ),

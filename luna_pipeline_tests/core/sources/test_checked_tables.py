@@ -23,8 +23,8 @@ COLUMNS = [
     Column(name="fold", kind="whole", least=0, is_required=False, may_be_empty=True),
     Column(name="kind", kind="word", words=("nodule", "excluded"), is_required=False, may_be_empty=True),
     Column(name="ratings", kind="ratings", is_required=False, may_be_empty=True),
-    Column(name="patient", is_required=False, is_secret=True),
 ]
+OF_PATIENTS = [*COLUMNS, Column(name="patient", is_required=False, is_secret=True)]
 
 
 def written(tmp_path, text, name="t.csv"):
@@ -76,7 +76,10 @@ def test_a_packed_table_is_read(tmp_path):
         ("series,x_mm\na,1\n".encode("utf-16"), "A table must be text in UTF-8, got UTF-16 (t.csv). Save it as CSV"),
         ("series,x_mm\na,1\n".encode("utf-16-le"), "UTF-16 without its mark (t.csv)"),
         (b"PK\x03\x04", "an Excel or ZIP file (t.csv)"),
-        (b"a,1\nb,2\n", "The first line must name the columns series, x_mm, got a row of values (t.csv line 1)"),
+        (b"a,1\nb,2\n", "The first line must name the columns series, x_mm, got 2 other values (t.csv line 1)"),
+        (b"a,Doe^John\nb,\n", "The first line must name the columns series, x_mm, got 2 other values (t.csv line 1)"),
+        (b"a;Doe^John\nb;\n", "columns series, x_mm, got one other value (t.csv line 1)"),
+        (b"SERIES;X mm\na;1,5\n", "Values must be separated by commas, got semicolons (t.csv line 1)"),
         (b"id,x_mm\na,1\n", "Column series must be in the table, got id, x_mm (t.csv line 1)"),
         (b"series,x_mm,seriesuid\na,1,a\n", "Column series must be in the table once, got series, seriesuid"),
         (b"series;x_mm\na;1,5\n", "Values must be separated by commas, got semicolons (t.csv line 1). Export"),
@@ -92,12 +95,31 @@ def test_a_malformed_table_is_refused_with_file_and_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=r"t\.csv") as caught:
         read_columns(written(tmp_path, text), SPELLINGS, ("series", "x_mm"))
     assert words in str(caught.value)
+    assert "Doe" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_doubled_optional_column_is_refused_too(tmp_path):
     with pytest.raises(ValueError, match="Column notes must be in the table once"):
         read_columns(written(tmp_path, "series,notes,notes\na,1,2\n"), SPELLINGS, ("series",), ("notes",))
+
+
+@pytest.mark.parametrize("name", ["Kind", "KIND", "ki nd", "K_ind"])
+def test_a_column_of_another_case_or_with_other_spaces_is_a_fault_and_still_checked(tmp_path, name):
+    found = faults_of(tmp_path, f"series,x_mm,{name},Kinds\na,1,knot,\n")
+    assert found == [
+        f"Column kind must be spelled so, got {name} (t.csv line 1). Rename it to kind.",
+        "kind must be nodule or excluded, got 'knot' (t.csv line 2). Write one of them.",
+    ]
+    (line,) = faults_of(tmp_path, f"Series,{name},kind,x_mm\na,nodule,nodule,1\n")[1:]
+    assert line.startswith(f"Column kind must be in the table once, got {name}, kind (t.csv line 1).")
+
+
+def test_no_cell_of_a_table_with_patients_is_shown_as_it_may_be_in_the_wrong_column(tmp_path):
+    text = "series,x_mm,patient,fold\nDoe John,1,p,4711\nb,Doe^John,p,1\nc,1,p,Doe\n"
+    found = faults_of(tmp_path, text, OF_PATIENTS)
+    assert [line.split(",")[0].split()[0] for line in found] == ["series", "x_mm", "fold"]
+    assert all("got a value that is not shown (t.csv line" in line and "Doe" not in line for line in found)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +144,11 @@ def test_a_wrong_cell_is_named_by_its_rule_and_the_right_ones_are_not(tmp_path, 
     right = {"series": "a", "x_mm": "1.5", "diameter_mm": "1", "fold": "0", "kind": "Nodule", "ratings": "4 5"}
     row = right | {"patient": "p"} | cells
     text = ",".join(row) + "\n" + ",".join(row.values()) + "\n"
-    found = faults_of(tmp_path, text)
+    found = faults_of(tmp_path, text, OF_PATIENTS if "patient" in cells else COLUMNS)
     assert len(found) == 1
     assert found[0].startswith(words) or words in found[0]
-    assert faults_of(tmp_path, ",".join(right) + ",patient\n" + ",".join(right.values()) + ",p\n") == []
+    text = ",".join(right) + ",patient\n" + ",".join(right.values()) + ",p\n"
+    assert faults_of(tmp_path, text, OF_PATIENTS) == []
 
 
 def test_all_faults_are_named_at_once(tmp_path):
@@ -138,7 +161,7 @@ def test_all_faults_are_named_at_once(tmp_path):
         'e;"1;5;nodule;p;\n'
         "a;1;5;nodule;;\n"
     )
-    found = faults_of(tmp_path, text, unique=[("series",)])
+    found = faults_of(tmp_path, text, OF_PATIENTS, unique=[("series",)])
     assert found[0].startswith("Values must be separated by commas, got semicolons (t.csv line 1)")
     assert sorted(line.split(",")[0] for line in found[1:]) == [
         "A line must have 6 values as the header",
@@ -150,7 +173,7 @@ def test_all_faults_are_named_at_once(tmp_path):
         "x_mm must be a finite number",
     ]
     with pytest.raises(ValueError, match=r"semicolons .* 7 more faults are listed by `luna check_data`\.$"):
-        read_checked(written(tmp_path, text), COLUMNS, unique=[("series",)])
+        read_checked(written(tmp_path, text), OF_PATIENTS, unique=[("series",)])
 
 
 def test_rows_of_one_fault_are_one_line_with_the_first_numbers(tmp_path):
