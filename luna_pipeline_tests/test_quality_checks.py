@@ -11,7 +11,7 @@ from luna_pipeline_tests.prepared import INGEST
 
 
 def test_a_problem_fails_as_an_error_and_what_is_odd_as_a_warning():
-    scans = scans_of({}, {"missing_slices": 1}, {"tilt_deg": 12.0})
+    scans = scans_of({"fold": 0}, {"missing_slices": 1}, {"tilt_deg": 12.0})
     results = {result.check_name: result for result in limit_results(scans)}
     assert list(results) == [limit.name for limit in LIMITS]
     failed = {name: result.severity for name, result in results.items() if not result.passed}
@@ -21,6 +21,18 @@ def test_a_problem_fails_as_an_error_and_what_is_odd_as_a_warning():
     }
     assert results["no_missing_slices"].metadata["broken"].value == {"1.1": "1"}
     assert "got 12 degrees (1.2)" in results["axes_are_straight"].description
+
+
+def test_problems_of_voxels_that_were_not_read_are_warnings_and_others_say_that_nothing_was_known():
+    unread = {"format": "metaimage", "is_hounsfield": None, "content_digest": None, "missing_slices": None}
+    results = {result.check_name: result for result in limit_results(scans_of(unread, unread))}
+    failed = {name: result.severity for name, result in results.items() if not result.passed}
+    warn = dg.AssetCheckSeverity.WARN
+    assert failed == {"voxels_are_hounsfield": warn, "no_scan_twice_across_folds": warn}
+    assert results["no_missing_slices"].description.endswith(": not looked at, known of 0 of 2 scans.")
+    assert results["slice_spacing"].description.endswith(": known of 2 of 2 scans.")
+    counts = {name: result.metadata["num_known"].value for name, result in results.items()}
+    assert (counts["voxels_are_hounsfield"], counts["no_missing_slices"], counts["slice_spacing"]) == (0, 0, 2)
 
 
 def test_no_limit_blocks_what_follows():
@@ -49,6 +61,7 @@ def test_the_job_writes_table_page_and_plots_and_checks_every_limit(luna_after):
     assert "Research use only" in page
     assert "Synthetic data" in page
     evaluations = result.get_asset_check_evaluations()
+    assert "Not looked at, as the value is known of no scan: no_missing_slices, slice_thickness, slices_touch," in page
     assert {evaluation.check_name for evaluation in evaluations} == {limit.name for limit in LIMITS}
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed == {row.limit for row in pd.read_csv(luna.home / "data_quality/findings.csv").itertuples()}

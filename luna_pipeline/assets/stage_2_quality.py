@@ -57,7 +57,7 @@ def data_quality(
         on_scan=lambda uid, number, total: context.log.debug("Read %s: %d of %d", uid, number, total),
         report=context.log.warning,
     )
-    for line in lines_of(description.findings, len(description.scans)):
+    for line in lines_of(description.findings, description.scans):
         context.log.warning(line)
     page = write_description(paths.settings.local_home / "data_quality", description)
     metadata = _metadata(description) | {

@@ -39,7 +39,7 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
     if is_json:
         click.echo(json.dumps(as_json(description), indent=1, allow_nan=False))
     else:
-        for line in lines_of(description.findings, len(description.scans)):
+        for line in lines_of(description.findings, description.scans):
             click.echo(line)
     if out is not None or not is_json:
         page = write_description(out or settings.local_home / "data_quality", description)

@@ -44,7 +44,7 @@ class Description:
             "scans": scans,
             "numbers": summary_of_numbers(self.scans),
             "kinds": summary_of_kinds(self.scans),
-            "limits": table_of_limits(self.findings),
+            "limits": table_of_limits(self.findings, self.scans),
             "findings": self.findings,
         }
         if len(self.nodules):

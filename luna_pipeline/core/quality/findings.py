@@ -39,21 +39,35 @@ def find_broken(scans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FINDING_COLUMNS))
 
 
-def lines_of(findings: pd.DataFrame, num_scans: int) -> list[str]:
-    """Return a line for each broken limit, problems first."""
+def num_known(limit: Limit, scans: pd.DataFrame) -> int:
+    """Return of how many scans all values are known that a limit is compared with."""
+    columns = [limit.column] if limit.column else list(_COMPARED[limit.name])
+    return int(scans[columns].notna().all(axis=1).sum())
+
+
+def not_looked_at(scans: pd.DataFrame) -> str:
+    """Return a line with the limits whose values are known of no scan; empty without one."""
+    names = [limit.name for limit in LIMITS if not num_known(limit, scans)]
+    return f"Not looked at, as the value is known of no scan: {', '.join(names)}." if names else ""
+
+
+def lines_of(findings: pd.DataFrame, scans: pd.DataFrame) -> list[str]:
+    """Return a line for each broken limit, problems first, and one with those that were not looked at."""
     broken = set(findings["limit"])
-    return [
-        f"{limit.level.capitalize()}: {describe_limit(limit, findings, num_scans)}"
+    lines = [
+        f"{limit.level.capitalize()}: {describe_limit(limit, findings, scans)}"
         for limit in LIMITS
         if limit.name in broken
     ]
+    return [*lines, *filter(None, [not_looked_at(scans)])]
 
 
-def describe_limit(limit: Limit, findings: pd.DataFrame, num_scans: int) -> str:
-    """Return one line on a limit: that it holds, or the first three values with their series."""
+def describe_limit(limit: Limit, findings: pd.DataFrame, scans: pd.DataFrame) -> str:
+    """Return one line on a limit: of how many scans it holds, or the first three values with their series."""
     broken = findings[findings["limit"] == limit.name]
     if broken.empty:
-        return f"{limit.rule}: {num_scans} scans."
+        known = num_known(limit, scans)
+        return f"{limit.rule}: {'' if known else 'not looked at, '}known of {known} of {len(scans)} scans."
     named = ", ".join(f"{row.got} ({row.series_instance_uid})" for row in broken.head(3).itertuples())
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     return f"{limit.rule}, got {named}{more}. Reason: {limit.reason} ({limit.source}). {limit.advice}"
@@ -128,6 +142,16 @@ def _uneven_folds(scans: pd.DataFrame) -> _Broken:
         yield DATA_SET, f"{counts.min()} to {counts.max()} scans"
 
 
+_COMPARED = {
+    "voxels_are_hounsfield": ("is_hounsfield",),
+    "no_scan_twice_across_folds": ("content_digest", "fold"),
+    "no_scan_twice": ("content_digest",),
+    "axes_are_axial_lps": ("axes",),
+    "kernel_is_known": ("kernel",),
+    "contrast_is_uniform": ("contrast",),
+    "no_rare_manufacturer": ("manufacturer",),
+    "folds_are_even": ("fold",),
+}
 _RULES: dict[str, Callable[[pd.DataFrame], _Broken]] = {
     "voxels_are_hounsfield": _not_hounsfield,
     "no_scan_twice_across_folds": lambda scans: _doubles(scans, across_folds=True),

@@ -293,4 +293,6 @@ DATA_SET_WARNINGS = (
     ),
 )
 LIMITS = (*SCAN_PROBLEMS, *SCAN_WARNINGS, *DATA_SET_WARNINGS)
+OF_VOXELS = ("voxels_are_hounsfield", "no_scan_twice_across_folds")
+"""Problems that only voxels show."""
 RARE_SHARE, MIN_SCANS_FOR_SHARES, MAX_FOLD_RATIO = 0.05, 20, 2.0

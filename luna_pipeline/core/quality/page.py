@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from luna_pipeline.core.quality.description import Description
+from luna_pipeline.core.quality.findings import not_looked_at
 
 _USE = '<p class="use" role="note">Research use only; not a medical device.</p>'
 _SYNTHETIC = '<p class="synthetic" role="note">Synthetic data: the CTs are computed phantoms, not patients.</p>'
@@ -73,6 +74,8 @@ def _head(description: Description) -> str:
     left_out = (
         "" if description.has_voxels else "<p>Voxels were not read: HU, padding, noise and copies are unknown.</p>"
     )
+    if unknown := not_looked_at(description.scans):
+        left_out += f"<p>{escape(unknown)}</p>"
     return f'<section aria-label="Summary">\n<p><strong>{escape(text)}</strong></p>\n{left_out}</section>'
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from luna_pipeline.core.quality.findings import num_known
 from luna_pipeline.core.quality.limits import LIMITS
 
 NUMBERS = {
@@ -86,14 +87,22 @@ def summary_of_diameters(diameters_mm: "Iterable[float]") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["diameter", "num_nodules", "share"])
 
 
-def table_of_limits(findings: pd.DataFrame) -> pd.DataFrame:
-    """Return every limit with the number of its findings: ``limit``, ``level``, ``num_broken``, ``rule`` and so on."""
+def table_of_limits(findings: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
+    """Return every limit with the number of its findings, and of scans whose value is known.
+
+    Returns:
+        ``limit``, ``level``, ``num_broken``, ``num_known``, ``rule``, ``reason``, ``source`` and ``advice``.
+    """
     counts = findings["limit"].value_counts()
     rows = [
-        (limit.name, limit.level, int(counts.get(limit.name, 0)), limit.rule, limit.reason, limit.source, limit.advice)
+        (
+            *(limit.name, limit.level, int(counts.get(limit.name, 0)), num_known(limit, scans)),
+            *(limit.rule, limit.reason, limit.source, limit.advice),
+        )
         for limit in LIMITS
     ]
-    return pd.DataFrame(rows, columns=["limit", "level", "num_broken", "rule", "reason", "source", "advice"])
+    columns = ["limit", "level", "num_broken", "num_known", "rule", "reason", "source", "advice"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _text(value: object) -> str:

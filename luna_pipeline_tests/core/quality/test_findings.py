@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.quality.findings import DATA_SET, describe_limit, find_broken
+from luna_pipeline.core.quality.findings import DATA_SET, describe_limit, find_broken, lines_of, num_known
 from luna_pipeline.core.quality.limits import LIMITS, PROBLEM, WARNING
 from luna_pipeline_tests.core.quality.examples import scans_of
 
@@ -87,17 +87,30 @@ def test_what_is_not_known_breaks_nothing():
     unknown = {
         name: None for name in scans_of({}).columns if name not in {"series_instance_uid", "format", "is_readable"}
     }
-    assert find_broken(scans_of(unknown | {"format": "metaimage"})).empty
+    scans = scans_of(unknown | {"format": "metaimage"})
+    assert find_broken(scans).empty
+    assert [num_known(limit, scans) for limit in LIMITS] == [0] * len(LIMITS)
+    (line,) = lines_of(find_broken(scans), scans)
+    assert line.startswith("Not looked at, as the value is known of no scan: no_missing_slices, voxels_are_hounsfield,")
+    assert describe_limit(LIMITS[1], find_broken(scans), scans).endswith(": not looked at, known of 0 of 1 scans.")
+
+
+def test_copies_across_folds_are_known_where_voxels_and_folds_are():
+    scans = scans_of({"fold": 0}, {"fold": None}, {"fold": 1, "content_digest": None}, {"fold": 1, "axes": None})
+    known = {limit.name: num_known(limit, scans) for limit in LIMITS}
+    assert (known["no_scan_twice_across_folds"], known["no_scan_twice"], known["axes_are_axial_lps"]) == (2, 3, 3)
+    assert (known["folds_are_even"], known["noise"], known["contrast_is_uniform"]) == (3, 4, 0)
 
 
 def test_a_limit_is_described_in_one_line_with_three_scans_at_most():
     scans = scans_of(*[{"slice_thickness_mm": 5.0}] * 5)
     limit = next(limit for limit in LIMITS if limit.name == "slice_thickness")
-    line = describe_limit(limit, find_broken(scans), len(scans))
+    line = describe_limit(limit, find_broken(scans), scans)
     assert line.count("5 mm (1.") == 3
     assert "and 2 more" in line
     assert "\n" not in line
-    assert describe_limit(limit, find_broken(scans_of({})), 1) == f"{limit.rule}: 1 scans."
+    good = scans_of({}, {"slice_thickness_mm": None})
+    assert describe_limit(limit, find_broken(good), good) == f"{limit.rule}: known of 1 of 2 scans."
     assert isinstance(find_broken(scans), pd.DataFrame)
 
 
