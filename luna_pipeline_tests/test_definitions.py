@@ -65,7 +65,7 @@ GRAPH = {
     "nodule_froc": ("stage_5_evaluation", {*OF_NODULES, *REFERENCE}),
     "nodule_report": ("stage_5_evaluation", OF_NODULES),
     "nodule_calibration": ("stage_5_evaluation", OF_NODULES),
-    "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "ct_series"}),
+    "nodule_subgroups": ("stage_5_evaluation", {*OF_NODULES, "ct_series", "reader_nodules"}),
     "nodule_errors": ("stage_5_evaluation", OF_NODULES),
     "nodule_model_cards": (
         "stage_5_evaluation",
@@ -77,7 +77,7 @@ GRAPH = {
     ),
     "malignancy_report": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_calibration": ("stage_5_evaluation", OF_MALIGNANCY),
-    "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "ct_series"}),
+    "malignancy_subgroups": ("stage_5_evaluation", {*OF_MALIGNANCY, "ct_series", "reader_nodules"}),
     "malignancy_errors": ("stage_5_evaluation", OF_MALIGNANCY),
     "malignancy_model_cards": (
         "stage_5_evaluation",

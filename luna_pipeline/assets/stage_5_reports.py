@@ -185,7 +185,7 @@ def malignancy_calibration(paths: LunaPaths) -> dg.Output[Any]:
     return _output(MALIGNANCY, paths.settings, _calibration)
 
 
-@report_asset(deps=[*NODULES.deps, "ct_series"])
+@report_asset(deps=[*NODULES.deps, "ct_series", "reader_nodules"])
 def nodule_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     """Scores of each model by diameter, slice spacing and scanner, where these are known. Research use only.
 
@@ -194,7 +194,7 @@ def nodule_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     return _output(NODULES, paths.settings, _subgroups)
 
 
-@report_asset(deps=[*MALIGNANCY.deps, "ct_series"])
+@report_asset(deps=[*MALIGNANCY.deps, "ct_series", "reader_nodules"])
 def malignancy_subgroups(paths: LunaPaths) -> dg.Output[Any]:
     """Scores of each malignancy model by subgroup. Form: as `nodule_subgroups`. Research use only."""
     return _output(MALIGNANCY, paths.settings, _subgroups)
