@@ -34,6 +34,7 @@ FOR_MALIGNANCY = {
 OF_NODULES = {"nodule_predictions", "nodule_classifier", "tuned_nodule_classifier", "cutout_index", "folds"}
 OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", "cutout_index", "folds"}
 REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
+CANDIDATE_SOURCES = {"annotations", "annotations_excluded", "candidates_v2", "malignancy_ratings"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.
 GRAPH = {
     "luna16_archives": ("stage_0_archives", set()),
@@ -42,9 +43,9 @@ GRAPH = {
     "annotations": ("stage_2_candidates", set()),
     "candidates_v2": ("stage_2_candidates", set()),
     "malignancy_ratings": ("stage_2_candidates", set()),
-    "candidates": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
-    "rejected": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
-    "reader_nodules": ("stage_2_candidates", {"ct_series", "annotations", "candidates_v2", "malignancy_ratings"}),
+    "candidates": ("stage_2_candidates", {"ct_series", *CANDIDATE_SOURCES}),
+    "rejected": ("stage_2_candidates", {"ct_series", *CANDIDATE_SOURCES}),
+    "reader_nodules": ("stage_2_candidates", {"ct_series", *CANDIDATE_SOURCES}),
     "luna16_subsets": ("stage_2_candidates", set()),
     "annotations_excluded": ("stage_2_candidates", set()),
     "seriesuids": ("stage_2_candidates", set()),

@@ -22,5 +22,5 @@ SOURCE_TABLES = {
     "seriesuids": (SCAN_FILES, "LUNA16's scans; only these are evaluated."),
 }
 # Read to build the candidate table; to evaluate predictions by LUNA16's metric.
-CANDIDATE_SOURCES = ["annotations", "candidates_v2", "malignancy_ratings"]
+CANDIDATE_SOURCES = ["annotations", "annotations_excluded", "candidates_v2", "malignancy_ratings"]
 REFERENCE_SOURCES = ["annotations", "annotations_excluded", "seriesuids"]
