@@ -275,10 +275,14 @@ def _saving(write: Callable[[], None], *, is_needed: bool) -> Iterator[Callable[
 
 
 def _kept(path: Any) -> "pd.DataFrame | None":
-    """Return a table of earlier searches, None where there is no readable one: it only saves time."""
+    """Return a table of earlier searches, None where there is none or a damaged one: it only saves time.
+
+    Raises:
+        OSError: If it cannot be read now: it would be overwritten by what is made without it.
+    """
     try:
         return read_table_file(path, advice="Remove it.")
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

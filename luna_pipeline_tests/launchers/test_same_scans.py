@@ -10,6 +10,7 @@ import pytest
 from benchmarks.bench_same_scans import recall_table, write_phantoms
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.same_scans import jobs
+from luna_pipeline.core.storage.s3 import RemoteStoreError
 from luna_pipeline.launchers import same_scans
 from luna_pipeline.launchers.same_scans import (
     find_same_scans,
@@ -95,6 +96,19 @@ def test_damaged_kept_tables_are_made_again(settings: Settings, blocks: Path):
     for name in ("scan_signatures", "scan_comparisons"):
         (settings.tables_dir / f"{name}.parquet").write_bytes(b"no table")
     assert pairs_of(find_same_scans_below(settings, [blocks]).table) == [("b", "a", "block of")]
+
+
+def test_kept_tables_that_cannot_be_read_now_are_not_overwritten(settings: Settings, blocks: Path, monkeypatch):
+    find_same_scans_below(settings, [blocks])
+    before = (settings.tables_dir / "scan_signatures.parquet").read_bytes()
+
+    def refused(path, *, advice):
+        raise RemoteStoreError("S3 must answer, got 503.")
+
+    monkeypatch.setattr(same_scans, "read_table_file", refused)
+    with pytest.raises(RemoteStoreError, match="503"):
+        find_same_scans_below(settings, [blocks])
+    assert (settings.tables_dir / "scan_signatures.parquet").read_bytes() == before
 
 
 def test_what_cannot_be_read_is_named_and_stops_nothing(settings: Settings, blocks: Path):

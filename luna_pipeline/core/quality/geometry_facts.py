@@ -58,21 +58,21 @@ def _letters(view: AxialView) -> str:
     return "".join(letters[axis] for axis in (2, 1, 0))
 
 
-def missing_slices(folder: Path, series_instance_uid: str) -> int | None:
-    """Return how many slices a DICOM series lacks between its first and last, by their positions.
+def missing_slices(folder: Path) -> dict[str, int | None]:
+    """Return how many slices each DICOM series lacks between its first and last, by their positions.
 
     Args:
         folder: Folder with its files.
-        series_instance_uid: The series.
 
     Returns:
-        None where positions do not say it: damaged or unequal slices, fewer than three, or two at one position.
+        Number by series uid: None where positions do not say it: damaged or unequal slices, fewer than three, or two at
+        one position.
     """
     paths = (path for path in folder.iterdir() if is_regular(path) and is_dicom_file(path))
-    found = scan_dicom_files(paths).get(series_instance_uid)
-    if found is None or found.broken or any(item.fault for item in found.slices):
-        return None
-    return _num_missing(found.slices)
+    return {
+        uid: None if found.broken or any(item.fault for item in found.slices) else _num_missing(found.slices)
+        for uid, found in scan_dicom_files(paths).items()
+    }
 
 
 def _num_missing(slices: list[DicomSlice]) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from luna_pipeline.core.ct.catalogue import scan_key
-from luna_pipeline.core.ct.formats.dicom_acquisition import acquisition_of_folder
+from luna_pipeline.core.ct.formats.dicom_acquisition import Acquisition, acquisitions_of_folder
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.cutouts.workers import run_jobs
 from luna_pipeline.core.quality.geometry_facts import geometry_facts, missing_slices
@@ -58,7 +58,8 @@ def describe_scans(
     """
     one = catalogue.sort_values(["series_instance_uid", "is_readable"], ascending=[True, False], kind="stable")
     one = one.drop_duplicates("series_instance_uid").reset_index(drop=True)
-    rows = [_header_row(row, data_root) for row in _rows(one)]
+    of_dicom = _facts_of_dicom(one[one["format"] == "dicom"], data_root)
+    rows = [_header_row(row) | of_dicom.get(row.series_instance_uid, {}) for row in _rows(one)]
     if kept is not None:
         voxels = _facts_of_voxels(one[one["is_readable"]], data_root, kept, workers, on_scan)
         rows = [row | voxels.get(row["series_instance_uid"], {}) for row in rows]
@@ -75,17 +76,30 @@ def _rows(table: pd.DataFrame) -> Iterator[Any]:
     return table.itertuples()
 
 
-def _header_row(row: Any, data_root: Path) -> dict[str, Any]:
+def _facts_of_dicom(series: pd.DataFrame, data_root: Path) -> dict[str, dict[str, Any]]:
+    """Return technique and missing slices by series; each folder is read once, also one with many series."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, rows in series.groupby("path"):
+        folder = data_root / str(path)
+        if not folder.is_dir():
+            continue
+        uids = set(rows["series_instance_uid"])
+        techniques = acquisitions_of_folder(folder, uids)
+        missing = {} if rows["is_readable"].all() else missing_slices(folder)
+        for row in _rows(rows):
+            uid = row.series_instance_uid
+            found[uid] = asdict(techniques.get(uid, Acquisition()))
+            found[uid]["missing_slices"] = 0 if row.is_readable else missing.get(uid)
+    return found
+
+
+def _header_row(row: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {
         name: getattr(row, name) for name in ("series_instance_uid", "format", "is_readable", "reason", "fingerprint")
     }
     facts |= {"manufacturer": row.manufacturer, "slice_thickness_mm": row.slice_thickness_mm}
     # Catalogues of one folder do not name the source.
     facts["data_source"] = getattr(row, "data_source", None)
-    path = data_root / row.path
-    if row.format == "dicom" and path.is_dir():
-        facts |= asdict(acquisition_of_folder(path, row.series_instance_uid))
-        facts["missing_slices"] = 0 if row.is_readable else missing_slices(path, row.series_instance_uid)
     if row.is_readable:
         facts |= geometry_facts(_grid(row))
         facts["gap_mm"] = facts["slice_spacing_mm"] - facts["slice_thickness_mm"]

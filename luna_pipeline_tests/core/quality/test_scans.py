@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.ct.catalogue import catalogue_series
+from luna_pipeline.core.ct.formats import dicom_acquisition, dicom_series
+from luna_pipeline.core.ct.formats.dicom_headers import read_slices
 from luna_pipeline.core.quality.kept_facts import KeptFacts
 from luna_pipeline.core.quality.scans import SCAN_COLUMNS, describe_scans
 from luna_pipeline_tests.core.quality.examples import chest
@@ -39,6 +41,19 @@ def test_a_row_a_series_with_what_its_headers_say(root):
     # The thickness in the tests' files is twice the spacing.
     assert scans.loc["1.2", "gap_mm"] == pytest.approx(-2.5)
     assert scans["is_hounsfield"].isna().all()
+
+
+def test_the_headers_of_a_flat_folder_are_read_once(tmp_path, monkeypatch):
+    for number in range(1, 5):
+        write_dicom_series(tmp_path, f"1.{number}", chest((6, 8, 8)), prefix=f"{number}-")
+        (tmp_path / f"{number}-0003.dcm").unlink()
+    catalogue = catalogue_series(tmp_path, patient_key=KEY)
+    read = []
+    for module in (dicom_acquisition, dicom_series):
+        monkeypatch.setattr(module, "read_slices", lambda path: read.append(path.name) or read_slices(path))
+    assert describe_scans(catalogue, data_root=tmp_path, kept=None)["missing_slices"].to_list() == [1] * 4
+    # For the technique up to the first slice of the last series, and all for the gaps.
+    assert len(read) == 16 + 20
 
 
 def test_nodules_candidates_and_folds_are_those_of_the_tables(root):

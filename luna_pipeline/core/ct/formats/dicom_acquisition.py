@@ -8,7 +8,7 @@ Source:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,27 +57,30 @@ class Acquisition:
     position: str | None = None
 
 
-def acquisition_of_folder(folder: Path, series_instance_uid: str) -> Acquisition:
-    """Return the technique of a series by its first slice in a folder.
+def acquisitions_of_folder(folder: Path, series: Collection[str]) -> dict[str, Acquisition]:
+    """Return the technique of series by the first slice of each in a folder.
 
     Args:
         folder: Folder with DICOM files; those of other series and objects that are no slices are skipped.
-        series_instance_uid: The series.
+        series: The series uids.
 
     Returns:
-        An empty ``Acquisition`` where the folder holds no slice of the series.
+        Technique by series; without those of which the folder holds no slice.
     """
+    found: dict[str, Acquisition] = {}
     for path in sorted(folder.iterdir()):
-        # One by one: usually the first file is a slice, and no other is opened.
+        # One by one: of a folder with one series, usually the first file is a slice, and no other is opened.
+        if len(found) == len(set(series)):
+            break
         if not (is_regular(path) and is_dicom_file(path)):
             continue
         try:
             items = read_slices(path)
         except BrokenDicomError:
             continue
-        if any(isinstance(item, DicomSlice) and item.series_instance_uid == series_instance_uid for item in items):
-            return read_acquisition(path)
-    return Acquisition()
+        new = {item.series_instance_uid for item in items if isinstance(item, DicomSlice)} & set(series) - found.keys()
+        found |= {uid: read_acquisition(path) for uid in new}
+    return found
 
 
 def read_acquisition(path: Path) -> Acquisition:

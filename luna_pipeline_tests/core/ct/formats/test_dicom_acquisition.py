@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset, Sequence
 
-from luna_pipeline.core.ct.formats.dicom_acquisition import Acquisition, acquisition_of_folder, read_acquisition
+from luna_pipeline.core.ct.formats import dicom_acquisition
+from luna_pipeline.core.ct.formats.dicom_acquisition import Acquisition, acquisitions_of_folder, read_acquisition
+from luna_pipeline.core.ct.formats.dicom_headers import read_slices
 from luna_pipeline_tests.phantoms import write_dicom_series
 
 HOUNSFIELD = np.full((3, 8, 8), -1000, dtype=np.int16)
@@ -25,7 +27,7 @@ TAGS = {
 
 
 def acquired(folder, **tags) -> Acquisition:
-    return acquisition_of_folder(write_dicom_series(folder / "ct", "1.2", HOUNSFIELD, tags=tags), "1.2")
+    return acquisitions_of_folder(write_dicom_series(folder / "ct", "1.2", HOUNSFIELD, tags=tags), {"1.2"})["1.2"]
 
 
 def test_technique_is_read_and_nothing_of_the_patient(tmp_path):
@@ -63,8 +65,19 @@ def test_other_series_and_damaged_files_of_the_folder_are_skipped(tmp_path):
     folder = write_dicom_series(tmp_path, "1.2", HOUNSFIELD, tags={"ConvolutionKernel": "SOFT"})
     write_dicom_series(folder, "1.1", HOUNSFIELD, tags={"ConvolutionKernel": "BONE"}, prefix="another")
     (folder / "aaa.dcm").write_bytes(b"damaged")
-    assert acquisition_of_folder(folder, "1.2").kernel == "SOFT"
-    assert acquisition_of_folder(folder, "1.3") == Acquisition()
+    assert {uid: found.kernel for uid, found in acquisitions_of_folder(folder, {"1.2", "1.3"}).items()} == {
+        "1.2": "SOFT"
+    }
+
+
+def test_no_header_is_read_twice_and_none_after_the_last_series_is_found(tmp_path, monkeypatch):
+    for uid in ("1.1", "1.2", "1.3"):
+        write_dicom_series(tmp_path / "ct", uid, HOUNSFIELD, tags={"ConvolutionKernel": uid}, prefix=uid)
+    read = []
+    monkeypatch.setattr(dicom_acquisition, "read_slices", lambda path: read.append(path.name) or read_slices(path))
+    found = acquisitions_of_folder(tmp_path / "ct", {"1.1", "1.2"})
+    assert {uid: technique.kernel for uid, technique in found.items()} == {"1.1": "1.1", "1.2": "1.2"}
+    assert read == [f"1.1000{number}.dcm" for number in (1, 2, 3)] + ["1.20001.dcm"]
 
 
 def test_functional_groups_of_enhanced_ct_are_read(tmp_path):
