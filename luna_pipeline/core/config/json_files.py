@@ -13,27 +13,29 @@ MAX_JSON_BYTES = 16 << 20
 _MAX_DEPTH = 50
 
 
-def read_json_object(path: AnyPath, kind: str, *, advice: str) -> dict[str, Any]:
+def read_json_object(path: AnyPath, kind: str, *, advice: str, where: object = None) -> dict[str, Any]:
     """Return the object of a JSON file.
 
     Args:
         path: A regular file, on a disk or in S3.
         kind: What it holds, for messages: ``A configuration``.
         advice: What to do about it, for messages.
+        where: What messages show instead of the path.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no regular file or too large, no UTF-8, no JSON object, or has a key twice.
     """
+    shown = where or path
     try:
         content = _limited(path)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(_message(kind, f"{error.strerror or error}", path, advice)) from error
+        raise ValueError(_message(kind, f"{error.strerror or error}", shown, advice)) from error
     if len(content) > MAX_JSON_BYTES:
-        raise ValueError(_message(kind, f"more than {MAX_JSON_BYTES} bytes", path, advice))
-    return json_object(content, kind, where=path, advice=advice)
+        raise ValueError(_message(kind, f"more than {MAX_JSON_BYTES} bytes", shown, advice))
+    return json_object(content, kind, where=shown, advice=advice)
 
 
 def json_object(content: bytes, kind: str, *, where: object, advice: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Predictions for LUNA25 beside its labels: a CSV table, or the outputs of a container."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,23 +78,27 @@ def _read_scores(path: Path) -> pd.DataFrame:
         if not files:
             rule = f"A folder of predictions must hold files named {LIKELIHOODS}, got none ({path})."
             raise FileNotFoundError(f"{rule} Name the folder of the outputs.")
-        return pd.concat([_read_output(file) for file in files], ignore_index=True)
+        outputs = [_read_output(file, f"output {k} of {len(files)}") for k, file in enumerate(files, start=1)]
+        return pd.concat(outputs, ignore_index=True)
     if path.suffix == ".json":
-        return _read_output(path)
+        return _read_output(path, "output 1 of 1")
     table = read_checked(path, _COLUMNS)
     places = [f"{path.name} line {line}" for line in table["line"]]
     scores = table["probability"].astype(np.float64)
     return pd.DataFrame({"annotation": table["AnnotationID"], "score": scores, "place": places})
 
 
-def _read_output(path: Path) -> pd.DataFrame:
-    values = read_json_object(path, "An output", advice=_ADVICE)
+def _read_output(path: Path, shown: str) -> pd.DataFrame:
+    """Return the points of an output; folders may be named by AnnotationID, so its number is shown (by path)."""
+    values = read_json_object(path, "An output", where=shown, advice=_ADVICE)
     points = values.get("points")
     rows = []
     for number, point in enumerate(points if isinstance(points, list) else [None], start=1):
         name, score = (point.get("name"), point.get("probability")) if isinstance(point, dict) else (None, None)
-        if not isinstance(name, str) or isinstance(score, bool) or not isinstance(score, int | float):
-            rule = "Each point of an output must have a name and a probability, got one that has not"
-            raise ValueError(f"{rule} ({path}, point {number}). {_ADVICE}")
-        rows.append((name, float(score), f"{path.parent.name}/{path.name} point {number}"))
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        # An integer in JSON may be too large for a float.
+        if not isinstance(name, str) or not is_number or not abs(score) <= sys.float_info.max:
+            rule = "Each point of an output must have a name and a finite probability, got one that has not"
+            raise ValueError(f"{rule} ({shown}, point {number}). {_ADVICE}")
+        rows.append((name, float(score), f"{shown}, point {number}"))
     return pd.DataFrame(rows, columns=["annotation", "score", "place"])

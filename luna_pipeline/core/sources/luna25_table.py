@@ -22,7 +22,7 @@ ROW_COLUMNS = (
 )
 _MAX_MM = 10_000.0
 _ID = re.compile(r"[0-9A-Za-z.-]{1,40}")
-_WHOLE = re.compile(r"(\d+)\.0+")
+_WHOLE = re.compile(r"^(\d+)\.0+$")
 _IDS = ("PatientID", "LesionID", "StudyDate")
 _TRUE, _FALSE = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 COLUMNS = (

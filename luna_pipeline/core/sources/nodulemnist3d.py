@@ -18,6 +18,7 @@ from luna_pipeline.core.ct.formats.nodulemnist3d import (
     GRAY_NOTE,
     SPLITS,
     grid_of,
+    nodule_in,
     num_nodules,
     place_of,
     read_labels,
@@ -101,12 +102,13 @@ class NoduleMnist3d(DataSource):
 
         Raises:
             FileNotFoundError: If neither file is there.
-            ValueError: If both are there, or the labels are damaged.
+            ValueError: If both are there, the labels are damaged, or the file has fewer nodules than the catalogue.
         """
         path = _file_in(root)
         readable = catalogue.loc[catalogue["is_readable"].astype(bool), "series_instance_uid"].tolist()
         labels = {split: read_labels(path, split) for split in SPLITS} if readable else {}
         places = [place_of(uid, path) for uid in readable]
+        is_malignant = [bool(nodule_in(labels[split], split, index, path)) for split, index in places]
         # The voxel from which cutting counts: a cube's own size is cut whole.
         center_mm = float(EDGE_VOXELS[path.name] // 2)
         candidates = pd.DataFrame(
@@ -114,7 +116,7 @@ class NoduleMnist3d(DataSource):
                 "series_instance_uid": readable,
                 **dict.fromkeys(("x_mm", "y_mm", "z_mm"), center_mm),
                 "class": 1,
-                "is_malignant": pd.array([bool(labels[split][index]) for split, index in places], dtype="boolean"),
+                "is_malignant": pd.array(is_malignant, dtype="boolean"),
             }
         )
         return SourceTables(candidates=candidates, notes=_notes(path, candidates))

@@ -54,11 +54,27 @@ def test_malformed_predictions_are_refused_with_the_line(truth, tmp_path, text, 
     assert "20010203" not in str(refusal.value), "AnnotationIDs name patients"
 
 
-@pytest.mark.parametrize("points", [None, [{"name": "1_1_20010203"}], [{"name": 1, "probability": 1}], [[]]])
+@pytest.mark.parametrize(
+    "points",
+    [
+        *(None, [{"name": "1_1_20010203"}], [{"name": 1, "probability": 1}], [[]]),
+        *([{"name": "1_1_20010203", "probability": value}] for value in (10**400, -(10**400), float("nan"))),
+    ],
+)
 def test_malformed_outputs_are_refused(truth, tmp_path, points):
     (tmp_path / "p.json").write_text(json.dumps({"points": points}))
     with pytest.raises(ValueError, match="point 1"):
         read_luna25_rows(truth, tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("points", ["no json", '{"points": [1]}', '{"points": [{"name": "a", "probability": 1}]}'])
+def test_folders_of_outputs_are_numbered_since_annotations_may_name_them(truth, tmp_path, points):
+    output(tmp_path / "out" / "1_1_20010203" / LIKELIHOODS, ("1_1_20010203", 0.5))
+    output(tmp_path / "out" / "1_2_20010203" / LIKELIHOODS)
+    (tmp_path / "out" / "1_2_20010203" / LIKELIHOODS).write_text(points)
+    with pytest.raises(ValueError, match="output 2 of 2") as refusal:
+        read_luna25_rows(truth, tmp_path / "out")
+    assert "20010203" not in str(refusal.value)
 
 
 def test_missing_files_are_named(truth, tmp_path):

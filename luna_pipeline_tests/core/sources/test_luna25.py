@@ -110,6 +110,8 @@ def test_whole_numbers_written_as_decimals_are_read(tmp_path):
     rows = read(tmp_path, [right | {"PatientID": "7.0", "LesionID": "2.0", "StudyDate": "20010203.0", "label": "1.0"}])
     assert (rows.loc[0, "nodule"], rows.loc[0, "patient"], bool(rows.loc[0, "is_malignant"])) == ("7_2", "7", True)
     assert rows.loc[0, "study_date"].isoformat() == "2001-02-03"
+    # Not all of it is a fraction of zeros: another patient than 12.
+    assert read(tmp_path, [annotation("1.02", 2)]).loc[0, "patient"] == "1.02"
 
 
 def test_columns_may_stand_in_another_order_and_age_and_gender_are_not_needed(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from luna_pipeline.core.candidates.tables import build_candidates
 from luna_pipeline.core.ct.catalogue import unreadable_series
+from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.cutouts.cutting import CuttingParameters
 from luna_pipeline.core.cutouts.service import CtCutoutService
 from luna_pipeline.core.cutouts.store import CutoutStore
@@ -98,6 +99,14 @@ def test_a_damaged_file_is_one_row_with_its_reason(tmp_path):
     assert "must be a whole .npz file" in reason
     assert len(SOURCE.tables(tmp_path, catalogue).candidates) == 0
     assert SOURCE.folds(tmp_path, catalogue) == {}
+
+
+def test_fewer_nodules_than_in_the_catalogue_are_one_line(tmp_path):
+    write_npz(tmp_path)
+    catalogue, arrays = catalogue_of(tmp_path), arrays_of()
+    write_npz(tmp_path, arrays | {name: values[:1] for name, values in arrays.items() if name.startswith("test")})
+    with pytest.raises(UnreadableCtError, match=r"test must have a number below 1, got 1 .*Make the catalogue again"):
+        SOURCE.tables(tmp_path, catalogue)
 
 
 def test_one_of_the_two_sizes_must_be_there(tmp_path):

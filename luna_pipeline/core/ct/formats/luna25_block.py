@@ -95,11 +95,14 @@ class Luna25BlockReader(CtReader):
         """The voxels, mapped: checked to be three-dimensional numbers of the header's length."""
         try:
             open_regular(self.path).close()
-            # Arrays of objects, which are pickled, are refused by numpy.
-            voxels = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, SyntaxError) as error:
+            # Arrays of objects, which are pickled, are refused by numpy; archives are not opened.
+            voxels = np.lib.format.open_memmap(self.path, mode="r")
+        except (OSError, MemoryError):
+            raise
+        # Whatever a damaged header makes numpy raise.
+        except Exception as error:
             raise self._refusal("A block must be a numpy file of numbers", "another or damaged one") from error
-        if not isinstance(voxels, np.ndarray) or voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
+        if voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
             raise self._refusal("A block must be a numpy file of numbers (z, y, x)", "another array")
         uid = self.series_instance_uid
         check_voxel_kind(voxels.dtype.name, 1, voxels.dtype.itemsize, series_instance_uid=uid)

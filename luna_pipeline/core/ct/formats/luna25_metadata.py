@@ -136,8 +136,8 @@ def _followed(content: bytes) -> Any:
             _step(opcode.name, argument, stack, memo)
     except RefusedPickleError:
         raise
-    # genops: a damaged opcode; the stack: too few values; a key that is a list.
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    # genops: a damaged opcode; the stack: too few values; a key that is a list; tuples in thousands of tuples.
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RefusedPickleError("a damaged pickle") from error
     raise RefusedPickleError("a pickle without its end")
 

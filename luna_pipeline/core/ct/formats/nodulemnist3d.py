@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,11 +96,7 @@ class NoduleMnistReader(CtReader):
     @cached_property
     def _gray(self) -> NDArray[np.uint8]:
         split, index = place_of(self.series_instance_uid, self.path)
-        images = read_split(self.path, split).images
-        if index >= len(images):
-            rule = f"A nodule of split {split} must have a number below {len(images)}, got {index}"
-            raise UnreadableCtError(f"{rule} ({shown_name(self.path)}). Make the catalogue again.")
-        gray: NDArray[np.uint8] = images[index]
+        gray: NDArray[np.uint8] = nodule_in(read_split(self.path, split).images, split, index, self.path)
         return gray
 
 
@@ -125,6 +121,18 @@ def place_of(series_instance_uid: str, path: Path) -> tuple[str, int]:
         rule = f"A nodule must be named such as {uid_of('train', 0)}, got {series_instance_uid!r:.80}"
         raise UnreadableCtError(f"{rule} ({shown_name(path)}). Take a name from the catalogue.")
     return found[1], int(found[2])
+
+
+def nodule_in(values: NDArray[np.uint8], split: str, index: int, path: Path) -> Any:
+    """Return the image or label of a nodule from those of its split, shape (N, ...).
+
+    Raises:
+        UnreadableCtError: If there is none: the file has changed since it was catalogued.
+    """
+    if index >= len(values):
+        rule = f"A nodule of split {split} must have a number below {len(values)}, got {index}"
+        raise UnreadableCtError(f"{rule} ({shown_name(path)}). Make the catalogue again.")
+    return values[index]
 
 
 def grid_of(edge_voxels: int) -> VoxelGrid:

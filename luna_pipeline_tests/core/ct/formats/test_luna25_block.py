@@ -1,5 +1,7 @@
 """Nodule blocks: their grid is SimpleITK's, for flipped and oblique CTs, and malformed ones are refused in one line."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -94,9 +96,15 @@ def test_malformed_blocks_are_refused(tmp_path, voxels, change, said):
 def test_missing_and_damaged_files_are_refused(tmp_path):
     image = make_image(random_hounsfield((4, 5, 6)))
     path = write_block(tmp_path, random_hounsfield((4, 5, 6)), official_metadata(image))
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(UnreadableCtError, match="numpy file"):
-        open_ct(path, series_instance_uid="u").grid()
+    whole = path.read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.npy", whole)
+    huge = whole.replace(b"(4, 5, 6), }" + b" " * 20, b"(1%s, 5, 6), }" % (b"0" * 20) + b" " * 1)
+    nested = whole[:10] + b"(" * 118 + whole[128:]
+    for content in (whole[:-3], b"PK\x03\x04garbage", (tmp_path / "a.zip").read_bytes(), huge, nested, b""):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableCtError, match="numpy file"):
+            open_ct(path, series_instance_uid="u").grid()
     (tmp_path / BLOCKS / "metadata" / path.name).unlink()
     with pytest.raises(UnreadableCtError, match="must have its metadata"):
         open_ct(path, series_instance_uid="u").grid()

@@ -118,6 +118,7 @@ def test_handwritten_opcodes_are_refused(tmp_path):
         b"\x80\x04t.",
         b"\x80\x04h\x07.",
         b"\x80\x04}(]NNNu.",
+        b"\x80\x04)" + b"\x85" * 6000 + b"\x8c\x01a\x93.",
         b"",
         b".",
     ):
