@@ -158,8 +158,9 @@ def nodule_report(context: dg.AssetExecutionContext, config: DrawsConfig, paths:
     """Binary report on the pooled test folds, one row per model. Class 1: nodules. Research use only.
 
     The folds trained with the newest recipe on the same cutouts are pooled; `folds` lists them. Form: ROC AUC and
-    average precision with 95 % intervals (bootstrap over scans), sensitivity at specificity 0.95, sensitivity and
-    specificity at thresholds chosen on the validation folds (0.5 without one), calibration before and after, counts.
+    average precision with 95 % intervals (bootstrap over patients where they are known, else scans), sensitivity at
+    specificity 0.95, sensitivity and specificity at thresholds chosen on the validation folds (0.5 without one),
+    calibration before and after, counts.
     """
     return _output(NODULES, paths.settings, _report, log=context.log, config=config)
 

@@ -1,6 +1,6 @@
 """The winner of a study: retrained on all folds but the test fold, and compared with the unchanged recipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from luna_pipeline.core.evaluation.comparison import PairedDifference, paired_di
 from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.intervals import ranking_draws
 from luna_pipeline.core.evaluation.reference import Reference
+from luna_pipeline.core.evaluation.resampling import patient_groups
 from luna_pipeline.core.metrics.binary import binary_metrics
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
@@ -40,7 +41,7 @@ class TunedComparison:
         num_scans: Scans of the fold.
         tuned: The winner's score.
         untuned: The recipe's score.
-        difference: Winner minus recipe, on the same bootstrap samples of scans.
+        difference: Winner minus recipe, on the same bootstrap samples: for the AUC of patients where they are known, else of scans.
     """
 
     metric: Metric
@@ -117,7 +118,7 @@ class FinalTraining:
         num_bootstraps: int,
         seed: int,
     ) -> TunedComparison:
-        """Compare the winner with the unchanged recipe on the test fold, by a paired bootstrap over its scans.
+        """Compare the winner with the unchanged recipe on the test fold, by a paired bootstrap.
 
         Args:
             tuned: The retrained winner.
@@ -136,7 +137,8 @@ class FinalTraining:
         ]
         predictions = pd.concat(tables, ignore_index=True)
         if reference is None:
-            scores, difference = _by_auc(predictions, num_bootstraps=num_bootstraps, seed=seed)
+            groups = patient_groups(read_table(self.settings, "folds"))
+            scores, difference = _by_auc(predictions, groups, num_bootstraps=num_bootstraps, seed=seed)
         else:
             scores, difference = _by_cpm(predictions, reference, num_bootstraps=num_bootstraps, seed=seed)
         return TunedComparison(
@@ -157,12 +159,15 @@ def _by_cpm(
     return scores, paired_difference(results[TUNED], results[UNTUNED])
 
 
-def _by_auc(predictions: pd.DataFrame, *, num_bootstraps: int, seed: int) -> tuple[dict[str, float], PairedDifference]:
+def _by_auc(
+    predictions: pd.DataFrame, groups: Mapping[str, str], *, num_bootstraps: int, seed: int
+) -> tuple[dict[str, float], PairedDifference]:
     scores, draws = {}, {}
     for name, rows in predictions.groupby("model"):
         labels, values = rows["class"].to_numpy(dtype=np.int64), rows["probability"].to_numpy(dtype=np.float64)
         scores[str(name)] = binary_metrics(labels, values)["auc"]
-        of_name = ranking_draws(labels, values, rows["series_instance_uid"], num_bootstraps=num_bootstraps, seed=seed)
+        drawn = [groups.get(uid, uid) for uid in rows["series_instance_uid"].astype(str)]
+        of_name = ranking_draws(labels, values, drawn, num_bootstraps=num_bootstraps, seed=seed)
         draws[str(name)] = of_name["auc"]
     difference = scores[TUNED] - scores[UNTUNED]
     return scores, PairedDifference.of_draws(difference, draws[TUNED], draws[UNTUNED])

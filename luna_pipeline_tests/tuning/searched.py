@@ -32,7 +32,11 @@ def searched(tmp_path, tracking_uri) -> tuple[Home, Settings]:
     tables.mkdir()
     home.index.assign(diameter_mm=DIAMETER_MM).to_parquet(tables / "cutout_index.parquet")
     home.candidates.to_parquet(tables / "candidates.parquet")
-    folds = home.index.groupby("series_instance_uid", as_index=False)["fold"].first().assign(rule="series")
+    folds = (
+        home.index.groupby("series_instance_uid", as_index=False)["fold"]
+        .first()
+        .assign(rule="series", patient_hash=None)
+    )
     folds.to_parquet(tables / "folds.parquet")
     write_annotations(home, settings)
     return home, settings

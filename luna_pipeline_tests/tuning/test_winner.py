@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from luna_pipeline.core.evaluation.comparison import PairedDifference
@@ -56,6 +57,11 @@ def test_without_a_reference_both_are_compared_by_their_auc_on_the_same_draws(tr
     draws = [ranking_draws(labels, values, scans, num_bootstraps=50, seed=3)["auc"] for values in scores]
     assert (found.tuned, found.untuned, found.num_scans) == (*aucs, 2)
     assert found.difference == PairedDifference.of_draws(aucs[0] - aucs[1], *draws)
+    # Both scans of the test fold are of one patient: there is nothing to draw from.
+    path = training.settings.tables_dir / "folds.parquet"
+    pd.read_parquet(path).assign(patient_hash="ab").to_parquet(path)
+    found = training.compare(tuned, untuned, metric="auc", reference=None, num_bootstraps=50, seed=3)
+    assert found.difference.num_bootstraps == 0
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def test_a_comparison_says_what_it_found(bounds, words):
         "On fold 3, which neither has seen (89 scans): CPM 0.8500 with the winner, 0.8000 with the recipe as it is; "
         "+0.0500 ["
     )
-    assert str(found).endswith(f"(1000 draws of scans): {words}. Research use only.")
+    assert str(found).endswith(f"(1000 draws): {words}. Research use only.")
     assert json.loads(json.dumps(found.as_dict()))["in_words"] == words
 
 

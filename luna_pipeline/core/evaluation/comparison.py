@@ -11,7 +11,7 @@ from luna_pipeline.core.evaluation.resampling import percentile_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """Difference of two systems' scores (CPM or AUC) with its 95 % bootstrap interval over scans.
+    """Difference of two systems' scores (CPM or AUC) with its 95 % bootstrap interval.
 
     Attributes:
         difference: Score of the first system minus that of the second, on the original scans.
@@ -56,7 +56,7 @@ class PairedDifference:
 
     def __str__(self) -> str:
         interval = f"[{self.lower:+.4f}, {self.upper:+.4f}]"
-        return f"{self.difference:+.4f} {interval} ({self.num_bootstraps} draws of scans)"
+        return f"{self.difference:+.4f} {interval} ({self.num_bootstraps} draws)"
 
 
 def paired_difference(first: FrocResult, second: FrocResult) -> PairedDifference:

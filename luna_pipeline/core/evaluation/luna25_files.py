@@ -95,9 +95,9 @@ def _read_output(path: Path, shown: str) -> pd.DataFrame:
     rows = []
     for number, point in enumerate(points if isinstance(points, list) else [None], start=1):
         name, score = (point.get("name"), point.get("probability")) if isinstance(point, dict) else (None, None)
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        is_right = isinstance(name, str) and not isinstance(score, bool)
         # An integer in JSON may be too large for a float.
-        if not isinstance(name, str) or not is_number or not abs(score) <= sys.float_info.max:
+        if not is_right or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
             rule = "Each point of an output must have a name and a finite probability, got one that has not"
             raise ValueError(f"{rule} ({shown}, point {number}). {_ADVICE}")
         rows.append((name, float(score), f"{shown}, point {number}"))

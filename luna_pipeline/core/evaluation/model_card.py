@@ -14,7 +14,8 @@ _CAVEATS = (
     "Labels are readers' marks and ratings, not pathology: a nodule that no reader marked counts as none.",
     "One data set: other scanners, protocols and populations were not tested.",
     "Candidates come from a detector; AUC, average precision and calibration say nothing of nodules that it missed.",
-    "Intervals are of 95 %, by bootstrap over scans: another training of the same recipe may differ by more.",
+    "Intervals are of 95 %, by bootstrap over patients where they are known, else scans (CPM, sensitivities: scans): "
+    "another training of the same recipe may differ by more.",
 )
 
 
