@@ -41,7 +41,7 @@ class TunedComparison:
         num_scans: Scans of the fold.
         tuned: The winner's score.
         untuned: The recipe's score.
-        difference: Winner minus recipe, on the same bootstrap samples: for the AUC of patients where they are known, else of scans.
+        difference: Winner minus recipe, on the same draws: for the AUC of patients where they are known, else of scans.
     """
 
     metric: Metric
