@@ -61,10 +61,11 @@ def same(table: Table) -> Iterator[tuple[str, bytes]]:
         yield "exponents", written(table.changed(numbers, lambda cell: f"{float(cell):.16E}"))
 
 
-def refused(table: Table) -> Iterator[tuple[str, bytes]]:
-    """Yield the variants that do not."""
-    yield from _of_files(table)
-    yield from _of_headers(table)
+def refused(table: Table, *, has_own_reader: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Yield the variants that do not; those of files and headers only for a table with its own reader."""
+    if has_own_reader:
+        yield from _of_files(table)
+        yield from _of_headers(table)
     yield from _of_cells(table)
     yield from _of_series(table)
     if table.form.points:
