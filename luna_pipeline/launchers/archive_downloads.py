@@ -86,42 +86,54 @@ class ArchiveDownloads:
                 )
             )
             # Last in, first out: the threads end before connections and locks are given up.
-            jobs = [job for it in archives if (job := self._job(it, stack)) is not None]
+            jobs: list[_Job] = []
+            for it in archives:
+                self._guarded(it.name, lambda it=it: jobs.extend(self._job(it, stack)))  # type: ignore[misc]
             if request.has_tables:
-                self._tables(client)
+                self._guarded("Tables", lambda: self._tables(client))
             jobs = [job for job in jobs if self._guarded(job.name, lambda job=job: self._peek(client, job))]  # type: ignore[misc]
             self._check_disk(jobs)
             self._run_jobs(client, jobs)
         return self._summary
 
-    def _job(self, archive: PublishedFile, stack: contextlib.ExitStack) -> _Job | None:
-        """Return what is to be done for an archive, None if nothing is or another process does it."""
+    def _job(self, archive: PublishedFile, stack: contextlib.ExitStack) -> list[_Job]:
+        """Return what is to be done for an archive: nothing if it is there or another process does it."""
         result = ArchiveResult(archive.name, archive.md5, archive.num_bytes)
         try:
             stack.enter_context(locked(self._state / f"{archive.name}.lock", waits=False))
         except BlockingIOError:
             self._fail(archive.name, f"One process may download an archive, got another one that does ({self._state}).")
-            return None
+            return []
         journal = MemberJournal(self._state / f"{archive.name}.members", self._request.folder)
         self._summary.archives[archive.name] = result
-        if journal.is_complete(archive.md5):
+        is_to_keep = self._request.keeps_archives and self._verified(archive).exists()
+        if journal.is_complete(archive.md5) and not is_to_keep:
+            # Left by a process that was killed after the last member.
+            self._remove(archive, "verified-*", "part.journal", "part")
             self._done(result, journal.totals())
             self._listener.report(f"{archive.name}: all {result.num_members} members are there.")
-            return None
+            return []
         job = _Job(archive, journal, result, place=self._complete_archive(archive))
         if job.place is None:
             path = self._state / f"{archive.name}.part"
             options = {"num_bytes": archive.num_bytes, "chunk_bytes": self._request.chunk_bytes}
             job.file = stack.enter_context(ChunkedFile(path, md5=archive.md5, **options))
-        return job
+        else:
+            self._remove(archive, "part.journal", "part")
+        return [job]
+
+    def _remove(self, archive: PublishedFile, *kinds: str, needed: Path | None = None) -> None:
+        """Remove files of an earlier call that are not needed any more."""
+        for kind in kinds:
+            for path in self._state.glob(f"{archive.name}.{kind}"):
+                if path != needed:
+                    path.unlink()
 
     def _complete_archive(self, archive: PublishedFile) -> Path | None:
         """Return the archive of an earlier call, or one that was put into the folder by hand."""
         verified = self._verified(archive)
-        for earlier in self._state.glob(f"{archive.name}.verified-*"):
-            if earlier != verified:
-                # Another edition's, of which no more is needed.
-                earlier.unlink()
+        # Another edition's is of no use.
+        self._remove(archive, "verified-*", needed=verified)
         if verified.exists():
             return verified
         by_hand = self._request.folder / archive.name
@@ -165,7 +177,7 @@ class ArchiveDownloads:
         """
         for is_last in (False, True):
             if job.file is not None:
-                self._transfer(client, job).fetch(tail_chunks(job.file))
+                self._transfer(client, job).fetch(tail_chunks(job.file), may_stream=False)
             try:
                 self._require_usable(job)
             except RefusedZipError:
@@ -184,7 +196,10 @@ class ArchiveDownloads:
             require_methods([it for it in members if not job.journal.has(it)], job.name)
 
     def _members(self, job: _Job) -> list[zipfile.ZipInfo] | None:
-        """Return the members of an archive; None if its directory is damaged, which its MD5 will show."""
+        """Return the members of an archive; None if its directory is not there or damaged, which its MD5 will show."""
+        if job.file is not None and not all(map(job.file.is_complete, tail_chunks(job.file))):
+            # The server ignores ranges.
+            return None
         path = job.place if job.file is None else job.file.path
         try:
             return None if path is None else members_of(path, name=job.name)
@@ -335,7 +350,11 @@ class ArchiveDownloads:
         except OSError as error:
             if is_disk_error(error):
                 self._stop.set()
-            self._fail(name, f"Files must be written, got {error}. Make room; the next call continues from here.")
+            self._fail(
+                name,
+                f"Files must be written, got {error}. Make room, or let {self._request.folder} be written; "
+                "the next call continues from here.",
+            )
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
             self._fail(name, " ".join(str(error).split()) or type(error).__name__)
         else:

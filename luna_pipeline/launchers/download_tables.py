@@ -67,7 +67,8 @@ def download_tables(
             if published.name not in fetched:
                 fetched[published.name] = _fetch(fetch, base, published)
             _write(fetched[published.name], published, folder / name)
-        except (RefusedError, ValueError, zipfile.BadZipFile) as error:
+        # A file that cannot be written, or an answer that is refused.
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             failures.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
         else:
             written.append(name)

@@ -1,5 +1,6 @@
 """Download of LUNA16 from a local server with every fault: nothing wrong is accepted, each is told in one line."""
 
+import errno
 import io
 import itertools
 import os
@@ -237,7 +238,7 @@ def test_a_server_that_ignores_ranges_is_read_in_one_stream(download, server, ar
 
 def test_one_stream_that_breaks_is_read_again_and_keeps_what_arrived(download, server, phantom_source, tmp_path):
     broken = archive_server.breaks_after(5 * CHUNK // 2, archive_server.whole)
-    server.fault = lambda name, start, stop, number: broken if number == 2 else archive_server.whole
+    server.fault = lambda name, start, stop, number: broken if number == 3 else archive_server.whole
     summary, lines = download(num_connections=1)
     assert summary.failures == []
     assert_unpacked(tmp_path / "data", phantom_source)
@@ -409,6 +410,32 @@ def test_another_file_of_the_archives_name_is_left_alone(download, phantom_sourc
     assert_unpacked(tmp_path / "data", phantom_source)
 
 
+def left_in(folder: Path) -> list[str]:
+    """Return the names of the archives and parts in the folder of the state."""
+    return sorted(path.name for path in (folder / STATE).iterdir() if path.suffix not in {".lock", ".members"})
+
+
+@pytest.mark.parametrize("keeps_archives", [False, True])
+def test_a_verified_archive_that_a_kill_left_is_removed_or_kept(keeps_archives, download, server, archives, tmp_path):
+    """As after a kill between the journal's last line and the removal."""
+    download()
+    md5 = editions(archives)["subset0.zip"].md5
+    (tmp_path / "data" / STATE / f"subset0.zip.verified-{md5}").write_bytes(archives["subset0.zip"])
+    server.requests.clear()
+    summary, _ = download(keeps_archives=keeps_archives)
+    assert (summary.failures, server.requests, left_in(tmp_path / "data")) == ([], [], [])
+    assert (tmp_path / "data/subset0.zip").exists() == keeps_archives
+
+
+def test_parts_are_removed_once_the_archive_lies_in_the_folder(download, server, archives, tmp_path):
+    server.fault = lambda name, start, stop, number: archive_server.refuses(404) if number > 4 else None
+    download(num_connections=1)
+    assert left_in(tmp_path / "data") == ["subset0.zip.part", "subset0.zip.part.journal"]
+    (tmp_path / "data/subset0.zip").write_bytes(archives["subset0.zip"])
+    assert download()[0].failures == []
+    assert left_in(tmp_path / "data") == []
+
+
 def test_a_kept_archive_is_the_published_one(download, archives, tmp_path):
     download(keeps_archives=True)
     assert (tmp_path / "data/subset0.zip").read_bytes() == archives["subset0.zip"]
@@ -487,6 +514,20 @@ def test_too_small_a_disk_is_told_before_the_archive_comes(download, server, arc
     left = len(archives["subset0.zip"]) - server.sent["subset0.zip"]
     monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(left + members))
     assert download()[0].failures == []
+
+
+def test_a_server_that_ignores_ranges_sends_no_archive_before_the_disk_is_compared(
+    download, server, archives, monkeypatch
+):
+    from luna_pipeline.launchers import archive_downloads
+
+    server.fault = lambda name, start, stop, number: archive_server.whole
+    monkeypatch.setattr(archive_downloads.shutil, "disk_usage", lambda folder: Free(100))
+    with pytest.raises(NotEnoughDiskError):
+        download(subsets=(0, 1))
+    # What the connections hold back, of as many requests as there are connections and archives.
+    assert server.sent.total() < sum(map(len, archives.values()))
+    assert len(server.requests) <= 6
 
 
 def test_two_archives_at_a_time_are_counted(download, server, archives, monkeypatch):
@@ -673,6 +714,31 @@ def test_a_table_with_a_lasting_fault_is_not_written_and_the_others_are(
     # The next call brings the one that is missing.
     server.fault = lambda name, start, stop, number: None
     assert download(subsets=(), has_tables=True)[0].tables == ["annotations.csv"]
+
+
+def test_a_table_that_cannot_be_written_does_not_stop_the_archives(
+    download, server, tables, phantom_source, monkeypatch, tmp_path
+):
+    from luna_pipeline.launchers import download_tables
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(download_tables, "write_bytes", full)
+    server.files.update(tables)
+    summary, _ = download(has_tables=True)
+    assert len(summary.failures) == 1
+    assert summary.failures[0].startswith("annotations.csv: [Errno 28] No space left on device")
+    assert len(summary.tables) == 3
+    assert_unpacked(tmp_path / "data", phantom_source)
+
+
+def test_a_folder_that_cannot_be_written_is_a_line_for_each_archive(download, server, tmp_path):
+    (tmp_path / "data").write_bytes(b"a file")
+    summary, _ = download(subsets=(0, 1), has_tables=True)
+    assert [line.partition(":")[0] for line in summary.failures] == ["subset0.zip", "subset1.zip", "Tables"]
+    assert "Files must be written, got [Errno " in summary.failures[0]
+    assert server.requests == []
 
 
 def test_a_table_that_is_asked_for_again_after_a_fault_is_written_once(download, server, tables):

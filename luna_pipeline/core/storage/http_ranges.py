@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import httpx
 
 USER_AGENT = "luna_pipeline (research; https://luna16.grand-challenge.org data)"
+# A connection that brings less over this time is given up: a byte now and then resets the time-out of httpx.
+_SLOWEST_BYTES, _SLOWEST_SECONDS = 60 << 10, 60.0
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -152,7 +154,7 @@ def retry_after(text: str | None, *, now: float) -> float | None:
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -183,8 +185,15 @@ def _exactly(response: "httpx.Response", num_bytes: int) -> Iterator[bytes]:
 def _blocks(response: "httpx.Response") -> Iterator[bytes]:
     import httpx
 
+    since, num_bytes = time.monotonic(), 0
     try:
-        yield from response.iter_raw()
+        for block in response.iter_raw():
+            num_bytes += len(block)
+            yield block
+            if time.monotonic() - since >= _SLOWEST_SECONDS:
+                if num_bytes < _SLOWEST_BYTES:
+                    raise TransferError(f"only {num_bytes} bytes in {_SLOWEST_SECONDS:.0f} s")
+                since, num_bytes = time.monotonic(), 0
     except httpx.HTTPError as error:
         raise TransferError(reason_of(error)) from error
 

@@ -69,10 +69,14 @@ class RangeDownload:
         # Jitter need not be repeatable.
         self._rng = random.Random()
 
-    def fetch(self, chunks: Collection[int] | None = None) -> None:
+    def fetch(self, chunks: Collection[int] | None = None, *, may_stream: bool = True) -> None:
         """Download the missing ones of the given chunks; None for all.
 
         A server that ignores ranges is read from the start in one stream; chunks that are there are kept.
+
+        Args:
+            chunks: Their numbers.
+            may_stream: Whether that stream is allowed, which brings all chunks; else nothing is downloaded from there.
 
         Raises:
             RefusedError: If a fault lasts, or the server refuses.
@@ -85,6 +89,8 @@ class RangeDownload:
         try:
             self._fetch_ranges(wanted)
         except RangesIgnoredError:
+            if not may_stream:
+                return
             self._report(f"{self._name}: the server ignores ranges; the file is read from its start, in one stream")
             self._fetch_in_one_stream()
 

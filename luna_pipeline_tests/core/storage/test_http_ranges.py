@@ -1,10 +1,12 @@
 """Waits before another attempt, and answers that are refused; whole downloads are tested with the launcher."""
 
 import random
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from luna_pipeline.core.storage import http_ranges
 from luna_pipeline.core.storage.http_ranges import (
     RefusedError,
     RetryPolicy,
@@ -24,6 +26,7 @@ from luna_pipeline.core.storage.http_ranges import (
         ("Thu, 01 Jan 1970 00:01:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("1 Jan 99999999999999999999 00:00:00 GMT", None),
         (None, None),
     ],
 )
@@ -96,6 +99,28 @@ def test_a_whole_file_of_another_size_is_a_fault():
             list(stream_whole(right, "http://a/b", total=4))
     with client(206, b"abc") as odd, pytest.raises(TransferError, match="206 in place of 200"):
         list(stream_whole(odd, "http://a/b"))
+
+
+@pytest.mark.parametrize(("block_bytes", "is_given_up"), [(1, True), (15_359, True), (15_360, False)])
+def test_an_answer_slower_than_1_kib_a_second_over_a_minute_is_given_up(block_bytes, is_given_up, monkeypatch):
+    """Blocks come every 15 s, so that no time-out between two of them ends it."""
+    clock = SimpleNamespace(seconds=0.0, monotonic=lambda: clock.seconds)
+    monkeypatch.setattr(http_ranges, "time", clock)
+
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self):
+            for _ in range(20):
+                clock.seconds += 15.0
+                yield bytes(block_bytes)
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Slow()))
+    with httpx.Client(transport=transport) as slow:
+        if is_given_up:
+            with pytest.raises(TransferError, match=f"only {4 * block_bytes} bytes in 60 s"):
+                list(stream_whole(slow, "http://a/b"))
+            assert clock.seconds == 60.0
+        else:
+            assert len(b"".join(stream_whole(slow, "http://a/b"))) == 20 * block_bytes
 
 
 @pytest.mark.parametrize("address", ["ftp://a/b", "a/b"])
