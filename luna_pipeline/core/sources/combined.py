@@ -12,6 +12,7 @@ import pandas as pd
 
 from luna_pipeline.core.candidates.csv_tables import parse_numbers
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
+from luna_pipeline.core.ct.formats.luna25_block import is_block
 from luna_pipeline.core.sources.located import LocatedSource
 from luna_pipeline.core.sources.source import SourceTables
 from luna_pipeline.core.sources.table_rules import check_source_tables
@@ -66,7 +67,11 @@ def left_out_rows(catalogue: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         f"{len(rows)} scans of {name} are in an earlier data source, too, and are read from there."
         for name, rows in (shared.groupby(DATA_SOURCE, observed=True) if len(shared) else ())
     ]
-    return unreadable[~is_shared], lines
+    left_out = unreadable[~is_shared]
+    places = zip(left_out["path"], left_out["series_instance_uid"], strict=True)
+    # The names of blocks' files name patients.
+    shown = [uid if is_block(Path(path)) else path for path, uid in places]
+    return left_out.assign(path=pd.Series(shown, index=left_out.index, dtype=object)), lines
 
 
 def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *, propose: Propose) -> SourceTables:

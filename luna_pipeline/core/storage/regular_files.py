@@ -6,6 +6,9 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+SECRET_FOLDER = "luna25_nodule_blocks"
+"""LUNA25's folder of nodule blocks, whose files are named after patients: messages do not show these names."""
+
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -71,6 +74,8 @@ def _refused(path: Path) -> NotRegularFileError:
 
 def shown_name(path: Path, *, limit: int = 120) -> str:
     """Return a file's name for a message of one line: printable, and shortened in its middle."""
+    if path.parts[-3:-2] == (SECRET_FOLDER,):
+        return f"a file of {SECRET_FOLDER}/{path.parts[-2]}"
     name = path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     name = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
     return name if len(name) <= limit else f"{name[: limit // 2]}...{name[-limit // 2 :]}"

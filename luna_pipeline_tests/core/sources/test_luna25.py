@@ -1,5 +1,6 @@
 """LUNA25's table, CTs and blocks: candidates with labels, patients over time, and tables that are refused."""
 
+import os
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from luna_pipeline.core.ct.catalogue import grid_of_row
 from luna_pipeline.core.ct.formats.luna25_block import BLOCKS, block_uid
 from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.phantom.luna25 import CSV_COLUMNS
+from luna_pipeline.core.sources.combined import left_out_rows
 from luna_pipeline.core.sources.luna25 import CT_FOLDER, TABLE, Luna25
 from luna_pipeline.core.sources.luna25_table import find_annotations, read_annotations
 from luna_pipeline.core.sources.source import DATA_SOURCES
@@ -103,6 +105,22 @@ def test_the_twin_has_one_label_a_patient_and_nodules_seen_again(twin):
     assert table.groupby("PatientID")["label"].nunique().eq(1).all()
     assert table.groupby("NoduleID")["StudyDate"].nunique().max() == 2
     assert table["AnnotationID"].is_unique
+
+
+@pytest.mark.parametrize("odd", ["dangling", "fifo", "zip"])
+def test_a_block_that_is_left_out_is_named_by_its_series(tmp_path, odd):
+    image, metadata = (tmp_path / BLOCKS / folder / "100012_1_19990102.npy" for folder in ("image", "metadata"))
+    image.parent.mkdir(parents=True)
+    metadata.parent.mkdir()
+    if odd == "dangling":
+        image.symlink_to(tmp_path / "gone")
+    elif odd == "fifo":
+        os.mkfifo(image)
+    else:
+        image.write_bytes(b"PK\x03\x04")
+    rows, _ = left_out_rows(SOURCE.catalogue(tmp_path, data_root=tmp_path, patient_key=b"k"))
+    assert rows["path"].tolist() == [block_uid("100012_1_19990102")]
+    assert "100012" not in rows["reason"].iloc[0]
 
 
 def test_whole_numbers_written_as_decimals_are_read(tmp_path):
