@@ -105,7 +105,9 @@ def find_same_scans_below(
         replace(scan, name=f"{scan.name} ({_place(scan, folder)})") if scan.name in twice else scan
         for folder, scan in scans
     ]
-    result = _search(settings, named, workers=workers, report=report)
+    # Not beside the installation's own: `auto` would take it for searched.
+    kept = replace(settings, home=settings.cache_dir / "same_scans")
+    result = _search(kept, named, workers=workers, report=report)
     return replace(result, failed={**failed, **result.failed})
 
 

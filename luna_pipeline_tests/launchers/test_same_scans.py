@@ -28,7 +28,7 @@ from luna_pipeline_tests.phantoms import make_image
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    environment = {"LUNA_HOME": str(tmp_path / "home"), "LUNA_DATA_DIR": str(tmp_path / "data")}
+    environment = {name: str(tmp_path / name) for name in ("LUNA_HOME", "LUNA_DATA_DIR", "LUNA_CACHE")}
     return Settings.from_environment(environment)
 
 
@@ -91,16 +91,21 @@ def test_what_was_read_before_an_interrupt_is_kept(settings: Settings, blocks: P
     assert find_same_scans_below(settings, [blocks]).num_read == 2
 
 
+def test_folders_leave_the_installation_unsearched(settings: Settings, blocks: Path):
+    find_same_scans_below(settings, [blocks])
+    assert not settings.tables_dir.exists()
+
+
 def test_damaged_kept_tables_are_made_again(settings: Settings, blocks: Path):
     find_same_scans_below(settings, [blocks])
     for name in ("scan_signatures", "scan_comparisons"):
-        (settings.tables_dir / f"{name}.parquet").write_bytes(b"no table")
+        (settings.cache_dir / "same_scans/tables" / f"{name}.parquet").write_bytes(b"no table")
     assert pairs_of(find_same_scans_below(settings, [blocks]).table) == [("b", "a", "block of")]
 
 
 def test_kept_tables_that_cannot_be_read_now_are_not_overwritten(settings: Settings, blocks: Path, monkeypatch):
     find_same_scans_below(settings, [blocks])
-    before = (settings.tables_dir / "scan_signatures.parquet").read_bytes()
+    before = (settings.cache_dir / "same_scans/tables" / "scan_signatures.parquet").read_bytes()
 
     def refused(path, *, advice):
         raise RemoteStoreError("S3 must answer, got 503.")
@@ -108,7 +113,7 @@ def test_kept_tables_that_cannot_be_read_now_are_not_overwritten(settings: Setti
     monkeypatch.setattr(same_scans, "read_table_file", refused)
     with pytest.raises(RemoteStoreError, match="503"):
         find_same_scans_below(settings, [blocks])
-    assert (settings.tables_dir / "scan_signatures.parquet").read_bytes() == before
+    assert (settings.cache_dir / "same_scans/tables" / "scan_signatures.parquet").read_bytes() == before
 
 
 def test_what_cannot_be_read_is_named_and_stops_nothing(settings: Settings, blocks: Path):
@@ -123,7 +128,7 @@ def test_a_scan_that_is_damaged_after_its_signature_hides_no_copies_of_others(se
     for name in "bc":
         np.savez(blocks / f"{name}.npz", ct_chunk=noisy_tissue(0))
     find_same_scans_below(settings, [blocks])
-    (settings.tables_dir / "scan_comparisons.parquet").unlink()
+    (settings.cache_dir / "same_scans/tables/scan_comparisons.parquet").unlink()
     status = (blocks / "b.npz").stat()
     (blocks / "b.npz").write_bytes(bytes(status.st_size))
     os.utime(blocks / "b.npz", ns=(status.st_atime_ns, status.st_mtime_ns))
