@@ -58,7 +58,7 @@ def folder_for(data_root: Path, name: str, names: Sequence[str] = ()) -> Path:
         name: The source.
         names: Sources that are chosen by name.
     """
-    has_folders = any((data_root / it).is_dir() for it in DATA_SOURCES.names())
+    has_folders = any((data_root / it).is_dir() for it in DATA_SOURCES.names()) and not _is_at(name, data_root)
     return data_root / name if has_folders or len(names) > 1 else data_root
 
 

@@ -53,6 +53,8 @@ def test_a_source_that_is_put_where_it_belongs_is_found(tmp_path, folders, names
     place = folder_for(tmp_path, "luna16", names)
     assert place == tmp_path / expected
     place.mkdir(exist_ok=True)
+    (place / "annotations.csv").touch()
+    assert folder_for(tmp_path, "luna16", names) == place
     assert ("luna16", place) in [(it.name, it.root) for it in locate_sources(tmp_path, names[:1])]
 
 
