@@ -51,7 +51,7 @@ def ct_series(context: dg.AssetExecutionContext, config: CatalogueConfig, paths:
     register_series(context.instance, readable["series_instance_uid"])
     gone = gone_series(context.instance, catalogue, cutout_store(settings))
     lines = describe_sources(catalogued_sources(settings, catalogue))
-    _log_series(context, catalogue, left_out, [*lines, *shared], gone)
+    _log_series(context, catalogue, left_out, shared, gone)
     metadata: dict[str, Any] = {
         "num_series": len(readable),
         "data_sources": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines)),

@@ -97,7 +97,7 @@ def candidates(
     settings = replace(paths.settings, malignancy_policy=policy)
     made = candidate_tables(settings, ct_series, context.log.info)
     tables = made.tables
-    log_notes(context, (*tables.notes, *tables.policies))
+    log_notes(context, tables.notes)
     metadata: dict[str, Any] = {
         **tables.counts,
         "malignancy_policy": policy,

@@ -15,6 +15,7 @@ from luna_pipeline.core.evaluation.intervals import ranking_draws
 from luna_pipeline.core.evaluation.reference import Reference
 from luna_pipeline.core.evaluation.resampling import patient_groups
 from luna_pipeline.core.metrics.binary import binary_metrics
+from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
 from luna_pipeline.launchers.evaluation.scoring import labelled, predict_table
@@ -137,7 +138,9 @@ class FinalTraining:
         ]
         predictions = pd.concat(tables, ignore_index=True)
         if reference is None:
-            groups = patient_groups(read_table(self.settings, "folds"))
+            # An index of another origin has no table of folds: its patients are not known.
+            has_folds = exists(self.settings.tables_dir / "folds.parquet")
+            groups = patient_groups(read_table(self.settings, "folds")) if has_folds else {}
             scores, difference = _by_auc(predictions, groups, num_bootstraps=num_bootstraps, seed=seed)
         else:
             scores, difference = _by_cpm(predictions, reference, num_bootstraps=num_bootstraps, seed=seed)

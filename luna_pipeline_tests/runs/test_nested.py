@@ -149,4 +149,9 @@ def test_outer_run_links_its_nested_run_and_says_its_result_and_both_are_of_one_
     assert title == "`ingest`"
     # Their order is that of the steps, of which some could be exchanged.
     parts = sorted(re.sub(r"\d+", "N", result).split("; "))
-    assert parts == ["candidates N rows, rejected N rows", "ct_series N rows", "folds N rows"]
+    assert parts == [
+        "candidates N rows, rejected N rows, reader_nodules N rows",
+        "ct_series N rows",
+        "folds N rows",
+        "same_scans N rows",
+    ]
