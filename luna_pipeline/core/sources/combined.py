@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_ser
 from luna_pipeline.core.ct.formats.luna25_block import is_block
 from luna_pipeline.core.sources.located import LocatedSource
 from luna_pipeline.core.sources.source import SourceTables
-from luna_pipeline.core.sources.table_rules import check_source_tables
+from luna_pipeline.core.sources.table_rules import TABLE_NAMES, check_source_tables
 
 DATA_SOURCE = "data_source"
 """Column of the catalogue: name of the source of a series."""
@@ -97,12 +97,11 @@ def combined_tables(located: Sequence[LocatedSource], catalogue: pd.DataFrame, *
         tables = it.source.tables(it.root, rows)
         check_source_tables(tables, it.name)
         if tables.readers is None:
-            tables = _replaced(tables, readers=it.source.readers(it.root, rows))
+            tables = replace(tables, readers=it.source.readers(it.root, rows))
         if tables.candidates is None:
             tables = _with_candidates(tables, propose(_searched(rows, tables.scans)))
         parts.append((it, _without(tables, elsewhere), rows))
-    names = [each.name for each in fields(SourceTables) if each.name not in {"scans", "notes"}]
-    joined: dict[str, Any] = {name: _joined([getattr(tables, name) for _, tables, _ in parts]) for name in names}
+    joined: dict[str, Any] = {name: _joined([getattr(tables, name) for _, tables, _ in parts]) for name in TABLE_NAMES}
     return SourceTables(
         **joined,
         scans=_scans([(tables, rows) for _, tables, rows in parts]),
@@ -172,7 +171,7 @@ def _with_candidates(tables: SourceTables, proposed: pd.DataFrame) -> SourceTabl
             radii_mm=nodules["diameter_mm"] / 2,
         )
         places = pd.Series(of_point, index=proposed.index)
-    return _replaced(tables, candidates=proposed.assign(**{"class": (places >= 0).astype("int8")}))
+    return replace(tables, candidates=proposed.assign(**{"class": (places >= 0).astype("int8")}))
 
 
 def _usable(nodules: pd.DataFrame) -> pd.DataFrame:
@@ -184,22 +183,12 @@ def _usable(nodules: pd.DataFrame) -> pd.DataFrame:
     return usable
 
 
-def _replaced(tables: SourceTables, **values: pd.DataFrame | None) -> SourceTables:
-    given: dict[str, Any] = {each.name: getattr(tables, each.name) for each in fields(SourceTables)}
-    return SourceTables(**given | values)
-
-
 def _without(tables: SourceTables, series: set[str]) -> SourceTables:
     """Return tables without the rows of some series."""
-    values = {}
-    for each in fields(SourceTables):
-        value = getattr(tables, each.name)
-        if isinstance(value, pd.DataFrame) and series:
-            value = value[~value["series_instance_uid"].astype(str).isin(series)]
-        values[each.name] = value
-    if values["scans"] is not None:
-        values["scans"] = [uid for uid in values["scans"] if uid not in series]
-    return SourceTables(**values)
+    there = {name: table for name in TABLE_NAMES if (table := getattr(tables, name)) is not None}
+    kept = {name: table[~table["series_instance_uid"].astype(str).isin(series)] for name, table in there.items()}
+    scans = None if tables.scans is None else [uid for uid in tables.scans if uid not in series]
+    return replace(tables, scans=scans, **kept)
 
 
 def _joined(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:

@@ -16,6 +16,7 @@ _COLUMNS = {
     "readers": READER_COLUMNS,
     "rejected": REJECTED_COLUMNS,
 }
+TABLE_NAMES = tuple(_COLUMNS)
 _LABELS = {"true", "false", "1", "0", "1.0", "0.0", ""}
 
 

@@ -5,9 +5,14 @@ Source:
 """
 
 import io
+import lzma
 import struct
 import zipfile
+import zlib
 from typing import BinaryIO
+
+MEMBER_DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+"""Errors of reading a damaged member; RuntimeError is a password, or as NotImplementedError another compression."""
 
 _MAX_DIRECTORY_BYTES = 16 << 20
 # Headers, names and alignment of a member, and the end records.

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from luna_pipeline.core.storage.files import written_atomically
 from luna_pipeline.core.storage.regular_files import open_regular
+from luna_pipeline.core.storage.zip_limits import MEMBER_DAMAGES
 
 DEFLATE64 = 9
 _BLOCK_BYTES = 1 << 20
@@ -22,7 +23,7 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _NAMES = {1: "Shrink", 6: "Implode", DEFLATE64: "Deflate64", 12: "BZIP2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 _ENCRYPTED = 1
 # What zipfile raises of damaged bytes; errors of the disk are not among them.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, struct.error)
+_DAMAGE = (*MEMBER_DAMAGES, ValueError, struct.error)
 
 
 class RefusedZipError(ValueError):

@@ -16,7 +16,6 @@ import math
 import re
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.storage.regular_files import open_regular, shown_name
-from luna_pipeline.core.storage.zip_limits import zip_problem
+from luna_pipeline.core.storage.zip_limits import MEMBER_DAMAGES, zip_problem
 
 EDGE_VOXELS = {"nodulemnist3d.npz": 28, "nodulemnist3d_64.npz": 64}
 """Voxels along each edge of a nodule's cube, by file name."""
@@ -204,7 +203,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, zlib.error) as error:
+        except MEMBER_DAMAGES as error:
             raise _refusal(rule, str(error) or type(error).__name__, path) from error
 
 
