@@ -15,6 +15,7 @@ from luna_pipeline.core.storage.zip_members import (
     fault_of,
     files_in,
     has_content,
+    open_zip,
     require_methods,
     unpack,
 )
@@ -132,3 +133,19 @@ def test_content_is_compared_by_size_and_crc(tmp_path: Path):
     path.write_bytes(b"content of a member" * 100)
     assert has_content(path, member)
     assert not has_content(path / "below", member)
+
+
+def test_a_directory_that_zipfile_cannot_read_is_damaged_in_one_way():
+    content = bytearray(archive_of("s/a.raw").fp.getvalue())
+    # "Version needed to extract" of the directory's entry: zipfile raises NotImplementedError.
+    content[content.index(b"PK\1\2") + 6] = 99
+    with pytest.raises(zipfile.BadZipFile, match="The zip directory must be whole, got one that is not"):
+        open_zip(io.BytesIO(bytes(content)))
+
+
+def test_a_member_that_does_not_unpack_is_broken():
+    content = bytearray(archive_of("s/a.raw").fp.getvalue())
+    # The first byte behind the header of 30 bytes and the name: a reserved kind of block, zlib.error.
+    content[30 + len("s/a.raw")] = 0x07
+    with zipfile.ZipFile(io.BytesIO(bytes(content))) as archive:
+        assert "invalid block type" in fault_of(archive, archive.infolist()[0])
