@@ -126,8 +126,7 @@ def consensus_mask(masks: Sequence[NoduleMask], *, share: float = 0.5, num_reade
         votes[tuple(slice(at, at + size) for at, size in zip(first, mask.is_inside.shape, strict=True))] += (
             mask.is_inside
         )
-    # 0.75 of 4 readers are 3, also where the product is a little more in binary.
-    needed = max(1, math.ceil(share * (num_readers or len(masks)) - 1e-9))
+    needed = max(1, math.ceil(share * (num_readers or len(masks))))
     return NoduleMask(votes >= needed, (int(start[0]), int(start[1]), int(start[2])))
 
 
