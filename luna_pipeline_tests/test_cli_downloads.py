@@ -66,6 +66,7 @@ def test_what_is_no_subset_is_an_error_of_usage(subsets, tmp_path):
 
 def test_a_terminal_shows_a_bar_with_the_seconds_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     with downloads._Terminal() as terminal:
         terminal.report("subset0.zip: [a line] as it is")
         terminal.on_progress(Progress(50, 100, 10.0, 5.0))
@@ -73,3 +74,12 @@ def test_a_terminal_shows_a_bar_with_the_seconds_left(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "subset0.zip: [a line] as it is" in shown
     assert "50/100 bytes" in shown
+
+
+def test_a_terminal_that_cannot_draw_shows_lines(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(downloads, "_LINE_EVERY_SECONDS", 0.0)
+    with downloads._Terminal() as terminal:
+        terminal.on_progress(Progress(50, 100, 10.0, 5.0))
+    assert capsys.readouterr().out.splitlines() == [Progress(50, 100, 10.0, 5.0).as_line()]

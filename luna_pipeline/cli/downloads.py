@@ -1,6 +1,7 @@
 """Command that downloads LUNA16."""
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -70,12 +71,13 @@ def download_luna16_command(**options: Any) -> None:
 
 
 class _Terminal(contextlib.ExitStack):
-    """Reports lines, and the progress as a bar or, without a terminal, as a line now and then."""
+    """Reports lines, and the progress as a bar or, without a terminal that can draw it, as a line now and then."""
 
     def __enter__(self) -> "_Terminal":
         self._bar: Any = None
         self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
-        if sys.stdout.isatty():
+        # A terminal without cursor movement would show no bar.
+        if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
             columns = (BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
