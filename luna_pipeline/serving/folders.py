@@ -1,0 +1,62 @@
+"""Folders of the service, all below one folder on a disk that its processes share."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+_ID = re.compile(r"[0-9a-f]{32}")
+OUTPUT, INPUT = "output", "input"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFolders:
+    """Paths of the service; a name never holds anything of a patient.
+
+    Attributes:
+        root: ``LUNA_SERVICE_DIR``; by default ``service`` in the local part of LUNA_HOME.
+    """
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        """Uploads that are not complete: each in a folder with a random name, removed when the upload ends."""
+        return self.root / "staging"
+
+    @property
+    def receiving(self) -> Path:
+        """DICOM instances of series that are not complete."""
+        return self.root / "receiving"
+
+    @property
+    def jobs(self) -> Path:
+        """A folder for each accepted CT, ``<id>/input`` with its files and ``<id>/output`` with its results."""
+        return self.root / "jobs"
+
+    @property
+    def database(self) -> Path:
+        """SQLite file of the jobs, unless the configuration names another database."""
+        return self.root / "jobs.sqlite"
+
+    @property
+    def tokens(self) -> Path:
+        """File of the hashed tokens."""
+        return self.root / "tokens.json"
+
+    def new_staging(self) -> Path:
+        """Create and return an empty folder for an upload."""
+        folder = self.staging / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return folder
+
+    def job(self, job_id: str) -> Path:
+        """Return the folder of a job.
+
+        Raises:
+            ValueError: If the id is not 32 hexadecimal digits.
+        """
+        if not _ID.fullmatch(job_id):
+            msg = f"An id must be 32 hexadecimal digits, got {len(job_id)} characters of another kind."
+            raise ValueError(f"{msg} Take it from the answer to the upload.")
+        return self.jobs / job_id

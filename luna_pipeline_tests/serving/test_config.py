@@ -1,0 +1,31 @@
+"""The service's configuration file."""
+
+import pytest
+
+from luna_pipeline.serving.config import Peer, ServiceConfig, read_config
+
+
+def test_a_file_changes_what_it_names(tmp_path):
+    file = tmp_path / "serving.yaml"
+    file.write_text(
+        "max_queued: 4\nlimits: {max_files: 7}\nreceiver: {calling_aets: [PACS]}\n"
+        "peers: [{name: pacs, kind: cstore, port: 4242}]\n"
+    )
+    config = read_config(file)
+    assert (config.max_queued, config.limits.max_files, config.receiver.calling_aets) == (4, 7, ("PACS",))
+    assert config.peers == (Peer(name="pacs", kind="cstore", port=4242),)
+    assert config.limits.max_bytes == ServiceConfig().limits.max_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("max_queud: 4", "max_queued"), ("[1]", "mapping"), ("peers: [{name: a, kind: ftp}]", "kind")]
+)
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    file = tmp_path / "serving.yaml"
+    file.write_text(text)
+    with pytest.raises((ValueError, TypeError), match=message):
+        read_config(file)
+
+
+def test_no_file_is_the_defaults():
+    assert read_config(None) == ServiceConfig()
