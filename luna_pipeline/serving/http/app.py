@@ -1,0 +1,34 @@
+"""The HTTP application: one list of routers, one form of errors."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.http import diagnoses, health
+from luna_pipeline.serving.http.problems import add_problem_handlers
+from luna_pipeline.serving.http.service import DiagnosisJobs, Service
+from luna_pipeline.settings import Settings
+
+_DESCRIPTION = "Lung nodules in chest CTs. Research use only; not a medical device."
+
+
+def create_app(settings: Settings, config: ServiceConfig, folders: ServiceFolders, jobs: DiagnosisJobs) -> FastAPI:
+    """Return the application.
+
+    Args:
+        settings: Paths of the installation.
+        config: Configuration of the service.
+        folders: Folders of the service.
+        jobs: Jobs, safe to use from several threads.
+    """
+    service = Service(settings=settings, config=config, folders=folders, jobs=jobs)
+    # FastAPI's own page of the description loads scripts from an outside address.
+    app = FastAPI(
+        title="luna_pipeline", version=version("luna_pipeline"), description=_DESCRIPTION, docs_url=None, redoc_url=None
+    )
+    add_problem_handlers(app)
+    for router in (health.router, diagnoses.router):
+        app.include_router(router(service))
+    return app

@@ -1,0 +1,47 @@
+"""Whether the service is alive, and whether it can take a CT."""
+
+import os
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from luna_pipeline.serving.http.problems import Problem, documented
+from luna_pipeline.serving.http.service import Service
+from luna_pipeline.serving.job import JobState
+
+
+class Health(BaseModel):
+    """Answer of ``/health``."""
+
+    status: str = "alive"
+
+
+class Readiness(BaseModel):
+    """Answer of ``/ready``: the numbers of jobs by state."""
+
+    status: str = "ready"
+    jobs: dict[JobState, int]
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes ``/health`` and ``/ready``."""
+    routes = APIRouter(tags=["state"])
+
+    @routes.get("/health")
+    async def health() -> Health:
+        """Report that the process answers; nothing else is looked at."""
+        return Health()
+
+    @routes.get("/ready", responses=documented(503))
+    def ready() -> Readiness:
+        """Report that jobs can be stored: the database answers and the folder can be written to."""
+        if not os.access(service.folders.root, os.W_OK):
+            raise Problem(503, "The service's folder must be writable, got one that is not. See the service's log.")
+        try:
+            return Readiness(jobs=dict(service.jobs.counts()))
+        # Drivers raise many kinds of errors for a database that does not answer.
+        except Exception as error:
+            detail = "The jobs' database must answer, got none. See the service's log."
+            raise Problem(503, detail, {"Retry-After": "5"}) from error
+
+    return routes

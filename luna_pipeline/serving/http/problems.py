@@ -1,0 +1,101 @@
+"""Errors as answers: one JSON form for all, ``{"detail": "<sentence>"}``."""
+
+import errno
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from luna_pipeline.serving.job import QueueFullError, UnknownJobError
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ProblemBody(BaseModel):
+    """JSON of every 4xx and 5xx answer."""
+
+    detail: str = Field(description="What is wrong and what to do, one sentence or two; nothing of a patient.")
+
+
+class Problem(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: HTTP status, 4xx or 5xx.
+        detail: ``<rule>, got <value>. <what to do>``, without anything of a patient or a name from outside.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for an error."""
+    return JSONResponse({"detail": detail}, status_code=status, headers=dict(headers or {}))
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Return the entry ``responses`` of a route for the OpenAPI description."""
+    return {it: {"model": ProblemBody, "description": HTTPStatus(it).phrase} for it in statuses}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error in the one form."""
+
+    @app.exception_handler(Problem)
+    def _problem(_request: Request, error: Problem) -> JSONResponse:
+        return problem_response(error.status, error.detail, error.headers)
+
+    @app.exception_handler(QueueFullError)
+    def _full(_request: Request, error: QueueFullError) -> JSONResponse:
+        return problem_response(429, str(error), {"Retry-After": str(error.retry_after_seconds)})
+
+    @app.exception_handler(UnknownJobError)
+    def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
+        return problem_response(404, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(422, _sentence(error))
+
+    @app.exception_handler(HTTPException)
+    def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        return problem_response(error.status_code, _http_sentence(error), error.headers)
+
+    @app.exception_handler(OSError)
+    def _disk(_request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in _FULL_DISK:
+            raise error
+        detail = "The service's disk must have free space, got a full one. Try again later, or free some."
+        return problem_response(507, detail)
+
+    @app.exception_handler(Exception)
+    def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+        # The error's text may hold a path or a value of a file.
+        detail = "The request must be answered, got an unexpected error. See the service's log."
+        return problem_response(500, detail)
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """Return the first fault without the value: it may be anything."""
+    first = error.errors()[0]
+    kind, *names = (str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    place = f"{kind} {'.'.join(names)}".strip()
+    return f"The request's parameters must be as described, got another value ({place:.80}): {message:.200}. See /docs."
+
+
+def _http_sentence(error: HTTPException) -> str:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "The address must be one of the service's, got another. See /docs."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return "The method must be one of the address's, got another. See /docs."
+    return str(error.detail)
