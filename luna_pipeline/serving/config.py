@@ -110,6 +110,8 @@ class ServiceConfig:
         deidentifies: Whether DICOM results are de-identified.
         dagster_url: Address of Dagster's webserver, to which finished diagnoses are reported; empty for none.
         delivery_hours: Hours during which a delivery is retried.
+        allowed_hosts: Names by which other machines address the service, such as that of a proxy on this machine; with
+            any of them tokens are required.
         limits: Limits of an upload.
         receiver: How DICOM is received.
         peers: Systems that get the DICOM results of every series.
@@ -128,6 +130,7 @@ class ServiceConfig:
     deidentifies: bool = False
     dagster_url: str = ""
     delivery_hours: float = 48.0
+    allowed_hosts: tuple[str, ...] = ()
     limits: UploadLimits = field(default_factory=UploadLimits)
     receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
     peers: tuple[Peer, ...] = ()

@@ -1,0 +1,1 @@
+"""Protection of the service: tokens, checks of each request, metrics without anything of a patient."""
