@@ -141,7 +141,7 @@ def _check_origin(access: Access, origins: list[str], hosts: list[str]) -> None:
     """Refuse requests that a page of another site makes in a user's browser."""
     for origin in origins:
         site = origin.partition("://")[2].lower()
-        if site != hosts[0].lower() and site not in (access.hosts or ()):
+        if not site or (site != hosts[0].lower() and site not in (access.hosts or ())):
             rule = "The Origin of a request must be the service's own page, got another site."
             raise Refusal(403, "origin", f"{rule} Open the page of the service.")
 
