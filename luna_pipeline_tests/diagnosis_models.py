@@ -1,6 +1,9 @@
 """Models of a diagnosis without training: a segmenter of bright voxels, classifiers with random weights."""
 
+import contextlib
 import math
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from luna_pipeline.core.networks.config import NETWORKS, NetworkConfig
 from luna_pipeline.core.networks.luna import build_network
 from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, save_checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
+from luna_pipeline.launchers.installation import open_mlflow_run
+from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_handlers import CHECKPOINT_FILE, CHECKPOINT_FOLDER
 from luna_pipeline_tests.core.diagnosis.examples import model as model_version
 
 BRIGHT = "bright_test_segmenter"
@@ -102,3 +108,20 @@ def save_models(home: Path, *roles: str, **changes: Any) -> None:
     for role in roles or ("segmenter", "classifier", "malignancy"):
         checkpoint = checkpoint_of(role, **changes)
         save_checkpoint(store.path(checkpoint.name, checkpoint.version), checkpoint)
+
+
+def register(settings: Settings, checkpoint: Checkpoint) -> str:
+    """Register a checkpoint in MLflow without an exported model, which takes seconds; return the version's number."""
+    from mlflow import MlflowException
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_mlflow_run(settings, run_name="test", system_metrics_seconds=None) as run,
+    ):
+        path = Path(folder) / CHECKPOINT_FILE
+        save_checkpoint(path, replace(checkpoint, mlflow_run_id=run.run_id))
+        run.client.log_artifact(run.run_id, str(path), CHECKPOINT_FOLDER)
+        with contextlib.suppress(MlflowException):
+            run.client.create_registered_model(checkpoint.name)
+        version = run.client.create_model_version(checkpoint.name, source=Path(folder).as_uri(), run_id=run.run_id)
+    return str(version.version)

@@ -60,6 +60,17 @@ def load_registered_checkpoint(tracking_uri: str, name: str, version: str) -> Ch
             raise CheckpointError(str(error).replace(str(path), where)) from error
 
 
+def number_of(tracking_uri: str, name: str, version: str) -> str:
+    """Return the registry's number of a version or alias, see ``load_registered_checkpoint``.
+
+    Raises:
+        FileNotFoundError: If there is no such version.
+        TrackerUnavailableError: If MLflow cannot be reached.
+    """
+    with _client(tracking_uri) as client:
+        return str(_registered_version(client, name, version).version)
+
+
 def registered_version_of(tracking_uri: str, name: str, run_id: str) -> str | None:
     """Return the registry's number of the newest version that a run registered; None for none."""
     with _client(tracking_uri) as client:

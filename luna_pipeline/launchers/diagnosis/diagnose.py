@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,7 +77,13 @@ class DiagnosisRequest:
     run_ids: Mapping[str, str] = field(default_factory=dict)
 
 
-def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: OnProgress | None = None) -> Diagnosis:
+def diagnose_ct(
+    settings: Settings,
+    request: DiagnosisRequest,
+    *,
+    models: Callable[[str], DiagnosisModels] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Diagnosis:
     """Diagnose a CT and write all outputs atomically, ``diagnosis.json`` last.
 
     A complete diagnosis of the same input, models and recipe in the folder is returned as it is, with one progress
@@ -86,6 +92,7 @@ def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: O
     Args:
         settings: Paths of checkpoints and MLflow.
         request: CT, recipe, models and outputs.
+        models: Returns loaded models for a SeriesInstanceUID, instead of those that the request names.
         on_progress: Called during each stage.
 
     Raises:
@@ -99,14 +106,8 @@ def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: O
     with stages.timed("reading"):
         given = read_input(request.ct, series=request.series, assume_hu=request.assumes_hu)
     with stages.timed("models"):
-        models = find_models(
-            settings,
-            segmenter=request.segmenter,
-            classifier=request.classifier,
-            malignancy=request.malignancy,
-            series=given.series_instance_uid,
-        )
-    if (recorded := _unchanged(request, given, models, stages)) is not None:
+        used = _models(settings, request, given) if models is None else models(given.series_instance_uid)
+    if (recorded := _unchanged(request, given, used, stages)) is not None:
         return recorded
     lungs = None
     if request.recipe.lungs_only:
@@ -114,10 +115,10 @@ def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: O
             lungs = find_lungs(given.ct.hounsfield, given.ct.grid)
     with _reserved(request.out):
         # Another process may have made it meanwhile.
-        if (recorded := _unchanged(request, given, models, stages)) is not None:
+        if (recorded := _unchanged(request, given, used, stages)) is not None:
             return recorded
         diagnosis = diagnose(
-            given.ct, models, request.recipe, lungs=lungs, device=request.device, on_progress=on_progress
+            given.ct, used, request.recipe, lungs=lungs, device=request.device, on_progress=on_progress
         )
         diagnosis = replace(
             diagnosis,
@@ -132,6 +133,16 @@ def diagnose_ct(settings: Settings, request: DiagnosisRequest, *, on_progress: O
         manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=_wants_dicom(request, given))
         write_bytes(request.out / MANIFEST, manifest_json(manifest))
     return diagnosis
+
+
+def _models(settings: Settings, request: DiagnosisRequest, given: DiagnosisInput) -> DiagnosisModels:
+    return find_models(
+        settings,
+        segmenter=request.segmenter,
+        classifier=request.classifier,
+        malignancy=request.malignancy,
+        series=given.series_instance_uid,
+    )
 
 
 def _unchanged(

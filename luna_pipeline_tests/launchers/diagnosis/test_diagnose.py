@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from luna_pipeline.core.diagnosis.diagnose import DiagnosisModels
 from luna_pipeline.core.diagnosis.recipes import default
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
 from luna_pipeline.core.storage.files import write_bytes
 from luna_pipeline.launchers.diagnosis import diagnose as launcher
 from luna_pipeline.launchers.diagnosis.diagnose import LOCK, OUTPUTS, UNCHANGED, DiagnosisRequest, diagnose_ct
+from luna_pipeline.launchers.diagnosis.models import find_models
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import save_models
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
@@ -89,6 +91,23 @@ def test_all_outputs_are_written_and_named_with_their_digests(settings: Settings
     assert list(rows.columns) == ["seriesuid", "coordX", "coordY", "coordZ", "probability"]
     assert rows["probability"].tolist() == [nodule.probability for nodule in diagnosis.nodules]
     assert len(rows) == len(json.loads(files["nodules.json"])) > 3
+
+
+def test_loaded_models_are_asked_for_by_the_series_and_used_instead_of_the_installations(
+    settings: Settings, request_of, root: Path, tmp_path: Path
+):
+    empty = Settings.from_environment({"LUNA_HOME": str(tmp_path / "home"), "LUNA_DATA_DIR": str(root / "data")})
+    asked = []
+
+    def loaded(uid: str) -> DiagnosisModels:
+        asked.append(uid)
+        return find_models(settings, series=uid)
+
+    own = diagnose_ct(empty, request_of(), models=loaded)
+    assert asked == [UID]
+    assert own.models == find_models(settings, series=UID).versions
+    # The same models are the same diagnosis, wherever they come from.
+    assert UNCHANGED in stages_of(settings, request_of())
 
 
 def test_dicom_input_gives_dicom_objects_unless_they_are_not_wanted(settings: Settings, request_of, root: Path):

@@ -11,11 +11,9 @@ import torch
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.training.checkpoints import CheckpointError, save_checkpoint
 from luna_pipeline.launchers.diagnosis.models import find_models, weights_sha256
-from luna_pipeline.launchers.installation import open_mlflow_run
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.mlflow_handlers import CHECKPOINT_FILE, CHECKPOINT_FOLDER
-from luna_pipeline.tracking.mlflow_registry import promote, registered_version_of
-from luna_pipeline_tests.diagnosis_models import checkpoint_of, save_models
+from luna_pipeline.tracking.mlflow_registry import promote
+from luna_pipeline_tests.diagnosis_models import checkpoint_of, register, save_models
 
 
 @pytest.fixture
@@ -154,18 +152,11 @@ def test_missing_and_damaged_models_are_refused_by_name(settings: Settings, tmp_
         assert "got" in line_of(error), address
 
 
-def test_the_champion_comes_first_and_is_named_by_its_alias(settings: Settings, tracking_uri: str, tmp_path: Path):
+def test_the_champion_comes_first_and_is_named_by_its_alias(settings: Settings, tracking_uri: str):
     settings = replace(settings, mlflow_tracking_uri=tracking_uri)
     save_models(settings.home)
-    with open_mlflow_run(settings, run_name="test", system_metrics_seconds=None) as run:
-        checkpoint = checkpoint_of("classifier", version="0.0.7", mlflow_run_id=run.run_id)
-        save_checkpoint(tmp_path / CHECKPOINT_FILE, checkpoint)
-        run.client.log_artifact(run.run_id, str(tmp_path / CHECKPOINT_FILE), CHECKPOINT_FOLDER)
-        # Its registration without an exported model, which takes seconds.
-        run.client.create_registered_model("nodule_classifier")
-        run.client.create_model_version("nodule_classifier", source=tmp_path.as_uri(), run_id=run.run_id)
+    number = register(settings, checkpoint_of("classifier", version="0.0.7"))
     assert found(settings).classifier.version.version == "0.0.1"
-    number = registered_version_of(tracking_uri, "nodule_classifier", run.run_id)
     promote(tracking_uri, "nodule_classifier", number)
     for address in (None, "models:/nodule_classifier@champion", f"models:/nodule_classifier/{number}"):
         version = found(settings, classifier=address).classifier.version
