@@ -41,6 +41,8 @@ class Settings:
         incoming_dir: Unseen CTs to diagnose (``LUNA_INCOMING_DIR``); only read.
         incoming_quiet_seconds: Time for which the files of an incoming series must be unchanged before it counts as
             complete (``LUNA_INCOMING_QUIET_SECONDS``).
+        service_dir: What the service keeps, on a disk that its processes share (``LUNA_SERVICE_DIR``); by default
+            ``service`` in ``local_home``.
     """
 
     data_dir: Path
@@ -52,6 +54,7 @@ class Settings:
     malignancy_policy: str = "book"
     incoming_dir: Path = REPOSITORY / ".luna/incoming"
     incoming_quiet_seconds: float = _DEFAULT_QUIET_SECONDS
+    service_dir: Path = REPOSITORY / ".luna/service"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -76,7 +79,8 @@ class Settings:
             incoming_quiet_seconds=_seconds(values, "LUNA_INCOMING_QUIET_SECONDS", default=_DEFAULT_QUIET_SECONDS),
         )
         uri = settings.mlflow_tracking_uri or _sqlite_uri(settings.local_home / "mlflow.db")
-        return replace(settings, mlflow_tracking_uri=uri)
+        service_dir = _folder(values, "LUNA_SERVICE_DIR", default=str(settings.local_home / "service"))
+        return replace(settings, mlflow_tracking_uri=uri, service_dir=service_dir)
 
     @property
     def local_home(self) -> Path:

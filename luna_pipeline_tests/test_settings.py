@@ -60,7 +60,13 @@ def test_incoming_cts_and_diagnoses_lie_on_this_machine_and_quiet_is_a_number_of
             Settings.from_environment({"LUNA_INCOMING_QUIET_SECONDS": text})
 
 
-@pytest.mark.parametrize("name", ["LUNA_DATA_DIR", "LUNA_CACHE", "LUNA_INCOMING_DIR"])
+def test_the_service_lies_in_the_local_home_unless_it_has_a_folder_of_its_own(tmp_path: Path):
+    assert Settings.from_environment({"LUNA_HOME": str(tmp_path)}).service_dir == tmp_path / "service"
+    other = {"LUNA_HOME": str(tmp_path), "LUNA_SERVICE_DIR": "/srv/luna"}
+    assert Settings.from_environment(other).service_dir == Path("/srv/luna")
+
+
+@pytest.mark.parametrize("name", ["LUNA_DATA_DIR", "LUNA_CACHE", "LUNA_INCOMING_DIR", "LUNA_SERVICE_DIR"])
 def test_only_home_may_lie_in_s3(name: str):
     with pytest.raises(ValueError, match=f"{name} must be a folder of this machine, got s3://bucket/ct"):
         Settings.from_environment({name: "s3://bucket/ct"})

@@ -87,3 +87,14 @@ class UnknownJobError(KeyError):
 
     def __str__(self) -> str:
         return "The id must be one of a diagnosis that is kept here, got another one. It may have been deleted."
+
+
+class JobsUnavailableError(Exception):
+    """The jobs' database does not answer, or cannot be written to."""
+
+    def __str__(self) -> str:
+        return "The jobs' database must answer, got an error. Try again in a minute."
+
+
+class DiagnosisFailedError(Exception):
+    """A diagnosis failed; its text is the job's reason."""

@@ -1,0 +1,74 @@
+"""The jobs' database: workflows of DBOS in SQLite or PostgreSQL. All values in it are JSON."""
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.folders import ServiceFolders
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient, DBOSConfig
+
+APPLICATION = "luna"
+# Of the workflows' steps. A new one would leave the jobs of the old one waiting for ever.
+APPLICATION_VERSION = "1"
+DIAGNOSES = "diagnoses"
+"""Name of the queue of diagnoses."""
+DIAGNOSE = "diagnose"
+"""Name of the workflow that diagnoses a CT; its argument is the job's id."""
+
+
+def database_address(folders: ServiceFolders, config: ServiceConfig) -> str:
+    """Return the address of the jobs' database as SQLAlchemy reads it."""
+    if config.database:
+        return config.database
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(folders.database.resolve())).render_as_string(hide_password=False)
+
+
+def make_tables(folders: ServiceFolders, config: ServiceConfig) -> None:
+    """Create the tables, or bring those of an older version up to date; several processes may do so at once."""
+    from dbos import DBOS
+
+    if not config.database:
+        folders.root.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(folders.database, timeout=30)) as connection:
+            # Readers do not wait for a writer. It is a property of the file.
+            connection.execute("PRAGMA journal_mode=WAL")
+    DBOS.migrate(database_address(folders, config))
+
+
+def new_client(folders: ServiceFolders, config: ServiceConfig, *, waits: bool = False) -> "DBOSClient":
+    """Return a client, which enqueues and reads workflows and runs none.
+
+    Args:
+        folders: Place of the SQLite file.
+        config: Address of another database.
+        waits: Whether calls wait for a database that does not answer; otherwise they raise.
+    """
+    from dbos import DBOSClient, DBOSPortableJSONSerializer
+
+    return DBOSClient(
+        system_database_url=database_address(folders, config),
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+        retry_connection_errors=waits,
+    )
+
+
+def dbos_config(folders: ServiceFolders, config: ServiceConfig, *, executor: str) -> "DBOSConfig":
+    """Return the configuration of a process that runs workflows under the name ``executor``."""
+    from dbos import DBOSPortableJSONSerializer
+
+    return {
+        "name": APPLICATION,
+        "application_version": APPLICATION_VERSION,
+        "executor_id": executor,
+        "system_database_url": database_address(folders, config),
+        # The default, pickle, would run code that stands in the database.
+        "serializer": DBOSPortableJSONSerializer(),
+        "log_level": "WARNING",
+        "enable_otlp": False,
+    }

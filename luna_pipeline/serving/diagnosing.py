@@ -1,0 +1,80 @@
+"""The diagnosis of a job, from its input folder to its output folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from luna_pipeline.core.ct.errors import failure_of
+from luna_pipeline.core.diagnosis.recipes import diagnosis_recipe
+from luna_pipeline.core.diagnosis.result import Diagnosis
+from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnose_ct
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.folders import INPUT, OUTPUT, ServiceFolders
+from luna_pipeline.serving.job import UnknownJobError
+from luna_pipeline.serving.job_files import ProgressWriter, begin_attempt, read_arrival, read_progress
+from luna_pipeline.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerContext:
+    """What a worker needs for its jobs.
+
+    Attributes:
+        settings: Checkpoints and MLflow.
+        config: The service's configuration.
+        folders: The service's folders.
+    """
+
+    settings: Settings
+    config: ServiceConfig
+    folders: ServiceFolders
+
+
+def diagnose_job(context: WorkerContext, job_id: str) -> dict[str, Any]:
+    """Diagnose the CT of a job.
+
+    Returns:
+        ``models`` (name and version by role) and ``num_nodules`` of the result, or the ``reason`` why there is none.
+        It is plain JSON.
+    """
+    folder = context.folders.job(job_id)
+    try:
+        arrival = read_arrival(folder)
+        before = read_progress(folder)
+        if before.attempts >= context.config.max_attempts:
+            return {"reason": _lost_text(before.attempts, before.stage)}
+        begin_attempt(folder)
+        on_progress = ProgressWriter(folder, arrival)
+        diagnosis = diagnose_ct(context.settings, _request(context, folder), on_progress=on_progress)
+    except UnknownJobError as error:
+        return {"reason": str(error)}
+    except Exception as error:
+        return {"reason": failure_of(error, job_id).replace(f"{folder}/", "")}
+    return _summary(diagnosis)
+
+
+def _request(context: WorkerContext, folder: Path) -> DiagnosisRequest:
+    config = context.config
+    return DiagnosisRequest(
+        ct=folder / INPUT,
+        out=folder / OUTPUT,
+        recipe=diagnosis_recipe(config.recipe),
+        segmenter=config.segmenter or None,
+        classifier=config.classifier or None,
+        malignancy=config.malignancy or None,
+        device=config.device,
+    )
+
+
+def _summary(diagnosis: Diagnosis) -> dict[str, Any]:
+    findings = [nodule for nodule in diagnosis.nodules if nodule.probability >= diagnosis.threshold]
+    models = {model.role: f"{model.name} {model.version}" for model in diagnosis.models}
+    return {"models": models, "num_nodules": len(findings)}
+
+
+def _lost_text(attempts: int, stage: str | None) -> str:
+    where = f"in the stage {stage}" if stage else "before its first stage"
+    return (
+        f"A diagnosis must end in one of {attempts} attempts, got {attempts} workers that ended during it (the newest "
+        f"{where}). Give the workers more memory, or delete the diagnosis and send a smaller CT."
+    )

@@ -1,0 +1,224 @@
+"""Diagnoses that the service has accepted: each ends done or failed with a reason, exactly once.
+
+A job is a folder with the CT's files and a workflow of DBOS. The folder comes first and is flushed to the disk; a
+folder whose workflow is missing after a crash gets it from ``reconcile``.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luna_pipeline.core.storage.limited_disks import locked
+from luna_pipeline.launchers.diagnosis.incoming import content_of
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNOSES, make_tables, new_client
+from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.job import Job, JobState, JobsUnavailableError, Origin, QueueFullError, UnknownJobError
+from luna_pipeline.serving.job_files import Arrival, place_input, read_arrival, read_progress
+from luna_pipeline.serving.job_state import job_of, state_of
+
+if TYPE_CHECKING:
+    from dbos import WorkflowStatus
+
+_ID_DIGITS = 32
+_DELETED = ".deleted-"
+
+
+class Jobs:
+    """Accepts CTs and answers what became of them; runs nothing itself. Its methods may be called by several threads.
+
+    Raises:
+        JobsUnavailableError: By each method, if the jobs' database does not answer.
+    """
+
+    def __init__(self, folders: ServiceFolders, config: ServiceConfig) -> None:
+        self._folders, self._config = folders, config
+        self._enqueued: set[str] = set()
+        with _database_errors():
+            make_tables(folders, config)
+            self._client = new_client(folders, config)
+
+    def submit(self, staged: Path, *, origin: Origin) -> tuple[Job, bool]:
+        """Accept a CT and return its job, and whether it is new; the same files again are the same job.
+
+        Args:
+            staged: Folder with all of the CT's files, flushed to the disk, on the disk of the service's folder. It is
+                moved, or removed if the job is there already.
+            origin: How the CT arrived.
+
+        Raises:
+            QueueFullError: If too many jobs are waiting; ``staged`` is left.
+            ValueError: If the folder holds no file.
+        """
+        job_id = _id_of(staged)
+        folder = self._folders.job(job_id)
+        with self._locked():
+            is_new = not self._has(job_id)
+            if is_new:
+                self.check_room()
+                place_input(staged, folder, Arrival.now(job_id, origin))
+            self._enqueue(job_id)
+        if not is_new:
+            shutil.rmtree(staged)
+        return self.get(job_id), is_new
+
+    def check_room(self) -> None:
+        """Check that the queue has a free place.
+
+        Raises:
+            QueueFullError: If it has none.
+        """
+        num_waiting = len(self._waiting())
+        if num_waiting >= self._config.max_queued:
+            raise QueueFullError(length=num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            UnknownJobError: If there is no such job.
+        """
+        folder = self._folder(job_id)
+        arrival = read_arrival(folder)
+        with _database_errors():
+            found = self._client.list_workflows(workflow_ids=[arrival.workflow_id], load_input=False)
+        status = found[0] if found else None
+        return self._job(job_id, arrival, status, self._waiting() if state_of(status) == "queued" else ())
+
+    def list(self, limit: int = 100) -> list[Job]:
+        """Return the newest jobs, the newest first."""
+        with _database_errors():
+            found = self._client.list_workflows(name=DIAGNOSE, limit=limit, sort_desc=True, load_input=False)
+        waiting, jobs = self._waiting(), []
+        for status in found:
+            job_id = status.workflow_id[:_ID_DIGITS]
+            with contextlib.suppress(UnknownJobError):
+                arrival = read_arrival(self._folders.job(job_id))
+                if arrival.workflow_id == status.workflow_id:
+                    jobs.append(self._job(job_id, arrival, status, waiting))
+        return jobs
+
+    def delete(self, job_id: str) -> None:
+        """End a job and remove its files; the same files can be submitted again afterwards.
+
+        Raises:
+            UnknownJobError: If there is no such job.
+        """
+        with self._locked():
+            folder = self._folder(job_id)
+            gone = folder.with_name(f"{_DELETED}{read_arrival(folder).workflow_id}")
+            # Without its folder the job is gone, also for the worker that runs it.
+            folder.rename(gone)
+        self._remove(gone)
+
+    def counts(self) -> Mapping[JobState, int]:
+        """Return the number of jobs by state."""
+        counts: dict[JobState, int] = dict.fromkeys(("queued", "running", "done", "failed"), 0)
+        with _database_errors():
+            found = self._client.list_workflows(name=DIAGNOSE, load_input=False, load_output=False)
+        for status in found:
+            counts[state_of(status)] += 1
+        return counts
+
+    def reconcile(self) -> None:
+        """Finish what a killed process began: enqueue accepted CTs, remove what was deleted or is not complete."""
+        if not self._folders.jobs.is_dir():
+            return
+        for folder in sorted(self._folders.jobs.iterdir()):
+            if folder.name.startswith(_DELETED):
+                self._remove(folder)
+            elif not self._is_enqueued(folder):
+                with self._locked():
+                    if self._has(folder.name):
+                        self._enqueue(folder.name)
+                    else:
+                        shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._client.destroy()
+
+    def _job(self, job_id: str, arrival: Arrival, status: "WorkflowStatus | None", waiting: "tuple[str, ...]") -> Job:
+        return job_of(
+            job_id,
+            arrival,
+            read_progress(self._folders.job(job_id)),
+            status,
+            position=waiting.index(arrival.workflow_id) if arrival.workflow_id in waiting else None,
+        )
+
+    def _folder(self, job_id: str) -> Path:
+        try:
+            return self._folders.job(job_id)
+        except ValueError:
+            raise UnknownJobError(job_id) from None
+
+    def _has(self, job_id: str) -> bool:
+        try:
+            read_arrival(self._folder(job_id))
+        except UnknownJobError:
+            return False
+        return True
+
+    def _waiting(self) -> tuple[str, ...]:
+        """Return the ids of the waiting workflows in the order in which they start."""
+        with _database_errors():
+            found = self._client.list_workflows(
+                status="ENQUEUED", queue_name=DIAGNOSES, load_input=False, load_output=False
+            )
+        return tuple(status.workflow_id for status in found)
+
+    def _enqueue(self, job_id: str) -> None:
+        """Enqueue the workflow of a job, unless it is there."""
+        workflow_id = read_arrival(self._folders.job(job_id)).workflow_id
+        with _database_errors():
+            self._client.enqueue(
+                {
+                    "queue_name": DIAGNOSES,
+                    "workflow_name": DIAGNOSE,
+                    "workflow_id": workflow_id,
+                    "app_version": APPLICATION_VERSION,
+                },
+                job_id,
+            )
+        self._enqueued.add(workflow_id)
+
+    def _is_enqueued(self, folder: Path) -> bool:
+        with contextlib.suppress(UnknownJobError):
+            return read_arrival(folder).workflow_id in self._enqueued
+        return False
+
+    def _remove(self, gone: Path) -> None:
+        workflow_id = gone.name.removeprefix(_DELETED)
+        with _database_errors():
+            if self._client.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False):
+                self._client.cancel_workflow(workflow_id, cancel_children=True)
+                self._client.delete_workflow(workflow_id, delete_children=True)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude other processes and threads from changes to the folder of jobs."""
+        return locked(self._folders.root / "jobs.lock", waits=True)
+
+
+_RETRY_AFTER_SECONDS = 30
+
+
+def _id_of(staged: Path) -> str:
+    files = [path for path in sorted(staged.rglob("*")) if path.is_file()]
+    if not files:
+        raise ValueError("A CT must have at least one file, got an empty upload. Send the CT's files.")
+    return content_of(files)[:_ID_DIGITS]
+
+
+@contextlib.contextmanager
+def _database_errors() -> Iterator[None]:
+    """Raise errors of the database as ``JobsUnavailableError``; their own texts hold addresses and statements."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise JobsUnavailableError from error

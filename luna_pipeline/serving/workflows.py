@@ -1,0 +1,32 @@
+"""Workflows of the service: their steps are not repeated after a crash once they have ended."""
+
+from typing import Any
+
+from dbos import DBOS
+
+from luna_pipeline.serving.database import DIAGNOSE, DIAGNOSES
+from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
+from luna_pipeline.serving.job import DiagnosisFailedError
+
+_POLLING_SECONDS = 0.5
+
+
+def register_workflows(context: WorkerContext) -> None:
+    """Register all workflows, before the launch of DBOS."""
+
+    @DBOS.step(name="diagnose_ct")
+    def diagnose_ct(job_id: str) -> dict[str, Any]:
+        return diagnose_job(context, job_id)
+
+    # The number of attempts is limited by the step, which also counts only those that a crash ended.
+    @DBOS.workflow(name=DIAGNOSE, max_recovery_attempts=None)
+    def diagnose(job_id: str) -> dict[str, Any]:
+        outcome = diagnose_ct(job_id)
+        if "reason" in outcome:
+            raise DiagnosisFailedError(outcome["reason"])
+        return outcome
+
+
+def register_queues() -> None:
+    """Register all queues, after the launch of DBOS."""
+    DBOS.register_queue(DIAGNOSES, worker_concurrency=1, polling_interval_sec=_POLLING_SECONDS)
