@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from luna_pipeline.serving.job import QueueFullError, UnknownJobError
+from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError, UnknownJobError
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -42,7 +43,7 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
     return JSONResponse({"detail": detail}, status_code=status, headers=dict(headers or {}))
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the entry ``responses`` of a route for the OpenAPI description."""
     return {it: {"model": ProblemBody, "description": HTTPStatus(it).phrase} for it in statuses}
 
@@ -61,6 +62,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
         return problem_response(404, str(error))
+
+    @app.exception_handler(JobsUnavailableError)
+    def _unavailable(_request: Request, error: JobsUnavailableError) -> JSONResponse:
+        return problem_response(503, str(error), {"Retry-After": "60"})
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
