@@ -1,0 +1,36 @@
+"""The command that receives CTs by DICOM."""
+
+from pathlib import Path
+
+import click
+
+from luna_pipeline.cli.options import usage_errors
+
+
+@click.command("receive")
+@click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Service configuration.")
+@click.option("--aet", metavar="TITLE", help="Own application entity title. Default: receiver.aet, LUNA.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535))
+def receive_command(*, config_path: Path | None, aet: str | None, host: str, port: int) -> None:
+    """Receive CT series by C-STORE; each that is complete becomes a job of the service.
+
+    The configuration sets the titles that may connect, TLS, limits, and the systems that get the results. `luna serve`
+    makes the diagnoses and sends the results. Research use only.
+    """
+    from dataclasses import replace
+
+    from luna_pipeline.serving.config import read_config
+
+    with usage_errors("--config"):
+        config = read_config(config_path)
+    if aet is not None:
+        config = replace(config, receiver=replace(config.receiver, aet=aet))
+    from luna_pipeline.serving.dicom.run import run_receiver
+    from luna_pipeline.serving.folders import ServiceFolders
+    from luna_pipeline.settings import Settings
+
+    run_receiver(ServiceFolders(Settings.from_environment().service_dir), config, host=host, port=port)
+
+
+COMMANDS = (receive_command,)

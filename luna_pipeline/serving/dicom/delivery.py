@@ -1,0 +1,115 @@
+"""Delivery of a job's DICOM results to the configured peers, with attempts that survive restarts.
+
+Each attempt is a workflow of its own; the next one waits in the database until it is due, so that peers that are away
+keep no thread and no place in the queue of diagnoses.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from luna_pipeline.core.storage.files import write_bytes
+from luna_pipeline.serving.config import Peer, ServiceConfig
+from luna_pipeline.serving.dicom.instance import digest_of
+from luna_pipeline.serving.dicom.peers import DeliveryError, send
+from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
+from luna_pipeline.serving.job import Delivery
+
+DELIVER, DELIVERIES = "deliver", "deliveries"
+"""Name of the workflow, and of its queue."""
+RESULTS = ("seg.dcm", "sr.dcm")
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 5.0, 900.0
+_DIGEST_DIGITS = 8
+
+
+def register_delivery(folders: ServiceFolders, config: ServiceConfig) -> Callable[[str, str], None]:
+    """Register the workflow of a delivery, before the launch of DBOS.
+
+    Returns:
+        Function that starts the deliveries of a job, given its id and the id of its workflow; it is called in that
+        workflow, after the diagnosis.
+    """
+    from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+    @DBOS.step(name="attempt_delivery")
+    def attempt_delivery(job_id: str, peer_name: str) -> float | None:
+        return attempt(folders, config, job_id, peer_name)
+
+    def enqueue(job_id: str, peer_name: str, prefix: str, number: int, wait_seconds: float) -> None:
+        workflow_id = f"{prefix}-{digest_of(peer_name)[:_DIGEST_DIGITS]}-{number}"
+        with SetWorkflowID(workflow_id), SetEnqueueOptions(delay_seconds=wait_seconds):
+            DBOS.enqueue_workflow(DELIVERIES, deliver, job_id, peer_name, prefix, number)
+
+    @DBOS.workflow(name=DELIVER, max_recovery_attempts=None)
+    def deliver(job_id: str, peer_name: str, prefix: str, number: int) -> None:
+        wait_seconds = attempt_delivery(job_id, peer_name)
+        if wait_seconds is not None:
+            enqueue(job_id, peer_name, prefix, number + 1, wait_seconds)
+
+    def start(job_id: str, prefix: str) -> None:
+        for peer in config.peers:
+            enqueue(job_id, peer.name, prefix, 0, 0.0)
+
+    return start
+
+
+def attempt(
+    folders: ServiceFolders, config: ServiceConfig, job_id: str, peer_name: str, *, now: float | None = None
+) -> float | None:
+    """Make one attempt to send the results of a job to a peer, and record how it ended.
+
+    Args:
+        folders: Folders of the service.
+        config: Peers, and for how long deliveries are tried.
+        job_id: The job; one without DICOM results, or that was deleted, has nothing to deliver.
+        peer_name: Name of the peer.
+        now: Seconds since the epoch; None for the present time.
+
+    Returns:
+        Seconds to the next attempt; None if there is none.
+    """
+    folder, now = folders.job(job_id), time.time() if now is None else now
+    files = [folder / OUTPUT / name for name in RESULTS if (folder / OUTPUT / name).is_file()]
+    peer = next((peer for peer in config.peers if peer.name == peer_name), None)
+    if not files or peer is None:
+        return None
+    before, since = _read(folder, peer_name, now)
+    delivery = replace(before, attempts=before.attempts + 1)
+    _write(folder, delivery, since)
+    try:
+        send(peer, files, config.receiver)
+    except DeliveryError as error:
+        wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(before.attempts, 10), _LONGEST_WAIT_SECONDS)
+        is_last = now + wait_seconds > since + config.delivery_hours * 3600
+        _write(folder, replace(delivery, state="failed" if is_last else "waiting", reason=str(error)), since)
+        return None if is_last else wait_seconds
+    _write(folder, replace(delivery, state="sent", reason=None), since)
+    return None
+
+
+def deliveries_of(folder: Path, peers: Sequence[Peer]) -> tuple[Delivery, ...]:
+    """Return the deliveries of a job that have begun, in the order of the peers."""
+    begun = [peer.name for peer in peers if _path(folder, peer.name).is_file()]
+    return tuple(_read(folder, name, 0.0)[0] for name in begun)
+
+
+def _read(folder: Path, peer_name: str, now: float) -> tuple[Delivery, float]:
+    """Return a delivery, and when its first attempt began."""
+    with contextlib.suppress(FileNotFoundError):
+        values = json.loads(_path(folder, peer_name).read_bytes())
+        since = values.pop("since")
+        return Delivery(**values), since
+    return Delivery(peer=peer_name, state="waiting", attempts=0), now
+
+
+def _write(folder: Path, delivery: Delivery, since: float) -> None:
+    # A job that is deleted meanwhile must not get its folder back.
+    if folder.is_dir():
+        write_bytes(_path(folder, delivery.peer), json.dumps(asdict(delivery) | {"since": since}).encode())
+
+
+def _path(folder: Path, peer_name: str) -> Path:
+    return folder / f"delivery-{digest_of(peer_name)[:_DIGEST_DIGITS]}.json"
