@@ -19,6 +19,7 @@ from luna_pipeline.cli import (
     evaluation,
     lidc,
     luna25,
+    receiving,
     same_scans,
     sources,
     training,
@@ -55,6 +56,7 @@ _TOPICS = (
     sources,
     data,
     same_scans,
+    receiving,
 )
 for command in (command for topic in _TOPICS for command in topic.COMMANDS):
     cli.add_command(command)

@@ -7,6 +7,7 @@ folder whose workflow is missing after a crash gets it from ``reconcile``.
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.launchers.diagnosis.incoming import content_of
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNOSES, make_tables, new_client
+from luna_pipeline.serving.delivery_files import deliveries_of
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.job import Job, JobState, JobsUnavailableError, Origin, QueueFullError, UnknownJobError
 from luna_pipeline.serving.job_files import Arrival, place_input, read_arrival, read_progress
@@ -141,13 +143,10 @@ class Jobs:
         self._client.destroy()
 
     def _job(self, job_id: str, arrival: Arrival, status: "WorkflowStatus | None", waiting: "tuple[str, ...]") -> Job:
-        return job_of(
-            job_id,
-            arrival,
-            read_progress(self._folders.job(job_id)),
-            status,
-            position=waiting.index(arrival.workflow_id) if arrival.workflow_id in waiting else None,
-        )
+        folder = self._folders.job(job_id)
+        position = waiting.index(arrival.workflow_id) if arrival.workflow_id in waiting else None
+        job = job_of(job_id, arrival, read_progress(folder), status, position=position)
+        return replace(job, deliveries=deliveries_of(folder, self._config.peers))
 
     def _folder(self, job_id: str) -> Path:
         try:

@@ -6,9 +6,11 @@ from dbos import DBOS
 
 from luna_pipeline.serving.database import DIAGNOSE, DIAGNOSES
 from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
+from luna_pipeline.serving.dicom.delivery import DELIVERIES, register_delivery
 from luna_pipeline.serving.job import DiagnosisFailedError
 
 _POLLING_SECONDS = 0.5
+_DELIVERIES_AT_A_TIME = 2
 
 
 def register_workflows(context: WorkerContext) -> None:
@@ -18,15 +20,19 @@ def register_workflows(context: WorkerContext) -> None:
     def diagnose_ct(job_id: str) -> dict[str, Any]:
         return diagnose_job(context, job_id)
 
+    deliver_results = register_delivery(context.folders, context.config)
+
     # The number of attempts is limited by the step, which also counts only those that a crash ended.
     @DBOS.workflow(name=DIAGNOSE, max_recovery_attempts=None)
     def diagnose(job_id: str) -> dict[str, Any]:
         outcome = diagnose_ct(job_id)
         if "reason" in outcome:
             raise DiagnosisFailedError(outcome["reason"])
+        deliver_results(job_id, str(DBOS.workflow_id))
         return outcome
 
 
 def register_queues() -> None:
     """Register all queues, after the launch of DBOS."""
     DBOS.register_queue(DIAGNOSES, worker_concurrency=1, polling_interval_sec=_POLLING_SECONDS)
+    DBOS.register_queue(DELIVERIES, worker_concurrency=_DELIVERIES_AT_A_TIME, polling_interval_sec=_POLLING_SECONDS)

@@ -4,25 +4,19 @@ Each attempt is a workflow of its own; the next one waits in the database until 
 keep no thread and no place in the queue of diagnoses.
 """
 
-import contextlib
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
-from luna_pipeline.core.storage.files import write_bytes
-from luna_pipeline.serving.config import Peer, ServiceConfig
-from luna_pipeline.serving.dicom.instance import digest_of
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.delivery_files import peer_key, read_delivery, write_delivery
 from luna_pipeline.serving.dicom.peers import DeliveryError, send
 from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
-from luna_pipeline.serving.job import Delivery
 
 DELIVER, DELIVERIES = "deliver", "deliveries"
 """Name of the workflow, and of its queue."""
 RESULTS = ("seg.dcm", "sr.dcm")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 5.0, 900.0
-_DIGEST_DIGITS = 8
 
 
 def register_delivery(folders: ServiceFolders, config: ServiceConfig) -> Callable[[str, str], None]:
@@ -39,7 +33,7 @@ def register_delivery(folders: ServiceFolders, config: ServiceConfig) -> Callabl
         return attempt(folders, config, job_id, peer_name)
 
     def enqueue(job_id: str, peer_name: str, prefix: str, number: int, wait_seconds: float) -> None:
-        workflow_id = f"{prefix}-{digest_of(peer_name)[:_DIGEST_DIGITS]}-{number}"
+        workflow_id = f"{prefix}-{peer_key(peer_name)}-{number}"
         with SetWorkflowID(workflow_id), SetEnqueueOptions(delay_seconds=wait_seconds):
             DBOS.enqueue_workflow(DELIVERIES, deliver, job_id, peer_name, prefix, number)
 
@@ -76,40 +70,16 @@ def attempt(
     peer = next((peer for peer in config.peers if peer.name == peer_name), None)
     if not files or peer is None:
         return None
-    before, since = _read(folder, peer_name, now)
+    before, since = read_delivery(folder, peer_name, now=now)
     delivery = replace(before, attempts=before.attempts + 1)
-    _write(folder, delivery, since)
+    write_delivery(folder, delivery, since=since)
     try:
         send(peer, files, config.receiver)
     except DeliveryError as error:
         wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(before.attempts, 10), _LONGEST_WAIT_SECONDS)
         is_last = now + wait_seconds > since + config.delivery_hours * 3600
-        _write(folder, replace(delivery, state="failed" if is_last else "waiting", reason=str(error)), since)
+        failed = replace(delivery, state="failed" if is_last else "waiting", reason=str(error))
+        write_delivery(folder, failed, since=since)
         return None if is_last else wait_seconds
-    _write(folder, replace(delivery, state="sent", reason=None), since)
+    write_delivery(folder, replace(delivery, state="sent", reason=None), since=since)
     return None
-
-
-def deliveries_of(folder: Path, peers: Sequence[Peer]) -> tuple[Delivery, ...]:
-    """Return the deliveries of a job that have begun, in the order of the peers."""
-    begun = [peer.name for peer in peers if _path(folder, peer.name).is_file()]
-    return tuple(_read(folder, name, 0.0)[0] for name in begun)
-
-
-def _read(folder: Path, peer_name: str, now: float) -> tuple[Delivery, float]:
-    """Return a delivery, and when its first attempt began."""
-    with contextlib.suppress(FileNotFoundError):
-        values = json.loads(_path(folder, peer_name).read_bytes())
-        since = values.pop("since")
-        return Delivery(**values), since
-    return Delivery(peer=peer_name, state="waiting", attempts=0), now
-
-
-def _write(folder: Path, delivery: Delivery, since: float) -> None:
-    # A job that is deleted meanwhile must not get its folder back.
-    if folder.is_dir():
-        write_bytes(_path(folder, delivery.peer), json.dumps(asdict(delivery) | {"since": since}).encode())
-
-
-def _path(folder: Path, peer_name: str) -> Path:
-    return folder / f"delivery-{digest_of(peer_name)[:_DIGEST_DIGITS]}.json"

@@ -10,8 +10,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from pynetdicom import AE, _config, evt
@@ -23,7 +22,8 @@ from luna_pipeline.serving.dicom.instance import CT_CLASSES, OUT_OF_RESOURCES, R
 from luna_pipeline.serving.dicom.series_store import SeriesLimitError, SeriesStore
 from luna_pipeline.serving.dicom.transport import ANNOUNCED_PDU_BYTES, LimitedServer, request_answered, server_tls
 from luna_pipeline.serving.folders import ServiceFolders
-from luna_pipeline.serving.job import Job, Origin, QueueFullError
+from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError
+from luna_pipeline.serving.jobs import Jobs
 
 TRANSFER_SYNTAXES = tuple(
     f"1.2.840.10008.1.2{tail}" for tail in (".1", "", ".2", ".5", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91")
@@ -34,16 +34,6 @@ _SUCCESS = 0x0000
 _IDLE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-
-
-class JobQueue(Protocol):
-    """What the receiver uses of ``serving.jobs.Jobs``."""
-
-    def check_room(self) -> None:
-        """Raise ``QueueFullError`` if there is no place for another job."""
-
-    def submit(self, staged: Path, *, origin: Origin) -> tuple[Job, bool]:
-        """Make a folder of files a job."""
 
 
 @dataclass
@@ -64,7 +54,7 @@ class Receiver:
         jobs: Queue of the series that are whole.
     """
 
-    def __init__(self, folders: ServiceFolders, config: ServiceConfig, jobs: JobQueue) -> None:
+    def __init__(self, folders: ServiceFolders, config: ServiceConfig, jobs: Jobs) -> None:
         self._config, self._jobs = config, jobs
         self._store = SeriesStore(
             folders,
@@ -75,6 +65,7 @@ class Receiver:
         self._closing = threading.Event()
         self._conversations: WeakKeyDictionary[Association, _Conversation] = WeakKeyDictionary()
         self._server: LimitedServer | None = None
+        self._waits_for: str | None = None
 
     def start(self, host: str, port: int) -> int:
         """Listen, and return the port.
@@ -115,10 +106,16 @@ class Receiver:
             num_instances = sum(1 for _ in folder.iterdir())
             try:
                 job, is_new = self._jobs.submit(folder, origin="dicom")
-            except QueueFullError as error:
-                _log.warning("A series waits for a place in the queue: %s", error)
+            except (QueueFullError, JobsUnavailableError) as error:
+                self._say_waiting(str(error))
                 return
+            self._waits_for = None
             _log.info("A series of %d instances is %s job %s.", num_instances, "the new" if is_new else "the", job.id)
+
+    def _say_waiting(self, reason: str) -> None:
+        if reason != self._waits_for:
+            self._waits_for = reason
+            _log.warning("Series that are whole wait: %s", reason)
 
     def close(self) -> None:
         """End all associations and stop listening; what has arrived stays."""
@@ -152,7 +149,7 @@ class Receiver:
             self._store.add(instance, encoded, event.assoc)
         except RefusedInstanceError as error:
             return self._refused(conversation, str(error), error.status)
-        except (SeriesLimitError, QueueFullError) as error:
+        except (SeriesLimitError, QueueFullError, JobsUnavailableError) as error:
             return self._refused(conversation, str(error), OUT_OF_RESOURCES)
         except OSError as error:
             message = f"An instance must be writable to the disk, got {error.strerror}. Send it again later."
