@@ -1,4 +1,4 @@
-"""The process of ``luna receive``: receives series and submits them until it is asked to end."""
+"""The process of ``luna receive``: receives series and submits them until it is stopped."""
 
 import contextlib
 import logging
