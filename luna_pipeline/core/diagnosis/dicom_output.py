@@ -29,25 +29,31 @@ class DicomOutput:
     notes: tuple[str, ...] = ()
 
 
-def dicom_output(diagnosis: Diagnosis, files: Sequence[Path], *, max_nodules: int = MAX_NODULES) -> DicomOutput:
+def dicom_output(
+    diagnosis: Diagnosis, files: Sequence[Path], *, max_nodules: int = MAX_NODULES, patient_key: bytes | None = None
+) -> DicomOutput:
     """Return the DICOM files of a diagnosis; a series that cannot have them gives a note, as the diagnosis is whole.
 
     Args:
         diagnosis: The result.
         files: The CT's DICOM files in the order of the slices, a multi-frame file once.
         max_nodules: Largest number of nodules in them; the most probable ones are kept.
+        patient_key: Key of the pseudonym in de-identified files; None for files with the patient and the study.
 
     Returns:
         Equal bytes for an equal diagnosis of equal files. Without a nodule at or above the threshold there is a report
         and no segmentation.
     """
     # highdicom takes half a second to import.
+    from luna_pipeline.core.diagnosis.dicom_deidentified import deidentified_sources
     from luna_pipeline.core.diagnosis.dicom_seg import segmentation_dataset
     from luna_pipeline.core.diagnosis.dicom_source import DicomOutputError, read_sources
     from luna_pipeline.core.diagnosis.dicom_sr import report_dataset
 
     try:
         sources = read_sources(files)
+        if patient_key is not None:
+            sources = deidentified_sources(sources, patient_key)
         seg = segmentation_dataset(diagnosis, sources, max_nodules=max_nodules)
         report = report_dataset(diagnosis, seg, sources)
         written = {} if seg is None else {"seg.dcm": _bytes_of(seg)}

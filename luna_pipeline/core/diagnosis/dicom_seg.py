@@ -20,6 +20,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.quiet import quiet_pydicom
+from luna_pipeline.core.diagnosis.dicom_deidentified import deidentification
 from luna_pipeline.core.diagnosis.dicom_nodules import (
     MANUFACTURER,
     MAX_NODULES,
@@ -63,7 +64,8 @@ def segmentation_dataset(
     sources = clean_sources(source_datasets)
     positions = plane_positions(sources, diagnosis.grid)
     planes = _planes_with(nodules) if omits_empty_frames else np.arange(diagnosis.grid.size_irc[0])
-    key = content_key(diagnosis, kind="seg", max_nodules=max_nodules, omits_empty_frames=omits_empty_frames)
+    options = {"max_nodules": max_nodules, "omits_empty_frames": omits_empty_frames} | deidentification(sources)
+    key = content_key(diagnosis, kind="seg", **options)
     with quiet_pydicom():
         dataset = Segmentation(
             source_images=with_measures(sources, _pixel_measures(diagnosis.grid)),

@@ -38,8 +38,8 @@ _TRIAL_MAY_BE_EMPTY = (
     "ClinicalTrialSiteName",
     "ClinicalTrialTimePointID",
 )
-_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-_PLANE = (
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+PLANE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "NumberOfFrames"),
     *("Rows", "Columns", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
@@ -161,10 +161,10 @@ def _position_of(holder: Dataset, first: Dataset) -> Sequence[float]:
 
 
 def _cleaned(dataset: Dataset, *, is_first: bool) -> Dataset:
-    wanted = {*_UIDS, "SOPClassUID", "FrameOfReferenceUID"}
+    wanted = {*UIDS, "SOPClassUID", "FrameOfReferenceUID"}
     clean = Dataset()
     for element in _elements(dataset):
-        if element.keyword in _PLANE:
+        if element.keyword in PLANE:
             clean[element.tag] = element
         elif (element.keyword in wanted or is_first) and (valid := _valid(element)) is not None:
             clean[element.tag] = valid
@@ -243,7 +243,7 @@ def _valid_item(item: Dataset) -> Dataset:
 
 
 def _check_references(dataset: Dataset) -> None:
-    for keyword in _UIDS:
+    for keyword in UIDS:
         uid = UID(str(dataset.get(keyword) or ""))
         if not uid.is_valid:
             raise DicomOutputError(f"{keyword} must be a UID in each image, got {str(uid)[:64] or 'none'!r}. {_CURE}")

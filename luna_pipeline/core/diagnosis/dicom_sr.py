@@ -31,6 +31,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from luna_pipeline.core.ct.quiet import quiet_pydicom
+from luna_pipeline.core.diagnosis.dicom_deidentified import deidentification
 from luna_pipeline.core.diagnosis.dicom_nodules import (
     DEVICE,
     MANUFACTURER,
@@ -65,7 +66,7 @@ def report_dataset(diagnosis: Diagnosis, seg: Dataset | None, source_datasets: S
     sources = clean_sources(source_datasets)
     nodules = reported_nodules(diagnosis, max_nodules=0 if seg is None else len(seg.SegmentSequence))
     seg_uid = "" if seg is None else str(seg.SOPInstanceUID)
-    key = content_key(diagnosis, kind="sr", seg=seg_uid)
+    key = content_key(diagnosis, kind="sr", seg=seg_uid, **deidentification(sources))
     groups = [
         _group(diagnosis, seg, number, nodule) for number, nodule in enumerate(nodules, start=1) if seg is not None
     ]

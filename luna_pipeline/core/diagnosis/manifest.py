@@ -38,12 +38,14 @@ class Manifest:
         diagnosis: The diagnosis.
         outputs: SHA-256 of each other output by its name.
         has_dicom: Whether DICOM objects were asked for; notes say why one is missing.
+        is_deidentified: Whether DICOM objects were asked for without values of the patient.
         code_version: ``CODE_VERSION`` of the code that made it.
     """
 
     diagnosis: Diagnosis
     outputs: Mapping[str, str]
     has_dicom: bool = False
+    is_deidentified: bool = False
     code_version: str = CODE_VERSION
 
 
@@ -64,6 +66,7 @@ def manifest_json(manifest: Manifest) -> bytes:
         "seconds": {stage: round(seconds, 3) for stage, seconds in diagnosis.seconds.items()},
         "notes": list(diagnosis.notes),
         "has_dicom": manifest.has_dicom,
+        "is_deidentified": manifest.is_deidentified,
         "outputs": dict(manifest.outputs),
         "nodules": [_plain_nodule(nodule) for nodule in diagnosis.nodules],
     }
@@ -93,6 +96,8 @@ def manifest_of(values: Mapping[str, Any]) -> Manifest:
             diagnosis=diagnosis,
             outputs=dict(values["outputs"]),
             has_dicom=bool(values["has_dicom"]),
+            # Earlier versions wrote identified objects only.
+            is_deidentified=bool(values.get("is_deidentified", False)),
             code_version=str(values["code_version"]),
         )
     # Values that were edited raise errors of any kind.
