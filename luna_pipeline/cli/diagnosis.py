@@ -37,6 +37,7 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
 @click.option("--series", metavar="UID", help="SeriesInstanceUID, where CT is a folder with several series.")
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option("--no-dicom", is_flag=True, help="Write no seg.dcm and sr.dcm for DICOM input.")
+@click.option("--deidentify", is_flag=True, help="Write seg.dcm and sr.dcm without patient and study; UIDs are kept.")
 @click.option("--assume-hu", "assumes_hu", is_flag=True, help="Accept a CT without air near -1000 or tissue near 0 HU.")
 @click.option("--again", is_flag=True, help="Diagnose again, even if the same diagnosis is there.")
 def diagnose_command(**options: Any) -> None:
@@ -59,7 +60,9 @@ def diagnose_command(**options: Any) -> None:
     from luna_pipeline.settings import Settings
 
     keep_freed_memory()
-    request = DiagnosisRequest(recipe=recipe, writes_dicom=not options.pop("no_dicom"), **options)
+    settings = Settings.from_environment()
+    key = settings.patient_key() if options.pop("deidentify") else None
+    request = DiagnosisRequest(recipe=recipe, writes_dicom=not options.pop("no_dicom"), patient_key=key, **options)
     stages = []
     with _progress() as show:
 
@@ -67,7 +70,7 @@ def diagnose_command(**options: Any) -> None:
             stages.append(stage)
             show(stage, done, total)
 
-        diagnosis = diagnose_ct(Settings.from_environment(), request, on_progress=on_progress)
+        diagnosis = diagnose_ct(settings, request, on_progress=on_progress)
     if UNCHANGED in stages:
         click.echo("Unchanged: the same input, models and recipe were diagnosed before. Add --again to do it again.")
     click.echo("\n".join([*_lines(diagnosis), f"Wrote {request.out}. {RESEARCH_USE}"]))

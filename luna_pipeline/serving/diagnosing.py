@@ -63,6 +63,7 @@ def _request(context: WorkerContext, folder: Path) -> DiagnosisRequest:
         classifier=config.classifier or None,
         malignancy=config.malignancy or None,
         device=config.device,
+        patient_key=context.settings.patient_key() if config.deidentifies else None,
     )
 
 

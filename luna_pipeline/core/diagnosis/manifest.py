@@ -38,7 +38,7 @@ class Manifest:
         diagnosis: The diagnosis.
         outputs: SHA-256 of each other output by its name.
         has_dicom: Whether DICOM objects were asked for; notes say why one is missing.
-        is_deidentified: Whether DICOM objects were asked for without values of the patient.
+        is_deidentified: Whether outputs without values of the patient were requested.
         code_version: ``CODE_VERSION`` of the code that made it.
     """
 

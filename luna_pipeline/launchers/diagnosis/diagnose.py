@@ -11,6 +11,7 @@ import torch
 from luna_pipeline.core.config.checks import check_choice
 from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.diagnosis.diagnose import DiagnosisModels, diagnose
+from luna_pipeline.core.diagnosis.dicom_deidentified import pseudonym
 from luna_pipeline.core.diagnosis.dicom_output import DicomOutput, dicom_output
 from luna_pipeline.core.diagnosis.manifest import CODE_VERSION, MANIFEST, Manifest, manifest_json, manifest_of
 from luna_pipeline.core.diagnosis.montage import montage_png
@@ -61,6 +62,8 @@ class DiagnosisRequest:
         assumes_hu: Whether CTs without air near -1000 or tissue near 0 are accepted.
         again: Whether a complete diagnosis of the same input, models and recipe is made again.
         run_ids: Ids of the runs that make it, by tracker.
+        patient_key: Secret key of pseudonyms: outputs are de-identified with it; None for DICOM objects of the patient
+            and study. Other outputs never hold values of the patient, but the name of a volume file.
     """
 
     ct: Path
@@ -75,6 +78,7 @@ class DiagnosisRequest:
     assumes_hu: bool = False
     again: bool = False
     run_ids: Mapping[str, str] = field(default_factory=dict)
+    patient_key: bytes | None = field(default=None, repr=False)
 
 
 def diagnose_ct(
@@ -107,6 +111,7 @@ def diagnose_ct(
         given = read_input(request.ct, series=request.series, assume_hu=request.assumes_hu)
     with stages.timed("models"):
         used = _models(settings, request, given) if models is None else models(given.series_instance_uid)
+    given = _deidentified(request, given)
     if (recorded := _unchanged(request, given, used, stages)) is not None:
         return recorded
     lungs = None
@@ -130,9 +135,24 @@ def diagnose_ct(
         with stages.timed("outputs"):
             diagnosis, digests = _written(request, diagnosis, given, lungs)
         diagnosis = replace(diagnosis, seconds=_in_order({**stages.seconds, **diagnosis.seconds}))
-        manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=_wants_dicom(request, given))
-        write_bytes(request.out / MANIFEST, manifest_json(manifest))
+        _write_manifest(request, given, diagnosis, digests)
     return diagnosis
+
+
+def _deidentified(request: DiagnosisRequest, given: DiagnosisInput) -> DiagnosisInput:
+    """Return the input under the pseudonym of its name, if it is a volume file: its name may be that of the patient."""
+    if request.patient_key is None or given.is_dicom:
+        return given
+    name = pseudonym(given.series_instance_uid, request.patient_key)
+    return replace(given, ct=replace(given.ct, series_instance_uid=name))
+
+
+def _write_manifest(
+    request: DiagnosisRequest, given: DiagnosisInput, diagnosis: Diagnosis, digests: Mapping[str, str]
+) -> None:
+    has_dicom, is_deidentified = _wants_dicom(request, given), request.patient_key is not None
+    manifest = Manifest(diagnosis=diagnosis, outputs=digests, has_dicom=has_dicom, is_deidentified=is_deidentified)
+    write_bytes(request.out / MANIFEST, manifest_json(manifest))
 
 
 def _models(settings: Settings, request: DiagnosisRequest, given: DiagnosisInput) -> DiagnosisModels:
@@ -186,6 +206,8 @@ def recorded_diagnosis(request: DiagnosisRequest, given: DiagnosisInput, models:
     wanted = (CODE_VERSION, given.fingerprint, request.recipe, models.versions)
     if (manifest.code_version, found.input_fingerprint, found.recipe, found.models) != wanted:
         return None
+    if manifest.is_deidentified != (request.patient_key is not None):
+        return None
     if _wants_dicom(request, given) and not manifest.has_dicom:
         return None
     is_whole = all(_has(request.out / name, digest) for name, digest in manifest.outputs.items())
@@ -217,7 +239,9 @@ def _written(
     """Write all outputs but the manifest; return the diagnosis with notes on them, and their digests."""
     if isinstance(request.out, Path):
         sweep_temporary_files(request.out)
-    dicom = dicom_output(diagnosis, given.dicom_files) if _wants_dicom(request, given) else DicomOutput()
+    dicom = DicomOutput()
+    if _wants_dicom(request, given):
+        dicom = dicom_output(diagnosis, given.dicom_files, patient_key=request.patient_key)
     diagnosis = replace(diagnosis, notes=(*diagnosis.notes, *dicom.notes))
     digests: dict[str, str] = {}
     # Without it the folder holds no complete diagnosis while outputs are replaced.

@@ -1,6 +1,7 @@
 """A diagnosis from files to files: outputs, reruns, stale files, interruptions, refusals."""
 
 import hashlib
+import hmac
 import json
 import shutil
 import threading
@@ -20,7 +21,7 @@ from luna_pipeline.launchers.diagnosis.diagnose import LOCK, OUTPUTS, UNCHANGED,
 from luna_pipeline.launchers.diagnosis.models import find_models
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import save_models
-from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
+from luna_pipeline_tests.phantoms import edit_dicom, write_ct, write_dicom_series
 from luna_pipeline_tests.processes import wait_for
 
 RECIPE = default().with_changes(lung_margin_mm=0.0, merge_mm=0.0)
@@ -278,3 +279,36 @@ def test_of_two_diagnoses_of_one_folder_the_second_waits_and_finds_the_first(
 
 def test_every_output_has_a_place_in_the_list_of_outputs():
     assert set(OUTPUTS) >= VOLUME_OUTPUTS | {"seg.dcm", "sr.dcm"}
+
+
+def test_with_a_key_outputs_are_deidentified_and_made_again_for_another_choice(root, settings, tmp_path):
+    patient = "ZEBEDEE"
+    shutil.copytree(root / "dicom", tmp_path / "ct")
+    for path in (tmp_path / "ct").iterdir():
+        edit_dicom(path, PatientName=patient, PatientID=patient)
+    request = DiagnosisRequest(ct=tmp_path / "ct", out=tmp_path / "out", recipe=RECIPE, patient_key=b"k" * 32)
+    diagnose_ct(settings, request)
+    assert {"seg.dcm", "sr.dcm"} <= {path.name for path in request.out.iterdir()}
+    assert not [path.name for path in request.out.iterdir() if patient.encode() in path.read_bytes()]
+    assert "k" * 32 not in repr(request)
+    stages = []
+    diagnose_ct(settings, request, on_progress=lambda stage, *_: stages.append(stage))
+    assert UNCHANGED in stages
+    diagnose_ct(settings, replace(request, patient_key=None))
+    assert patient.encode() in (request.out / "sr.dcm").read_bytes()
+
+
+def test_with_a_key_a_volume_file_has_a_pseudonym_in_all_outputs(root, settings, tmp_path):
+    patient = "ZEBEDEE_JANE"
+    for suffix in (".mhd", ".raw"):
+        text = (root / f"volume/{UID}{suffix}").read_bytes()
+        (tmp_path / f"{patient}{suffix}").write_bytes(text.replace(f"{UID}.raw".encode(), f"{patient}.raw".encode()))
+    request = DiagnosisRequest(
+        ct=tmp_path / f"{patient}.mhd", out=tmp_path / "out", recipe=RECIPE, patient_key=b"k" * 32
+    )
+    name = hmac.new(b"k" * 32, patient.encode(), hashlib.sha256).hexdigest()[:16]
+    assert diagnose_ct(settings, request).series_instance_uid == name
+    contents = {path.name: path.read_bytes() for path in request.out.iterdir() if path.name != LOCK}
+    assert {*contents} > VOLUME_OUTPUTS
+    assert not [file for file, content in contents.items() if b"ZEBEDEE" in content]
+    assert name.encode() in contents["report.html"]

@@ -1,0 +1,47 @@
+"""Commands for the service's bearer tokens."""
+
+import time
+
+import click
+
+from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.security.tokens import Tokens
+from luna_pipeline.settings import Settings
+
+
+@click.group("token")
+def token_command() -> None:
+    """Bearer tokens of `luna serve`: required beyond this machine, and wherever there is one."""
+
+
+@token_command.command("add")
+@click.argument("name")
+def add_command(name: str) -> None:
+    """Create the token NAME and print its secret, once: only its digest is kept.
+
+    NAME is that of the system or place that uses it. A running service accepts it at once.
+    """
+    click.echo(_tokens().add(name))
+    click.echo(f"Token {name} was added. Keep the secret: it cannot be shown again.", err=True)
+
+
+@token_command.command("list")
+def list_command() -> None:
+    """Print name and day of creation (UTC) of each token."""
+    for token in _tokens().list():
+        click.echo(f"{token.name}  {time.strftime('%Y-%m-%d', time.gmtime(token.created_at))}")
+
+
+@token_command.command("revoke")
+@click.argument("name")
+def revoke_command(name: str) -> None:
+    """Remove the token NAME; a running service refuses it from the next request on."""
+    _tokens().revoke(name)
+    click.echo(f"Token {name} was revoked.")
+
+
+def _tokens() -> Tokens:
+    return Tokens(ServiceFolders(Settings.from_environment().service_dir).tokens)
+
+
+COMMANDS = [token_command]
