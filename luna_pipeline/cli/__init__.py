@@ -22,6 +22,7 @@ from luna_pipeline.cli import (
     receiving,
     same_scans,
     sources,
+    tokens,
     training,
     tuning,
 )
@@ -56,6 +57,7 @@ _TOPICS = (
     sources,
     data,
     same_scans,
+    tokens,
     receiving,
 )
 for command in (command for topic in _TOPICS for command in topic.COMMANDS):
