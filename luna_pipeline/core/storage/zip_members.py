@@ -59,7 +59,7 @@ def files_in(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     """
     members = archive.infolist()
     for member in members:
-        if problem := _problem(member):
+        if problem := problem_of(member):
             msg = f"Members must be plain files below the folder, got {problem} {member.filename[:80]!r} ({name})."
             raise RefusedZipError(f"{msg} Nothing of it is unpacked; take the archive from its publisher.")
     files = [member for member in members if not member.is_dir()]
@@ -163,8 +163,8 @@ def _blocks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes
         raise BrokenMemberError(f"{member.file_size - left} bytes in place of {member.file_size}")
 
 
-def _problem(member: zipfile.ZipInfo) -> str | None:
-    """Return what is wrong with a member's name or kind."""
+def problem_of(member: zipfile.ZipInfo) -> str | None:
+    """Return what is wrong with a member's name or kind, in words without the name; None if nothing is."""
     # zipfile cuts a name at a NUL byte; orig_filename is as in the file.
     name = member.orig_filename
     mode = member.external_attr >> 16

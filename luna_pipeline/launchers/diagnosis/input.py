@@ -63,11 +63,8 @@ def read_input(path: Path, *, series: str | None = None, assume_hu: bool = False
         FileNotFoundError: If there is no such path, or a folder holds no CT.
         UnreadableCtError: If it is no CT, is not whole, or one of several; the message is one line.
     """
-    root, rows = _rows_at(path)
-    row, notes = _chosen(rows, series or _series_of_file(path, rows))
+    root, row, notes = _readable(path, series)
     uid = str(row["series_instance_uid"])
-    if not row["is_readable"]:
-        raise UnreadableCtError(str(row["reason"]))
     reader = open_ct(root / row["path"], series_instance_uid=uid)
     ct = _read_whole(reader)
     if not assume_hu:
@@ -81,6 +78,34 @@ def read_input(path: Path, *, series: str | None = None, assume_hu: bool = False
         notes=(*([str(row["notes"])] if row["notes"] else []), *notes),
         is_synthetic=any((folder / MARKER).is_file() for folder in reader.path.resolve().parents),
     )
+
+
+def check_input(path: Path, *, series: str | None = None) -> tuple[int, int, int]:
+    """Check the headers of the CT at a path; voxels are not read.
+
+    Args:
+        path: As for ``read_input``.
+        series: As for ``read_input``.
+
+    Returns:
+        Size of the CT (I, R, C) in voxels.
+
+    Raises:
+        FileNotFoundError: As ``read_input``.
+        UnreadableCtError: As ``read_input``, as far as the headers show it.
+    """
+    _, row, _ = _readable(path, series)
+    num_slices, num_rows, num_cols = (int(size) for size in row["size_irc"])
+    return num_slices, num_rows, num_cols
+
+
+def _readable(path: Path, series: str | None) -> tuple[Path, Row, list[str]]:
+    """Return the folder that rows are relative to, the row of the CT that is meant, and notes on the others."""
+    root, rows = _rows_at(path)
+    row, notes = _chosen(rows, series or _series_of_file(path, rows))
+    if not row["is_readable"]:
+        raise UnreadableCtError(str(row["reason"]))
+    return root, row, notes
 
 
 def _rows_at(path: Path) -> tuple[Path, list[Row]]:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError, UnknownJobError
 
@@ -66,6 +67,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(JobsUnavailableError)
     def _unavailable(_request: Request, error: JobsUnavailableError) -> JSONResponse:
         return problem_response(503, str(error), {"Retry-After": "60"})
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # It reaches the client only if that has closed one direction alone.
+        return problem_response(400, "The body must arrive in full, got a part. Send it again.")
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

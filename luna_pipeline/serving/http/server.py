@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 200
 _IDLE_SECONDS = 5
+_DISCARD_FACTOR = 6
 _SHUTDOWN_SECONDS = 30
 
 
@@ -57,7 +58,8 @@ def _protocol_with_limit(seconds: float) -> type[asyncio.Protocol]:
 class _HeadTimeout(H11Protocol):
     """Closes connections whose request head is not complete in time; uvicorn waits without an end.
 
-    The same limit holds for the rest of a body that is discarded because its request has been answered already.
+    The rest of a body whose request has been answered already is discarded for a limited time: many clients read an
+    answer only after they have sent everything.
     """
 
     max_header_seconds: float
@@ -77,7 +79,7 @@ class _HeadTimeout(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._discards_a_body():
-            self._start_timer()
+            self._start_timer(_DISCARD_FACTOR * self.max_header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -90,9 +92,9 @@ class _HeadTimeout(H11Protocol):
     def _discards_a_body(self) -> bool:
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
-    def _start_timer(self) -> None:
+    def _start_timer(self, seconds: float | None = None) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.max_header_seconds, self._on_timeout)
+            self._timer = self.loop.call_later(seconds or self.max_header_seconds, self._on_timeout)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
