@@ -1,6 +1,5 @@
 """Dagster's own webserver and daemon on this project, used with a browser."""
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +12,12 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.partitions import versions_by_series
 from luna_pipeline.runs.nested import MAX_RETRIES_TAG, PARENT_TAG
+from luna_pipeline_tests.browsers import opened_browser
 from luna_pipeline_tests.conftest import Folders, laid_out
 from luna_pipeline_tests.prepared import CUT, INGEST, run_on
 from luna_pipeline_tests.processes import free_port, started, wait_for
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 
 LOCATION = {"repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__"}
 JOB_RUNS = """query($s: PipelineSelector!){pipelineOrError(params: $s){... on Pipeline{
@@ -81,20 +69,14 @@ def answers(address: str) -> bool:
 
 
 @pytest.fixture
-def page(site: Site):
+def page(site: Site, tmp_path: Path):
     """A browser's page of 1600 × 1000 pixels."""
     from playwright.sync_api import sync_playwright
 
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": 1600, "height": 1000})
-            page.set_default_timeout(60_000)
-            yield page
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, opened_browser(playwright, "chromium", tmp_path) as browser:
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(60_000)
+        yield page
 
 
 def _materialized(site: Site) -> set[str]:

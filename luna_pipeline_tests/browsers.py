@@ -1,0 +1,51 @@
+"""Debian's browsers, driven by Playwright."""
+
+import contextlib
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+FIREFOX = shutil.which("firefox-esr")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+_RELAY = Path(__file__).with_name("firefox_for_playwright.py")
+
+
+@contextlib.contextmanager
+def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False) -> Iterator:
+    """A running browser: ``chromium`` or ``firefox``; ``folder`` gets a file that starts Firefox."""
+    if name == "chromium":
+        if CHROMIUM is None:
+            pytest.skip("there is no chromium on this machine")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
+    else:
+        if FIREFOX is None:
+            pytest.skip("there is no firefox-esr on this machine")
+        start = folder / "firefox"
+        start.write_text(f'#!/bin/sh\nLUNA_TEST_FIREFOX={FIREFOX} exec "{sys.executable}" "{_RELAY}" "$@"\n')
+        start.chmod(start.stat().st_mode | stat.S_IXUSR)
+        # 0 is dark, 1 is light.
+        preferences = {"layout.css.prefers-color-scheme.content-override": 0 if is_dark else 1}
+        browser = playwright.firefox.launch(
+            executable_path=start,
+            channel="moz-firefox",
+            headless=True,
+            firefox_user_prefs=preferences,
+        )
+    try:
+        yield browser
+    finally:
+        browser.close()
