@@ -1,0 +1,146 @@
+"""Classification of cutouts, and the models that are loaded."""
+
+import asyncio
+import io
+import logging
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from luna_pipeline.core.diagnosis.diagnose import DiagnosisModels
+from luna_pipeline.core.diagnosis.result import ModelVersion, Role
+from luna_pipeline.core.training.checkpoints import CheckpointError
+from luna_pipeline.serving.cutout_classifier import CutoutClassifier
+from luna_pipeline.serving.cutout_upload import CutoutsError, max_body_bytes, read_cutouts
+from luna_pipeline.serving.http.bodies import whole_body
+from luna_pipeline.serving.http.problems import Problem, documented
+from luna_pipeline.serving.http.service import Service
+from luna_pipeline.serving.http.views import RESEARCH_USE
+from luna_pipeline.serving.loaded_models import LoadedModels
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
+
+_log = logging.getLogger(__name__)
+_MAX_BYTES_AT_ONCE = 512 << 20
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "An .npz with the array ct_chunks alone: HU, int16 (N, I, R, C), see /v1/models for I, R, C.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+class ModelView(BaseModel):
+    """A loaded model."""
+
+    role: Role
+    name: str
+    version: str
+    address: str = Field(description="Where it was found.")
+    weights_sha256: str
+    threshold: float | None = Field(description="Calibrated probability of a positive decision; null for a segmenter.")
+    has_unknown_origin: bool = Field(description="Whether it is not known which scans it was trained on.")
+    chunk_shape_irc: tuple[int, int, int] | None = Field(description="Voxels of a classifier's cutouts.")
+
+
+class ClassifiedView(BaseModel):
+    """Classified cutouts, in the order of the request."""
+
+    scores: list[float] = Field(description="Scores of the network, in [0, 1].")
+    probabilities: list[float] = Field(description="Calibrated probabilities of a nodule, in [0, 1].")
+    model: ModelView
+    notice: str = RESEARCH_USE
+
+
+class BodyBudget:
+    """Bytes of the bodies that are in memory at a time; for use in the event loop alone.
+
+    Args:
+        limit: Bytes of all bodies; a single one may be larger.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+
+    def reserve(self, num_bytes: int) -> None:
+        """Reserve the bytes of a body.
+
+        Raises:
+            Problem: 429 if too many are reserved.
+        """
+        if self._used and self._used + num_bytes > self._limit:
+            detail = f"Cutouts in work must have at most {self._limit} bytes, got more. Try again in 1 s."
+            raise Problem(429, detail, {"Retry-After": "1"})
+        self._used += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Release what ``reserve`` reserved."""
+        self._used -= num_bytes
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes ``/v1/classify`` and ``/v1/models``."""
+    routes, limits = APIRouter(prefix="/v1", tags=["models"]), service.config.limits
+    models = LoadedModels(service.settings, service.config)
+    classifier, budget = CutoutClassifier(models), BodyBudget(_MAX_BYTES_AT_ONCE)
+
+    @routes.get("/models", responses=documented(503))
+    def list_models() -> list[ModelView]:
+        """Return the models that are loaded, in the order of their use."""
+        found = _present(models)
+        return [_view(each.version, each.chunk_shape_irc) for each in (found.segmenter, *found.classifiers)]
+
+    @routes.post("/classify", responses=documented(408, 413, 422, 429, 503), openapi_extra=_BODY)
+    async def classify(request: Request) -> ClassifiedView:
+        """Classify cutouts by the present nodule classifier. Values are clipped to -1000 … 1000 HU."""
+        shape = (await run_in_threadpool(_present, models)).classifier.chunk_shape_irc
+        limit = max_body_bytes(shape, limits.max_cutouts)
+        num_bytes = _announced_bytes(request, limit)
+        budget.reserve(num_bytes)
+        try:
+            body = io.BytesIO(await whole_body(request, limits, max_bytes=limit))
+            ct_chunks = await run_in_threadpool(
+                read_cutouts, body, chunk_shape_irc=shape, max_cutouts=limits.max_cutouts
+            )
+            found = await asyncio.wrap_future(classifier.submit(ct_chunks))
+        except CutoutsError as error:
+            raise Problem(422, str(error)) from error
+        finally:
+            budget.release(num_bytes)
+        return ClassifiedView(
+            scores=found.scores.tolist(),
+            probabilities=found.probabilities.tolist(),
+            model=_view(found.model, shape),
+        )
+
+    return routes
+
+
+def _present(models: LoadedModels) -> DiagnosisModels:
+    """Return the present models; the error's text may hold paths of this machine, and is logged alone."""
+    try:
+        return models.for_series("")
+    except (FileNotFoundError, CheckpointError, TrackerUnavailableError) as error:
+        _log.warning("No models: %s", error)
+        detail = "A segmenter and a classifier must be there, got none that can be loaded. See the service's log."
+        raise Problem(503, detail, {"Retry-After": "60"}) from error
+
+
+def _announced_bytes(request: Request, limit: int) -> int:
+    """Return the bytes to reserve for a body: the largest one's where its length is not announced."""
+    announced = request.headers.get("content-length", "")[:20]
+    return min(int(announced), limit) if announced.isdigit() else limit
+
+
+def _view(version: ModelVersion, chunk_shape_irc: tuple[int, int, int]) -> ModelView:
+    return ModelView(
+        role=version.role,
+        name=version.name,
+        version=version.version,
+        address=version.address,
+        weights_sha256=version.weights_sha256,
+        threshold=version.threshold,
+        has_unknown_origin=version.has_unknown_origin,
+        chunk_shape_irc=None if version.role == "segmenter" else chunk_shape_irc,
+    )
