@@ -1,4 +1,4 @@
-# One image for every part of a deployment: code location, webserver, daemon, runs, MLflow, TensorBoard, `luna`.
+# One image for every part of a deployment: code location, webserver, daemon, runs, MLflow, TensorBoard, service, `luna`.
 # Research use only; not a medical device. It holds no data.
 #
 #   docker build -t luna-pipeline:local .                                      CPU
@@ -15,7 +15,7 @@ WORKDIR /pins
 COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
-    print(*project['dependencies'], *extras['postgres'], *extras['s3'], sep='\n')" > packages.txt \
+    print(*project['dependencies'], *extras['postgres'], *extras['s3'], *extras['serving'], sep='\n')" > packages.txt \
  && grep -vE '^ *(#|$)' requirements.lock > constraints.txt \
  && grep -iE '^(torch|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|typing_extensions)==' \
     constraints.txt > torch.txt
@@ -39,7 +39,7 @@ RUN printf '%s\n' \
 FROM ${PYTHON_IMAGE} AS packages
 RUN groupadd --gid 1000 luna \
  && useradd --uid 1000 --gid luna --home-dir /tmp --no-create-home --shell /bin/bash luna \
- && install -d -o luna -g luna /luna /luna/data /luna/incoming /luna/home /luna/cache /luna/cache/s3 /luna/cache/local /luna/dagster \
+ && install -d -o luna -g luna /luna /luna/data /luna/incoming /luna/home /luna/cache /luna/cache/s3 /luna/cache/local /luna/dagster /luna/service \
  && python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 ARG PIP_CACHE_DIR=/var/cache/pip
@@ -97,6 +97,7 @@ COPY --from=code /usr/bin/tini-static /usr/bin/tini
 ENV LUNA_DATA_DIR=/luna/data \
     LUNA_HOME=/luna/home \
     LUNA_CACHE=/luna/cache/s3 \
+    LUNA_SERVICE_DIR=/luna/service \
     DAGSTER_HOME=/luna/dagster \
     HOME=/tmp \
     USER=luna \

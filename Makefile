@@ -156,7 +156,8 @@ image-luna25: image ## build an algorithm of the LUNA25 challenge with the weigh
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline-luna25:$${LUNA_TAG:-local}" \
 	    --build-arg=LUNA_IMAGE="luna-pipeline:$${LUNA_TAG:-local}" --file deploy/luna25/Dockerfile "$(MODEL)"
 
-up: image ## start the system in containers: PostgreSQL, S3 store, MLflow, TensorBoard, Dagster at http://127.0.0.1:3000
+up: image ## start the system in containers: Dagster at http://127.0.0.1:3000, the service at :8000, MLflow, TensorBoard
+	@$(STACK) run --rm --no-deps -T serve bash /opt/luna/stack/first_token.sh
 	@$(STACK) up --detach --wait --no-build
 	@$(STACK) ps
 

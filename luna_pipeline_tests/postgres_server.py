@@ -127,7 +127,7 @@ class PostgresServer:
 @contextlib.contextmanager
 def postgres_running() -> Iterator[PostgresServer]:
     """Start a server with the stack's databases, empty; its files are deleted at the end."""
-    passwords = {f"{name}POSTGRES_PASSWORD": secrets.token_hex(32) for name in ("", "DAGSTER_", "MLFLOW_")}
+    passwords = {f"{name}POSTGRES_PASSWORD": secrets.token_hex(32) for name in ("", "DAGSTER_", "MLFLOW_", "JOBS_")}
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "POSTGRES_"))}
     environment = {**outer, **passwords, "PATH": f"{POSTGRES_BIN}:{os.environ['PATH']}"}
     cluster = PostgresCluster.in_new_folder(port=free_port(), environment=environment)

@@ -30,18 +30,21 @@ from services import (
     NotPossibleError,
     ask,
     by_role,
+    make_databases,
     refuse_failure,
     said,
     schemas,
     versions,
 )
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 has no database of the service's jobs."""
 BUCKETS = ("luna", "mlflow")
-WRITERS = ("daemon", "webserver", "code", "mlflow", "tensorboard", "ray-worker", "ray-head", "prepare")
+WRITERS = ("serve", "daemon", "webserver", "code", "mlflow", "tensorboard", "ray-worker", "ray-head", "prepare")
 """What uses databases, store and local files; in the order in which it is stopped."""
-LOCAL = ("cache/local", "dagster")
-"""Below /luna: the patient key and TensorBoard's logs; what runs printed and what their steps handed each other."""
+LOCAL = ("cache/local", "dagster", "service")
+"""Below /luna: the patient key and TensorBoard's logs; output of runs and values passed between steps; CTs and
+results of the service, and the digests of its tokens."""
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
 BLOCK_BYTES = 1 << 20
@@ -49,6 +52,7 @@ MLFLOW_DATABASE = "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
 # Everything, because tables of a newer version would break a later upgrade.
 EMPTIED = """
 SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS dbos CASCADE;
 DROP SCHEMA IF EXISTS public CASCADE;
 CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
@@ -78,8 +82,8 @@ def parts(stack: Compose) -> list[Part]:
         save, load = (stack.beside("prepare", *script, command, name) for command in ("save", "load"))
         found.append(Part(f"bucket_{name}.tar", save, load))
     # A log grows while it is read, and locks are meaningless after a restart.
-    tar = ["tar", "--create", "--directory=/luna", "--exclude=.lock", "--warning=no-file-changed"]
-    tar += ["--warning=no-file-removed", *LOCAL]
+    tar = ["tar", "--create", "--directory=/luna", "--exclude=.lock", "--exclude=service/staging"]
+    tar += ["--warning=no-file-changed", "--warning=no-file-removed", *LOCAL]
     untar = ["tar", "--extract", "--directory=/luna", "--preserve-permissions", "--no-same-owner"]
     save, load = stack.beside("prepare", *tar), stack.beside("prepare", *untar)
     return [*found, Part("local.tar", save, load, accepted=(0, 1))]
@@ -175,9 +179,9 @@ def checked(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"A backup must have a manifest, got {type(error).__name__} ({folder / MANIFEST})."
         raise NotPossibleError(f"{msg} Name the folder of a whole backup.") from None
-    if form != FORMAT:
+    if form not in (1, FORMAT):
         raise NotPossibleError(
-            f"A backup must be of format {FORMAT}, got {form} ({folder}). Take the scripts it is of."
+            f"A backup must be of format 1 or {FORMAT}, got {form} ({folder}). Take the scripts it is of."
         )
     for name, entry in files.items():
         path, digest = folder / name, hashlib.sha256()
@@ -205,10 +209,11 @@ def restore(stack: Compose, folder: Path, *, is_replacing: bool) -> None:
     if working:
         msg = f"The services that use the data must be stopped, got {', '.join(working)} at work."
         raise NotPossibleError(f"{msg} Run `make down` first.")
-    known = {part.name: part for part in parts(stack)}
+    known = {part.name: part for part in parts(stack) if manifest["format"] > 1 or part.name != "jobs.dump"}
     if set(known) != set(manifest["files"]):
         raise NotPossibleError(f"A backup must hold {', '.join(known)}, got other files ({folder}). Take another.")
     stack.start_storages()
+    make_databases(stack)
     found = _what_is_there(stack)
     if found and not is_replacing:
         msg = f"A backup is restored into an empty stack, got {', '.join(found)}."
@@ -228,7 +233,7 @@ def _what_is_there(stack: Compose) -> list[str]:
     """Return the data that a restore would replace."""
     found = []
     for name in DATABASES:
-        num_tables = int(ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+        num_tables = int(ask(stack, name, "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'dbos')"))
         found += [f"{num_tables} tables of {name}"] if num_tables else []
     num_objects = int(said(stack.beside("prepare", "python", "/opt/luna/stack/buckets.py", "count", *BUCKETS)))
     found += [f"{num_objects} objects"] if num_objects else []
@@ -238,8 +243,12 @@ def _what_is_there(stack: Compose) -> list[str]:
 
 
 def upgrade(stack: Compose, root: Path) -> None:
-    """Stop the services that use the databases, back up, and migrate the tables to the versions of the image."""
+    """Stop the services that use the databases, back up, and migrate the tables to the versions of the image.
+
+    The service migrates its jobs' tables itself when it starts.
+    """
     stack.start_storages()
+    make_databases(stack)
     running = versions(stack)
     stack.stop([name for name in WRITERS if name in stack.running()])
     folder = back_up(stack, root, running=running)
@@ -253,7 +262,10 @@ def upgrade(stack: Compose, root: Path) -> None:
         refuse_failure(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode, command)
     after = schemas(stack)
     for name in DATABASES:
-        print(f"Tables of {name}: {before[name]}" + (f" -> {after[name]}" if after != before else ", as they were"))
+        print(
+            f"Tables of {name}: {before[name] or 'none'}"
+            + (f" -> {after[name]}" if after != before else ", as they were")
+        )
 
 
 def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -> int:
@@ -263,7 +275,7 @@ def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -
     parser.add_argument("--backups", type=Path, default=Path("backups"), help="folder of the backups")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("backup", help="make a backup, also while the stack works")
-    commands.add_parser("upgrade", help="stop, back up, migrate both databases")
+    commands.add_parser("upgrade", help="stop, back up, migrate the databases")
     for name, about in (("check", "is every byte of a backup there?"), ("restore", "into an empty stack")):
         command = commands.add_parser(name, help=about)
         command.add_argument("folder", type=Path)

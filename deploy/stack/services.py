@@ -10,8 +10,17 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 
-DATABASES = ("dagster", "mlflow")
+DATABASES = ("dagster", "mlflow", "jobs")
 STORAGES = ("postgres", "store")
+# Alembic's table of Dagster and MLflow, and DBOS's of the jobs. A statement cannot name a table that may be missing.
+_REVISION = """
+SELECT CASE
+  WHEN to_regclass('alembic_version') IS NOT NULL
+    THEN (xpath('/row/version_num/text()', query_to_xml('SELECT version_num FROM alembic_version', true, true, '')))[1]
+  WHEN to_regclass('dbos.dbos_migrations') IS NOT NULL
+    THEN (xpath('/row/version/text()', query_to_xml('SELECT version FROM dbos.dbos_migrations', true, true, '')))[1]
+END
+"""
 VERSIONS = """
 import importlib.metadata as m, json
 print(json.dumps({name: m.version(name) for name in ('luna-pipeline', 'dagster', 'mlflow')}))
@@ -78,14 +87,20 @@ def by_role(database: str, program: str, *options: str) -> list[str]:
 
 
 def ask(stack: Compose, database: str, statement: str) -> str:
-    """Return the result of a statement in one of the two databases, under its own role."""
+    """Return the result of a statement in one of the databases, under its own role."""
     options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
     return said(stack.inside("postgres", *by_role(database, "psql", *options, f"--command={statement}"))).strip()
 
 
+def make_databases(stack: Compose) -> None:
+    """Create the roles and databases that an older version of the stack did not have."""
+    script = 'PGHOST=127.0.0.1 PGPASSWORD="$POSTGRES_PASSWORD" exec bash /docker-entrypoint-initdb.d/databases.sh'
+    said(stack.inside("postgres", "sh", "-c", script))
+
+
 def schemas(stack: Compose) -> dict[str, str]:
-    """Return the revision of each database's tables."""
-    return {name: ask(stack, name, "SELECT version_num FROM alembic_version") for name in DATABASES}
+    """Return the revision of each database's tables; empty for a database without tables."""
+    return {name: ask(stack, name, _REVISION) for name in DATABASES}
 
 
 def versions(stack: Compose) -> dict[str, str]:

@@ -25,7 +25,15 @@ from luna_pipeline_tests.postgres_server import POSTGRES_BIN, PostgresCluster
 from luna_pipeline_tests.processes import REPOSITORY, free_port, session_of, wait_for
 
 BIN = Path(sys.executable).parent
-PORTS = {"postgres": 5432, "store": 8333, "mlflow": 8080, "code": 4000, "webserver": 3000, "tensorboard": 6006}
+PORTS = {
+    "postgres": 5432,
+    "store": 8333,
+    "mlflow": 8080,
+    "code": 4000,
+    "webserver": 3000,
+    "serve": 8000,
+    "tensorboard": 6006,
+}
 HIDDEN = ("AWS_", "LUNA_", "DAGSTER_", "MLFLOW_", "RAY_", "PG", "POSTGRES_")
 
 
@@ -146,11 +154,15 @@ class StackOfProcesses:
         names = [name for name in self.config["services"] if name not in without]
         self.services = {name: Service(name, self) for name in names}
         self.database: Path | None = None
+        self.tokens: list[str] = []
         self._is_over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
-        for name in ("luna/data", "luna/cache/local/tensorboard", "luna/dagster", "data"):
+        for name in ("luna/data", "luna/cache/local/tensorboard", "luna/dagster", "luna/service", "data"):
             (folder / name).mkdir(parents=True)
         shutil.copytree(REPOSITORY / "deploy/stack", folder / "stack")
+        # The one file with addresses in it.
+        serving = folder / "stack/serving.yaml"
+        serving.write_text("\n".join(self.at_home(serving.read_text().splitlines())))
 
     def at_home(self, words: list[str]) -> list[str]:
         """Places of the containers as places of this machine."""
@@ -163,6 +175,7 @@ class StackOfProcesses:
         for name, port in PORTS.items():
             word = re.sub(rf"(^|[:=]){port}\b", rf"\g<1>{self.ports[name]}", word)
         word = word.replace("/opt/luna/stack", str(self.folder / "stack"))
+        word = word.replace("/docker-entrypoint-initdb.d", str(self.folder / "stack"))
         word = re.sub(r"^/luna\b|(?<==)/luna\b|(?<==)/data\b", lambda found: f"{self.folder}{found[0]}", word)
         return word
 
@@ -189,6 +202,11 @@ class StackOfProcesses:
             self.services[name].wait()
         if service.name == "postgres":
             _make_database(self, service)
+        elif service.name == "serve":
+            # What `make up` does before.
+            script = str(self.folder / "stack/first_token.sh")
+            said = subprocess.check_output(["bash", script], env=service.environment, cwd=self.folder, text=True)
+            self.tokens += re.findall(r"\bluna_[\w-]+", said)
         elif service.name == "store":
             # The store's other parts would take ports of their own choosing.
             service.config["command"] += [

@@ -232,11 +232,11 @@ def _whole(folder: Path) -> Path:
     """A small backup, as its manifest says it."""
     folder.mkdir()
     files = {}
-    for name in ("dagster.dump", "mlflow.dump", "bucket_luna.tar", "bucket_mlflow.tar", "local.tar"):
+    for name in ("dagster.dump", "mlflow.dump", "jobs.dump", "bucket_luna.tar", "bucket_mlflow.tar", "local.tar"):
         content = name.encode() * 100
         (folder / name).write_bytes(content)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest = {"format": 1, "time": "2025-01-01T000000Z", "versions": {}, "schemas": {}, "files": files}
+    manifest = {"format": 2, "time": "2025-01-01T000000Z", "versions": {}, "schemas": {}, "files": files}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -253,7 +253,7 @@ class Nothing:
         (lambda folder: (folder / "bucket_luna.tar").write_bytes(b"x" * 1500), "got 67ba149e8141"),
         (lambda folder: (folder / "manifest.json").unlink(), "got FileNotFoundError"),
         (lambda folder: (folder / "manifest.json").write_text('{"format": 1'), "got JSONDecodeError"),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": 2, "files": {}}'), "got 2"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 3, "files": {}}'), "got 3"),
     ],
 )
 def test_damaged_backup_is_refused_in_one_line_and_nothing_is_touched(tmp_path, capsys, damage, reason):

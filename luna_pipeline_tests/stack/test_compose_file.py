@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from luna_pipeline.serving.config import ServiceConfig, read_config
 from luna_pipeline_tests.processes import REPOSITORY
 from luna_pipeline_tests.stack.as_processes import composed
 
 BIN = Path(sys.executable).parent
-ALWAYS = {"postgres", "store", "prepare", "mlflow", "code", "webserver", "daemon", "tensorboard"}
+ALWAYS = {"postgres", "store", "prepare", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard"}
 WITH_RAY = ALWAYS | {"ray-head", "ray-worker"}
 PASSWORDS = [
     "POSTGRES_PASSWORD",
     "DAGSTER_POSTGRES_PASSWORD",
     "MLFLOW_POSTGRES_PASSWORD",
+    "JOBS_POSTGRES_PASSWORD",
     "STORE_SECRET_KEY",
     "RAY_AUTH_TOKEN",
 ]
@@ -79,11 +81,29 @@ def test_passwords_are_random_kept_and_readable_by_their_owner_only(tmp_path):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     values = re.findall(r"^([A-Z_]+)=([0-9a-f]{64})$", "\n".join(texts), flags=re.MULTILINE)
     assert [name for name, _ in values] == PASSWORDS * 2
-    assert len({value for _, value in values}) == 10
+    assert len({value for _, value in values}) == 12
     # What is there is what the databases were made with.
     subprocess.run(command, cwd=REPOSITORY, check=True)
     assert (tmp_path / "other").read_text() == texts[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_passwords_that_an_older_version_did_not_have_are_added_to_its_file(tmp_path):
+    older = tmp_path / "env"
+    older.write_text(
+        "POSTGRES_PASSWORD=old\nMLFLOW_POSTGRES_PASSWORD=older\n#JOBS_POSTGRES_PASSWORD=\nDAGSTER_PORT=3001"
+    )
+    older.chmod(0o600)
+    command = ["sh", "deploy/stack/make_env.sh", str(older)]
+    said = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    assert said.strip().endswith("DAGSTER_POSTGRES_PASSWORD JOBS_POSTGRES_PASSWORD STORE_SECRET_KEY RAY_AUTH_TOKEN")
+    text = older.read_text()
+    assert text.startswith(
+        "POSTGRES_PASSWORD=old\nMLFLOW_POSTGRES_PASSWORD=older\n#JOBS_POSTGRES_PASSWORD=\nDAGSTER_PORT=3001\n"
+    )
+    assert re.findall(r"^([A-Z_]+)=[0-9a-f]{64}$", text, flags=re.MULTILINE) == said.split(":")[-1].split()
+    assert stat.S_IMODE(older.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["env"]
 
 
 def test_every_service_is_confined_limited_and_watched(services):
@@ -102,13 +122,13 @@ def test_every_service_is_confined_limited_and_watched(services):
 
 def test_ports_are_on_loopback_and_databases_and_store_have_none(services):
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert set(published) == {"webserver", "mlflow", "tensorboard"}
+    assert set(published) == {"webserver", "mlflow", "tensorboard", "serve"}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
 def test_only_what_has_a_page_can_reach_outside(services):
     outside = {name for name, service in services.items() if "edge" in service["networks"]}
-    assert outside == {"webserver", "mlflow", "tensorboard"}
+    assert outside == {"webserver", "mlflow", "tensorboard", "serve"}
 
 
 def test_inner_network_has_no_way_out(tmp_path):
@@ -131,6 +151,24 @@ def test_no_password_stands_in_a_command(services):
         assert not re.search(r"[0-9a-f]{64}", words), name
 
 
+def test_the_service_has_the_passwords_of_its_own_database_and_of_the_store_alone(services, tmp_path):
+    environment = services["serve"]["environment"]
+    secrets = {name for name, value in environment.items() if re.fullmatch(r"[0-9a-f]{64}", str(value))}
+    assert secrets == {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"}
+    assert environment["PGPASSWORD"] not in {services["mlflow"]["environment"]["PGPASSWORD"]}
+    # The configuration in the image reads as the service reads it; a password is in no file.
+    config = read_config(REPOSITORY / "deploy/stack/serving.yaml")
+    assert config.database == "postgresql+psycopg://jobs@postgres:5432/jobs"
+    assert config == ServiceConfig(database=config.database, dagster_url="http://webserver:3000")
+
+
+def test_the_service_takes_a_configuration_of_its_own(tmp_path):
+    own = composed(tmp_path, LUNA_SERVING_CONFIG="/srv/own.yaml")["services"]["serve"]["volumes"]
+    (mounted,) = [volume for volume in own if volume["type"] == "bind"]
+    assert (mounted["source"], mounted["target"]) == ("/srv/own.yaml", "/opt/luna/stack/serving.yaml")
+    assert mounted["read_only"]
+
+
 def test_mlflow_takes_only_named_hosts(services):
     (hosts,) = [word for word in services["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
     assert hosts == "--allowed-hosts=mlflow:8080,127.0.0.1:8080,localhost:8080"
@@ -140,4 +178,4 @@ def test_gpu_is_asked_for_by_the_second_file_alone(tmp_path):
     files = ("-f", "docker-compose.yml", "-f", "docker-compose.cuda.yml", "--profile", "ray")
     with_gpu = composed(tmp_path, *files)["services"]
     asked = {name for name, service in with_gpu.items() if "reservations" in str(service.get("deploy"))}
-    assert asked == {"code", "ray-worker"}
+    assert asked == {"code", "ray-worker", "serve"}

@@ -1,5 +1,6 @@
 """docs/operations.md: its make targets exist, its other command runs, its names exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,12 +10,13 @@ import pytest
 
 from luna_pipeline_tests.postgres_server import POSTGRES_BIN, postgres_running
 from luna_pipeline_tests.processes import REPOSITORY
-from luna_pipeline_tests.stack.as_processes import composed
+from luna_pipeline_tests.stack.as_processes import BIN, composed
 
 PAGE = (REPOSITORY / "docs/operations.md").read_text()
 COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).splitlines()
 TARGETS = sorted({*re.findall(r"`make ([a-z-]+)", PAGE), *(line.split()[1] for line in COMMANDS if line[:4] == "make")})
 OTHERS = [line for line in COMMANDS if line and not line.startswith("make ")]
+INSIDE = "docker compose exec "
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -32,7 +34,16 @@ def test_services_volumes_and_variables_of_the_page_are_those_of_the_compose_fil
     for volume in config["volumes"]:
         assert f"`{volume}`" in PAGE
     known = (REPOSITORY / ".env.example").read_text()
-    for name in ("GPU_RUNS", "DISK_RUNS", "CODE_MEMORY", "CODE_CPUS", "LUNA_DATA", "LUNA_TAG", "COMPOSE_PROFILES"):
+    for name in (
+        "GPU_RUNS",
+        "DISK_RUNS",
+        "CODE_MEMORY",
+        "CODE_CPUS",
+        "SERVE_MEMORY",
+        "LUNA_DATA",
+        "LUNA_TAG",
+        "COMPOSE_PROFILES",
+    ):
         assert name in PAGE
         assert name in known
 
@@ -54,9 +65,8 @@ def test_alerts_give_the_code_location_its_settings_and_a_way_out(tmp_path: Path
 
 @pytest.mark.skipif(POSTGRES_BIN is None, reason="needs PostgreSQL")
 def test_command_that_changes_a_password_changes_it(tmp_path: Path):
-    (command,) = OTHERS
+    (command,) = [line for line in OTHERS if line.startswith(f"{INSIDE}postgres ")]
     words = shlex.split(command)
-    assert words[:4] == ["docker", "compose", "exec", "postgres"]
     with postgres_running() as server:
         own = server.cluster.environment
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(server.cluster.port)}
@@ -72,6 +82,25 @@ def test_command_that_changes_a_password_changes_it(tmp_path: Path):
             asked = ["psql", "--no-password", "--username=dagster", "--dbname=dagster", "--command=SELECT 1"]
             done = subprocess.run(asked, env={**own, **place, "PGPASSWORD": password}, capture_output=True, check=False)
             assert done.returncode == code, done.stderr
+
+
+def test_commands_of_the_services_tokens_run(tmp_path: Path):
+    commands = [line.removeprefix(f"{INSIDE}serve ") for line in OTHERS if line.startswith(f"{INSIDE}serve ")]
+    assert len(OTHERS) == 1 + len(commands) == 4
+    environment = {"LUNA_SERVICE_DIR": str(tmp_path / "service"), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    first = subprocess.check_output(
+        ["bash", "deploy/stack/first_token.sh"], cwd=REPOSITORY, env=os.environ | environment
+    )
+    assert first.count(b"luna_") == 1
+    said = [
+        subprocess.check_output(shlex.split(command), env=os.environ | environment, cwd=tmp_path, text=True)
+        for command in commands
+    ]
+    assert "luna_" in said[0]
+    assert {"first", "NAME"} <= set(said[1].split())
+    # Once there are tokens, none is added by a start.
+    command = ["bash", "deploy/stack/first_token.sh"]
+    assert subprocess.check_output(command, cwd=REPOSITORY, env=os.environ | environment) == b""
 
 
 def test_page_names_files_that_exist():
