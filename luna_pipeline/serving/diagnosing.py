@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luna_pipeline.core.ct.errors import failure_of
 from luna_pipeline.core.diagnosis.recipes import diagnosis_recipe
 from luna_pipeline.core.diagnosis.result import Diagnosis
 from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnose_ct
@@ -12,6 +11,7 @@ from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import INPUT, OUTPUT, ServiceFolders
 from luna_pipeline.serving.job import UnknownJobError
 from luna_pipeline.serving.job_files import ProgressWriter, begin_attempt, read_arrival, read_progress
+from luna_pipeline.serving.reasons import reason_of
 from luna_pipeline.settings import Settings
 
 
@@ -49,7 +49,7 @@ def diagnose_job(context: WorkerContext, job_id: str) -> dict[str, Any]:
     except UnknownJobError as error:
         return {"reason": str(error)}
     except Exception as error:
-        return {"reason": failure_of(error, job_id).replace(f"{folder}/", "")}
+        return {"reason": reason_of(error, job_id).replace(f"{folder}/", "")}
     return _summary(diagnosis)
 
 

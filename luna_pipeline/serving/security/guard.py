@@ -32,8 +32,8 @@ HEADERS = {
 }
 """Headers of each answer that does not set them itself."""
 
-PUBLIC = frozenset({"/", "/health", "/ready"})
-"""Paths without a token: the empty page, which asks for the token, and the state of the service."""
+PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+"""Paths without a token: the empty page, which asks for it, the state of the service, and its description."""
 PUBLIC_FOLDERS = ("/page/",)
 """Starts of further paths without a token: the script and the style of the page."""
 

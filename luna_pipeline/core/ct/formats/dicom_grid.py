@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from luna_pipeline.core.ct.errors import UnreadableCtError, naming_series
 from luna_pipeline.core.ct.formats.dicom_slices import DicomSlice
+from luna_pipeline.core.ct.formats.dicom_values import shown_modality
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.hounsfield import check_voxel_kind
 from luna_pipeline.core.ct.limits import MAX_SLICES, check_announced_bytes
@@ -69,8 +70,8 @@ def ordered_slices_of(slices: Sequence[DicomSlice], *, series_instance_uid: str)
 def _check_alike(slices: Sequence[DicomSlice], *, uid: str) -> None:
     first = slices[0]
     if first.modality not in {"CT", ""}:
-        msg = f"Modality must be CT, got {first.modality} (series {uid}). Leave it out of the data folder."
-        raise UnreadableCtError(msg)
+        rule = f"Modality must be CT, got {shown_modality(first.modality)} (series {uid})."
+        raise UnreadableCtError(f"{rule} Leave it out of the data folder.")
     if len(slices) > MAX_SLICES:
         msg = f"A CT must have at most {MAX_SLICES} slices, got {len(slices)} (series {uid}). Check the data folder."
         raise UnreadableCtError(msg)

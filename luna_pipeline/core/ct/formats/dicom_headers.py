@@ -23,7 +23,9 @@ from luna_pipeline.core.ct.formats.dicom_slices import (
 from luna_pipeline.core.ct.formats.dicom_unpacking import inflate
 from luna_pipeline.core.ct.formats.dicom_values import (
     BadAttributeError,
+    is_uid,
     numbers_of,
+    shown_modality,
     stored_number_of,
     text_of,
     whole_number_of,
@@ -90,7 +92,10 @@ def _stated_cause(error: BaseException) -> BaseException:
 
 
 def _series_uid(dataset: "FileDataset", path: Path) -> str:
-    return text_of(dataset, "SeriesInstanceUID") or path.parent.name
+    uid = text_of(dataset, "SeriesInstanceUID")
+    if uid and not is_uid(uid):
+        raise BadAttributeError(f"SeriesInstanceUID must be digits and dots, got a text of {len(uid)} characters")
+    return uid or path.parent.name
 
 
 def _why_left_out(dataset: "FileDataset") -> str:
@@ -103,9 +108,9 @@ def _why_left_out(dataset: "FileDataset") -> str:
     # A private class, or none, may be a CT.
     kind = "" if sop_class in {"", *_CT_CLASSES} else _uid_name(sop_class)
     if kind not in {"", sop_class} and (modality != "CT" or "Image Storage" not in kind):
-        return f"{kind.removesuffix(' Storage')}, modality {modality or 'unknown'}"
+        return f"{kind.removesuffix(' Storage')}, modality {shown_modality(modality) if modality else 'unknown'}"
     if modality not in {"CT", ""} and "Rows" not in dataset:
-        return f"no image, modality {modality}"
+        return f"no image, modality {shown_modality(modality)}"
     if image_type[:1] != ["DERIVED"] or _PER_FRAME in dataset:
         return ""
     has_place = dataset.get("ImagePositionPatient") or dataset.get("ImageOrientationPatient")
@@ -284,7 +289,7 @@ def _uid_name(uid: str) -> str:
     """Return the standard's name of a UID, the UID itself where it has none."""
     from pydicom.uid import UID
 
-    return UID(uid).name if uid else "no transfer syntax"
+    return UID(uid).name if is_uid(uid) else "a text" if uid else "no transfer syntax"
 
 
 def _num_image_bytes(dataset: "FileDataset") -> int:
@@ -319,9 +324,7 @@ def _pixel_place(header: OpenHeader, num_frames: int, path: Path) -> PixelPlace:
             raise ValueError(f"Pixels of transfer syntax {header.syntax or 'unknown'} must have a length, got none")
         return PixelPlace(first_byte, header.syntax, None, num_frames)
     if header.syntax not in _PLAIN_SYNTAXES:
-        from pydicom.uid import UID
-
-        name = UID(header.syntax).name[:80]
+        name = _uid_name(header.syntax)[:80]
         raise ValueError(f"Pixels of transfer syntax {name!r} must be in fragments, got a length as of plain pixels")
     num_row_bytes = num_bytes // (num_frames * _size_rc(header.dataset)[0])
     if not num_bytes <= num_held < num_bytes + max(num_row_bytes, 2):

@@ -17,6 +17,7 @@ from luna_pipeline.core.ct.formats.dicom_files import is_dicom_file
 from luna_pipeline.core.ct.formats.dicom_grid import ordered_slices_of
 from luna_pipeline.core.ct.formats.dicom_headers import read_slices
 from luna_pipeline.core.ct.formats.dicom_slices import BrokenDicomError, DicomSlice, LeftOut
+from luna_pipeline.core.ct.formats.dicom_values import is_uid, shown_modality
 from luna_pipeline.core.ct.formats.dicom_voxels import read_slice_voxels
 from luna_pipeline.core.ct.formats.reader import CtReader
 from luna_pipeline.core.ct.geometry import VoxelGrid
@@ -160,7 +161,9 @@ def _leave_out_other_modalities(series: DicomSeries) -> None:
     if any(item.modality == "CT" for item in series.slices):
         others = {item.path: item for item in series.slices if item.modality not in {"CT", ""}}
         uid = series.series_instance_uid
-        series.left_out += [LeftOut(path, uid, f"modality {item.modality}") for path, item in others.items()]
+        series.left_out += [
+            LeftOut(path, uid, f"modality {shown_modality(item.modality)}") for path, item in others.items()
+        ]
         series.slices = [item for item in series.slices if item.path not in others]
 
 
@@ -193,7 +196,7 @@ def owner_of(path: Path, series_instance_uids: Collection[str]) -> str:
     modality, uid = _value_of(head, _MODALITY), _value_of(head, _SERIES_INSTANCE_UID)
     if modality not in {"CT", ""}:
         return path.stem
-    if uid:
+    if uid and is_uid(uid):
         return uid
     return next(iter(series_instance_uids)) if len(series_instance_uids) == 1 else path.stem
 

@@ -1,7 +1,8 @@
 """Values of DICOM attributes, parsed strictly: what is no number is refused with its text.
 
 Source:
-    DICOM PS3.5, 6.2 (decimal strings: digits, a point, an exponent; several are separated by a backslash).
+    DICOM PS3.5, 6.2 (decimal strings: digits, a point, an exponent; several are separated by a backslash), 9.1 (UIDs);
+    PS3.3, C.7.3.1.1.1 (modalities).
 """
 
 import math
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Value representations that hold binary numbers; all others that hold numbers are text.
 _BINARY_VRS = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H", "SV": "q", "UV": "Q"}
+
+
+_UID = re.compile(r"[0-9.]{1,64}")
+# What lies beside CTs.
+_MODALITIES = {
+    *("CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT", "SC", "DOC", "ECG"),
+    *("SR", "SEG", "PR", "KO", "REG", "RWV", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT"),
+}
 
 
 class BadAttributeError(ValueError):
@@ -58,6 +67,16 @@ def whole_number_of(dataset: "Dataset", keyword: str, *, default: int | None = N
 def text_of(dataset: "Dataset", keyword: str) -> str:
     """Return an attribute as text without the padding of its ends; empty where it is missing."""
     return str(dataset.get(keyword) or "").strip(" \0")
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text has the letters of a UID, so that it holds no name."""
+    return _UID.fullmatch(text) is not None
+
+
+def shown_modality(modality: str) -> str:
+    """Return a known modality as it is; another text may be anything, such as a name, and is not shown."""
+    return modality if modality in _MODALITIES else f"a text of {len(modality)} characters"
 
 
 def words_of(dataset: "Dataset", keyword: str) -> list[str]:
