@@ -8,8 +8,10 @@ from luna_pipeline.serving.database import DIAGNOSE, DIAGNOSES
 from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
 from luna_pipeline.serving.dicom.delivery import DELIVERIES, register_delivery
 from luna_pipeline.serving.job import DiagnosisFailedError
+from luna_pipeline.serving.reporting import REPORTS, register_reporting
 
 _POLLING_SECONDS = 0.5
+_REPORT_POLLING_SECONDS = 2.0
 _DELIVERIES_AT_A_TIME = 2
 
 
@@ -21,6 +23,7 @@ def register_workflows(context: WorkerContext) -> None:
         return diagnose_job(context, job_id)
 
     deliver_results = register_delivery(context.folders, context.config)
+    report_result = register_reporting(context.folders, context.config)
 
     # The number of attempts is limited by the step, which also counts only those that a crash ended.
     @DBOS.workflow(name=DIAGNOSE, max_recovery_attempts=None)
@@ -29,10 +32,12 @@ def register_workflows(context: WorkerContext) -> None:
         if "reason" in outcome:
             raise DiagnosisFailedError(outcome["reason"])
         deliver_results(job_id, str(DBOS.workflow_id))
+        report_result(job_id, str(DBOS.workflow_id))
         return outcome
 
 
 def register_queues() -> None:
     """Register all queues, after the launch of DBOS."""
     DBOS.register_queue(DIAGNOSES, worker_concurrency=1, polling_interval_sec=_POLLING_SECONDS)
+    DBOS.register_queue(REPORTS, worker_concurrency=1, polling_interval_sec=_REPORT_POLLING_SECONDS)
     DBOS.register_queue(DELIVERIES, worker_concurrency=_DELIVERIES_AT_A_TIME, polling_interval_sec=_POLLING_SECONDS)

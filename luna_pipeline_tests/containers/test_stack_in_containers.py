@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from luna_pipeline_tests.alerts.receivers import Webhook
+from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
 from luna_pipeline_tests.processes import REPOSITORY, free_port, wait_for
 from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, shown_attempts
-from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.containers
 
@@ -155,7 +155,7 @@ def test_demo_by_the_queue_and_the_three_pages(stack: Containers, demo: str, tmp
     }
     pictures = Path(os.environ.get("LUNA_TEST_PICTURES", tmp_path))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
         for name, (place, text) in pages.items():
             page = browser.new_page(viewport={"width": 1500, "height": 900})
             page.goto(f"{stack.address(name)}{place}", timeout=60_000)

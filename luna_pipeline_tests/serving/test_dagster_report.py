@@ -1,5 +1,6 @@
 """Reports of the service's diagnoses to Dagster: what they hold, real events on a real page, and no event twice."""
 
+import contextlib
 import dataclasses
 import http.server
 import json
@@ -12,19 +13,24 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import requests
 
 from luna_pipeline.core.diagnosis.manifest import MANIFEST, Manifest, manifest_json
 from luna_pipeline.core.diagnosis.result import Diagnosis
 from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import INCOMING_SERIES, INCOMING_SERIES_NAME
 from luna_pipeline.serving.dagster_report import DagsterReportError, materialization, report_diagnosis
+from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
 from luna_pipeline_tests.core.diagnosis.examples import UID, diagnosis, nodule
 from luna_pipeline_tests.diagnosed import CONFIG, Clinic
 from luna_pipeline_tests.processes import REPOSITORY, free_port, started, wait_for
-from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS, answers
+from luna_pipeline_tests.serving.services import UID as PHANTOM_UID
+from luna_pipeline_tests.serving.services import Service, wait_until_ended
+from luna_pipeline_tests.test_ui import answers
 
 JOB = "0123456789abcdef" * 2
 OTHER_UID = "1.2.840.77"
+SERIES = f"{PHANTOM_UID}.5"
 
 
 def output_of(folder: Path, made: Diagnosis) -> Path:
@@ -196,6 +202,55 @@ def test_reported_series_are_no_partitions_of_incoming_cts_and_fail_no_check(sit
     assert len(site.events(OTHER_UID)) == 1
 
 
+@contextlib.contextmanager
+def forwarded(port: int, address: str) -> Iterator[None]:
+    """Listen on a port, and pass requests on to a server: it was away until then."""
+
+    class Forwarder(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = requests.post(
+                address + self.path, data=body, headers={"Content-Type": "application/json"}, timeout=30
+            )
+            self.send_response(answer.status_code)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_arguments) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", port), Forwarder)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_a_job_is_done_while_dagster_is_away_and_is_reported_once_when_it_is_back(site: Site, tmp_path):
+    port = free_port()
+    service = Service(tmp_path, {"dagster_url": f"http://127.0.0.1:{port}"})
+    with service.jobs() as jobs, service.worker():
+        job, _ = jobs.submit(service.staged(is_dicom=True), origin="dicom")
+        assert wait_until_ended(jobs, job.id).state == "done"
+        log = tmp_path / "worker.log"
+        wait_for(lambda: "It is tried again." in log.read_text(), limit_seconds=30, what="A failed report")
+        with forwarded(port, site.address):
+            wait_for(lambda: site.events(SERIES), limit_seconds=30, what="A report", every_seconds=0.5)
+        assert SERIES not in log.read_text()
+    (event,) = site.events(SERIES)
+    assert (event.metadata["job"].value, event.metadata["origin"].value) == (job.id, "dicom")
+    assert event.metadata["num_nodules"].value == job_nodules(service, job.id)
+    assert "Synthetic" not in event.metadata["notes"].value
+
+
+def job_nodules(service: Service, job_id: str) -> int:
+    with service.jobs() as jobs:
+        return int(jobs.get(job_id).num_nodules or 0)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_dagsters_page_shows_the_event_with_partition_job_and_nodules(site: Site, tmp_path):
@@ -204,7 +259,7 @@ def test_dagsters_page_shows_the_event_with_partition_job_and_nodules(site: Site
     made = dataclasses.replace(two_findings(), series_instance_uid="1.2.840.99", seconds={"lungs": 9.0})
     assert report_diagnosis(site.address, output_of(tmp_path / "output", made), job_id=JOB, origin="dicom")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1100})
         page.set_default_timeout(60_000)
         page.goto(f"{site.address}/assets/diagnosis?view=events")

@@ -224,14 +224,14 @@ def test_a_share_is_never_rounded_to_certainty(value, text):
 def test_chromium_shows_it_without_a_request_or_an_error(full: Page, scheme, tmp_path):
     from playwright.sync_api import sync_playwright
 
-    from luna_pipeline_tests.test_ui import CHROMIUM, FLAGS
+    from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
 
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
     (tmp_path / "report.html").write_text(full.html)
     asked, errors = [], []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
         try:
             opened = browser.new_page(
                 color_scheme=scheme, java_script_enabled=False, viewport={"width": 400, "height": 800}
