@@ -1,8 +1,14 @@
 """The service's configuration file."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from luna_pipeline.core.config.plain import flat_items
 from luna_pipeline.serving.config import Peer, ServiceConfig, read_config
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "config/serving.yaml"
 
 
 def test_a_file_changes_what_it_names(tmp_path):
@@ -29,3 +35,18 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 
 def test_no_file_is_the_defaults():
     assert read_config(None) == ServiceConfig()
+
+
+def test_the_example_holds_every_value_and_its_default():
+    assert read_config(EXAMPLE) == ServiceConfig()
+    # All but peers, whose entries an example cannot have by default.
+    named = {name for name, _ in flat_items(ServiceConfig())} - {"peers"}
+    assert {place for place, _ in _places(yaml.safe_load(EXAMPLE.read_text()))} - {"peers"} == named
+
+
+def _places(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _places(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -47,15 +47,11 @@ def _file(service: Service, job_id: str, name: str) -> FileResponse:
     if not path.is_file():
         detail = f"The result must be one that this diagnosis has, got none ({name}). Look at its list of results."
         raise Problem(404, detail)
-    # Stored results do not change under one id; they may be deleted.
-    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    if name == "report.html":
-        headers["Content-Security-Policy"] = _REPORT_POLICY
     is_shown = name.endswith((".html", ".png"))
     return FileResponse(
         path,
         media_type=MEDIA_TYPES[name],
         filename=f"{job_id}-{name}",
         content_disposition_type="inline" if is_shown else "attachment",
-        headers=headers,
+        headers={"Content-Security-Policy": _REPORT_POLICY} if name == "report.html" else None,
     )

@@ -18,19 +18,15 @@ _DISCARD_FACTOR = 6
 _SHUTDOWN_SECONDS = 30
 
 
-def server_of(app: "FastAPI", *, host: str, port: int, max_header_seconds: float) -> uvicorn.Server:
-    """Return a server that is not running yet.
+def server_of(app: "FastAPI", *, max_header_seconds: float) -> uvicorn.Server:
+    """Return a server that is not running yet; it is run on sockets that listen.
 
     Args:
         app: The application.
-        host: Address or name of an interface.
-        port: TCP port, 0 for any free one.
         max_header_seconds: Time after which a connection without a complete request head is closed.
     """
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=_protocol_with_limit(max_header_seconds),
         ws="none",
         # The default one is an optional package with another event loop per system.

@@ -1,7 +1,9 @@
 """The one CT of an upload: which of its files belong to it, their names, and a check of its headers."""
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ _FORMATS = "a zip file with a DICOM series, DICOM files, .mha, .mhd with .raw, .
 _DATA_FILE = re.compile(rb"^(ElementDataFile\s*[=:][ \t]*)(.*?)[ \t]*(\r?\n|\Z)", re.MULTILINE)
 _MAX_HEADER_BYTES = 1 << 20
 _ID_DIGITS = 32
+_BLOCK_BYTES = 1 << 20
 
 
 def settle(files: Sequence[StagedFile], folder: Path, limits: UploadLimits) -> None:
@@ -45,6 +48,8 @@ def settle(files: Sequence[StagedFile], folder: Path, limits: UploadLimits) -> N
             path.unlink()
     _flush(folder)
     _check_headers(folder, limits)
+    for path in folder.glob("*.gz"):
+        _check_gzip(path, limits)
 
 
 def _is_dicom(file: StagedFile) -> bool:
@@ -95,6 +100,20 @@ def _check_headers(folder: Path, limits: UploadLimits) -> None:
     if (num_voxels := num_slices * num_rows * num_cols) > limits.max_voxels:
         rule = f"A CT must have at most {limits.max_voxels} voxels, got {num_voxels}."
         raise Problem(413, f"{rule} Send the chest alone, or raise the service's limit.")
+
+
+def _check_gzip(path: Path, limits: UploadLimits) -> None:
+    """Unpack a gzip file without keeping it: only then is it known to be whole."""
+    num_bytes = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(_BLOCK_BYTES):
+                num_bytes += len(block)
+                if num_bytes > limits.max_unpacked_bytes:
+                    rule = f"A gzip file must have at most {limits.max_unpacked_bytes} bytes unpacked, got more."
+                    raise Problem(413, f"{rule} Send the chest alone, or raise the service's limit.")
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise Problem(422, "A gzip file must be whole, got a damaged one. Write it and send it again.") from None
 
 
 def _flush(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from luna_pipeline.serving.http.server import MAX_HEADER_BYTES, server_of
-from luna_pipeline_tests.processes import free_port, wait_for
+from luna_pipeline_tests.processes import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def port() -> Iterator[int]:
     def refuses() -> str:
         return "no"
 
-    port = free_port()
-    server = server_of(app, host="127.0.0.1", port=port, max_header_seconds=0.3)
-    thread = threading.Thread(target=server.run)
+    server = server_of(app, max_header_seconds=0.3)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     wait_for(lambda: server.started, limit_seconds=10, what="start of the server")
-    yield port
+    yield listener.getsockname()[1]
     server.should_exit = True
     thread.join(10)
     assert not thread.is_alive()
