@@ -151,6 +151,15 @@ def read_config(path: Path | None) -> ServiceConfig:
     if not isinstance(values, Mapping):
         msg = f"The configuration must be a YAML mapping, got {type(values).__name__} ({path.name})."
         raise ValueError(f"{msg} Start from config/serving.yaml.")
+    return config_of(values)
+
+
+def config_of(values: Mapping[str, Any]) -> ServiceConfig:
+    """Return the configuration of nested plain values, such as those of ``dataclasses.asdict``.
+
+    Raises:
+        ValueError: If a value is unknown or outside its range.
+    """
     peers = tuple(Peer(**peer) for peer in values.get("peers", ()))
     return changed(ServiceConfig(peers=peers), _flat({name: it for name, it in values.items() if name != "peers"}))
 

@@ -1,6 +1,6 @@
 """The diagnosis of a job, from its input folder to its output folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnos
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import INPUT, OUTPUT, ServiceFolders
 from luna_pipeline.serving.job import UnknownJobError
-from luna_pipeline.serving.job_files import ProgressWriter, begin_attempt, read_arrival, read_progress
+from luna_pipeline.serving.job_files import ProgressWriter, begin_attempt, num_attempts, read_arrival, read_progress
+from luna_pipeline.serving.loaded_models import LoadedModels
 from luna_pipeline.serving.reasons import reason_of
 from luna_pipeline.settings import Settings
 
@@ -23,11 +24,17 @@ class WorkerContext:
         settings: Checkpoints and MLflow.
         config: The service's configuration.
         folders: The service's folders.
+        models: Models that stay in memory between jobs.
+        running: Ids of the workflows of diagnoses that run in this process.
+        diagnosing: Those of them that are in the step of the diagnosis.
     """
 
     settings: Settings
     config: ServiceConfig
     folders: ServiceFolders
+    models: LoadedModels
+    running: set[str] = field(default_factory=set)
+    diagnosing: set[str] = field(default_factory=set)
 
 
 def diagnose_job(context: WorkerContext, job_id: str) -> dict[str, Any]:
@@ -40,12 +47,13 @@ def diagnose_job(context: WorkerContext, job_id: str) -> dict[str, Any]:
     folder = context.folders.job(job_id)
     try:
         arrival = read_arrival(folder)
-        before = read_progress(folder)
-        if before.attempts >= context.config.max_attempts:
-            return {"reason": _lost_text(before.attempts, before.stage)}
+        if (number := num_attempts(folder)) >= context.config.max_attempts:
+            return {"reason": _lost_text(number, read_progress(folder).stage)}
         begin_attempt(folder)
         on_progress = ProgressWriter(folder, arrival)
-        diagnosis = diagnose_ct(context.settings, _request(context, folder), on_progress=on_progress)
+        diagnosis = diagnose_ct(
+            context.settings, _request(context, folder), models=context.models.for_series, on_progress=on_progress
+        )
     except UnknownJobError as error:
         return {"reason": str(error)}
     except Exception as error:
@@ -59,9 +67,6 @@ def _request(context: WorkerContext, folder: Path) -> DiagnosisRequest:
         ct=folder / INPUT,
         out=folder / OUTPUT,
         recipe=diagnosis_recipe(config.recipe),
-        segmenter=config.segmenter or None,
-        classifier=config.classifier or None,
-        malignancy=config.malignancy or None,
         device=config.device,
         patient_key=context.settings.patient_key() if config.deidentifies else None,
     )

@@ -94,7 +94,3 @@ class JobsUnavailableError(Exception):
 
     def __str__(self) -> str:
         return "The jobs' database must answer, got an error. Try again in a minute."
-
-
-class DiagnosisFailedError(Exception):
-    """A diagnosis failed; its text is the job's reason."""

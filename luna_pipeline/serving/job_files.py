@@ -1,20 +1,22 @@
 """Files of a job beside its input and output: how it arrived, and how far its diagnosis is."""
 
 import contextlib
-import errno
 import json
 import os
 import secrets
+import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from luna_pipeline.core.storage.files import written_atomically
 from luna_pipeline.serving.folders import INPUT
 from luna_pipeline.serving.job import Origin, UnknownJobError
 
-_ARRIVAL, _PROGRESS = "job.json", "progress.json"
+_ARRIVAL, _ATTEMPTS, _PROGRESS = "job.json", "attempts.json", "progress.json"
 _SECONDS_BETWEEN_WRITES = 1.0
+ID_DIGITS = 32
+"""Hexadecimal digits of a job's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +40,21 @@ class Arrival:
         return cls(workflow_id=f"{job_id}-{secrets.token_hex(4)}", origin=origin, received_at=time.time())
 
 
+def job_of_workflow(workflow_id: str) -> str:
+    """Return the id of the job that a workflow belongs to."""
+    return workflow_id[:ID_DIGITS]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far the diagnosis of a job is; kept in ``progress.json``.
 
     Attributes:
-        attempts: Number of times that a worker began it, without those that a stop of the service ended.
         stage: Stage of the newest attempt; None before its first one.
         done: Finished parts of the stage.
         total: Parts of the stage.
     """
 
-    attempts: int = 0
     stage: str | None = None
     done: int = 0
     total: int = 0
@@ -59,14 +64,23 @@ def place_input(staged: Path, folder: Path, arrival: Arrival) -> None:
     """Move a complete input into the folder of a new job, as the last step: a job is there once its input is.
 
     Raises:
-        FileExistsError: If the job is there already; ``staged`` is left.
+        OSError: If the disk is full; ``staged`` is left, and the folder removed.
     """
-    if (folder / INPUT).exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
-    _write_json(folder / _ARRIVAL, asdict(arrival))
-    staged.rename(folder / INPUT)
-    for changed in (folder, folder.parent, staged.parent):
-        _flush(changed)
+    try:
+        _write_json(folder / _ARRIVAL, asdict(arrival))
+        staged.rename(folder / INPUT)
+        for changed in (folder, folder.parent, staged.parent):
+            _flush(changed)
+    except OSError:
+        take_back_input(staged, folder)
+        raise
+
+
+def take_back_input(staged: Path, folder: Path) -> None:
+    """Undo ``place_input``."""
+    if (folder / INPUT).is_dir():
+        (folder / INPUT).rename(staged)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_arrival(folder: Path) -> Arrival:
@@ -89,15 +103,23 @@ def read_progress(folder: Path) -> Progress:
     return Progress()
 
 
+def num_attempts(folder: Path) -> int:
+    """Return the number of times that a worker began a diagnosis, without those that a stop of the service ended."""
+    with contextlib.suppress(FileNotFoundError):
+        return int(json.loads((folder / _ATTEMPTS).read_bytes()))
+    return 0
+
+
 def begin_attempt(folder: Path) -> None:
     """Count an attempt before it begins, so that one that ends with its process is counted too."""
-    _write_json(folder / _PROGRESS, asdict(Progress(attempts=read_progress(folder).attempts + 1)))
+    _write_json(folder / _PROGRESS, asdict(Progress()))
+    _write_json(folder / _ATTEMPTS, num_attempts(folder) + 1)
 
 
 def take_back_attempt(folder: Path) -> None:
     """Do not count the newest attempt: the service is stopped, which the CT has no part in."""
-    progress = read_progress(folder)
-    _write_json(folder / _PROGRESS, asdict(replace(progress, attempts=max(0, progress.attempts - 1))))
+    if (number := num_attempts(folder)) > 0:
+        _write_json(folder / _ATTEMPTS, number - 1)
 
 
 class ProgressWriter:
@@ -105,7 +127,8 @@ class ProgressWriter:
 
     def __init__(self, folder: Path, arrival: Arrival) -> None:
         self._folder, self._arrival = folder, arrival
-        self._progress, self._written_at = read_progress(folder), 0.0
+        self._stage: str | None = None
+        self._written_at = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Write the stage and the numbers of its finished and of all its parts.
@@ -114,16 +137,16 @@ class ProgressWriter:
             UnknownJobError: If the job has been deleted meanwhile.
         """
         now = time.monotonic()
-        if stage == self._progress.stage and now - self._written_at < _SECONDS_BETWEEN_WRITES:
+        if stage == self._stage and now - self._written_at < _SECONDS_BETWEEN_WRITES:
             return
         if read_arrival(self._folder) != self._arrival:
             raise UnknownJobError(self._folder.name)
-        self._progress = replace(self._progress, stage=stage, done=done, total=total)
-        self._written_at = now
-        _write_json(self._folder / _PROGRESS, asdict(self._progress), is_synced=False)
+        self._stage, self._written_at = stage, now
+        progress = Progress(stage=stage, done=done, total=total)
+        _write_json(self._folder / _PROGRESS, asdict(progress), is_synced=False)
 
 
-def _write_json(path: Path, values: dict[str, object], *, is_synced: bool = True) -> None:
+def _write_json(path: Path, values: object, *, is_synced: bool = True) -> None:
     with written_atomically(path, is_synced=is_synced) as file:
         file.write(json.dumps(values).encode())
 

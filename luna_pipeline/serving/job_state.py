@@ -1,9 +1,10 @@
 """The state of a job, from its workflow and its files."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from luna_pipeline.serving.job import DiagnosisFailedError, Job, JobState
-from luna_pipeline.serving.job_files import Arrival, Progress
+from luna_pipeline.serving.job import Job, JobState
+from luna_pipeline.serving.job_files import Arrival, Progress, num_attempts, read_progress
 
 if TYPE_CHECKING:
     from dbos import WorkflowStatus
@@ -13,35 +14,38 @@ _UNEXPECTED = "The diagnosis must end with a result, got an error of the service
 
 
 def state_of(status: "WorkflowStatus | None") -> JobState:
-    """Return the state of a job; one whose workflow is missing is about to be enqueued."""
-    return "queued" if status is None else _STATES.get(status.status, "failed")
+    """Return the state of a job; one whose workflow is missing is about to be enqueued.
+
+    Args:
+        status: The workflow, with its output: a result or the reason why there is none.
+    """
+    if status is None:
+        return "queued"
+    return "failed" if "reason" in _output(status) else _STATES.get(status.status, "failed")
 
 
-def job_of(
-    job_id: str, arrival: Arrival, progress: Progress, status: "WorkflowStatus | None", *, position: int | None
-) -> Job:
+def job_of(folder: Path, arrival: Arrival, status: "WorkflowStatus | None", *, position: int | None) -> Job:
     """Return a job.
 
     Args:
-        job_id: Its id.
+        folder: Its folder, of which the name is its id.
         arrival: How it arrived.
-        progress: How far its diagnosis is.
         status: Its workflow, with its output; None if it is missing.
         position: Number of jobs that start before it, None unless it is queued.
     """
     state = state_of(status)
-    output = status.output if status is not None and isinstance(status.output, dict) else {}
-    is_running = state == "running"
+    output = _output(status)
+    progress = read_progress(folder) if state == "running" else Progress()
     return Job(
-        id=job_id,
+        id=folder.name,
         origin=arrival.origin,
         state=state,
-        reason=_reason(status) if state == "failed" else None,
+        reason=output.get("reason", _UNEXPECTED) if state == "failed" else None,
         position=position,
-        stage=progress.stage if is_running else None,
-        done=progress.done if is_running else 0,
-        total=progress.total if is_running else 0,
-        attempts=progress.attempts,
+        stage=progress.stage,
+        done=progress.done,
+        total=progress.total,
+        attempts=num_attempts(folder),
         received_at=arrival.received_at,
         started_at=_seconds(status.dequeued_at if status else None),
         ended_at=_seconds(status.completed_at if status else None),
@@ -50,10 +54,8 @@ def job_of(
     )
 
 
-def _reason(status: "WorkflowStatus | None") -> str:
-    error = None if status is None else status.error
-    # Only these texts are written for readers.
-    return str(error) if getattr(error, "name", None) == DiagnosisFailedError.__name__ else _UNEXPECTED
+def _output(status: "WorkflowStatus | None") -> dict[str, Any]:
+    return status.output if status is not None and isinstance(status.output, dict) else {}
 
 
 def _seconds(milliseconds: int | None) -> float | None:

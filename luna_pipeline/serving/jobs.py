@@ -8,6 +8,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,19 @@ from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNO
 from luna_pipeline.serving.delivery_files import deliveries_of
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.job import Job, JobState, JobsUnavailableError, Origin, QueueFullError, UnknownJobError
-from luna_pipeline.serving.job_files import Arrival, place_input, read_arrival, read_progress
+from luna_pipeline.serving.job_files import (
+    ID_DIGITS,
+    Arrival,
+    job_of_workflow,
+    place_input,
+    read_arrival,
+    take_back_input,
+)
 from luna_pipeline.serving.job_state import job_of, state_of
 
 if TYPE_CHECKING:
     from dbos import WorkflowStatus
 
-_ID_DIGITS = 32
 _DELETED = ".deleted-"
 
 
@@ -53,6 +60,7 @@ class Jobs:
         Raises:
             QueueFullError: If too many jobs are waiting; ``staged`` is left.
             ValueError: If the folder holds no file.
+            OSError: If the disk is full; ``staged`` is left.
         """
         job_id = _id_of(staged)
         folder = self._folders.job(job_id)
@@ -61,7 +69,12 @@ class Jobs:
             if is_new:
                 self.check_room()
                 place_input(staged, folder, Arrival.now(job_id, origin))
-            self._enqueue(job_id)
+            try:
+                self._enqueue(job_id)
+            except JobsUnavailableError:
+                if is_new:
+                    take_back_input(staged, folder)
+                raise
         if not is_new:
             shutil.rmtree(staged)
         return self.get(job_id), is_new
@@ -87,7 +100,7 @@ class Jobs:
         with _database_errors():
             found = self._client.list_workflows(workflow_ids=[arrival.workflow_id], load_input=False)
         status = found[0] if found else None
-        return self._job(job_id, arrival, status, self._waiting() if state_of(status) == "queued" else ())
+        return self._job(folder, arrival, status, self._waiting() if state_of(status) == "queued" else ())
 
     def list(self, limit: int = 100) -> list[Job]:
         """Return the newest jobs, the newest first."""
@@ -95,11 +108,11 @@ class Jobs:
             found = self._client.list_workflows(name=DIAGNOSE, limit=limit, sort_desc=True, load_input=False)
         waiting, jobs = self._waiting(), []
         for status in found:
-            job_id = status.workflow_id[:_ID_DIGITS]
+            folder = self._folders.job(job_of_workflow(status.workflow_id))
             with contextlib.suppress(UnknownJobError):
-                arrival = read_arrival(self._folders.job(job_id))
+                arrival = read_arrival(folder)
                 if arrival.workflow_id == status.workflow_id:
-                    jobs.append(self._job(job_id, arrival, status, waiting))
+                    jobs.append(self._job(folder, arrival, status, waiting))
         return jobs
 
     def delete(self, job_id: str) -> None:
@@ -119,7 +132,7 @@ class Jobs:
         """Return the number of jobs by state."""
         counts: dict[JobState, int] = dict.fromkeys(("queued", "running", "done", "failed"), 0)
         with _database_errors():
-            found = self._client.list_workflows(name=DIAGNOSE, load_input=False, load_output=False)
+            found = self._client.list_workflows(name=DIAGNOSE, load_input=False)
         for status in found:
             counts[state_of(status)] += 1
         return counts
@@ -138,14 +151,28 @@ class Jobs:
                     else:
                         shutil.rmtree(folder, ignore_errors=True)
 
+    def remove_old(self) -> None:
+        """Delete the jobs that ended more than ``keep_days`` ago, with their files."""
+        if not self._config.keep_days:
+            return
+        before = datetime.now(UTC) - timedelta(days=self._config.keep_days)
+        with _database_errors():
+            found = self._client.list_workflows(
+                name=DIAGNOSE, completed_before=before.isoformat(), load_input=False, load_output=False
+            )
+        for status in found:
+            job_id = job_of_workflow(status.workflow_id)
+            with contextlib.suppress(UnknownJobError):
+                if read_arrival(self._folders.job(job_id)).workflow_id == status.workflow_id:
+                    self.delete(job_id)
+
     def close(self) -> None:
         """Close the connections to the database."""
         self._client.destroy()
 
-    def _job(self, job_id: str, arrival: Arrival, status: "WorkflowStatus | None", waiting: "tuple[str, ...]") -> Job:
-        folder = self._folders.job(job_id)
+    def _job(self, folder: Path, arrival: Arrival, status: "WorkflowStatus | None", waiting: tuple[str, ...]) -> Job:
         position = waiting.index(arrival.workflow_id) if arrival.workflow_id in waiting else None
-        job = job_of(job_id, arrival, read_progress(folder), status, position=position)
+        job = job_of(folder, arrival, status, position=position)
         return replace(job, deliveries=deliveries_of(folder, self._config.peers))
 
     def _folder(self, job_id: str) -> Path:
@@ -209,7 +236,7 @@ def _id_of(staged: Path) -> str:
     files = [path for path in sorted(staged.rglob("*")) if path.is_file()]
     if not files:
         raise ValueError("A CT must have at least one file, got an empty upload. Send the CT's files.")
-    return content_of(files)[:_ID_DIGITS]
+    return content_of(files)[:ID_DIGITS]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Workflows of the service: their steps are not repeated after a crash once they have ended."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from dbos import DBOS
@@ -7,7 +9,6 @@ from dbos import DBOS
 from luna_pipeline.serving.database import DIAGNOSE, DIAGNOSES
 from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
 from luna_pipeline.serving.dicom.delivery import DELIVERIES, register_delivery
-from luna_pipeline.serving.job import DiagnosisFailedError
 from luna_pipeline.serving.reporting import REPORTS, register_reporting
 
 _POLLING_SECONDS = 0.5
@@ -20,20 +21,31 @@ def register_workflows(context: WorkerContext) -> None:
 
     @DBOS.step(name="diagnose_ct")
     def diagnose_ct(job_id: str) -> dict[str, Any]:
-        return diagnose_job(context, job_id)
+        with marked(context.diagnosing, str(DBOS.workflow_id)):
+            return diagnose_job(context, job_id)
 
-    deliver_results = register_delivery(context.folders, context.config)
     report_result = register_reporting(context.folders, context.config)
+    deliver_results = register_delivery(context.folders, context.config)
 
-    # The number of attempts is limited by the step, which also counts only those that a crash ended.
+    # The number of attempts is limited by the step, which counts only those that a crash of the diagnosis ended.
     @DBOS.workflow(name=DIAGNOSE, max_recovery_attempts=None)
     def diagnose(job_id: str) -> dict[str, Any]:
-        outcome = diagnose_ct(job_id)
-        if "reason" in outcome:
-            raise DiagnosisFailedError(outcome["reason"])
-        deliver_results(job_id, str(DBOS.workflow_id))
-        report_result(job_id, str(DBOS.workflow_id))
-        return outcome
+        with marked(context.running, str(DBOS.workflow_id)):
+            outcome = diagnose_ct(job_id)
+            if "reason" not in outcome:
+                deliver_results(job_id, str(DBOS.workflow_id))
+                report_result(job_id, str(DBOS.workflow_id))
+            return outcome
+
+
+@contextlib.contextmanager
+def marked(ids: set[str], workflow_id: str) -> Iterator[None]:
+    """Add an id to a set until the context ends."""
+    ids.add(workflow_id)
+    try:
+        yield
+    finally:
+        ids.discard(workflow_id)
 
 
 def register_queues() -> None:

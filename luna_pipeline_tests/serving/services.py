@@ -15,9 +15,10 @@ from luna_pipeline.serving.config import ServiceConfig, read_config
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.job import Job
 from luna_pipeline.serving.jobs import Jobs
-from luna_pipeline_tests.diagnosis_models import EXTENSION, save_models
+from luna_pipeline_tests.diagnosis_models import save_models
 from luna_pipeline_tests.phantoms import write_ct, write_dicom_series
 from luna_pipeline_tests.processes import REPOSITORY, started, wait_for
+from luna_pipeline_tests.serving.held_models import EXTENSION
 
 UID = "1.2.840.5"
 ENDED = ("done", "failed")
@@ -36,6 +37,8 @@ class Service:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.config_path.exists():
+            return
         # DICOM objects hold findings above the threshold.
         save_models(self.root / "home", decision=Decision.at(0.01))
         (self.root / "extension.py").write_text(EXTENSION)
@@ -45,6 +48,11 @@ class Service:
     @property
     def config_path(self) -> Path:
         return self.root / "serving.yaml"
+
+    @property
+    def hold(self) -> Path:
+        """While this file exists, diagnoses wait in the stage of the segmentation."""
+        return self.root / "hold"
 
     @property
     def config(self) -> ServiceConfig:
@@ -62,6 +70,7 @@ class Service:
             "LUNA_DATA_DIR": str(self.root / "data"),
             "LUNA_SERVICE_DIR": str(self.folders.root),
             "LUNA_EXTENSIONS": str(self.root / "extension.py"),
+            "LUNA_TEST_HOLD": str(self.hold),
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
         }
@@ -110,3 +119,14 @@ def wait_until_ended(jobs: Jobs, job_id: str, *, limit_seconds: float = 60) -> J
     job = wait_for(ended, limit_seconds=limit_seconds, what=f"the end of job {job_id}", every_seconds=0.1)
     assert isinstance(job, Job)
     return job
+
+
+def wait_until_running(jobs: Jobs, job_id: str, *, attempts: int = 1) -> None:
+    """Wait until an attempt of a job is in the stage of the segmentation."""
+
+    def running() -> bool:
+        job = jobs.get(job_id)
+        assert job.state not in ENDED, job
+        return (job.state, job.stage, job.attempts) == ("running", "segmentation", attempts)
+
+    wait_for(running, limit_seconds=60, what=f"attempt {attempts}")

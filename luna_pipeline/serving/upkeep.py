@@ -1,0 +1,67 @@
+"""Regular work of a worker beside its diagnoses: what other processes have lost, and what is too old."""
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from luna_pipeline.serving.database import DIAGNOSE
+from luna_pipeline.serving.executors import requeue, requeue_lost, running_of
+from luna_pipeline.serving.job import JobsUnavailableError
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient
+
+    from luna_pipeline.serving.diagnosing import WorkerContext
+    from luna_pipeline.serving.jobs import Jobs
+
+UPKEEP_SECONDS = 15.0
+_RETENTION_SECONDS = 3600.0
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """The regular work of one worker.
+
+    Args:
+        context: The worker's context.
+        name: The worker's name.
+        jobs: The jobs.
+        client: A client of their database.
+    """
+
+    def __init__(self, context: "WorkerContext", name: str, jobs: "Jobs", client: "DBOSClient") -> None:
+        self._context, self._name, self._jobs, self._client = context, name, jobs, client
+        self._stuck: set[str] = set()
+        self._next_retention = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Work every ``UPKEEP_SECONDS`` until ``stop`` is set. A database or disk that fails is tried again."""
+        while not stop.is_set():
+            try:
+                self._work()
+            except (JobsUnavailableError, SQLAlchemyError, OSError):
+                _log.warning("The upkeep of the jobs failed; it is tried again.", exc_info=True)
+            stop.wait(UPKEEP_SECONDS)
+
+    def _work(self) -> None:
+        self._jobs.reconcile()
+        if number := requeue_lost(self._client, self._context.folders):
+            _log.warning("%d jobs have lost their worker, and are queued again.", number)
+        self._requeue_stuck()
+        if time.monotonic() >= self._next_retention:
+            self._jobs.remove_old()
+            self._next_retention = time.monotonic() + _RETENTION_SECONDS
+
+    def _requeue_stuck(self) -> None:
+        """Queue the diagnoses again that are called running here and are not, twice in a row.
+
+        The end of a workflow whose database does not accept it, such as on a full disk, is not recorded.
+        """
+        running = running_of(self._client, self._name, kind=DIAGNOSE)
+        idle = running.keys() - self._context.running
+        if number := requeue(self._client, running, among=idle & self._stuck):
+            _log.warning("The ends of %d jobs could not be recorded; they are queued again.", number)
+        self._stuck = set(idle)
