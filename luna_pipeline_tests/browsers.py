@@ -26,7 +26,7 @@ _RELAY = Path(__file__).with_name("firefox_for_playwright.py")
 
 @contextlib.contextmanager
 def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False) -> Iterator:
-    """A running browser: ``chromium`` or ``firefox``; ``folder`` gets a file that starts Firefox."""
+    """A running browser: ``chromium`` or ``firefox``; ``folder`` is for Firefox's downloads and start file."""
     if name == "chromium":
         if CHROMIUM is None:
             pytest.skip("there is no chromium on this machine")
@@ -44,6 +44,7 @@ def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False
             channel="moz-firefox",
             headless=True,
             firefox_user_prefs=preferences,
+            downloads_path=folder,
         )
     try:
         yield browser
