@@ -14,7 +14,7 @@ from luna_pipeline.launchers.diagnosis.input import check_input
 from luna_pipeline.serving.config import UploadLimits
 from luna_pipeline.serving.http.problems import Problem
 from luna_pipeline.serving.http.staging import DICOM, UNKNOWN, VOLUMES, VOXELS, StagedFile
-from luna_pipeline.serving.plain_reasons import plain_reason
+from luna_pipeline.serving.reasons import without_values
 
 _FORMATS = "a zip file with a DICOM series, DICOM files, .mha, .mhd with .raw, .nrrd or .nii.gz"
 _DATA_FILE = re.compile(rb"^(ElementDataFile\s*[=:][ \t]*)(.*?)[ \t]*(\r?\n|\Z)", re.MULTILINE)
@@ -96,7 +96,9 @@ def _check_headers(folder: Path, limits: UploadLimits) -> None:
     try:
         num_slices, num_rows, num_cols = check_input(folder)
     except (UnreadableCtError, FileNotFoundError) as error:
-        raise Problem(422, f"{plain_reason(str(error))} Correct the CT and send it again.") from None
+        text = " ".join(without_values(str(error)).split())
+        # The command line's advice.
+        raise Problem(422, text.replace("Choose one with --series UID.", "Send one series.")) from None
     if (num_voxels := num_slices * num_rows * num_cols) > limits.max_voxels:
         rule = f"A CT must have at most {limits.max_voxels} voxels, got {num_voxels}."
         raise Problem(413, f"{rule} Send the chest alone, or raise the service's limit.")
