@@ -49,6 +49,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "import_lidc_annotations",
         "rebuild_luna16_key",
         "draw_readers",
+        "serve",
         "token",
         "receive",
     ):

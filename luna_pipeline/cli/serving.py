@@ -1,0 +1,41 @@
+"""The command that serves diagnoses by HTTP."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from luna_pipeline.cli.options import usage_errors
+
+
+@click.command("serve")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="As config/serving.yaml.",
+)
+@click.option("--model", metavar="ADDRESS", help="The nodule classifier, as for luna diagnose. Default: the champion.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Other addresses need a token: luna token add.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def serve_command(*, config_path: Path | None, model: str | None, host: str, port: int) -> None:
+    """Diagnose CTs that arrive by HTTP, by the page at / or by `luna receive`.
+
+    Accepted CTs are kept below LUNA_SERVICE_DIR until they are diagnosed, also if the service is killed. Research use
+    only.
+    """
+    from luna_pipeline.extensions import load_extensions
+    from luna_pipeline.serving.config import read_config
+
+    with usage_errors("--config"):
+        config = read_config(config_path)
+    if model is not None:
+        config = replace(config, classifier=model)
+    load_extensions()
+    from luna_pipeline.serving.http.run import run_service
+    from luna_pipeline.settings import Settings
+
+    run_service(Settings.from_environment(), config, host=host, port=port)
+
+
+COMMANDS = (serve_command,)
