@@ -28,8 +28,11 @@ def receive_command(*, config_path: Path | None, aet: str | None, host: str, por
         config = replace(config, receiver=replace(config.receiver, aet=aet))
     from luna_pipeline.serving.dicom.run import run_receiver
     from luna_pipeline.serving.folders import ServiceFolders
+    from luna_pipeline.serving.quiet_logs import set_up_logs
     from luna_pipeline.settings import Settings
 
+    # After the imports: packages set up handlers of their own.
+    set_up_logs()
     run_receiver(ServiceFolders(Settings.from_environment().service_dir), config, host=host, port=port)
 
 
