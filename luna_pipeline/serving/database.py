@@ -32,8 +32,8 @@ def make_tables(folders: ServiceFolders, config: ServiceConfig) -> None:
     """Create the tables, or bring those of an older version up to date; several processes may do so at once."""
     from dbos import DBOS
 
+    folders.create()
     if not config.database:
-        folders.root.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(folders.database, timeout=30)) as connection:
             # Readers do not wait for a writer. It is a property of the file.
             connection.execute("PRAGMA journal_mode=WAL")

@@ -44,6 +44,10 @@ class ServiceFolders:
         """File of the hashed tokens."""
         return self.root / "tokens.json"
 
+    def create(self) -> None:
+        """Create the root, unless it is there, for its owner alone: CTs below it are those of patients."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def new_staging(self) -> Path:
         """Create and return an empty folder for an upload."""
         folder = self.staging / secrets.token_hex(16)

@@ -57,6 +57,7 @@ class Tokens:
         if not is_name(name):
             msg = f"A token's name must be letters, digits, '.', '-' and '_', got others (of {len(name)} characters)."
             raise ValueError(f"{msg} Name the system that uses it.")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         with self._lock():
             tokens = self.list()

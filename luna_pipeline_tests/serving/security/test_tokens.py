@@ -9,12 +9,12 @@ from luna_pipeline.serving.security.tokens import Tokens
 
 
 def test_only_the_digest_of_a_secret_is_kept_and_readable_by_its_owner(tmp_path):
-    path = tmp_path / "tokens.json"
+    path = tmp_path / "service/tokens.json"
     secret = Tokens(path).add("pacs")
     text = path.read_text()
     assert secret.removeprefix("luna_") not in text
     assert hashlib.sha256(secret.encode()).hexdigest() in text
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [stat.S_IMODE(it.stat().st_mode) for it in (path, path.parent)] == [0o600, 0o700]
     assert len(secret) == len("luna_") + 43  # 32 bytes in base64
 
 
