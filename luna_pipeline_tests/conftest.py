@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from luna_pipeline_tests import workers
+from luna_pipeline_tests import coverage_of_core, workers
 from luna_pipeline_tests.mlflow_fixtures import empty_database, quiet_mlflow, tracking_uri
 from luna_pipeline_tests.real_data import make_lidc_root
 from luna_pipeline_tests.s3_server import s3_home, s3_server
@@ -48,6 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--record") is not None and config.getoption("numprocesses", None):
         msg = "--record needs a single process, got -n. Leave -n out."
         raise pytest.UsageError(msg)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Limit coverage to the tests of ``core``, after pytest-cov has started it."""
+    coverage_of_core.register(session.config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
