@@ -14,7 +14,7 @@ from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.intervals import ranking_draws
 from luna_pipeline.core.evaluation.reference import Reference
 from luna_pipeline.core.evaluation.resampling import patient_groups
-from luna_pipeline.core.metrics.binary import binary_metrics
+from luna_pipeline.core.metrics.binary import area_under_curve
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.core.training.config import TrainingConfig
@@ -168,7 +168,7 @@ def _by_auc(
     scores, draws = {}, {}
     for name, rows in predictions.groupby("model"):
         labels, values = rows["class"].to_numpy(dtype=np.int64), rows["probability"].to_numpy(dtype=np.float64)
-        scores[str(name)] = binary_metrics(labels, values)["auc"]
+        scores[str(name)] = area_under_curve(labels, values)
         drawn = [groups.get(uid, uid) for uid in rows["series_instance_uid"].astype(str)]
         of_name = ranking_draws(labels, values, drawn, num_bootstraps=num_bootstraps, seed=seed)
         draws[str(name)] = of_name["auc"]

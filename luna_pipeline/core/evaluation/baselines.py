@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.candidates.series_codes import rows_by_series
 from luna_pipeline.core.cutouts.chunks import Chunks
 from luna_pipeline.core.cutouts.store import CutoutSource
-from luna_pipeline.core.metrics.binary import binary_metrics
+from luna_pipeline.core.metrics.binary import area_under_curve
 
 if TYPE_CHECKING:
     from luna_pipeline.core.baselines.feature_model import FeatureModel
@@ -86,13 +86,13 @@ def _permutation_importance(
 ) -> NDArray[np.float64]:
     if len(np.unique(labels)) < 2:
         return np.full(len(model.feature_names), np.nan)
-    auc = binary_metrics(labels, model.score(features))["auc"]
+    auc = area_under_curve(labels, model.score(features))
     drops = np.zeros((len(model.feature_names), NUM_SHUFFLES))
     shuffled = features.copy()
     for column in range(features.shape[1]):
         for repeat in range(NUM_SHUFFLES):
             shuffled[:, column] = rng.permutation(features[:, column])
-            drops[column, repeat] = auc - binary_metrics(labels, model.score(shuffled))["auc"]
+            drops[column, repeat] = auc - area_under_curve(labels, model.score(shuffled))
         shuffled[:, column] = features[:, column]
     return np.asarray(drops.mean(axis=1))
 

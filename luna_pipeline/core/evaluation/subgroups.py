@@ -8,7 +8,7 @@ import pandas as pd
 
 from luna_pipeline.core.evaluation.reader_words import READER_WORDS
 from luna_pipeline.core.evaluation.report import called, check_predictions
-from luna_pipeline.core.metrics.binary import binary_metrics, decision_metrics
+from luna_pipeline.core.metrics.binary import area_under_curve, decision_metrics
 
 SUBGROUP_COLUMNS = (
     *("model", "kind", "group", "num_candidates", "num_nodules", "num_series"),
@@ -140,5 +140,5 @@ def _rows(predictions: pd.DataFrame, groups: pd.Series) -> Iterator[dict[str, st
             "num_series": int(members["series_instance_uid"].nunique()),
             "sensitivity": decided["sensitivity"],
             "specificity": decided["specificity"],
-            "auc": binary_metrics(ranked["class"].to_numpy(dtype=np.int64), ranked["probability"].to_numpy())["auc"],
+            "auc": area_under_curve(ranked["class"].to_numpy(dtype=np.int64), ranked["probability"].to_numpy()),
         }

@@ -34,7 +34,7 @@ def binary_metrics(
         return dict.fromkeys(METRIC_NAMES, math.nan)
     decided = decision_metrics(labels, scores >= threshold)
     return {
-        "auc": float(roc_auc_score(labels, scores)) if has_both_classes(labels, scores) else math.nan,
+        "auc": area_under_curve(labels, scores),
         "average_precision": float(average_precision_score(labels, scores)) if labels.any() else math.nan,
         **{name: decided[name] for name in RATE_NAMES},
     }
@@ -63,6 +63,15 @@ def decision_metrics(labels: NDArray[np.integer], is_called: NDArray[np.bool_]) 
         "f1": _ratio(2 * true_positives, 2 * true_positives + false_positives + false_negatives),
         "accuracy": _ratio(true_positives + true_negatives, len(labels)),
     }
+
+
+def area_under_curve(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
+    """Return the area under the ROC curve.
+
+    Labels and scores are those of `binary_metrics`; nan where a class is missing or a score is nan.
+    """
+    labels, scores = checked_samples(labels, scores)
+    return float(roc_auc_score(labels, scores)) if has_both_classes(labels, scores) else math.nan
 
 
 def sensitivity_at_specificity(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from luna_pipeline.core.metrics.binary import binary_metrics
+from luna_pipeline.core.metrics.binary import area_under_curve, binary_metrics
 from luna_pipeline.core.metrics.decision import Decision
 
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
@@ -67,7 +67,7 @@ class SplitResult:
         values = {"loss": self.loss, **binary_metrics(self.labels, self.scores)}
         is_nodule = self.groups > 0
         if (self.labels[is_nodule] == 0).any():
-            values["auc_among_nodules"] = binary_metrics(self.labels[is_nodule], self.scores[is_nodule])["auc"]
+            values["auc_among_nodules"] = area_under_curve(self.labels[is_nodule], self.scores[is_nodule])
         return values
 
     def selection_score(self) -> float:
