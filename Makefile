@@ -23,6 +23,8 @@ MLFLOW_URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(LOCAL_HOME)/mlflow.db)
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export PYTHONWARNINGS ?= ignore
+# Bytecode is kept, whatever the environment says: tests and jobs start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 # matplotlib's font cache is in the repository, too.
 export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
@@ -36,8 +38,10 @@ setup: $(VENV)/.installed ## create the virtual environment from the lock
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@# pip compiles on one core. As with pip, a file that is no Python of this version is skipped.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 # DAGSTER_HOME holds a copy of dagster.yaml and Dagster's run history.
