@@ -1,6 +1,5 @@
 """Runs that are killed, terminated or interrupted: no partial files, correct status, and the next run resumes."""
 
-import random
 import re
 import signal
 import time
@@ -43,13 +42,12 @@ def assert_whole(folders) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_on(folders_after, seed: int):
+@pytest.mark.parametrize("num_cut", [1, 4])
+def test_kill_in_the_middle_of_cutting_leaves_whole_files_and_the_next_run_goes_on(folders_after, num_cut: int):
     folders = folders_after(INGEST)
     cutouts = folders.home / "cutouts"
     with started(execute("cut"), environment=folders.environment, log=folders.log) as process:
-        wanted = random.Random(seed).randint(1, 4)
-        wait_for(lambda: len(list(cutouts.glob("*.npz"))) >= wanted, limit_seconds=120, what="Cutting")
+        wait_for(lambda: len(list(cutouts.glob("*.npz"))) >= num_cut, limit_seconds=120, what="Cutting")
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert_whole(folders)

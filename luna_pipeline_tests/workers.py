@@ -17,6 +17,7 @@ FOLDER = "luna_pipeline_tests/"
 SPLIT = (
     "jobs/test_asset_jobs.py",
     "test_interruptions.py",
+    "test_readme.py",
     "test_recutting.py",
     "test_s3.py",
     "test_tuning_interruptions.py",
@@ -25,8 +26,9 @@ LONGEST_FIRST = (
     # Slow tests.
     "stack/test_kills.py",
     "stack/test_backup.py",
-    "test_daemon.py",
     "tracking/test_mlflow_server.py",
+    "core/diagnosis/test_real_scans.py",
+    "test_readme.py",
     "test_s3.py",
     "test_tuning_interruptions.py",
     "test_interruptions.py",
@@ -49,7 +51,6 @@ LONGEST_FIRST = (
     "core/cutouts/test_workers.py",
     "core/training/test_trainer.py",
     "test_cli_evaluation.py",
-    "test_readme.py",
     "launchers/evaluation/test_feature_baselines.py",
 )
 """Files that take longest, in the order of their start; `make test-times` shows what a run measured."""
