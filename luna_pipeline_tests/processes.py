@@ -19,12 +19,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def wait_for(
     condition: Callable[[], object], *, limit_seconds: float, what: str, every_seconds: float = 0.05
 ) -> object:
-    """Return the first true value of ``condition``; fail when the limit is reached."""
+    """Return the first true value of ``condition``; fail when the limit is reached.
+
+    A condition that asks a server or starts a process is evaluated less often: at most a fifth of the time, with pauses
+    of at most two seconds. Otherwise it takes the processor from what is awaited.
+    """
     deadline = time.monotonic() + limit_seconds
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         if value := condition():
             return value
-        time.sleep(every_seconds)
+        time.sleep(max(every_seconds, min(2.0, 4 * (time.monotonic() - began))))
     msg = f"{what} did not happen within {limit_seconds} s"
     raise AssertionError(msg)
 

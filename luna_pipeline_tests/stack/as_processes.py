@@ -56,6 +56,7 @@ class Service:
         self.stack = stack
         self.config = stack.config["services"][name]
         self.process: subprocess.Popen[bytes] | None = None
+        self._last_well: subprocess.Popen[bytes] | None = None
         self.own_command: list[str] = []
         self.folder = stack.folder
 
@@ -106,6 +107,10 @@ class Service:
             return asked.returncode == 0
         return False
 
+    def was_well(self) -> bool:
+        """Whether this very process passed its health check before, and has not failed since."""
+        return self.process is not None and self.process is self._last_well and not self.process.poll()
+
     def has_failed(self) -> bool:
         """Whether it is to run once, and that was in vain."""
         return self.config.get("restart") == "no" and self.process is not None and bool(self.process.poll())
@@ -120,6 +125,7 @@ class Service:
                 every_seconds=1,
             )
             assert not self.has_failed(), f"{self.name} failed"
+            self._last_well = self.process
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log.read_text()[-3000:]}") from None
 
@@ -198,8 +204,10 @@ class StackOfProcesses:
             self._watcher.start()
 
     def _start(self, service: Service) -> None:
-        for name in service.config.get("depends_on", {}):
-            self.services[name].wait()
+        for dependency in (self.services[name] for name in service.config.get("depends_on", {})):
+            # A health check starts a Python with Dagster in it: one is enough for all that depend on a service.
+            if not dependency.was_well():
+                dependency.wait()
         if service.name == "postgres":
             _make_database(self, service)
         elif service.name == "serve":
