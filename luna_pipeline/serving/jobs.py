@@ -5,7 +5,10 @@ folder whose workflow is missing after a crash gets it from ``reconcile``.
 """
 
 import contextlib
+import errno
+import os
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -71,7 +74,7 @@ class Jobs:
                 place_input(staged, folder, Arrival.now(job_id, origin))
             try:
                 self._enqueue(job_id)
-            except JobsUnavailableError:
+            except (JobsUnavailableError, OSError):
                 if is_new:
                     take_back_input(staged, folder)
                 raise
@@ -241,10 +244,17 @@ def _id_of(staged: Path) -> str:
 
 @contextlib.contextmanager
 def _database_errors() -> Iterator[None]:
-    """Raise errors of the database as ``JobsUnavailableError``; their own texts hold addresses and statements."""
-    from sqlalchemy.exc import SQLAlchemyError
+    """Raise errors of the database without their texts, which hold addresses and statements.
+
+    Raises:
+        OSError: If SQLite's disk is full.
+        JobsUnavailableError: For any other error.
+    """
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     try:
         yield
     except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise JobsUnavailableError from error

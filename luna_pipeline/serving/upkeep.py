@@ -41,12 +41,13 @@ class Upkeep:
         """Work every ``UPKEEP_SECONDS`` until ``stop`` is set. A database or disk that fails is tried again."""
         while not stop.is_set():
             try:
-                self._work()
+                self.work()
             except (JobsUnavailableError, SQLAlchemyError, OSError):
                 _log.warning("The upkeep of the jobs failed; it is tried again.", exc_info=True)
             stop.wait(UPKEEP_SECONDS)
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Look once."""
         self._jobs.reconcile()
         if number := requeue_lost(self._client, self._context.folders):
             _log.warning("%d jobs have lost their worker, and are queued again.", number)

@@ -1,0 +1,235 @@
+"""Processes of the service are killed while CTs arrive: each CT ends done, or failed with a reason, exactly once.
+
+Killed are the front with its workers, a worker, the receiver, and PostgreSQL. `LUNA_TEST_SERVING_KILLS` is the number
+of kills, at random moments, while 10 CTs are uploaded and 10 pushed; by default there is one of each kind, with 2 each.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pydicom
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import CTImageStorage
+
+from luna_pipeline_tests.postgres_server import POSTGRES_BIN, PostgresCluster
+from luna_pipeline_tests.processes import free_port, started, wait_for
+from luna_pipeline_tests.serving.services import ENDED, Service, phantom_ct, wait_until_ended
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(POSTGRES_BIN is None, reason="PostgreSQL is not installed"),
+]
+
+KINDS = ("worker", "receiver", "database", "front")
+NUM_KILLS = int(os.environ.get("LUNA_TEST_SERVING_KILLS", "0"))
+NUM_CTS = 10 if NUM_KILLS else 2
+LOST_WORKERS = "got 2 workers that ended during it"
+
+
+@dataclass
+class Deployment:
+    """The processes of a service; one that ends is started again at once, as by an init system.
+
+    Attributes:
+        service: Its files.
+        commands: Command of each process by kind.
+        environment: Environment of its processes.
+        processes: Running processes by kind.
+    """
+
+    service: Service
+    commands: dict[str, list[str]]
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    is_ending: bool = False
+
+    def start(self, kind: str) -> None:
+        log = self.service.root / f"{kind}.log"
+        process = started(self.commands[kind], environment=self.environment, log=log)
+        self.processes[kind] = self.stack.enter_context(process)
+
+    def keep_running(self) -> None:
+        """Start processes again that have ended, until the deployment ends."""
+        while not self.is_ending:
+            for kind, process in list(self.processes.items()):
+                if process.poll() is not None and not self.is_ending:
+                    self.start(kind)
+            time.sleep(0.05)
+
+    def workers(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.processes["front"].pid).children()
+            return [child for child in children if "luna_pipeline.serving.worker" in " ".join(child.cmdline())]
+        return []
+
+    def kill(self, kind: str) -> None:
+        """Kill a process with SIGKILL, together with PostgreSQL's servers of connections."""
+        if kind == "worker":
+            for worker in self.workers():
+                worker.kill()
+            return
+        process = self.processes[kind]
+        if kind == "database":
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children():
+                    child.kill()
+        process.kill()
+
+
+@contextlib.contextmanager
+def deployed(service: Service, cluster: PostgresCluster, *, ports: dict[str, int]) -> Iterator[Deployment]:
+    config = ["--config", str(service.config_path)]
+    luna = ["python", "-m", "luna_pipeline.cli"]
+    commands = {
+        "database": cluster.command,
+        "front": [*luna, "serve", *config, "--port", str(ports["front"])],
+        "receiver": [*luna, "receive", *config, "--port", str(ports["receiver"])],
+    }
+    environment = {**cluster.environment, **service.environment}
+    with contextlib.ExitStack() as stack:
+        deployment = Deployment(service, commands, environment, stack=stack)
+        deployment.start("database")
+        cluster.wait()
+        cluster.make_databases()
+        deployment.start("front")
+        deployment.start("receiver")
+        keeper = threading.Thread(target=deployment.keep_running)
+        keeper.start()
+        try:
+            yield deployment
+        finally:
+            deployment.is_ending = True
+            keeper.join()
+            deployment.processes["database"].send_signal(signal.SIGINT)
+
+
+def upload(address: str, folder: Path) -> str:
+    """Upload a CT until it is accepted, and return the job's id."""
+
+    def accepted() -> str | None:
+        files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+        with contextlib.suppress(httpx.HTTPError):
+            answer = httpx.post(f"{address}/v1/diagnoses", files=files, timeout=20)
+            assert answer.status_code in (202, 429, 503), answer.text
+            return answer.json()["id"] if answer.status_code == 202 else None
+        return None
+
+    return str(wait_for(accepted, limit_seconds=600, what="the answer to an upload", every_seconds=0.3))
+
+
+def push(port: int, folder: Path) -> None:
+    """Push a series until each of its images is accepted in one association, as a scanner does."""
+
+    def accepted() -> bool:
+        entity = AE(ae_title="SCANNER")
+        entity.add_requested_context(CTImageStorage, ["1.2.840.10008.1.2.1"])
+        entity.acse_timeout = entity.dimse_timeout = 10
+        association = entity.associate("127.0.0.1", port, ae_title="LUNA")
+        if not association.is_established:
+            return False
+        try:
+            statuses = (association.send_c_store(pydicom.dcmread(path)).get("Status") for path in folder.iterdir())
+            is_accepted = all(status == 0 for status in statuses)
+        except (RuntimeError, ValueError):
+            # The association has ended.
+            return False
+        association.release()
+        return is_accepted
+
+    wait_for(accepted, limit_seconds=600, what="the end of a push", every_seconds=0.3)
+
+
+def schedule(chance: random.Random) -> list[tuple[str, float]]:
+    """Return the kills, and the seconds before each."""
+    kinds = [chance.choice(KINDS) for _ in range(NUM_KILLS)] if NUM_KILLS else list(KINDS)
+    return [(kind, chance.uniform(1, 10) if NUM_KILLS else chance.uniform(1, 3)) for kind in kinds]
+
+
+def answers(deployment: Deployment, address: str, kind: str) -> Callable[[], bool]:
+    """Return whether what was killed works again."""
+
+    def answer() -> bool:
+        if kind == "worker":
+            return bool(deployment.workers())
+        if kind == "receiver":
+            return any(
+                it.status == psutil.CONN_LISTEN
+                for it in psutil.Process(deployment.processes[kind].pid).net_connections()
+            )
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{address}/ready", timeout=10).status_code == 200
+        return False
+
+    return answer
+
+
+def test_nothing_is_lost_or_doubled_by_kills(tmp_path: Path):
+    seed = int(os.environ.get("LUNA_TEST_SEED", "0"))
+    chance = random.Random(seed)
+    ports = {"front": free_port(), "receiver": free_port(), "database": free_port()}
+    address = f"http://127.0.0.1:{ports['front']}"
+    passwords = {f"{name}POSTGRES_PASSWORD": "secret" for name in ("", "DAGSTER_", "MLFLOW_", "JOBS_")}
+    environment = {**passwords, "PATH": f"{POSTGRES_BIN}:{os.environ['PATH']}"}
+    cluster = PostgresCluster.in_new_folder(port=ports["database"], environment=environment)
+    database = f"postgresql://jobs:secret@127.0.0.1:{ports['database']}/jobs"
+    receiver = {"quiet_seconds": 3.0}
+    service = Service(tmp_path, {"database": database, "receiver": receiver, "max_queued": 2 * NUM_CTS})
+    series = [phantom_ct(tmp_path / "phantoms", number, is_dicom=True) for number in range(NUM_CTS)]
+    volumes = [phantom_ct(tmp_path / "phantoms", 100 + number) for number in range(NUM_CTS)]
+    cluster.initialize()
+    with deployed(service, cluster, ports=ports) as deployment:
+        wait_for(answers(deployment, address, "front"), limit_seconds=60, what="the service")
+        senders = [threading.Thread(target=push, args=(ports["receiver"], folder)) for folder in series]
+        senders += [threading.Thread(target=upload, args=(address, folder)) for folder in volumes]
+        chance.shuffle(senders)
+        recoveries: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        kills = schedule(chance)
+        for number, sender in enumerate(senders):
+            sender.start()
+            # All are under way by the time of half of the kills.
+            for kind, pause in kills[number * len(kills) // len(senders) : (number + 1) * len(kills) // len(senders)]:
+                time.sleep(pause)
+                deployment.kill(kind)
+                began = time.monotonic()
+                wait_for(answers(deployment, address, kind), limit_seconds=90, what=f"the recovery of the {kind}")
+                recoveries[kind].append(time.monotonic() - began)
+        began = time.monotonic()
+        for sender in senders:
+            sender.join()
+        wait_for(answers(deployment, address, "database"), limit_seconds=60, what="the service")
+        with service.jobs() as jobs:
+            wait_for(lambda: len(jobs.list()) >= len(senders), limit_seconds=60, what="all jobs", every_seconds=0.3)
+            ended = [wait_until_ended(jobs, job.id, limit_seconds=600) for job in jobs.list()]
+            seconds = time.monotonic() - began
+            workflows = jobs._client.list_workflows(name="diagnose")
+    states = {state: sum(job.state == state for job in ended) for state in ENDED}
+    shown = ", ".join(
+        f"{kind} {len(found)} x (median {statistics.median(found):.1f} s, longest {max(found):.1f} s)"
+        for kind, found in recoveries.items()
+        if found
+    )
+    print(
+        f"\nseed {seed}: {len(kills)} kills with their recoveries: {shown}; {len(senders)} CTs: {states}; "
+        f"all ended {seconds:.1f} s after the last recovery"
+    )
+    assert len(ended) == len(workflows) == len(senders)
+    assert sorted(job.origin for job in ended) == ["dicom"] * NUM_CTS + ["http"] * NUM_CTS
+    for job in ended:
+        assert job.state == "done" or LOST_WORKERS in (job.reason or ""), job
+        output = service.folders.job(job.id) / "output"
+        assert (output / "diagnosis.json").exists() is (job.state == "done")
+    left = [path for folder in (service.folders.staging, service.folders.receiving) for path in folder.rglob("*")]
+    assert [path for path in left if path.is_file() and path.name != ".lock"] == []
