@@ -21,10 +21,12 @@ DIAGNOSE = "diagnose"
 
 def database_address(folders: ServiceFolders, config: ServiceConfig) -> str:
     """Return the address of the jobs' database as SQLAlchemy reads it."""
-    if config.database:
-        return config.database
-    from sqlalchemy import URL
+    from sqlalchemy import URL, make_url
 
+    if config.database:
+        # A database in the encoding SQL_ASCII, the default of the locale C, gives bytes instead of text otherwise.
+        url = make_url(config.database).update_query_dict({"client_encoding": "utf8"})
+        return url.render_as_string(hide_password=False)
     return URL.create("sqlite", database=str(folders.database.resolve())).render_as_string(hide_password=False)
 
 

@@ -89,7 +89,9 @@ def _end(code: int) -> NoReturn:
 
 def _stop_with_parent(stop: threading.Event) -> None:
     """Set ``stop`` when standard input is closed: the process that started this one has ended."""
-    sys.stdin.buffer.read()
+    # A thread in a method of sys.stdin would abort the process at its end.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     stop.set()
 
 
