@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import ServiceFolders
-from luna_pipeline.serving.http import classify, diagnoses, health, page, results, slices, uploads
+from luna_pipeline.serving.http import api_page, classify, diagnoses, health, page, results, slices, uploads
 from luna_pipeline.serving.http.problems import add_problem_handlers
 from luna_pipeline.serving.http.service import Service
 from luna_pipeline.serving.jobs import Jobs
@@ -36,7 +36,7 @@ def create_app(
         title="luna_pipeline", version=version("luna_pipeline"), description=_DESCRIPTION, docs_url=None, redoc_url=None
     )
     add_problem_handlers(app)
-    for module in (health, uploads, diagnoses, results, slices, classify, page):
+    for module in (health, uploads, diagnoses, results, slices, classify, page, api_page):
         app.include_router(module.router(service))
     access = access or access_of(Tokens(folders.tokens), host="127.0.0.1")
     protect(app, access, count_jobs=jobs.counts, folder=folders.root)
