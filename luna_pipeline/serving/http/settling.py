@@ -18,6 +18,9 @@ from luna_pipeline.serving.reasons import without_values
 
 _FORMATS = "a zip file with a DICOM series, DICOM files, .mha, .mhd with .raw, .nrrd or .nii.gz"
 _DATA_FILE = re.compile(rb"^(ElementDataFile\s*[=:][ \t]*)(.*?)[ \t]*(\r?\n|\Z)", re.MULTILINE)
+# "(which series and file)" and what follows; a tuple of numbers is a value.
+_WHICH = re.compile(r" \((?!-?[\d.e+-]+, ).*")
+_MAX_LETTERS = 300
 _MAX_HEADER_BYTES = 1 << 20
 _ID_DIGITS = 32
 _BLOCK_BYTES = 1 << 20
@@ -96,12 +99,18 @@ def _check_headers(folder: Path, limits: UploadLimits) -> None:
     try:
         num_slices, num_rows, num_cols = check_input(folder)
     except (UnreadableCtError, FileNotFoundError) as error:
-        text = " ".join(without_values(str(error)).split())
-        # The command line's advice.
-        raise Problem(422, text.replace("Choose one with --series UID.", "Send one series.")) from None
+        raise Problem(422, _sentence(str(error), is_dicom=any(folder.glob("*.dcm")))) from None
     if (num_voxels := num_slices * num_rows * num_cols) > limits.max_voxels:
         rule = f"A CT must have at most {limits.max_voxels} voxels, got {num_voxels}."
         raise Problem(413, f"{rule} Send the chest alone, or raise the service's limit.")
+
+
+def _sentence(message: str, *, is_dicom: bool) -> str:
+    """Return why a CT is refused, without names of files that its header holds and without lists of series."""
+    text = " ".join(without_values(message).split())
+    if not is_dicom or len(text) > _MAX_LETTERS:
+        text = _WHICH.sub("", text).rstrip(".") + "."
+    return f"{text} Correct the CT and send it again."
 
 
 def _check_gzip(path: Path, limits: UploadLimits) -> None:

@@ -3,6 +3,7 @@
 A name that a client gives decides the format and is then forgotten: it may be a patient's.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -93,7 +94,9 @@ class Staging:
     def remove(self) -> None:
         """Remove the folder, if it is still there."""
         if self._file is not None:
-            self._file.close()
+            # On a full disk closing fails too, as it writes what is buffered.
+            with contextlib.suppress(OSError):
+                self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _new_file(self, suffix: str) -> StagedFile:

@@ -1,5 +1,8 @@
 """Uploads of CTs in each format, and what becomes of their files."""
 
+import os
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +11,15 @@ import SimpleITK as sitk
 from fastapi.testclient import TestClient
 
 from luna_pipeline.core.ct.reading import read_ct
-from luna_pipeline_tests.serving.http.apps import PATIENT, client_of, files_below, parts_of, upload_of, zipped_series
+from luna_pipeline_tests.serving.http.apps import (
+    PATIENT,
+    client_of,
+    files_below,
+    parts_of,
+    upload_of,
+    zip_of,
+    zipped_series,
+)
 from luna_pipeline_tests.serving.services import Service, phantom_ct
 
 SLICES = [f"{number:06}.dcm" for number in range(1, 33)]
@@ -104,3 +115,40 @@ def test_results_are_there_once_the_diagnosis_is_done(service: Service, client: 
     )
     assert client.get(f"/v1/diagnoses/{job_id}/passwd").status_code == 404
     assert job_id in {job["id"] for job in client.get("/v1/diagnoses").json()}
+
+
+@pytest.fixture
+def small_disk(service: Service) -> Iterator[Path]:
+    """The folder of uploads on a disk of 2 MB."""
+    folder = service.folders.staging
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", ["ct.mha", "ct.zip"])
+def test_a_full_disk_is_answered_and_leaves_nothing(client: TestClient, small_disk: Path, name: str):
+    # A zip file that fits is full of what does not.
+    zipped = zip_of(("ct.mha", bytes(1 << 20)), ("IM1.dcm", os.urandom(1 << 20)))
+    content = bytes(3 << 20) if name == "ct.mha" else zipped
+    answer = client.post("/v1/diagnoses", files=parts_of((name, content)))
+    assert answer.status_code == 507
+    detail = "The service's disk must have free space, got a full one. Try again later, or free some."
+    assert answer.json() == {"detail": detail}
+    assert list(small_disk.iterdir()) == []
+
+
+def test_uploads_of_killed_processes_are_removed_by_the_next_upload(service: Service, client: TestClient):
+    left, new = service.folders.new_staging(), service.folders.new_staging()
+    (left / "000001.part").write_bytes(b"x")
+    long_ago = time.time() - 5 * service.config.limits.max_seconds
+    os.utime(left, (long_ago, long_ago))
+    assert client.post("/v1/diagnoses", files=parts_of(("a.png", b"x"))).status_code == 415
+    assert not left.exists()
+    assert new.exists()
+    new.rmdir()
