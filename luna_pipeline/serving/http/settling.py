@@ -19,7 +19,7 @@ from luna_pipeline.serving.reasons import without_values
 _FORMATS = "a zip file with a DICOM series, DICOM files, .mha, .mhd with .raw, .nrrd or .nii.gz"
 _DATA_FILE = re.compile(rb"^(ElementDataFile\s*[=:][ \t]*)(.*?)[ \t]*(\r?\n|\Z)", re.MULTILINE)
 # "(which series and file)" and what follows; a tuple of numbers is a value.
-_WHICH = re.compile(r" \((?!-?[\d.e+-]+, ).*")
+_WHICH = re.compile(r" \((?!-?(?:[\d.e+-]+|nan|inf), ).*")
 _MAX_LETTERS = 300
 _MAX_HEADER_BYTES = 1 << 20
 _ID_DIGITS = 32
@@ -108,9 +108,10 @@ def _check_headers(folder: Path, limits: UploadLimits) -> None:
 def _sentence(message: str, *, is_dicom: bool) -> str:
     """Return why a CT is refused, without names of files that its header holds and without lists of series."""
     text = " ".join(without_values(message).split())
-    if not is_dicom or len(text) > _MAX_LETTERS:
-        text = _WHICH.sub("", text).rstrip(".") + "."
-    return f"{text} Correct the CT and send it again."
+    if is_dicom and len(text) <= _MAX_LETTERS and "--series" not in text:
+        return text
+    rule, got, value = text.partition(", got ")
+    return f"{rule}{got}{_WHICH.sub('', value).rstrip('.')}. Correct the CT and send it again."
 
 
 def _check_gzip(path: Path, limits: UploadLimits) -> None:
