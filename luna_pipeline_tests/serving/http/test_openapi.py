@@ -6,6 +6,7 @@ import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
+from schemathesis.config import PositiveDataAcceptanceConfig
 
 from luna_pipeline_tests.serving.http.apps import client_of, files_below
 from luna_pipeline_tests.serving.services import Service
@@ -28,8 +29,10 @@ def client(service: Service) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def api(client: TestClient):
     config = schemathesis.Config()
-    config.projects.default.checks.positive_data_acceptance.expected_statuses = REFUSED_CONTENTS
-    schema = schemathesis.openapi.from_asgi("http://localhost/openapi.json", client.app, config=config)
+    acceptance = PositiveDataAcceptanceConfig(expected_statuses=REFUSED_CONTENTS)
+    config.projects.default.checks.positive_data_acceptance = acceptance
+    headers = {"Host": "localhost"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app, config=config, headers=headers)
     assert len(list(schema.get_all_operations())) >= 12
     return schema
 
@@ -41,7 +44,7 @@ schema = schemathesis.pytest.from_fixture("api")
 @schema.parametrize()
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case, service: Service):
-    case.call_and_validate()
+    case.call_and_validate(base_url="http://localhost")
     assert files_below(service.folders.staging) == []
 
 
