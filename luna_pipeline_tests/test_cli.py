@@ -51,6 +51,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "draw_readers",
         "serve",
         "token",
+        "export",
         "receive",
     ):
         assert command in top.stdout

@@ -75,6 +75,8 @@ def save_model(module: nn.Module, folder: Path, *, signature: Signature, logged_
     import torch
     from mlflow.models import Model
 
+    from luna_pipeline.core.export.probability import probability_module
+
     record = Model()
     if logged_model is not None:
         record = Model(
@@ -108,31 +110,6 @@ def mlflow_signature(signature: Signature) -> ModelSignature:
         return Schema([MlflowTensorSpec(np.dtype(spec.dtype), tuple(spec.shape)) for spec in specs])
 
     return ModelSignature(inputs=schema(signature.inputs), outputs=schema(signature.outputs))
-
-
-def probability_module(module: nn.Module) -> nn.Module:
-    """Return a copy of ``module`` in evaluation mode that returns probabilities.
-
-    The softmax of a classifier's logits (N, 2) gives (N,); a segmenter's logits keep their shape.
-    """
-    import copy
-
-    from torch import Tensor, contiguous_format, nn
-
-    from luna_pipeline.core.networks.luna import is_segmenter
-
-    class _Probability(nn.Module):
-        def __init__(self, network: nn.Module) -> None:
-            super().__init__()
-            self.network = network
-            self.is_segmenter = is_segmenter(network)
-
-        def forward(self, chunks_hu: Tensor) -> Tensor:
-            logits: Tensor = self.network(chunks_hu)
-            return logits.sigmoid() if self.is_segmenter else logits.softmax(dim=1)[:, 1]
-
-    # torch.export stores weights completely in the contiguous format only, not in channels last.
-    return _Probability(copy.deepcopy(module)).eval().to(memory_format=contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def model_summary(module: nn.Module) -> str:

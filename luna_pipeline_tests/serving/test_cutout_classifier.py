@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from luna_pipeline.core.export.formats import onnx_bytes, run_module, to_program
+from luna_pipeline.core.export.probability import published
 from luna_pipeline.core.metrics.decision import Decision
+from luna_pipeline.core.storage.files import write_bytes
+from luna_pipeline.launchers.diagnosis.models import weights_sha256
+from luna_pipeline.launchers.export import fastest_form
 from luna_pipeline.serving import cutout_classifier
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.cutout_classifier import CutoutClassifier
@@ -29,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def classifier(settings: Settings) -> CutoutClassifier:
-    return CutoutClassifier(LoadedModels(settings, ServiceConfig(), look_seconds=0))
+    return CutoutClassifier(LoadedModels(settings, ServiceConfig(), look_seconds=0), settings)
 
 
 def cutouts(count: int, seed: int = 0) -> np.ndarray:
@@ -121,3 +126,14 @@ def test_a_network_that_fails_fails_all_waiting_requests_and_the_next_ones_are_a
         with pytest.raises(ZeroDivisionError):
             classifier.submit(cutouts(1)).result(60)
     assert len(classifier.submit(cutouts(1)).result(60).scores) == 1
+
+
+def test_an_onnx_form_that_was_measured_as_faster_is_used(classifier: CutoutClassifier, settings: Settings):
+    own, other = cutouts(40), checkpoint_of("classifier")
+    other.model_state["luna_head.head_linear.bias"] += torch.tensor([0.0, 5.0])
+    module, signature = published(other)
+    # Of other weights, so that its scores show that it is used.
+    sha256 = weights_sha256(checkpoint_of("classifier").model_state)
+    write_bytes(fastest_form(settings, sha256), onnx_bytes(to_program(module, signature), signature))
+    expected = run_module(module)(own[:, None].astype(np.float32))
+    np.testing.assert_allclose(classifier.submit(own).result(60).scores, expected, atol=5e-6)

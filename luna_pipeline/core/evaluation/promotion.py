@@ -16,7 +16,8 @@ RULE = (
     "than the champion's (without one: than the zero rule's) with a 95 % interval of the paired difference over draws "
     "of scans above 0; where its scores, calibrated on validation alone, have an expected calibration error on the "
     "test folds of at most {max_ece:g} more than chance gives a perfectly calibrated model with as many candidates; "
-    "and where it has seen nothing of what it was tested on. The default limit, 0.05, is half a bin of the reliability "
+    "where it has seen nothing of what it was tested on; and where its network, exported to ONNX, gives the same "
+    "probabilities. The default limit, 0.05, is half a bin of the reliability "
     "diagram: a probability is then read from the right bin."
 )
 CHALLENGER, RIVAL = "challenger", "rival"
@@ -27,7 +28,7 @@ class Condition:
     """One condition of the rule and its result.
 
     Attributes:
-        name: ``better``, ``calibrated``, ``no_leak`` or ``registered``.
+        name: ``better``, ``calibrated``, ``no_leak``, ``exported`` or ``registered``.
         is_met: Whether the condition holds.
         is_blocking: Whether an unmet condition is an error of the data or the model, which fails the run.
         finding: Explanation of the result.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import nn
 
 from luna_pipeline.core.diagnosis.diagnose import DiagnosisModel, DiagnosisModels
 from luna_pipeline.core.diagnosis.result import ModelVersion, Role
@@ -78,6 +79,13 @@ def weights_sha256(model_state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def role_of(checkpoint: Checkpoint, network: nn.Module) -> Role:
+    """Return what the model of a checkpoint, with its network, is used for."""
+    if checkpoint.config.dataset == _MALIGNANT:
+        return "malignancy"
+    return "segmenter" if is_segmenter(network) else "classifier"
+
+
 def model_of(role: Role, checkpoint: Checkpoint, *, address: str, series: str = "") -> DiagnosisModel:
     """Return the model of a checkpoint.
 
@@ -92,8 +100,7 @@ def model_of(role: Role, checkpoint: Checkpoint, *, address: str, series: str = 
     """
     network = network_of(checkpoint)
     title = f"{checkpoint.name} {checkpoint.version}"
-    own = "segmenter" if is_segmenter(network) else "classifier"
-    own = "malignancy" if checkpoint.config.dataset == _MALIGNANT else own
+    own = role_of(checkpoint, network)
     if own != role:
         msg = f"The model of --{role} must be {_KINDS[role]}, got {_KINDS[own]} ({title})."
         raise ValueError(f"{msg} Give it as --{own}, or choose another.")

@@ -13,6 +13,7 @@ from luna_pipeline.core.evaluation.promotion import Promotion, evaluate_promotio
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
+from luna_pipeline.launchers.evaluation.export_condition import export_condition
 from luna_pipeline.launchers.evaluation.fold_predictions import ZERO_RULE
 from luna_pipeline.launchers.evaluation.official_scores import reference_of
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions, check_of_these_folds, pooled_predictions
@@ -145,6 +146,10 @@ def challenge(
     outcome = Outcome(promotion=promotion, is_fine=True, text="", predictions=champion)
     if outcome.champion == challenger.title and not promotion.is_error:
         return replace(outcome, text=f"{challenger.title} is the champion already.")
+    if promotion.is_granted:
+        # Last, because it takes seconds.
+        promotion = replace(promotion, conditions=(*promotion.conditions, export_condition(challenger.chosen)))
+        outcome = replace(outcome, promotion=promotion)
     if not promotion.is_granted:
         return _not_promoted(challenger.title, promotion, champion)
     tags = {"promoted_over": outcome.champion, "promotion": promotion.findings}

@@ -83,7 +83,7 @@ def router(service: Service) -> APIRouter:
     """Return the routes ``/v1/classify`` and ``/v1/models``."""
     routes, limits = APIRouter(prefix="/v1", tags=["models"]), service.config.limits
     models = LoadedModels(service.settings, service.config)
-    classifier, budget = CutoutClassifier(models), BodyBudget(_MAX_BYTES_AT_ONCE)
+    classifier, budget = CutoutClassifier(models, service.settings), BodyBudget(_MAX_BYTES_AT_ONCE)
 
     @routes.get("/models", responses=documented(503))
     def list_models() -> list[ModelView]:

@@ -13,10 +13,11 @@ import torch
 from mlflow import MlflowClient
 
 from luna_pipeline.assets.stage_5_scores import champion as champion_asset
+from luna_pipeline.core.export.equality import Equality
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
 from luna_pipeline.io_managers import TablesIOManager
 from luna_pipeline.launchers.cross_validation import pooled_folds, read_current
-from luna_pipeline.launchers.evaluation import champion
+from luna_pipeline.launchers.evaluation import champion, export_condition
 from luna_pipeline.launchers.evaluation.champion import challenge
 from luna_pipeline.launchers.installation import read_table
 from luna_pipeline.resources import LunaPaths
@@ -91,6 +92,19 @@ def test_a_challenger_that_is_not_better_leaves_the_champion_where_it_is(evaluat
     assert alias_of(evaluated) == first.champion
     assert " is not promoted: The difference of CPM must be above 0" in outcome.text
     assert f"Champion as before: {first.champion}." in outcome.text
+
+
+def test_a_challenger_whose_onnx_form_differs_is_not_promoted(evaluated, monkeypatch: pytest.MonkeyPatch):
+    evaluated.change_predictions(ranked_perfectly)
+    unequal = Equality(differences={"random": 1e-7, "bone": 3e-5})
+    with monkeypatch.context() as patch:
+        patch.setattr(export_condition, "onnx_equality", lambda _checkpoint: unequal)
+        outcome = challenged(evaluated)
+    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["exported"], False)
+    assert alias_of(evaluated) is None
+    again = challenged(evaluated)
+    assert again.is_fine
+    assert again.promotion.conditions[-1].finding.startswith("Probabilities of the ONNX form must differ by at most")
 
 
 def rename(evaluated, fold: int) -> None:
