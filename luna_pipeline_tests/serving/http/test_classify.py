@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from luna_pipeline.serving.http.server import server_of
 from luna_pipeline.serving.jobs import Jobs
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import CHUNK_IRC, save_models
-from luna_pipeline_tests.processes import free_port, wait_for
+from luna_pipeline_tests.processes import wait_for
 
 CONFIG = ServiceConfig(limits=UploadLimits(max_cutouts=20))
 
@@ -34,13 +35,12 @@ def client_of(root: Path) -> Iterator[httpx.Client]:
     """A client of a service that runs in a thread."""
     folders = ServiceFolders(root / "service")
     folders.root.mkdir()
-    jobs, port = Jobs(folders, CONFIG), free_port()
-    app = create_app(settings_of(root), CONFIG, folders, jobs)
-    server = server_of(app, host="127.0.0.1", port=port, max_header_seconds=5)
-    thread = threading.Thread(target=server.run)
+    jobs, listener = Jobs(folders, CONFIG), socket.create_server(("127.0.0.1", 0))
+    server = server_of(create_app(settings_of(root), CONFIG, folders, jobs), max_header_seconds=5)
+    thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     wait_for(lambda: server.started, limit_seconds=20, what="start of the server")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
         yield client
     server.should_exit = True
     thread.join(20)
