@@ -36,10 +36,12 @@ def axial_voxels(ct: Path, output: Path, *, series_instance_uid: str) -> NDArray
         OSError: If the disk is full.
     """
     path = output / VOXELS
-    # One at a time: the three planes of a page ask together, and each CT takes its size in memory.
-    with _making:
-        if not path.is_file():
-            _write(ct, path, series_instance_uid)
+    # A file that is there waits for no other CT.
+    if not path.is_file():
+        # One at a time: the three planes of a page ask together, and each CT takes its size in memory.
+        with _making:
+            if not path.is_file():
+                _write(ct, path, series_instance_uid)
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.int16)
 
 

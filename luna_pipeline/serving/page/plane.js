@@ -28,8 +28,8 @@ export class Plane {
 
   /** Draw the slice, or keep the picture until it has arrived. */
   draw() {
-    this._say();
     const values = this.viewer.slices.get(this.name, this.number);
+    this._say(values === undefined);
     if (!values) return;
     this._paint(values);
     const context = this.canvas.getContext("2d");
@@ -63,11 +63,12 @@ export class Plane {
     this.turned = 0;
   }
 
-  _say() {
+  _say(isLoading) {
     const numbers = this.viewer.shownFindings().filter((it) => this._rowsOfMask(it) !== null).map((it) => it.number);
     const found = numbers.length === 0 ? "" : `, ${numbers.length === 1 ? "finding" : "findings"} ${numbers.join(", ")}`;
     const text = `slice ${this.number + 1} of ${this.size}${found}`;
-    this.caption.textContent = `${this.title} ${text}`;
+    this.caption.textContent = `${this.title} ${text}${isLoading ? ", loading…" : ""}`;
+    this.canvas.setAttribute("aria-busy", isLoading);
     this.canvas.setAttribute("aria-valuenow", this.number + 1);
     this.canvas.setAttribute("aria-valuetext", text);
   }

@@ -98,6 +98,8 @@ class Slices {
   constructor(path, planes, size, onLoaded, onFailed) {
     Object.assign(this, { path, onLoaded, onFailed });
     this.aborter = new AbortController();
+    // The service reads the CT for the first slice; until then further requests would only wait.
+    this.atOnce = 1;
     this.planes = {};
     for (const [name, { axis }] of Object.entries(planes))
       this.planes[name] = { size: size[axis], wanted: 0, kept: new Map(), loading: new Set() };
@@ -120,7 +122,7 @@ class Slices {
     const plane = this.planes[name];
     for (const offset of NEIGHBOURS) {
       const number = plane.wanted + offset;
-      if (plane.loading.size >= AT_ONCE) return;
+      if (plane.loading.size >= this.atOnce) return;
       if (number < 0 || number >= plane.size || plane.kept.has(number) || plane.loading.has(number)) continue;
       plane.loading.add(number);
       this._loadOne(name, number);
@@ -132,6 +134,7 @@ class Slices {
     try {
       const response = await request(`${this.path}/slices/${name}/${number}`, { signal: this.aborter.signal });
       plane.kept.set(number, int16Of(await response.arrayBuffer()));
+      this.atOnce = AT_ONCE;
       if (plane.kept.size > KEPT_SLICES) plane.kept.delete(plane.kept.keys().next().value);
     } catch (error) {
       if (error.name !== "AbortError") this.onFailed(error);
