@@ -18,7 +18,8 @@ from luna_pipeline.cli.options import usage_errors
 @click.option("--model", metavar="ADDRESS", help="The nodule classifier, as for luna diagnose. Default: the champion.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Other addresses need a token: luna token add.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-def serve_command(*, config_path: Path | None, model: str | None, host: str, port: int) -> None:
+@click.option("--on-ray", "is_on_ray", is_flag=True, help="On Ray Serve, of this machine or of RAY_ADDRESS.")
+def serve_command(*, config_path: Path | None, model: str | None, host: str, port: int, is_on_ray: bool) -> None:
     """Diagnose CTs that arrive by HTTP, by the page at / or by `luna receive`.
 
     Accepted CTs are kept below LUNA_SERVICE_DIR until they are diagnosed, also if the service is killed. Research use
@@ -31,6 +32,11 @@ def serve_command(*, config_path: Path | None, model: str | None, host: str, por
         config = read_config(config_path)
     if model is not None:
         config = replace(config, classifier=model)
+    if is_on_ray:
+        from luna_pipeline.serving.on_ray import serve_on_ray
+
+        serve_on_ray(config, host=host, port=port)
+        return
     load_extensions()
     from luna_pipeline.serving.http.run import run_service
     from luna_pipeline.settings import Settings

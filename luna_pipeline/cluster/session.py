@@ -21,7 +21,7 @@ from luna_pipeline.core.config.environment import environment_variables
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 # Variables for the workers; credentials are configured on each machine.
 WORKER_VARIABLES = (
-    *("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI"),
+    *("LUNA_DATA_DIR", "LUNA_HOME", "LUNA_CACHE", "LUNA_SERVICE_DIR", "LUNA_EXTENSIONS", "MLFLOW_TRACKING_URI"),
     *("LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB", "LUNA_MAX_CHECKPOINT_GIB", "LUNA_MAX_TABLE_MIB"),
     *("LUNA_VERIFY_READS", "LUNA_DEBUG"),
 )

@@ -93,6 +93,27 @@ class ReceiverConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RayConfig:
+    """How ``luna serve --on-ray`` is distributed over the machines of a Ray cluster.
+
+    Attributes:
+        min_replicas: Processes that answer requests, at least.
+        max_replicas: Processes that answer requests, at most.
+        requests_per_replica: Requests in work per process, above which another one is started.
+        cpus_per_replica: CPUs that Ray reserves for such a process.
+        cpus_per_worker: CPUs that Ray reserves for each of the ``num_workers`` processes that diagnose.
+        downscale_seconds: Time with fewer requests after which a process is ended.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 4
+    requests_per_replica: float = 4.0
+    cpus_per_replica: float = 1.0
+    cpus_per_worker: float = 1.0
+    downscale_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
     """All of the service's configuration.
 
@@ -114,6 +135,7 @@ class ServiceConfig:
             any of them tokens are required.
         limits: Limits of an upload.
         receiver: How DICOM is received.
+        ray: How it is distributed by ``luna serve --on-ray``.
         peers: Systems that get the DICOM results of every series.
     """
 
@@ -133,6 +155,7 @@ class ServiceConfig:
     allowed_hosts: tuple[str, ...] = ()
     limits: UploadLimits = field(default_factory=UploadLimits)
     receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     peers: tuple[Peer, ...] = ()
 
 

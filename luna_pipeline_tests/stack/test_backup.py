@@ -20,12 +20,14 @@ import dagster as dg
 import mlflow
 import pandas as pd
 import pytest
+import requests
 
 from luna_pipeline.core.storage.files import listing, read_bytes
 from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline_tests.processes import REPOSITORY
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS
 from luna_pipeline_tests.s3_server import forget_connections
+from luna_pipeline_tests.serving.services import phantom_ct
 from luna_pipeline_tests.stack.as_processes import BIN, StackOfProcesses, composed, stack_of_processes, until
 from luna_pipeline_tests.stack.asking import attempts, has_ended, instance_of, launch, reasons
 
@@ -127,6 +129,27 @@ def artifact_of(stack: StackOfProcesses, folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(place).rglob("*") if path.is_file()}
 
 
+def send_ct(stack: StackOfProcesses, folder: Path) -> str:
+    """Send a CT to the service; without a segmenter its job fails. Return the job's id."""
+    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
+    files = [("files", (path.name, path.read_bytes())) for path in phantom_ct(folder, 5).iterdir()]
+    answer = requests.post(f"{stack.address('serve')}/v1/diagnoses", files=files, headers=allowed, timeout=60)
+    job_id = answer.json()["id"]
+    until(
+        lambda: job_of(stack, stack.tokens[0], job_id)["state"] == "failed",
+        limit_seconds=120,
+        what="The end of the job",
+        stack=stack,
+    )
+    return job_id
+
+
+def job_of(stack: StackOfProcesses, token: str, job_id: str) -> dict:
+    """What the service says of a job."""
+    place = f"{stack.address('serve')}/v1/diagnoses/{job_id}"
+    return requests.get(place, headers={"Authorization": f"Bearer {token}"}, timeout=60).json()
+
+
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
     """A stack that did the demo and trains something else while it is backed up; it is gone afterwards."""
@@ -137,7 +160,9 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
             demo_id = launch(address, "demo", config={"ops": {"make_phantom_data": {"config": DEMO}}})
             until(lambda: has_ended(instance, demo_id), limit_seconds=600, what="The demo's end", stack=stack)
             assert instance.get_run_by_id(demo_id).status == dg.DagsterRunStatus.SUCCESS
+        job_id = send_ct(stack, folder)
         there, files = what_is_there(stack), artifact_of(stack, folder / "downloaded")
+        there["job"] = job_of(stack, stack.tokens[0], job_id)
         with instance_of(stack.environment()):
             config = {"ops": {"malignancy_classifier": {"config": {"recipe": "demo_malignancy", "epochs": 4}}}}
             training_id = launch(address, "train_malignancy_classifier", config=config)
@@ -148,7 +173,9 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
         print(f"backup: {time.monotonic() - began:.1f} s")
         stack.services["code"].kill()
     (made,) = (folder / "backups").glob("2*")
-    return types.SimpleNamespace(stack=stack, training_id=training_id, backup=made, there=there, files=files)
+    return types.SimpleNamespace(
+        stack=stack, training_id=training_id, backup=made, there=there, files=files, job_id=job_id
+    )
 
 
 @pytest.mark.slow
@@ -168,7 +195,7 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
         again = worked.training_id
         status = backup.ask(StackProcesses(stack), "dagster", f"SELECT status FROM runs WHERE run_id = '{again}'")
         assert status == "STARTED"
-        start(stack, "prepare", "mlflow", "code", "webserver", "daemon")
+        start(stack, "prepare", "mlflow", "code", "webserver", "daemon", "serve")
         stack._watcher.start()
         stack.wait()
         started = time.monotonic()
@@ -181,6 +208,11 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
             changed = dict(worked.there[kind].items() - there[kind].items())
             assert set(changed) <= OF_THE_TRAINING, kind
         _assert_equal_but_for_the_run_in_progress(there["objects"], worked.there["objects"])
+        # The token of before is right, and the job is there with its CT.
+        assert stack.tokens == []
+        assert job_of(stack, worked.stack.tokens[0], worked.job_id) == worked.there["job"]
+        places = [each.folder / "luna/service/jobs" / worked.job_id / "input" for each in (worked.stack, stack)]
+        assert len({tuple(sorted(path.read_bytes() for path in place.iterdir())) for place in places}) == 1
         assert artifact_of(stack, tmp_path / "downloaded") == worked.files
         with instance_of(stack.environment()) as instance:
             forget_connections()

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 NUM_KILLS = int(os.environ.get("LUNA_TEST_KILLS", "5"))
 PHANTOM = {"num_series": 6, "num_subsets": 3, "size_irc": [48, 64, 64]}
 DATABASE_IS_DOWN = (DagsterPostgresException, SQLAlchemyError)
-KILLED = ("postgres", "store", "mlflow", "code", "webserver", "daemon", "tensorboard", "run worker")
+KILLED = ("postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard", "run worker")
 
 
 def demo(epochs: int) -> dict:

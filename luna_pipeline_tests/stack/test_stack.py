@@ -22,6 +22,7 @@ from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import REPOSITORY, session_of
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, LEFT_OUT_METRICS, TIME_OF_TRAINING
+from luna_pipeline_tests.serving.services import phantom_ct
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
 from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, launch
 from luna_pipeline_tests.test_interruptions import run_to_end
@@ -175,6 +176,32 @@ def test_mlflow_answers_only_its_hosts(stack):
     assert requests.post(asked, json={"max_results": 1}, timeout=30).status_code == 200
 
 
+def test_the_service_takes_a_ct_with_a_token_alone_and_says_what_it_lacks(stack, tmp_path):
+    address, ct = f"{stack.address('serve')}/v1/diagnoses", phantom_ct(tmp_path, 5)
+    assert requests.post(address, files=parts_of(ct), timeout=30).status_code == 401
+    assert requests.get(address, headers={"Authorization": "Bearer luna_guessed"}, timeout=30).status_code == 401
+    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
+    answer = requests.post(address, files=parts_of(ct), headers=allowed, timeout=30)
+    assert answer.status_code == 202, answer.text
+    place = f"{stack.address('serve')}{answer.headers['Location']}"
+
+    def ended() -> dict | None:
+        job = requests.get(place, headers=allowed, timeout=30).json()
+        return job if job["state"] in ("done", "failed") else None
+
+    job = until(ended, limit_seconds=120, what="The end of the job", stack=stack)
+    assert (job["state"], job["attempts"]) == ("failed", 1)
+    assert "got no segmenter" in job["reason"]
+    models = requests.get(f"{stack.address('serve')}/v1/models", headers=allowed, timeout=60)
+    assert models.status_code == 503, models.text
+    assert requests.get(stack.address("serve"), timeout=30).status_code == 200, "the empty page needs no token"
+
+
+def parts_of(folder: Path) -> list[tuple[str, tuple[str, bytes]]]:
+    """The files of a CT as parts of an upload."""
+    return [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+
+
 def test_nothing_listens_beyond_loopback(stack):
     places = {}
     for name, service in stack.services.items():
@@ -182,7 +209,7 @@ def test_nothing_listens_beyond_loopback(stack):
             for connection in process.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     places.setdefault(name, set()).add(connection.laddr.ip)
-    assert set(places) == {"postgres", "store", "mlflow", "code", "webserver", "tensorboard"}
+    assert set(places) == {"postgres", "store", "mlflow", "code", "webserver", "serve", "tensorboard"}
     assert set().union(*places.values()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
@@ -197,9 +224,14 @@ def test_store_and_databases_refuse_strangers(stack, instance):
     port, password = stack.ports["postgres"], os.environ["DAGSTER_POSTGRES_PASSWORD"]
     place = {"host": "127.0.0.1", "port": port, "user": "dagster"}
     psycopg2.connect(**place, dbname="dagster", password=password).close()
-    for wrong in ({"dbname": "dagster", "password": "guessed"}, {"dbname": "mlflow", "password": password}):
+    for wrong in (
+        {"dbname": "dagster", "password": "guessed"},
+        {"dbname": "mlflow", "password": password},
+        {"dbname": "jobs", "password": password},
+        {"dbname": "dagster", "user": "jobs", "password": stack.environment("serve")["PGPASSWORD"]},
+    ):
         with pytest.raises(psycopg2.OperationalError):
-            psycopg2.connect(**place, **wrong)
+            psycopg2.connect(**(place | wrong))
 
 
 def test_unknown_job_is_refused_in_one_line(stack):
@@ -211,7 +243,9 @@ def test_unknown_job_is_refused_in_one_line(stack):
 
 def test_no_secret_stands_in_a_log(stack, demo):
     secrets = [line.split("=")[1] for line in (stack.folder / "env").read_text().splitlines() if "=" in line]
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     for service in stack.services.values():
         text = service.log.read_text()
-        assert not any(secret in text for secret in secrets), service.name
+        assert not any(secret in text for secret in (*secrets, *stack.tokens)), service.name
+    # Of the service's tokens only digests are kept.
+    assert stack.tokens[0] not in (stack.folder / "luna/service/tokens.json").read_text()

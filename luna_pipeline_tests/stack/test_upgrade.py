@@ -19,7 +19,11 @@ from luna_pipeline_tests.stack.test_backup import StackProcesses, backup, new_st
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 OF_BEFORE = Path(__file__).with_name("of_before")
-OLD = {"dagster": "284a732df317", "mlflow": "acf3f17fdcc7"}
+OLD = {"dagster": "284a732df317", "mlflow": "acf3f17fdcc7", "jobs": ""}
+# The older version had no service: neither role nor database.
+WITHOUT_JOBS = (
+    'PGPASSWORD="$POSTGRES_PASSWORD" psql -q -h 127.0.0.1 -U postgres -c "DROP DATABASE jobs" -c "DROP ROLE jobs"'
+)
 
 
 def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_path, capfd):
@@ -32,28 +36,32 @@ def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_pa
             with dump.open("rb") as file:
                 subprocess.run(processes.inside("postgres", *load), stdin=file, check=True)
         assert backup.schemas(processes) == OLD
+        subprocess.run(processes.inside("postgres", "sh", "-c", WITHOUT_JOBS), check=True, stdin=subprocess.DEVNULL)
 
         # Not migrated: one line, and nothing that waits for it is started.
         start(stack, "prepare")
         assert stack.services["prepare"].process.wait(timeout=120) == 1
         assert stack.services["prepare"].log.read_text().splitlines()[-1].endswith("Run `make upgrade`.")
-        assert backup.schemas(processes) == OLD
 
         capfd.readouterr()
         assert run(stack, "--backups", str(tmp_path / "backups"), "upgrade") == 0
         said = capfd.readouterr().out
         now = backup.schemas(processes)
+        # The service makes the tables of its jobs at its start.
+        assert now.pop("jobs") == ""
+        assert "Tables of jobs: none, as they were" in said
         assert not set(now.values()) & set(OLD.values())
-        assert all(f"Tables of {name}: {OLD[name]} -> {now[name]}" in said for name in OLD)
+        assert all(f"Tables of {name}: {OLD[name]} -> {now[name]}" in said for name in now)
         assert run(stack, "--backups", str(tmp_path / "backups"), "upgrade") == 0
         assert "as they were" in capfd.readouterr().out
 
-        start(stack, "prepare", "mlflow", "code", "webserver", "daemon")
+        start(stack, "prepare", "mlflow", "code", "webserver", "daemon", "serve")
         stack.wait()
+        assert int(backup.schemas(processes)["jobs"]) > 0
         _assert_what_was_made_before_is_there(stack)
 
         # And back: a backup brings its own tables, whatever newer ones there are.
-        processes.stop(["daemon", "webserver", "code", "mlflow"])
+        processes.stop(["serve", "daemon", "webserver", "code", "mlflow"])
         (of_before, _) = sorted((tmp_path / "backups").glob("2*"))
         assert run(stack, "restore", str(of_before), "--replace") == 0
         assert backup.schemas(processes) == OLD
