@@ -77,7 +77,7 @@ def _deploy(config: ServiceConfig, *, host: str, port: int) -> None:
 
 
 def _remove() -> None:
-    """Remove both applications from a cluster that goes on without them."""
+    """Remove both applications; a cluster keeps running without them."""
     from ray import serve
 
     serve.delete(FRONT)
