@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -30,8 +31,11 @@ MAX_INSTANCE_BYTES = 1 << 30
 """Bytes of one instance; it is in memory until it is written."""
 MAX_PENDING_BYTES = 2 << 30
 """Bytes of unwritten instances of all associations."""
-# Two threads an association, and a few connections that are to be rejected with an answer.
-_THREADS_PER_ASSOCIATION, _SPARE_THREADS = 2, 40
+REQUEST_SECONDS = 10.0
+"""Time from a connection to its association request."""
+# Each connection has two threads until its association ends.
+_MAX_THREADS = 200
+_REJECTED_FOR_NOW, _BY_PRESENTATION, _LIMIT_EXCEEDED = 0x02, 0x03, 0x02
 
 _log = logging.getLogger(__name__)
 
@@ -118,8 +122,12 @@ class LimitedServer(ThreadedAssociationServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args, request_handler=LimitedHandler)  # type: ignore[misc]
-        self._max_threads = threading.active_count() + _SPARE_THREADS
-        self._max_threads += _THREADS_PER_ASSOCIATION * self.ae.maximum_associations
+        self._max_threads = threading.active_count() + _MAX_THREADS
+        # pynetdicom's own limit counts connections that have requested no association, or have ended.
+        self._max_associations, self.ae.maximum_associations = self.ae.maximum_associations, _MAX_THREADS
+        self.ae.acse_timeout = REQUEST_SECONDS
+        self.bind(evt.EVT_REQUESTED, self._on_requested)
+        self.bind(evt.EVT_CONN_CLOSE, _on_closed)
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection without waiting for its handshake."""
@@ -140,9 +148,22 @@ class LimitedServer(ThreadedAssociationServer):
             request.do_handshake()
         super().finish_request(request, client_address)
 
+    def _on_requested(self, event: Any) -> None:
+        num_established = sum(association.is_established for association in self.active_associations)
+        if num_established >= self._max_associations:
+            event.assoc.acse.send_reject(_REJECTED_FOR_NOW, _BY_PRESENTATION, _LIMIT_EXCEEDED)
+            evt.trigger(event.assoc, evt.EVT_REJECTED, {})
+            event.assoc.kill()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log that a connection failed before its association, without its address."""
         _log.warning("Connection ended before an association: no TLS handshake, or a broken one.")
+
+
+def _on_closed(event: Any) -> None:
+    """End the thread of a connection that was closed before its request, for which it would wait."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
 
 
 def server_tls(config: ReceiverConfig) -> ssl.SSLContext | None:

@@ -20,7 +20,8 @@ from luna_pipeline.serving.folders import INPUT, ServiceFolders
 from luna_pipeline.serving.job import Job
 from luna_pipeline.serving.jobs import Jobs
 from luna_pipeline_tests.phantoms import random_hounsfield, write_dicom_series
-from luna_pipeline_tests.processes import wait_for
+from luna_pipeline_tests.processes import started, wait_for
+from luna_pipeline_tests.serving.services import Service
 
 QUIET_SECONDS = 0.3
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -121,3 +122,17 @@ def changed(dataset: Dataset, change: Callable[[Dataset], object]) -> Dataset:
     copy.file_meta.MediaStorageSOPInstanceUID = copy.get("SOPInstanceUID")
     copy.file_meta.MediaStorageSOPClassUID = copy.get("SOPClassUID")
     return copy
+
+
+@contextlib.contextmanager
+def receiver_process(service: Service, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """``luna receive`` of a service; its output is in ``receive.log``."""
+    command = ["luna", "receive", "--config", str(service.config_path), "--port", str(port)]
+    with started(command, environment=service.environment, log=service.root / "receive.log") as process:
+        wait_for(lambda: _echoes(port), limit_seconds=60, what="an answer of the receiver", every_seconds=0.2)
+        yield process
+
+
+def _echoes(port: int) -> bool:
+    with associated(port) as association:
+        return association.is_established and association.send_c_echo().get("Status") == 0

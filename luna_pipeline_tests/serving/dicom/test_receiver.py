@@ -1,12 +1,29 @@
 """The receiver as peers see it: what it accepts, what it refuses with which status, and what becomes a job."""
 
+import contextlib
+import logging
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from pynetdicom.sop_class import MRImageStorage
 
-from luna_pipeline_tests.serving.dicom.pushing import Receiving, associated, images, push, receiving
+from luna_pipeline.serving.config import UploadLimits
+from luna_pipeline.serving.dicom.receiver import check_callers
+from luna_pipeline_tests.processes import wait_for
+from luna_pipeline_tests.serving.dicom.pushing import (
+    QUIET_SECONDS,
+    Receiving,
+    associated,
+    changed,
+    dcmtk,
+    images,
+    push,
+    receiving,
+)
 
 SUCCESS, OUT_OF_RESOURCES, NOT_OF_ITS_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -16,6 +33,25 @@ def luna(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiving]:
     """One receiver for tests that differ in their series."""
     with receiving(tmp_path_factory.mktemp("receiver")) as found:
         yield found
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, in memory; mounting needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Fill the disk of a file."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
 
 
 def job_with(luna: Receiving, uids: set[str]):
@@ -42,3 +78,202 @@ def test_a_pushed_series_becomes_one_job_with_all_its_images(luna: Receiving, tm
     job = job_with(luna, uids_of(pushed))
     assert (job.origin, job.state) == ("dicom", "queued")
     assert luna.is_empty()
+
+
+def test_a_series_that_is_pushed_again_is_the_same_job(luna: Receiving, tmp_path: Path):
+    pushed = images(tmp_path, "1.2.2")
+    push(luna.port, pushed)
+    job = job_with(luna, uids_of(pushed))
+    number = len(luna.jobs.list())
+    push(luna.port, pushed)
+    wait_for(lambda: luna.submitted(0) and luna.is_empty(), limit_seconds=10, what="the second submission")
+    assert len(luna.jobs.list()) == number
+    assert luna.uids(job) == uids_of(pushed)
+
+
+def test_late_images_make_the_whole_series_a_new_job(luna: Receiving, tmp_path: Path):
+    pushed = images(tmp_path, "1.2.3")
+    push(luna.port, pushed[:3])
+    first = job_with(luna, uids_of(pushed[:3]))
+    push(luna.port, pushed[3:])
+    second = job_with(luna, uids_of(pushed))
+    assert first.id != second.id
+    assert luna.uids(first) == uids_of(pushed[:3])
+
+
+def test_two_series_that_alternate_in_one_association_are_two_jobs(luna: Receiving, tmp_path: Path):
+    first, second = images(tmp_path / "1", "1.2.4"), images(tmp_path / "2", "1.2.5", seed=1)
+    alternating = [dataset for pair in zip(first, second, strict=True) for dataset in pair]
+    assert push(luna.port, alternating) == [SUCCESS] * 8
+    assert job_with(luna, uids_of(first)).id != job_with(luna, uids_of(second)).id
+
+
+def test_one_series_by_two_associations_at_once_is_one_job(luna: Receiving, tmp_path: Path):
+    pushed = images(tmp_path, "1.2.6", number=6)
+    with associated(luna.port) as left, associated(luna.port) as right:
+        for number, dataset in enumerate(pushed):
+            (left if number % 2 else right).send_c_store(dataset)
+    job_with(luna, uids_of(pushed))
+
+
+def test_a_series_waits_for_the_release_of_its_association(luna: Receiving, tmp_path: Path):
+    pushed = images(tmp_path, "1.2.7")
+    with associated(luna.port) as association:
+        for dataset in pushed[:2]:
+            association.send_c_store(dataset)
+        number = len(luna.jobs.list())
+        deadline = time.monotonic() + 4 * QUIET_SECONDS
+        wait_for(
+            lambda: luna.receiver.submit_whole() or time.monotonic() > deadline, limit_seconds=10, what="the pause"
+        )
+        assert len(luna.jobs.list()) == number
+        for dataset in pushed[2:]:
+            association.send_c_store(dataset)
+    job_with(luna, uids_of(pushed))
+
+
+def test_a_series_with_its_number_of_images_does_not_wait_for_the_release(luna: Receiving, tmp_path: Path):
+    pushed = [changed(image, lambda it: setattr(it, "ImagesInAcquisition", 4)) for image in images(tmp_path, "1.2.8")]
+    with associated(luna.port) as association:
+        for dataset in pushed:
+            association.send_c_store(dataset)
+        job_with(luna, uids_of(pushed))
+        assert association.is_established
+
+
+def test_storescu_of_dcmtk_pushes(luna: Receiving, tmp_path: Path):
+    pushed = images(tmp_path, "1.2.9")
+    done = dcmtk("storescu", "--scan-directories", "-aec", "LUNA", "127.0.0.1", luna.port, tmp_path)
+    assert done.returncode == 0, done.stderr
+    job_with(luna, uids_of(pushed))
+
+
+def test_other_classes_are_refused_at_negotiation(luna: Receiving):
+    with associated(luna.port, classes=(MRImageStorage,)) as association:
+        assert [context.abstract_syntax for context in association.rejected_contexts] == [MRImageStorage]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "status"),
+    [
+        ("Modality", "MR", NOT_OF_ITS_CLASS),
+        ("Modality", None, NOT_OF_ITS_CLASS),
+        ("SeriesInstanceUID", "<script>alert(1)</script>", NOT_UNDERSTOOD),
+        ("SeriesInstanceUID", None, NOT_UNDERSTOOD),
+        ("Rows", 0, NOT_UNDERSTOOD),
+    ],
+)
+def test_images_that_are_no_ct_images_are_refused(luna: Receiving, tmp_path: Path, keyword, value, status):
+    dataset = changed(images(tmp_path, "1.2.10", number=1)[0], lambda it: setattr(it, keyword, value))
+    assert push(luna.port, [dataset]) == [status]
+    assert luna.is_empty()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 500, b"\xff" * 500, b"DROP TABLE jobs;" * 30, "truncated"])
+def test_bytes_that_are_no_dicom_are_refused(luna: Receiving, tmp_path: Path, monkeypatch, content):
+    # pynetdicom then sends the bytes behind the meta header as they are.
+    monkeypatch.setattr("pynetdicom._config.STORE_SEND_CHUNKED_DATASET", True)
+    dataset = images(tmp_path, "1.2.11", number=1)[0]
+    path = Path(dataset.filename)
+    whole = path.read_bytes()
+    dataset_at = 144 + int.from_bytes(whole[140:144], "little")
+    path.write_bytes(whole[:dataset_at] + (whole[dataset_at : dataset_at + 90] if content == "truncated" else content))
+    with associated(luna.port) as association:
+        assert association.send_c_store(path).Status == NOT_UNDERSTOOD
+        assert association.send_c_echo().Status == SUCCESS
+    assert luna.is_empty()
+
+
+@pytest.mark.parametrize("names", [{"calling": "STRANGER"}, {"called": "OTHER"}])
+def test_unknown_titles_are_rejected(tmp_path: Path, names):
+    with receiving(tmp_path, calling_aets=("SCANNER",)) as luna:
+        with associated(luna.port, **names) as association:
+            assert association.is_rejected
+        with associated(luna.port) as association:
+            assert association.is_established
+
+
+def test_associations_beyond_their_number_are_rejected(tmp_path: Path):
+    with receiving(tmp_path, max_associations=2) as luna:
+        with associated(luna.port), associated(luna.port), associated(luna.port) as third:
+            assert third.is_rejected
+        with associated(luna.port) as later:
+            assert later.is_established
+
+
+def test_any_title_may_connect_from_this_machine_alone():
+    check_callers((), "127.0.0.1")
+    check_callers(("PACS",), "0.0.0.0")
+    with pytest.raises(ValueError, match=r"must be listed beyond loopback, got none .* List them"):
+        check_callers((), "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_files": 3}, {"max_voxels": 3 * 64}, {"max_bytes": 2_000}], ids=lambda limits: next(iter(limits))
+)
+def test_a_series_beyond_a_limit_is_refused_and_removed(tmp_path: Path, limits):
+    with receiving(tmp_path / "luna", limits=UploadLimits(**limits)) as luna:
+        statuses = push(luna.port, images(tmp_path / "ct", "1.2.3"))
+        assert statuses[0] == SUCCESS
+        assert statuses[3] == OUT_OF_RESOURCES
+        wait_for(
+            lambda: luna.receiver.submit_whole() or luna.is_empty(), limit_seconds=10, what="the removal of the series"
+        )
+        assert luna.jobs.list() == []
+
+
+def test_with_a_full_queue_new_series_are_refused_and_whole_ones_wait(tmp_path: Path):
+    first, second = images(tmp_path / "1", "1.2.3"), images(tmp_path / "2", "1.2.4", seed=1)
+    third = images(tmp_path / "3", "1.2.5", seed=2)
+    with receiving(tmp_path / "luna", max_queued=2) as luna:
+        # Both arrive before there is a job.
+        for pushed in (first, second):
+            assert push(luna.port, pushed) == [SUCCESS] * 4
+        assert push(luna.port, third[:1]) == [OUT_OF_RESOURCES]
+        jobs = luna.submitted(2)
+        assert push(luna.port, third[:1]) == [OUT_OF_RESOURCES]
+        luna.jobs.delete(jobs[0].id)
+        assert push(luna.port, third) == [SUCCESS] * 4
+        assert luna.uids(luna.submitted(2)[1]) == uids_of(third)
+
+
+def test_an_association_is_slowed_down_to_its_rate(tmp_path: Path):
+    with receiving(tmp_path / "luna", max_instances_per_second=10) as luna:
+        pushed = images(tmp_path / "ct", "1.2.3", number=20)
+        begin = time.monotonic()
+        assert push(luna.port, pushed) == [SUCCESS] * 20
+        # The first ten are free.
+        assert time.monotonic() - begin > 0.9
+
+
+def test_with_a_full_disk_images_are_refused_and_accepted_when_they_are_sent_again(tmp_path: Path, small_disk: Path):
+    pushed = images(tmp_path / "ct", "1.2.3")
+    with receiving(small_disk) as luna:
+        filler = small_disk / "filler"
+        fill(filler)
+        assert push(luna.port, pushed) == [OUT_OF_RESOURCES] * 4
+        assert luna.is_empty()
+        filler.unlink()
+        assert push(luna.port, pushed) == [SUCCESS] * 4
+        (job,) = luna.submitted()
+        assert luna.uids(job) == uids_of(pushed)
+
+
+def test_nothing_of_a_patient_is_logged_or_names_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    secret = "Mustermann"
+
+    def name_everywhere(dataset: Dataset) -> None:
+        dataset.PatientName, dataset.PatientID, dataset.AccessionNumber = f"{secret}^Max", secret, secret
+
+    pushed = [changed(image, name_everywhere) for image in images(tmp_path / "ct", "1.2.3")]
+    wrong = changed(pushed[0], lambda it: [name_everywhere(it), setattr(it, "Modality", secret.upper())])
+    with receiving(tmp_path / "luna", max_queued=1) as luna:
+        assert push(luna.port, [*pushed, wrong], calling=secret.upper()) == [SUCCESS] * 4 + [NOT_OF_ITS_CLASS]
+        with associated(luna.port, calling=secret, called=secret) as association:
+            assert association.is_rejected
+        luna.submitted()
+        names = [str(path) for path in (tmp_path / "luna").rglob("*")]
+    said = " ".join([record.getMessage() for record in caplog.records if "serving" in record.name] + names)
+    assert "Instances are refused" in said
+    assert secret.lower() not in said.lower()
