@@ -10,6 +10,7 @@ from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.dicom.receiver import Receiver
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.jobs import Jobs
+from luna_pipeline.serving.quiet_logs import set_up_logs
 
 _LOOK_SECONDS = 0.25
 
@@ -24,6 +25,7 @@ def run_receiver(folders: ServiceFolders, config: ServiceConfig, *, host: str, p
         ValueError: If any title may connect from beyond this machine.
         OSError: If the port is not free, or a file of the TLS configuration cannot be read.
     """
+    set_up_logs()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -77,7 +77,11 @@ def test_the_results_refer_to_the_series_and_open_by_dicomweb_as_the_same_pixels
     seg = pydicom.dcmread(diagnosed.output / "seg.dcm")
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == ct["0020000E"]["Value"][0]
     frames = client.retrieve_instance_frames(
-        seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.SOPInstanceUID, frame_numbers=[1]
+        seg.StudyInstanceUID,
+        seg.SeriesInstanceUID,
+        seg.SOPInstanceUID,
+        frame_numbers=[1],
+        media_types=(("application/octet-stream", "1.2.840.10008.1.2.1"),),
     )
     size = seg.Rows * seg.Columns
     assert np.array_equal(np.unpackbits(_bits(frames[0]), bitorder="little")[:size], seg.pixel_array[0].ravel())
@@ -101,5 +105,5 @@ def _bits(frame: bytes) -> np.ndarray:
 def _comparable(dataset: pydicom.Dataset) -> bytes:
     """The data set without its meta header, which archives replace."""
     buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
+    pydicom.dcmwrite(buffer, pydicom.Dataset(dataset), implicit_vr=False, little_endian=True)
     return buffer.getvalue()
