@@ -29,6 +29,7 @@ def run_receiver(folders: ServiceFolders, config: ServiceConfig, *, host: str, p
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    folders.create()
     with locked(folders.receiving / ".lock", waits=False), contextlib.closing(Jobs(folders, config)) as jobs:
         receiver = Receiver(folders, config, jobs)
         with contextlib.closing(receiver):

@@ -1,13 +1,15 @@
 """``luna receive`` and workers as processes that are killed, and a peer that is away: nothing is lost or doubled."""
 
+import re
 import signal
+import sys
 from pathlib import Path
 
 import pydicom
 import pytest
 
 from luna_pipeline.serving.folders import INPUT
-from luna_pipeline_tests.processes import free_port, wait_for
+from luna_pipeline_tests.processes import REPOSITORY, free_port, started, wait_for
 from luna_pipeline_tests.serving.dicom.archives import archive
 from luna_pipeline_tests.serving.dicom.pushing import associated, dcmtk, images, push, receiver_process
 from luna_pipeline_tests.serving.services import Service, phantom_ct, wait_until_ended
@@ -36,6 +38,24 @@ def test_a_killed_receiver_loses_nothing_that_it_answered(tmp_path: Path):
             for folder in service.folders.jobs.iterdir()
         }
     assert found == {frozenset(str(dataset.SOPInstanceUID) for dataset in series) for series in (interrupted, left)}
+
+
+def test_the_commands_of_the_page_on_dicom_run_as_they_stand_there(tmp_path: Path):
+    """But for the port, which must be free."""
+    page = (REPOSITORY / "docs/dicom.md").read_text()
+    (receive, push_it), port = re.findall(r"```sh\n(.*?)```", page, re.DOTALL), str(free_port())
+    service = Service(tmp_path)
+    service.config_path.write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    assert [peer.kind for peer in service.config.peers] == ["cstore", "stow"]
+    images(tmp_path / "ct", "1.2.3")
+    receive, push_it = (text.replace("11112", port).strip() for text in (receive, push_it))
+    begin = f"cd {tmp_path}; PATH=/usr/bin:$PATH"
+    waits = "until echoscu -aec LUNA 127.0.0.1 $PORT; do sleep 0.2; done".replace("$PORT", port)
+    script = f"{begin}; $LUNA {receive.removeprefix('luna ')}\n{waits}\nset -e\n{push_it}\nkill -TERM $!; wait $!"
+    environment = service.environment | {"LUNA": str(Path(sys.executable).with_name("luna"))}
+    with started(["bash", "-c", script], environment=environment, log=tmp_path / "log") as process:
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert len(list(service.folders.receiving.rglob("*.dcm"))) == 4
 
 
 def test_results_reach_a_peer_that_was_away_while_the_worker_was_killed(tmp_path: Path):
