@@ -8,7 +8,6 @@ import torch
 
 from luna_pipeline_tests import diagnosis_models
 
-EXTENSION = "import luna_pipeline_tests.serving.held_models\n"
 _forward = diagnosis_models.BrightSegmenter.forward
 
 

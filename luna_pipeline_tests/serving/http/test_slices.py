@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.diagnosis.manifest import MANIFEST, manifest_of
-from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
+from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnose_ct
+from luna_pipeline.serving.folders import INPUT, OUTPUT
 from luna_pipeline.serving.http import slices
 from luna_pipeline.serving.voxels import VOXELS
 from luna_pipeline.settings import Settings
@@ -42,8 +43,9 @@ def _diagnosed(service: Service, staged: Path) -> str:
     """Submit a CT and diagnose it in this process as a worker does."""
     with service.jobs() as jobs:
         job, _ = jobs.submit(staged, origin="http")
-    settings = Settings.from_environment(service.environment)
-    diagnose_job(WorkerContext(settings=settings, config=service.config, folders=service.folders), job.id)
+    folder = service.folders.job(job.id)
+    request = DiagnosisRequest(ct=folder / INPUT, out=folder / OUTPUT)
+    diagnose_ct(Settings.from_environment(service.environment), request)
     return job.id
 
 
