@@ -1,7 +1,7 @@
 """Errors as answers: one JSON form for all, ``{"detail": "<sentence>"}``."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
 
 from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError, UnknownJobError
 
@@ -78,8 +79,11 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(422, _sentence(error))
 
     @app.exception_handler(HTTPException)
-    def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        return problem_response(error.status_code, _http_sentence(error), error.headers)
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _methods_of(app, request)
+        return problem_response(error.status_code, _http_sentence(error), headers)
 
     @app.exception_handler(OSError)
     def _disk(_request: Request, error: OSError) -> JSONResponse:
@@ -102,6 +106,19 @@ def _sentence(error: RequestValidationError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     place = f"{kind} {'.'.join(names)}".strip()
     return f"The request's parameters must be as described, got another value ({place:.80}): {message:.200}. See /docs."
+
+
+def _methods_of(app: FastAPI, request: Request) -> str:
+    """Return the methods of all routes of a path; the error names those of the first route alone."""
+    matching = (route for route in _flat(app.routes) if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in matching for method in getattr(route, "methods", None) or ()}))
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield routes, with those of each router in the router's place."""
+    for route in routes:
+        router = getattr(route, "original_router", None)
+        yield from [route] if router is None else _flat(router.routes)
 
 
 def _http_sentence(error: HTTPException) -> str:
