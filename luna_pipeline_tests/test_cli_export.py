@@ -25,7 +25,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_and_the_program_of_the_page_run(installation: Path):
-    assert (len(COMMANDS), len(PROGRAMS)) == (1, 1)
+    assert (len(COMMANDS), len(PROGRAMS)) == (1, 2)
     done = CliRunner().invoke(cli, COMMANDS[0].split())
     assert done.exit_code == 0, done.output
     assert "Classifier nodule_classifier 0.0.1, ONNX opset 20." in done.output

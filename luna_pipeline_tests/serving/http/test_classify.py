@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import CHUNK_IRC, save_models
 from luna_pipeline_tests.processes import wait_for
 
+PAGE = Path(__file__).resolve().parents[3] / "docs/export.md"
 CONFIG = ServiceConfig(limits=UploadLimits(max_cutouts=20))
 
 
@@ -81,6 +83,13 @@ def test_cutouts_are_classified_and_the_answer_names_its_model(client: httpx.Cli
     assert len(body["scores"]) == len(body["probabilities"]) == 3
     assert body["model"] == client.get("/v1/models").json()[1]
     assert body["notice"] == "Research use only; not a medical device."
+
+
+def test_the_program_of_the_page_runs(client: httpx.Client):
+    program = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    names: dict[str, list[float]] = {}
+    exec(program.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/")), names)
+    assert len(names["probabilities"]) == 4
 
 
 def test_concurrent_requests_get_the_answers_that_they_get_alone(client: httpx.Client):
