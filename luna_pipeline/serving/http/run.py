@@ -30,7 +30,7 @@ def run_service(settings: Settings, config: ServiceConfig, *, host: str, port: i
 
     set_up_logs()
     folders = ServiceFolders(settings.service_dir)
-    folders.root.mkdir(parents=True, exist_ok=True)
+    folders.create()
     access = access_of(Tokens(folders.tokens), host=host, allowed_hosts=config.allowed_hosts)
     with _listener(host, port) as listener, contextlib.closing(Jobs(folders, config)) as jobs:
         jobs.reconcile()
