@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
+from luna_pipeline.core.ct.quiet import quiet_pydicom
 from luna_pipeline.serving.folders import INPUT
 from luna_pipeline_tests.planted import DAY, NAME, plant
 from luna_pipeline_tests.processes import free_port, started, wait_for
@@ -53,27 +54,28 @@ class Traces:
         return answer
 
 
-def planted_slices(root: Path, number: int, **faults: object) -> list[pydicom.Dataset]:
-    """The CT of a phantom patient with the name in every text, and faults in every slice."""
+def planted_slices(root: Path, number: int, *, count: int = 32, **faults: object) -> list[pydicom.Dataset]:
+    """The first slices of a phantom patient's CT with the name in every text, and faults in every slice."""
     slices = []
-    for path in sorted(phantom_ct(root, number, is_dicom=True).iterdir()):
+    for path in sorted(phantom_ct(root, number, is_dicom=True).iterdir())[:count]:
         dataset = pydicom.dcmread(path)
         plant(dataset)
-        for keyword, value in faults.items():
-            setattr(dataset, keyword, value)
+        with quiet_pydicom():
+            for keyword, value in faults.items():
+                setattr(dataset, keyword, value)
         slices.append(dataset)
     return slices
 
 
-def zipped(slices: list[pydicom.Dataset], member: str = f"{NAME}/{NAME}") -> bytes:
+def zipped(slices: list[pydicom.Dataset], member: str = f"{NAME}/{NAME}", *, comment: str = "") -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
         for number, dataset in enumerate(slices):
             content = io.BytesIO()
-            with pydicom.config.disable_value_validation():
+            with quiet_pydicom():
                 dataset.save_as(content, enforce_file_format=True)
             files.writestr(f"{member}{number}.dcm", content.getvalue())
-        files.comment = NAME.encode()
+        files.comment = comment.encode()
     return archive.getvalue()
 
 
@@ -93,13 +95,14 @@ def uploads(root: Path) -> dict[str, tuple[str, bytes]]:
     return {
         "zip": (f"{NAME}.zip", good),
         "volume": (f"{NAME}.mha", volume(root)),
-        "member outside": (f"{NAME}.zip", zipped(planted_slices(root, 5)[:2], f"../{NAME}")),
+        "member outside": (f"{NAME}.zip", zipped(planted_slices(root, 5, count=2), f"../{NAME}")),
+        "comment": ("a.zip", zipped(planted_slices(root, 5, count=2), comment=NAME)),
         "nested": (f"{NAME}.zip", nested.getvalue()),
         "torn": (f"{NAME}.zip", good[: len(good) // 2]),
         "other suffix": (f"x.{NAME}", b"x"),
-        "modality": ("a.zip", zipped(planted_slices(root, 5, Modality=NAME))),
-        "uid": ("a.zip", zipped(planted_slices(root, 5, SeriesInstanceUID=NAME))),
-        "pixels": ("a.zip", zipped(planted_slices(root, 5, PhotometricInterpretation=NAME))),
+        "modality": ("a.zip", zipped(planted_slices(root, 5, count=3, Modality=NAME))),
+        "uid": ("a.zip", zipped(planted_slices(root, 5, count=3, SeriesInstanceUID=NAME))),
+        "pixels": ("a.zip", zipped(planted_slices(root, 5, count=3, PhotometricInterpretation=NAME))),
         "header": (f"{NAME}.mha", f"ObjectType = {NAME}\n".encode()),
     }
 
@@ -124,7 +127,7 @@ def try_dicom(traces: Traces, port: int, root: Path) -> None:
         association = entity.associate("127.0.0.1", port, ae_title=called)
         traces.statuses[f"{calling} calls {called}"] = int(association.is_established)
         if association.is_established:
-            bad = planted_slices(root, 6, Modality=NAME)[0]
+            bad = planted_slices(root, 6, count=1, Modality=NAME)[0]
             traces.statuses["C-STORE of another modality"] = association.send_c_store(bad).Status
             sent = {association.send_c_store(dataset).Status for dataset in planted_slices(root, 6)}
             traces.statuses["C-STORE"] = max(sent)
@@ -142,9 +145,9 @@ def running(service: Service) -> Iterator[tuple[httpx.Client, int]]:
             log = service.root / f"{name}.log"
             processes.enter_context(started(arguments, environment=service.environment, log=log))
         client = processes.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=60))
-        wait_for(lambda: is_ready(client), limit_seconds=60, what="the service")
+        wait_for(lambda: is_ready(client), limit_seconds=120, what="the service")
         wait_for(
-            lambda: "Receiving as" in (service.root / "receive.log").read_text(), limit_seconds=60, what="the receiver"
+            lambda: "Receiving as" in (service.root / "receive.log").read_text(), limit_seconds=120, what="the receiver"
         )
         yield client, ports[1]
 
@@ -170,7 +173,7 @@ def traces(tmp_path_factory) -> Traces:
             origins = {job["origin"] for job in jobs if job["state"] in ENDED}
             return jobs if origins == {"http", "dicom"} and all(job["state"] in ENDED for job in jobs) else []
 
-        wait_for(ended, limit_seconds=90, what="the end of all jobs", every_seconds=0.25)
+        wait_for(ended, limit_seconds=180, what="the end of all jobs", every_seconds=0.25)
         jobs = traces.ask(client, "list", "GET", "/v1/diagnoses").json()
         traces.states = [job["state"] for job in jobs]
         for job in jobs:
@@ -182,7 +185,7 @@ def traces(tmp_path_factory) -> Traces:
 
 def test_the_ways_are_what_they_are_meant_to_be(traces):
     """A name in a tag, a member or a title is no reason to refuse a CT; the other ways are refused."""
-    accepted = {"zip", "volume", "list", "result", "result/nodules.json", "result/report.html"}
+    accepted = {"zip", "volume", "query", "list", "result", "result/nodules.json", "result/report.html"}
     titles = {name: status for name, status in traces.statuses.items() if " calls " in name}
     assert titles == {f"{TITLE} calls LUNA": 1, f"{NAME}2 calls LUNA": 0, f"{TITLE} calls {NAME}": 0}
     assert traces.statuses["C-STORE"] == 0
