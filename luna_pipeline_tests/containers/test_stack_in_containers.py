@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, sh
 
 pytestmark = pytest.mark.containers
 
-SERVICES = {"postgres", "store", "mlflow", "code", "webserver", "daemon", "tensorboard"}
+SERVICES = {"postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Containers:
 
     folder: Path
     ports: dict[str, int]
+    tokens: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -93,12 +94,12 @@ class Containers:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     folder = tmp_path_factory.mktemp("containers")
-    stack = Containers(folder, {name: free_port() for name in ("dagster", "mlflow", "tensorboard")})
+    stack = Containers(folder, {name: free_port() for name in ("dagster", "mlflow", "serve", "tensorboard")})
     began = time.monotonic()
     try:
         stack.make("image")
         built = time.monotonic()
-        stack.make("up")
+        stack.tokens += re.findall(r"\bluna_[\w-]{40,}", stack.make("up"))
         print(f"image {built - began:.0f} s, up {time.monotonic() - built:.0f} s", flush=True)
         yield stack
     finally:
@@ -129,6 +130,7 @@ def test_everything_is_well_and_confined(stack: Containers):
     assert {name for name in SERVICES if stack.container(name)["HostConfig"]["PortBindings"]} == {
         "webserver",
         "mlflow",
+        "serve",
         "tensorboard",
     }
 
@@ -138,7 +140,7 @@ def test_image_has_no_secret_and_no_root(stack: Containers):
     print(f"image: {image['Size'] / 1e6:.0f} MB")
     assert image["Config"]["User"] == "1000:1000"
     secrets = re.findall(r"^[A-Z_]+=([0-9a-f]{64})$", stack.env_file.read_text(), flags=re.MULTILINE)
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     kept = json.dumps(image) + stack.docker("history", "--no-trunc", "luna-pipeline:test")
     assert not any(secret in kept for secret in secrets)
 
@@ -162,6 +164,15 @@ def test_demo_by_the_queue_and_the_three_pages(stack: Containers, demo: str, tmp
             page.get_by_text(text).first.wait_for(timeout=60_000)
             page.screenshot(path=pictures / f"stack_{name}.png")
         browser.close()
+
+
+def test_the_first_up_shows_a_token_once_and_the_service_answers_to_it_alone(stack: Containers):
+    assert len(stack.tokens) == 1
+    assert not re.search(r"\bluna_[\w-]{40,}", stack.make("up"))
+    place = f"{stack.address('serve')}/v1/diagnoses"
+    assert requests.get(place, timeout=30).status_code == 401
+    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
+    assert requests.get(place, headers=allowed, timeout=30).json() == []
 
 
 def test_mlflow_answers_only_its_hosts(stack: Containers):
@@ -209,7 +220,7 @@ def _until_training(stack: Containers, count: int) -> None:
     time.sleep(5)
 
 
-@pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon"])
+@pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon", "serve"])
 def test_killed_container_comes_back_and_work_goes_on(stack: Containers, demo: str, service: str):
     stack.kill(service)
     wait_for(lambda: not stack.is_healthy(service), limit_seconds=60, what=f"The end of {service}")

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import re
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import requests
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.on_ray import serve_on_ray
 from luna_pipeline_tests.diagnosis_models import CHUNK_IRC
-from luna_pipeline_tests.processes import free_port, started, wait_for
+from luna_pipeline_tests.processes import REPOSITORY, free_port, started, wait_for
 from luna_pipeline_tests.serving.services import Service, phantom_ct
 
 RAY = {"min_replicas": 1, "max_replicas": 2, "requests_per_replica": 2, "cpus_per_replica": 0.5, "cpus_per_worker": 0.5}
@@ -55,7 +57,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     service = Service(tmp_path_factory.mktemp("on_ray"), {"ray": RAY})
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = ["luna", "serve", "--on-ray", "--port", str(port), "--config", str(service.config_path)]
+    (line,) = re.findall("luna serve --on-ray .*", (REPOSITORY / "docs/scaling.md").read_text())
+    words = [str(service.config_path) if word == "serving.yaml" else word for word in shlex.split(line)]
+    command = [*words, "--port", str(port)]
     log = service.root / "log.txt"
     with started(command, environment=service.environment, log=log) as process:
         wait_for(lambda: is_up(address), limit_seconds=200, what="The service's answer", every_seconds=0.5)
