@@ -72,7 +72,7 @@ def router(service: Service) -> APIRouter:
     """Return the routes of the viewer."""
     routes = APIRouter(prefix="/v1/diagnoses/{job_id}", tags=["viewer"])
 
-    @routes.get("/view", responses=documented(404, 409))
+    @routes.get("/view", responses=documented(404, 409, 503))
     def view(job_id: str) -> CtView:
         """Return the geometry of a diagnosed CT and its findings."""
         return _view_of(_diagnosis(service, job_id))
@@ -82,7 +82,7 @@ def router(service: Service) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"application/octet-stream": {}}, "description": "int16 HU, little-endian, row by row"},
-            **documented(404, 409, 422, 507),
+            **documented(404, 409, 422, 503, 507),
         },
     )
     def slice_of(
