@@ -28,11 +28,11 @@ def run_service(settings: Settings, config: ServiceConfig, *, host: str, port: i
     from luna_pipeline.serving.security.tokens import Tokens
     from luna_pipeline.serving.supervisor import Supervisor
 
-    set_up_logs()
     folders = ServiceFolders(settings.service_dir)
     folders.create()
     access = access_of(Tokens(folders.tokens), host=host, allowed_hosts=config.allowed_hosts)
     with _listener(host, port) as listener, contextlib.closing(Jobs(folders, config)) as jobs:
+        set_up_logs()
         jobs.reconcile()
         app = create_app(settings, config, folders, jobs, access=access)
         server = server_of(app, max_header_seconds=config.limits.max_header_seconds)

@@ -5,11 +5,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
+from luna_pipeline.serving.config import ServiceConfig
+from luna_pipeline.serving.http.run import run_service
 from luna_pipeline.serving.http.server import MAX_HEADER_BYTES, server_of
+from luna_pipeline.settings import Settings
 from luna_pipeline_tests.processes import wait_for
 
 
@@ -77,3 +81,15 @@ def test_the_rest_of_a_body_is_discarded_for_a_while_only(port: int):
     started = time.monotonic()
     assert _answer_to(port, head, *[b"x"] * 60, pause_seconds=0.05) == (200, "no")
     assert 1.5 < time.monotonic() - started < 2.9
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, port: int):
+    settings = Settings.from_environment({"LUNA_SERVICE_DIR": str(tmp_path)})
+    with pytest.raises(ValueError, match=f"got: Address already in use .127.0.0.1, port {port}.. Choose another"):
+        run_service(settings, ServiceConfig(), host="127.0.0.1", port=port)
+
+
+def test_other_machines_need_a_token(tmp_path: Path):
+    settings = Settings.from_environment({"LUNA_SERVICE_DIR": str(tmp_path)})
+    with pytest.raises(ValueError, match="must have a token, got none"):
+        run_service(settings, ServiceConfig(), host="0.0.0.0", port=0)
