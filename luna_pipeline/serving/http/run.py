@@ -1,6 +1,7 @@
 """``luna serve``: the HTTP front in this process, and the workers that it supervises."""
 
 import contextlib
+import os
 import socket
 
 from luna_pipeline.serving.config import ServiceConfig
@@ -52,7 +53,9 @@ def _listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=512)
     except OSError as error:
-        msg = f"The service must be able to listen, got: {error.strerror} ({host}, port {port})."
+        # An unknown name has a number of its own, and no text in the system's table.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        msg = f"The service must be able to listen, got: {reason} ({host}, port {port})."
         raise ValueError(f"{msg} Choose another --port or --host.") from error
 
 

@@ -85,7 +85,7 @@ def test_the_rest_of_a_body_is_discarded_for_a_while_only(port: int):
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, port: int):
     settings = Settings.from_environment({"LUNA_SERVICE_DIR": str(tmp_path)})
-    with pytest.raises(ValueError, match=f"got: Address already in use .127.0.0.1, port {port}.. Choose another"):
+    with pytest.raises(ValueError, match=rf"got: Address already in use \(127.0.0.1, port {port}\). Choose another"):
         run_service(settings, ServiceConfig(), host="127.0.0.1", port=port)
 
 
