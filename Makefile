@@ -34,13 +34,13 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42
 
 # The stamp is newer than the lock: a second run installs nothing, a changed lock is installed again.
+# pip compiles bytecode on one core, compileall on all; both skip files that are no Python of this version.
 setup: $(VENV)/.installed ## create the virtual environment from the lock
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@# pip compiles on one core. As with pip, a file that is no Python of this version is skipped.
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 

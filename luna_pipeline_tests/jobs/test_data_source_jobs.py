@@ -11,9 +11,16 @@ from luna_pipeline_tests.installation import Luna
 
 SIZE_IRC = (48, 64, 64)
 SHORT = {"epochs": 1, "batch_size": 8, "folds": [0]}
-OF_NODULES = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT}}}}
+# Without the slower baseline: which there are does not depend on the source.
+BASELINE = {"config": {"estimators": ["logistic_regression"]}}
+OF_NODULES = {
+    "ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT}}, "feature_baseline": BASELINE},
+}
 OF_MALIGNANCY = {
-    "ops": {"malignancy_classifier": {"config": {"recipe": "demo_malignancy", "head_only": False, **SHORT}}}
+    "ops": {
+        "malignancy_classifier": {"config": {"recipe": "demo_malignancy", "head_only": False, **SHORT}},
+        "malignancy_feature_baseline": BASELINE,
+    }
 }
 DRAWS = {"ops": {"nodule_report": {"config": {"num_bootstraps": 20}}}}
 # Sources of single nodules, without anything that is none.

@@ -81,13 +81,21 @@ class Server:
             return False
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, empty_database):
+    """One server for all tests, since its start takes seconds; each test has a run of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    server = Server(folder)
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def server(tmp_path, empty_database):
-    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
-    running = Server(tmp_path)
-    running.start()
-    yield running
-    running.stop()
+def server(running):
+    if running.process is None:
+        running.start()
+    return running
 
 
 @pytest.fixture
@@ -117,6 +125,27 @@ def said(handlers):
 
 def history(run) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in run.client.get_metric_history(run.run_id, "validation/auc")]
+
+
+def checkpoints_of(run, server) -> list[Path]:
+    """Files of the run's checkpoint in the server's artifact store."""
+    return [path for path in (server.folder / "artifacts").rglob("checkpoint/best.pt") if run.run_id in path.parts]
+
+
+def test_a_model_goes_through_the_server_into_its_artifact_store(server, monkeypatch):
+    import mlflow
+
+    network = small_network()
+    with mlflow_run(server.uri, experiment="a", artifact_location=None, system_metrics_seconds=None) as run:
+        handlers = MlflowHandlers(run)
+        handlers.log_model(model_message(network))
+
+    assert len(checkpoints_of(run, server)) == 1
+    assert load_registered_checkpoint(server.uri, "nodule_classifier", "0.0.1").threshold == 0.25
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    chunks_hu = torch.randn(3, 1, 4, 6, 6)
+    served = mlflow.pyfunc.load_model(handlers.model_uri).predict(chunks_hu.numpy())
+    torch.testing.assert_close(torch.as_tensor(served), network(chunks_hu).softmax(dim=1)[:, 1].detach())
 
 
 def test_no_metric_is_lost_while_the_server_is_away_in_mid_training(server, run, said, caplog):
@@ -171,22 +200,6 @@ def test_a_model_waits_for_a_server_that_is_away_and_is_registered_once(server, 
         message_handler.handle_message(model_message(small_network()))
 
     assert history(run) == [(step, step / 1000)]
-    assert handlers.model_uri == "models:/nodule_classifier/1"
-    assert run.client.get_model_version("nodule_classifier", "1").run_id == run.run_id
-    assert list((server.folder / "artifacts").rglob("checkpoint/best.pt"))
-
-
-def test_a_model_goes_through_the_server_into_its_artifact_store(server, monkeypatch):
-    import mlflow
-
-    network = small_network()
-    with mlflow_run(server.uri, experiment="a", artifact_location=None, system_metrics_seconds=None) as run:
-        handlers = MlflowHandlers(run)
-        handlers.log_model(model_message(network))
-
-    assert list((server.folder / "artifacts").rglob("checkpoint/best.pt"))
-    assert load_registered_checkpoint(server.uri, "nodule_classifier", "0.0.1").threshold == 0.25
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    chunks_hu = torch.randn(3, 1, 4, 6, 6)
-    served = mlflow.pyfunc.load_model(handlers.model_uri).predict(chunks_hu.numpy())
-    torch.testing.assert_close(torch.as_tensor(served), network(chunks_hu).softmax(dim=1)[:, 1].detach())
+    (registered,) = run.client.search_model_versions(f"run_id = '{run.run_id}'")
+    assert handlers.model_uri == f"models:/nodule_classifier/{registered.version}"
+    assert len(checkpoints_of(run, server)) == 1
