@@ -1,7 +1,7 @@
-"""Coverage (``--cov``) of the tests below ``core`` only.
+"""Coverage (``--cov``) by the tests of ``core`` and of the launchers only.
 
-What is reported is the coverage of ``core``, by its own tests. Tests of the other packages run mostly Dagster, Ray and
-MLflow, and tracing makes them half as slow again.
+What is reported is the coverage of ``core``. Tests of the other packages run mostly Dagster, Ray and MLflow, and
+tracing makes them half as slow again.
 """
 
 from typing import Any
@@ -10,9 +10,11 @@ import pytest
 
 from luna_pipeline_tests.workers import file_of
 
+TRACED = ("core/", "launchers/")
+
 
 class CoverageOfCore:
-    """Plugin that stops tracing before the first test outside ``core`` and starts it again before one inside."""
+    """Plugin that stops tracing before the first test outside ``TRACED`` and starts it again before one inside."""
 
     def __init__(self, controller: Any) -> None:
         self._controller = controller
@@ -21,10 +23,10 @@ class CoverageOfCore:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Stop or start tracing for a test with its fixtures."""
-        is_of_core = file_of(item.nodeid).startswith("core/")
-        if is_of_core != self._is_tracing:
-            (self._controller.resume if is_of_core else self._controller.pause)()
-            self._is_tracing = is_of_core
+        is_traced = file_of(item.nodeid).startswith(TRACED)
+        if is_traced != self._is_tracing:
+            (self._controller.resume if is_traced else self._controller.pause)()
+            self._is_tracing = is_traced
 
 
 def register(config: pytest.Config) -> None:

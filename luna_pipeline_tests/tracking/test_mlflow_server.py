@@ -44,10 +44,10 @@ class Server:
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # As in docker-compose.yml, without MLflow's own jobs: they are two more processes.
+        environment = {**os.environ, "PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path}
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
         wait_for(self._is_up, limit_seconds=180, what="The start of MLflow", every_seconds=0.2)
 
     def stop(self) -> None:
