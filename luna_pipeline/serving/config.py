@@ -158,6 +158,11 @@ class ServiceConfig:
     ray: RayConfig = field(default_factory=RayConfig)
     peers: tuple[Peer, ...] = ()
 
+    def __post_init__(self) -> None:
+        names = [peer.name for peer in self.peers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Peers must have different names, got {', '.join(sorted(names))}. Rename one of them.")
+
 
 def read_config(path: Path | None) -> ServiceConfig:
     """Read a YAML file; values that it leaves out have their defaults.

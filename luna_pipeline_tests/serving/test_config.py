@@ -24,7 +24,13 @@ def test_a_file_changes_what_it_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("max_queud: 4", "max_queued"), ("[1]", "mapping"), ("peers: [{name: a, kind: ftp}]", "kind")]
+    ("text", "message"),
+    [
+        ("max_queud: 4", "max_queued"),
+        ("[1]", "mapping"),
+        ("peers: [{name: a, kind: ftp}]", "kind"),
+        ("peers: [{name: a, kind: stow}, {name: a, kind: cstore}]", "different names"),
+    ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, message):
     file = tmp_path / "serving.yaml"
