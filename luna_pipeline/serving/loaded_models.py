@@ -18,8 +18,8 @@ from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
 _log = logging.getLogger(__name__)
 _ERRORS = (FileNotFoundError, CheckpointError, TrackerUnavailableError)
-LOOK_SECONDS = 1.0
-"""Default time between two looks for other models."""
+LOOK_SECONDS = 5.0
+"""Default time between two looks for other models: one takes 0.1 s of a core with MLflow on SQLite."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
