@@ -1,11 +1,15 @@
 """The jobs' database: workflows of DBOS in SQLite or PostgreSQL. All values in it are JSON."""
 
 import contextlib
+import errno
+import os
 import sqlite3
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.job import JobsUnavailableError
 
 if TYPE_CHECKING:
     from dbos import DBOSClient, DBOSConfig
@@ -74,3 +78,21 @@ def dbos_config(folders: ServiceFolders, config: ServiceConfig, *, executor: str
         "log_level": "WARNING",
         "enable_otlp": False,
     }
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Raise errors of the database without their texts, which hold addresses and statements.
+
+    Raises:
+        OSError: If SQLite's disk is full.
+        JobsUnavailableError: For any other error.
+    """
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise JobsUnavailableError from error

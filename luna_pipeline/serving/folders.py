@@ -9,6 +9,11 @@ _ID = re.compile(r"[0-9a-f]{32}")
 OUTPUT, INPUT = "output", "input"
 
 
+def is_job_id(text: str) -> bool:
+    """Return whether a text is 32 hexadecimal digits."""
+    return _ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceFolders:
     """Paths of the service; a name never holds anything of a patient.
@@ -60,7 +65,7 @@ class ServiceFolders:
         Raises:
             ValueError: If the id is not 32 hexadecimal digits.
         """
-        if not _ID.fullmatch(job_id):
+        if not is_job_id(job_id):
             msg = f"An id must be 32 hexadecimal digits, got {len(job_id)} characters of another kind."
             raise ValueError(f"{msg} Take it from the answer to the upload.")
         return self.jobs / job_id

@@ -5,11 +5,8 @@ folder whose workflow is missing after a crash gets it from ``reconcile``.
 """
 
 import contextlib
-import errno
-import os
 import shutil
-import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +15,16 @@ from typing import TYPE_CHECKING
 from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.launchers.diagnosis.incoming import content_of
 from luna_pipeline.serving.config import ServiceConfig
-from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNOSES, make_tables, new_client
+from luna_pipeline.serving.database import (
+    APPLICATION_VERSION,
+    DIAGNOSE,
+    DIAGNOSES,
+    database_errors,
+    make_tables,
+    new_client,
+)
 from luna_pipeline.serving.delivery_files import deliveries_of
-from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.folders import ServiceFolders, is_job_id
 from luna_pipeline.serving.job import Job, JobState, JobsUnavailableError, Origin, QueueFullError, UnknownJobError
 from luna_pipeline.serving.job_files import (
     ID_DIGITS,
@@ -48,7 +52,7 @@ class Jobs:
     def __init__(self, folders: ServiceFolders, config: ServiceConfig) -> None:
         self._folders, self._config = folders, config
         self._enqueued: set[str] = set()
-        with _database_errors():
+        with database_errors():
             make_tables(folders, config)
             self._client = new_client(folders, config)
 
@@ -100,14 +104,14 @@ class Jobs:
         """
         folder = self._folder(job_id)
         arrival = read_arrival(folder)
-        with _database_errors():
+        with database_errors():
             found = self._client.list_workflows(workflow_ids=[arrival.workflow_id], load_input=False)
         status = found[0] if found else None
         return self._job(folder, arrival, status, self._waiting() if state_of(status) == "queued" else ())
 
     def list(self, limit: int = 100) -> list[Job]:
         """Return the newest jobs, the newest first."""
-        with _database_errors():
+        with database_errors():
             found = self._client.list_workflows(name=DIAGNOSE, limit=limit, sort_desc=True, load_input=False)
         waiting, jobs = self._waiting(), []
         for status in found:
@@ -134,7 +138,7 @@ class Jobs:
     def counts(self) -> Mapping[JobState, int]:
         """Return the number of jobs by state."""
         counts: dict[JobState, int] = dict.fromkeys(("queued", "running", "done", "failed"), 0)
-        with _database_errors():
+        with database_errors():
             found = self._client.list_workflows(name=DIAGNOSE, load_input=False)
         for status in found:
             counts[state_of(status)] += 1
@@ -147,7 +151,7 @@ class Jobs:
         for folder in sorted(self._folders.jobs.iterdir()):
             if folder.name.startswith(_DELETED):
                 self._remove(folder)
-            elif not self._is_enqueued(folder):
+            elif is_job_id(folder.name) and not self._is_enqueued(folder):
                 with self._locked():
                     if self._has(folder.name):
                         self._enqueue(folder.name)
@@ -159,7 +163,7 @@ class Jobs:
         if not self._config.keep_days:
             return
         before = datetime.now(UTC) - timedelta(days=self._config.keep_days)
-        with _database_errors():
+        with database_errors():
             found = self._client.list_workflows(
                 name=DIAGNOSE, completed_before=before.isoformat(), load_input=False, load_output=False
             )
@@ -193,7 +197,7 @@ class Jobs:
 
     def _waiting(self) -> tuple[str, ...]:
         """Return the ids of the waiting workflows in the order in which they start."""
-        with _database_errors():
+        with database_errors():
             found = self._client.list_workflows(
                 status="ENQUEUED", queue_name=DIAGNOSES, load_input=False, load_output=False
             )
@@ -202,7 +206,7 @@ class Jobs:
     def _enqueue(self, job_id: str) -> None:
         """Enqueue the workflow of a job, unless it is there."""
         workflow_id = read_arrival(self._folders.job(job_id)).workflow_id
-        with _database_errors():
+        with database_errors():
             self._client.enqueue(
                 {
                     "queue_name": DIAGNOSES,
@@ -221,7 +225,7 @@ class Jobs:
 
     def _remove(self, gone: Path) -> None:
         workflow_id = gone.name.removeprefix(_DELETED)
-        with _database_errors():
+        with self._locked(), database_errors():
             if self._client.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False):
                 self._client.cancel_workflow(workflow_id, cancel_children=True)
                 self._client.delete_workflow(workflow_id, delete_children=True)
@@ -240,21 +244,3 @@ def _id_of(staged: Path) -> str:
     if not files:
         raise ValueError("A CT must have at least one file, got an empty upload. Send the CT's files.")
     return content_of(files)[:ID_DIGITS]
-
-
-@contextlib.contextmanager
-def _database_errors() -> Iterator[None]:
-    """Raise errors of the database without their texts, which hold addresses and statements.
-
-    Raises:
-        OSError: If SQLite's disk is full.
-        JobsUnavailableError: For any other error.
-    """
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-    try:
-        yield
-    except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise JobsUnavailableError from error

@@ -5,11 +5,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from luna_pipeline.serving.database import DIAGNOSE
 from luna_pipeline.serving.executors import requeue, requeue_lost, running_of
-from luna_pipeline.serving.job import JobsUnavailableError
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -38,11 +35,11 @@ class Upkeep:
         self._next_retention = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Work every ``UPKEEP_SECONDS`` until ``stop`` is set. A database or disk that fails is tried again."""
+        """Work every ``UPKEEP_SECONDS`` until ``stop`` is set; errors, such as of the disk, are logged."""
         while not stop.is_set():
             try:
                 self.work()
-            except (JobsUnavailableError, SQLAlchemyError, OSError):
+            except Exception:
                 _log.warning("The upkeep of the jobs failed; it is tried again.", exc_info=True)
             stop.wait(UPKEEP_SECONDS)
 

@@ -47,7 +47,10 @@ def test_a_folder_that_a_killed_process_left_becomes_a_job(service: Service):
         job_id = "0" * 32
         place_input(service.staged(), service.folders.job(job_id), Arrival.now(job_id, "dicom"))
         assert (jobs.get(job_id).state, jobs.list()) == ("queued", [])
+        other = service.folders.jobs / "lost+found"
+        other.mkdir()
         Upkeep(context, "worker-0", jobs, jobs._client).work()
+        assert other.exists()
         assert [job.id for job in jobs.list()] == [job_id]
 
 
