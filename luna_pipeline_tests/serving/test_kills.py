@@ -166,6 +166,8 @@ def works(deployment: Deployment, address: str, kind: str, *, killed: Collection
     def answer() -> bool:
         if kind == "worker":
             return any(worker.pid not in killed for worker in deployment.workers())
+        if deployment.processes[kind].pid in killed:
+            return False
         if kind == "receiver":
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", deployment.receiver_port), 5):
                 return True
