@@ -262,10 +262,8 @@ def upgrade(stack: Compose, root: Path) -> None:
         refuse_failure(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode, command)
     after = schemas(stack)
     for name in DATABASES:
-        print(
-            f"Tables of {name}: {before[name] or 'none'}"
-            + (f" -> {after[name]}" if after != before else ", as they were")
-        )
+        change = f" -> {after[name]}" if after[name] != before[name] else ", as they were"
+        print(f"Tables of {name}: {before[name] or 'none'}{change}")
 
 
 def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -> int:
