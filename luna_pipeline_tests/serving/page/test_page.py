@@ -1,11 +1,10 @@
-"""The page in Debian's Chromium and Firefox, on a service with a worker: upload, slices, findings, results, tokens."""
+"""The page in Debian's Chromium and Firefox, on `luna serve`: upload, slices, findings, results, tokens."""
 
 import base64
 import contextlib
 import functools
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import requests
 
 from luna_pipeline.core.metrics.decision import Decision
-from luna_pipeline.serving.http.app import create_app
-from luna_pipeline.serving.http.server import server_of
 from luna_pipeline.serving.security.tokens import Tokens
-from luna_pipeline.settings import Settings
 from luna_pipeline_tests.browsers import opened_browser
 from luna_pipeline_tests.diagnosis_models import save_models
-from luna_pipeline_tests.processes import free_port, wait_for
+from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.serving.http.apps import zip_of
 from luna_pipeline_tests.serving.services import Service
 from luna_pipeline_tests.serving.viewed_cts import UPRIGHT, write_viewed_ct
@@ -58,16 +55,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     # Three findings of the CT are above it and two below.
     save_models(service.root / "home", decision=Decision.at(0.25))
     path, hounsfield = write_viewed_ct(service.root / "ct", UPRIGHT)
-    port = free_port()
-    with service.jobs() as jobs, service.worker():
-        app = create_app(Settings.from_environment(service.environment), service.config, service.folders, jobs)
-        server = server_of(app, host="127.0.0.1", port=port, max_header_seconds=10)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        wait_for(lambda: server.started, limit_seconds=60, what="start of the server")
-        yield Site(service, f"http://127.0.0.1:{port}", path, hounsfield)
-        server.should_exit = True
-        thread.join(30)
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = ["luna", "serve", "--config", str(service.config_path), "--port", str(port)]
+    with started(command, environment=service.environment, log=service.root / "serve.log"):
+        wait_for(lambda: _is_ready(address), limit_seconds=120, what="start of the service", every_seconds=0.2)
+        yield Site(service, address, path, hounsfield)
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/ready", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,11 @@ def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         playwright = stack.enter_context(sync_playwright())
 
         @functools.cache
-        def started(name: str) -> Browser:
+        def launched(name: str) -> Browser:
             folder = tmp_path_factory.mktemp(name)
             return Browser(name, stack.enter_context(opened_browser(playwright, name, folder)), folder)
 
-        yield started
+        yield launched
 
 
 @pytest.fixture(scope="module", params=["chromium", "firefox"])
