@@ -55,10 +55,10 @@ def _answer_to(port: int, *pieces: bytes, pause_seconds: float = 0.0) -> tuple[i
 
 def test_headers_that_never_end_are_answered_and_closed(port: int):
     started = time.monotonic()
-    trickle = [b"POST /refuses HTTP/1.1\r\nHost: a\r\n", *[b"X-A: b\r\n"] * 20]
+    trickle = [b"POST /refuses HTTP/1.1\r\nHost: a\r\n", *[b"X-A: b\r\n"] * 300]
     status, body = _answer_to(port, *trickle, pause_seconds=0.1)
     assert (status, body) == (408, {"detail": "Headers must be complete in 0.3 s, got a part. Send them faster."})
-    assert 0.25 < time.monotonic() - started < 3
+    assert 0.25 < time.monotonic() - started < 15
 
 
 def test_a_connection_that_sends_nothing_is_closed(port: int):
@@ -79,8 +79,8 @@ def test_what_is_no_http_is_answered(port: int):
 def test_the_rest_of_a_body_is_discarded_for_a_while_only(port: int):
     head = b"POST /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
     started = time.monotonic()
-    assert _answer_to(port, head, *[b"x"] * 60, pause_seconds=0.05) == (200, "no")
-    assert 1.5 < time.monotonic() - started < 2.9
+    assert _answer_to(port, head, *[b"x"] * 600, pause_seconds=0.05) == (200, "no")
+    assert 1.5 < time.monotonic() - started < 15
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, port: int):
