@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from luna_pipeline.core.ct.quiet import quiet_itk
+from luna_pipeline.core.phantom.marker import MANUFACTURER
 from luna_pipeline.core.phantom.series import PhantomSeries, phantom_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -42,7 +43,7 @@ def _series_tags(series: PhantomSeries) -> dict[str, str]:
         "0008|0020": "20000101",
         "0008|0030": "000000",
         "0008|0060": "CT",
-        "0008|0070": "luna_pipeline",
+        "0008|0070": MANUFACTURER,
         "0008|103e": "synthetic chest phantom",
         "0010|0010": f"{patient}^Synthetic",
         "0010|0020": patient,

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from luna_pipeline.core.phantom.dicom import write_dicom
 from luna_pipeline.core.phantom.form import PhantomForm
+from luna_pipeline.core.phantom.marker import SYNTHETIC
 from luna_pipeline.core.phantom.series import PhantomSeries
 from luna_pipeline.core.phantom.tables import tables_of
 
@@ -47,6 +48,7 @@ def image_of(series: PhantomSeries) -> sitk.Image:
     image.SetSpacing(series.grid.spacing_mm)
     image.SetOrigin(series.grid.origin_xyz)
     image.SetDirection(series.grid.direction)
+    image.SetMetaData(SYNTHETIC, "YES")
     return image
 
 

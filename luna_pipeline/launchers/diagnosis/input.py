@@ -15,7 +15,7 @@ from luna_pipeline.core.ct.errors import UnreadableCtError, name_series
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader, is_dicom_file, scan_dicom_files
 from luna_pipeline.core.ct.plausible_hu import check_plausible_hu
 from luna_pipeline.core.ct.reading import FORMATS, Ct, CtReader, format_of, open_ct
-from luna_pipeline.core.phantom.marker import MARKER
+from luna_pipeline.core.phantom.marker import is_phantom
 from luna_pipeline.core.storage.regular_files import is_regular, kind_of, shown_name
 
 # The hash of a patient's id, which it is the key of, is not used here.
@@ -34,7 +34,7 @@ class DiagnosisInput:
         is_dicom: Whether it was read from DICOM files.
         dicom_files: Its DICOM files in the order of the slices, a multi-frame file once; empty for other formats.
         notes: What was ignored or is worth knowing, a sentence each.
-        is_synthetic: Whether it is a phantom, by the marker in a folder above it.
+        is_synthetic: Whether it is a phantom, by a marker in a folder above it or by its header.
     """
 
     ct: Ct
@@ -69,14 +69,14 @@ def read_input(path: Path, *, series: str | None = None, assume_hu: bool = False
     ct = _read_whole(reader)
     if not assume_hu:
         check_plausible_hu(ct.hounsfield, where=f"{shown_name(reader.path)}, series {uid}")
-    is_dicom = isinstance(reader, DicomReader)
+    dicom_files = reader.files_in_slice_order() if isinstance(reader, DicomReader) else ()
     return DiagnosisInput(
         ct=ct,
         fingerprint=_fingerprint(ct),
-        is_dicom=is_dicom,
-        dicom_files=reader.files_in_slice_order() if isinstance(reader, DicomReader) else (),
+        is_dicom=bool(dicom_files),
+        dicom_files=dicom_files,
         notes=(*([str(row["notes"])] if row["notes"] else []), *notes),
-        is_synthetic=any((folder / MARKER).is_file() for folder in reader.path.resolve().parents),
+        is_synthetic=is_phantom(reader.path, dicom_file=next(iter(dicom_files), None)),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.dicom_series import DicomReader
 from luna_pipeline.core.diagnosis.dicom_output import dicom_output
+from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.phantom.marker import MARKER
 from luna_pipeline.launchers.diagnosis.input import read_input
 from luna_pipeline_tests.core.ct.formats.enhanced_dicom import write_enhanced_ct
@@ -256,3 +257,11 @@ def test_a_phantom_is_known_by_its_marker(tmp_path):
     (tmp_path / MARKER).write_text("{}")
     assert read_input(path).is_synthetic
     assert read_input(tmp_path).is_synthetic
+
+
+@pytest.mark.parametrize("file_format", ["dicom", "metaimage"])
+def test_a_copy_of_a_phantom_is_known_by_its_header(tmp_path, file_format):
+    make_phantom(tmp_path / "data", num_series=1, num_subsets=1, size_irc=(32, 32, 32), seed=0, file_format=file_format)
+    pattern = "*.dcm" if file_format == "dicom" else "*.mhd"
+    folder = shutil.copytree(next((tmp_path / "data").rglob(pattern)).parent, tmp_path / "copy")
+    assert read_input(folder).is_synthetic

@@ -50,7 +50,9 @@ def test_the_commands_of_the_page_run_as_they_stand_there(tmp_path: Path):
     with started(["bash", "-e", "-c", f"cd {tmp_path}\n{block}"], environment=service.environment, log=log) as process:
         assert process.wait(240) == 0, log.read_text() + (tmp_path / "serve.log").read_text()
         assert session_of(process.pid) == []
-    assert "Research use only" in (tmp_path / "report.html").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert "Research use only" in report
+    assert "Synthetic" in report
     assert pydicom.dcmread(tmp_path / "seg.dcm").Modality == "SEG"
     assert files_below(service.folders.jobs) == []
     (job_id,) = re.findall(r'"id":"([0-9a-f]{32})"', (tmp_path / "accepted.json").read_text())
