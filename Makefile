@@ -1,9 +1,9 @@
 # Two commands: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-numerics fuzz format mlflow-migrate mlflow-server \
+.PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-serving-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image image-luna25 up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-gpu architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-serving bench-gpu architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -134,6 +134,9 @@ fuzz: setup ## malformed inputs of all kinds: make fuzz SEED=1 N=2000, or one of
 test-kills: setup ## twenty random kills in the stack, run as processes of this machine (~20 minutes)
 	@LUNA_TEST_KILLS=$(or $(KILLS),20) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/stack/test_kills.py
 
+test-serving-kills: setup ## thirty random kills of the service's processes and database while CTs arrive (~10 minutes)
+	@LUNA_TEST_SERVING_KILLS=$(or $(KILLS),30) pytest -m slow -s -o timeout=7200 luna_pipeline_tests/serving/test_kills.py
+
 test-containers: setup ## image and compose file in containers: services killed and recovered (~20 minutes)
 	@bash luna_pipeline_tests/containers/run.sh
 
@@ -201,6 +204,9 @@ bench-diagnosis: setup ## compare a diagnosis with the book's procedure, and its
 
 bench-download: setup ## compare the download of an archive with curl, from a local server (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_download --out benchmarks/results
+
+bench-serving: setup ## uploads and cutouts at once, switched champions, memory (MINUTES=30, 4 GB of scratch)
+	@python -m benchmarks.bench_serving --out benchmarks/results --minutes $(or $(MINUTES),1)
 
 bench-same-scans: setup ## recall and false matches of the search for the same scan (LUNA_TEST_DATA, 5 GB of scratch, ~15 minutes)
 	@python -m benchmarks.bench_same_scans

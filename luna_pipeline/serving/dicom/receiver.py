@@ -100,7 +100,7 @@ class Receiver:
         return int(server.server_address[1])
 
     def submit_whole(self) -> None:
-        """Submit the series that are whole; with a full queue or without its database they wait for the next call."""
+        """Submit the series that are whole; without a free place, free space or the database they wait."""
         self._store.take_whole()
         for folder in self._store.complete():
             num_instances = sum(1 for _ in folder.iterdir())
@@ -108,6 +108,9 @@ class Receiver:
                 job, is_new = self._jobs.submit(folder, origin="dicom")
             except (QueueFullError, JobsUnavailableError) as error:
                 self._say_waiting(str(error))
+                return
+            except OSError as error:
+                self._say_waiting(f"The disk must take the job, got: {error.strerror}. Free some space.")
                 return
             self._waits_for = None
             _log.info("A series of %d instances is %s job %s.", num_instances, "the new" if is_new else "the", job.id)

@@ -237,6 +237,23 @@ def test_with_a_full_queue_new_series_are_refused_and_whole_ones_wait(tmp_path: 
         assert luna.uids(luna.submitted(2)[1]) == uids_of(third)
 
 
+def test_a_series_whose_job_cannot_be_written_waits(tmp_path: Path, caplog):
+    pushed = images(tmp_path / "ct", "1.2.3")
+    with receiving(tmp_path / "luna") as luna:
+        blocked = tmp_path / "luna/jobs"
+        if blocked.is_dir():
+            blocked.rmdir()
+        blocked.write_text("no folder can be made here")
+        assert push(luna.port, pushed) == [SUCCESS] * 4
+        wait_for(
+            lambda: luna.receiver.submit_whole() or "must take the job" in caplog.text,
+            limit_seconds=30,
+            what="a submission that fails",
+        )
+        blocked.unlink()
+        assert luna.uids(luna.submitted(1)[0]) == uids_of(pushed)
+
+
 def test_an_association_is_slowed_down_to_its_rate(tmp_path: Path):
     with receiving(tmp_path / "luna", max_instances_per_second=10) as luna:
         pushed = images(tmp_path / "ct", "1.2.3", number=20)
