@@ -17,15 +17,14 @@ VOXELS = "voxels.npy"
 _making = threading.Lock()
 
 
-def axial_voxels(ct: Path, output: Path, *, series_instance_uid: str) -> NDArray[np.int16]:
+def axial_voxels(ct: Path, output: Path) -> NDArray[np.int16]:
     """Return the axial view of a CT, mapped from the file ``VOXELS``, which the first call writes.
 
     A file keeps a viewer fast after a restart, and the memory of the service independent of the number of viewed CTs.
 
     Args:
-        ct: Folder of the CT's files.
+        ct: Folder of the files of one CT.
         output: Folder of its results.
-        series_instance_uid: The series that was diagnosed.
 
     Returns:
         HU (I, R, C), index towards the head, row towards the back, col towards the patient's left; read only.
@@ -41,7 +40,7 @@ def axial_voxels(ct: Path, output: Path, *, series_instance_uid: str) -> NDArray
         # One at a time: the three planes of a page ask together, and each CT takes its size in memory.
         with _making:
             if not path.is_file():
-                _write(ct, path, series_instance_uid)
+                _write(ct, path)
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.int16)
 
 
@@ -65,9 +64,9 @@ def plane_slice(voxels: NDArray[np.int16], plane: str, number: int) -> NDArray[n
     return values[::-1] if shown.is_upside_down else values
 
 
-def _write(ct: Path, path: Path, series_instance_uid: str) -> None:
-    # It was checked when it was diagnosed.
-    given = read_input(ct, series=series_instance_uid, assume_hu=True)
+def _write(ct: Path, path: Path) -> None:
+    # It was checked when it was diagnosed. The recorded series may be a pseudonym, which no file has.
+    given = read_input(ct, assume_hu=True)
     voxels = AxialView(given.ct.grid).of(given.ct.hounsfield)
     header = {"descr": "<i2", "fortran_order": False, "shape": voxels.shape}
     if not path.parent.is_dir():

@@ -45,13 +45,13 @@ def flipped(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 def test_voxels_are_turned_to_the_patients_axes_and_kept_in_a_file(flipped):
     root, hounsfield = flipped
-    voxels = axial_voxels(root / "input", root / "output", series_instance_uid="ct")
+    voxels = axial_voxels(root / "input", root / "output")
     np.testing.assert_array_equal(voxels, hounsfield[:, ::-1, ::-1])
     assert voxels.dtype == np.int16
     assert isinstance(voxels.base, np.memmap)
     assert not voxels.flags.writeable
     shutil.rmtree(root / "input")
-    again = axial_voxels(root / "input", root / "output", series_instance_uid="ct")
+    again = axial_voxels(root / "input", root / "output")
     np.testing.assert_array_equal(again, hounsfield[:, ::-1, ::-1])
     assert [path.name for path in (root / "output").iterdir()] == [VOXELS]
 
@@ -60,5 +60,5 @@ def test_a_deleted_diagnosis_does_not_come_back(flipped):
     root, _ = flipped
     (root / "output").rmdir()
     with pytest.raises(FileNotFoundError, match="was deleted"):
-        axial_voxels(root / "input", root / "output", series_instance_uid="ct")
+        axial_voxels(root / "input", root / "output")
     assert not (root / "output").exists()

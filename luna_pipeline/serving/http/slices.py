@@ -11,6 +11,7 @@ from fastapi import Path as PathValue
 from pydantic import BaseModel, Field
 
 from luna_pipeline.core.config.json_files import read_json_object
+from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.orientation import AxialView
 from luna_pipeline.core.diagnosis.manifest import MANIFEST, manifest_of
 from luna_pipeline.core.diagnosis.pictures import PLANES, mask_start_in_view
@@ -98,16 +99,19 @@ def router(service: Service) -> APIRouter:
 
 
 def _slice(service: Service, job_id: str, plane: str, number: int) -> np.ndarray:
-    uid = _diagnosis(service, job_id).series_instance_uid
+    _diagnosis(service, job_id)
     folder = service.folders.job(job_id)
     try:
-        voxels = axial_voxels(folder / INPUT, folder / OUTPUT, series_instance_uid=uid)
+        voxels = axial_voxels(folder / INPUT, folder / OUTPUT)
         return plane_slice(voxels, plane, number)
     except IndexError as error:
         raise Problem(404, str(error)) from error
     except FileNotFoundError as error:
         # It was deleted meanwhile.
         raise UnknownJobError(job_id) from error
+    except UnreadableCtError as error:
+        rule = "Slices are shown of a CT whose files are as they were diagnosed, got damaged ones."
+        raise Problem(409, f"{rule} Delete the diagnosis and send the CT again.") from error
 
 
 def _diagnosis(service: Service, job_id: str) -> Diagnosis:

@@ -39,12 +39,12 @@ def turned(service: Service) -> tuple[str, np.ndarray]:
     return _diagnosed(service, staged), hounsfield
 
 
-def _diagnosed(service: Service, staged: Path) -> str:
+def _diagnosed(service: Service, staged: Path, *, patient_key: bytes | None = None) -> str:
     """Submit a CT and diagnose it in this process as a worker does."""
     with service.jobs() as jobs:
         job, _ = jobs.submit(staged, origin="http")
     folder = service.folders.job(job.id)
-    request = DiagnosisRequest(ct=folder / INPUT, out=folder / OUTPUT)
+    request = DiagnosisRequest(ct=folder / INPUT, out=folder / OUTPUT, patient_key=patient_key)
     diagnose_ct(Settings.from_environment(service.environment), request)
     return job.id
 
@@ -125,6 +125,18 @@ def test_voxels_for_the_viewer_go_with_the_diagnosis(service: Service, client: T
     assert not folder.exists()
     assert client.get(f"/v1/diagnoses/{own}/slices/axial/1").status_code == 404
     assert client.get(f"/v1/diagnoses/{own}/view").status_code == 404
+
+
+def test_a_volume_diagnosed_under_a_pseudonym_is_shown_unless_its_files_are_damaged(
+    service: Service, client: TestClient
+):
+    own = _diagnosed(service, service.staged(8), patient_key=bytes(32))
+    folder, place = service.folders.job(own), f"/v1/diagnoses/{own}/slices/axial/1"
+    assert client.get(place).status_code == 200
+    (folder / OUTPUT / VOXELS).unlink()
+    (folder / INPUT / "ct.raw").write_bytes(b"cut off")
+    answer = client.get(place)
+    assert (answer.status_code, "got damaged ones. Delete the diagnosis" in answer.json()["detail"]) == (409, True)
 
 
 def test_the_page_and_its_files_need_no_other_address(client: TestClient):
