@@ -29,11 +29,11 @@ def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False
     """A running browser: ``chromium`` or ``firefox``; ``folder`` is for Firefox's downloads and start file."""
     if name == "chromium":
         if CHROMIUM is None:
-            pytest.skip("there is no chromium on this machine")
+            pytest.skip("chromium is not installed")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
     else:
         if FIREFOX is None:
-            pytest.skip("there is no firefox-esr on this machine")
+            pytest.skip("firefox-esr is not installed")
         start = folder / "firefox"
         start.write_text(f'#!/bin/sh\nLUNA_TEST_FIREFOX={FIREFOX} exec "{sys.executable}" "{_RELAY}" "$@"\n')
         start.chmod(start.stat().st_mode | stat.S_IXUSR)

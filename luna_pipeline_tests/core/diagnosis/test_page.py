@@ -227,7 +227,7 @@ def test_chromium_shows_it_without_a_request_or_an_error(full: Page, scheme, tmp
     from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
 
     if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
+        pytest.skip("chromium is not installed")
     (tmp_path / "report.html").write_text(full.html)
     asked, errors = [], []
     with sync_playwright() as playwright:
