@@ -111,6 +111,13 @@ def test_a_network_that_cannot_be_exported_is_not_promoted(monkeypatch: pytest.M
     assert "must be exportable to ONNX, and the export failed with" in condition.finding
 
 
+def test_a_network_that_onnx_runtime_cannot_run_is_not_promoted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(export, "onnx_bytes", lambda *_given: b"no network")
+    condition = export_condition(checkpoint_of("classifier"))
+    assert not condition.is_met
+    assert "and the export failed with InvalidProtobuf." in condition.finding
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["se_resnet", "convnext", "multiscale"])
 def test_every_kind_of_classifier_is_equal_in_onnx(name: str):
