@@ -10,6 +10,11 @@ export class Refused extends Error {
   }
 }
 
+/** Return whether the same request would be refused again: the service is there, but not for it. */
+export function isFinalRefusal(error) {
+  return [401, 403, 404].includes(error.status);
+}
+
 let askForToken = async () => false;
 let asked = null;
 
@@ -42,9 +47,10 @@ export async function request(path, options = {}) {
  */
 export async function upload(files, { onProgress, signal }) {
   // Asks for a token before a large upload is sent in vain.
-  await request("v1/diagnoses");
+  await request("v1/diagnoses", { signal });
   const form = new FormData();
   files.forEach((file, number) => form.append("files", file, neutralName(file.name, number)));
+  signal.throwIfAborted();
   const { status, text } = await send(form, onProgress, signal);
   if (status === 200 || status === 201 || status === 202) return JSON.parse(text);
   throw new Refused(status, detailOf(status, text));
@@ -87,9 +93,11 @@ function send(form, onProgress, signal) {
   });
 }
 
+// The service leaves out a DICOMDIR, refuses other archives, and looks into files without a suffix.
 function neutralName(name, number) {
-  const suffix = /\.(zip|mha|mhd|raw|zraw|nii\.gz|nii|nrrd|nhdr|dcm)$/i.exec(name);
-  return `${String(number + 1).padStart(6, "0")}${suffix ? suffix[0].toLowerCase() : ".dcm"}`;
+  if (/^dicomdir$/i.test(name)) return "DICOMDIR";
+  const suffix = /\.(zip|mha|mhd|z?raw|nii\.gz|nii|nrrd|nhdr|dcm|tar\.gz|tar|tgz|7z|rar|xz|bz2|zst|jar)$/i.exec(name);
+  return `${String(number + 1).padStart(6, "0")}${suffix ? suffix[0].toLowerCase() : ""}`;
 }
 
 function detailOf(status, text) {

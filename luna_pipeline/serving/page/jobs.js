@@ -1,12 +1,13 @@
 // One diagnosis: its state until it is final, then its findings, slices and files.
 
-import { download, request } from "./api.js";
+import { download, isFinalRefusal, request } from "./api.js";
 import { confirmDelete } from "./dialogs.js";
 import { element, show, showText } from "./elements.js";
 import { markFinding, plural, sentenceOf, share, showFindings } from "./findings.js";
 import { Viewer, WINDOWS } from "./viewer.js";
 
 const EVERY_MS = 1000;
+const AFTER_ERROR_MS = 5000;
 const RESULTS = {
   "report.html": "Report (HTML)",
   "nodules.csv": "Findings (CSV)",
@@ -20,6 +21,7 @@ const STAGES = { reading: "Reading the CT", models: "Loading the models", lungs:
 
 let viewer = null;
 let openId = null;
+let numOpened = 0;
 
 /** Connect the diagnosis's part of the page; `onEnd` is called when one has ended or was deleted. */
 export function connectJob(onEnd) {
@@ -37,6 +39,9 @@ export function connectJob(onEnd) {
 /** Show a diagnosis and follow it until it is final; null closes it. */
 export async function openJob(id, onEnd) {
   openId = id;
+  // The same diagnosis may be opened again.
+  const own = ++numOpened;
+  const isOpen = () => own === numOpened;
   viewer?.close();
   viewer = null;
   show("job", id !== null);
@@ -44,25 +49,27 @@ export async function openJob(id, onEnd) {
   for (const name of ["job-problem", "synthetic", "notes", "running"]) show(name, false);
   element("job-text").textContent = "";
   element("job-details").textContent = "";
-  for (let job = null; id !== null && !isFinal(job); ) {
+  while (id !== null && isOpen()) {
+    let job, view;
     try {
       job = await (await request(pathOf(id))).json();
-      showText("job-problem", job.state === "failed" ? job.reason : "");
+      view = job.state === "done" ? await (await request(`${pathOf(id)}/view`)).json() : null;
     } catch (error) {
-      if (openId !== id) return;
+      if (!isOpen()) return;
       showText("job-problem", error.message);
-      // Without a connection it is tried again.
-      if (error.status !== 0) return;
+      if (isFinalRefusal(error)) return;
+      await pause(AFTER_ERROR_MS);
+      continue;
     }
-    if (openId !== id) return;
-    if (job) showState(job);
-    if (isFinal(job)) {
+    if (!isOpen()) return;
+    showText("job-problem", job.state === "failed" ? job.reason : "");
+    showState(job);
+    if (job.state === "done" || job.state === "failed") {
       onEnd();
-      if (job.state === "done") await showResult(job);
+      if (view) showResult(job, view, isOpen);
       return;
     }
-    await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
-    if (openId !== id) return;
+    await pause(EVERY_MS);
   }
 }
 
@@ -72,8 +79,8 @@ export function stateOf(job) {
   return job.position === null ? "waiting" : `waiting, ${job.position} before it`;
 }
 
-function isFinal(job) {
-  return job?.state === "done" || job?.state === "failed";
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function pathOf(id) {
@@ -100,20 +107,13 @@ function showState(job) {
   element("job-details").textContent = parts.filter(Boolean).join("; ");
 }
 
-async function showResult(job) {
-  let view;
-  try {
-    view = await (await request(`${pathOf(job.id)}/view`)).json();
-  } catch (error) {
-    return showText("job-problem", error.message);
-  }
-  if (openId !== job.id) return;
+function showResult(job, view, isOpen) {
   show("result", true);
   show("synthetic", view.is_synthetic);
   show("notes", view.notes.length > 0);
   element("notes").replaceChildren(...view.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   showDownloads(job);
-  const onFailed = (error) => openId === job.id && showText("job-problem", error.message);
+  const onFailed = (error) => isOpen() && showText("job-problem", error?.message ?? "");
   viewer = new Viewer(element("planes"), pathOf(job.id), view, { chosen, changed, failed: onFailed });
   const numBelow = viewer.findings.filter((it) => !it.isAbove).length;
   show("below-label", numBelow > 0);

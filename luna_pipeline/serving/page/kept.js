@@ -1,6 +1,6 @@
 // Table of the diagnoses that the service keeps; those that a scanner or PACS has pushed are among them.
 
-import { request } from "./api.js";
+import { isFinalRefusal, request } from "./api.js";
 import { element } from "./elements.js";
 import { cell, row } from "./findings.js";
 import { stateOf } from "./jobs.js";
@@ -8,7 +8,7 @@ import { stateOf } from "./jobs.js";
 const COLUMNS = ["Received", "By", "State", "Findings", "Diagnosis"];
 const ORIGINS = { http: "upload", dicom: "DICOM" };
 
-/** Show the newest diagnoses; return whether the service answered. */
+/** Show the newest diagnoses; return whether they may be asked for again. */
 export async function showKept() {
   try {
     const jobs = await (await request("v1/diagnoses")).json();
@@ -18,7 +18,7 @@ export async function showKept() {
     return true;
   } catch (error) {
     element("kept-text").textContent = error.message;
-    return error.status === 0;
+    return !isFinalRefusal(error);
   }
 }
 

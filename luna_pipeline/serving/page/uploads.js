@@ -31,7 +31,11 @@ export function connectUploads(onAccepted) {
   document.addEventListener("drop", async (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    start(await droppedFiles(event.dataTransfer));
+    try {
+      start(await droppedFiles(event.dataTransfer));
+    } catch (error) {
+      showText("upload-problem", textOf(error));
+    }
   });
 }
 

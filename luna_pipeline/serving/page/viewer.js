@@ -114,7 +114,9 @@ class Slices {
   }
 
   want(name, number) {
-    this.planes[name].wanted = number;
+    const plane = this.planes[name];
+    plane.wanted = number;
+    if (plane.kept.has(number)) this._report(plane, null);
     this._load(name);
   }
 
@@ -137,13 +139,24 @@ class Slices {
       this.atOnce = AT_ONCE;
       if (plane.kept.size > KEPT_SLICES) plane.kept.delete(plane.kept.keys().next().value);
     } catch (error) {
-      if (error.name !== "AbortError") this.onFailed(error);
+      // A neighbour is asked for again when it is needed.
+      if (error.name !== "AbortError" && number === plane.wanted) this._report(plane, error);
       return;
     } finally {
       plane.loading.delete(number);
     }
-    if (number === plane.wanted) this.onLoaded();
+    if (number === plane.wanted) {
+      this._report(plane, null);
+      this.onLoaded();
+    }
     this._load(name);
+  }
+
+  // A shown failure goes once every plane has its slice.
+  _report(plane, error) {
+    const hadFailed = plane.hasFailed;
+    plane.hasFailed = error !== null;
+    if (error || (hadFailed && !Object.values(this.planes).some((it) => it.hasFailed))) this.onFailed(error);
   }
 }
 

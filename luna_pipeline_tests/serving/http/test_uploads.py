@@ -67,7 +67,8 @@ def test_a_zipped_dicom_series_is_a_job_with_numbered_files(service: Service, cl
 def test_the_files_of_a_series_are_the_same_job_as_its_zip_file(service: Service, client: TestClient):
     slices = phantom_ct(service.root / "phantoms", 6, is_dicom=True)
     zipped = client.post("/v1/diagnoses", files=parts_of(("a.zip", zipped_series(service.root / "phantoms", 6))))
-    single = client.post("/v1/diagnoses", files=upload_of(list(slices.iterdir())))
+    others = parts_of(("DICOMDIR", bytes(128) + b"DICM"), ("000034", b"Jane Doe"), ("README.TXT", b"Jane Doe"))
+    single = client.post("/v1/diagnoses", files=[*upload_of(list(slices.iterdir())), *others])
     assert single.json()["id"] == zipped.json()["id"]
 
 

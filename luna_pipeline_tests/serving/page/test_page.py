@@ -321,7 +321,10 @@ def test_a_real_dicom_zip_or_its_folder_is_uploaded_seen_and_deleted(
     slices = [(f"Doe^Jane/{path.name}", path.read_bytes()) for path in sorted(folder.iterdir())]
     assert len(slices) == 79
     (tmp_path / "Doe^Jane.zip").write_bytes(zip_of(*slices))
-    (folder / ".DS_Store").write_bytes(b"of the operating system")
+    # Media with CTs hold these too; they are no damaged slices.
+    for name in (".DS_Store", "AUTORUN.INF", "README.txt"):
+        (folder / name).write_bytes(b"no CT")
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     with _visited(site, chromium) as page:
         _drop(page, tmp_path / "Doe^Jane.zip")
         job_id = _job_id(page)
@@ -353,6 +356,51 @@ def test_files_that_are_no_ct_are_refused_with_the_services_sentence(site: Site,
         assert ", got " in problem.inner_text()
         assert problem.inner_text().endswith(".")
         assert page.locator("#job").is_hidden()
+
+
+def test_one_error_ends_nothing_that_the_page_follows(site: Site, chromium: Browser):
+    refused = set()
+
+    def refuse_once(route) -> None:
+        if (path := urlsplit(route.request.url).path) in refused:
+            return route.fallback()
+        refused.add(path)
+        return route.fulfill(status=429, json={"detail": f"Refused once, got {path}. Try again."})
+
+    with _visited(site, chromium) as page:
+        page.set_input_files("#files", site.path)
+        job_id = _job_id(page)
+        shown = _slices(page)["Axial"]
+        page.clock.install()
+        page.route(re.compile(rf"diagnoses(/{job_id}(/view|/slices/axial/(10|{shown + 1}))?)?$"), refuse_once)
+        page.reload()
+        for text, place in (("#kept-text", ""), ("#job-problem", f"/{job_id}"), ("#job-problem", f"/{job_id}/view")):
+            page.locator(text, has_text=f"diagnoses{place}.").wait_for()
+            page.clock.run_for(5_000)
+        page.wait_for_selector(f'figure.axial canvas[data-drawn="{shown}"]')
+        assert _job_id(page) == job_id
+        # A neighbour that cannot be loaded is no problem, and is loaded when it is needed.
+        wait_for(lambda: len(refused) == 4, limit_seconds=20, what="the request for the neighbour")
+        assert page.locator("#job-problem").is_hidden()
+        _canvas(page, "Axial").focus()
+        page.keyboard.press("ArrowUp")
+        page.wait_for_selector(f'figure.axial canvas[data-drawn="{shown + 1}"]')
+        page.clock.run_for(10_000)
+        page.get_by_role("link", name=f"Show diagnosis {job_id[:8]}").wait_for()
+
+
+def test_an_upload_that_is_cancelled_before_it_starts_is_not_sent(site: Site, chromium: Browser):
+    held, sent = [], []
+    with _visited(site, chromium) as page:
+        page.get_by_text("None yet.").or_(page.locator("#kept tbody")).wait_for()
+        page.route(re.compile("diagnoses$"), lambda route: held.append(route))
+        page.on("request", lambda it: sent.append(it.method))
+        page.set_input_files("#files", site.path)
+        wait_for(lambda: page.locator("#uploading").is_visible() and held, limit_seconds=10, what="the first request")
+        page.get_by_role("button", name="Cancel").click()
+        page.locator("#uploading").wait_for(state="hidden", timeout=10_000)
+        assert page.locator("#upload-problem").is_hidden()
+        assert "POST" not in sent
 
 
 def test_a_token_is_asked_for_once_and_kept(site: Site, chromium: Browser):
