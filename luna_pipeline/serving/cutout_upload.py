@@ -25,6 +25,7 @@ _HEADER = re.compile(
 _MAGIC = b"\x93NUMPY\x01\x00"
 _MAX_HEADER_BYTES = 1024
 _MAX_DIGITS = 9
+_MAX_MEMBERS = 10
 _ADVICE = f"Write it with numpy.savez({ARRAY}=…)"
 
 
@@ -48,7 +49,8 @@ def read_cutouts(file: BinaryIO, *, chunk_shape_irc: tuple[int, int, int], max_c
     Raises:
         CutoutsError: If it is no .npz with ``ct_chunks`` alone, of this dtype and shape, whole and within the limit.
     """
-    if zip_problem(file, max_member_bytes=max_body_bytes(chunk_shape_irc, max_cutouts)):
+    limit = max_body_bytes(chunk_shape_irc, max_cutouts)
+    if zip_problem(file, max_member_bytes=limit, max_members=_MAX_MEMBERS):
         rule = f"Cutouts must be an .npz with at most {max_cutouts} of them, got a damaged, larger or other file"
         raise CutoutsError(f"{rule}. {_ADVICE}.")
     with zipfile.ZipFile(file) as archive:
