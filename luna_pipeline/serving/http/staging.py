@@ -54,9 +54,13 @@ class Staging:
         """Begin a file.
 
         Raises:
-            Problem: If there are too many, or its format is an archive's other than zip.
+            Problem: If there are too many, it is a second zip file, or its format is an archive's other than zip.
         """
-        staged = self._new_file(suffix_of(name))
+        suffix = suffix_of(name)
+        # Limits of unpacked bytes are those of a zip file.
+        if suffix == ZIP and any(file.suffix == ZIP for file in self._files):
+            raise Problem(422, "An upload must have at most one zip file, got another. Zip the series into one file.")
+        staged = self._new_file(suffix)
         self._file = staged.path.open("wb")
         self._watch = ZipWatch(self._limits) if staged.suffix == ZIP else None
 
@@ -79,8 +83,8 @@ class Staging:
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def unpack_zips(self) -> list[StagedFile]:
-        """Unpack and remove all zip files; return all other files.
+    def unpack_zip(self) -> list[StagedFile]:
+        """Unpack and remove the zip file, if there is one; return all other files.
 
         Raises:
             Problem: If a zip file is damaged or a member is refused.
@@ -109,9 +113,12 @@ class Staging:
 
     def _unpack(self, path: Path) -> None:
         with path.open("rb") as file:
-            if file.read(4) != LOCAL_HEADER or zip_problem(file, max_member_bytes=self._limits.max_unpacked_bytes):
-                rule = "A zip file must be whole, with members of the lengths that it announces, got another."
-                raise Problem(422, f"{rule} Zip the series and send it again.")
+            limits = self._limits
+            if file.read(4) != LOCAL_HEADER or zip_problem(
+                file, max_member_bytes=limits.max_unpacked_bytes, max_members=limits.max_files
+            ):
+                rule = f"A zip file must be whole, with at most {limits.max_files} members of the lengths that it"
+                raise Problem(422, f"{rule} announces, got another. Zip the series and send it again.")
             with open_zip(file) as archive:
                 members = archive.infolist()
                 rules = MemberRules(self._limits)

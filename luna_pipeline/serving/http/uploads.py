@@ -93,7 +93,7 @@ async def _receive(service: Service, request: Request) -> Job:
 
 
 def _submit(service: Service, staging: Staging) -> Job:
-    settle(staging.unpack_zips(), staging.folder, service.config.limits)
+    settle(staging.unpack_zip(), staging.folder, service.config.limits)
     job, _ = service.jobs.submit(staging.folder, origin="http")
     return job
 

@@ -259,6 +259,10 @@ ZIPS: dict[str, Callable[[], Parts]] = {
     "a name twice over two series": lambda: zipped(("a/1.dcm", _of_another_series())),
     "folders alone": lambda: parts_of(("a.zip", zip_of(("a/", b""), ("a/b/", b"")))),
     "text alone": lambda: parts_of(("a.zip", zip_of(("readme.txt", b"Jane Doe")))),
+    "two zips of one series": lambda: parts_of(
+        ("a.zip", zip_of(*((f"{number}.dcm", it) for number, it in enumerate(slices()[:3])))),
+        ("b.zip", zip_of(*((f"{number}.dcm", it) for number, it in enumerate(slices()[3:])))),
+    ),
     "streamed traversal": lambda: _streamed(_named("../doe.dcm"), slices()[0]),
 }
 
