@@ -135,6 +135,11 @@ class Jobs:
             folder.rename(gone)
         self._remove(gone)
 
+    def check_database(self) -> None:
+        """Read one row; the cost does not grow with the number of jobs."""
+        with database_errors():
+            self._client.list_workflows(name=DIAGNOSE, limit=1, load_input=False, load_output=False)
+
     def counts(self) -> Mapping[JobState, int]:
         """Return the number of jobs by state."""
         counts: dict[JobState, int] = dict.fromkeys(("queued", "running", "done", "failed"), 0)

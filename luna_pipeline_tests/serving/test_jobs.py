@@ -175,7 +175,8 @@ def test_a_database_that_does_not_answer_is_an_error_and_the_upload_is_left(
     service.folders.database.rename(service.folders.root / "away.sqlite")
     jobs._client._sys_db.engine.dispose()
     upload = staged(service.folders, b"b")
-    for call in (lambda: jobs.submit(upload, origin="http"), jobs.list, jobs.counts, lambda: jobs.get(kept.id)):
+    calls = (jobs.list, jobs.counts, jobs.check_database, lambda: jobs.get(kept.id))
+    for call in (lambda: jobs.submit(upload, origin="http"), *calls):
         with pytest.raises(JobsUnavailableError, match="must answer, got an error"):
             call()
     assert (upload / "ct.mha").exists()

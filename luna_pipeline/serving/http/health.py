@@ -7,7 +7,6 @@ from pydantic import BaseModel
 
 from luna_pipeline.serving.http.problems import Problem, documented
 from luna_pipeline.serving.http.service import Service
-from luna_pipeline.serving.job import JobState
 
 
 class Health(BaseModel):
@@ -17,10 +16,9 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Answer of ``/ready``: the numbers of jobs by state."""
+    """Answer of ``/ready``."""
 
     status: str = "ready"
-    jobs: dict[JobState, int]
 
 
 def router(service: Service) -> APIRouter:
@@ -37,6 +35,7 @@ def router(service: Service) -> APIRouter:
         """Report that jobs can be stored: the database answers and the folder can be written to."""
         if not os.access(service.folders.root, os.W_OK):
             raise Problem(503, "The service's folder must be writable, got one that is not. See the service's log.")
-        return Readiness(jobs=dict(service.jobs.counts()))
+        service.jobs.check_database()
+        return Readiness()
 
     return routes
