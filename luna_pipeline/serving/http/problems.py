@@ -92,12 +92,6 @@ def add_problem_handlers(app: FastAPI) -> None:
         detail = "The service's disk must have free space, got a full one. Try again later, or free some."
         return problem_response(507, detail)
 
-    @app.exception_handler(Exception)
-    def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
-        # The error's text may hold a path or a value of a file.
-        detail = "The request must be answered, got an unexpected error. See the service's log."
-        return problem_response(500, detail)
-
 
 def _sentence(error: RequestValidationError) -> str:
     """Return the first fault without the value: it may be anything."""

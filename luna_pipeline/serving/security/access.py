@@ -14,7 +14,7 @@ class Access:
     Attributes:
         tokens: Its tokens.
         requires_token: Whether a request needs a token even while there is none.
-        hosts: Names that the Host header may have besides those of this machine; empty for any name.
+        hosts: Names that the Host header may have besides those of this machine; None allows any name.
     """
 
     tokens: Tokens
