@@ -25,6 +25,7 @@ class UploadLimits:
         min_bytes_per_second: Mean rate of an upload, after its first ten seconds.
         max_header_seconds: Duration of the headers of a request.
         max_cutouts: Cutouts of one request to ``/v1/classify``.
+        min_free_bytes: Free bytes of the service's disk below which no CT is taken; 0 for none.
     """
 
     max_bytes: int = 4 * GIB
@@ -36,6 +37,7 @@ class UploadLimits:
     min_bytes_per_second: float = 1_000.0
     max_header_seconds: float = 10.0
     max_cutouts: int = 512
+    min_free_bytes: int = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,12 @@
 """Folders of the service, all below one folder on a disk that its processes share."""
 
+import contextlib
+import errno
+import os
 import re
 import secrets
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +63,24 @@ class ServiceFolders:
         folder = self.staging / secrets.token_hex(16)
         folder.mkdir(parents=True)
         return folder
+
+    def remove_old_staging(self, older_than_seconds: float) -> None:
+        """Remove uploads whose process has ended."""
+        oldest = time.time() - older_than_seconds
+        for folder in self.staging.glob("*"):
+            # Another process may be faster.
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def check_free(self, min_bytes: int) -> None:
+        """Check that the disk has free bytes.
+
+        Raises:
+            OSError: ``ENOSPC`` if it has fewer.
+        """
+        if min_bytes and shutil.disk_usage(self.root).free < min_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def job(self, job_id: str) -> Path:
         """Return the folder of a job.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 UPKEEP_SECONDS = 15.0
 _RETENTION_SECONDS = 3600.0
+# No upload takes as long as so many times the limit.
+_STAGING_FACTOR = 4
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,7 @@ class Upkeep:
             _log.warning("%d jobs have lost their worker, and are queued again.", number)
         self._requeue_stuck()
         if time.monotonic() >= self._next_retention:
+            self._context.folders.remove_old_staging(_STAGING_FACTOR * self._context.config.limits.max_seconds)
             self._jobs.remove_old()
             self._next_retention = time.monotonic() + _RETENTION_SECONDS
 

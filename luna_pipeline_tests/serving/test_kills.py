@@ -26,7 +26,6 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
-from luna_pipeline.serving.http.staging import sweep
 from luna_pipeline_tests.postgres_server import POSTGRES_BIN, PostgresCluster
 from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.serving.services import ENDED, Service, phantom_ct, wait_until_ended
@@ -256,8 +255,6 @@ def test_nothing_is_lost_or_doubled_by_kills(service: Service, cluster: Postgres
         output = service.folders.job(job.id) / "output"
         assert (output / "diagnosis.json").exists() is (job.state == "done")
     # Uploads that a killed front has left are removed once they are old.
-    for folder in service.folders.staging.iterdir():
-        os.utime(folder, (0, 0))
-    sweep(service.folders, service.config.limits)
+    service.folders.remove_old_staging(0)
     left = [path for folder in (service.folders.staging, service.folders.receiving) for path in folder.rglob("*")]
     assert [path for path in left if path.is_file() and path.name != ".lock"] == []

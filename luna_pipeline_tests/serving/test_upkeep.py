@@ -1,5 +1,7 @@
 """The upkeep of a worker, without its diagnoses."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,20 @@ def test_a_folder_that_a_killed_process_left_becomes_a_job(service: Service):
         Upkeep(context, "worker-0", jobs, jobs._client).work()
         assert other.exists()
         assert [job.id for job in jobs.list()] == [job_id]
+
+
+def test_uploads_of_killed_processes_are_removed_at_the_start(service: Service):
+    settings = Settings.from_environment(service.environment)
+    models = LoadedModels(settings, service.config)
+    context = WorkerContext(settings=settings, config=service.config, folders=service.folders, models=models)
+    left, new = service.folders.new_staging(), service.folders.new_staging()
+    (left / "000001.part").write_bytes(b"x")
+    long_ago = time.time() - 5 * service.config.limits.max_seconds
+    os.utime(left, (long_ago, long_ago))
+    with service.jobs() as jobs:
+        Upkeep(context, "worker-0", jobs, jobs._client).work()
+    assert not left.exists()
+    assert new.exists()
 
 
 def test_names_are_held_once_and_freed(service: Service):

@@ -23,9 +23,7 @@ _MEMBER_OVERHEAD_BYTES, _END_BYTES = 1024, 4096
 _MAX_DEFLATE_RATIO = 1032
 
 
-def zip_problem(
-    file: BinaryIO, *, max_member_bytes: int | None = None, max_members: int = _MAX_MEMBERS
-) -> str | None:
+def zip_problem(file: BinaryIO, *, max_member_bytes: int | None = None, max_members: int = _MAX_MEMBERS) -> str | None:
     """Return what a zip file announces that cannot be right, None if nothing is; no member is read.
 
     Args:

@@ -89,7 +89,7 @@ class SeriesStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._arriving_dir, self._complete_dir = folders.receiving / "arriving", folders.receiving / "complete"
-        self._jobs_dir = folders.jobs
+        self._folders = folders
         self._limits, self._quiet_seconds, self._max_series, self._clock = limits, quiet_seconds, max_series, clock
         self._lock = threading.Lock()
         for folder in (self._arriving_dir, self._complete_dir):
@@ -106,6 +106,7 @@ class SeriesStore:
         state = self._begin(instance, len(encoded), sender)
         folder = self._arriving_dir / instance.series
         try:
+            self._folders.check_free(self._limits.min_free_bytes)
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
                 _flush_folder(self._arriving_dir)
@@ -189,7 +190,7 @@ class SeriesStore:
     def _add_earlier(self, folder: Path) -> None:
         """Link the instances of the newest job of the same series into a folder, where it lacks them."""
         series = folder.name.partition("-")[0]
-        inputs = [path for path in self._jobs_dir.glob(f"*/{INPUT}") if _series_of(path) == series]
+        inputs = [path for path in self._folders.jobs.glob(f"*/{INPUT}") if _series_of(path) == series]
         # A job may be deleted meanwhile.
         with contextlib.suppress(FileNotFoundError):
             for earlier in sorted(inputs, key=lambda path: path.stat().st_mtime)[-1:]:

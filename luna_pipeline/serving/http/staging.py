@@ -6,9 +6,7 @@ A name that a client gives decides the format and is then forgotten: it may be a
 import contextlib
 import os
 import shutil
-import time
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -157,19 +155,3 @@ def suffix_of(name: str) -> str:
     if suffix == UNKNOWN and last.endswith(ARCHIVES):
         raise Problem(415, "An archive must be a zip file, got another. Zip the series and send it again.")
     return suffix
-
-
-def sweep(folders: ServiceFolders, limits: UploadLimits) -> None:
-    """Remove uploads whose process has ended: they are older than any upload may be."""
-    oldest = time.time() - 4 * limits.max_seconds
-    for folder in _listed(folders.staging):
-        try:
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
-        # Another process was faster.
-        except FileNotFoundError:
-            continue
-
-
-def _listed(folder: Path) -> Sequence[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else ()

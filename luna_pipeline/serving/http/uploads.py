@@ -12,7 +12,7 @@ from luna_pipeline.serving.http.bodies import limited_body
 from luna_pipeline.serving.http.problems import Problem, documented
 from luna_pipeline.serving.http.service import Service
 from luna_pipeline.serving.http.settling import settle
-from luna_pipeline.serving.http.staging import Staging, sweep
+from luna_pipeline.serving.http.staging import Staging
 from luna_pipeline.serving.http.views import DiagnosisView, address_of, view_of
 from luna_pipeline.serving.job import Job
 
@@ -83,7 +83,7 @@ async def _receive(service: Service, request: Request) -> Job:
     limits = service.config.limits
     parser = _parser_of(request, limits)
     await run_in_threadpool(service.jobs.check_room)
-    await run_in_threadpool(sweep, service.folders, limits)
+    await run_in_threadpool(service.folders.check_free, limits.min_free_bytes)
     staging = await run_in_threadpool(Staging, service.folders, limits)
     try:
         await _read_parts(request, parser, staging, limits)

@@ -265,7 +265,7 @@ def test_an_association_is_slowed_down_to_its_rate(tmp_path: Path):
 
 def test_with_a_full_disk_images_are_refused_and_accepted_when_they_are_sent_again(tmp_path: Path, small_disk: Path):
     pushed = images(tmp_path / "ct", "1.2.3")
-    with receiving(small_disk) as luna:
+    with receiving(small_disk, limits=UploadLimits(min_free_bytes=0)) as luna:
         filler = small_disk / "filler"
         fill(filler)
         assert push(luna.port, pushed) == [OUT_OF_RESOURCES] * 4
@@ -274,6 +274,12 @@ def test_with_a_full_disk_images_are_refused_and_accepted_when_they_are_sent_aga
         assert push(luna.port, pushed) == [SUCCESS] * 4
         (job,) = luna.submitted()
         assert luna.uids(job) == uids_of(pushed)
+
+
+def test_below_the_floor_of_free_space_images_are_refused(tmp_path: Path):
+    with receiving(tmp_path / "luna", limits=UploadLimits(min_free_bytes=1 << 60)) as luna:
+        assert push(luna.port, images(tmp_path / "ct", "1.2.3")) == [OUT_OF_RESOURCES] * 4
+        assert luna.is_empty()
 
 
 def test_nothing_of_a_patient_is_logged_or_names_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):

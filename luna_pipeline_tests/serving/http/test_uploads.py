@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +96,8 @@ def test_a_full_queue_is_answered_before_the_body_is_used(tmp_path: Path):
     with client_of(service) as client:
         first = client.post("/v1/diagnoses", files=parts_of(("a.zip", zipped_series(tmp_path / "phantoms"))))
         assert first.status_code == 202
+        # It is public: how many CTs there are is in the metrics.
+        assert client.get("/ready").json() == {"status": "ready"}
         refused = client.post("/v1/diagnoses", files=parts_of(("b.zip", zipped_series(tmp_path / "phantoms", 6))))
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "30")
         detail = "The queue must have a free place, got 1 waiting jobs. Try again in 30 s."
@@ -144,12 +145,11 @@ def test_a_full_disk_is_answered_and_leaves_nothing(client: TestClient, small_di
     assert list(small_disk.iterdir()) == []
 
 
-def test_uploads_of_killed_processes_are_removed_by_the_next_upload(service: Service, client: TestClient):
-    left, new = service.folders.new_staging(), service.folders.new_staging()
-    (left / "000001.part").write_bytes(b"x")
-    long_ago = time.time() - 5 * service.config.limits.max_seconds
-    os.utime(left, (long_ago, long_ago))
-    assert client.post("/v1/diagnoses", files=parts_of(("a.png", b"x"))).status_code == 415
-    assert not left.exists()
-    assert new.exists()
-    new.rmdir()
+def test_below_the_floor_of_free_space_nothing_is_taken(tmp_path: Path):
+    service = Service(tmp_path, {"limits": {"min_free_bytes": 1 << 60}})
+    with client_of(service) as client:
+        answer = client.post("/v1/diagnoses", files=parts_of(("a.mha", b"x")))
+        assert (answer.status_code, ", got a full one." in answer.json()["detail"]) == (507, True)
+        # A body that is read is refused with 400.
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        assert client.post("/v1/diagnoses", content=b"no form", headers=headers).status_code == 507
