@@ -46,18 +46,21 @@ def zip_problem(file: BinaryIO, *, max_member_bytes: int | None = None, max_memb
     except Exception as error:
         return f"a damaged zip directory: {' '.join(str(error).split()) or type(error).__name__}"
     for member in members:
-        is_stored = member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size
-        if max_member_bytes is None and not is_stored:
-            return f"a packed member {member.filename!r:.80}"
-        if max_member_bytes is not None and member.file_size > min(
-            max_member_bytes, _MAX_DEFLATE_RATIO * member.compress_size
-        ):
-            return f"{member.file_size} bytes announced for {member.filename!r:.80}"
+        if problem := _member_problem(member, max_member_bytes):
+            return problem
     packed = sum(member.compress_size for member in members)
     overhead = _END_BYTES + directory_bytes + sum(_MEMBER_OVERHEAD_BYTES + 2 * len(it.filename) for it in members)
     if not packed <= num_bytes <= packed + overhead:
         return f"members of {packed} bytes in a file of {num_bytes} bytes"
     return None
+
+
+def _member_problem(member: zipfile.ZipInfo, max_bytes: int | None) -> str | None:
+    is_stored = member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size
+    if max_bytes is None:
+        return None if is_stored else f"a packed member {member.filename!r:.80}"
+    is_possible = member.file_size <= min(max_bytes, _MAX_DEFLATE_RATIO * member.compress_size)
+    return None if is_possible else f"{member.file_size} bytes announced for {member.filename!r:.80}"
 
 
 def _end_records(file: BinaryIO) -> tuple[int | None, int]:

@@ -393,7 +393,7 @@ def test_an_upload_that_is_cancelled_before_it_starts_is_not_sent(site: Site, ch
     held, sent = [], []
     with _visited(site, chromium) as page:
         page.get_by_text("None yet.").or_(page.locator("#kept tbody")).wait_for()
-        page.route(re.compile("diagnoses$"), lambda route: held.append(route))
+        page.route(re.compile("diagnoses$"), held.append)
         page.on("request", lambda it: sent.append(it.method))
         page.set_input_files("#files", site.path)
         wait_for(lambda: page.locator("#uploading").is_visible() and held, limit_seconds=10, what="the first request")
