@@ -11,7 +11,7 @@ from luna_pipeline.settings import Settings
 
 @click.group("token")
 def token_command() -> None:
-    """Bearer tokens of `luna serve`: required beyond this machine, and wherever there is one."""
+    """Bearer tokens of `luna serve`: required beyond this machine, and on it once one was added."""
 
 
 @token_command.command("add")

@@ -13,7 +13,7 @@ class Access:
 
     Attributes:
         tokens: Its tokens.
-        requires_token: Whether a request needs a token even while there is none.
+        requires_token: Whether a request needs a token even without a file of tokens; with one it always does.
         hosts: Names that the Host header may have besides those of this machine; None allows any name.
     """
 

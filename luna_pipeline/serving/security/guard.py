@@ -154,7 +154,7 @@ def _is_ours(access: Access, host: str) -> bool:
 
 def _check_token(access: Access, authorizations: list[str]) -> None:
     try:
-        if not access.requires_token and not access.tokens.list():
+        if not access.requires_token and not access.tokens.has_file():
             return
         scheme, _, secret = (authorizations[0] if len(authorizations) == 1 else "").partition(" ")
         is_known = scheme.lower() == "bearer" and access.tokens.name_of(secret.strip()) is not None

@@ -80,6 +80,18 @@ class Tokens:
                 raise ValueError(f"{msg} See the names with `luna token list`.")
             self._write([token for token in tokens if token.name != name])
 
+    def has_file(self) -> bool:
+        """Return whether a token was ever added; the file stays when the last one is revoked.
+
+        Raises:
+            OSError: If that cannot be seen.
+        """
+        try:
+            self._path.lstat()
+        except FileNotFoundError:
+            return False
+        return True
+
     def list(self) -> tuple[Token, ...]:
         """Return the tokens in the order of their creation.
 

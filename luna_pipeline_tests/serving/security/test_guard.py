@@ -49,7 +49,7 @@ def ask(app, method, path, **options):
     return asyncio.run(main())
 
 
-def test_on_this_machine_no_token_is_needed_until_there_is_one(tokens, tmp_path):
+def test_on_this_machine_no_token_is_needed_until_one_was_added(tokens, tmp_path):
     app = application(tokens, tmp_path)
     assert ask(app, "POST", "/v1/echo/a").status_code == 200
     secret = tokens.add("pacs")
@@ -59,7 +59,11 @@ def test_on_this_machine_no_token_is_needed_until_there_is_one(tokens, tmp_path)
         "detail": "A request must have the token of this service, got none. Send `Authorization: Bearer TOKEN`."
     }
     assert ask(app, "POST", "/v1/echo/a", headers={"Authorization": f"bearer {secret}"}).status_code == 200
+    # Without the last token the service stays closed; an operator opens it by removing the file.
     tokens.revoke("pacs")
+    for headers in ({}, {"Authorization": f"Bearer {secret}"}):
+        assert ask(app, "POST", "/v1/echo/a", headers=headers).status_code == 401
+    (tmp_path / "tokens.json").unlink()
     assert ask(app, "POST", "/v1/echo/a").status_code == 200
 
 
