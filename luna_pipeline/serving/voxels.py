@@ -1,6 +1,5 @@
 """Voxels of a diagnosed CT for a viewer: axial, coronal and sagittal slices from a file that is mapped, not read."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,23 @@ from luna_pipeline.launchers.diagnosis.input import read_input
 VOXELS = "voxels.npy"
 """File beside the results with the axial view of the CT, int16 HU (I, R, C); removed with them."""
 
-_making = threading.Lock()
 
-
-def axial_voxels(ct: Path, output: Path) -> NDArray[np.int16]:
-    """Return the axial view of a CT, mapped from the file ``VOXELS``, which the first call writes.
+def kept_voxels(output: Path) -> NDArray[np.int16] | None:
+    """Return the voxels that ``made_voxels`` has written, mapped, HU (I, R, C); None for no file or a damaged one.
 
     A file keeps a viewer fast after a restart, and the memory of the service independent of the number of viewed CTs.
+    """
+    try:
+        return np.asarray(np.load(output / VOXELS, mmap_mode="r", allow_pickle=False), dtype=np.int16)
+    # EOFError is an empty file, ValueError one that is too short or holds something else.
+    except (FileNotFoundError, EOFError, ValueError):
+        return None
+
+
+def made_voxels(ct: Path, output: Path) -> NDArray[np.int16]:
+    """Return the axial view of a CT, mapped from the file ``VOXELS``, which is written if it is not there.
+
+    Call it in one thread at a time: the planes of a page ask together, and each CT takes its size in memory.
 
     Args:
         ct: Folder of the files of one CT.
@@ -34,14 +43,13 @@ def axial_voxels(ct: Path, output: Path) -> NDArray[np.int16]:
         UnreadableCtError: If the CT cannot be read.
         OSError: If the disk is full.
     """
-    path = output / VOXELS
-    # A file that is there waits for no other CT.
-    if not path.is_file():
-        # One at a time: the three planes of a page ask together, and each CT takes its size in memory.
-        with _making:
-            if not path.is_file():
-                _write(ct, path)
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.int16)
+    voxels = kept_voxels(output)
+    if voxels is None:
+        _write(ct, output / VOXELS)
+        voxels = kept_voxels(output)
+    if voxels is None:
+        raise FileNotFoundError("The voxels of a view must be there, got none. The diagnosis was deleted.")
+    return voxels
 
 
 def plane_slice(voxels: NDArray[np.int16], plane: str, number: int) -> NDArray[np.int16]:
@@ -71,8 +79,8 @@ def _write(ct: Path, path: Path) -> None:
     header = {"descr": "<i2", "fortran_order": False, "shape": voxels.shape}
     if not path.parent.is_dir():
         raise FileNotFoundError("The folder of the results must be there, got none. The diagnosis was deleted.")
-    # A file that a power cut damages is made again after the results are; it is no result.
-    with written_atomically(path, is_synced=False) as file:
+    # Flushed: zeros that a power cut leaves in place of voxels would be shown as a CT.
+    with written_atomically(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for slice_hu in voxels:
             file.write(np.ascontiguousarray(slice_hu, dtype="<i2").tobytes())

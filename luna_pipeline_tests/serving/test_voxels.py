@@ -1,12 +1,13 @@
 """Slices for a viewer: the orientation of each plane, and the file that keeps the voxels."""
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from luna_pipeline.serving.voxels import VOXELS, axial_voxels, plane_slice
+from luna_pipeline.serving.voxels import VOXELS, kept_voxels, made_voxels, plane_slice
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
 
 # Index towards the head, row towards the back, col towards the left: value 100 i + 10 r + c.
@@ -45,20 +46,42 @@ def flipped(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 def test_voxels_are_turned_to_the_patients_axes_and_kept_in_a_file(flipped):
     root, hounsfield = flipped
-    voxels = axial_voxels(root / "input", root / "output")
+    voxels = made_voxels(root / "input", root / "output")
     np.testing.assert_array_equal(voxels, hounsfield[:, ::-1, ::-1])
     assert voxels.dtype == np.int16
     assert isinstance(voxels.base, np.memmap)
     assert not voxels.flags.writeable
     shutil.rmtree(root / "input")
-    again = axial_voxels(root / "input", root / "output")
+    again = made_voxels(root / "input", root / "output")
     np.testing.assert_array_equal(again, hounsfield[:, ::-1, ::-1])
     assert [path.name for path in (root / "output").iterdir()] == [VOXELS]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: b"", lambda whole: whole[:-1], lambda whole: bytes(len(whole)), lambda whole: whole[:60]]
+)
+def test_a_damaged_file_is_made_again(flipped, damage):
+    root, hounsfield = flipped
+    made_voxels(root / "input", root / "output")
+    path = root / "output" / VOXELS
+    path.write_bytes(damage(path.read_bytes()))
+    assert kept_voxels(root / "output") is None
+    made_voxels(root / "input", root / "output")
+    np.testing.assert_array_equal(kept_voxels(root / "output"), hounsfield[:, ::-1, ::-1])
+
+
+def test_the_file_is_flushed_before_it_has_its_name(flipped, monkeypatch: pytest.MonkeyPatch):
+    root, _ = flipped
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *given: (calls.append("fsync"), fsync(*given)))
+    monkeypatch.setattr(os, "replace", lambda *given: (calls.append("replace"), replace(*given)))
+    made_voxels(root / "input", root / "output")
+    assert calls[:2] == ["fsync", "replace"]
 
 
 def test_a_deleted_diagnosis_does_not_come_back(flipped):
     root, _ = flipped
     (root / "output").rmdir()
     with pytest.raises(FileNotFoundError, match="was deleted"):
-        axial_voxels(root / "input", root / "output")
+        made_voxels(root / "input", root / "output")
     assert not (root / "output").exists()

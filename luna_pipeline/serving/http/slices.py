@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from fastapi import Path as PathValue
+from fastapi.concurrency import run_in_threadpool
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from luna_pipeline.core.config.json_files import read_json_object
@@ -21,7 +24,7 @@ from luna_pipeline.serving.http.problems import Problem, documented
 from luna_pipeline.serving.http.service import Service
 from luna_pipeline.serving.http.views import RESEARCH_USE
 from luna_pipeline.serving.job import UnknownJobError
-from luna_pipeline.serving.voxels import axial_voxels, plane_slice
+from luna_pipeline.serving.voxels import kept_voxels, made_voxels, plane_slice
 
 MAX_FINDINGS = 500
 """Findings of a view, the most probable ones; further ones are in ``nodules.json``."""
@@ -72,6 +75,8 @@ class CtView(BaseModel):
 def router(service: Service) -> APIRouter:
     """Return the routes of the viewer."""
     routes = APIRouter(prefix="/v1/diagnoses/{job_id}", tags=["viewer"])
+    # Requests for a CT that is being read wait outside the threads that answer all others.
+    making = CapacityLimiter(1)
 
     @routes.get("/view", responses=documented(404, 409, 503))
     def view(job_id: str) -> CtView:
@@ -86,32 +91,34 @@ def router(service: Service) -> APIRouter:
             **documented(404, 409, 422, 503, 507),
         },
     )
-    def slice_of(
+    async def slice_of(
         job_id: str,
         plane: Literal["axial", "coronal", "sagittal"],
         number: Annotated[int, PathValue(ge=0, le=1_000_000)],
     ) -> Response:
         """Return a slice as it is shown: rows from top to bottom, columns from left to right."""
-        values = _slice(service, job_id, plane, number)
-        return Response(np.ascontiguousarray(values, dtype="<i2").tobytes(), media_type="application/octet-stream")
+        await run_in_threadpool(_diagnosis, service, job_id)
+        folder = service.folders.job(job_id)
+        try:
+            voxels = await run_in_threadpool(kept_voxels, folder / OUTPUT)
+            if voxels is None:
+                voxels = await to_thread.run_sync(made_voxels, folder / INPUT, folder / OUTPUT, limiter=making)
+            content = await run_in_threadpool(_slice_bytes, voxels, plane, number)
+        except IndexError as error:
+            raise Problem(404, str(error)) from error
+        except FileNotFoundError as error:
+            # It was deleted meanwhile.
+            raise UnknownJobError(job_id) from error
+        except UnreadableCtError as error:
+            rule = "Slices are shown of a CT whose files are as they were diagnosed, got damaged ones."
+            raise Problem(409, f"{rule} Delete the diagnosis and send the CT again.") from error
+        return Response(content, media_type="application/octet-stream")
 
     return routes
 
 
-def _slice(service: Service, job_id: str, plane: str, number: int) -> np.ndarray:
-    _diagnosis(service, job_id)
-    folder = service.folders.job(job_id)
-    try:
-        voxels = axial_voxels(folder / INPUT, folder / OUTPUT)
-        return plane_slice(voxels, plane, number)
-    except IndexError as error:
-        raise Problem(404, str(error)) from error
-    except FileNotFoundError as error:
-        # It was deleted meanwhile.
-        raise UnknownJobError(job_id) from error
-    except UnreadableCtError as error:
-        rule = "Slices are shown of a CT whose files are as they were diagnosed, got damaged ones."
-        raise Problem(409, f"{rule} Delete the diagnosis and send the CT again.") from error
+def _slice_bytes(voxels: NDArray[np.int16], plane: str, number: int) -> bytes:
+    return np.ascontiguousarray(plane_slice(voxels, plane, number), dtype="<i2").tobytes()
 
 
 def _diagnosis(service: Service, job_id: str) -> Diagnosis:

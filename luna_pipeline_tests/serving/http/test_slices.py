@@ -2,6 +2,8 @@
 
 import base64
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ from fastapi.testclient import TestClient
 from luna_pipeline.core.config.json_files import read_json_object
 from luna_pipeline.core.diagnosis.manifest import MANIFEST, manifest_of
 from luna_pipeline.launchers.diagnosis.diagnose import DiagnosisRequest, diagnose_ct
+from luna_pipeline.launchers.diagnosis.input import read_input
 from luna_pipeline.serving.folders import INPUT, OUTPUT
 from luna_pipeline.serving.http import slices
 from luna_pipeline.serving.voxels import VOXELS
 from luna_pipeline.settings import Settings
+from luna_pipeline_tests.processes import wait_for
 from luna_pipeline_tests.serving.http.apps import client_of
 from luna_pipeline_tests.serving.services import Service
 from luna_pipeline_tests.serving.viewed_cts import TURNED, write_viewed_ct
@@ -125,6 +129,30 @@ def test_voxels_for_the_viewer_go_with_the_diagnosis(service: Service, client: T
     assert not folder.exists()
     assert client.get(f"/v1/diagnoses/{own}/slices/axial/1").status_code == 404
     assert client.get(f"/v1/diagnoses/{own}/view").status_code == 404
+
+
+def test_states_answer_while_many_requests_wait_for_a_ct_that_is_read(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    own, (may_read, reads) = _diagnosed(service, service.staged(9)), (threading.Event(), [])
+
+    def held(*given, **options):
+        reads.append(given)
+        assert may_read.wait(60)
+        return read_input(*given, **options)
+
+    monkeypatch.setattr("luna_pipeline.serving.voxels.read_input", held)
+    # More than the 40 threads that the routes share.
+    with ThreadPoolExecutor(46) as pool:
+        try:
+            slices_of = [pool.submit(client.get, f"/v1/diagnoses/{own}/slices/axial/{it % 32}") for it in range(45)]
+            wait_for(lambda: reads, limit_seconds=30, what="reading of the CT")
+            for place in ("/ready", f"/v1/diagnoses/{own}", "/v1/diagnoses"):
+                assert pool.submit(client.get, place).result(20).status_code == 200
+        finally:
+            may_read.set()
+        assert {future.result(60).status_code for future in slices_of} == {200}
+    assert len(reads) == 1
 
 
 def test_a_volume_diagnosed_under_a_pseudonym_is_shown_unless_its_files_are_damaged(
