@@ -52,7 +52,7 @@ class CutoutClassifier:
     """Scores cutouts in one thread; requests that arrive while the network runs are scored together.
 
     Args:
-        models: The loaded models, of which the classifier is used.
+        models: The loaded models, of which the classifier is used; other ones are looked for by the caller alone.
         settings: Paths of the installation: an ONNX form that `luna export` has measured as faster is used.
     """
 
@@ -82,7 +82,8 @@ class CutoutClassifier:
         if not requests:
             return
         try:
-            model = self._models.for_series("").classifier
+            # A look would make all requests wait; it is made for each by `submit`'s callers.
+            model = self._models.for_series("", may_look=False).classifier
             fitting = [request for request in requests if _fits(request, model)]
             scores = self._scores(model, [request.ct_chunks for request in fitting])
             for request, own in zip(fitting, scores, strict=True):

@@ -39,7 +39,7 @@ class LoadedModels:
 
     A call looks at the places (one request to MLflow for each role, file times), at most every ``look_seconds``. Calls
     of other threads meanwhile get the models that are loaded. If other models cannot be found or loaded, the loaded
-    ones stay in use, and a warning is logged. Thread-safe.
+    ones stay in use, and a warning is logged; without loaded ones the error is raised until the next look. Thread-safe.
 
     Args:
         settings: Paths of checkpoints and MLflow.
@@ -58,12 +58,15 @@ class LoadedModels:
         self._lock = threading.Lock()
         self._loaded: Mapping[Role, _Loaded] = {}
         self._next_look = 0.0
+        self._error: Exception | None = None
 
-    def for_series(self, uid: str) -> DiagnosisModels:
+    def for_series(self, uid: str, *, may_look: bool = True) -> DiagnosisModels:
         """Return the models for a diagnosis of a series.
 
         Args:
             uid: SeriesInstanceUID, for ``has_seen_series``.
+            may_look: Whether other models may be looked for, which takes seconds during an outage of MLflow; without
+                loaded ones they are in any case.
 
         Raises:
             FileNotFoundError: If no models are loaded and there are none.
@@ -71,7 +74,7 @@ class LoadedModels:
             ValueError: If no models are loaded and one is of another role.
             TrackerUnavailableError: If no models are loaded and MLflow cannot be reached.
         """
-        models = {role: loaded.for_series(uid) for role, loaded in self._current().items()}
+        models = {role: loaded.for_series(uid) for role, loaded in self._current(may_look=may_look).items()}
         return DiagnosisModels(
             segmenter=models["segmenter"], classifier=models["classifier"], malignancy=models.get("malignancy")
         )
@@ -80,14 +83,17 @@ class LoadedModels:
         """Return the present models in the order of their use; for errors see ``for_series``."""
         return self.for_series("").versions
 
-    def _current(self) -> Mapping[Role, _Loaded]:
+    def _current(self, *, may_look: bool) -> Mapping[Role, _Loaded]:
         # Only the first load makes other threads wait.
-        if not self._lock.acquire(blocking=not self._loaded):
+        if (self._loaded and not may_look) or not self._lock.acquire(blocking=not self._loaded):
             return self._loaded
         try:
-            if not self._loaded or time.monotonic() >= self._next_look:
+            if time.monotonic() >= self._next_look:
                 self._look()
                 self._next_look = time.monotonic() + self._look_seconds
+            if not self._loaded:
+                assert self._error is not None
+                raise self._error.with_traceback(None)
             return self._loaded
         finally:
             self._lock.release()
@@ -98,7 +104,8 @@ class LoadedModels:
             self._loaded = {role: self._at(role, place) for role, place in places.items()}
         except Exception as error:
             if not self._loaded:
-                raise
+                self._error = error
+                return
             # Errors of other kinds may hold the registry's address with its password.
             reason = str(error) if isinstance(error, _ERRORS) else type(error).__name__
             _log.warning("The loaded models stay in use, because others could not be loaded: %s", reason)

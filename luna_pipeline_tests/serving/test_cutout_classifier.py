@@ -33,8 +33,13 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def classifier(settings: Settings) -> CutoutClassifier:
-    return CutoutClassifier(LoadedModels(settings, ServiceConfig(), look_seconds=0), settings)
+def models(settings: Settings) -> LoadedModels:
+    return LoadedModels(settings, ServiceConfig(), look_seconds=0)
+
+
+@pytest.fixture
+def classifier(settings: Settings, models: LoadedModels) -> CutoutClassifier:
+    return CutoutClassifier(models, settings)
 
 
 def cutouts(count: int, seed: int = 0) -> np.ndarray:
@@ -117,12 +122,17 @@ def test_cutouts_of_another_shape_are_refused_and_the_others_answered(classifier
     assert len(fitting.result(60).scores) == 2
 
 
-def test_after_a_switch_the_new_network_scores_and_is_named(classifier: CutoutClassifier, settings: Settings):
+def test_after_a_switch_the_new_network_scores_and_is_named(
+    classifier: CutoutClassifier, settings: Settings, models: LoadedModels
+):
     own = cutouts(4)
     before = classifier.submit(own).result(60)
     changed = checkpoint_of("classifier", version="0.0.2")
     changed.model_state["luna_head.head_linear.bias"] += torch.tensor([0.0, 5.0])
     save_models(settings.home, "classifier", version="0.0.2", model_state=changed.model_state)
+    # Requests never wait for a look.
+    assert classifier.submit(own).result(60).model.version == "0.0.1"
+    models.versions()
     after = classifier.submit(own).result(60)
     assert (before.model.version, after.model.version) == ("0.0.1", "0.0.2")
     assert (after.scores > before.scores).all()

@@ -12,6 +12,7 @@ from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.loaded_models import LoadedModels
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import promote
+from luna_pipeline.tracking.outbox import TrackerUnavailableError
 from luna_pipeline_tests.diagnosis_models import checkpoint_of, register, save_models
 
 
@@ -90,6 +91,27 @@ def test_without_models_the_error_says_what_to_do(settings: Settings):
         models.for_series("")
     save_models(settings.home)
     assert models.for_series("").classifier.version.version == "0.0.1"
+
+
+def test_during_an_outage_one_call_looks_and_the_others_get_its_error_until_the_interval_is_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    seconds, looks = [100.0], []
+
+    def unavailable(*_given):
+        looks.append(seconds[0])
+        seconds[0] += 30
+        raise TrackerUnavailableError("MLflow must be reached, got no answer.")
+
+    monkeypatch.setattr(loaded_models.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(loaded_models, "find_places", unavailable)
+    models = LoadedModels(settings, ServiceConfig(), look_seconds=5)
+    # A look takes 30 s, and the next one comes 5 s after its end.
+    for now in (100.0, 130.0, 134.9, 135.0):
+        seconds[0] = now
+        with pytest.raises(TrackerUnavailableError, match="got no answer"):
+            models.for_series("")
+    assert looks == [100.0, 135.0]
 
 
 def test_threads_share_one_load_and_are_not_stopped_by_a_later_one(settings: Settings, monkeypatch: pytest.MonkeyPatch):

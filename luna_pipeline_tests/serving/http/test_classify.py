@@ -132,7 +132,11 @@ def test_without_models_the_answer_is_503_until_there_are_some(tmp_path: Path):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
             assert str(tmp_path) not in answer.text
         save_models(tmp_path / "home")
-        assert client.post("/v1/classify", content=npz(1)).status_code == 200
+        wait_for(
+            lambda: client.post("/v1/classify", content=npz(1)).status_code == 200,
+            limit_seconds=30,
+            what="the next look for models",
+        )
 
 
 def test_bodies_in_memory_are_limited_and_one_always_fits():
