@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -389,11 +390,37 @@ def test_one_error_ends_nothing_that_the_page_follows(site: Site, chromium: Brow
         page.get_by_role("link", name=f"Show diagnosis {job_id[:8]}").wait_for()
 
 
+def test_a_diagnosis_that_is_opened_again_is_followed_once(site: Site, chromium: Browser):
+    asked = []
+
+    def still_runs(route) -> None:
+        asked.append(time.monotonic())
+        route.fulfill(json=job | {"state": "running"})
+
+    with _visited(site, chromium) as page:
+        page.set_input_files("#files", site.path)
+        job = requests.get(f"{site.address}/v1/diagnoses/{_job_id(page)}", timeout=10).json()
+        page.route(re.compile(f"diagnoses/{job['id']}$"), still_runs)
+        for _ in range(2):
+            with page.expect_response(lambda it: it.request.method == "POST"):
+                page.set_input_files("#files", site.path)
+            page.locator("#uploading").wait_for(state="hidden")
+        asked.clear()
+        wait_for(lambda: page.title() and len(asked) >= 4, limit_seconds=30, what="the fourth request")
+        page.unroute_all(behavior="ignoreErrors")
+        # One a second.
+        assert asked[3] - asked[0] > 2.5
+
+
 def test_an_upload_that_is_cancelled_before_it_starts_is_not_sent(site: Site, chromium: Browser):
     held, sent = [], []
+
+    def hold(route) -> None:
+        held.append(route)
+
     with _visited(site, chromium) as page:
         page.get_by_text("None yet.").or_(page.locator("#kept tbody")).wait_for()
-        page.route(re.compile("diagnoses$"), held.append)
+        page.route(re.compile("diagnoses$"), hold)
         page.on("request", lambda it: sent.append(it.method))
         page.set_input_files("#files", site.path)
         wait_for(lambda: page.locator("#uploading").is_visible() and held, limit_seconds=10, what="the first request")
