@@ -34,6 +34,11 @@ class _Place:
     pause_seconds: float = _FIRST_PAUSE_SECONDS
     starts_at: float = 0.0
 
+    def pause(self, now: float) -> None:
+        """Delay the next start, the one after it longer."""
+        self.starts_at = now + self.pause_seconds
+        self.pause_seconds = min(2 * self.pause_seconds, _LONGEST_PAUSE_SECONDS)
+
 
 class Supervisor:
     """Keeps ``num_workers`` processes running, from entering the context until its end.
@@ -78,13 +83,18 @@ class Supervisor:
     def _look_at(self, place: _Place) -> None:
         now = time.monotonic()
         if place.process is not None and (code := place.process.poll()) is not None:
-            is_healthy = now - place.started_at >= _HEALTHY_SECONDS
-            pause = _FIRST_PAUSE_SECONDS if is_healthy else place.pause_seconds
-            _log.warning("A worker ended (code %d), and is started again in %g s.", code, pause)
-            place.process, place.starts_at = None, now + pause
-            place.pause_seconds = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if now - place.started_at >= _HEALTHY_SECONDS:
+                place.pause_seconds = _FIRST_PAUSE_SECONDS
+            _log.warning("A worker ended (code %d), and is started again in %g s.", code, place.pause_seconds)
+            place.process = None
+            place.pause(now)
         if place.process is None and now >= place.starts_at:
-            place.process, place.started_at = self._started(), now
+            try:
+                place.process, place.started_at = self._started(), now
+            except OSError as error:
+                reason, pause = error.strerror, place.pause_seconds
+                _log.warning("A worker could not be started (%s); it is tried again in %g s.", reason, pause)
+                place.pause(now)
 
     def _started(self) -> subprocess.Popen[bytes]:
         # In its own group Ctrl-C does not reach it twice.
