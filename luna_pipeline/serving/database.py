@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.job import JobsUnavailableError
@@ -35,7 +36,11 @@ def database_address(folders: ServiceFolders, config: ServiceConfig) -> str:
 
 
 def make_tables(folders: ServiceFolders, config: ServiceConfig) -> None:
-    """Create the tables, or bring those of an older version up to date; several processes may do so at once."""
+    """Create the tables, or bring those of an older version up to date; several processes may do so at once.
+
+    Raises:
+        ValueError: If the database belongs to another folder.
+    """
     from dbos import DBOS
 
     folders.create()
@@ -44,6 +49,25 @@ def make_tables(folders: ServiceFolders, config: ServiceConfig) -> None:
             # Readers do not wait for a writer. It is a property of the file.
             connection.execute("PRAGMA journal_mode=WAL")
     DBOS.migrate(database_address(folders, config))
+    if config.database:
+        _claim(folders, config)
+
+
+def _claim(folders: ServiceFolders, config: ServiceConfig) -> None:
+    """Write the folder's id into the database: the workers of another folder would take its jobs."""
+    import sqlalchemy as sa
+
+    own_id = folders.identity()
+    url = sa.make_url(database_address(folders, config)).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    # Two processes at once cannot make a table.
+    with locked(folders.root / "id.lock", waits=True), engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE IF NOT EXISTS service_folder (one INT PRIMARY KEY, id TEXT)"))
+        claimed = sa.text("INSERT INTO service_folder VALUES (1, :id) ON CONFLICT DO NOTHING")
+        connection.execute(claimed, {"id": own_id})
+        if connection.scalar(sa.text("SELECT id FROM service_folder")) != own_id:
+            msg = "The jobs' database must be that of the service's folder, got that of another one (database)."
+            raise ValueError(f"{msg} Name a database for each folder, or set LUNA_SERVICE_DIR to the other folder.")
 
 
 def new_client(folders: ServiceFolders, config: ServiceConfig, *, waits: bool = False) -> "DBOSClient":

@@ -10,6 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from luna_pipeline.core.storage.files import written_atomically
+from luna_pipeline.core.storage.limited_disks import locked
+
 _ID = re.compile(r"[0-9a-f]{32}")
 OUTPUT, INPUT = "output", "input"
 
@@ -57,6 +60,16 @@ class ServiceFolders:
     def create(self) -> None:
         """Create the root, unless it is there, for its owner alone: CTs below it are those of patients."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def identity(self) -> str:
+        """Return the random id of the root, made at the first call; all its processes and machines share it."""
+        path = self.root / "id"
+        with locked(self.root / "id.lock", waits=True):
+            with contextlib.suppress(FileNotFoundError):
+                return path.read_text()
+            with written_atomically(path) as file:
+                file.write((made := secrets.token_hex(16)).encode())
+            return made
 
     def new_staging(self) -> Path:
         """Create and return an empty folder for an upload."""
