@@ -165,6 +165,7 @@ image-luna25: image ## build an algorithm of the LUNA25 challenge with the weigh
 
 up: image ## start the system in containers: Dagster at http://127.0.0.1:3000, the service at :8000, MLflow, TensorBoard
 	@$(STACK) run --rm --no-deps -T serve bash /opt/luna/stack/first_token.sh
+	@$(KEEP) databases
 	@$(STACK) up --detach --wait --no-build
 	@$(STACK) ps
 

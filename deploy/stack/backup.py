@@ -273,6 +273,7 @@ def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -
     parser.add_argument("--backups", type=Path, default=Path("backups"), help="folder of the backups")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("backup", help="make a backup, also while the stack works")
+    commands.add_parser("databases", help="make the databases that an older version of the stack did not have")
     commands.add_parser("upgrade", help="stop, back up, migrate the databases")
     for name, about in (("check", "is every byte of a backup there?"), ("restore", "into an empty stack")):
         command = commands.add_parser(name, help=about)
@@ -284,6 +285,9 @@ def main(arguments: Sequence[str] | None = None, stack: Compose | None = None) -
     try:
         if asked.command == "backup":
             back_up(stack, asked.backups)
+        elif asked.command == "databases":
+            stack.start_storages()
+            make_databases(stack)
         elif asked.command == "upgrade":
             upgrade(stack, asked.backups)
         elif asked.command == "check":

@@ -38,6 +38,12 @@ def test_databases_of_older_versions_are_migrated_and_keep_what_they_hold(tmp_pa
         assert backup.schemas(processes) == OLD
         subprocess.run(processes.inside("postgres", "sh", "-c", WITHOUT_JOBS), check=True, stdin=subprocess.DEVNULL)
 
+        # `make up` makes it, and keeps it when it is there.
+        for _ in range(2):
+            assert run(stack, "databases") == 0
+            assert backup.ask(processes, "jobs", "SELECT current_user") == "jobs"
+        subprocess.run(processes.inside("postgres", "sh", "-c", WITHOUT_JOBS), check=True, stdin=subprocess.DEVNULL)
+
         # Not migrated: one line, and nothing that waits for it is started.
         start(stack, "prepare")
         assert stack.services["prepare"].process.wait(timeout=120) == 1
