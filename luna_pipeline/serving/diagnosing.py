@@ -1,5 +1,8 @@
 """The diagnosis of a job, from its input folder to its output folder."""
 
+import contextlib
+import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.folders import INPUT, OUTPUT, ServiceFolders
 from luna_pipeline.serving.job import UnknownJobError
 from luna_pipeline.serving.job_files import ProgressWriter, begin_attempt, num_attempts, read_arrival, read_progress
-from luna_pipeline.serving.loaded_models import LoadedModels
+from luna_pipeline.serving.loaded_models import LOOK_SECONDS, LoadedModels, shown_reason
 from luna_pipeline.serving.reasons import reason_of
 from luna_pipeline.settings import Settings
+
+_LONGEST_PAUSE_SECONDS = 30.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,31 @@ class WorkerContext:
     models: LoadedModels
     running: set[str] = field(default_factory=set)
     diagnosing: set[str] = field(default_factory=set)
+
+
+def wait_for_models(context: WorkerContext, job_id: str) -> None:
+    """Wait until the models can be loaded, such as from MLflow that is away; return early if the job is gone.
+
+    No attempt is counted meanwhile: a CT has no part in it.
+    """
+    folder, pause = context.folders.job(job_id), LOOK_SECONDS
+    # A full disk is a reason of the attempt that follows.
+    with contextlib.suppress(UnknownJobError, OSError):
+        on_progress = ProgressWriter(folder, read_arrival(folder))
+        while (reason := _missing_models(context)) is not None:
+            on_progress("models", 0, 1)
+            _log.warning("Job %s waits for the models, the next look is in %g s: %s", job_id, pause, reason)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _missing_models(context: WorkerContext) -> str | None:
+    """Return why the models cannot be loaded; None if they are."""
+    try:
+        context.models.versions()
+    except Exception as error:
+        return shown_reason(error)
+    return None
 
 
 def diagnose_job(context: WorkerContext, job_id: str) -> dict[str, Any]:

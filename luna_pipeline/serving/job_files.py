@@ -15,6 +15,8 @@ from luna_pipeline.serving.job import Origin, UnknownJobError
 
 _ARRIVAL, _ATTEMPTS, _PROGRESS = "job.json", "attempts.json", "progress.json"
 _SECONDS_BETWEEN_WRITES = 1.0
+# A missing file, or one that a power cut or the disk has damaged.
+_UNREADABLE = (FileNotFoundError, ValueError, TypeError)
 ID_DIGITS = 32
 """Hexadecimal digits of a job's id."""
 
@@ -66,6 +68,8 @@ def place_input(staged: Path, folder: Path, arrival: Arrival) -> None:
     Raises:
         OSError: If the disk is full; ``staged`` is left, and the folder removed.
     """
+    # A worker whose job is deleted may leave a file there.
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         _write_json(folder / _ARRIVAL, asdict(arrival))
         staged.rename(folder / INPUT)
@@ -74,6 +78,11 @@ def place_input(staged: Path, folder: Path, arrival: Arrival) -> None:
     except OSError:
         take_back_input(staged, folder)
         raise
+
+
+def renew_arrival(folder: Path, arrival: Arrival) -> None:
+    """Replace a damaged record of the arrival of a job."""
+    _write_json(folder / _ARRIVAL, asdict(arrival))
 
 
 def take_back_input(staged: Path, folder: Path) -> None:
@@ -87,25 +96,32 @@ def read_arrival(folder: Path) -> Arrival:
     """Return how the CT of a job arrived.
 
     Raises:
-        UnknownJobError: If there is no such job.
+        UnknownJobError: If there is no such job, or its record is damaged.
     """
     if not (folder / INPUT).is_dir():
         raise UnknownJobError(folder.name)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(*_UNREADABLE):
         return Arrival(**json.loads((folder / _ARRIVAL).read_bytes()))
     raise UnknownJobError(folder.name)
 
 
+def is_workflow_of(folder: Path, workflow_id: str) -> bool:
+    """Return whether a job is there and a workflow is its own, not that of an earlier arrival of the same CT."""
+    with contextlib.suppress(UnknownJobError):
+        return read_arrival(folder).workflow_id == workflow_id
+    return False
+
+
 def read_progress(folder: Path) -> Progress:
     """Return how far the diagnosis of a job is."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(*_UNREADABLE):
         return Progress(**json.loads((folder / _PROGRESS).read_bytes()))
     return Progress()
 
 
 def num_attempts(folder: Path) -> int:
     """Return the number of times that a worker began a diagnosis, without those that a stop of the service ended."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(*_UNREADABLE):
         return int(json.loads((folder / _ATTEMPTS).read_bytes()))
     return 0
 

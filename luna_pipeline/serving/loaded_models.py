@@ -34,6 +34,12 @@ class _Loaded:
         return replace(self.model, version=version)
 
 
+def shown_reason(error: Exception) -> str:
+    """Return why models could not be loaded, for a log."""
+    # Errors of other kinds may hold the registry's address with its password.
+    return str(error) if isinstance(error, _ERRORS) else type(error).__name__
+
+
 class LoadedModels:
     """The models of the service, loaded at the first use and again when their places hold others.
 
@@ -106,9 +112,7 @@ class LoadedModels:
             if not self._loaded:
                 self._error = error
                 return
-            # Errors of other kinds may hold the registry's address with its password.
-            reason = str(error) if isinstance(error, _ERRORS) else type(error).__name__
-            _log.warning("The loaded models stay in use, because others could not be loaded: %s", reason)
+            _log.warning("The loaded models stay in use, because others could not be loaded: %s", shown_reason(error))
 
     def _at(self, role: Role, place: ModelPlace) -> _Loaded:
         before = self._loaded.get(role)

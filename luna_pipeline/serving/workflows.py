@@ -7,8 +7,10 @@ from typing import Any
 from dbos import DBOS
 
 from luna_pipeline.serving.database import DIAGNOSE, DIAGNOSES
-from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job
+from luna_pipeline.serving.diagnosing import WorkerContext, diagnose_job, wait_for_models
 from luna_pipeline.serving.dicom.delivery import DELIVERIES, register_delivery
+from luna_pipeline.serving.job import UnknownJobError
+from luna_pipeline.serving.job_files import is_workflow_of
 from luna_pipeline.serving.reporting import REPORTS, register_reporting
 
 _POLLING_SECONDS = 0.5
@@ -21,7 +23,11 @@ def register_workflows(context: WorkerContext) -> None:
 
     @DBOS.step(name="diagnose_ct")
     def diagnose_ct(job_id: str) -> dict[str, Any]:
-        with marked(context.diagnosing, str(DBOS.workflow_id)):
+        workflow_id = str(DBOS.workflow_id)
+        wait_for_models(context, job_id)
+        if not is_workflow_of(context.folders.job(job_id), workflow_id):
+            return {"reason": str(UnknownJobError(job_id))}
+        with marked(context.diagnosing, workflow_id):
             return diagnose_job(context, job_id)
 
     report_result = register_reporting(context.folders, context.config)

@@ -6,13 +6,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNOSES
 from luna_pipeline.serving.executors import requeue_lost
 from luna_pipeline.serving.job_files import job_of_workflow
 from luna_pipeline.serving.jobs import Jobs
 from luna_pipeline.serving.supervisor import Supervisor
+from luna_pipeline_tests.processes import wait_for
 from luna_pipeline_tests.serving.services import Service, wait_until_ended, wait_until_running
 
 pytestmark = pytest.mark.slow
+ENQUEUED = {"queue_name": DIAGNOSES, "workflow_name": DIAGNOSE, "app_version": APPLICATION_VERSION}
 
 
 @pytest.fixture
@@ -40,19 +43,31 @@ def test_a_job_ends_done_or_failed_with_a_reason_and_that_of_a_killed_worker_is_
     broken = service.folders.new_staging()
     (broken / "000001.dcm").write_bytes(b"no CT")
     failed = jobs.submit(broken, origin="http")[0]
+    models, away = service.root / "home/checkpoints", service.root / "away"
+    models.rename(away)
     with Supervisor(service.config) as supervisor:
+        # Without models a job waits, and no attempt is counted.
+        wait_for(lambda: jobs.get(failed.id).stage == "models", limit_seconds=60, what="the stage of the models")
+        assert (jobs.get(failed.id).state, jobs.get(failed.id).attempts) == ("running", 0)
+        away.rename(models)
         job, is_new = jobs.submit(service.staged(is_dicom=True), origin="dicom")
         assert (is_new, job.origin, job.state) == (True, "dicom", "queued")
+        # The workflow of an earlier arrival of the same CT, such as one whose enqueueing only seemed to fail.
+        jobs._client.enqueue(ENQUEUED | {"workflow_id": f"{job.id}-earlier"}, job.id)
         job = wait_until_ended(jobs, job.id)
         assert (job.state, job.reason, job.attempts) == ("done", None, 1), job.reason
         assert set(job.models) == {"segmenter", "classifier", "malignancy"}
-        assert job.received_at <= job.started_at <= job.ended_at
+        # SQLite gives the start in whole seconds.
+        assert int(job.received_at) <= job.started_at <= job.ended_at
         written = {path.name for path in (service.folders.job(job.id) / "output").iterdir()}
         assert {"nodules.csv", "seg.dcm", "sr.dcm"} < written
         failed = jobs.get(failed.id)
         assert (failed.state, failed.num_nodules) == ("failed", None)
         assert "got" in failed.reason
         assert str(service.root) not in failed.reason
+        wait_for(lambda: jobs.counts()["failed"] == 2, limit_seconds=30, what="the end of the earlier workflow")
+        [outcome] = [it.output for it in jobs._client.list_workflows() if it.workflow_id.endswith("earlier")]
+        assert "may have been deleted" in outcome["reason"]
         service.hold.touch()
         lost = jobs.submit(service.staged(6), origin="http")[0]
         wait_until_running(jobs, lost.id)
@@ -63,7 +78,7 @@ def test_a_job_ends_done_or_failed_with_a_reason_and_that_of_a_killed_worker_is_
     # The attempt that the stop ended does not count.
     lost = jobs.get(lost.id)
     assert (lost.state, lost.attempts) == ("queued", 1)
-    assert jobs.counts() == {"queued": 1, "running": 0, "done": 1, "failed": 1}
+    assert jobs.counts() == {"queued": 1, "running": 0, "done": 1, "failed": 2}
 
 
 def test_a_lost_or_deleted_job_leaves_other_workers_alone(service: Service, jobs):
