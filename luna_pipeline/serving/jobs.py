@@ -5,8 +5,9 @@ folder whose workflow is missing after a crash gets it from ``reconcile``.
 """
 
 import contextlib
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,14 +25,16 @@ from luna_pipeline.serving.database import (
     new_client,
 )
 from luna_pipeline.serving.delivery_files import deliveries_of
-from luna_pipeline.serving.folders import ServiceFolders, is_job_id
+from luna_pipeline.serving.folders import INPUT, ServiceFolders, is_job_id
 from luna_pipeline.serving.job import Job, JobState, JobsUnavailableError, Origin, QueueFullError, UnknownJobError
 from luna_pipeline.serving.job_files import (
     ID_DIGITS,
     Arrival,
+    is_workflow_of,
     job_of_workflow,
     place_input,
     read_arrival,
+    renew_arrival,
     take_back_input,
 )
 from luna_pipeline.serving.job_state import job_of, state_of
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from dbos import WorkflowStatus
 
 _DELETED = ".deleted-"
+# Longer than the removal of a job's files.
+_GHOST_MINUTES = 10.0
+_log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -59,6 +65,8 @@ class Jobs:
     def submit(self, staged: Path, *, origin: Origin) -> tuple[Job, bool]:
         """Accept a CT and return its job, and whether it is new; the same files again are the same job.
 
+        A job that failed is made again: its fault may have been one of the disk or of the service.
+
         Args:
             staged: Folder with all of the CT's files, flushed to the disk, on the disk of the service's folder. It is
                 moved, or removed if the job is there already.
@@ -72,9 +80,12 @@ class Jobs:
         job_id = _id_of(staged)
         folder = self._folders.job(job_id)
         with self._locked():
-            is_new = not self._has(job_id)
+            is_kept = self._has(job_id)
+            has_failed = is_kept and self.get(job_id).state == "failed"
+            is_new = has_failed or not is_kept
             if is_new:
                 self.check_room()
+                failed = self._put_aside(folder) if has_failed else None
                 place_input(staged, folder, Arrival.now(job_id, origin))
             try:
                 self._enqueue(job_id)
@@ -84,6 +95,8 @@ class Jobs:
                 raise
         if not is_new:
             shutil.rmtree(staged)
+        elif failed is not None:
+            self._remove(failed)
         return self.get(job_id), is_new
 
     def check_room(self) -> None:
@@ -129,10 +142,7 @@ class Jobs:
             UnknownJobError: If there is no such job.
         """
         with self._locked():
-            folder = self._folder(job_id)
-            gone = folder.with_name(f"{_DELETED}{read_arrival(folder).workflow_id}")
-            # Without its folder the job is gone, also for the worker that runs it.
-            folder.rename(gone)
+            gone = self._put_aside(self._folder(job_id))
         self._remove(gone)
 
     def check_database(self) -> None:
@@ -154,29 +164,31 @@ class Jobs:
         if not self._folders.jobs.is_dir():
             return
         for folder in sorted(self._folders.jobs.iterdir()):
-            if folder.name.startswith(_DELETED):
-                self._remove(folder)
-            elif is_job_id(folder.name) and not self._is_enqueued(folder):
-                with self._locked():
-                    if self._has(folder.name):
-                        self._enqueue(folder.name)
-                    else:
-                        shutil.rmtree(folder, ignore_errors=True)
+            with _others_go_on(folder.name):
+                if folder.name.startswith(_DELETED):
+                    self._remove(folder)
+                elif is_job_id(folder.name) and not self._is_enqueued(folder):
+                    self._repair(folder)
 
     def remove_old(self) -> None:
         """Delete the jobs that ended more than ``keep_days`` ago, with their files."""
         if not self._config.keep_days:
             return
-        before = datetime.now(UTC) - timedelta(days=self._config.keep_days)
-        with database_errors():
-            found = self._client.list_workflows(
-                name=DIAGNOSE, completed_before=before.isoformat(), load_input=False, load_output=False
-            )
-        for status in found:
+        for status in self._ended_before(timedelta(days=self._config.keep_days)):
             job_id = job_of_workflow(status.workflow_id)
-            with contextlib.suppress(UnknownJobError):
-                if read_arrival(self._folders.job(job_id)).workflow_id == status.workflow_id:
+            with _others_go_on(job_id):
+                if self._has_job(status):
                     self.delete(job_id)
+
+    def remove_ghosts(self) -> None:
+        """Delete the ended workflows that have no job.
+
+        Such as one whose enqueueing was called failed, because the connection to the database broke too early.
+        """
+        for status in self._ended_before(timedelta(minutes=_GHOST_MINUTES)):
+            with self._locked(), database_errors():
+                if not self._has_job(status):
+                    self._client.delete_workflow(status.workflow_id, delete_children=True)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -192,6 +204,28 @@ class Jobs:
             return self._folders.job(job_id)
         except ValueError:
             raise UnknownJobError(job_id) from None
+
+    def _ended_before(self, age: timedelta) -> "Sequence[WorkflowStatus]":
+        """Return the workflows that ended at least this long ago."""
+        before = (datetime.now(UTC) - age).isoformat()
+        with database_errors():
+            return self._client.list_workflows(
+                name=DIAGNOSE, completed_before=before, load_input=False, load_output=False
+            )
+
+    def _has_job(self, status: "WorkflowStatus") -> bool:
+        return is_workflow_of(self._folders.job(job_of_workflow(status.workflow_id)), status.workflow_id)
+
+    def _repair(self, folder: Path) -> None:
+        """Enqueue a job, or remove its folder if its CT is not complete."""
+        with self._locked():
+            if not (folder / INPUT).is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+                return
+            if not self._has(folder.name):
+                _log.warning("Job %s: its record is damaged. It is diagnosed again.", folder.name)
+                renew_arrival(folder, Arrival.now(folder.name, "http"))
+            self._enqueue(folder.name)
 
     def _has(self, job_id: str) -> bool:
         try:
@@ -228,6 +262,10 @@ class Jobs:
             return read_arrival(folder).workflow_id in self._enqueued
         return False
 
+    def _put_aside(self, folder: Path) -> Path:
+        """Rename the folder of a job: without it the job is gone, also for the worker that runs it."""
+        return folder.rename(folder.with_name(f"{_DELETED}{read_arrival(folder).workflow_id}"))
+
     def _remove(self, gone: Path) -> None:
         workflow_id = gone.name.removeprefix(_DELETED)
         with self._locked(), database_errors():
@@ -242,6 +280,17 @@ class Jobs:
 
 
 _RETRY_AFTER_SECONDS = 30
+
+
+@contextlib.contextmanager
+def _others_go_on(name: str) -> Iterator[None]:
+    """Log an error of one job, so that it stops no work on others; ignore that it was deleted meanwhile."""
+    try:
+        yield
+    except UnknownJobError:
+        pass
+    except (OSError, ValueError):
+        _log.warning("Job %s: its upkeep failed; it is tried again.", name, exc_info=True)
 
 
 def _id_of(staged: Path) -> str:

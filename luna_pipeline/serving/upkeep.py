@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from luna_pipeline.serving.database import DIAGNOSE
@@ -37,24 +38,29 @@ class Upkeep:
         self._next_retention = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Work every ``UPKEEP_SECONDS`` until ``stop`` is set; errors, such as of the disk, are logged."""
+        """Work every ``UPKEEP_SECONDS`` until ``stop`` is set."""
         while not stop.is_set():
-            try:
-                self.work()
-            except Exception:
-                _log.warning("The upkeep of the jobs failed; it is tried again.", exc_info=True)
+            self.work()
             stop.wait(UPKEEP_SECONDS)
 
     def work(self) -> None:
-        """Look once."""
-        self._jobs.reconcile()
+        """Look once; errors, such as of the disk, are logged."""
+        parts: list[Callable[[], None]] = [self._jobs.reconcile, self._requeue_lost, self._requeue_stuck]
+        if time.monotonic() >= self._next_retention:
+            parts += [self._remove_staging, self._jobs.remove_old, self._jobs.remove_ghosts]
+            self._next_retention = time.monotonic() + _RETENTION_SECONDS
+        for part in parts:
+            try:
+                part()
+            except Exception:
+                _log.warning("A part of the upkeep of the jobs failed; it is tried again.", exc_info=True)
+
+    def _requeue_lost(self) -> None:
         if number := requeue_lost(self._client, self._context.folders):
             _log.warning("%d jobs have lost their worker, and are queued again.", number)
-        self._requeue_stuck()
-        if time.monotonic() >= self._next_retention:
-            self._context.folders.remove_old_staging(_STAGING_FACTOR * self._context.config.limits.max_seconds)
-            self._jobs.remove_old()
-            self._next_retention = time.monotonic() + _RETENTION_SECONDS
+
+    def _remove_staging(self) -> None:
+        self._context.folders.remove_old_staging(_STAGING_FACTOR * self._context.config.limits.max_seconds)
 
     def _requeue_stuck(self) -> None:
         """Queue the diagnoses again that are called running here and are not, twice in a row.

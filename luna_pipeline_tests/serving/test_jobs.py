@@ -192,12 +192,64 @@ def test_only_jobs_that_ended_before_the_kept_days_are_removed(service: Service,
     assert {path.name for path in service.folders.jobs.iterdir()} == {new.id, waiting.id}
 
 
-def ended_days_ago(jobs: Jobs, job_id: str, days: float) -> None:
+def test_a_failed_job_that_is_sent_again_begins_anew(service: Service, jobs: Jobs):
+    first = jobs.submit(staged(service.folders, b"ct"), origin="http")[0]
+    (service.folders.job(first.id) / "attempts.json").write_text("2")
+    ended_days_ago(jobs, first.id, 0.0, status="ERROR")
+    assert (jobs.get(first.id).state, jobs.get(first.id).attempts) == ("failed", 2)
+    again, is_new = jobs.submit(staged(service.folders, b"ct"), origin="dicom")
+    assert (is_new, again.id, again.state, again.origin, again.attempts) == (True, first.id, "queued", "dicom", 0)
+    assert [path.name for path in service.folders.jobs.iterdir()] == [first.id]
+    assert num_workflows(jobs) == 1
+
+
+def test_what_a_dying_worker_left_of_a_deleted_job_is_not_the_new_ones(service: Service, jobs: Jobs):
+    job_id = jobs.submit(staged(service.folders, b"ct"), origin="http")[0].id
+    jobs.delete(job_id)
+    service.folders.job(job_id).mkdir()
+    (service.folders.job(job_id) / "attempts.json").write_text("2")
+    assert jobs.submit(staged(service.folders, b"ct"), origin="http")[0].attempts == 0
+
+
+def test_a_workflow_whose_enqueueing_only_seemed_to_fail_is_removed_once_it_ended(
+    service: Service, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    kept = jobs.submit(staged(service.folders, b"kept"), origin="http")[0]
+    enqueue = jobs._client.enqueue
+
+    def answer_lost(*arguments):
+        enqueue(*arguments)
+        raise sa.exc.OperationalError("COMMIT", {}, ConnectionResetError())
+
+    monkeypatch.setattr(jobs._client, "enqueue", answer_lost)
+    with pytest.raises(JobsUnavailableError):
+        jobs.submit(staged(service.folders, b"ct"), origin="http")
+    [ghost] = {status.workflow_id[:32] for status in jobs._client.list_workflows()} - {kept.id}
+    ended_days_ago(jobs, kept.id, 1.0)
+    ended_days_ago(jobs, ghost, 9 / 1440)
+    jobs.remove_ghosts()
+    assert num_workflows(jobs) == 2
+    ended_days_ago(jobs, ghost, 11 / 1440)
+    jobs.remove_ghosts()
+    assert jobs.counts() == {"queued": 0, "running": 0, "done": 1, "failed": 0}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b"\xff"])
+def test_a_damaged_record_is_replaced_and_the_job_made_again(service: Service, jobs: Jobs, content: bytes):
+    ids = [jobs.submit(staged(service.folders, text), origin="http")[0].id for text in (b"a", b"b")]
+    (service.folders.job(ids[0]) / "job.json").write_bytes(content)
+    (service.folders.job(ids[0]) / "attempts.json").write_bytes(b"")
+    assert [job.id for job in jobs.list()] == ids[1:]
+    jobs.reconcile()
+    assert {(job.id, job.state) for job in jobs.list()} == {(job_id, "queued") for job_id in ids}
+
+
+def ended_days_ago(jobs: Jobs, job_id: str, days: float, *, status: str = "SUCCESS") -> None:
     """Set the end of a job as its worker does, some days ago."""
     ended = int((time.time() - days * 86400) * 1000)
     statement = sa.text(
-        "UPDATE workflow_status SET status = 'SUCCESS', queue_name = :queue, completed_at = :ended "
+        "UPDATE workflow_status SET status = :status, queue_name = :queue, completed_at = :ended "
         "WHERE workflow_uuid LIKE :id"
     )
     with jobs._client._sys_db.engine.begin() as connection:
-        connection.execute(statement, {"ended": ended, "id": f"{job_id}%", "queue": DIAGNOSES})
+        connection.execute(statement, {"status": status, "ended": ended, "id": f"{job_id}%", "queue": DIAGNOSES})

@@ -21,7 +21,9 @@ def service(tmp_path: Path) -> Service:
     return Service(tmp_path)
 
 
-def test_a_job_that_is_called_running_and_is_not_is_queued_again_at_the_second_look(service: Service):
+def test_a_job_that_is_called_running_and_is_not_is_queued_again_at_the_second_look(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
     settings = Settings.from_environment(service.environment)
     models = LoadedModels(settings, service.config)
     context = WorkerContext(settings=settings, config=service.config, folders=service.folders, models=models)
@@ -35,6 +37,12 @@ def test_a_job_that_is_called_running_and_is_not_is_queued_again_at_the_second_l
             it.workflow_id for it in jobs._client.list_workflows() if it.workflow_id.startswith(ids[0])
         )
         upkeep = Upkeep(context, name, jobs, jobs._client)
+
+        def fail() -> None:
+            raise OSError
+
+        # Another part of the upkeep does not stop it.
+        monkeypatch.setattr(jobs, "reconcile", fail)
         upkeep.work()
         assert [jobs.get(job_id).state for job_id in ids] == ["running", "running"]
         upkeep.work()
@@ -46,11 +54,15 @@ def test_a_folder_that_a_killed_process_left_becomes_a_job(service: Service):
     models = LoadedModels(settings, service.config)
     context = WorkerContext(settings=settings, config=service.config, folders=service.folders, models=models)
     with service.jobs() as jobs:
-        job_id = "0" * 32
+        job_id = "1" * 32
         place_input(service.staged(), service.folders.job(job_id), Arrival.now(job_id, "dicom"))
         assert (jobs.get(job_id).state, jobs.list()) == ("queued", [])
         other = service.folders.jobs / "lost+found"
         other.mkdir()
+        # The first one, which the disk has damaged, stops no other.
+        damaged = service.folders.job("0" * 32)
+        (damaged / "input").mkdir(parents=True)
+        (damaged / "job.json").mkdir()
         Upkeep(context, "worker-0", jobs, jobs._client).work()
         assert other.exists()
         assert [job.id for job in jobs.list()] == [job_id]
