@@ -33,8 +33,8 @@ def test_the_commands_and_the_program_of_the_page_run(installation: Path):
         r"^onnx: equal on 7 kinds of inputs, largest difference .* \(tolerance 1e-05\)\.$", done.output, re.M
     )
     assert re.search(
-        r"^On this CPU: torch [\d.]+ inputs per second, onnx [\d.]+ \([\d.]+ x\), torch_export [\d.]+ \([\d.]+ x\); "
-        r"(torch|onnx|torch_export) is used: another form needs a gain of 1.2\.$",
+        r"^On this CPU: torch [\d.]+ inputs per second, onnx [\d.]+ \([\d.]+ x\), torch_export [\d.]+ \([\d.]+ x\)\.\n"
+        r"`luna serve` classifies cutouts by (torch|onnx): ONNX is used from a gain of 1\.2\. Diagnoses use torch\.$",
         done.output,
         re.M,
     )

@@ -16,7 +16,7 @@ RESEARCH_USE = "Research use only; not a medical device."
 @click.option(
     "--to", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the files."
 )
-@click.option("--no-speed", is_flag=True, help="Do not measure which form is the fastest on this CPU.")
+@click.option("--no-speed", is_flag=True, help="Do not measure the forms' speeds on this CPU.")
 def export_command(address: str, folder: Path, *, no_speed: bool) -> None:
     """Export a trained network to ONNX and torch.export.
 
@@ -27,6 +27,7 @@ def export_command(address: str, folder: Path, *, no_speed: bool) -> None:
 
     load_extensions()
     from luna_pipeline.core.export.formats import ONNX_OPSET
+    from luna_pipeline.core.export.speed import MIN_GAIN
     from luna_pipeline.launchers.export import export_model
     from luna_pipeline.settings import Settings
 
@@ -39,18 +40,18 @@ def export_command(address: str, folder: Path, *, no_speed: bool) -> None:
         )
     if exported.speed is not None:
         click.echo(_speed_line(exported.speed))
+    if exported.served is not None:
+        needed = f"ONNX is used from a gain of {MIN_GAIN:g}"
+        click.echo(f"`luna serve` classifies cutouts by {exported.served}: {needed}. Diagnoses use torch.")
     click.echo(f"Wrote {folder}. {RESEARCH_USE}")
 
 
 def _speed_line(speed: "Speed") -> str:
-    from luna_pipeline.core.export.speed import MIN_GAIN
-
     shown = [f"torch {speed.inputs_per_second['torch']:.1f} inputs per second"]
     shown += [
         f"{form} {speed.inputs_per_second[form]:.1f} ({gain:.2f} x)" for form, gain in sorted(speed.gains.items())
     ]
-    used = f"{speed.fastest} is used"
-    return f"On this CPU: {', '.join(shown)}; {used}: another form needs a gain of {MIN_GAIN:g}."
+    return f"On this CPU: {', '.join(shown)}."
 
 
 COMMANDS = [export_command]

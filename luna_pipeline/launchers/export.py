@@ -1,4 +1,4 @@
-"""Export of a trained network to ONNX and torch.export, with proven equality and the fastest form of this CPU."""
+"""Export of a trained network to ONNX and torch.export, with proven equality and speeds on this CPU."""
 
 import json
 import math
@@ -64,13 +64,23 @@ class Exported:
     equality: Mapping[str, Equality]
     speed: Speed | None
 
+    @property
+    def served(self) -> str | None:
+        """Form by which `luna serve` classifies cutouts, ``onnx`` or ``torch``; None if that is not decided here.
+
+        It is decided for nodule classifiers whose speeds were measured.
+        """
+        if self.speed is None or self.role != "classifier":
+            return None
+        return ONNX if self.speed.gains[ONNX] >= MIN_GAIN else TORCH
+
 
 def export_model(settings: Settings, address: str, folder: Path, *, measures_speed: bool = True) -> Exported:
     """Write ``model.onnx``, ``model.pt2`` and ``export.json`` of a model into a folder.
 
     Each file is read again and compared with the original network; nothing is written unless all are equal. The ONNX
-    form is also kept for the service if it is at least ``MIN_GAIN`` times as fast as torch on this CPU, and a form that
-    was kept earlier is removed if it is not.
+    form of a nodule classifier is also kept for the service if it is at least ``MIN_GAIN`` times as fast as torch on
+    this CPU, and a form that was kept earlier is removed if it is not.
 
     Args:
         settings: Paths of checkpoints and MLflow.
@@ -109,8 +119,11 @@ def export_model(settings: Settings, address: str, folder: Path, *, measures_spe
         write_bytes(exported.files[form], content)
     facts = _facts(exported, checkpoint, signature, place.address)
     write_bytes(folder / FACTS_FILE, (json.dumps(facts, indent=2) + "\n").encode())
-    if speed is not None:
-        _keep_fastest(settings, checkpoint, speed, contents[ONNX])
+    kept = fastest_form(settings, weights_sha256(checkpoint.model_state))
+    if exported.served == ONNX:
+        write_bytes(kept, contents[ONNX])
+    elif exported.served == TORCH:
+        remove(kept)
     return exported
 
 
@@ -161,14 +174,6 @@ def _speed(checkpoint: Checkpoint, signature: Signature, runs: Mapping[str, Run]
     return measure({TORCH: run_folded, **runs}, values)
 
 
-def _keep_fastest(settings: Settings, checkpoint: Checkpoint, speed: Speed, content: bytes) -> None:
-    path = fastest_form(settings, weights_sha256(checkpoint.model_state))
-    if speed.fastest == ONNX:
-        write_bytes(path, content)
-    else:
-        remove(path)
-
-
 def _facts(exported: Exported, checkpoint: Checkpoint, signature: Signature, address: str) -> dict[str, object]:
     """Return what a reader of the files must know, as JSON values."""
     (entry,), (result,) = signature.inputs, signature.outputs
@@ -186,6 +191,5 @@ def _facts(exported: Exported, checkpoint: Checkpoint, signature: Signature, add
         "onnx_opset": ONNX_OPSET,
         "packages": {name: version_of(name) for name in _PACKAGES},
         "equality": {form: asdict(found) for form, found in exported.equality.items()},
-        "speed": None if exported.speed is None else {**asdict(exported.speed), "fastest": exported.speed.fastest},
-        "min_gain": MIN_GAIN,
+        "speed": None if exported.speed is None else asdict(exported.speed),
     }

@@ -65,17 +65,30 @@ def test_a_segmenter_gives_the_score_of_each_voxel(settings: Settings, tmp_path:
     assert scores[0, 0, 3, 4, 5] == pytest.approx(1 / (1 + np.exp(-1)))
 
 
-def test_the_fastest_form_is_kept_for_the_service_only_while_it_is_faster(
+def speed_of(gain: float) -> Speed:
+    """A speed of ONNX relative to torch; ``torch.export`` is always faster."""
+    return Speed(inputs_per_second={"torch": 1.0, "onnx": gain}, gains={"onnx": gain, "torch_export": 5.0})
+
+
+def test_the_onnx_form_is_kept_for_the_service_only_while_it_is_faster(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path = fastest_form(settings, weights_sha256(checkpoint_of("segmenter").model_state))
-    for gain, is_kept in ((1.2, True), (1.19, False)):
-        found = Speed(inputs_per_second={"torch": 1.0, "onnx": gain}, gains={"onnx": gain, "torch_export": 0.5})
-        monkeypatch.setattr(export, "measure", lambda *_given, found=found: found)
-        exported = export_model(settings, "nodule_segmenter", tmp_path / "out")
-        assert path.exists() is is_kept
-        if is_kept:
+    path = fastest_form(settings, weights_sha256(checkpoint_of("classifier").model_state))
+    for gain, served in ((1.2, "onnx"), (1.19, "torch")):
+        monkeypatch.setattr(export, "measure", lambda *_given, gain=gain: speed_of(gain))
+        exported = export_model(settings, "nodule_classifier", tmp_path / "out")
+        assert (exported.served, path.exists()) == (served, served == "onnx")
+        if served == "onnx":
             assert path.read_bytes() == exported.files["onnx"].read_bytes()
+
+
+def test_no_form_of_another_model_is_kept_for_the_service(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(export, "measure", lambda *_given: speed_of(2.0))
+    exported = export_model(settings, "nodule_segmenter", tmp_path / "out")
+    assert exported.served is None
+    assert not fastest_form(settings, weights_sha256(checkpoint_of("segmenter").model_state)).exists()
 
 
 def test_nothing_is_written_if_a_form_differs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

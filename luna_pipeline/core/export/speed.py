@@ -1,4 +1,4 @@
-"""Which form of a network is the fastest on this CPU, by paired measurements."""
+"""Speeds of the forms of a network on this CPU, by paired measurements."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.export.formats import Run
 
 MIN_GAIN = 1.2
-"""A form is used instead of torch if it is at least this many times as fast: less is within a machine's noise."""
+"""ONNX is used instead of torch if it is at least this many times as fast: less is within a machine's noise."""
 TORCH = "torch"
 _NUM_PAIRS = 5
 
@@ -27,12 +27,6 @@ class Speed:
 
     inputs_per_second: Mapping[str, float]
     gains: Mapping[str, float]
-
-    @property
-    def fastest(self) -> str:
-        """The form to use: the one with the largest gain if that is at least ``MIN_GAIN``, else ``torch``."""
-        name = max(self.gains, key=self.gains.__getitem__, default=TORCH)
-        return name if self.gains.get(name, 0.0) >= MIN_GAIN else TORCH
 
 
 def measure(runs: Mapping[str, Run], values: NDArray[np.float32], *, num_pairs: int = _NUM_PAIRS) -> Speed:

@@ -7,7 +7,7 @@ import pytest
 
 from luna_pipeline.core.export import speed
 from luna_pipeline.core.export.equality import Equality, compare, example_inputs
-from luna_pipeline.core.export.speed import Speed, measure
+from luna_pipeline.core.export.speed import measure
 from luna_pipeline.core.models.base import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -58,19 +58,6 @@ def test_a_result_that_is_no_number_is_not_equal():
 def test_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"must return \(5,\), got \(5, 1\)"):
         compare(of_sum, lambda values: of_sum(values)[:, None], example_inputs(SIGNATURE))
-
-
-@pytest.mark.parametrize(
-    ("gains", "fastest"),
-    [
-        ({"onnx": 1.19, "torch_export": 0.4}, "torch"),
-        ({"onnx": 1.2, "torch_export": 0.4}, "onnx"),
-        ({"onnx": 1.3, "torch_export": 1.5}, "torch_export"),
-        ({}, "torch"),
-    ],
-)
-def test_another_form_is_used_from_a_gain_of_one_fifth(gains: dict[str, float], fastest: str):
-    assert Speed(inputs_per_second={}, gains=gains).fastest == fastest
 
 
 def test_speeds_are_medians_of_paired_measurements_without_the_first(monkeypatch: pytest.MonkeyPatch):
