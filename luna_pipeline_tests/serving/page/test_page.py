@@ -34,6 +34,14 @@ DROP = """([target, name, content]) => {
     const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
     document.querySelector(target).dispatchEvent(event);
 }"""
+DROP_UNREADABLE = """() => {
+    const readEntries = (_, reject) => reject(new DOMException("", "NotFoundError"));
+    const entry = { name: "ct", isDirectory: true, createReader: () => ({ readEntries }) };
+    const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+    const items = [{ kind: "file", webkitGetAsEntry: () => entry }];
+    Object.defineProperty(event, "dataTransfer", { value: { items, files: [] } });
+    document.body.dispatchEvent(event);
+}"""
 PIXEL = """([plane, x, y]) => {
     const canvas = document.querySelector(`figure.${plane} canvas`);
     return canvas.getContext("2d").getImageData(x * canvas.width, y * canvas.width, 1, 1).data[0];
@@ -357,6 +365,8 @@ def test_files_that_are_no_ct_are_refused_with_the_services_sentence(site: Site,
         assert ", got " in problem.inner_text()
         assert problem.inner_text().endswith(".")
         assert page.locator("#job").is_hidden()
+        page.evaluate(DROP_UNREADABLE)
+        page.get_by_text("The files must be readable, got NotFoundError. Choose them again.").wait_for()
 
 
 def test_one_error_ends_nothing_that_the_page_follows(site: Site, chromium: Browser):
@@ -382,10 +392,10 @@ def test_one_error_ends_nothing_that_the_page_follows(site: Site, chromium: Brow
         assert _job_id(page) == job_id
         # A neighbour that cannot be loaded is no problem, and is loaded when it is needed.
         wait_for(lambda: len(refused) == 4, limit_seconds=20, what="the request for the neighbour")
-        assert page.locator("#job-problem").is_hidden()
         _canvas(page, "Axial").focus()
         page.keyboard.press("ArrowUp")
         page.wait_for_selector(f'figure.axial canvas[data-drawn="{shown + 1}"]')
+        assert page.locator("#job-problem").is_hidden()
         page.clock.run_for(10_000)
         page.get_by_role("link", name=f"Show diagnosis {job_id[:8]}").wait_for()
 
