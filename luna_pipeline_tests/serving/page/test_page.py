@@ -462,6 +462,8 @@ def test_a_token_is_asked_for_once_and_kept(site: Site, chromium: Browser):
             assert secret not in page.content()
     finally:
         tokens.revoke("page")
+        # Without it, the service stays closed.
+        site.service.folders.tokens.unlink()
 
 
 def test_an_accessibility_checker_finds_no_fault(site: Site, chromium: Browser):
