@@ -32,16 +32,20 @@ def serve_command(*, config_path: Path | None, model: str | None, host: str, por
         config = read_config(config_path)
     if model is not None:
         config = replace(config, classifier=model)
+    load_extensions()
+    from luna_pipeline.serving.loaded_models import check_models
+    from luna_pipeline.settings import Settings
+
+    settings = Settings.from_environment()
+    check_models(settings, config)
     if is_on_ray:
         from luna_pipeline.serving.on_ray import serve_on_ray
 
         serve_on_ray(config, host=host, port=port)
         return
-    load_extensions()
     from luna_pipeline.serving.http.run import run_service
-    from luna_pipeline.settings import Settings
 
-    run_service(Settings.from_environment(), config, host=host, port=port)
+    run_service(settings, config, host=host, port=port)
 
 
 COMMANDS = (serve_command,)

@@ -6,15 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from luna_pipeline.core.config.checks import check_choice
 from luna_pipeline.core.diagnosis.diagnose import DiagnosisModel, DiagnosisModels
+from luna_pipeline.core.diagnosis.recipes import diagnosis_recipe
 from luna_pipeline.core.diagnosis.result import ModelVersion, Role
 from luna_pipeline.core.training.checkpoints import CheckpointError
-from luna_pipeline.launchers.diagnosis.model_places import ModelPlace, find_places, load_place
+from luna_pipeline.launchers.diagnosis.diagnose import DEVICES
+from luna_pipeline.launchers.diagnosis.model_places import ModelPlace, find_place, find_places, load_place
 from luna_pipeline.launchers.diagnosis.models import model_of
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.outbox import TrackerUnavailableError
+from luna_pipeline.tracking.outbox import OUTAGES, TrackerUnavailableError
 
 _log = logging.getLogger(__name__)
 _ERRORS = (FileNotFoundError, CheckpointError, TrackerUnavailableError)
@@ -37,7 +40,39 @@ class _Loaded:
 def shown_reason(error: Exception) -> str:
     """Return why models could not be loaded, for a log."""
     # Errors of other kinds may hold the registry's address with its password.
-    return str(error) if isinstance(error, _ERRORS) else type(error).__name__
+    is_own = isinstance(error, _ERRORS) or (isinstance(error, ValueError) and ", got " in str(error))
+    return str(error) if is_own else type(error).__name__
+
+
+def check_models(settings: Settings, config: ServiceConfig) -> None:
+    """Check what a configuration names for diagnoses: recipe, device, models. Defaults are found when they are needed.
+
+    A model whose store does not answer is not waited for.
+
+    Raises:
+        FileNotFoundError: If there is no model at an address.
+        CheckpointError: If a file is damaged.
+        ValueError: If recipe or device is unknown, an address is none, or a model is of another role.
+    """
+    diagnosis_recipe(config.recipe)
+    check_choice("device", config.device, DEVICES)
+    for role, address in _addresses(config).items():
+        if address is None:
+            continue
+        try:
+            place = find_place(settings, role, address)
+            assert place is not None
+            model_of(role, load_place(settings, place), address=place.address)
+        except OUTAGES as error:
+            _log.warning("The %s is not checked, because its store does not answer: %s", role, shown_reason(error))
+
+
+def _addresses(config: ServiceConfig) -> dict[Role, str | None]:
+    return {
+        "segmenter": config.segmenter or None,
+        "classifier": config.classifier or None,
+        "malignancy": config.malignancy or None,
+    }
 
 
 class LoadedModels:
@@ -55,11 +90,7 @@ class LoadedModels:
 
     def __init__(self, settings: Settings, config: ServiceConfig, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._settings = settings
-        self._addresses: dict[Role, str | None] = {
-            "segmenter": config.segmenter or None,
-            "classifier": config.classifier or None,
-            "malignancy": config.malignancy or None,
-        }
+        self._addresses = _addresses(config)
         self._look_seconds = look_seconds
         self._lock = threading.Lock()
         self._loaded: Mapping[Role, _Loaded] = {}

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from luna_pipeline.cli import cli
 from luna_pipeline.serving import loaded_models
 from luna_pipeline.serving.config import ServiceConfig
-from luna_pipeline.serving.loaded_models import LoadedModels
+from luna_pipeline.serving.loaded_models import LoadedModels, check_models
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_registry import promote
 from luna_pipeline.tracking.outbox import TrackerUnavailableError
@@ -112,6 +114,48 @@ def test_during_an_outage_one_call_looks_and_the_others_get_its_error_until_the_
         with pytest.raises(TrackerUnavailableError, match="got no answer"):
             models.for_series("")
     assert looks == [100.0, 135.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"classifier": "nodule_clasifier"}, "got none"),
+        ({"classifier": "models:/nodule_classifier"}, "must be models:/NAME@ALIAS or models:/NAME/VERSION, got"),
+        ({"segmenter": "malignancy_classifier"}, "given as segmenter must be a segmenter, got a classifier of mal"),
+        (
+            {"malignancy": "nodule_segmenter 0.0.1"},
+            "must be a classifier of malignancy, got a segmenter",
+        ),
+        ({"recipe": "fast"}, "fast"),
+        ({"device": "gpu"}, "device must be"),
+    ],
+)
+def test_a_configuration_that_names_what_is_not_there_is_refused(settings: Settings, values: dict, words: str):
+    save_models(settings.home)
+    check_models(settings, ServiceConfig(classifier="nodule_classifier 0.0.1", malignancy="malignancy_classifier"))
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        check_models(settings, ServiceConfig(**values))
+
+
+def test_a_service_starts_while_the_registry_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def unavailable(*_given):
+        raise TrackerUnavailableError("MLflow must be reached, got no answer.")
+
+    monkeypatch.setattr(loaded_models, "find_place", unavailable)
+    check_models(settings, ServiceConfig(classifier="models:/nodule_classifier@champion"))
+    assert "The classifier is not checked, because its store does not answer" in caplog.text
+
+
+def test_the_command_refuses_to_start_with_a_model_that_is_not_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LUNA_HOME", str(settings.home))
+    # It would be refused for this host, too, but later.
+    done = CliRunner().invoke(cli, ["serve", "--host", "0.0.0.0", "--model", "nodule_clasifier"])
+    assert isinstance(done.exception, FileNotFoundError)
+    assert "nodule_clasifier" in str(done.exception)
 
 
 def test_threads_share_one_load_and_are_not_stopped_by_a_later_one(settings: Settings, monkeypatch: pytest.MonkeyPatch):

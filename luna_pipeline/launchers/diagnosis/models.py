@@ -102,8 +102,8 @@ def model_of(role: Role, checkpoint: Checkpoint, *, address: str, series: str = 
     title = f"{checkpoint.name} {checkpoint.version}"
     own = role_of(checkpoint, network)
     if own != role:
-        msg = f"The model of --{role} must be {_KINDS[role]}, got {_KINDS[own]} ({title})."
-        raise ValueError(f"{msg} Give it as --{own}, or choose another.")
+        msg = f"The model given as {role} must be {_KINDS[role]}, got {_KINDS[own]} ({title})."
+        raise ValueError(f"{msg} Give it as {own}, or choose another.")
     decision, is_classifier = checkpoint.decision, role != "segmenter"
     threshold = np.array([decision.threshold])
     threshold = decision.calibrated(threshold) if decision.is_calibrated else threshold

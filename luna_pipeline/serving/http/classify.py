@@ -10,15 +10,13 @@ from starlette.concurrency import run_in_threadpool
 
 from luna_pipeline.core.diagnosis.diagnose import DiagnosisModels
 from luna_pipeline.core.diagnosis.result import ModelVersion, Role
-from luna_pipeline.core.training.checkpoints import CheckpointError
 from luna_pipeline.serving.cutout_classifier import CutoutClassifier
 from luna_pipeline.serving.cutout_upload import CutoutsError, max_body_bytes, read_cutouts
 from luna_pipeline.serving.http.bodies import whole_body
 from luna_pipeline.serving.http.problems import Problem, documented
 from luna_pipeline.serving.http.service import Service
 from luna_pipeline.serving.http.views import RESEARCH_USE
-from luna_pipeline.serving.loaded_models import LoadedModels
-from luna_pipeline.tracking.outbox import TrackerUnavailableError
+from luna_pipeline.serving.loaded_models import LoadedModels, shown_reason
 
 _log = logging.getLogger(__name__)
 _MAX_BYTES_AT_ONCE = 512 << 20
@@ -121,8 +119,9 @@ def _present(models: LoadedModels) -> DiagnosisModels:
     """Return the present models; the error's text may hold paths of this machine, and is logged alone."""
     try:
         return models.for_series("")
-    except (FileNotFoundError, CheckpointError, TrackerUnavailableError) as error:
-        _log.warning("No models: %s", error)
+    # The registry's database has errors of its own.
+    except Exception as error:
+        _log.warning("No models: %s", shown_reason(error))
         detail = "A segmenter and a classifier must be there, got none that can be loaded. See the service's log."
         raise Problem(503, detail, {"Retry-After": "60"}) from error
 

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,11 +17,13 @@ import pytest
 
 from luna_pipeline.serving.config import ServiceConfig, UploadLimits
 from luna_pipeline.serving.folders import ServiceFolders
+from luna_pipeline.serving.http import classify
 from luna_pipeline.serving.http.app import create_app
 from luna_pipeline.serving.http.classify import BodyBudget
 from luna_pipeline.serving.http.problems import Problem
 from luna_pipeline.serving.http.server import server_of
 from luna_pipeline.serving.jobs import Jobs
+from luna_pipeline.serving.loaded_models import LoadedModels
 from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import CHUNK_IRC, save_models
 from luna_pipeline_tests.processes import wait_for
@@ -126,17 +130,24 @@ def test_a_body_without_an_announced_length_is_limited_too(client: httpx.Client)
     assert client.post("/v1/classify", content=iter([npz(2)])).status_code == 200
 
 
-def test_without_models_the_answer_is_503_until_there_are_some(tmp_path: Path):
+def test_without_models_the_answer_is_503_until_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(classify, "LoadedModels", partial(LoadedModels, look_seconds=0))
     with client_of(tmp_path) as client:
         for answer in (client.get("/v1/models"), client.post("/v1/classify", content=npz(1))):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
             assert str(tmp_path) not in answer.text
         save_models(tmp_path / "home")
-        wait_for(
-            lambda: client.post("/v1/classify", content=npz(1)).status_code == 200,
-            limit_seconds=30,
-            what="the next look for models",
-        )
+        assert client.post("/v1/classify", content=npz(1)).status_code == 200
+
+
+def test_a_model_of_another_role_is_answered_with_503(tmp_path: Path):
+    save_models(tmp_path / "home")
+    checkpoints = tmp_path / "home/checkpoints"
+    shutil.copy(checkpoints / "malignancy_classifier/0.0.1/best.pt", checkpoints / "nodule_classifier/0.0.1/best.pt")
+    with client_of(tmp_path) as client:
+        answer = client.get("/v1/models")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert "got none that can be loaded. See the service's log." in answer.json()["detail"]
 
 
 def test_bodies_in_memory_are_limited_and_one_always_fits():
