@@ -77,6 +77,8 @@ class ReceiverConfig:
         calling_aets: Titles that may connect; empty for any, which is refused beyond loopback.
         quiet_seconds: A series without a known number of instances is complete this long after its last instance,
             once its association is released.
+        unfinished_seconds: The same while its association is open, after it was aborted, after a restart of the
+            receiver, and with fewer instances than its headers state.
         max_associations: Associations at a time.
         max_instances_per_second: Instances of one association per second, on average.
         certificate: PEM file of the own certificate for TLS; empty for none.
@@ -87,6 +89,7 @@ class ReceiverConfig:
     aet: str = "LUNA"
     calling_aets: tuple[str, ...] = ()
     quiet_seconds: float = 10.0
+    unfinished_seconds: float = 600.0
     max_associations: int = 10
     max_instances_per_second: float = 500.0
     certificate: str = ""

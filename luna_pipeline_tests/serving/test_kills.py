@@ -193,7 +193,8 @@ def cluster() -> Iterator[PostgresCluster]:
 @pytest.fixture
 def service(tmp_path: Path, cluster: PostgresCluster) -> Service:
     database = f"postgresql://jobs:secret@127.0.0.1:{cluster.port}/jobs"
-    return Service(tmp_path, {"database": database, "receiver": {"quiet_seconds": 3.0}, "max_queued": 2 * NUM_CTS})
+    receiver = {"quiet_seconds": 3.0, "unfinished_seconds": 15.0}
+    return Service(tmp_path, {"database": database, "receiver": receiver, "max_queued": 2 * NUM_CTS})
 
 
 def kill_while_sending(

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,7 @@ from luna_pipeline.serving.dicom.instance import CT_CLASSES, OUT_OF_RESOURCES, R
 from luna_pipeline.serving.dicom.series_store import SeriesLimitError, SeriesStore
 from luna_pipeline.serving.dicom.transport import ANNOUNCED_PDU_BYTES, LimitedServer, request_answered, server_tls
 from luna_pipeline.serving.folders import ServiceFolders
-from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError
+from luna_pipeline.serving.job import JobsUnavailableError, QueueFullError, UnknownJobError
 from luna_pipeline.serving.jobs import Jobs
 
 TRANSFER_SYNTAXES = tuple(
@@ -32,6 +33,7 @@ TRANSFER_SYNTAXES = tuple(
 JPEG 2000. A peer sends in one of them."""
 _SUCCESS = 0x0000
 _IDLE_SECONDS = 60.0
+_RETRY_SECONDS = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -56,16 +58,12 @@ class Receiver:
 
     def __init__(self, folders: ServiceFolders, config: ServiceConfig, jobs: Jobs) -> None:
         self._config, self._jobs = config, jobs
-        self._store = SeriesStore(
-            folders,
-            config.limits,
-            quiet_seconds=config.receiver.quiet_seconds,
-            max_series=config.max_queued,
-        )
+        self._store = SeriesStore(folders, config, check_room=jobs.check_room)
         self._closing = threading.Event()
         self._conversations: WeakKeyDictionary[Association, _Conversation] = WeakKeyDictionary()
         self._server: LimitedServer | None = None
         self._waits_for: str | None = None
+        self._retry_at = 0.0
 
     def start(self, host: str, port: int) -> int:
         """Listen, and return the port.
@@ -101,21 +99,37 @@ class Receiver:
 
     def submit_whole(self) -> None:
         """Submit the series that are whole; without a free place, free space or the database they wait."""
-        self._store.take_whole()
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self._store.take_whole()
+        except OSError as error:
+            self._wait(_disk_reason(error))
         for folder in self._store.complete():
-            num_instances = sum(1 for _ in folder.iterdir())
             try:
-                job, is_new = self._jobs.submit(folder, origin="dicom")
+                self._submit(folder)
             except (QueueFullError, JobsUnavailableError) as error:
-                self._say_waiting(str(error))
+                self._wait(str(error))
                 return
             except OSError as error:
-                self._say_waiting(f"The disk must take the job, got: {error.strerror}. Free some space.")
-                return
-            self._waits_for = None
-            _log.info("A series of %d instances is %s job %s.", num_instances, "the new" if is_new else "the", job.id)
+                self._wait(_disk_reason(error))
+            # Whatever is wrong with one series, the others are received.
+            except Exception as error:
+                self._wait(f"A series must become a job, got {type(error).__name__}. Look at the service's folder.")
 
-    def _say_waiting(self, reason: str) -> None:
+    def _submit(self, folder: Path) -> None:
+        # Before the series is flushed and its digest computed.
+        self._jobs.check_room()
+        self._store.prepare(folder)
+        num_instances = sum(1 for _ in folder.iterdir())
+        # The job may be deleted at once.
+        with contextlib.suppress(UnknownJobError):
+            job, is_new = self._jobs.submit(folder, origin="dicom")
+            _log.info("A series of %d instances is %s job %s.", num_instances, "the new" if is_new else "the", job.id)
+        self._waits_for = None
+
+    def _wait(self, reason: str) -> None:
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
         if reason != self._waits_for:
             self._waits_for = reason
             _log.warning("Series that are whole wait: %s", reason)
@@ -147,8 +161,6 @@ class Receiver:
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
             )
-            if not self._store.is_known(instance.series):
-                self._jobs.check_room()
             self._store.add(instance, encoded, event.assoc)
         except RefusedInstanceError as error:
             return self._refused(conversation, str(error), error.status)
@@ -173,6 +185,10 @@ class Receiver:
             conversation.logged.add(message)
             _log.warning("Instances are refused: %s", message)
         return status
+
+
+def _disk_reason(error: OSError) -> str:
+    return f"The disk must take the job, got: {error.strerror}. Free some space."
 
 
 def check_callers(calling_aets: tuple[str, ...], host: str) -> None:

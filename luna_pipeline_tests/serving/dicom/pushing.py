@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,15 @@ class Receiving:
         jobs = wait_for(look, limit_seconds=15, what=f"job {number}")
         assert isinstance(jobs, list)
         return jobs[::-1]
+
+    def look_for(self, seconds: float) -> None:
+        """Let the receiver look for whole series for some time."""
+        deadline = time.monotonic() + seconds
+        wait_for(
+            lambda: self.receiver.submit_whole() or time.monotonic() > deadline,
+            limit_seconds=seconds + 10,
+            what="the pause",
+        )
 
     def uids(self, job: Job) -> set[str]:
         """SOPInstanceUIDs of a job's input."""

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_killed_receiver_loses_nothing_that_it_answered(tmp_path: Path):
-    service, port = Service(tmp_path, {"receiver": {"quiet_seconds": 1}}), free_port()
+    service, port = Service(tmp_path, {"receiver": {"quiet_seconds": 1, "unfinished_seconds": 8}}), free_port()
     interrupted, left = images(tmp_path / "1", "1.2.3", number=6), images(tmp_path / "2", "1.2.4", seed=1)
     with service.jobs() as jobs:
         with receiver_process(service, port) as process:

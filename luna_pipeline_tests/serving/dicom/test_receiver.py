@@ -1,6 +1,7 @@
 """The receiver as peers see it: what it accepts, what it refuses with which status, and what becomes a job."""
 
 import contextlib
+import errno
 import logging
 import subprocess
 import time
@@ -12,7 +13,9 @@ from pydicom import Dataset
 from pynetdicom.sop_class import MRImageStorage
 
 from luna_pipeline.serving.config import UploadLimits
+from luna_pipeline.serving.dicom import receiver
 from luna_pipeline.serving.dicom.receiver import check_callers
+from luna_pipeline.serving.job import QueueFullError
 from luna_pipeline_tests.processes import wait_for
 from luna_pipeline_tests.serving.dicom.pushing import (
     QUIET_SECONDS,
@@ -122,10 +125,7 @@ def test_a_series_waits_for_the_release_of_its_association(luna: Receiving, tmp_
         for dataset in pushed[:2]:
             association.send_c_store(dataset)
         number = len(luna.jobs.list())
-        deadline = time.monotonic() + 4 * QUIET_SECONDS
-        wait_for(
-            lambda: luna.receiver.submit_whole() or time.monotonic() > deadline, limit_seconds=10, what="the pause"
-        )
+        luna.look_for(4 * QUIET_SECONDS)
         assert len(luna.jobs.list()) == number
         for dataset in pushed[2:]:
             association.send_c_store(dataset)
@@ -235,6 +235,73 @@ def test_with_a_full_queue_new_series_are_refused_and_whole_ones_wait(tmp_path: 
         luna.jobs.delete(jobs[0].id)
         assert push(luna.port, third) == [SUCCESS] * 4
         assert luna.uids(luna.submitted(2)[1]) == uids_of(third)
+
+
+def test_a_series_whose_first_images_met_a_full_queue_waits_for_them(tmp_path: Path):
+    first, second = images(tmp_path / "1", "1.2.3"), images(tmp_path / "2", "1.2.4", seed=1)
+    with receiving(tmp_path / "luna", max_queued=1) as luna:
+        push(luna.port, first)
+        (job,) = luna.submitted(1)
+        with associated(luna.port) as association:
+            statuses = [association.send_c_store(dataset).Status for dataset in second[:2]]
+            luna.jobs.delete(job.id)
+            statuses += [association.send_c_store(dataset).Status for dataset in second[2:]]
+        assert statuses == [OUT_OF_RESOURCES] * 2 + [SUCCESS] * 2
+        luna.look_for(4 * QUIET_SECONDS)
+        assert luna.jobs.list() == []
+        assert push(luna.port, second[:2]) == [SUCCESS] * 2
+        assert luna.uids(luna.submitted(1)[0]) == uids_of(second)
+
+
+def test_a_series_whose_association_was_aborted_waits_for_the_rest(tmp_path: Path):
+    pushed = images(tmp_path / "ct", "1.2.3")
+    with receiving(tmp_path / "luna") as luna:
+        with associated(luna.port) as association:
+            assert [association.send_c_store(dataset).Status for dataset in pushed[:2]] == [SUCCESS] * 2
+            association.abort()
+        luna.look_for(4 * QUIET_SECONDS)
+        assert luna.jobs.list() == []
+        assert push(luna.port, pushed[2:]) == [SUCCESS] * 2
+        assert luna.uids(luna.submitted(1)[0]) == uids_of(pushed)
+
+
+def test_a_full_disk_that_delays_one_series_delays_no_other(tmp_path: Path, monkeypatch, caplog):
+    monkeypatch.setattr(receiver, "_RETRY_SECONDS", 0.2)
+    first, second = images(tmp_path / "1", "1.2.3"), images(tmp_path / "2", "1.2.4", seed=1)
+    with receiving(tmp_path / "luna") as luna:
+        push(luna.port, first[:2])
+        luna.submitted(1)
+        push(luna.port, first[2:])
+        with monkeypatch.context() as patch:
+            # The earlier images are not linked.
+            patch.setattr("os.link", _full)
+            wait_for(
+                lambda: luna.receiver.submit_whole() or "must take the job" in caplog.text, limit_seconds=10, what="it"
+            )
+            push(luna.port, second)
+            assert uids_of(second) in [luna.uids(job) for job in luna.submitted(2)]
+        job_with(luna, uids_of(first))
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_while_the_queue_is_full_whole_series_are_not_read_again_and_again(tmp_path: Path, monkeypatch):
+    first, second = images(tmp_path / "1", "1.2.3"), images(tmp_path / "2", "1.2.4", seed=1)
+    prepared, looks = [], []
+    with receiving(tmp_path / "luna", max_queued=2) as luna:
+        push(luna.port, first)
+        push(luna.port, second)
+        monkeypatch.setattr(luna.jobs, "check_room", lambda: looks.append(1) or _raise_full())
+        monkeypatch.setattr(luna.receiver._store, "prepare", prepared.append)
+        wait_for(lambda: luna.receiver.submit_whole() or looks, limit_seconds=10, what="a full queue")
+        luna.look_for(1)
+    assert (len(looks), prepared) == (1, [])
+
+
+def _raise_full() -> None:
+    raise QueueFullError(length=2, retry_after_seconds=1)
 
 
 def test_a_series_whose_job_cannot_be_written_waits(tmp_path: Path, caplog):
