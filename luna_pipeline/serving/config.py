@@ -1,5 +1,6 @@
 """Configuration of the service, from a YAML file; every value has a default."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from luna_pipeline.core.config.checks import check_choice
 from luna_pipeline.core.config.plain import changed
 
 GIB = 1 << 30
+_WEB_ADDRESS = re.compile(r"https?://([^/\s:]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/\S*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,10 @@ class Peer:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ("cstore", "stow"))
+        if self.kind == "stow" and not _WEB_ADDRESS.fullmatch(self.url):
+            # It may hold a password.
+            message = f"The url must be http(s)://host[:port][/path], got {'another' if self.url else 'no'} text"
+            raise ValueError(f"{message} ({self.name}). Change its url.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

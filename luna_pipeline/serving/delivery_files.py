@@ -26,7 +26,7 @@ def deliveries_of(folder: Path, peers: Sequence[Peer]) -> tuple[Delivery, ...]:
 def read_delivery(folder: Path, peer_name: str, *, now: float) -> tuple[Delivery, float]:
     """Return a delivery, and when its first attempt began; ``now`` before the first one."""
     # Missing, or damaged by the disk.
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         values = json.loads(_path(folder, peer_name).read_bytes())
         since = values.pop("since")
         return Delivery(**values), since

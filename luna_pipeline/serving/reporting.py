@@ -67,17 +67,24 @@ def attempt(
     Returns:
         Seconds to the next attempt; None if there is none.
     """
-    output = folders.job(job_id) / OUTPUT
+    output, now = folders.job(job_id) / OUTPUT, time.time() if now is None else now
+    ended_at = now
     try:
         ended_at = (output / MANIFEST).stat().st_mtime
         _report(config.dagster_url, output, job_id)
-    except DagsterReportError as error:
-        wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(number, 10), _LONGEST_WAIT_SECONDS)
-        is_last = (time.time() if now is None else now) + wait_seconds > ended_at + config.delivery_hours * 3600
-        _log.warning("Job %s: %s %s", job_id, error, "No further attempt is made." if is_last else "It is tried again.")
-        return None if is_last else wait_seconds
     except (FileNotFoundError, UnknownJobError):
-        pass
+        return None
+    # Whatever fails: the next attempt may succeed.
+    except Exception as error:
+        wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(number, 10), _LONGEST_WAIT_SECONDS)
+        is_last = now + wait_seconds > ended_at + config.delivery_hours * 3600
+        reason = (
+            str(error) if isinstance(error, DagsterReportError) else f"Its report failed by {type(error).__name__}."
+        )
+        _log.warning(
+            "Job %s: %s %s", job_id, reason, "No further attempt is made." if is_last else "It is tried again."
+        )
+        return None if is_last else wait_seconds
     return None
 
 

@@ -29,7 +29,11 @@ def test_a_file_changes_what_it_names(tmp_path):
         ("max_queud: 4", "max_queued"),
         ("[1]", "mapping"),
         ("peers: [{name: a, kind: ftp}]", "kind"),
-        ("peers: [{name: a, kind: stow}, {name: a, kind: cstore}]", "different names"),
+        ("peers: [{name: a, kind: cstore}, {name: a, kind: cstore}]", "different names"),
+        ("peers: [{name: a, kind: stow}]", r"must be http\(s\)://host.*, got no text \(a\)"),
+        ("peers: [{name: a, kind: stow, url: pacs/dicom-web}]", "got another text"),
+        ("peers: [{name: a, kind: stow, url: 'htp://pacs'}]", "got another text"),
+        ("peers: [{name: a, kind: stow, url: 'http://pacs:port/x'}]", "got another text"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, message):
@@ -37,6 +41,11 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises((ValueError, TypeError), match=message):
         read_config(file)
+
+
+@pytest.mark.parametrize("url", ["http://pacs", "https://pacs:8042/dicom-web", "http://[::1]:8042/", "http://10.0.0.1"])
+def test_addresses_of_web_peers_are_read(url):
+    assert Peer(name="a", kind="stow", url=url).url == url
 
 
 def test_no_file_is_the_defaults():

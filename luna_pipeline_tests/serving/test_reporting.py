@@ -50,6 +50,16 @@ def test_a_report_is_given_up_after_the_hours_of_a_delivery(folders, config, cap
     ]
 
 
+def test_a_report_that_fails_by_any_error_is_tried_again(folders, config, caplog):
+    (folders.job(JOB) / "output" / MANIFEST).write_text("damaged")
+    os.utime(folders.job(JOB) / "output" / MANIFEST, (1000, 1000))
+    with caplog.at_level(logging.WARNING, "luna_pipeline"):
+        assert attempt(folders, config, JOB, 0, now=1001) == 5
+    assert [record.message for record in caplog.records] == [
+        f"Job {JOB}: Its report failed by ValueError. It is tried again."
+    ]
+
+
 def test_a_job_that_was_deleted_has_no_report(folders, config):
     folders.job(JOB).rename(folders.jobs / "gone")
     assert attempt(folders, config, JOB, 0) is None

@@ -4,14 +4,17 @@ Each attempt is a workflow of its own; the next one waits in the database until 
 keep no thread and no place in the queue of diagnoses.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.delivery_files import peer_key, read_delivery, write_delivery
 from luna_pipeline.serving.dicom.peers import DeliveryError, send
 from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
+from luna_pipeline.serving.job import Delivery
 
 DELIVER, DELIVERIES = "deliver", "deliveries"
 """Name of the workflow, and of its queue."""
@@ -72,14 +75,28 @@ def attempt(
         return None
     before, since = read_delivery(folder, peer_name, now=now)
     delivery = replace(before, attempts=before.attempts + 1)
-    write_delivery(folder, delivery, since=since)
+    _note(folder, delivery, since=since)
     try:
         send(peer, files, config.receiver)
-    except DeliveryError as error:
+    # Whatever fails, such as a peer that aborts between two objects: the next attempt may succeed.
+    except Exception as error:
         wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(before.attempts, 10), _LONGEST_WAIT_SECONDS)
         is_last = now + wait_seconds > since + config.delivery_hours * 3600
-        failed = replace(delivery, state="failed" if is_last else "waiting", reason=str(error))
-        write_delivery(folder, failed, since=since)
+        failed = replace(delivery, state="failed" if is_last else "waiting", reason=_reason(error, peer_name))
+        _note(folder, failed, since=since)
         return None if is_last else wait_seconds
-    write_delivery(folder, replace(delivery, state="sent", reason=None), since=since)
+    _note(folder, replace(delivery, state="sent", reason=None), since=since)
     return None
+
+
+def _reason(error: Exception, peer_name: str) -> str:
+    if isinstance(error, DeliveryError):
+        return str(error)
+    # The texts of other errors may hold addresses and values of headers.
+    return f"The peer must store all objects, got {type(error).__name__} ({peer_name}). See its log and configuration."
+
+
+def _note(folder: Path, delivery: Delivery, *, since: float) -> None:
+    """Write the state of a delivery; on a full disk it is sent without."""
+    with contextlib.suppress(OSError):
+        write_delivery(folder, delivery, since=since)

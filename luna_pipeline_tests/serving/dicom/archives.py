@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
+from pynetdicom.transport import ThreadedAssociationServer
 
 RESULT_CLASSES = (SegmentationStorage, Comprehensive3DSRStorage)
 
@@ -21,11 +22,19 @@ class Archive:
         port: Where it listens.
         stored: What it has accepted.
         status: Its answer to each object.
+        server: Its server.
     """
 
     port: int = 0
     stored: list[Dataset] = field(default_factory=list)
     status: int = 0x0000
+    server: ThreadedAssociationServer | None = None
+
+    def abort(self) -> None:
+        """Abort all associations."""
+        assert self.server is not None
+        for association in self.server.active_associations:
+            association.abort()
 
     def store(self, event: evt.Event) -> int:
         """Answer a C-STORE request."""
@@ -45,7 +54,7 @@ def archive(*, port: int = 0, classes=RESULT_CLASSES, tls=None, aet="ARCHIVE", c
         ("127.0.0.1", port), block=False, ssl_context=tls, evt_handlers=[(evt.EVT_C_STORE, found.store)]
     )
     try:
-        found.port = server.server_address[1]
+        found.server, found.port = server, server.server_address[1]
         yield found
     finally:
         server.shutdown()

@@ -1,5 +1,6 @@
 """Delivery of results: by C-STORE and STOW-RS, what a failure is called, and when the next attempt is made."""
 
+import errno
 import json
 import secrets
 import ssl
@@ -12,12 +13,14 @@ from pynetdicom.sop_class import SegmentationStorage
 from luna_pipeline.core.diagnosis.dicom_output import dicom_output
 from luna_pipeline.serving.config import Peer, ReceiverConfig, ServiceConfig
 from luna_pipeline.serving.delivery_files import deliveries_of
+from luna_pipeline.serving.dicom import delivery as delivering
+from luna_pipeline.serving.dicom import peers
 from luna_pipeline.serving.dicom.delivery import attempt
 from luna_pipeline.serving.dicom.peers import DeliveryError, send
 from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
 from luna_pipeline.serving.job import Delivery
 from luna_pipeline_tests.core.diagnosis.dicom_examples import ball, case_of, series
-from luna_pipeline_tests.processes import free_port
+from luna_pipeline_tests.processes import free_port, wait_for
 from luna_pipeline_tests.serving.dicom.archives import archive, web_archive
 from luna_pipeline_tests.serving.dicom.certificates import Authority
 
@@ -176,6 +179,56 @@ def test_a_delivery_that_failed_before_is_sent(job):
         pacs.status = 0
         assert attempt(folders, config, job_id, "pacs") is None
     assert deliveries_of(folders.job(job_id), config.peers) == (Delivery(peer="pacs", state="sent", attempts=2),)
+    assert len(pacs.stored) == 2
+
+
+def test_a_peer_that_aborts_after_the_first_object_gets_all_later(job, results, monkeypatch: pytest.MonkeyPatch):
+    def store_after_the_abort(association, dataset, name: str, peer: Peer) -> None:
+        if name == "sr.dcm" and len(pacs.stored) == 1:
+            pacs.abort()
+            wait_for(lambda: not association.is_established, limit_seconds=10, what="the abort")
+        store(association, dataset, name, peer)
+
+    store = peers._store
+    monkeypatch.setattr(peers, "_store", store_after_the_abort)
+    folders, job_id = job
+    with archive() as pacs:
+        config = ServiceConfig(peers=(cstore(pacs.port),))
+        assert attempt(folders, config, job_id, "pacs") == 5
+        (delivery,) = deliveries_of(folders.job(job_id), config.peers)
+        expected = "The peer must store all objects, got RuntimeError (pacs). See its log and configuration."
+        assert (delivery.state, delivery.reason) == ("waiting", expected)
+        assert attempt(folders, config, job_id, "pacs") is None
+    seg, sr = uids(results)
+    assert [dataset.SOPInstanceUID for dataset in pacs.stored] == [seg, seg, sr]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError])
+def test_an_attempt_that_fails_by_any_error_is_followed_by_another(job, monkeypatch: pytest.MonkeyPatch, error):
+    def failing(*_: object) -> None:
+        raise error("Mustermann")
+
+    folders, job_id = job
+    config = ServiceConfig(peers=(cstore(1),))
+    monkeypatch.setattr(delivering, "send", failing)
+    assert attempt(folders, config, job_id, "pacs") == 5
+    (found,) = deliveries_of(folders.job(job_id), config.peers)
+    expected = f"The peer must store all objects, got {error.__name__} (pacs). See its log and configuration."
+    assert (found.state, found.reason) == ("waiting", expected)
+
+
+def test_results_are_sent_while_the_state_of_the_delivery_cannot_be_written(job, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folders, job_id = job
+    monkeypatch.setattr(delivering, "write_delivery", full)
+    with archive() as pacs:
+        config = ServiceConfig(peers=(cstore(pacs.port),))
+        pacs.status = 0xA700
+        assert attempt(folders, config, job_id, "pacs") == 5
+        pacs.status = 0
+        assert attempt(folders, config, job_id, "pacs") is None
     assert len(pacs.stored) == 2
 
 
