@@ -23,6 +23,8 @@ from luna_pipeline.serving.loaded_models import LoadedModels
 from luna_pipeline.settings import Settings
 
 BATCH_SIZE = 32
+MAX_AT_ONCE = 256
+"""Cutouts of several requests that are copied together for one pass; a single request may have more."""
 _Scorer = Callable[[NDArray[np.int16]], NDArray[np.float64]]
 _LOWEST_HU, _HIGHEST_HU = CuttingParameters().hu_window
 
@@ -77,7 +79,7 @@ class CutoutClassifier:
         return request.future
 
     def _score_waiting(self) -> None:
-        """Score what is waiting; the first of several calls scores it all, and the others find nothing."""
+        """Score what is waiting, up to ``MAX_AT_ONCE``; there is a call for each request, so none is left."""
         requests = list(self._taken())
         if not requests:
             return
@@ -98,9 +100,11 @@ class CutoutClassifier:
                 raise
 
     def _taken(self) -> Iterator[_Request]:
-        while self._waiting:
+        num_taken = 0
+        while self._waiting and (not num_taken or num_taken + len(self._waiting[0].ct_chunks) <= MAX_AT_ONCE):
             request = self._waiting.popleft()
             if request.future.set_running_or_notify_cancel():
+                num_taken += len(request.ct_chunks)
                 yield request
 
     def _scores(self, model: DiagnosisModel, parts: list[NDArray[np.int16]]) -> list[NDArray[np.float64]]:
@@ -109,7 +113,7 @@ class CutoutClassifier:
             return []
         if self._scorer is None or self._scorer[0] is not model.network:
             self._scorer = (model.network, _scorer_of(model, self._settings))
-        scores = self._scorer[1](np.concatenate(parts))
+        scores = self._scorer[1](parts[0] if len(parts) == 1 else np.concatenate(parts))
         return np.split(scores, np.cumsum([len(part) for part in parts])[:-1])
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from luna_pipeline.core.storage.zip_limits import MEMBER_DAMAGES, zip_problem
 
 ARRAY = "ct_chunks"
+_MEMBER = f"{ARRAY}.npy"
 OVERHEAD_BYTES = 64 << 10
 """Bytes of a request beside the voxels: the zip's and the array's headers."""
 
@@ -38,6 +39,27 @@ def max_body_bytes(chunk_shape_irc: tuple[int, int, int], max_cutouts: int) -> i
     return 2 * max_cutouts * math.prod(chunk_shape_irc) + OVERHEAD_BYTES
 
 
+def unpacked_bytes(file: BinaryIO, *, chunk_shape_irc: tuple[int, int, int], max_cutouts: int) -> int:
+    """Return the bytes that ``read_cutouts`` takes in memory for a file, from its directory alone.
+
+    Raises:
+        CutoutsError: If it is no .npz with ``ct_chunks`` alone, or larger than the limit.
+    """
+    limit = max_body_bytes(chunk_shape_irc, max_cutouts)
+    if zip_problem(file, max_member_bytes=limit, max_members=_MAX_MEMBERS):
+        rule = f"Cutouts must be an .npz with at most {max_cutouts} of them, got a damaged, larger or other file"
+        raise CutoutsError(f"{rule}. {_ADVICE}.")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    if [member.filename for member in members] != [_MEMBER]:
+        msg = f"The .npz must have the array {ARRAY} alone, got {len(members)} members or another name."
+        raise CutoutsError(f"{msg} {_ADVICE}.")
+    if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        msg = f"Cutouts must be stored or deflated, got zip method {members[0].compress_type}. {_ADVICE}."
+        raise CutoutsError(msg)
+    return members[0].file_size
+
+
 def read_cutouts(file: BinaryIO, *, chunk_shape_irc: tuple[int, int, int], max_cutouts: int) -> NDArray[np.int16]:
     """Return the cutouts in HU, int16 (N, I, R, C), read-only.
 
@@ -49,24 +71,13 @@ def read_cutouts(file: BinaryIO, *, chunk_shape_irc: tuple[int, int, int], max_c
     Raises:
         CutoutsError: If it is no .npz with ``ct_chunks`` alone, of this dtype and shape, whole and within the limit.
     """
-    limit = max_body_bytes(chunk_shape_irc, max_cutouts)
-    if zip_problem(file, max_member_bytes=limit, max_members=_MAX_MEMBERS):
-        rule = f"Cutouts must be an .npz with at most {max_cutouts} of them, got a damaged, larger or other file"
-        raise CutoutsError(f"{rule}. {_ADVICE}.")
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if [member.filename for member in members] != [f"{ARRAY}.npy"]:
-            msg = f"The .npz must have the array {ARRAY} alone, got {len(members)} members or another name."
-            raise CutoutsError(f"{msg} {_ADVICE}.")
-        if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            msg = f"Cutouts must be stored or deflated, got zip method {members[0].compress_type}. {_ADVICE}."
-            raise CutoutsError(msg)
-        try:
-            with archive.open(members[0]) as stream:
-                return _array(stream, members[0].file_size, chunk_shape_irc, max_cutouts)
-        except MEMBER_DAMAGES as error:
-            msg = f"The .npz must be whole and without a password, got one that is not. {_ADVICE}, and send all of it."
-            raise CutoutsError(msg) from error
+    num_bytes = unpacked_bytes(file, chunk_shape_irc=chunk_shape_irc, max_cutouts=max_cutouts)
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(_MEMBER) as stream:
+            return _array(stream, num_bytes, chunk_shape_irc, max_cutouts)
+    except MEMBER_DAMAGES as error:
+        msg = f"The .npz must be whole and without a password, got one that is not. {_ADVICE}, and send all of it."
+        raise CutoutsError(msg) from error
 
 
 def _array(stream: IO[bytes], num_bytes: int, chunk_shape: tuple[int, ...], max_cutouts: int) -> NDArray[np.int16]:

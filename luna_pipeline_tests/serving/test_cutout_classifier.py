@@ -96,6 +96,30 @@ def test_requests_that_wait_are_scored_in_one_pass_and_keep_their_own_results(
     assert passes == [1, 9]
 
 
+def test_a_pass_takes_no_more_cutouts_than_fit_and_none_is_left(
+    classifier: CutoutClassifier, monkeypatch: pytest.MonkeyPatch
+):
+    passes, is_scoring, may_run = [], threading.Event(), threading.Event()
+    predict = cutout_classifier.predict
+
+    def counted(module, batches):
+        is_scoring.set()
+        assert may_run.wait(60)
+        ids, scores = predict(module, batches)
+        passes.append(len(ids))
+        return ids, scores
+
+    monkeypatch.setattr(cutout_classifier, "predict", counted)
+    monkeypatch.setattr(cutout_classifier, "MAX_AT_ONCE", 5)
+    futures = [classifier.submit(cutouts(1))]
+    assert is_scoring.wait(60)
+    futures += [classifier.submit(cutouts(count)) for count in (2, 3, 1, 7, 4)]
+    may_run.set()
+    assert [len(future.result(60).scores) for future in futures] == [1, 2, 3, 1, 7, 4]
+    # A larger request is a pass of its own.
+    assert passes == [1, 5, 1, 7, 4]
+
+
 def test_a_cancelled_request_is_not_scored(classifier: CutoutClassifier, monkeypatch: pytest.MonkeyPatch):
     is_inside, may_run = threading.Event(), threading.Event()
     predict = cutout_classifier.predict

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from luna_pipeline.serving import cutout_classifier
 from luna_pipeline.serving.config import ServiceConfig, UploadLimits
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.http import classify
@@ -45,12 +46,14 @@ def client_of(root: Path) -> Iterator[httpx.Client]:
     server = server_of(create_app(settings_of(root), CONFIG, folders, jobs), max_header_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
-    wait_for(lambda: server.started, limit_seconds=20, what="start of the server")
-    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
-        yield client
-    server.should_exit = True
-    thread.join(20)
-    jobs.close()
+    try:
+        wait_for(lambda: server.started, limit_seconds=20, what="start of the server")
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        jobs.close()
     assert not thread.is_alive()
 
 
@@ -150,12 +153,51 @@ def test_a_model_of_another_role_is_answered_with_503(tmp_path: Path):
     assert "got none that can be loaded. See the service's log." in answer.json()["detail"]
 
 
-def test_bodies_in_memory_are_limited_and_one_always_fits():
+def test_bytes_in_memory_are_limited_and_one_request_always_fits():
     budget = BodyBudget(limit=100)
-    budget.reserve(150)
-    with pytest.raises(Problem) as error:
-        budget.reserve(1)
+    with budget.reserved(150), pytest.raises(Problem) as error, budget.reserved(1):
+        pass
     assert (error.value.status, error.value.headers) == (429, {"Retry-After": "1"})
-    budget.release(150)
-    budget.reserve(60)
-    budget.reserve(40)
+    # Its own packed bytes do not count against a request that is alone.
+    with budget.reserved(60), budget.reserved(90, own=60):
+        pass
+    with budget.reserved(60), budget.reserved(40):
+        pass
+
+
+def test_unpacked_cutouts_are_reserved_until_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(classify, "_MAX_BYTES_AT_ONCE", 30_000)
+    predict, is_scoring, may_score = cutout_classifier.predict, threading.Event(), threading.Event()
+
+    def held(*given):
+        is_scoring.set()
+        assert may_score.wait(60)
+        return predict(*given)
+
+    monkeypatch.setattr(cutout_classifier, "predict", held)
+    save_models(tmp_path / "home")
+    # 20 cutouts of 8 x 8 x 8 voxels: some hundred bytes become 20,480 and the header's 128.
+    file = io.BytesIO()
+    np.savez_compressed(file, ct_chunks=np.zeros((20, *CHUNK_IRC), np.int16))
+    assert len(file.getvalue()) < 1000
+    with client_of(tmp_path) as own, ThreadPoolExecutor(1) as pool:
+        try:
+            first = pool.submit(own.post, "/v1/classify", content=file.getvalue())
+            assert is_scoring.wait(60)
+            assert own.post("/v1/classify", content=file.getvalue(), timeout=15).status_code == 429
+        finally:
+            may_score.set()
+        assert first.result(60).status_code == 200
+        assert own.post("/v1/classify", content=file.getvalue()).status_code == 200
+
+
+def test_a_body_that_stalls_gives_its_place_back_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(classify, "_MAX_SECONDS", 0.5)
+    save_models(tmp_path / "home")
+
+    def stalled() -> Iterator[bytes]:
+        yield b"PK"
+        threading.Event().wait(2)
+
+    with client_of(tmp_path) as own:
+        assert own.post("/v1/classify", content=stalled()).status_code == 408
