@@ -206,7 +206,7 @@ bench-diagnosis: setup ## compare a diagnosis with the book's procedure, and its
 bench-download: setup ## compare the download of an archive with curl, from a local server (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_download --out benchmarks/results
 
-bench-serving: setup ## uploads and cutouts at once, switched champions, memory (MINUTES=30, 4 GB of scratch)
+bench-serving: setup ## uploads and cutouts at once, switched champions, memory (MINUTES=30, scratch for all CTs)
 	@python -m benchmarks.bench_serving --out benchmarks/results --minutes $(or $(MINUTES),1)
 
 bench-same-scans: setup ## recall and false matches of the search for the same scan (LUNA_TEST_DATA, 5 GB of scratch, ~15 minutes)
