@@ -34,6 +34,8 @@ def run_here(*arguments: str, cwd: Path, environment: Mapping[str, str]) -> "Don
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["luna", *arguments])
+        # The service's commands would change the logs of all tests that follow in this process.
+        patch.setattr("luna_pipeline.serving.quiet_logs.set_up_logs", lambda **_: None)
         patch.chdir(cwd)
         try:
             main()

@@ -110,7 +110,7 @@ def test_twenty_slices_are_diagnosed_or_refused_in_one_line(root: Path):
 def test_no_models_wrong_models_and_damaged_files_are_one_line(root: Path):
     volume = f"volume/{UID}.mhd"
     refused(diagnose(root, volume, "--out", "none", home="nothing"), "got no segmenter", "import_book_weights")
-    refused(diagnose(root, volume, "--out", "none", "--segmenter", "nodule_classifier"), "--segmenter must be")
+    refused(diagnose(root, volume, "--out", "none", "--segmenter", "nodule_classifier"), "given as segmenter must be")
     refused(diagnose(root, volume, "--out", "none", "--classifier", "models:/nodule_classifier@best"), "got")
     (root / "damaged.pt").write_bytes(b"PK\x03\x04")
     refused(diagnose(root, volume, "--out", "none", "--classifier", "damaged.pt"), "damaged.pt")

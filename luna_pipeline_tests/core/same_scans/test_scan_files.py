@@ -51,8 +51,8 @@ def with_one_time(folder: Path) -> Path:
 
 
 def test_files_of_equal_names_sizes_and_times_are_of_two_scans_by_series_and_by_place(tmp_path: Path):
-    for patient in "ab":
-        write_dicom_series(tmp_path / patient / "ct", f"1.2.{patient}", random_hounsfield(), patient_id=patient)
+    for number, patient in enumerate("ab"):
+        write_dicom_series(tmp_path / patient / "ct", f"1.2.{number}", random_hounsfield(), patient_id=patient)
         np.save(tmp_path / patient / "7.npy", VALUES)
     found, _ = scans_below(with_one_time(tmp_path), patient_key=b"k")
     assert len({scan.fingerprint for scan in found}) == len(found) == 4

@@ -123,7 +123,7 @@ def test_no_model_is_one_line_that_says_what_to_do(settings: Settings):
 def test_a_model_of_another_role_is_refused_by_name(settings: Settings, role: str, other: str):
     save_models(settings.home)
     name = checkpoint_of(other).name
-    with pytest.raises(ValueError, match=f"--{role} must be .*{name} 0.0.1.*--{other}") as error:
+    with pytest.raises(ValueError, match=f"given as {role} must be .*{name} 0.0.1.*as {other}") as error:
         found(settings, **{role: name})
     line_of(error)
 

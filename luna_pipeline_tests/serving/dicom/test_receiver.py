@@ -295,6 +295,8 @@ def test_while_the_queue_is_full_whole_series_are_not_read_again_and_again(tmp_p
         push(luna.port, second)
         monkeypatch.setattr(luna.jobs, "check_room", lambda: looks.append(1) or _raise_full())
         monkeypatch.setattr(luna.receiver._store, "prepare", prepared.append)
+        # Longer than this test, however busy the machine is.
+        monkeypatch.setattr("luna_pipeline.serving.dicom.receiver._RETRY_SECONDS", 600.0)
         wait_for(lambda: luna.receiver.submit_whole() or looks, limit_seconds=10, what="a full queue")
         luna.look_for(1)
     assert (len(looks), prepared) == (1, [])
