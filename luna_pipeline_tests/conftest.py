@@ -1,10 +1,11 @@
 """Options and fixtures of all tests: storage, real data, a small phantom, one installation per test."""
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,11 @@ def luna_after(luna, prepared_homes, record, request: pytest.FixtureRequest):
             return Luna(luna.root, stack.enter_context(local_instance(folder)), luna.new_instance)
 
         yield after
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_log_records() -> Iterator[None]:
+    """Undo what the service's logging changes for the whole process, so that no test depends on those before it."""
+    logging.setLogRecordFactory(logging.LogRecord)
+    yield
+    logging.setLogRecordFactory(logging.LogRecord)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rich.progress
 
 from luna_pipeline.cli import downloads
 from luna_pipeline.core.storage.transfer_progress import Progress
@@ -67,7 +68,7 @@ def test_what_is_no_subset_is_an_error_of_usage(subsets, tmp_path):
 def test_a_terminal_shows_a_bar_with_the_seconds_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with downloads._Terminal() as terminal:
+    with rich.progress.Progress(disable=False), downloads._Terminal() as terminal:
         terminal.report("subset0.zip: [a line] as it is")
         terminal.on_progress(Progress(50, 100, 10.0, 5.0))
         terminal.on_progress(Progress(50, 100, 0.0, None))

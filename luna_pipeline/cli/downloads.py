@@ -78,10 +78,12 @@ class _Terminal(contextlib.ExitStack):
         self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
         # A terminal without cursor movement would show no bar.
         if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+            from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+            # On rich's shared console a bar within another, unfinished one is not drawn.
             columns = (BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
-            self._bar = self.enter_context(Progress(*columns, transient=True))
+            self._bar = self.enter_context(Progress(*columns, console=Console(), transient=True))
             self._task = self._bar.add_task("", total=None)
         return self
 
