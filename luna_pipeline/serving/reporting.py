@@ -15,10 +15,10 @@ from luna_pipeline.serving.dagster_report import DagsterReportError, report_diag
 from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
 from luna_pipeline.serving.job import UnknownJobError
 from luna_pipeline.serving.job_files import read_arrival
+from luna_pipeline.serving.retries import next_wait
 
 REPORT, REPORTS = "report", "reports"
 """Name of the workflow, and of its queue."""
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 5.0, 900.0
 _log = logging.getLogger(__name__)
 
 
@@ -76,15 +76,13 @@ def attempt(
         return None
     # Whatever fails: the next attempt may succeed.
     except Exception as error:
-        wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(number, 10), _LONGEST_WAIT_SECONDS)
-        is_last = now + wait_seconds > ended_at + config.delivery_hours * 3600
+        wait_seconds = next_wait(number, now=now, since=ended_at, hours=config.delivery_hours)
         reason = (
             str(error) if isinstance(error, DagsterReportError) else f"Its report failed by {type(error).__name__}."
         )
-        _log.warning(
-            "Job %s: %s %s", job_id, reason, "No further attempt is made." if is_last else "It is tried again."
-        )
-        return None if is_last else wait_seconds
+        ends = "No further attempt is made." if wait_seconds is None else "It is tried again."
+        _log.warning("Job %s: %s %s", job_id, reason, ends)
+        return wait_seconds
     return None
 
 

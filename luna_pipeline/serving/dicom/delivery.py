@@ -14,12 +14,12 @@ from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.delivery_files import peer_key, read_delivery, write_delivery
 from luna_pipeline.serving.dicom.peers import DeliveryError, send
 from luna_pipeline.serving.folders import OUTPUT, ServiceFolders
-from luna_pipeline.serving.job import Delivery
+from luna_pipeline.serving.job import Delivery, DeliveryState
+from luna_pipeline.serving.retries import next_wait
 
 DELIVER, DELIVERIES = "deliver", "deliveries"
 """Name of the workflow, and of its queue."""
 RESULTS = ("seg.dcm", "sr.dcm")
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 5.0, 900.0
 
 
 def register_delivery(folders: ServiceFolders, config: ServiceConfig) -> Callable[[str, str], None]:
@@ -80,11 +80,10 @@ def attempt(
         send(peer, files, config.receiver)
     # Whatever fails, such as a peer that aborts between two objects: the next attempt may succeed.
     except Exception as error:
-        wait_seconds = min(_FIRST_WAIT_SECONDS * 2 ** min(before.attempts, 10), _LONGEST_WAIT_SECONDS)
-        is_last = now + wait_seconds > since + config.delivery_hours * 3600
-        failed = replace(delivery, state="failed" if is_last else "waiting", reason=_reason(error, peer_name))
-        _note(folder, failed, since=since)
-        return None if is_last else wait_seconds
+        wait_seconds = next_wait(before.attempts, now=now, since=since, hours=config.delivery_hours)
+        state: DeliveryState = "failed" if wait_seconds is None else "waiting"
+        _note(folder, replace(delivery, state=state, reason=_reason(error, peer_name)), since=since)
+        return wait_seconds
     _note(folder, replace(delivery, state="sent", reason=None), since=since)
     return None
 
