@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from luna_pipeline.core.storage.files import written_atomically
+from luna_pipeline.core.storage.files import fsync_folder, written_atomically
 from luna_pipeline.serving.folders import INPUT
 from luna_pipeline.serving.job import Origin, UnknownJobError
 
@@ -74,7 +73,7 @@ def place_input(staged: Path, folder: Path, arrival: Arrival) -> None:
         _write_json(folder / _ARRIVAL, asdict(arrival))
         staged.rename(folder / INPUT)
         for changed in (folder, folder.parent, staged.parent):
-            _flush(changed)
+            fsync_folder(changed)
     except OSError:
         take_back_input(staged, folder)
         raise
@@ -165,11 +164,3 @@ class ProgressWriter:
 def _write_json(path: Path, values: object, *, is_synced: bool = True) -> None:
     with written_atomically(path, is_synced=is_synced) as file:
         file.write(json.dumps(values).encode())
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -97,7 +97,7 @@ def _written_locally(path: Path, *, is_synced: bool) -> Iterator[IO[bytes]]:
             os.unlink(name)
         raise
     if is_synced:
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
 
 
 def write_bytes(path: AnyPath, content: bytes) -> None:
@@ -348,7 +348,8 @@ def _umask() -> int:
     return mask
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with unsupported_ignored():

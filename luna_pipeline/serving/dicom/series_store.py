@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from luna_pipeline.core.storage.files import TEMPORARY_SUFFIX, write_bytes
-from luna_pipeline.core.storage.limited_disks import is_unsupported, unsupported_ignored
+from luna_pipeline.core.storage.files import TEMPORARY_SUFFIX, fsync_folder, write_bytes
+from luna_pipeline.core.storage.limited_disks import is_unsupported
 from luna_pipeline.serving.config import ServiceConfig
 from luna_pipeline.serving.dicom.instance import Instance
 from luna_pipeline.serving.dicom.series_state import Sender, SeriesState
@@ -104,7 +104,7 @@ class SeriesStore:
         """
         self._add_earlier(folder)
         for flushed in (folder, self._complete_dir, self._arriving_dir):
-            _flush_folder(flushed)
+            fsync_folder(flushed)
 
     def _look_at(self, series: str, state: SeriesState, now: float) -> None:
         folder, is_whole = self._arriving_dir / series, state.is_whole(now, self._config.receiver)
@@ -163,7 +163,7 @@ class SeriesStore:
             self._folders.check_free(self._config.limits.min_free_bytes)
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
-                _flush_folder(self._arriving_dir)
+                fsync_folder(self._arriving_dir)
             write_bytes(folder / instance.name, encoded)
             is_written = True
         finally:
@@ -222,12 +222,3 @@ def _link_missing(source: Path, target: Path, *, names: Collection[str]) -> None
             if not is_unsupported(error):
                 raise
             write_bytes(target / name, (source / name).read_bytes())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with unsupported_ignored():
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from luna_pipeline.core.ct.errors import UnreadableCtError
 from luna_pipeline.core.ct.formats.dicom_series import is_dicom_file
+from luna_pipeline.core.storage.files import fsync_folder
 from luna_pipeline.launchers.diagnosis.incoming import content_of
 from luna_pipeline.launchers.diagnosis.input import check_input
 from luna_pipeline.serving.config import UploadLimits
@@ -49,7 +50,7 @@ def settle(files: Sequence[StagedFile], folder: Path, limits: UploadLimits) -> N
     for path in folder.iterdir():
         if path not in kept:
             path.unlink()
-    _flush(folder)
+    fsync_folder(folder)
     _check_headers(folder, limits)
     for path in folder.glob("*.gz"):
         _check_gzip(path, limits)
@@ -126,11 +127,3 @@ def _check_gzip(path: Path, limits: UploadLimits) -> None:
                     raise Problem(413, f"{rule} Send the chest alone, or raise the service's limit.")
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise Problem(422, "A gzip file must be whole, got a damaged one. Write it and send it again.") from None
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
