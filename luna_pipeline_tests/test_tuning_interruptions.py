@@ -23,17 +23,27 @@ __all__ = ["empty_database", "installed", "quiet_mlflow", "tracking_uri"]
 
 pytestmark = [pytest.mark.slow]
 NUM_EPOCHS = 6
-# A slow loss, so that a study can be killed in the middle.
+# A slow loss, so that a study can be killed in the middle. The first two trials begin together: a process that starts
+# late, on a busy machine, would find the other one's trial over.
 EXTENSION = """
+import os
+import pathlib
 import time
 
 import torch
 
 from luna_pipeline.core.networks.config import LOSSES
 
+BEGUN = pathlib.Path(__file__).parent / "begun"
+
 
 class Slow(torch.nn.CrossEntropyLoss):
     def forward(self, logits, labels):
+        BEGUN.mkdir(exist_ok=True)
+        (BEGUN / str(os.getpid())).touch()
+        until = time.monotonic() + 120
+        while len(list(BEGUN.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
         time.sleep(0.1)
         return super().forward(logits, labels)
 
@@ -128,7 +138,7 @@ def states_in_mlflow(uri: str) -> dict[str, str]:
 def test_a_killed_worker_costs_its_trial_no_finished_epoch(installed, study, tracking_uri):
     log = installed / "log.txt"
     with started(command(installed), environment={}, log=log) as driver:
-        wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+        wait_for(lambda: is_in_the_middle(study), limit_seconds=240, what="the middle of the study")
         before = epochs_of(study)
         with all_ended_below(driver.pid):
             trainers_below(driver.pid)[0].kill()
@@ -150,7 +160,7 @@ def test_a_killed_driver_is_followed_by_one_that_runs_no_finished_trial_again(in
     with started(command(installed), environment={}, log=log) as driver:
         wait_for(
             lambda: len(ended(study)) >= 2 and len(epochs_of(study)) > len(ended(study)),
-            limit_seconds=120,
+            limit_seconds=240,
             what="two trials that are over and one that is not",
         )
         with all_ended_below(driver.pid) as below:
@@ -185,7 +195,7 @@ def temporary() -> Iterator[Path]:
 def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, temporary, number):
     log = installed / "log.txt"
     with started(command(installed), environment={"TMPDIR": str(temporary)}, log=log) as driver:
-        wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+        wait_for(lambda: is_in_the_middle(study), limit_seconds=240, what="the middle of the study")
         assert list(temporary.glob("luna-ray-*"))
         with all_ended_below(driver.pid) as below:
             assert len(trainers_below(driver.pid)) == 2
@@ -208,7 +218,7 @@ def test_a_killed_node_of_a_cluster_costs_nothing_but_time(installed, study, tmp
     with two_nodes(tmp_path) as cluster:
         environment = {**cluster.environment, "HOME": str(installed / "home_of_user")}
         with started(cluster.command(*command(installed)), environment=environment, log=log) as driver:
-            wait_for(lambda: is_in_the_middle(study), limit_seconds=120, what="the middle of the study")
+            wait_for(lambda: is_in_the_middle(study), limit_seconds=240, what="the middle of the study")
             cluster.kill_second()
             assert driver.wait(timeout=240) == 0, log.read_text()
     assert "Ray has 2 CPUs and 0 GPUs on 2 nodes" in log.read_text()

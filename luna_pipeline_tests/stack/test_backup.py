@@ -130,24 +130,25 @@ def artifact_of(stack: StackOfProcesses, folder: Path) -> dict[str, bytes]:
 
 
 def send_ct(stack: StackOfProcesses, folder: Path) -> str:
-    """Send a CT to the service; without a segmenter its job fails. Return the job's id."""
+    """Send a CT to the service; without a segmenter its job waits for one. Return the job's id."""
     allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
     files = [("files", (path.name, path.read_bytes())) for path in phantom_ct(folder, 5).iterdir()]
     answer = requests.post(f"{stack.address('serve')}/v1/diagnoses", files=files, headers=allowed, timeout=60)
     job_id = answer.json()["id"]
     until(
-        lambda: job_of(stack, stack.tokens[0], job_id)["state"] == "failed",
+        lambda: job_of(stack, stack.tokens[0], job_id)["stage"] == "models",
         limit_seconds=120,
-        what="The end of the job",
+        what="A job that waits for models",
         stack=stack,
     )
     return job_id
 
 
 def job_of(stack: StackOfProcesses, token: str, job_id: str) -> dict:
-    """What the service says of a job."""
+    """What the service says of a job, without the time at which a worker took it up."""
     place = f"{stack.address('serve')}/v1/diagnoses/{job_id}"
-    return requests.get(place, headers={"Authorization": f"Bearer {token}"}, timeout=60).json()
+    job = requests.get(place, headers={"Authorization": f"Bearer {token}"}, timeout=60).json()
+    return {name: value for name, value in job.items() if name != "started_at"}
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +209,15 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
             changed = dict(worked.there[kind].items() - there[kind].items())
             assert set(changed) <= OF_THE_TRAINING, kind
         _assert_equal_but_for_the_run_in_progress(there["objects"], worked.there["objects"])
-        # The token of before is right, and the job is there with its CT.
+        # The token of before is right, and the job is there with its CT: a worker of the new stack has taken it up.
         assert stack.tokens == []
-        assert job_of(stack, worked.stack.tokens[0], worked.job_id) == worked.there["job"]
+        token = worked.stack.tokens[0]
+        until(
+            lambda: job_of(stack, token, worked.job_id) == worked.there["job"],
+            limit_seconds=120,
+            what="The job of before, which waits again",
+            stack=stack,
+        )
         places = [each.folder / "luna/service/jobs" / worked.job_id / "input" for each in (worked.stack, stack)]
         assert len({tuple(sorted(path.read_bytes() for path in place.iterdir())) for place in places}) == 1
         assert artifact_of(stack, tmp_path / "downloaded") == worked.files
