@@ -170,7 +170,7 @@ up: image ## start the system in containers: Dagster at http://127.0.0.1:3000, t
 	@$(STACK) ps
 
 down: ## stop the stack; its volumes are kept
-	@$(STACK) --profile ray down
+	@$(STACK) --profile ray --profile dicom down
 
 logs: ## show the output of the stack's services
 	@$(STACK) logs --follow --tail=100

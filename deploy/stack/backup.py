@@ -40,7 +40,18 @@ from services import (
 FORMAT = 2
 """Format 1 has no database of the service's jobs."""
 BUCKETS = ("luna", "mlflow")
-WRITERS = ("serve", "daemon", "webserver", "code", "mlflow", "tensorboard", "ray-worker", "ray-head", "prepare")
+WRITERS = (
+    "receive",
+    "serve",
+    "daemon",
+    "webserver",
+    "code",
+    "mlflow",
+    "tensorboard",
+    "ray-worker",
+    "ray-head",
+    "prepare",
+)
 """What uses databases, store and local files; in the order in which it is stopped."""
 LOCAL = ("cache/local", "dagster", "service")
 """Below /luna: the patient key and TensorBoard's logs; output of runs and values passed between steps; CTs and

@@ -1,5 +1,6 @@
-"""Check the health of a service of the stack: `health.py http URL` or `health.py grpc PORT`; exit code 0 or 1."""
+"""Check the health of a service of the stack: `health.py http URL`, `grpc PORT` or `tcp PORT`; exit code 0 or 1."""
 
+import socket
 import sys
 import urllib.request
 
@@ -22,6 +23,9 @@ def main(kind: str, place: str) -> int:
     try:
         if kind == "grpc":
             well = is_serving(int(place))
+        elif kind == "tcp":
+            with socket.create_connection(("127.0.0.1", int(place)), timeout=LIMIT_SECONDS):
+                well = True
         else:
             with urllib.request.urlopen(place, timeout=LIMIT_SECONDS) as answer:
                 well = answer.status == 200

@@ -38,6 +38,7 @@ from luna_pipeline.serving.job_files import (
     take_back_input,
 )
 from luna_pipeline.serving.job_state import job_of, state_of
+from luna_pipeline.serving.retries import retry_after
 
 if TYPE_CHECKING:
     from dbos import WorkflowStatus
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _DELETED = ".deleted-"
 # Longer than the removal of a job's files.
 _GHOST_MINUTES = 10.0
+# The time of the next diagnosis is taken from so many.
+_NUM_LAST = 10
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +110,7 @@ class Jobs:
         """
         num_waiting = len(self._waiting())
         if num_waiting >= self._config.max_queued:
-            raise QueueFullError(length=num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
+            raise QueueFullError(length=num_waiting, retry_after_seconds=self._seconds_to_place())
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -242,6 +245,15 @@ class Jobs:
             )
         return tuple(status.workflow_id for status in found)
 
+    def _seconds_to_place(self) -> int:
+        """Return the seconds until a worker takes the next job from the queue, by the time that the last ones took."""
+        with database_errors():
+            ended = self._client.list_workflows(
+                name=DIAGNOSE, status="SUCCESS", limit=_NUM_LAST, sort_desc=True, load_input=False, load_output=False
+            )
+        took = [each.completed_at - each.dequeued_at for each in ended if each.completed_at and each.dequeued_at]
+        return retry_after([milliseconds / 1000 for milliseconds in took], num_workers=self._config.num_workers)
+
     def _enqueue(self, job_id: str) -> None:
         """Enqueue the workflow of a job, unless it is there."""
         workflow_id = read_arrival(self._folders.job(job_id)).workflow_id
@@ -277,9 +289,6 @@ class Jobs:
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         """Exclude other processes and threads from changes to the folder of jobs."""
         return locked(self._folders.root / "jobs.lock", waits=True)
-
-
-_RETRY_AFTER_SECONDS = 30
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 Killed are the front with its workers, a worker, the receiver, and PostgreSQL. `LUNA_TEST_SERVING_KILLS` is the number
 of kills, at random moments, while 10 CTs are uploaded and 10 pushed; by default only one CT each, and a kill of each
-process but a worker, of which `test_worker` has some.
+process but a worker, of which `test_worker` has some. An archive gets the DICOM results, each object once or again
+unchanged.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from luna_pipeline_tests.postgres_server import POSTGRES_BIN, PostgresCluster
 from luna_pipeline_tests.processes import free_port, started, wait_for
+from luna_pipeline_tests.serving.dicom.archives import Archive, archive
 from luna_pipeline_tests.serving.services import ENDED, Service, phantom_ct, wait_until_ended
 
 pytestmark = [
@@ -191,10 +193,20 @@ def cluster() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture
-def service(tmp_path: Path, cluster: PostgresCluster) -> Service:
-    database = f"postgresql://jobs:secret@127.0.0.1:{cluster.port}/jobs"
-    receiver = {"quiet_seconds": 3.0, "unfinished_seconds": 15.0}
-    return Service(tmp_path, {"database": database, "receiver": receiver, "max_queued": 2 * NUM_CTS})
+def pacs() -> Iterator[Archive]:
+    with archive() as found:
+        yield found
+
+
+@pytest.fixture
+def service(tmp_path: Path, cluster: PostgresCluster, pacs: Archive) -> Service:
+    config = {
+        "database": f"postgresql://jobs:secret@127.0.0.1:{cluster.port}/jobs",
+        "receiver": {"quiet_seconds": 3.0, "unfinished_seconds": 15.0},
+        "max_queued": 2 * NUM_CTS,
+        "peers": [{"name": "pacs", "kind": "cstore", "port": pacs.port, "aet": "ARCHIVE"}],
+    }
+    return Service(tmp_path, config)
 
 
 def kill_while_sending(
@@ -223,7 +235,7 @@ def shown(recoveries: dict[str, list[float]]) -> str:
     )
 
 
-def test_nothing_is_lost_or_doubled_by_kills(service: Service, cluster: PostgresCluster, tmp_path: Path):
+def test_nothing_is_lost_or_doubled_by_kills(service: Service, cluster: PostgresCluster, pacs: Archive, tmp_path: Path):
     seed = int(os.environ.get("LUNA_TEST_SEED", "0"))
     chance = random.Random(seed)
     ports = {"front": free_port(), "receiver": free_port()}
@@ -245,12 +257,22 @@ def test_nothing_is_lost_or_doubled_by_kills(service: Service, cluster: Postgres
             wait_for(lambda: len(jobs.list()) >= len(senders), limit_seconds=60, what="all jobs", every_seconds=0.3)
             ended = [wait_until_ended(jobs, job.id, limit_seconds=600) for job in jobs.list()]
             seconds = time.monotonic() - began
+            to_deliver = [job.id for job in ended if job.state == "done" and job.origin == "dicom"]
+            wait_for(
+                lambda: all(each.state == "sent" for job_id in to_deliver for each in jobs.get(job_id).deliveries),
+                limit_seconds=300,
+                what="all deliveries",
+                every_seconds=0.5,
+            )
             workflows = jobs._client.list_workflows(name="diagnose")
     states = {state: sum(job.state == state for job in ended) for state in ENDED}
     print(f"\nseed {seed}: kills and recoveries: {shown(recoveries)}; {len(senders)} CTs: {states}, ", end="")
     print(f"all {seconds:.1f} s after the last recovery")
     assert len(ended) == len(workflows) == len(senders)
     assert sorted(job.origin for job in ended) == ["dicom"] * NUM_CTS + ["http"] * NUM_CTS
+    objects = {(each.SOPClassUID, each.SOPInstanceUID) for each in pacs.stored}
+    print(f"{len(pacs.stored)} transfers of {len(objects)} objects to the archive")
+    assert len(objects) == 2 * len(to_deliver), "one segmentation and one report of each series"
     for job in ended:
         assert job.state == "done" or LOST_WORKERS in (job.reason or ""), job
         output = service.folders.job(job.id) / "output"

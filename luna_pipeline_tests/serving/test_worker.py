@@ -1,6 +1,8 @@
 """Workers as processes, which really diagnose phantom CTs: done, failed with a reason, killed, stopped."""
 
+import contextlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -8,6 +10,7 @@ import pytest
 
 from luna_pipeline.serving.database import APPLICATION_VERSION, DIAGNOSE, DIAGNOSES
 from luna_pipeline.serving.executors import requeue_lost
+from luna_pipeline.serving.job import QueueFullError
 from luna_pipeline.serving.job_files import job_of_workflow
 from luna_pipeline.serving.jobs import Jobs
 from luna_pipeline.serving.supervisor import Supervisor
@@ -79,6 +82,10 @@ def test_a_job_ends_done_or_failed_with_a_reason_and_that_of_a_killed_worker_is_
     lost = jobs.get(lost.id)
     assert (lost.state, lost.attempts) == ("queued", 1)
     assert jobs.counts() == {"queued": 1, "running": 0, "done": 1, "failed": 2}
+    full = contextlib.closing(Jobs(service.folders, replace(service.config, max_queued=1)))
+    with full as other, pytest.raises(QueueFullError) as error:
+        other.check_room()
+    assert error.value.retry_after_seconds < 30, "by the time that these phantoms took"
 
 
 def test_a_lost_or_deleted_job_leaves_other_workers_alone(service: Service, jobs):

@@ -32,6 +32,7 @@ PORTS = {
     "code": 4000,
     "webserver": 3000,
     "serve": 8000,
+    "receive": 11112,
     "tensorboard": 6006,
 }
 HIDDEN = ("AWS_", "LUNA_", "DAGSTER_", "MLFLOW_", "RAY_", "PG", "POSTGRES_")
@@ -153,10 +154,10 @@ class Service:
 class StackOfProcesses:
     """All services, started in order and started again when they end, as the compose file has it."""
 
-    def __init__(self, folder: Path, *, without: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, without: tuple[str, ...] = ("receive",)) -> None:
         self.folder = folder
         self.ports = {name: free_port() for name in PORTS}
-        self.config = composed(folder)
+        self.config = composed(folder, "--profile", "dicom")
         names = [name for name in self.config["services"] if name not in without]
         self.services = {name: Service(name, self) for name in names}
         self.database: Path | None = None
@@ -247,7 +248,7 @@ class StackOfProcesses:
 
 
 @contextlib.contextmanager
-def stack_of_processes(folder: Path, *, without: tuple[str, ...] = ()) -> Iterator[StackOfProcesses]:
+def stack_of_processes(folder: Path, *, without: tuple[str, ...] = ("receive",)) -> Iterator[StackOfProcesses]:
     stack = StackOfProcesses(folder, without=without)
     try:
         stack.up()

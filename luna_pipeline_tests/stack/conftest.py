@@ -12,7 +12,7 @@ from luna_pipeline_tests.stack.asking import instance_of
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOfProcesses]:
-    with stack_of_processes(tmp_path_factory.mktemp("stack")) as stack:
+    with stack_of_processes(tmp_path_factory.mktemp("stack"), without=()) as stack:
         yield stack
 
 

@@ -75,7 +75,7 @@ class StackProcesses:
 def new_stack(folder: Path) -> StackOfProcesses:
     """A stack of which nothing is started yet."""
     folder.mkdir()
-    return StackOfProcesses(folder, without=("tensorboard",))
+    return StackOfProcesses(folder, without=("tensorboard", "receive"))
 
 
 def start(stack: StackOfProcesses, *names: str) -> None:
@@ -155,7 +155,7 @@ def job_of(stack: StackOfProcesses, token: str, job_id: str) -> dict:
 def worked(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
     """A stack that did the demo and trains something else while it is backed up; it is gone afterwards."""
     folder = tmp_path_factory.mktemp("worked")
-    with stack_of_processes(folder, without=("tensorboard",)) as stack:
+    with stack_of_processes(folder, without=("tensorboard", "receive")) as stack:
         address = stack.address("webserver")
         with instance_of(stack.environment()) as instance:
             demo_id = launch(address, "demo", config={"ops": {"make_phantom_data": {"config": DEMO}}})

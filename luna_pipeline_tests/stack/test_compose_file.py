@@ -15,7 +15,7 @@ from luna_pipeline_tests.stack.as_processes import composed
 
 BIN = Path(sys.executable).parent
 ALWAYS = {"postgres", "store", "prepare", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard"}
-WITH_RAY = ALWAYS | {"ray-head", "ray-worker"}
+WITH_PROFILES = ALWAYS | {"ray-head", "ray-worker", "receive"}
 PASSWORDS = [
     "POSTGRES_PASSWORD",
     "DAGSTER_POSTGRES_PASSWORD",
@@ -28,8 +28,8 @@ PASSWORDS = [
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """All services, Ray's too, as Compose understands them."""
-    return composed(tmp_path_factory.mktemp("compose"), "--profile", "ray")["services"]
+    """All services, those of the profiles too, as Compose understands them."""
+    return composed(tmp_path_factory.mktemp("compose"), "--profile", "ray", "--profile", "dicom")["services"]
 
 
 def _config(tmp_path: Path, env_file: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def test_dockerfiles_are_in_order():
 
 
 def test_services_are_those_of_the_design(services, tmp_path):
-    assert set(services) == WITH_RAY
+    assert set(services) == WITH_PROFILES
     assert set(composed(tmp_path)["services"]) == ALWAYS
 
 
@@ -122,13 +122,13 @@ def test_every_service_is_confined_limited_and_watched(services):
 
 def test_ports_are_on_loopback_and_databases_and_store_have_none(services):
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert set(published) == {"webserver", "mlflow", "tensorboard", "serve"}
+    assert set(published) == {"webserver", "mlflow", "tensorboard", "serve", "receive"}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
-def test_only_what_has_a_page_can_reach_outside(services):
+def test_only_what_others_connect_to_can_reach_outside(services):
     outside = {name for name, service in services.items() if "edge" in service["networks"]}
-    assert outside == {"webserver", "mlflow", "tensorboard", "serve"}
+    assert outside == {"webserver", "mlflow", "tensorboard", "serve", "receive"}
 
 
 def test_inner_network_has_no_way_out(tmp_path):
@@ -156,17 +156,26 @@ def test_the_service_has_the_passwords_of_its_own_database_and_of_the_store_alon
     secrets = {name for name, value in environment.items() if re.fullmatch(r"[0-9a-f]{64}", str(value))}
     assert secrets == {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"}
     assert environment["PGPASSWORD"] not in {services["mlflow"]["environment"]["PGPASSWORD"]}
+    received = services["receive"]["environment"]
+    assert received == {"PGPASSWORD": environment["PGPASSWORD"], "LUNA_SERVICE_DIR": environment["LUNA_SERVICE_DIR"]}
     # The configuration in the image reads as the service reads it; a password is in no file.
     config = read_config(REPOSITORY / "deploy/stack/serving.yaml")
     assert config.database == "postgresql+psycopg://jobs@postgres:5432/jobs"
     assert config == ServiceConfig(database=config.database, dagster_url="http://webserver:3000")
 
 
-def test_the_service_takes_a_configuration_of_its_own(tmp_path):
-    own = composed(tmp_path, LUNA_SERVING_CONFIG="/srv/own.yaml")["services"]["serve"]["volumes"]
-    (mounted,) = [volume for volume in own if volume["type"] == "bind"]
-    assert (mounted["source"], mounted["target"]) == ("/srv/own.yaml", "/opt/luna/stack/serving.yaml")
-    assert mounted["read_only"]
+@pytest.mark.parametrize("service", ["serve", "receive"])
+def test_the_service_takes_a_configuration_and_certificates_of_its_own(tmp_path, service):
+    given = {"LUNA_SERVING_CONFIG": "/srv/own.yaml", "LUNA_CERTIFICATES": "/srv/pem"}
+    own = composed(tmp_path, "--profile", "dicom", **given)["services"][service]["volumes"]
+    mounted = {volume["target"]: volume["source"] for volume in own if volume["type"] == "bind" and volume["read_only"]}
+    assert mounted == {"/opt/luna/stack/serving.yaml": "/srv/own.yaml", "/luna/certificates": "/srv/pem"}
+
+
+def test_the_receiver_listens_where_it_is_told(tmp_path):
+    given = {"DICOM_ADDRESS": "192.0.2.1", "DICOM_PORT": "104"}
+    (port,) = composed(tmp_path, "--profile", "dicom", **given)["services"]["receive"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("192.0.2.1", "104", 11112)
 
 
 def test_mlflow_takes_only_named_hosts(services):

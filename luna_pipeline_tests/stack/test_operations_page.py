@@ -27,7 +27,7 @@ def test_make_targets_of_the_page_exist(target: str):
 
 
 def test_services_volumes_and_variables_of_the_page_are_those_of_the_compose_file(tmp_path: Path):
-    config = composed(tmp_path, "--profile", "ray")
+    config = composed(tmp_path, "--profile", "ray", "--profile", "dicom")
     table = PAGE.split("| service |")[1].split("\n\n")[0]
     named = " ".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))
     assert set(re.findall(r"`([a-z-]+)`", named)) == set(config["services"])
@@ -42,6 +42,8 @@ def test_services_volumes_and_variables_of_the_page_are_those_of_the_compose_fil
         "SERVE_MEMORY",
         "LUNA_DATA",
         "LUNA_TAG",
+        "LUNA_CERTIFICATES",
+        "DICOM_ADDRESS",
         "COMPOSE_PROFILES",
     ):
         assert name in PAGE

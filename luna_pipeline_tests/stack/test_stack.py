@@ -12,6 +12,7 @@ import dagster as dg
 import mlflow
 import pandas as pd
 import psutil
+import pydicom
 import pytest
 import requests
 import torch
@@ -22,6 +23,7 @@ from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import REPOSITORY, session_of
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, LEFT_OUT_METRICS, TIME_OF_TRAINING
+from luna_pipeline_tests.serving.dicom.pushing import push
 from luna_pipeline_tests.serving.services import phantom_ct
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
 from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, launch
@@ -198,6 +200,21 @@ def test_the_service_takes_a_ct_with_a_token_alone_and_waits_for_its_models(stac
     assert requests.get(stack.address("serve"), timeout=30).status_code == 200, "the empty page needs no token"
 
 
+def test_a_series_that_is_pushed_to_the_receiver_is_a_job_of_the_service(stack, tmp_path):
+    ct = phantom_ct(tmp_path, 6, is_dicom=True)
+    images = [pydicom.dcmread(path) for path in ct.iterdir()]
+    assert set(push(stack.ports["receive"], images)) == {0x0000}
+    place = f"{stack.address('serve')}/v1/diagnoses"
+    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
+
+    def pushed() -> list[dict]:
+        jobs = requests.get(place, headers=allowed, timeout=30).json()
+        return [job for job in jobs if job["origin"] == "dicom"]
+
+    (job,) = until(pushed, limit_seconds=60, what="The job of the pushed series", stack=stack)
+    assert requests.delete(f"{place}/{job['id']}", headers=allowed, timeout=30).status_code == 204
+
+
 def parts_of(folder: Path) -> list[tuple[str, tuple[str, bytes]]]:
     """The files of a CT as parts of an upload."""
     return [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
@@ -210,7 +227,7 @@ def test_nothing_listens_beyond_loopback(stack):
             for connection in process.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     places.setdefault(name, set()).add(connection.laddr.ip)
-    assert set(places) == {"postgres", "store", "mlflow", "code", "webserver", "serve", "tensorboard"}
+    assert set(places) == {"postgres", "store", "mlflow", "code", "webserver", "serve", "receive", "tensorboard"}
     assert set().union(*places.values()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
