@@ -14,17 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pydicom
 import pytest
 import requests
 
 from luna_pipeline_tests.alerts.receivers import Webhook
 from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
 from luna_pipeline_tests.processes import REPOSITORY, free_port, wait_for
+from luna_pipeline_tests.serving.dicom.pushing import associated, push
+from luna_pipeline_tests.serving.services import phantom_ct
 from luna_pipeline_tests.stack.asking import is_shown_ended, launch, runs_of, shown_attempts
 
 pytestmark = pytest.mark.containers
 
-SERVICES = {"postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard"}
+SERVICES = {"postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "receive", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Containers:
     @property
     def environment(self) -> dict[str, str]:
         ports = {f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
-        return {**os.environ, **ports, "COMPOSE_PROJECT_NAME": "luna-test", "LUNA_TAG": "test"}
+        serving = {"COMPOSE_PROFILES": "dicom", "LUNA_SERVING_CONFIG": str(self.folder / "serving.yaml")}
+        return {**os.environ, **ports, **serving, "COMPOSE_PROJECT_NAME": "luna-test", "LUNA_TAG": "test"}
 
     @property
     def env_file(self) -> Path:
@@ -94,12 +98,14 @@ class Containers:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     folder = tmp_path_factory.mktemp("containers")
-    stack = Containers(folder, {name: free_port() for name in ("dagster", "mlflow", "serve", "tensorboard")})
+    stack = Containers(folder, {name: free_port() for name in ("dagster", "mlflow", "serve", "dicom", "tensorboard")})
+    given = (REPOSITORY / "deploy/stack/serving.yaml").read_text()
+    (folder / "serving.yaml").write_text(f"{given}receiver: {{calling_aets: [SCANNER]}}\n")
     began = time.monotonic()
     try:
         stack.make("image")
         built = time.monotonic()
-        stack.tokens += re.findall(r"\bluna_[\w-]{40,}", stack.make("up"))
+        stack.tokens.extend(re.findall(r"\bluna_[\w-]{40,}", stack.make("up")))
         print(f"image {built - began:.0f} s, up {time.monotonic() - built:.0f} s", flush=True)
         yield stack
     finally:
@@ -131,6 +137,7 @@ def test_everything_is_well_and_confined(stack: Containers):
         "webserver",
         "mlflow",
         "serve",
+        "receive",
         "tensorboard",
     }
 
@@ -173,6 +180,22 @@ def test_the_first_up_shows_a_token_once_and_the_service_answers_to_it_alone(sta
     assert requests.get(place, timeout=30).status_code == 401
     allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
     assert requests.get(place, headers=allowed, timeout=30).json() == []
+
+
+def test_a_series_that_is_pushed_by_a_named_title_is_a_job_that_waits_for_models(stack: Containers, tmp_path: Path):
+    images = [pydicom.dcmread(path) for path in phantom_ct(tmp_path, 6, is_dicom=True).iterdir()]
+    assert set(push(stack.ports["dicom"], images)) == {0x0000}
+    with associated(stack.ports["dicom"], calling="ANOTHER") as refused:
+        assert refused.is_rejected
+    place = f"{stack.address('serve')}/v1/diagnoses"
+    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
+
+    def waits() -> list[dict]:
+        jobs = requests.get(place, headers=allowed, timeout=30).json()
+        return [job for job in jobs if (job["origin"], job["stage"]) == ("dicom", "models")]
+
+    (job,) = wait_for(waits, limit_seconds=120, what="The job of the pushed series")
+    assert requests.delete(f"{place}/{job['id']}", headers=allowed, timeout=30).status_code == 204
 
 
 def test_mlflow_answers_only_its_hosts(stack: Containers):
@@ -220,7 +243,7 @@ def _until_training(stack: Containers, count: int) -> None:
     time.sleep(5)
 
 
-@pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon", "serve"])
+@pytest.mark.parametrize("service", ["postgres", "store", "mlflow", "webserver", "daemon", "serve", "receive"])
 def test_killed_container_comes_back_and_work_goes_on(stack: Containers, demo: str, service: str):
     stack.kill(service)
     wait_for(lambda: not stack.is_healthy(service), limit_seconds=60, what=f"The end of {service}")
@@ -244,7 +267,8 @@ def test_logs_hold_no_secret(stack: Containers):
 def test_failed_run_is_told_from_inside_when_asked_for(stack: Containers):
     network = json.loads(stack.docker("network", "inspect", "luna-test_edge"))[0]
     webhook = Webhook(host=network["IPAM"]["Config"][0]["Gateway"])
-    config = {"ops": {"nodule_classifier": {"config": {"recipe": "no_such_recipe"}}}}
+    start = {"start_name": "nodule_classifier", "start_version": "no_such_version"}
+    config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **start}}}}
     try:
         stack.make("up", "ALERTS=1", LUNA_ALERT_WEBHOOK=webhook.address)
         assert _done(stack, "train_nodule_classifier", config=config) == "FAILURE"
@@ -255,11 +279,11 @@ def test_failed_run_is_told_from_inside_when_asked_for(stack: Containers):
     (told,) = webhook.posts
     assert told["job"] == "train_nodule_classifier"
     assert told["run_url"].startswith(stack.address("dagster"))
-    assert "no_such_recipe" not in told["text"]
+    assert "no_such_version" not in told["text"]
 
 
 def test_trials_run_on_the_ray_worker_and_a_study_outlives_the_head(stack: Containers, demo: str):
-    stack.make("up", COMPOSE_PROFILES="ray", RAY_ADDRESS="ray-head:6379")
+    stack.make("up", COMPOSE_PROFILES="ray,dicom", RAY_ADDRESS="ray-head:6379")
     _until_three_nodes(stack)
     places = {"optimizer.learning_rate": {"log_uniform": [0.0005, 0.003]}}
     study = {"recipe": "demo", "trials": 2, "epochs": 3, "places": places, "num_bootstraps": 10, "version": "0.0.1-ray"}

@@ -440,14 +440,14 @@ def test_an_upload_that_is_cancelled_before_it_starts_is_not_sent(site: Site, ch
         assert "POST" not in sent
 
 
-def test_a_token_is_asked_for_once_and_kept(site: Site, chromium: Browser):
-    with _visited(site, chromium) as page:
+def test_a_token_is_asked_for_once_and_kept(site: Site, browser: Browser):
+    with _visited(site, browser) as page:
         page.set_input_files("#files", site.path)
         job_id = _job_id(page)
     tokens = Tokens(site.service.folders.tokens)
     secret = tokens.add("page")
     try:
-        with _visited(site, chromium, f"#{job_id}") as page:
+        with _visited(site, browser, f"#{job_id}") as page:
             dialog = page.get_by_role("dialog", name="Access token")
             dialog.get_by_label("Token").fill("another")
             dialog.get_by_role("button", name="Continue").click()
@@ -455,7 +455,7 @@ def test_a_token_is_asked_for_once_and_kept(site: Site, chromium: Browser):
             dialog.get_by_label("Token").fill(secret)
             page.keyboard.press("Enter")
             _job_id(page)
-            assert _downloaded(chromium, page, "Findings (CSV)", f"{job_id}-nodules.csv").startswith(b"seriesuid,")
+            assert _downloaded(browser, page, "Findings (CSV)", f"{job_id}-nodules.csv").startswith(b"seriesuid,")
             page.reload()
             _job_id(page)
             assert dialog.is_hidden()
@@ -466,7 +466,7 @@ def test_a_token_is_asked_for_once_and_kept(site: Site, chromium: Browser):
         site.service.folders.tokens.unlink()
 
 
-def test_an_accessibility_checker_finds_no_fault(site: Site, chromium: Browser):
+def test_an_accessibility_checker_finds_no_fault(site: Site, browser: Browser):
     from axe_playwright_python.sync_playwright import Axe
 
     reports = {}
@@ -479,7 +479,7 @@ def test_an_accessibility_checker_finds_no_fault(site: Site, chromium: Browser):
             if results.violations_count:
                 reports[state, scheme] = results.generate_report()
 
-    with _visited(site, chromium) as page:
+    with _visited(site, browser) as page:
         check("start", "light")
         page.set_input_files("#files", site.path)
         _job_id(page)
