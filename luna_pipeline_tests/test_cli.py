@@ -1,9 +1,11 @@
 """The command line: exit codes, one-line errors, help."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,20 @@ def test_help_starts_without_heavy_imports(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_the_version_is_told_without_importing_torch(tmp_path: Path):
+    code = (
+        "import sys; sys.argv = ['luna', '--version']\n"
+        "from luna_pipeline.cli import main\n"
+        "main()\n"
+        "print([m for m in ('torch', 'dagster') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    ours, others, imported = done.stdout.splitlines()
+    assert ours == f"luna_pipeline {version('luna_pipeline')}"
+    assert others == f"Python {platform.python_version()}, torch {version('torch')}"
+    assert imported == "[]"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +182,11 @@ def test_phantom_is_written_and_said(tmp_path: Path):
     [
         (["make_phantom", "out", "--size", "64,64"], "three positive numbers"),
         (["make_phantom", "out", "--series", "0"], "--series"),
-        (["nothing"], "No such command"),
+        (["nothing"], "No such command 'nothing'. See luna --help."),
+        (["verify-cutout"], "Did you mean verify_cutouts?"),
+        (["froc"], "Did you mean evaluate_froc?"),
+        (["token", "ad"], "Did you mean add?"),
+        (["prune", "--yess"], "Did you mean '--yes'?"),
         (["create_cutouts", "--spacing", "1,2"], "three lengths in mm"),
         (["create_cutouts", "--chunk-shape", "1,2"], "three positive numbers"),
         (["create_cutouts", "--training-length", "0"], "--training-length"),

@@ -1,10 +1,9 @@
 """The command line ``luna``: one function per command, which imports heavy modules when it runs."""
 
-import os
+import platform
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,98 +23,86 @@ from luna_pipeline.cli import (
     same_scans,
     serving,
     sources,
+    start,
     tokens,
     training,
     tuning,
 )
-from luna_pipeline.cli.options import voxel_numbers
+from luna_pipeline.cli.grouped import Group
+from luna_pipeline.cli.options import RESEARCH_USE
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
-from luna_pipeline.settings import Settings
-
-RESEARCH_USE = "Research use only; not a medical device."
 
 
-@click.group(epilog=RESEARCH_USE, context_settings={"help_option_names": ["-h", "--help"]})
+def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if not is_asked:
+        return
+    # From the packages' metadata: importing torch takes seconds.
+    from importlib.metadata import version
+
+    click.echo(f"luna_pipeline {version('luna_pipeline')}")
+    click.echo(f"Python {platform.python_version()}, torch {version('torch')}")
+    context.exit()
+
+
+@click.group(cls=Group, epilog=RESEARCH_USE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print the versions of luna_pipeline, Python and torch.",
+)
 @click.pass_context
 def cli(context: click.Context, *, debug: bool) -> None:
-    """Lung nodules in chest CT: from raw series to scored classifiers."""
+    """Lung nodules in chest CT: from raw series to scored classifiers.
+
+    `luna COMMAND --help` explains a command and shows examples.
+    """
     context.obj = {"debug": debug}
 
 
-# A module a topic; each has its list of commands.
-_TOPICS = (
-    cutouts,
-    training,
-    evaluation,
-    export,
-    tuning,
-    diagnosis,
-    serving,
-    downloads,
-    describe_data,
-    croissant,
-    luna25,
-    lidc,
-    sources,
-    data,
-    same_scans,
-    tokens,
-    receiving,
-)
-for command in (command for topic in _TOPICS for command in topic.COMMANDS):
-    cli.add_command(command)
-
-
-@cli.command("make_phantom")
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--series", "num_series", default=30, show_default=True, type=click.IntRange(1), help="Number of CTs.")
-@click.option("--subsets", "num_subsets", default=5, show_default=True, type=click.IntRange(1), help="Subset folders.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the data set.")
-@click.option("--size", callback=voxel_numbers, metavar="D,H,W", help="Voxels. Default: varied, as in LUNA16.")
-@click.option(
-    "--format", "file_format", type=click.Choice(["metaimage", "dicom"]), default="metaimage", show_default=True
-)
-@click.option("--source", default="luna16", show_default=True, help="Data source whose files and tables are imitated.")
-def make_phantom_command(**options: Any) -> None:
-    """Write a synthetic data set with the layout of LUNA16, or of another data source, to OUT."""
-    from luna_pipeline.core.phantom.dataset import make_phantom
-
-    def on_series(uid: str, done: int, total: int) -> None:
-        click.echo(f"{done}/{total} {uid}")
-
-    size_irc = options.pop("size")
-    make_phantom(options.pop("out"), size_irc=size_irc, on_series=on_series, **options)
-
-
-@cli.command("import_book_weights")
-@click.argument(
-    "state_files",
-    metavar="FILE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-)
-@click.option("--no-mlflow", is_flag=True, help="Write the checkpoint only; do not register a model.")
-def import_book_weights_command(state_files: tuple[Path, ...], *, no_mlflow: bool) -> None:
-    """Import published networks of 'Deep Learning with PyTorch' as checkpoints and registered models.
-
-    FILE is the book's classifier (cls_….best.state) or its segmentation (seg_….best.state), in any order.
-    """
-    from luna_pipeline.launchers.training.book_weights import import_book_model
-
-    settings = Settings.from_environment()
-    for state_file in state_files:
-        trained = import_book_model(state_file, settings=settings, register=not no_mlflow)
-        click.echo(f"Wrote {trained.path} ({trained.checkpoint.name} {trained.version}). {RESEARCH_USE}")
-
-
-@cli.command("get_recommended_num_workers")
-def get_recommended_num_workers() -> None:
-    """Print the recommended number of worker processes of this machine."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    click.echo(f"Recommended number of workers: {min(32, usable)}")
+_SECTIONS: dict[str, list[click.Command]] = {
+    "Start and check": [start.make_phantom_command, data.check_data_command, start.get_recommended_num_workers],
+    "Data": [
+        downloads.download_luna16_command,
+        sources.list_sources_command,
+        describe_data.describe_data_command,
+        same_scans.find_same_scans_command,
+        lidc.import_lidc_annotations_command,
+        lidc.rebuild_luna16_key_command,
+        lidc.draw_readers_command,
+    ],
+    "Cutouts": [cutouts.create_cutouts_command, cutouts.verify_cutouts_command, cutouts.prune_command],
+    "Train": [
+        training.train_luna_classification,
+        training.train_luna_malignant_classification,
+        training.train_luna_segmentation,
+        training.load_train_luna_classification,
+        training.load_train_luna_malignant_classification,
+        training.resume,
+    ],
+    "Tune": [tuning.tune_luna_classification, tuning.tune_luna_malignant_classification],
+    "Evaluate": [
+        evaluation.predict_command,
+        evaluation.evaluate_froc_command,
+        luna25.predict_luna25_command,
+        luna25.evaluate_luna25_command,
+    ],
+    "Diagnose": [diagnosis.diagnose_command],
+    "Serve": [serving.serve_command, receiving.receive_command, tokens.token_command],
+    "Exchange with other software": [
+        export.export_command,
+        croissant.export_croissant_command,
+        cutouts.import_tutorial_cutouts_command,
+        cutouts.export_tutorial_cutouts_command,
+        start.import_book_weights_command,
+    ],
+}
+for title, commands in _SECTIONS.items():
+    cli.add_section(title, commands)
 
 
 def _terminate(_signal: int, _frame: Any) -> None:

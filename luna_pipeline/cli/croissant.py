@@ -27,6 +27,3 @@ def export_croissant_command(out: Path | None, *, no_cutouts: bool) -> None:
     click.echo(
         f"Wrote {made.path}: {made.num_candidates} candidates, {made.num_cutout_files} cutout files. Research use only."
     )
-
-
-COMMANDS = [export_croissant_command]

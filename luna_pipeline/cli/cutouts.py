@@ -221,12 +221,3 @@ def export_tutorial_cutouts_command(folder: Path) -> None:
     from luna_pipeline.launchers.cutout_maintenance import export_tutorial_cutouts
 
     export_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
-
-
-COMMANDS = [
-    create_cutouts_command,
-    verify_cutouts_command,
-    prune_command,
-    import_tutorial_cutouts_command,
-    export_tutorial_cutouts_command,
-]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from luna_pipeline.cli.evaluation import RESEARCH_USE
+from luna_pipeline.cli.options import RESEARCH_USE
 from luna_pipeline.settings import Settings
 
 
@@ -40,6 +40,3 @@ def check_data_command(
     if report.num_errors:
         # Everything was said.
         raise SystemExit(1)
-
-
-COMMANDS = [check_data_command]

@@ -48,6 +48,3 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
     if counts["num_problems"]:
         msg = f"A data set must have no problems, got {counts['num_problems']} in {counts['num_scans']} scans."
         raise click.ClickException(f"{msg} Fix or remove the scans that are named.")
-
-
-COMMANDS = [describe_data_command]

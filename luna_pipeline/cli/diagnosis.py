@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.options import changed_values, usage_errors
+from luna_pipeline.cli.options import RESEARCH_USE, changed_values, usage_errors
 
 if TYPE_CHECKING:
     from luna_pipeline.core.diagnosis.result import Diagnosis
 
-RESEARCH_USE = "Research use only; not a medical device."
 _ADDRESS = "a .pt file, NAME, 'NAME VERSION', models:/NAME@ALIAS or models:/NAME/VERSION"
 _OURS = "Default: MLflow's champion, else the newest trained one, else the book's imported one."
 
@@ -116,6 +115,3 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show
-
-
-COMMANDS = [diagnose_command]

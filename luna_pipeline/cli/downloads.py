@@ -102,6 +102,3 @@ class _Terminal(contextlib.ExitStack):
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
             click.echo(progress.as_line())
-
-
-COMMANDS = [download_luna16_command]

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli.options import source_or_folder
+from luna_pipeline.cli.options import RESEARCH_USE, source_or_folder
 
-RESEARCH_USE = "Research use only; not a medical device."
 TABLE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -214,6 +213,3 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-COMMANDS = [evaluate_froc_command, predict_command]

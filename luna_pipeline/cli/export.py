@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luna_pipeline.cli.options import RESEARCH_USE
+
 if TYPE_CHECKING:
     from luna_pipeline.core.export.speed import Speed
-
-RESEARCH_USE = "Research use only; not a medical device."
 
 
 @click.command("export")
@@ -52,6 +52,3 @@ def _speed_line(speed: "Speed") -> str:
         f"{form} {speed.inputs_per_second[form]:.1f} ({gain:.2f} x)" for form, gain in sorted(speed.gains.items())
     ]
     return f"On this CPU: {', '.join(shown)}."
-
-
-COMMANDS = [export_command]

@@ -77,6 +77,3 @@ def draw_readers_command(out: Path, series: tuple[str, ...]) -> None:
         click.echo(f"Wrote {path}.")
         num_pictures += 1
     click.echo(f"{num_pictures} pictures. Research use only.")
-
-
-COMMANDS = [import_lidc_annotations_command, rebuild_luna16_key_command, draw_readers_command]

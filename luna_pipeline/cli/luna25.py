@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-RESEARCH_USE = "Research use only; not a medical device."
+from luna_pipeline.cli.options import RESEARCH_USE
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -61,6 +62,3 @@ def predict_luna25_command(**options: Any) -> None:
     for note in made.notes:
         click.echo(f"Note: {note}")
     click.echo(f"Wrote {made.path}: {made.num_nodules} nodules by {made.model} in {made.seconds:.1f} s. {RESEARCH_USE}")
-
-
-COMMANDS = [evaluate_luna25_command, predict_luna25_command]

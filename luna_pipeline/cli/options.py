@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+RESEARCH_USE = "Research use only; not a medical device."
 SOURCES = ["stored", "on_the_fly"]
 cutouts_option = click.option(
     "--cutouts",

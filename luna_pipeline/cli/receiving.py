@@ -34,6 +34,3 @@ def receive_command(*, config_path: Path | None, aet: str | None, host: str, por
     # After the imports: packages set up handlers of their own.
     set_up_logs()
     run_receiver(ServiceFolders(Settings.from_environment().service_dir), config, host=host, port=port)
-
-
-COMMANDS = (receive_command,)

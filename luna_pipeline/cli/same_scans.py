@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-RESEARCH_USE = "Research use only; not a medical device."
+from luna_pipeline.cli.options import RESEARCH_USE
 
 
 @click.command("find_same_scans")
@@ -53,6 +53,3 @@ def _line(row: Mapping[Any, Any]) -> str:
         else f"correlation of details {row['correlation']:.3f}"
     )
     return f"{row['series_a']} is {KIND_WORDS[row['kind']]} {row['series_b']}: {evidence}."
-
-
-COMMANDS = [find_same_scans_command]

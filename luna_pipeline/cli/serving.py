@@ -46,6 +46,3 @@ def serve_command(*, config_path: Path | None, model: str | None, host: str, por
     from luna_pipeline.serving.http.run import run_service
 
     run_service(settings, config, host=host, port=port)
-
-
-COMMANDS = (serve_command,)

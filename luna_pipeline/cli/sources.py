@@ -26,6 +26,3 @@ def list_sources_command(*, is_all: bool) -> None:
             click.echo(f"  layout: {card.layout}")
             for trap in card.traps:
                 click.echo(f"  caution: {trap}")
-
-
-COMMANDS = [list_sources_command]

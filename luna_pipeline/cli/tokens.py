@@ -4,12 +4,13 @@ import time
 
 import click
 
+from luna_pipeline.cli.grouped import Group
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.security.tokens import Tokens
 from luna_pipeline.settings import Settings
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def token_command() -> None:
     """Bearer tokens of `luna serve`: required beyond this machine, and on it once one was added."""
 
@@ -42,6 +43,3 @@ def revoke_command(name: str) -> None:
 
 def _tokens() -> Tokens:
     return Tokens(ServiceFolders(Settings.from_environment().service_dir).tokens)
-
-
-COMMANDS = [token_command]

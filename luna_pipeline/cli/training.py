@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.options import changed_values, cutouts_option, usage_errors
+from luna_pipeline.cli.options import RESEARCH_USE, changed_values, cutouts_option, usage_errors
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import TrainingOptions, click_options, options_of
@@ -17,7 +17,6 @@ from luna_pipeline.settings import Settings
 if TYPE_CHECKING:
     from luna_pipeline.core.training.config import TrainingConfig
 
-RESEARCH_USE = "Research use only; not a medical device."
 NODULES, MALIGNANCY, SEGMENTER = "nodule_baseline", "malignancy_baseline", "segmenter_baseline"
 
 
@@ -243,13 +242,3 @@ def _report(trained: Any, result_file: Path | None = None) -> None:
         f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation "
         f"{checkpoint.config.score_name} {checkpoint.best_score:.4f}). {RESEARCH_USE}"
     )
-
-
-COMMANDS = [
-    train_luna_classification,
-    load_train_luna_classification,
-    train_luna_malignant_classification,
-    load_train_luna_malignant_classification,
-    train_luna_segmentation,
-    resume,
-]

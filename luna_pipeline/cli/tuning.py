@@ -89,6 +89,3 @@ def _report(tuned: Any, result_file: Path | None) -> None:
     if tuned.classifier is not None:
         click.echo(f"Wrote {tuned.classifier.path} ({tuned.classifier.checkpoint.name} {tuned.classifier.version}).")
     click.echo(tuned.conclusion)
-
-
-COMMANDS = [tune_luna_classification, tune_luna_malignant_classification]
