@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-serving-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image image-luna25 up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-serving bench-gpu architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-serving bench-gpu docs architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -140,7 +140,7 @@ test-serving-kills: setup ## thirty random kills of the service's processes and 
 test-containers: setup ## image and compose file in containers: services killed and recovered (~20 minutes)
 	@bash luna_pipeline_tests/containers/run.sh
 
-# The stack in containers: docs/operations.md. These targets need a container engine with Compose, and no .venv.
+# The stack in containers: docs/how_to/operate.md. These targets need a container engine with Compose, and no .venv.
 ENV_FILE ?= .env
 DOCKER ?= docker
 COMPOSE ?= $(if $(shell $(DOCKER) compose version 2>/dev/null),$(DOCKER) compose,docker-compose)
@@ -157,7 +157,7 @@ image: ## build the image of the stack (TORCH_INDEX, ACCELERATOR and LUNA_TAG: .
 	    --build-arg TORCH_INDEX --build-arg ACCELERATOR .
 
 # A container of the LUNA25 challenge. MODEL is the folder of a checkpoint of a malignancy classifier, with its best.pt.
-image-luna25: image ## build an algorithm of the LUNA25 challenge with the weights in MODEL=FOLDER (docs/sources/luna25.md)
+image-luna25: image ## build an algorithm of the LUNA25 challenge with the weights in MODEL=FOLDER (docs/how_to/sources/luna25.md)
 	@test -f "$(MODEL)/best.pt" || { echo "The model must be the folder of a checkpoint with best.pt, got '$(MODEL)' (MODEL). Name <LUNA_HOME>/checkpoints/malignancy_classifier/<version>." >&2; exit 2; }
 	@set -a; . $(abspath $(ENV_FILE)); set +a; \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --tag "luna-pipeline-luna25:$${LUNA_TAG:-local}" \
@@ -218,8 +218,11 @@ bench-gpu: setup ## samples a second in loading, training and evaluation on a CU
 bench-scaling: setup ## measure the overhead of Dagster runs, Ray and torchrun (idle machine, ~2 minutes)
 	@python -m benchmarks.bench_scaling
 
-architecture: setup ## draw docs/architecture.svg from the imports of the code
-	@python docs/draw_architecture.py
+docs: setup ## build the documentation as a site in .luna/documentation/site; a warning or a broken link is an error
+	@python -m docs_tools.build
+
+architecture: setup ## draw docs/pictures/architecture.svg from the imports of the code
+	@python -m docs_tools.draw_architecture
 
 format: setup ## format the code and sort its imports
 	@ruff format .

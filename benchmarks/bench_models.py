@@ -1,4 +1,4 @@
-"""Count the cost of each network and write it to docs/models.md: ``python -m benchmarks.bench_models``.
+"""Count the cost of each network and write it to docs/reference/models.md: ``python -m benchmarks.bench_models``.
 
 Parameters, floating point operations and the memory that a step keeps depend on the network only, so they are counted,
 not timed, and are the same on every machine.
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from luna_pipeline.core.networks.config import BLOCK_NAMES, NETWORKS, NetworkConfig
 from luna_pipeline.core.networks.luna import build_network, is_segmenter
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs/reference/models.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.bench_models -->", "<!-- end -->"
 HEAD = "| network | parameters | MFLOP forward | MFLOP forward and backward | MiB kept | smallest cutout |"
 
@@ -113,7 +113,7 @@ def with_table(text: str, table: Sequence[str]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        msg = f"docs/models.md must have the marks {BEGIN!r} and {END!r}, got a page without them. Put them back."
+        msg = f"docs/reference/models.md must have the marks {BEGIN!r} and {END!r}, got a page without. Put them back."
         raise ValueError(msg)
     return "\n".join([f"{before}{begin}", *table, f"{end}{after}"])
 

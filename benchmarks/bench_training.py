@@ -22,7 +22,7 @@ from benchmarks.training_report import fill, text_of
 from luna_pipeline.core.malloc import keep_freed_memory
 
 Results = dict[str, Any]
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "training_speed.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs/results/training_speed.md"
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without-compiled", action="store_true", help="leave torch.compile out")
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="PART,...", help=", ".join(PARTS))
     parser.add_argument("--scratch", type=Path, help="where the temporary folder lies")
-    parser.add_argument("--fill-page", action="store_true", help="only fill docs/training_speed.md from the JSON")
+    parser.add_argument("--fill-page", action="store_true", help="only fill the page from the JSON")
     return parser
 
 

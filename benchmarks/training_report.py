@@ -1,4 +1,4 @@
-"""The results of training as text for a terminal, and as the tables of docs/training_speed.md."""
+"""The results of training as text for a terminal, and as the tables of docs/results/training_speed.md."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,29 +1,15 @@
 """The picture in docs/development.md, drawn from the imports of the code."""
 
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+from docs_tools import draw_architecture as drawer
 
 
-@pytest.fixture(scope="module")
-def drawer():
-    sys.path.insert(0, str(DOCS))
-    try:
-        import draw_architecture
-    finally:
-        sys.path.remove(str(DOCS))
-    return draw_architecture
-
-
-def test_the_picture_is_the_code_of_today(drawer):
+def test_the_picture_is_the_code_of_today():
     assert drawer.PICTURE.read_text() == drawer.drawing(), "Run `make architecture`, and look at the picture."
 
 
-def test_every_room_has_its_box_inside_the_picture_and_none_covers_another(drawer):
+def test_every_room_has_its_box_inside_the_picture_and_none_covers_another():
     root = ElementTree.fromstring(drawer.drawing())
     names = {text.text for text in root.findall(".//{*}text") if text.get("text-anchor")}
     assert {"definitions", "assets", "launchers", "runs", "ct", "training", "storage", "malloc"} <= names
@@ -38,7 +24,7 @@ def test_every_room_has_its_box_inside_the_picture_and_none_covers_another(drawe
         assert all(y != b or x + width <= a or a + w <= x for a, b, w, _ in boxes[number + 1 :])
 
 
-def test_implied_imports_have_no_arrow_and_rows_point_down(drawer):
+def test_implied_imports_have_no_arrow_and_rows_point_down():
     imports = {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "d": set()}
     assert drawer.without_implied(imports) == {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}
     assert drawer.rows_of(imports) == [["a"], ["b"], ["c", "d"]]

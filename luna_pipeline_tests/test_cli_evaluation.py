@@ -214,7 +214,7 @@ def test_what_cannot_be_predicted_is_said_in_a_line(trained, arguments, code, wo
 
 
 def test_commands_of_the_page_on_evaluation_run_as_they_stand_there(tmp_path):
-    page = (ROOT / "docs/evaluation.md").read_text()
+    page = (ROOT / "docs/how_to/evaluate.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,4 +1,4 @@
-"""`luna export` as docs/export.md shows it: its commands and its program run."""
+"""`luna export` as docs/how_to/export.md shows it: its commands and its program run."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from luna_pipeline.cli import cli
 from luna_pipeline_tests.diagnosis_models import save_models
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/export.md").read_text()
+PAGE = (Path(__file__).resolve().parents[1] / "docs/how_to/export.md").read_text()
 COMMANDS = re.findall(r"^luna (export .*)$", PAGE, re.MULTILINE)
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 

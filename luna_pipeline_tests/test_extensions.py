@@ -1,4 +1,4 @@
-"""Your own parts: the examples of docs/extending.md run unchanged."""
+"""Your own parts: the examples of docs/how_to/extend.md run unchanged."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from luna_pipeline_tests.small_installation import installed
 
 __all__ = ["empty_database", "installed", "quiet_mlflow", "tracking_uri"]
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/extending.md").read_text()
+PAGE = (Path(__file__).resolve().parents[1] / "docs/how_to/extend.md").read_text()
 EXAMPLES = {choice: code for choice, code in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)}
 REGISTRIES = {
     "network.name": NETWORKS,

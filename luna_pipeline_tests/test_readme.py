@@ -65,7 +65,7 @@ def test_pictures_of_the_readme_are_there():
 
 
 def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: Path):
-    page = (ROOT / "docs/cutting.md").read_text()
+    page = (ROOT / "docs/how_to/cut.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 4
     bin_folder = Path(sys.executable).parent
@@ -85,7 +85,7 @@ def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: P
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Path):
-    page = (ROOT / "docs/tuning.md").read_text()
+    page = (ROOT / "docs/how_to/tune.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
@@ -108,7 +108,7 @@ def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: Path):
-    page = (ROOT / "docs/training.md").read_text()
+    page = (ROOT / "docs/how_to/train.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 7
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -139,7 +139,7 @@ def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: 
     }
 
 
-DIAGNOSIS = (ROOT / "docs/diagnosis.md").read_text()
+DIAGNOSIS = (ROOT / "docs/how_to/diagnose.md").read_text()
 
 
 def test_the_commands_and_options_of_the_page_on_diagnosis_exist():
@@ -170,7 +170,7 @@ def test_the_recipes_on_the_page_on_diagnosis_are_those_of_the_code():
 
 def test_the_picture_of_a_report_is_never_that_of_a_patient(tmp_path: Path):
     (tmp_path / "report.html").write_text("<p>Nodules in a chest CT</p>")
-    command = [sys.executable, "docs/draw_report.py", str(tmp_path / "report.html")]
+    command = [sys.executable, "-m", "docs_tools.draw_report", str(tmp_path / "report.html")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "must be of a phantom, got a report of a CT" in done.stderr

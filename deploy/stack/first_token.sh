@@ -3,5 +3,5 @@
 set -euo pipefail
 
 [ ! -e "$LUNA_SERVICE_DIR/tokens.json" ] || exit 0
-echo "Token of the service, shown only now (docs/operations.md):"
+echo "Token of the service, shown only now (docs/how_to/operate.md):"
 luna token add first

@@ -42,8 +42,8 @@ def data_quality(
     """Facts of each scan: geometry, technique, HU, noise, nodules. Research use only.
 
     Source: the catalogue, one DICOM header of each series, a sample of the voxels, the candidate table, the folds, and
-    the readers' marks where the data source has them. Form: one row per series; see docs/data_quality.md for columns
-    and limits. Size: 888 rows for LUNA16. The limits are checks of this asset; none blocks.
+    the readers' marks where the data source has them. Form: one row per series; see docs/how_to/describe_data.md for
+    columns and limits. Size: 888 rows for LUNA16. The limits are checks of this asset; none blocks.
     """
     from luna_pipeline.core.quality.files import write_description
     from luna_pipeline.core.quality.findings import lines_of

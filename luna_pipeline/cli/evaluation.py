@@ -28,7 +28,7 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
     help="Bootstrap samples of scans for intervals; officially 1000.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the bootstrap.")
-@click.option("--corrected", is_flag=True, help="Correct the quirks of the official script, see docs/evaluation.md.")
+@click.option("--corrected", is_flag=True, help="Correct the official script's quirks, see docs/how_to/evaluate.md.")
 @click.option("--json", "json_file", required=True, type=TABLE, help="Output file of the result.")
 @click.option("--plot", "plot_file", type=TABLE, help="Output file of the curve, as PNG.")
 @click.option(

@@ -25,7 +25,7 @@ class TuningOptions:
     )
     total_epochs: int | None = option(None, "End the study after this many epochs of all trials.", at_least=1)
     total_seconds: float | None = option(None, "End the study after this many seconds.", flag="--seconds", above=0)
-    space: str = option("learning", "Search space: a name (docs/tuning.md) or a JSON file.")
+    space: str = option("learning", "Search space: a name (docs/how_to/tune.md) or a JSON file.")
     search: str = option("random", "Search algorithm: `grid`, `random` or `optuna`.", choices=SEARCHERS)
     scheduler: str = option("asha", "`asha` stops trials with low scores early, `none` does not.", choices=SCHEDULERS)
     metric: str | None = option(

@@ -55,6 +55,6 @@ def test_the_plan_of_the_page_is_what_it_prints(capsys):
     lines = capsys.readouterr().out.splitlines()
     from pathlib import Path
 
-    page = (Path(__file__).parents[2] / "docs/scaling.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how_to/scale.md").read_text()
     assert len(lines) == 4
     assert all(line in page for line in lines)

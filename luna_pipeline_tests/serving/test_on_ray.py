@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     service = Service(tmp_path_factory.mktemp("on_ray"), {"ray": RAY})
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    (line,) = re.findall("luna serve --on-ray .*", (REPOSITORY / "docs/scaling.md").read_text())
+    (line,) = re.findall("luna serve --on-ray .*", (REPOSITORY / "docs/how_to/scale.md").read_text())
     words = [str(service.config_path) if word == "serving.yaml" else word for word in shlex.split(line)]
     command = [*words, "--port", str(port)]
     log = service.root / "log.txt"

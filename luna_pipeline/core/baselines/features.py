@@ -1,4 +1,4 @@
-"""Interpretable features of cutouts, in HU and mm, independent of the CT's spacing; see docs/baselines.md.
+"""Interpretable features of cutouts, in HU and mm, independent of the CT's spacing; see docs/explanation/baselines.md.
 
 Letters of shapes: N cutouts, F features; the others as in ``surroundings``.
 """

@@ -94,7 +94,7 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         if not is_numbers or not np.isin(groups, np.arange(UNKNOWN, last + 1)).all():
             got = f"{np.unique(groups).tolist()!r:.80}" if is_numbers else f"{groups.dtype} {groups.shape}"
             name = DATASETS.name_of(cls) or cls.__name__
-            raise ValueError(f'{rule}, got {got} (data set "{name}"). Fix its groups_of, see docs/extending.md.')
+            raise ValueError(f'{rule}, got {got} (data set "{name}"). Fix its groups_of, see docs/how_to/extend.md.')
         return groups.astype(np.int64)
 
     @property

@@ -123,5 +123,5 @@ def diagnosis_recipe(name: str) -> DiagnosisRecipe:
     recipe: Any = DIAGNOSIS_RECIPES.get(name)()
     if not isinstance(recipe, DiagnosisRecipe):
         msg = f"A diagnosis recipe must be a function that returns a DiagnosisRecipe, got a {type(recipe).__name__}"
-        raise TypeError(f'{msg} (recipe "{name}"). Fix it, see docs/extending.md.')
+        raise TypeError(f'{msg} (recipe "{name}"). Fix it, see docs/how_to/extend.md.')
     return recipe

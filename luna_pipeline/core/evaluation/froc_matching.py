@@ -1,6 +1,6 @@
 """Matching of marks and nodules by the rules of LUNA16's official script.
 
-``is_corrected`` corrects the script's known quirks, which docs/evaluation.md lists.
+``is_corrected`` corrects the script's known quirks, which docs/how_to/evaluate.md lists.
 
 Source:
     noduleCADEvaluationLUNA16.py of 2016, and luna16.grand-challenge.org/Evaluation.

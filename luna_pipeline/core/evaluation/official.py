@@ -54,7 +54,7 @@ def evaluate_froc(
         tables: Marks, nodules, excluded findings and scans.
         num_bootstraps: Number of draws of scans for intervals; 0 for none.
         seed: Seed of the draws.
-        is_corrected: Whether to correct the official script's quirks, see docs/evaluation.md.
+        is_corrected: Whether to correct the official script's quirks, see docs/how_to/evaluate.md.
 
     Raises:
         ValueError: If there is no scan.

@@ -60,7 +60,7 @@ _RESNET_LEVELS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
-    """Parts and sizes of a classification network; docs/models.md describes their meaning for each network.
+    """Parts and sizes of a classification network; docs/reference/models.md describes their meaning for each network.
 
     Attributes:
         name: ``luna``, ``resnet``, ``densenet``, ``se_resnet``, ``convnext``, ``multiscale``, or a registered one

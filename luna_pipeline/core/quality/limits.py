@@ -59,7 +59,7 @@ SCAN_PROBLEMS = (
         rule="Voxels are Hounsfield units, with air near -1000 and tissue near 0",
         reason="all thresholds, windows and networks take HU",
         source=_PHYSICS,
-        advice="Write the CT in HU; see docs/cutting.md.",
+        advice="Write the CT in HU; see docs/how_to/cut.md.",
     ),
     Limit(
         name="no_scan_twice_across_folds",

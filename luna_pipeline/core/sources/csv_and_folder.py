@@ -73,7 +73,7 @@ class CsvAndFolder(DataSource):
         title="Own scans with two CSV tables",
         licence="That of your scans: check consent, ethics approval and de-identification before you use them",
         citation="That of your scans, if they are published",
-        address="docs/sources/csv_and_folder.md",
+        address="docs/how_to/sources/csv_and_folder.md",
         size="That of your scans",
         layout="CTs (DICOM folders, MetaImage, NRRD or NIfTI) at any depth, with scans.csv and nodules.csv at the top.",
         traps=(

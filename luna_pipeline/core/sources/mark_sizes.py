@@ -4,7 +4,7 @@ A mark holds the voxels strictly within its outlines (LIDC-IDRI's points lie out
 take their own points away, too. ``contours`` makes masks of single nodules on a CT's voxels.
 
 Source:
-    Measured on LUNA16's tables: docs/sources/luna16_answer_key.md.
+    Measured on LUNA16's tables: docs/how_to/sources/luna16_answer_key.md.
 """
 
 import itertools

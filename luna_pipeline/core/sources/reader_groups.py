@@ -75,7 +75,7 @@ def group_by_luna16(series: SeriesMarks) -> list[NoduleGroup]:
 
     Source:
         Setio et al., doi:10.1016/j.media.2017.06.015, for the distance; the order and the repeated means are measured
-        on LUNA16's tables (docs/sources/luna16_answer_key.md).
+        on LUNA16's tables (docs/how_to/sources/luna16_answer_key.md).
     """
     known: list[NoduleGroup] = []
     for session in sorted(set(series.sessions), reverse=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-ADVICE = "Fix it, see docs/extending.md."
+ADVICE = "Fix it, see docs/how_to/extend.md."
 _MAX_REASON = 300
 # Types of which a checkpoint's states consist. Subclasses, such as numpy's float64, are read by code only.
 _PLAIN = {type(None), bool, int, float, str, bytes}

@@ -123,5 +123,5 @@ def recipe_by_name(name: str) -> TrainingConfig:
     recipe: Any = RECIPES.get(name)()
     if not isinstance(recipe, TrainingConfig):
         msg = f"A recipe must be a function that returns a TrainingConfig, got a {type(recipe).__name__}"
-        raise TypeError(f'{msg} (recipe "{name}"). Fix it, see docs/extending.md.')
+        raise TypeError(f'{msg} (recipe "{name}"). Fix it, see docs/how_to/extend.md.')
     return recipe

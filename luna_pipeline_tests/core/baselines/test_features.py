@@ -26,7 +26,7 @@ from luna_pipeline_tests.core.networks.made_volumes import (
 )
 
 SPACINGS = [(1.0, 1.0, 1.0), (1.25, 0.7, 0.7), (2.0, 0.8, 0.8), (0.7, 1.4, 0.9)]
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs/baselines.md"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/explanation/baselines.md"
 
 
 def features(chunks_hu, spacing_irc_mm) -> dict[str, float]:

@@ -115,7 +115,7 @@ def test_a_limit_is_described_in_one_line_with_three_scans_at_most():
 
 
 def test_the_documentation_names_every_limit_as_it_is():
-    text = (Path(__file__).resolve().parents[3] / "docs/data_quality.md").read_text()
+    text = (Path(__file__).resolve().parents[3] / "docs/how_to/describe_data.md").read_text()
     for limit in LIMITS:
         cells = (f"`{limit.name}`", limit.level, limit.rule, limit.reason, limit.source, limit.advice)
         assert f"| {' | '.join(cells)} |" in text, limit.name

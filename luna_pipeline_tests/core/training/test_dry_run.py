@@ -205,7 +205,7 @@ def test_a_wrong_network_is_refused_by_name(data, case):
     network, message = NETWORK_CASES[case]
     with pytest.raises(PartError, match=message) as caught:
         tried(data, "network.name", network)
-    assert re.search(r'\(network "\w+"\)\. Fix it, see docs/extending\.md\.$', str(caught.value))
+    assert re.search(r'\(network "\w+"\)\. Fix it, see docs/how_to/extend\.md\.$', str(caught.value))
     assert "\n" not in str(caught.value)
 
 
@@ -272,7 +272,7 @@ def test_a_network_that_mlflow_could_not_register_is_refused_if_it_would_be(data
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_a_wrong_loss_is_refused_by_name(data, case):
     change, message = LOSS_CASES[case]
-    with pytest.raises(PartError, match=message + r'.*\(loss "mine"\)\. Fix it, see docs/extending\.md\.$'):
+    with pytest.raises(PartError, match=message + r'.*\(loss "mine"\)\. Fix it, see docs/how_to/extend\.md\.$'):
         tried(data, "loss.name", loss_whose(change))
 
 
@@ -316,7 +316,7 @@ OPTIMIZER_CASES = {
 @pytest.mark.parametrize("case", OPTIMIZER_CASES)
 def test_a_wrong_optimizer_is_refused_by_name(data, case):
     build, message = OPTIMIZER_CASES[case]
-    with pytest.raises(PartError, match=message + r'.*\(optimizer "mine"\)\. Fix it, see docs/extending\.md\.$'):
+    with pytest.raises(PartError, match=message + r'.*\(optimizer "mine"\)\. Fix it, see docs/how_to/extend\.md\.$'):
         tried(data, "optimizer.name", build)
 
 
@@ -391,7 +391,7 @@ SCHEDULER_CASES = {
 @pytest.mark.parametrize("case", SCHEDULER_CASES)
 def test_a_wrong_schedule_is_refused_by_name(data, case):
     build, message = SCHEDULER_CASES[case]
-    with pytest.raises(PartError, match=message + r'.*\(scheduler "mine"\)\. Fix it, see docs/extending\.md\.$'):
+    with pytest.raises(PartError, match=message + r'.*\(scheduler "mine"\)\. Fix it, see docs/how_to/extend\.md\.$'):
         tried(data, "scheduler.name", build)
 
 

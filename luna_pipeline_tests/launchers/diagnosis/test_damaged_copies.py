@@ -93,7 +93,7 @@ def test_the_table_in_the_docs_is_that_of_these_copies_beside_simpleitks_results
     assert table.count("\n| ") == len(outcomes) + 1
     assert len([item for item in outcomes if item.simpleitk.startswith("wrong")]) > 60
     assert "| DICOM | missing slice | the middle one | refused | wrong: voxels up to" in table
-    in_docs = (ROOT / "docs/damaged_copies.md").read_text()
+    in_docs = (ROOT / "docs/results/damaged_copies.md").read_text()
     assert [row_of(line) for line in table.splitlines()[4:]] == [row_of(line) for line in in_docs.splitlines()[4:]]
 
 

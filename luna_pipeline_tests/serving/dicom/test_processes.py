@@ -42,7 +42,7 @@ def test_a_killed_receiver_loses_nothing_that_it_answered(tmp_path: Path):
 
 def test_the_commands_of_the_page_on_dicom_run_as_they_stand_there(tmp_path: Path):
     """But for the port, which must be free."""
-    page = (REPOSITORY / "docs/dicom.md").read_text()
+    page = (REPOSITORY / "docs/how_to/dicom.md").read_text()
     (receive, push_it), port = re.findall(r"```sh\n(.*?)```", page, re.DOTALL), str(free_port())
     service = Service(tmp_path)
     service.config_path.write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])

@@ -29,7 +29,7 @@ from luna_pipeline.settings import Settings
 from luna_pipeline_tests.diagnosis_models import CHUNK_IRC, save_models
 from luna_pipeline_tests.processes import wait_for
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/export.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/how_to/export.md"
 CONFIG = ServiceConfig(limits=UploadLimits(max_cutouts=20))
 
 

@@ -1,4 +1,4 @@
-"""`luna serve` as processes: the commands of docs/serving.md, clients that are slow or gone, and its end."""
+"""`luna serve` as processes: the commands of docs/how_to/serve.md, clients that are slow or gone, and its end."""
 
 import re
 import signal
@@ -15,7 +15,7 @@ from luna_pipeline_tests.processes import REPOSITORY, free_port, session_of, sta
 from luna_pipeline_tests.serving.http.apps import client_of, files_below
 from luna_pipeline_tests.serving.services import Service
 
-PAGE = (REPOSITORY / "docs/serving.md").read_text()
+PAGE = (REPOSITORY / "docs/how_to/serve.md").read_text()
 SLOW = {"limits": {"max_seconds": 12.0, "max_header_seconds": 2.0, "min_bytes_per_second": 1000.0}}
 HEAD = b"POST /v1/diagnoses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
 KINDS = {

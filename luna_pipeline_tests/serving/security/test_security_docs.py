@@ -1,4 +1,4 @@
-"""docs/security.md: its tests exist, its commands run, its configuration is read."""
+"""docs/explanation/security.md: its tests exist, its commands run, its configuration is read."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from luna_pipeline.serving.config import read_config
 from luna_pipeline_tests.command_line import run_here
 
 ROOT = Path(__file__).resolve().parents[3]
-TEXT = (ROOT / "docs/security.md").read_text()
+TEXT = (ROOT / "docs/explanation/security.md").read_text()
 ROWS = [row for row in TEXT.splitlines() if row.startswith("| ")][1:]
 
 

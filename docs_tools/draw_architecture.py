@@ -1,4 +1,4 @@
-"""Draw docs/architecture.svg from the imports of the code: ``make architecture``.
+"""Draw docs/pictures/architecture.svg from the imports of the code: ``make architecture``.
 
 Every box is a package or module of ``luna_pipeline`` or ``luna_pipeline.core``. An arrow means "imports"; arrows that
 follow from others are left out. Each box stands below all boxes that import it.
@@ -11,7 +11,7 @@ from statistics import mean
 
 import grimp
 
-PICTURE = Path(__file__).with_name("architecture.svg")
+PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/architecture.svg"
 ROOT, CORE = "luna_pipeline", "luna_pipeline.core"
 # The old name of a module is no part of the architecture.
 LEFT_OUT = {"luna_pipeline.run_launcher", CORE}
@@ -71,7 +71,8 @@ def untangled(rows: list[list[str]], arrows: Imports) -> list[list[str]]:
     for _ in range(12):
         for neighbours in (back, arrows):
             place = places(rows)
-            rows = [sorted(row, key=lambda n, p=place, by=neighbours: (_wanted(n, by, p), n)) for row in rows]
+            wanted = {name: (_wanted(name, neighbours, place), name) for row in rows for name in row}
+            rows = [sorted(row, key=wanted.__getitem__) for row in rows]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/diagnosis.png: ``python docs/draw_report.py REPORT``, the report.html of the diagnosis of a phantom.
+"""Draw docs/pictures/diagnosis.png: ``python -m docs_tools.draw_report REPORT``, the report of a diagnosed phantom.
 
 Needs Chromium and Playwright. A report of a real CT is refused: it would show a patient.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PICTURE = Path(__file__).with_name("diagnosis.png")
+PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/diagnosis.png"
 SIZE_PX = (1040, 1200)
 NUM_GREYS, MIN_SATURATION = 160, 24
 SYNTHETIC = 'class="synthetic"'
@@ -31,7 +31,7 @@ def main(report: Path) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE_PX, strict=True)), color_scheme="light")
+        page = browser.new_page(viewport={"width": SIZE_PX[0], "height": SIZE_PX[1]}, color_scheme="light")
         page.goto(report.resolve().as_uri())
         # The table and the first findings fill the picture.
         page.add_style_tag(content="section[aria-labelledby=overview] { display: none; }")

@@ -1,0 +1,95 @@
+"""The documentation builds as a site: every page has its place, every link and picture leads somewhere."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+import yaml
+
+from docs_tools import build
+from docs_tools.build import DOCS, ROOT
+from docs_tools.generated import PAGES
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build.build(tmp_path_factory.mktemp("documentation"))
+
+
+class Links(HTMLParser):
+    """Links and pictures of a page, and its anchors."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors |= {name for name in (given.get("id"), given.get("name")) if name}
+        self.links += [link for link in (given.get("href"), given.get("src")) if link and tag != "link"]
+
+
+def _pages_of(nav: list | dict | str) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    for part in nav if isinstance(nav, list) else nav.values() if isinstance(nav, dict) else ():
+        yield from _pages_of(part)
+
+
+def test_every_page_stands_in_the_navigation_once():
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = sorted(_pages_of(yaml.safe_load(text)["nav"]))
+    made = [*PAGES, *build.PAGES_OF_FILES, *(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))]
+    assert named == sorted(made)
+
+
+def test_every_link_picture_and_anchor_of_the_site_is_there(site: Path):
+    pages = {page: Links(page) for page in site.rglob("*.html") if page.name != "404.html"}
+    assert len(pages) > 20
+    num_links = 0
+    for page, found in pages.items():
+        for link in found.links:
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, anchor = urldefrag(link)
+            target = (page.parent / unquote(path)).resolve() if path else page
+            assert target.is_file(), f"{page.relative_to(site)}: {link}"
+            assert not anchor or target not in pages or unquote(anchor) in pages[target].anchors, f"{page.name}: {link}"
+            num_links += 1
+    assert num_links > 1000
+
+
+def test_the_search_of_the_site_knows_every_page(site: Path):
+    text = (site / "search.js").read_text()
+    assert "http" not in text[:200]  # Loaded by a script tag, so that it also works from a folder.
+    places = {item["location"].partition("#")[0] for item in json.loads((site / "search.json").read_text())["items"]}
+    pages = {str(page.relative_to(site)) for page in site.rglob("*.html")} - {"404.html"}
+    assert pages <= places
+
+
+def test_a_broken_link_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    docs = tmp_path / "built/docs"
+    docs.mkdir(parents=True)
+    (docs / "index.md").write_text("# Start\n\nSee [a page](none.md) and [a part](#nowhere).\n")
+    monkeypatch.setattr(build, "assemble", lambda folder: None)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "mkdocs.yml").write_text("site_name: x\nnav: [index.md]\n")
+    with pytest.raises(ValueError, match=r"(?s)page does not exist.*anchor does not exist") as caught:
+        build.build(tmp_path / "built")
+    assert "Traceback" not in str(caught.value)
+
+
+def test_links_to_files_of_the_repository_lead_to_copies_of_them(tmp_path: Path):
+    text = build._with_links(
+        "how_to/x.md", "docs/how_to/x.md", "[a](../../config/tuning.yaml) [b](cut.md#s3)", tmp_path
+    )
+    assert text == "[a](../files/config/tuning.yaml) [b](cut.md#s3)"
+    assert (tmp_path / "files/config/tuning.yaml").read_text() == (ROOT / "config/tuning.yaml").read_text()
+    fenced = "```md\n[a](../../config/tuning.yaml)\n```"
+    assert build._with_links("how_to/x.md", "docs/how_to/x.md", fenced, tmp_path) == fenced
