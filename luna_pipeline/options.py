@@ -84,7 +84,9 @@ class TrainingOptions:
     """What a training run changes in its recipe, and how it runs."""
 
     epochs: int | None = option(None, "Number of epochs. Default: the recipe's.", at_least=1)
-    batch_size: int | None = option(None, "Over all processes together. Default: the recipe's.", at_least=1)
+    batch_size: int | None = option(
+        None, "Samples of an optimizer step, over all processes together. Default: the recipe's.", at_least=1
+    )
     seed: int | None = option(None, "Seed of weights, sampling and augmentation. Default: the recipe's.", at_least=0)
     profile: bool = option(False, "Trace some training steps and print the ten most expensive operators.")
 

@@ -81,6 +81,16 @@ def test_without_draws_there_is_no_interval(tables):
     assert json.loads((tables / "o.json").read_text())["bootstrap"] is None
 
 
+def test_without_a_file_the_result_is_lines_alone_or_json_on_standard_output(tables):
+    before = sorted(tables.iterdir())
+    lines = luna(*EVALUATE[:-2], cwd=tables)
+    assert (lines.returncode, lines.stdout.splitlines()[-2]) == (0, "CPM 0.500000")
+    document = luna(*EVALUATE[:-1], "-", cwd=tables)
+    assert json.loads(document.stdout)["cpm"] == 0.5
+    assert document.stderr.splitlines()[-2] == "CPM 0.500000"
+    assert sorted(tables.iterdir()) == before
+
+
 def test_what_is_not_defined_is_null_and_said(tables):
     (tables / "p.csv").write_text(MARKS + "A,90,0,0,0.9\n")
     assert "CPM undefined" in luna(*EVALUATE, cwd=tables).stdout

@@ -4,20 +4,22 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.settings import Settings
 
 
-@click.command("export_croissant")
+@command("export_croissant", "luna export_croissant", "luna export_croissant --no-cutouts")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file, in LUNA_HOME. Default: croissant.json in LUNA_HOME.",
+    help="Output file, in LUNA_HOME. Default: croissant.json in LUNA_HOME.",
 )
 @click.option("--no-cutouts", is_flag=True, help="Leave out the cutout files: their bytes are not read.")
 def export_croissant_command(out: Path | None, *, no_cutouts: bool) -> None:
-    """Describe candidate table, folds and cutouts as Croissant JSON-LD, with checksums, splits, licence and citation.
+    """Describe candidates, folds and cutouts as Croissant JSON-LD.
 
-    It is validated by mlcroissant. Nothing is sent anywhere. Research use only.
+    The file holds checksums, splits, licence and citation. It is validated by mlcroissant. Nothing is sent anywhere.
+    Research use only.
     """
     from luna_pipeline.launchers.croissant import export_croissant
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
@@ -23,21 +24,31 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.workers import RunJobs
 
 
-@click.command("create_cutouts")
+@command(
+    "create_cutouts",
+    "luna create_cutouts --workers 8",
+    "luna create_cutouts --training-length 200 --spacing 0.7,0.7,1.25",
+    "luna create_cutouts --index-only",
+)
 @click.option(
     "--training-length",
     type=click.IntRange(1),
     metavar="N",
-    help="Sample at most N candidates per series, with the classes in proportion.",
+    help="Sample at most N candidates per series, with the classes in proportion. Default: all.",
 )
 @click.option(
     "--max-negatives-per-series",
     type=click.IntRange(0),
     metavar="N",
-    help="At most N candidates of class 0 per series; all nodules are kept.",
+    help="At most N candidates of class 0 per series; all nodules are kept. Default: all.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sample.")
-@click.option("--chunk-shape", callback=voxel_numbers, metavar="D,H,W", help="Voxels of a cutout. Default: 32,48,48.")
+@click.option(
+    "--chunk-shape",
+    callback=voxel_numbers,
+    metavar="D,H,W",
+    help="Voxels of a cutout: slices, rows, columns. Default: 32,48,48.",
+)
 @click.option(
     "--edge-rule",
     type=click.Choice(["pad", "shift"]),
@@ -46,11 +57,18 @@ if TYPE_CHECKING:
     help="If a box exceeds the CT: pad with air, or shift the box as in the tutorial.",
 )
 @click.option(
-    "--spacing", callback=spacing_mm, metavar="X,Y,Z", help="Resample to this spacing in mm. Default: the CT's spacing."
+    "--spacing",
+    callback=spacing_mm,
+    metavar="X,Y,Z",
+    help="Resample to this spacing in mm along x, y and z. Default: the CT's spacing.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of processes. Default: 1; on Ray: all CPUs.")
 @click.option("--on-ray", is_flag=True, help="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")
-@click.option("--ray-address", metavar="HOST:PORT", help="Cut on the Ray cluster with this head.")
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Cut on the Ray cluster with this head. Default: RAY_ADDRESS, with --on-ray.",
+)
 @click.option(
     "--index-only",
     is_flag=True,
@@ -59,7 +77,7 @@ if TYPE_CHECKING:
 @click.option(
     "--assume-hu",
     is_flag=True,
-    help="Accept CTs without air near -1000 or tissue near 0, as LUNA_ASSUME_HU=1 does for all commands and runs.",
+    help="Accept CTs without air near -1000 or tissue near 0 HU, as LUNA_ASSUME_HU=1 does for all commands and runs.",
 )
 @click.option(
     "--malignancy-policy",
@@ -71,7 +89,10 @@ if TYPE_CHECKING:
     help="Do not flush files to disk: faster, but a power cut may lose files (verify_cutouts finds them).",
 )
 def create_cutouts_command(**options: Any) -> None:
-    """Cut a box around each candidate of the CTs in LUNA_DATA_DIR, unless its file is up to date."""
+    """Cut a box around each candidate of the CTs in LUNA_DATA_DIR.
+
+    Series whose cutout file is up to date are skipped.
+    """
     from luna_pipeline.core.cutouts.cutting import CuttingParameters
     from luna_pipeline.core.cutouts.selection import CandidateSelection
     from luna_pipeline.launchers.cutting import CuttingRequest, create_cutouts
@@ -152,10 +173,13 @@ class _Terminal(contextlib.ExitStack):
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@click.command("verify_cutouts")
+@command("verify_cutouts", "luna verify_cutouts", "luna verify_cutouts --repair")
 @click.option("--repair", is_flag=True, help="Remove damaged files; the next `create_cutouts` cuts them again.")
 def verify_cutouts_command(*, repair: bool) -> None:
-    """Compare every byte of all cutout files; fail if one is damaged, or nothing is there to verify."""
+    """Compare every byte of all cutout files with its checksum.
+
+    The command fails if a file is damaged or nothing is there to verify.
+    """
     from luna_pipeline.launchers.cutout_maintenance import verify_cutouts
 
     damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=click.echo)
@@ -167,7 +191,7 @@ def verify_cutouts_command(*, repair: bool) -> None:
         raise click.ClickException(msg)
 
 
-@click.command("prune")
+@command("prune", "luna prune", "luna prune --yes", "luna prune --runs-older-than 90d --yes")
 @click.option("--yes", is_flag=True, help="Remove what is listed. Default: list it only.")
 @click.option(
     "--runs-older-than",
@@ -177,9 +201,10 @@ def verify_cutouts_command(*, repair: bool) -> None:
     help="Instead of cutouts: Dagster's runs that ended before this time, such as 90d or 12w, with events and logs.",
 )
 def prune_command(*, yes: bool, age: timedelta | None) -> None:
-    """List or remove cutouts of series that are no longer in LUNA_DATA_DIR, and temporary files of killed processes.
+    """List or remove cutouts of series that are no longer in LUNA_DATA_DIR.
 
-    With DAGSTER_HOME set, also Dagster's partitions of such series, and of folds that the data no longer have.
+    Temporary files of killed processes are listed or removed, too. With DAGSTER_HOME set, also Dagster's partitions of
+    such series, and of folds that the data no longer have.
     """
     has_dagster = bool(os.environ.get("DAGSTER_HOME"))
     if age is not None and not has_dagster:
@@ -205,16 +230,19 @@ def _dagster() -> "DagsterInstance":
     return DagsterInstance.get()
 
 
-@click.command("import_tutorial_cutouts")
+@command("import_tutorial_cutouts", "luna import_tutorial_cutouts data/cache")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def import_tutorial_cutouts_command(folder: Path) -> None:
-    """Import the tutorial's cache, one .npz per candidate, for the candidates and CTs in LUNA_DATA_DIR."""
+    """Import the tutorial's cache of cutouts, one .npz per candidate, from FOLDER.
+
+    Its candidates and CTs must be in LUNA_DATA_DIR.
+    """
     from luna_pipeline.launchers.cutout_maintenance import import_tutorial_cutouts
 
     import_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)
 
 
-@click.command("export_tutorial_cutouts")
+@command("export_tutorial_cutouts", "luna export_tutorial_cutouts data/cache")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export_tutorial_cutouts_command(folder: Path) -> None:
     """Export all cutouts in the tutorial's format, one float32 .npz per candidate, to FOLDER."""

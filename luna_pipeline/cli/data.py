@@ -5,22 +5,39 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 from luna_pipeline.settings import Settings
 
 
-@click.command("check_data")
+@command(
+    "check_data",
+    "luna check_data",
+    "luna check_data /data/my_scans --template",
+    "luna check_data /data/luna16 --source luna16 --json > report.json",
+)
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--source", "sources", multiple=True, help="Data source; may be repeated. Default: what lies in DIR.")
-@click.option("--voxels", is_flag=True, help="Read the voxels of all CTs, too: finds damaged files and numbers not HU.")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME",
+    help="Data source, as `luna list_sources` names it; can be repeated. Default: what lies in DIR.",
+)
+@click.option(
+    "--voxels",
+    is_flag=True,
+    help="Also read the voxels of all CTs, which finds damaged files and values that are not HU.",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--template", is_flag=True, help="Write scans.csv and nodules.csv for the CTs in DIR; check nothing.")
 def check_data_command(
     folder: Path | None, sources: tuple[str, ...], *, voxels: bool, is_json: bool, template: bool
 ) -> None:
-    """Report everything that is wrong with the data in DIR (default: LUNA_DATA_DIR), before any work.
+    """Report everything that is wrong with a data set before any work.
 
-    Errors end with exit code 1; warnings alone with 0. Nothing is written.
+    DIR is the folder of the data; default: LUNA_DATA_DIR. Errors end with exit code 1; warnings alone with 0. Nothing
+    is written.
     """
     from luna_pipeline.launchers.check_data import check_data, write_template
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, usage_errors
 
 if TYPE_CHECKING:
@@ -16,17 +17,27 @@ _ADDRESS = "a .pt file, NAME, 'NAME VERSION', models:/NAME@ALIAS or models:/NAME
 _OURS = "Default: MLflow's champion, else the newest trained one, else the book's imported one."
 
 
-@click.command("diagnose")
+@command(
+    "diagnose",
+    "luna diagnose scan.mhd --out diagnosis",
+    "luna diagnose dicom_folder --out diagnosis --recipe book --deidentify",
+)
 @click.argument("ct", type=click.Path(path_type=Path, exists=True))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the outputs.")
-@click.option("--recipe", default="default", show_default=True, help="How the CT is searched: default, book.")
+@click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="How the CT is searched: default, or book for the book's procedure.",
+)
 @click.option(
     "--set",
     "changes",
     multiple=True,
     callback=changed_values,
     metavar="PLACE=VALUE",
-    help="Change one value of the recipe. Can be repeated.",
+    help="Change one value of the recipe, such as a threshold. Can be repeated.",
 )
 @click.option("--segmenter", metavar="ADDRESS", help=f"The segmenter: {_ADDRESS}. {_OURS}")
 @click.option("--classifier", metavar="ADDRESS", help=f"The nodule classifier, as --segmenter. {_OURS}")
@@ -34,16 +45,19 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
     "--malignancy", metavar="ADDRESS", help="The malignancy classifier, as --segmenter. Default: ours, if there is one."
 )
 @click.option("--series", metavar="UID", help="SeriesInstanceUID, where CT is a folder with several series.")
-@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option(
+    "--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]), help="Where the networks run."
+)
 @click.option("--no-dicom", is_flag=True, help="Write no seg.dcm and sr.dcm for DICOM input.")
 @click.option("--deidentify", is_flag=True, help="Write seg.dcm and sr.dcm without patient and study; UIDs are kept.")
 @click.option("--assume-hu", "assumes_hu", is_flag=True, help="Accept a CT without air near -1000 or tissue near 0 HU.")
 @click.option("--again", is_flag=True, help="Diagnose again, even if the same diagnosis is there.")
 def diagnose_command(**options: Any) -> None:
-    """Find the lung nodules in CT: a DICOM folder, one of its files, or a MetaImage, NRRD or NIfTI file.
+    """Find the lung nodules in a CT.
 
-    Writes nodules.csv, nodules.json, pictures, a report, for DICOM input a segmentation and a structured report, and
-    last diagnosis.json. The same input, models and recipe are not diagnosed again.
+    CT is a DICOM folder, one of its files, or a MetaImage, NRRD or NIfTI file. Writes nodules.csv, nodules.json,
+    pictures, a report, for DICOM input a segmentation and a structured report, and last diagnosis.json. The same input,
+    models and recipe are not diagnosed again.
     """
     from luna_pipeline.core.diagnosis.recipes import DIAGNOSIS_RECIPES, diagnosis_recipe
     from luna_pipeline.core.malloc import keep_freed_memory

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,13 +29,25 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-@click.command("download_luna16")
-@click.option("--subsets", callback=_numbers, required=True, metavar="N,N", help="0 to 9, `all`, or `none` for tables.")
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: LUNA_DATA_DIR.")
+@command(
+    "download_luna16", "luna download_luna16 --subsets 0,1", "luna download_luna16 --subsets none --to /data/luna16"
+)
+@click.option(
+    "--subsets",
+    callback=_numbers,
+    required=True,
+    metavar="N,N",
+    help="Numbers of subsets, 0 to 9; `all`; or `none` for the tables alone.",
+)
+@click.option(
+    "--to", type=click.Path(path_type=Path, file_okay=False), help="Folder of the download. Default: LUNA_DATA_DIR."
+)
 @click.option("--from", "base", metavar="URL", help="Server with Zenodo's interface. Default: https://zenodo.org/api")
 @click.option("--keep-archives", is_flag=True, help="Keep each archive in the folder after it was unpacked.")
 @click.option("--no-tables", is_flag=True, help="Download no CSV tables.")
-@click.option("--connections", default=4, show_default=True, type=click.IntRange(1, 16), help="Requests at a time.")
+@click.option(
+    "--connections", default=4, show_default=True, type=click.IntRange(1, 16), help="Number of requests at a time."
+)
 @click.option(
     "--checksums",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -42,9 +55,10 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -
 )
 @click.option("--chunk-kib", default=16 << 10, type=click.IntRange(64), hidden=True)
 def download_luna16_command(**options: Any) -> None:
-    """Download and unpack subsets of LUNA16 with its tables; a repeated call continues where the last one ended.
+    """Download and unpack subsets of LUNA16 with its tables.
 
-    Each subset takes about 6.6 GB packed and 12 GB unpacked, and is usable as soon as it is reported.
+    A repeated call continues where the last one ended. Each subset takes about 6.6 GB packed and 12 GB unpacked, and is
+    usable as soon as it is reported.
     """
     from luna_pipeline.core.sources.luna16_archives import ZENODO, read_checksums
     from luna_pipeline.launchers.download_request import DownloadRequest

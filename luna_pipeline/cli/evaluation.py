@@ -1,7 +1,6 @@
 """Commands that evaluate a submission officially, and that write the submission of a classifier."""
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +8,28 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, source_or_folder
+from luna_pipeline.cli.results import write_result
 
 TABLE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("evaluate_froc")
+@command(
+    "evaluate_froc",
+    "luna evaluate_froc --annotations annotations.csv --series seriesuids.csv --predictions submission.csv",
+    "luna evaluate_froc --annotations annotations.csv --excluded annotations_excluded.csv --series seriesuids.csv "
+    "--predictions submission.csv --bootstrap 1000 --json froc.json --plot froc.png",
+)
 @click.option("--annotations", required=True, type=TABLE, help="LUNA16's annotations.csv.")
 @click.option("--excluded", type=TABLE, help="LUNA16's annotations_excluded.csv. Default: no finding is ignored.")
 @click.option("--series", required=True, type=TABLE, help="LUNA16's seriesuids.csv: the scans, one a row, no header.")
-@click.option("--predictions", required=True, type=TABLE, help="seriesuid,coordX,coordY,coordZ,probability.")
+@click.option(
+    "--predictions",
+    required=True,
+    type=TABLE,
+    help="The submission: a CSV with the columns seriesuid,coordX,coordY,coordZ,probability (mm).",
+)
 @click.option(
     "--bootstrap",
     "num_bootstraps",
@@ -29,8 +40,10 @@ TABLE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--corrected", is_flag=True, help="Correct the official script's quirks, see docs/how_to/evaluate.md.")
-@click.option("--json", "json_file", required=True, type=TABLE, help="Output file of the result.")
-@click.option("--plot", "plot_file", type=TABLE, help="Output file of the curve, as PNG.")
+@click.option(
+    "--json", "json_file", type=TABLE, help="Output file of the result, as JSON; - is standard output. Default: none."
+)
+@click.option("--plot", "plot_file", type=TABLE, help="Output file of the curve, as PNG. Default: none.")
 @click.option(
     "--searched",
     type=click.Path(path_type=Path),
@@ -77,12 +90,11 @@ def evaluate_froc_command(**options: Any) -> None:
             "a scan and the excluded findings.",
             err=True,
         )
-    write_bytes(options["json_file"], json.dumps(values, indent=1).encode())
     if options["plot_file"]:
         from luna_pipeline.core.evaluation.froc_plot import froc_png
 
         write_bytes(options["plot_file"], froc_png({options["predictions"].name: result}))
-    click.echo("\n".join(_lines(values)))
+    click.echo("\n".join(_lines(values)), err=write_result(options["json_file"], values))
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
@@ -137,7 +149,11 @@ def _interval(bounds: Any) -> str:
     return "" if bounds is None else f"  [{_number(bounds[0])}, {_number(bounds[1])}]"
 
 
-@click.command("predict")
+@command(
+    "predict",
+    "luna predict classification 0.0.1 --fold 0 --out submission.csv",
+    "luna predict best.pt --cutouts on_the_fly --out submission.csv",
+)
 @click.argument("name")
 @click.argument("version", required=False)
 @click.option("--out", required=True, type=TABLE, help="Output file of the submission, as CSV.")
@@ -147,7 +163,7 @@ def _interval(bounds: Any) -> str:
     type=click.Choice(["file", "mlflow"]),
     default="file",
     show_default=True,
-    help="Source of the classifier.",
+    help="Source of the classifier: checkpoints in LUNA_HOME, or MLflow's registry.",
 )
 @click.option(
     "--cutouts",
@@ -158,9 +174,14 @@ def _interval(bounds: Any) -> str:
     help="LUNA_HOME's candidates, read from the cutout files or cut from the raw CTs; or everything in the files of a "
     "folder, annotated centres too.",
 )
-@click.option("--fold", type=click.IntRange(0), help="Only LUNA_HOME's candidates of this fold.")
+@click.option("--fold", type=click.IntRange(0), help="Only LUNA_HOME's candidates of this fold. Default: all.")
 @click.option(
-    "--workers", "num_workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that load."
+    "--workers",
+    "num_workers",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Number of processes that load data; 0: this process itself.",
 )
 @click.option(
     "--verify/--no-verify",
@@ -169,9 +190,10 @@ def _interval(bounds: Any) -> str:
     help="Compare each cutout file with its checksums before it is first read; done once for each file and content.",
 )
 def predict_command(**options: Any) -> None:
-    """Score cutouts with the classifier NAME VERSION (default: its newest) and write a submission for LUNA16.
+    """Score cutouts with a classifier and write a submission for LUNA16.
 
-    NAME may also be the file of a checkpoint (…/best.pt), without a version.
+    Without VERSION the newest of NAME is used. NAME may also be the file of a checkpoint (…/best.pt), without a
+    version.
     """
     from luna_pipeline.extensions import load_extensions
     from luna_pipeline.launchers.evaluation.predict import PredictionRequest, predict

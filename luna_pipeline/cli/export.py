@@ -5,16 +5,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 
 if TYPE_CHECKING:
     from luna_pipeline.core.export.speed import Speed
 
 
-@click.command("export")
+@command(
+    "export",
+    "luna export nodule_classifier --to exported",
+    "luna export 'nodule_classifier 0.0.1' --to exported --no-speed",
+)
 @click.argument("address", metavar="NAME|ADDRESS")
 @click.option(
-    "--to", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the files."
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the exported files.",
 )
 @click.option("--no-speed", is_flag=True, help="Do not measure the forms' speeds on this CPU.")
 def export_command(address: str, folder: Path, *, no_speed: bool) -> None:

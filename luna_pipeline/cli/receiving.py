@@ -4,19 +4,25 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
 
 
-@click.command("receive")
-@click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Service configuration.")
+@command("receive", "luna receive", "luna receive --aet LUNA --host 0.0.0.0 --port 11112 --config config/serving.yaml")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration of the service as YAML; config/serving.yaml shows all keys. Default: built-in values.",
+)
 @click.option("--aet", metavar="TITLE", help="Own application entity title. Default: receiver.aet, LUNA.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=11112, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 def receive_command(*, config_path: Path | None, aet: str | None, host: str, port: int) -> None:
-    """Receive CT series by C-STORE; each that is complete becomes a job of the service.
+    """Receive CT series by DICOM (C-STORE) for `luna serve`.
 
-    The configuration sets the titles that may connect, TLS, limits, and the systems that get the results. `luna serve`
-    makes the diagnoses and sends the results. Research use only.
+    Each complete series becomes a job of the service. The configuration sets the titles that may connect, TLS, limits,
+    and the systems that get the results. `luna serve` makes the diagnoses and sends the results. Research use only.
     """
     from dataclasses import replace
 

@@ -6,20 +6,27 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 
 
-@click.command("find_same_scans")
+@command(
+    "find_same_scans",
+    "luna find_same_scans",
+    "luna find_same_scans /data/luna16 /data/lndb --workers 8 --out pairs.csv",
+)
 @click.argument(
     "folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Number of processes.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the pairs as CSV.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file of the pairs, as CSV. Default: none."
+)
 def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Path | None) -> None:
-    """Find the same scan in other formats and orientations, and blocks of it, by its voxels.
+    """Find copies of a scan, in any format and orientation, and blocks of it.
 
-    With FOLDERs, their CTs, .npz and .npy blocks are compared. Without, the CTs of LUNA_DATA_DIR are, and the table
-    `same_scans` of LUNA_HOME is written, which folds and leak checks use.
+    Voxels are compared. With FOLDERs, their CTs, .npz and .npy blocks are compared. Without, the CTs of LUNA_DATA_DIR
+    are, and the table `same_scans` of LUNA_HOME is written, which folds and leak checks use.
     """
     from luna_pipeline.core.storage.files import write_bytes
     from luna_pipeline.launchers import same_scans

@@ -5,22 +5,34 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
 
 
-@click.command("serve")
+@command("serve", "luna serve", "luna serve --config config/serving.yaml --host 0.0.0.0 --port 8443")
 @click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="As config/serving.yaml.",
+    help="Configuration of the service as YAML; config/serving.yaml shows all keys. Default: built-in values.",
 )
 @click.option("--model", metavar="ADDRESS", help="The nodule classifier, as for luna diagnose. Default: the champion.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Other addresses need a token: luna token add.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--on-ray", "is_on_ray", is_flag=True, help="On Ray Serve, of this machine or of RAY_ADDRESS.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Others than this machine's need a token: luna token add.",
+)
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--on-ray", "is_on_ray", is_flag=True, help="Serve on Ray Serve, of this machine or of RAY_ADDRESS.")
 def serve_command(*, config_path: Path | None, model: str | None, host: str, port: int, is_on_ray: bool) -> None:
-    """Diagnose CTs that arrive by HTTP, by the page at / or by `luna receive`.
+    """Diagnose CTs that arrive by HTTP, by the page or by `luna receive`.
 
     Accepted CTs are kept below LUNA_SERVICE_DIR until they are diagnosed, also if the service is killed. Research use
     only.

@@ -2,13 +2,17 @@
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.settings import Settings
 
 
-@click.command("list_sources")
-@click.option("--all", "is_all", is_flag=True, help="Show layout, size and traps of every source.")
+@command("list_sources", "luna list_sources", "luna list_sources --all")
+@click.option("--all", "is_all", is_flag=True, help="Show layout, size and known faults of every source.")
 def list_sources_command(*, is_all: bool) -> None:
-    """List the data sources with licence and citation, and those that lie in LUNA_DATA_DIR."""
+    """List the data sources with licence and citation.
+
+    Those that lie in LUNA_DATA_DIR are marked as in use.
+    """
     from luna_pipeline.core.sources.source import DATA_SOURCES
     from luna_pipeline.launchers.data_sources import sources_of
 

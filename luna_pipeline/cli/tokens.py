@@ -12,31 +12,37 @@ from luna_pipeline.settings import Settings
 
 @click.group("token", cls=Group)
 def token_command() -> None:
-    """Bearer tokens of `luna serve`: required beyond this machine, and on it once one was added."""
+    """Add, list and revoke bearer tokens of `luna serve`.
+
+    They are required beyond this machine, and on it once one was added.
+    """
 
 
-@token_command.command("add")
+@token_command.command("add", examples=["luna token add radiology"])
 @click.argument("name")
 def add_command(name: str) -> None:
-    """Create the token NAME and print its secret, once: only its digest is kept.
+    """Create the token NAME and print its secret once.
 
-    NAME is that of the system or place that uses it. A running service accepts it at once.
+    Only its digest is kept. NAME is that of the system or place that uses it. A running service accepts it at once.
     """
     click.echo(_tokens().add(name))
     click.echo(f"Token {name} was added. Keep the secret: it cannot be shown again.", err=True)
 
 
-@token_command.command("list")
+@token_command.command("list", examples=["luna token list"])
 def list_command() -> None:
     """Print name and day of creation (UTC) of each token."""
     for token in _tokens().list():
         click.echo(f"{token.name}  {time.strftime('%Y-%m-%d', time.gmtime(token.created_at))}")
 
 
-@token_command.command("revoke")
+@token_command.command("revoke", examples=["luna token revoke radiology"])
 @click.argument("name")
 def revoke_command(name: str) -> None:
-    """Remove the token NAME; a running service refuses it from the next request on."""
+    """Remove the token NAME.
+
+    A running service refuses it from the next request on.
+    """
     _tokens().revoke(name)
     click.echo(f"Token {name} was revoked.")
 

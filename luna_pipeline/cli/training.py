@@ -1,6 +1,5 @@
 """Commands that train classifiers and segmenters, from new or existing weights, and resume interrupted runs."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, cutouts_option, usage_errors
+from luna_pipeline.cli.results import write_result
 from luna_pipeline.core.malloc import keep_freed_memory
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.options import TrainingOptions, click_options, options_of
@@ -23,8 +24,20 @@ NODULES, MALIGNANCY, SEGMENTER = "nodule_baseline", "malignancy_baseline", "segm
 RUN_OPTIONS = [
     *click_options(TrainingOptions, "profile"),
     cutouts_option,
-    click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Data loading processes."),
-    click.option("--handler", "handlers", multiple=True, metavar="NAME", help="A registered message handler."),
+    click.option(
+        "--workers",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Number of processes that load data; 0: the training process itself.",
+    ),
+    click.option(
+        "--handler",
+        "handlers",
+        multiple=True,
+        metavar="NAME",
+        help="Registered message handler, which also receives the values of the run. Can be repeated.",
+    ),
     click.option(
         "--checkpoint-seconds",
         default=600.0,
@@ -35,10 +48,18 @@ RUN_OPTIONS = [
 ]
 FOLD_OPTIONS = [
     click.option("--test-fold", type=click.IntRange(0), help="Fold left out of training. Default: the first fold."),
-    click.option("--validation-fold", type=click.IntRange(0), help="Default: the fold after the test fold."),
+    click.option(
+        "--validation-fold",
+        type=click.IntRange(0),
+        help="Fold that chooses the best epoch and the threshold. Default: the fold after the test fold.",
+    ),
 ]
 CONFIGURATION_OPTIONS = [
-    click.option("--recipe", help="A function of core/training/recipes.py, or a registered one."),
+    click.option(
+        "--recipe",
+        metavar="NAME",
+        help="Complete configuration to start from, by name. Default: the baseline of the command.",
+    ),
     click.option(
         "--config",
         "config_file",
@@ -51,13 +72,13 @@ CONFIGURATION_OPTIONS = [
         multiple=True,
         callback=changed_values,
         metavar="PLACE=VALUE",
-        help="Change one value of the configuration. Can be repeated.",
+        help="Change one value of the configuration, such as network.dropout_rate=0.4. Can be repeated.",
     ),
     click.option(
         "--result",
         "result_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Write name, version, scores and paths to this JSON file.",
+        help="Write name, version, scores and paths to this JSON file; - is standard output.",
     ),
 ]
 TRAINING_OPTIONS = [
@@ -112,51 +133,73 @@ def with_options(options: list[Any]) -> Callable[[Any], Any]:
     return add
 
 
-@click.command("train_luna_classification")
+@command(
+    "train_luna_classification",
+    "luna train_luna_classification 0.0.1 --epochs 5 --batch-size 64",
+    "luna train_luna_classification 0.1.0 --test-fold 2 --set network.name=resnet",
+)
 @with_options(TRAINING_OPTIONS)
 def train_luna_classification(**options: Any) -> None:
-    """Train the nodule classifier, as VERSION or its next build, on the cutouts in LUNA_HOME."""
+    """Train the nodule classifier on the cutouts in LUNA_HOME.
+
+    The checkpoint gets the version VERSION. Where that exists, it is not overwritten: the next build, VERSION+1, is
+    made.
+    """
     _train(NODULES, options)
 
 
-@click.command("train_luna_malignant_classification")
+@command(
+    "train_luna_malignant_classification", "luna train_luna_malignant_classification 0.0.1 --epochs 5 --batch-size 64"
+)
 @with_options(TRAINING_OPTIONS)
 def train_luna_malignant_classification(**options: Any) -> None:
-    """Train the malignancy classifier, as VERSION or its next build, on the cutouts in LUNA_HOME."""
+    """Train the malignancy classifier on the cutouts in LUNA_HOME.
+
+    The checkpoint gets the version VERSION. Where that exists, it is not overwritten: the next build, VERSION+1, is
+    made.
+    """
     _train(MALIGNANCY, options)
 
 
-@click.command("train_luna_segmentation")
+@command("train_luna_segmentation", "luna train_luna_segmentation 0.0.1 --epochs 20")
 @with_options(TRAINING_OPTIONS)
 def train_luna_segmentation(**options: Any) -> None:
-    """Train the nodule segmenter, as VERSION or its next build, on the CTs in LUNA_DATA_DIR and their annotations.
+    """Train the nodule segmenter on the CTs in LUNA_DATA_DIR and their annotations.
 
-    The tables of CTs, candidates and folds in LUNA_HOME must be there; no cutouts are needed.
+    The checkpoint gets the version VERSION. Where that exists, it is not overwritten: the next build, VERSION+1, is
+    made. The tables of CTs, candidates and folds in LUNA_HOME must be there; no cutouts are needed.
     """
     _train(SEGMENTER, options)
 
 
-@click.command("load_train_luna_classification")
+@command(
+    "load_train_luna_classification", "luna load_train_luna_classification 0.0.2 file classification 0.0.1 --epochs 5"
+)
 @with_options(SOURCE_OPTIONS)
 def load_train_luna_classification(**options: Any) -> None:
-    """Train the nodule classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
+    """Train the nodule classifier from the weights of another run.
 
+    The weights are those of FROM_NAME FROM_VERSION. The result is VERSION, or its next build where that exists.
     FROM_NAME is a run's name, or `classification` or `malignant classification` for the two classifiers.
     """
     _train(NODULES, options)
 
 
-@click.command("load_train_luna_malignant_classification")
+@command(
+    "load_train_luna_malignant_classification",
+    "luna load_train_luna_malignant_classification 0.0.1 file classification 0.0.1 --epochs 5 --learn head",
+)
 @with_options(SOURCE_OPTIONS)
 def load_train_luna_malignant_classification(**options: Any) -> None:
-    """Train the malignancy classifier from the weights of FROM_NAME FROM_VERSION, as VERSION or its next build.
+    """Train the malignancy classifier from the weights of another run.
 
+    The weights are those of FROM_NAME FROM_VERSION. The result is VERSION, or its next build where that exists.
     From a nodule classifier, a fresh last layer is trained and the rest is frozen, unless --learn all.
     """
     _train(MALIGNANCY, options)
 
 
-@click.command("resume")
+@command("resume", "luna resume nodule_classifier 0.0.1")
 @click.argument("name")
 @click.argument("version")
 @with_options(RUN_OPTIONS)
@@ -223,22 +266,26 @@ def _report(trained: Any, result_file: Path | None = None) -> None:
         # One of torchrun's processes reports.
         return
     checkpoint = trained.checkpoint
-    if result_file is not None:
-        values = {
-            "name": checkpoint.name,
-            "version": trained.version,
-            "epoch": checkpoint.epoch,
-            f"validation_{checkpoint.config.score_name.lower().replace(' ', '_')}": checkpoint.best_score,
-            "threshold": checkpoint.threshold,
-            "path": str(trained.path),
-            "mlflow_run_id": trained.mlflow_run_id,
-            "model_uri": trained.model_uri,
-            "seconds": trained.seconds,
-            "index_digest": trained.index_digest,
-            "history": trained.history.to_dict("records"),
-        }
-        result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
     click.echo(
         f"Wrote {trained.path} ({checkpoint.name} {trained.version}, epoch {checkpoint.epoch}, validation "
-        f"{checkpoint.config.score_name} {checkpoint.best_score:.4f}). {RESEARCH_USE}"
+        f"{checkpoint.config.score_name} {checkpoint.best_score:.4f}). {RESEARCH_USE}",
+        err=write_result(result_file, _values(trained)),
     )
+
+
+def _values(trained: Any) -> dict[str, Any]:
+    """Return the result of a run for a program."""
+    checkpoint = trained.checkpoint
+    return {
+        "name": checkpoint.name,
+        "version": trained.version,
+        "epoch": checkpoint.epoch,
+        f"validation_{checkpoint.config.score_name.lower().replace(' ', '_')}": checkpoint.best_score,
+        "threshold": checkpoint.threshold,
+        "path": str(trained.path),
+        "mlflow_run_id": trained.mlflow_run_id,
+        "model_uri": trained.model_uri,
+        "seconds": trained.seconds,
+        "index_digest": trained.index_digest,
+        "history": trained.history.to_dict("records"),
+    }

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
+from luna_pipeline.cli.results import write_result
 from luna_pipeline.cli.training import (
     CONFIGURATION_OPTIONS,
     FOLD_OPTIONS,
@@ -30,13 +32,18 @@ STUDY_OPTIONS = [
 
 
 def _tuning_command(name: str, recipe: str, what: str) -> click.Command:
-    @click.command(name, help=f"Search for a better configuration of the {what}, on the cutouts in LUNA_HOME.")
+    @command(
+        name,
+        f"luna {name} --trials 16 --epochs 5",
+        f"luna {name} --space network --search optuna --seconds 3600",
+        help=f"Search for a better configuration of the {what}.",
+    )
     @click.option("--version", help="Version of the study and its classifiers. Default: the recipe's.")
     @with_options([*click_options(TuningOptions), *CONFIGURATION_OPTIONS, *FOLD_OPTIONS, *STUDY_OPTIONS])
-    def command(**options: Any) -> None:
+    def tune(**options: Any) -> None:
         _tune(recipe, options)
 
-    return command
+    return tune
 
 
 tune_luna_classification = _tuning_command("tune_luna_classification", NODULES, "nodule classifier")
@@ -72,20 +79,22 @@ def _tune(recipe: str, options: dict[str, Any]) -> None:
 
 def _report(tuned: Any, result_file: Path | None) -> None:
     folder = tuned.place.folder
-    if result_file is not None:
-        values = {
-            "study": tuned.title,
-            "folder": str(folder),
-            "winner": tuned.winner.trial,
-            "changes": tuned.winner.changes,
-            "classifier": None if tuned.classifier is None else str(tuned.classifier.path),
-            "comparison": None if tuned.comparison is None else tuned.comparison.as_dict(),
-            "conclusion": tuned.conclusion,
-            "mlflow_run_id": tuned.mlflow_run_id,
-            "trials": json.loads(tuned.table.to_json(orient="records")),
-        }
-        result_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    click.echo(f"Wrote {folder}: {len(tuned.table)} trials (trials.csv), the best configuration (best.json), pictures.")
+    lines = [f"Wrote {folder}: {len(tuned.table)} trials (trials.csv), the best configuration (best.json), pictures."]
     if tuned.classifier is not None:
-        click.echo(f"Wrote {tuned.classifier.path} ({tuned.classifier.checkpoint.name} {tuned.classifier.version}).")
-    click.echo(tuned.conclusion)
+        lines += [f"Wrote {tuned.classifier.path} ({tuned.classifier.checkpoint.name} {tuned.classifier.version})."]
+    click.echo("\n".join([*lines, tuned.conclusion]), err=write_result(result_file, _values(tuned)))
+
+
+def _values(tuned: Any) -> dict[str, Any]:
+    """Return the result of a study for a program."""
+    return {
+        "study": tuned.title,
+        "folder": str(tuned.place.folder),
+        "winner": tuned.winner.trial,
+        "changes": tuned.winner.changes,
+        "classifier": None if tuned.classifier is None else str(tuned.classifier.path),
+        "comparison": None if tuned.comparison is None else tuned.comparison.as_dict(),
+        "conclusion": tuned.conclusion,
+        "mlflow_run_id": tuned.mlflow_run_id,
+        "trials": json.loads(tuned.table.to_json(orient="records")),
+    }

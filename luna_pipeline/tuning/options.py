@@ -23,8 +23,12 @@ class TuningOptions:
     trials: int | None = option(
         None, "Number of trials, including the unchanged recipe. Default: 16; a grid: all combinations.", at_least=2
     )
-    total_epochs: int | None = option(None, "End the study after this many epochs of all trials.", at_least=1)
-    total_seconds: float | None = option(None, "End the study after this many seconds.", flag="--seconds", above=0)
+    total_epochs: int | None = option(
+        None, "End the study after this many epochs of all trials. Default: no limit.", at_least=1
+    )
+    total_seconds: float | None = option(
+        None, "End the study after this many seconds. Default: no limit.", flag="--seconds", above=0
+    )
     space: str = option("learning", "Search space: a name (docs/how_to/tune.md) or a JSON file.")
     search: str = option("random", "Search algorithm: `grid`, `random` or `optuna`.", choices=SEARCHERS)
     scheduler: str = option("asha", "`asha` stops trials with low scores early, `none` does not.", choices=SCHEDULERS)
