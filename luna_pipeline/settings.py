@@ -82,6 +82,19 @@ class Settings:
         service_dir = _folder(values, "LUNA_SERVICE_DIR", default=str(settings.local_home / "service"))
         return replace(settings, mlflow_tracking_uri=uri, service_dir=service_dir)
 
+    @classmethod
+    def in_folder(cls, folder: Path | str) -> "Settings":
+        """Return an installation in a folder of its own, in ``data``, ``home``, ``cache`` and ``incoming``.
+
+        No environment variable has an effect.
+
+        Args:
+            folder: The folder; a relative one is below the current folder.
+        """
+        root = Path(folder).absolute()
+        folders = {"LUNA_DATA_DIR": "data", "LUNA_HOME": "home", "LUNA_CACHE": "cache", "LUNA_INCOMING_DIR": "incoming"}
+        return cls.from_environment({variable: str(root / name) for variable, name in folders.items()})
+
     @property
     def local_home(self) -> Path:
         """Folder of what S3 cannot hold: MLflow's SQLite file and artifacts, TensorBoard's logs, diagnoses, key, locks.

@@ -131,3 +131,12 @@ def test_a_path_that_is_another_one_as_an_address_is_refused(tmp_path: Path, nam
 def test_a_path_that_cannot_be_printed_is_refused(value: str):
     with pytest.raises(ValueError, match="LUNA_DATA_DIR must be a path of printable characters"):
         Settings.from_environment({"LUNA_DATA_DIR": value})
+
+
+def test_an_installation_in_a_folder_heeds_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUNA_HOME", "/elsewhere")
+    settings = Settings.in_folder("phantom")
+    folders = [settings.data_dir, settings.home, settings.cache_dir, settings.incoming_dir]
+    assert folders == [tmp_path / "phantom" / name for name in ("data", "home", "cache", "incoming")]
+    assert settings.mlflow_tracking_uri == f"sqlite:///{tmp_path}/phantom/home/mlflow.db"

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "cutting": ["create_cutouts"],
+    "cutting": ["CuttingRequest", "create_cutouts"],
     "evaluation.feature_baselines": ["fit_feature_baselines"],
     "evaluation.mlflow_metrics": ["log_test_metrics"],
     "evaluation.scoring": ["predict_table", "score"],
@@ -15,7 +15,7 @@ _NAMES = {
     "training.book_weights": ["import_book_model"],
     "training.classifier": ["LunaClassificationLauncher", "LunaMalignantClassificationLauncher"],
     "training.run": ["RunOptions", "TrainedClassifier"],
-    "training.train": ["TrainingRequest", "train"],
+    "training.train": ["TrainingRequest", "train", "train_once"],
 }
 
 

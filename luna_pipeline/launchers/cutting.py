@@ -1,7 +1,7 @@
 """Cutouts and their index from a data root, without Dagster: the work of its jobs ``ingest`` and ``cut``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from luna_pipeline.core.cutouts.cutting import CUTTING_CODE_VERSION, CuttingParameters
@@ -30,8 +30,8 @@ _TABLES = ("ct_series", "candidates", "rejected", "reader_nodules", "folds", "cu
 class CuttingRequest:
     """Cutting parameters and selection of candidates; equal requests on equal data give equal files."""
 
-    parameters: CuttingParameters
-    selection: CandidateSelection
+    parameters: CuttingParameters = field(default_factory=CuttingParameters)
+    selection: CandidateSelection = field(default_factory=CandidateSelection)
 
     def marker(self, settings: Settings) -> UpToDateMarker:
         """Return the marker by which a later run sees that nothing has changed."""
@@ -67,8 +67,8 @@ class CuttingListener(Protocol):
 
 def create_cutouts(
     settings: Settings,
-    request: CuttingRequest,
-    listener: CuttingListener,
+    request: CuttingRequest | None = None,
+    listener: CuttingListener | None = None,
     *,
     workers: int | None = None,
     run: "RunJobs | None" = None,
@@ -79,8 +79,8 @@ def create_cutouts(
 
     Args:
         settings: Paths of the installation.
-        request: What to cut and how.
-        listener: Receives the progress.
+        request: What to cut and how; None for a cutout of the default shape around every candidate.
+        listener: Receives the progress; None discards it.
         workers: Processes that cut; None for one on this machine, or all CPUs of Ray.
         run: Runs the jobs, such as ``cluster.cutting.run_jobs_on_ray``; None for processes of this machine.
         is_synced: Whether to flush each file to the disk.
@@ -94,6 +94,8 @@ def create_cutouts(
         NotEnoughDiskError: If the cutouts do not fit on the disk; nothing is cut.
         ValueError: If no candidate is left, and nothing is cut; if a cutout is in two folds, and nothing is indexed.
     """
+    request = request or CuttingRequest()
+    report: Callable[[str], Any] = str if listener is None else listener.report
     marker = request.marker(settings)
     if not is_index_only and marker.holds():
         return None
@@ -102,7 +104,7 @@ def create_cutouts(
 
     stat_digest = marker.stat_digest()
     marker.discard()
-    catalogue, candidates, folds = make_tables(settings, listener.report)
+    catalogue, candidates, folds = make_tables(settings, report)
     service = CtCutoutService(
         data_root=settings.data_dir,
         catalogue=catalogue,
@@ -112,12 +114,12 @@ def create_cutouts(
     )
     if is_index_only:
         return _indexed_on_the_fly(settings, service, folds)
-    listeners = {name: getattr(listener, name) for name in ("on_plan", "on_outcome", "on_failure")}
+    listeners = {name: getattr(listener, name, None) for name in ("on_plan", "on_outcome", "on_failure")}
     summary = service.cut_many(workers=workers, run=run, **listeners)
     left_out = _write_index(settings, service, folds, service.store)
     # The reasons of the failed ones were reported.
     for uid in left_out.keys() - summary.failed.keys():
-        listener.report(f"Not in the index: {left_out[uid]}")
+        report(f"Not in the index: {left_out[uid]}")
     # Another run may have written with other parameters at the same time: mark only what is current.
     files = marker.files()
     if not summary.failed and (service.plan()["state"] == "current").all():

@@ -328,3 +328,8 @@ def test_the_cache_does_not_replace_what_was_cut(settings, tmp_path):
     before = [cutout_store(settings).digest(uid) for uid in cutout_store(settings).uids()]
     assert import_tutorial_cutouts(settings, tmp_path / "cache", report=lines.append) == []
     assert [cutout_store(settings).digest(uid) for uid in cutout_store(settings).uids()] == before
+
+
+def test_without_a_request_every_candidate_is_cut_in_the_default_shape(settings):
+    assert create_cutouts(settings).num_cut == 4
+    assert create_cutouts(settings, ALL, Listener()) is None

@@ -75,23 +75,61 @@ def nodule_pictures(
     Returns:
         RGB pictures by plane: axial, coronal, sagittal.
     """
+    return plane_pictures(
+        nodule.center_xyz,
+        hounsfield,
+        grid,
+        nodule=nodule,
+        field_mm=field_of_view(nodule, grid),
+        window_hu=window_hu,
+        size_px=size_px,
+    )
+
+
+def plane_pictures(
+    center_xyz: tuple[float, float, float],
+    hounsfield: NDArray[np.int16],
+    grid: VoxelGrid,
+    *,
+    nodule: Nodule | None = None,
+    field_mm: float = FIELD_MM,
+    window_hu: tuple[int, int] = LUNG_WINDOW_HU,
+    size_px: int = SIZE_PX,
+) -> dict[str, Image.Image]:
+    """Return pictures of the planes of voxels through a position, such as that of an annotated nodule.
+
+    Args:
+        center_xyz: World position in mm, the middle of each picture.
+        hounsfield: HU of the CT, (I, R, C), in any orientation.
+        grid: The CT's grid.
+        nodule: A finding to outline; None for none.
+        field_mm: Width and height of a picture.
+        window_hu: HU of black and white.
+        size_px: Width and height of a picture.
+
+    Returns:
+        RGB pictures by plane: axial, coronal, sagittal.
+    """
     view = AxialView(grid)
-    field_mm = field_of_view(nodule, grid)
-    voxels, mask, mask_start = view.of(hounsfield), view.of(nodule.mask), mask_start_in_view(nodule, view)
-    center_irc = view.grid.world_to_voxel(nodule.center_xyz)
+    voxels, center_irc = view.of(hounsfield), view.grid.world_to_voxel(center_xyz)
     pictures = {}
     for name, plane in PLANES.items():
         down, across = _sampled(plane, center_irc, view.grid.spacing_irc, field_mm / size_px, size_px)
         at = int(np.clip(np.floor(center_irc[plane.axis] + 0.5), 0, voxels.shape[plane.axis] - 1))
         values = _interpolated(np.moveaxis(voxels, plane.axis, 0)[at], down, across)
         picture = Image.fromarray(to_greys(values, window_hu)).convert("RGB")
-        is_nodule = _is_mask(mask, mask_start, plane, at, down, across)
-        line = outline(is_nodule)
-        picture.paste(HALO_COLOUR, mask=Image.fromarray(outline(is_nodule | line)))
-        picture.paste(MARK_COLOUR, mask=Image.fromarray(line))
+        if nodule is not None:
+            mask, mask_start = view.of(nodule.mask), mask_start_in_view(nodule, view)
+            _draw_outline(picture, _is_mask(mask, mask_start, plane, at, down, across))
         annotate(picture, plane.letters, bar_px=size_px // SCALE_BAR_PART, bar_mm=field_mm / SCALE_BAR_PART)
         pictures[name] = picture
     return pictures
+
+
+def _draw_outline(picture: Image.Image, is_nodule: NDArray[np.bool_]) -> None:
+    line = outline(is_nodule)
+    picture.paste(HALO_COLOUR, mask=Image.fromarray(outline(is_nodule | line)))
+    picture.paste(MARK_COLOUR, mask=Image.fromarray(line))
 
 
 def field_of_view(nodule: Nodule, grid: VoxelGrid) -> float:

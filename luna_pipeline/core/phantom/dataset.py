@@ -26,7 +26,7 @@ def ensure_phantom(
     num_subsets: int,
     seed: int,
     size_irc: tuple[int, int, int],
-    report: Callable[[str], None],
+    report: Callable[[str], object] = str,
 ) -> None:
     """Write a phantom into ``root`` unless a complete one is there; an interrupted one is replaced.
 
@@ -36,7 +36,7 @@ def ensure_phantom(
         num_subsets: Number of subset folders, that is folds.
         seed: As for ``make_phantom``.
         size_irc: Voxels of each CT.
-        report: Called with a line of progress for each series.
+        report: Called with a line of progress for each series; by default lines are discarded.
 
     Raises:
         FileExistsError: If ``root`` holds data that are no phantom; they are left alone.

@@ -5,7 +5,7 @@ import itertools
 import logging
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,15 +120,31 @@ class CheckpointStore:
             The checkpoint; None if there is no such run, or if it is being trained now.
         """
         files = listing(self.path(name, "0").parent.parent)
-        for version in reversed(self.versions(name)):
-            if f"{version}/last.pt" not in files or f"{version}/best.pt" in files or self._is_locked(name, version):
-                continue
+        versions = [
+            version
+            for version in self.versions(name)
+            if f"{version}/last.pt" in files
+            and f"{version}/best.pt" not in files
+            and not self._is_locked(name, version)
+        ]
+        return self._newest(name, versions, "last", (config_digest, data_fingerprint))
+
+    def complete(self, name: str, config_digest: str, data_fingerprint: str) -> Checkpoint | None:
+        """Return the chosen epoch of the newest complete run, None without one; arguments as for ``unfinished``."""
+        files = listing(self.path(name, "0").parent.parent)
+        versions = [version for version in self.versions(name) if f"{version}/best.pt" in files]
+        return self._newest(name, versions, "best", (config_digest, data_fingerprint))
+
+    def _newest(self, name: str, versions: Sequence[str], kind: Kind, wanted: tuple[str, str]) -> Checkpoint | None:
+        """Return the checkpoint of the newest version whose digests of configuration and data are the wanted ones."""
+        for version in reversed(versions):
             try:
-                checkpoint = load_checkpoint(self.path(name, version, "last"))
+                checkpoint = load_checkpoint(self.path(name, version, kind))
             except CheckpointError as error:
-                _log.warning("The run %s %s cannot be resumed: %s", name, version, error)
+                purpose = "resumed" if kind == "last" else "used"
+                _log.warning("The run %s %s cannot be %s: %s", name, version, purpose, error)
                 continue
-            if (checkpoint.config.digest, checkpoint.data_fingerprint) == (config_digest, data_fingerprint):
+            if (checkpoint.config.digest, checkpoint.data_fingerprint) == wanted:
                 return checkpoint
         return None
 

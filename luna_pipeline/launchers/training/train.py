@@ -13,6 +13,7 @@ from luna_pipeline.core.datasets.masks import CropSource
 from luna_pipeline.core.datasets.splits import TrainingSplit, default_split
 from luna_pipeline.core.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
 from luna_pipeline.core.storage.files import exists
+from luna_pipeline.core.training.building import build_data_module
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
 from luna_pipeline.core.training.recipes import recipe_by_name
@@ -134,21 +135,41 @@ def train_on(
         FileNotFoundError: If the run with the initial weights does not exist.
         ValueError: If configuration, folds and data do not match.
     """
-    kind = LunaSegmentationLauncher if request.config.is_segmentation else LunaClassificationLauncher
-    launcher = kind(
-        settings.home,
-        local_home=settings.local_home,
-        tracking_uri=settings.mlflow_tracking_uri,
-        open_mlflow_run=open_mlflow_run,
-        options=request.options,
-        processes=processes,
-    )
+    launcher = _launcher(settings, request, open_mlflow_run=open_mlflow_run, processes=processes)
     split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
     resume = request.resume_version or request.resume
     data: dict[str, Any] = {"index": index, "store": store, "split": split, "resume": resume}
     if request.start is None:
         return launcher.fit(request.config, **data)
     return launcher.load_fit(request.config, start=request.start, head_only=request.head_only, **data)
+
+
+def train_once(settings: Settings, request: TrainingRequest) -> Checkpoint:
+    """Return the newest complete run of the same configuration, data and folds; train one if there is none.
+
+    Raises:
+        FileNotFoundError: If nothing has been cut yet.
+        ValueError: If configuration, folds and data do not match.
+    """
+    config = request.config
+    index, store = training_data(settings, request)
+    split = default_split(index, test_fold=request.test_fold, validation_fold=request.validation_fold)
+    launcher = _launcher(settings, request)
+    training, validation = launcher.parts(config, index, split)
+    data = build_data_module(config, training_index=training, validation_index=validation, store=store)
+    found = launcher.checkpoints.complete(config.name, config.digest, data.fingerprint)
+    return found or train(settings, request).checkpoint
+
+
+def _launcher(settings: Settings, request: TrainingRequest, **options: Any) -> LunaClassificationLauncher:
+    kind = LunaSegmentationLauncher if request.config.is_segmentation else LunaClassificationLauncher
+    return kind(
+        settings.home,
+        local_home=settings.local_home,
+        tracking_uri=settings.mlflow_tracking_uri,
+        options=request.options,
+        **options,
+    )
 
 
 def unfinished_request(settings: Settings, name: str, version: str, options: RunOptions) -> TrainingRequest:

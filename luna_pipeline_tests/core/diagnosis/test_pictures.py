@@ -8,7 +8,14 @@ import pytest
 
 from luna_pipeline.core.ct.geometry import VoxelGrid
 from luna_pipeline.core.ct.pictures import SOFT_TISSUE_WINDOW_HU
-from luna_pipeline.core.diagnosis.pictures import MARK_COLOUR, PLANES, field_of_view, nodule_pictures
+from luna_pipeline.core.diagnosis.pictures import (
+    HALO_COLOUR,
+    MARK_COLOUR,
+    PLANES,
+    field_of_view,
+    nodule_pictures,
+    plane_pictures,
+)
 from luna_pipeline.core.diagnosis.result import Nodule
 from luna_pipeline_tests.core.diagnosis.examples import grid, nodule
 
@@ -148,3 +155,14 @@ def test_a_window_of_soft_tissue_can_be_chosen():
     hounsfield = np.full((40, 64, 64), 40, dtype=np.int16)
     soft = pixels(nodule(), hounsfield, grid(), window_hu=SOFT_TISSUE_WINDOW_HU)["axial"]
     assert (soft[200, 100], pixels(nodule(), hounsfield, grid())["axial"][200, 100][0]) == (pytest.approx(128), 236)
+
+
+def test_planes_through_a_position_are_those_of_a_nodule_there_without_its_outline():
+    hounsfield, found = empty_ct(), nodule()
+    hounsfield[found.center_irc] = 100
+    plain = plane_pictures(found.center_xyz, hounsfield, grid(), field_mm=field_of_view(found, grid()))
+    for name, picture in pixels(found, hounsfield, grid()).items():
+        is_line = is_marked(picture) | (picture == HALO_COLOUR).all(axis=-1)
+        assert is_line.any()
+        np.testing.assert_array_equal(np.asarray(plain[name])[~is_line], picture[~is_line])
+        assert not is_marked(np.asarray(plain[name])).any()
