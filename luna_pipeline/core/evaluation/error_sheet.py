@@ -18,6 +18,7 @@ def error_sheet(
     *,
     positives: str = "nodules",
     num_each: int = NUM_EACH,
+    scale: int = 2,
     is_synthetic: bool = False,
 ) -> bytes:
     """Draw the candidates of class 0 with the highest scores and, below, those of class 1 with the lowest.
@@ -31,6 +32,7 @@ def error_sheet(
         store: Reads the cutouts.
         positives: Name of class 1, in the plural.
         num_each: Maximum number of candidates of each class.
+        scale: Pixels per voxel; small cutouts need more, so that their captions fit.
         is_synthetic: Whether to label the data as synthetic.
 
     Returns:
@@ -49,7 +51,7 @@ def error_sheet(
     below = f"{models[0]}: lowest scores of the {num_positives} {positives} (diameter)"
     headings = enumerate((above, below))
     sections = [_section(worst[worst["class"] == label], index, store, heading) for label, heading in headings]
-    return sectioned_sheet(sections, is_synthetic=is_synthetic)
+    return sectioned_sheet(sections, scale=scale, is_synthetic=is_synthetic)
 
 
 def worst_errors(predictions: pd.DataFrame, *, num_each: int = NUM_EACH) -> pd.DataFrame:
