@@ -70,8 +70,8 @@ Image(tuned.pictures["parallel_coordinates.png"], width=620)
 
 # %% [markdown]
 # ## How much is luck?
-# The same configuration with another seed gives another score. Here the recipe is trained with two other seeds. If the
-# winner's lead is not clearly larger than this spread, the search has found nothing.
+# The same configuration with another seed gives another score. Here the recipe is trained with two other seeds. If
+# the winner's lead is not clearly larger than this spread, the search has found nothing.
 
 # %%
 from luna_pipeline.launchers import RunOptions, TrainingRequest, train_once

@@ -126,9 +126,9 @@ print(result.samples.counts)
 
 # %% [markdown]
 # ## More scans, a narrower interval
-# The scores of several folds, each by a model that has not seen it, can be pooled; the job `cross_validate` does that. To
-# see the effect, the interval is drawn for each fold and for both together. (The validation fold has chosen the epoch, so
-# the pooled score is for the picture only.)
+# The scores of several folds, each by a model that has not seen it, can be pooled; the job `cross_validate` does
+# that. To see the effect, the interval is drawn for each fold and for both together. (The validation fold has chosen
+# the epoch, so the pooled score is for the picture only.)
 
 # %%
 both = pd.concat(scores.values())

@@ -29,8 +29,8 @@ create_cutouts(settings, CuttingRequest(CuttingParameters(chunk_shape_irc=(16, 3
 # %% [markdown]
 # ## Two models
 # The segmenter gives each voxel a score; it is trained on whole places of the scans. The classifier is that of
-# chapter 3. Both leave fold 0 alone. The segmenter is small and trained briefly, so it proposes too much; the
-# classifier sorts it out.
+# chapter 3. Both leave fold 0 alone. The segmenter is small and trained briefly: it misses nodules, and it proposes
+# places that are none. The classifier scores what it proposes.
 
 # %%
 options = RunOptions(show_progress=False)
@@ -113,8 +113,8 @@ for axes, center, diameter in zip(grid[0], centers, real["diameter_mm"]):
     for nodule, voxel in zip(diagnosis.nodules, ct.grid.world_to_voxel(findings)):
         if abs(voxel[0] - index) * ct.grid.spacing_irc[0] < 5:
             x, y = (voxel[:0:-1] + 0.5) * ct.grid.spacing_irc[:0:-1]
-            axes.plot(x, y, "+", color="#56B4E9", markersize=9)
-            axes.text(x + 2, y, f"{nodule.probability:.2f}", color="#56B4E9", fontsize=8, va="center")
+            axes.plot(x, y, "+", color="#56B4E9", markersize=10, markeredgewidth=2)
+            axes.text(x + 2, y, f"{nodule.probability:.2f}", color="#56B4E9", va="center", clip_on=True)
     axes.set(title=f"nodule of {diameter:.0f} mm", xlabel="col (mm)", ylabel="row (mm)")
     axes.set(xlim=(place[0] - 25, place[0] + 25), ylim=(place[1] + 25, place[1] - 25))
 plt.show()
