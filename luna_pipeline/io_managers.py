@@ -151,7 +151,7 @@ class CheckpointIOManager(dg.ConfigurableIOManager):
 
         client = MlflowClient(settings.mlflow_tracking_uri)
         client.log_dict(run_id, record, "checkpoint/lineage.json")
-        for key in ("data_fingerprint", "sha256", "asset"):
+        for key in ("sha256", "asset"):
             client.set_tag(run_id, f"luna.{key}", record[key])
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.launchers.installation import EXPERIMENT
-from luna_pipeline.runs.nested import outermost_run_id
+from luna_pipeline.launchers.installation import DAGSTER_PAGE_TAG, EXPERIMENT
+from luna_pipeline.runs.nested import name_of_job, outermost_run_id, run_page
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -141,28 +141,30 @@ class MlflowRuns(dg.ConfigurableResource[None]):
 
         The run ends FINISHED, FAILED after an error, or KILLED after an interrupt.
         """
-        from luna_pipeline.tracking.mlflow_run import mlflow_run
+        from luna_pipeline.launchers.installation import mlflow_opener
 
-        settings = self.paths.settings
-        identity = {"dagster_run_id": _requested_run_id(context), "luna.asset": context.asset_key.to_user_string()}
+        asset = context.asset_key.to_user_string()
+        tags = dagster_tags(context, self.paths.settings)
+        identity = {"dagster_run_id": tags.pop("dagster_run_id"), "luna.asset": asset}
         if context.has_partition_key:
             identity["luna.test_fold"] = context.partition_key
-        return lambda name, run_id: mlflow_run(
-            settings.mlflow_tracking_uri,
-            experiment=self.experiment,
-            artifact_location=settings.artifact_location,
-            run_name=name,
-            run_id=run_id,
-            identity=identity,
-            tags={"dagster_job": context.run.job_name},
+        source = f"Dagster asset {asset}"
+        return mlflow_opener(
+            self.paths.settings, experiment=self.experiment, source=source, identity=identity, tags=tags
         )
 
 
-def _requested_run_id(context: dg.AssetExecutionContext) -> str:
-    """Return the id of the outermost run; of a retry, the id of the first attempt."""
+def dagster_tags(context: dg.AssetExecutionContext, settings: Settings) -> dict[str, str]:
+    """Return the tags by which an MLflow run names the Dagster run that made it.
+
+    They name the outermost run, which a person, sensor or schedule started; of a retry, the first attempt's id.
+    """
     outer = outermost_run_id(context.run)
     run = (context.instance.get_run_by_id(outer) if outer else None) or context.run
-    return run.root_run_id or run.run_id
+    tags = {"dagster_run_id": run.root_run_id or run.run_id, "dagster_job": name_of_job(run)}
+    if settings.dagster_ui_url:
+        tags[DAGSTER_PAGE_TAG] = run_page(settings.dagster_ui_url, run.run_id)
+    return tags
 
 
 class RayCluster(dg.ConfigurableResource[None]):

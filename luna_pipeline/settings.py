@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _KEY_BYTES = 32
 _DEFAULT_QUIET_SECONDS = 60.0
 DEFAULT_MLFLOW_UI_URL = "http://127.0.0.1:8080"
+DEFAULT_TENSORBOARD_URL = "http://127.0.0.1:6006"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Settings:
             complete (``LUNA_INCOMING_QUIET_SECONDS``).
         service_dir: What the service keeps, on a disk that its processes share (``LUNA_SERVICE_DIR``); by default
             ``service`` in ``local_home``.
+        mlflow_url: MLflow's page in a browser (``LUNA_MLFLOW_URL``); empty for the default of ``mlflow_ui_url``.
+        tensorboard_ui_url: TensorBoard's page in a browser (``LUNA_TENSORBOARD_URL``); by default the one that
+            `make tensorboard-classification` starts.
+        dagster_ui_url: Dagster's page in a browser (``LUNA_DAGSTER_URL``); empty for no links to it.
     """
 
     data_dir: Path
@@ -55,6 +60,9 @@ class Settings:
     incoming_dir: Path = REPOSITORY / ".luna/incoming"
     incoming_quiet_seconds: float = _DEFAULT_QUIET_SECONDS
     service_dir: Path = REPOSITORY / ".luna/service"
+    mlflow_url: str = ""
+    tensorboard_ui_url: str = DEFAULT_TENSORBOARD_URL
+    dagster_ui_url: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -77,6 +85,9 @@ class Settings:
             verifies_reads=_flag(values, "LUNA_VERIFY_READS", default=True),
             incoming_dir=_folder(values, "LUNA_INCOMING_DIR", default=".luna/incoming"),
             incoming_quiet_seconds=_seconds(values, "LUNA_INCOMING_QUIET_SECONDS", default=_DEFAULT_QUIET_SECONDS),
+            mlflow_url=values.get("LUNA_MLFLOW_URL", "").rstrip("/"),
+            tensorboard_ui_url=(values.get("LUNA_TENSORBOARD_URL") or DEFAULT_TENSORBOARD_URL).rstrip("/"),
+            dagster_ui_url=values.get("LUNA_DAGSTER_URL", "").rstrip("/"),
         )
         uri = settings.mlflow_tracking_uri or _sqlite_uri(settings.local_home / "mlflow.db")
         service_dir = _folder(values, "LUNA_SERVICE_DIR", default=str(settings.local_home / "service"))
@@ -140,9 +151,15 @@ class Settings:
 
     @property
     def mlflow_ui_url(self) -> str:
-        """Address of MLflow's page: the tracking server, or the one that `make mlflow-server` starts."""
-        uri = self.mlflow_tracking_uri
-        return uri.rstrip("/") if uri.startswith("http") else DEFAULT_MLFLOW_UI_URL
+        """Address of MLflow's page: ``mlflow_url``, the server, or the one that `make mlflow-server` starts."""
+        uri = self.mlflow_tracking_uri if self.mlflow_tracking_uri.startswith("http") else DEFAULT_MLFLOW_UI_URL
+        # Links are shown to everyone who sees a page, so they hold no password.
+        return self.mlflow_url or re.sub(r"://[^/@]+@", "://", uri).rstrip("/")
+
+    @property
+    def kind_of_data(self) -> str:
+        """Kind of the data in words, for all that shows results."""
+        return "synthetic phantom" if self.is_synthetic else "CT"
 
     def patient_key(self) -> bytes:
         """Return the secret key for hashing patient ids; created at first use, readable by its owner only."""

@@ -93,9 +93,15 @@ def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_agai
             assert dg.materialize([trains], partition_key=fold, **options).success
         # A re-execution has copied the tags of the nested run.
         options["tags"] = {**tags, UNLAUNCHED_TAG: "the nested run"}
+        monkeypatch.setenv("LUNA_DAGSTER_URL", "http://dagster:3000/")
         again = dg.materialize([trains], partition_key="0", **options).run_id
     client = mlflow.MlflowClient(tracking_uri)
     assert [client.get_run(run).data.tags["luna.test_fold"] for run in opened] == ["0", "1", "0", "0"]
     assert [opened.index(run) for run in opened] == [0, 1, 0, 3]
     assert client.get_run(opened[0]).data.tags["dagster_run_id"] == tags[PARENT_TAG]
-    assert client.get_run(opened[3]).data.tags["dagster_run_id"] == again
+    own = client.get_run(opened[3]).data.tags
+    assert (own["dagster_run_id"], own["dagster_run_url"]) == (again, f"http://dagster:3000/runs/{again}")
+    # Dagster's name of the implicit job says nothing.
+    assert own["dagster_job"] == "assets materialized from the page"
+    assert own["mlflow.source.name"] == "Dagster asset trains"
+    assert "dagster_run_url" not in client.get_run(opened[0]).data.tags

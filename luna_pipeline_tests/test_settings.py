@@ -87,6 +87,20 @@ def test_mlflow_server_keeps_its_own_artifacts_and_is_its_own_page(tmp_path: Pat
     assert server.mlflow_ui_url == "http://tracking:5000"
 
 
+def test_links_to_mlflow_hold_no_password_and_have_an_address_of_their_own_where_one_is_set():
+    tracking = {"MLFLOW_TRACKING_URI": "https://luna:secret@tracking:5000"}
+    assert Settings.from_environment(tracking).mlflow_ui_url == "https://tracking:5000"
+    named = Settings.from_environment(tracking | {"LUNA_MLFLOW_URL": "http://127.0.0.1:8080/"})
+    assert named.mlflow_ui_url == "http://127.0.0.1:8080"
+
+
+def test_pages_of_tensorboard_and_dagster_are_named_by_the_environment():
+    assert Settings.from_environment({}).tensorboard_ui_url == "http://127.0.0.1:6006"
+    assert Settings.from_environment({}).dagster_ui_url == ""
+    pages = Settings.from_environment({"LUNA_TENSORBOARD_URL": "http://a:1/", "LUNA_DAGSTER_URL": "http://b:2/"})
+    assert (pages.tensorboard_ui_url, pages.dagster_ui_url) == ("http://a:1", "http://b:2")
+
+
 def test_patient_key_is_made_once_and_for_its_owner_only(tmp_path: Path):
     settings = Settings.from_environment({"LUNA_HOME": str(tmp_path / "home")})
     key = settings.patient_key()

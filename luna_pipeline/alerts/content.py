@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.runs.nested import PARENT_TAG, outermost_run_id, root_message
+from luna_pipeline.runs.nested import PARENT_TAG, outermost_run_id, root_message, run_page
 
 MAX_DETAILED = 20
 """Alerts of one message that list steps and series; the text of further ones is their title."""
@@ -102,7 +102,7 @@ def short_alert_of(run: dg.DagsterRun, *, dagster_url: str = "", note: str = "")
 
 
 def _url(run: dg.DagsterRun, dagster_url: str) -> str:
-    return f"{dagster_url}/runs/{run.run_id}" if dagster_url else ""
+    return run_page(dagster_url, run.run_id) if dagster_url else ""
 
 
 def rule_of(message: str) -> str:

@@ -45,7 +45,7 @@ def _metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
     curves = _curves(trained, is_synthetic=settings.is_synthetic)
     return {
         **training_metadata(trained, settings, scores=_chosen_epoch(trained), curves=curves),
-        "data": "synthetic phantom" if settings.is_synthetic else "CT",
+        "data": settings.kind_of_data,
         "notes": f"{trained.checkpoint.notes or ''} Research use only.".strip(),
     }
 

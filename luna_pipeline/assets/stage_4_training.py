@@ -11,7 +11,7 @@ from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.training_config import HeldOutFolds, MalignancyTrainingConfig, NoduleTrainingConfig
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
-from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns
+from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, dagster_tags
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.training.run import TrainedClassifier
@@ -151,6 +151,7 @@ def training_request(
         head_only=config.head_only,
         test_fold=split.test_fold,
         validation_fold=split.validation_fold,
+        tags=dagster_tags(context, settings),
         options=RunOptions(show_progress=context.log.info, is_profiled=config.profile, **options),
     )
 
@@ -180,10 +181,11 @@ def training_metadata(
 def mlflow_link(settings: Any, run_id: str) -> dg.UrlMetadataValue:
     """Return the address of an MLflow run in a browser."""
     from luna_pipeline.tracking.mlflow_run import MlflowRun
+    from luna_pipeline.tracking.pages import mlflow_page
 
     client = MlflowRun.at(settings.mlflow_tracking_uri, run_id).client
     experiment_id = client.get_run(run_id).info.experiment_id
-    return dg.MetadataValue.url(f"{settings.mlflow_ui_url}/#/experiments/{experiment_id}/runs/{run_id}")
+    return dg.MetadataValue.url(mlflow_page(settings.mlflow_ui_url, "experiments", experiment_id, "runs", run_id))
 
 
 def _curves(trained: "TrainedClassifier") -> str:

@@ -11,7 +11,7 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
 from luna_pipeline.assets.tuning_config import TuningConfig
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
-from luna_pipeline.resources import LunaPaths, RayCluster
+from luna_pipeline.resources import LunaPaths, RayCluster, dagster_tags
 
 if TYPE_CHECKING:
     from luna_pipeline.settings import Settings
@@ -78,7 +78,7 @@ def tuning_study(
         has_dashboard=ray.dashboard,
         num_bootstraps=config.num_bootstraps,
         report=context.log.info,
-        tags={"dagster_run_id": context.run.run_id, "luna.test_fold": str(test_fold)},
+        tags=dagster_tags(context, settings) | {"luna.test_fold": str(test_fold)},
     )
     tuned = tune_parameters(settings, request)
     context.log.info(tuned.conclusion)
@@ -95,7 +95,7 @@ def _metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
     }
     return {
         "conclusion": tuned.conclusion,
-        "data": "synthetic phantom" if settings.is_synthetic else "CT",
+        "data": settings.kind_of_data,
         "trials": dg.MetadataValue.md(markdown.table(shown.head(20))),
         **pictures,
         "best_configuration": dg.MetadataValue.json(tuned.config.to_dict()),

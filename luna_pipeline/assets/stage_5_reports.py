@@ -73,9 +73,9 @@ def _output(task: Task, settings: "Settings", compute: Callable[..., Reported], 
     started = time.perf_counter()
     pooled = pooled_predictions(settings, task.classifier)
     table, metadata = compute(task, settings, pooled, **more)
-    about = {
+    about: dict[str, Any] = {
         "folds": pooled.folds.title,
-        "data": "synthetic phantom" if settings.is_synthetic else "CT",
+        "data": settings.kind_of_data,
         "notes": " ".join(filter(None, [metadata.pop("notes", ""), *pooled.notes, RESEARCH_USE])),
         "seconds": round(time.perf_counter() - started, 2),
     }

@@ -11,7 +11,7 @@ def score_line(settings: Settings) -> tuple[str, dict[str, Any]]:
     """Return the CPM of the pooled test folds as a line and as metadata; without annotations there is none."""
     from luna_pipeline.launchers.installation import read_table
 
-    data = "synthetic phantom" if settings.is_synthetic else "CT"
+    data = settings.kind_of_data
     about = {"data": data, "notes": "Research use only."}
     if not exists(settings.tables_dir / "nodule_froc.parquet"):
         return f"No nodule classifier was scored ({data}; research use only)", about

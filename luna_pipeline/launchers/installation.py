@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.mlflow_run import MlflowRun, OpenMlflowRun, mlflow_run
+from luna_pipeline.tracking.mlflow_run import NOTE_TAG, MlflowRun, OpenMlflowRun, mlflow_run
+from luna_pipeline.tracking.source_code import source_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from luna_pipeline.core.training.checkpoints import CheckpointStore
 
 EXPERIMENT = "luna_pipeline"
+DAGSTER_PAGE_TAG = "dagster_run_url"
+"""Tag of an MLflow run: the page of the Dagster run that made it."""
 MODELS_TABLES = {
     "feature_baseline": "feature_baseline_models",
     "malignancy_feature_baseline": "malignancy_feature_baseline_models",
@@ -115,12 +119,35 @@ def checkpoint_store(settings: Settings) -> CheckpointStore:
     return CheckpointStore(settings.checkpoints_dir, locks=settings.local_home / "checkpoints")
 
 
-def open_mlflow_run(settings: Settings, **options: Any) -> AbstractContextManager[MlflowRun]:
-    """Open a run in the installation's MLflow experiment; for the options see `mlflow_run`."""
-    uri, location = settings.mlflow_tracking_uri, settings.artifact_location
-    return mlflow_run(uri, experiment=EXPERIMENT, artifact_location=location, **options)
+def open_mlflow_run(
+    settings: Settings,
+    *,
+    experiment: str = EXPERIMENT,
+    source: str = "",
+    tags: Mapping[str, str] | None = None,
+    **options: Any,
+) -> AbstractContextManager[MlflowRun]:
+    """Open a run of the installation in MLflow, tagged with its source and the kind of its data.
+
+    Args:
+        settings: The installation.
+        experiment: Name of the experiment.
+        source: What makes the run, see `source_tags`.
+        tags: Further tags of the run. If they link a Dagster run, its page is in the run's description.
+        options: Further options of `mlflow_run`.
+    """
+    tags = {**source_tags(source), "luna.data": settings.kind_of_data, **(tags or {})}
+    if page := tags.get(DAGSTER_PAGE_TAG):
+        tags[NOTE_TAG] = f"[Run in Dagster]({page})"
+    return mlflow_run(
+        settings.mlflow_tracking_uri,
+        experiment=experiment,
+        artifact_location=settings.artifact_location,
+        tags=tags,
+        **options,
+    )
 
 
-def mlflow_opener(settings: Settings) -> OpenMlflowRun:
-    """Return a function that opens a run by its name, or continues the run with an id."""
-    return lambda name, run_id: open_mlflow_run(settings, run_name=name, run_id=run_id)
+def mlflow_opener(settings: Settings, **options: Any) -> OpenMlflowRun:
+    """Return a function that opens a run by its name, or continues the run with an id, see `open_mlflow_run`."""
+    return lambda name, run_id: open_mlflow_run(settings, run_name=name, run_id=run_id, **options)

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import EngineEventData
 from dagster._core.execution.api import execute_run
-from dagster._core.storage.tags import USER_TAG
+from dagster._core.storage.tags import SENSOR_NAME_TAG, USER_TAG
 from dagster._core.utils import make_new_run_id
 
 from luna_pipeline.runs.origins import DEFINITIONS, belongs_here, repository_origin_of, set_origin
@@ -38,6 +38,19 @@ def outermost_run_id(run: dg.DagsterRun) -> str | None:
     A re-executed nested run is a run of its own.
     """
     return None if _has_copied_tags(run) else run.tags.get(PARENT_TAG)
+
+
+def name_of_job(run: dg.DagsterRun) -> str:
+    """Return the name of a run's job; for one of Dagster's implicit jobs, what started the run."""
+    if not run.job_name.startswith("__"):
+        return run.job_name
+    sensor = run.tags.get(SENSOR_NAME_TAG)
+    return f"assets of the sensor {sensor}" if sensor else "assets materialized from the page"
+
+
+def run_page(dagster_url: str, run_id: str) -> str:
+    """Return the address of a run's page."""
+    return f"{dagster_url}/runs/{run_id}"
 
 
 def _has_copied_tags(run: dg.DagsterRun) -> bool:

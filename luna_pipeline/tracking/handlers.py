@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from luna_pipeline.core.training.services import ServiceContainer
+    from luna_pipeline.tracking.mlflow_inputs import DataInput
     from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 # Differs from ``training/loss``, the mean over a whole epoch.
@@ -33,6 +34,7 @@ class HandlerContext:
         first_step: First step of a resumed run, in training samples seen.
         tags: Identity of the run: digests of configuration and data.
         registers_model: Whether to register the trained model.
+        inputs: Data sets that the run reads.
     """
 
     name: str
@@ -43,6 +45,7 @@ class HandlerContext:
     first_step: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     registers_model: bool = True
+    inputs: Sequence[DataInput] = ()
 
 
 class Tracker(Protocol):

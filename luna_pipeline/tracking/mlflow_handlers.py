@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ from luna_pipeline.core.events.messages import (
     Message,
 )
 from luna_pipeline.tracking.handlers import batch_values
+from luna_pipeline.tracking.mlflow_inputs import DataInput, log_inputs
 from luna_pipeline.tracking.mlflow_requests import FEW_RETRIES, HASTY, is_outage, mlflow_requests
+from luna_pipeline.tracking.mlflow_run import NOTE_TAG
 
 if TYPE_CHECKING:
     from luna_pipeline.tracking.handlers import HandlerContext
@@ -44,6 +46,7 @@ class MlflowHandlers:
         tags: Tags of the run, such as the digests of configuration and data.
         every_nth_batch: Log the first and then each n-th training batch of an epoch.
         registers_model: Whether to log the checkpoint and register the model.
+        inputs: Data sets that the run reads.
         first_step: First step of a resumed run; values that an earlier attempt logged from there on are not repeated.
         model_uri: URI of the registered model; None before it is registered.
     """
@@ -52,6 +55,7 @@ class MlflowHandlers:
     tags: Mapping[str, str] = field(default_factory=dict)
     every_nth_batch: int = 10
     registers_model: bool = True
+    inputs: Sequence[DataInput] = ()
     first_step: int | None = None
     model_uri: str | None = field(default=None, init=False)
     _earlier_steps: dict[str, set[int]] = field(default_factory=dict, init=False, repr=False)
@@ -68,12 +72,14 @@ class MlflowHandlers:
         return handlers | ({LogModel: self.log_model} if self.registers_model else {})
 
     def log_start(self, message: LogStart) -> None:
-        """Tag the run with its identity, description and intended use."""
+        """Tag the run with its identity, description and intended use, and name the data that it reads."""
         from mlflow.entities import RunTag
 
-        tags = {**self.tags, "intended_use": INTENDED_USE, "mlflow.note.content": message.description}
+        note = "\n\n".join(filter(None, [message.description, f"{INTENDED_USE.capitalize()}.", self.run.note]))
+        tags = {**self.tags, "intended_use": INTENDED_USE, NOTE_TAG: note}
         with mlflow_requests(HASTY):
             self.run.client.log_batch(self.run.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+            log_inputs(self.run, self.inputs)
 
     def log_params(self, message: LogParams) -> None:
         """Log the complete configuration."""
@@ -169,7 +175,10 @@ def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
     if context.mlflow_run is None:
         msg = f"The handler mlflow must have an MLflow run, got none ({context.name} {context.version})."
         raise ValueError(f"{msg} Open one with `mlflow_run`, or leave the handler out.")
-    tags = {**context.tags, "luna.checkpoint": f"{context.name} {context.version}"}
     return MlflowHandlers(
-        context.mlflow_run, tags=tags, registers_model=context.registers_model, first_step=context.first_step
+        context.mlflow_run,
+        tags=context.tags,
+        registers_model=context.registers_model,
+        inputs=context.inputs,
+        first_step=context.first_step,
     )

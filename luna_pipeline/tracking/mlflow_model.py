@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 # Two, because torch.export treats a dimension of size 1 as constant.
 NUM_EXAMPLE_CUTOUTS = 2
+MODEL_NOTE = (
+    "Trained by luna_pipeline. Research use only: not a medical device. The description of a version is its model "
+    "card, which the evaluation of its test fold writes."
+)
 
 
 def register_model(
@@ -160,7 +164,7 @@ def _register(run: MlflowRun, logged_model: Any, *, name: str, tags: Mapping[str
     from mlflow.exceptions import MlflowException
 
     try:
-        run.client.create_registered_model(name)
+        run.client.create_registered_model(name, description=MODEL_NOTE)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+NOTE_TAG = "mlflow.note.content"
+"""Tag of the description that MLflow's page shows."""
 SYSTEM_METRICS_SECONDS = 10.0
 ERROR_PATIENCE_SECONDS = 10.0
 
@@ -34,11 +36,13 @@ class MlflowRun:
         client: Client of that server.
         run_id: The run's id.
         tracking_uri: The server's address or ``sqlite:///…``.
+        note: End of the run's description, in Markdown: its ``NOTE_TAG`` when it was opened.
     """
 
     client: MlflowClient
     run_id: str
     tracking_uri: str
+    note: str = ""
 
     @classmethod
     def at(cls, tracking_uri: str, run_id: str) -> MlflowRun:
@@ -100,7 +104,7 @@ def mlflow_run(
         opened = _reopened(client, run_id, run_name=run_name, tags=all_tags)
         if opened is None:
             opened = str(client.create_run(experiment_id, run_name=run_name, tags=all_tags).info.run_id)
-    run = MlflowRun(client=client, run_id=opened, tracking_uri=tracking_uri)
+    run = MlflowRun(client=client, run_id=opened, tracking_uri=tracking_uri, note=all_tags.get(NOTE_TAG, ""))
     with _true_status(run):
         _check_artifacts(run)
         with _system_metrics(run, system_metrics_seconds):
@@ -141,6 +145,7 @@ def experiment_id_of(client: MlflowClient, name: str, *, artifact_location: str 
 
 def _reopened(client: MlflowClient, run_id: str | None, *, run_name: str | None, tags: Mapping[str, str]) -> str | None:
     """Set a run to RUNNING and tag it; return its id, or None if it does not exist or was deleted."""
+    from mlflow.entities import RunTag
     from mlflow.exceptions import MlflowException
 
     if run_id is None:
@@ -154,8 +159,7 @@ def _reopened(client: MlflowClient, run_id: str | None, *, run_name: str | None,
             raise
         return None
     client.update_run(run_id, status="RUNNING", name=run_name)
-    for name, value in tags.items():
-        client.set_tag(run_id, name, value)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     return run_id
 
 

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luna_pipeline.launchers.installation import EXPERIMENT
+from luna_pipeline.launchers.installation import EXPERIMENT, open_mlflow_run
 from luna_pipeline.settings import Settings
 from luna_pipeline.tracking.mlflow_handlers import INTENDED_USE
 from luna_pipeline.tracking.mlflow_run import (
     FAILED,
     FINISHED,
     KILLED,
+    NOTE_TAG,
     MlflowRun,
     experiment_id_of,
-    mlflow_run,
     run_id_by_tags,
 )
 from luna_pipeline.tuning import records
@@ -44,10 +44,8 @@ def study_run(
         yield None
         return
     note = place.note()
-    with mlflow_run(
-        settings.mlflow_tracking_uri,
-        experiment=EXPERIMENT,
-        artifact_location=settings.artifact_location,
+    with open_mlflow_run(
+        settings,
         run_name=f"{place.title} study",
         run_id=note.mlflow_run_id,
         system_metrics_seconds=None,
@@ -74,7 +72,8 @@ def log_study(run: MlflowRun, study: StudyConfig, tuned: "TunedParameters") -> N
     now_ms = int(time.time() * 1000)
     metrics = [Metric(name, float(value), now_ms, 0) for name, value in values.items()]
     run.client.log_batch(run.run_id, params=params, metrics=metrics)
-    run.client.set_tag(run.run_id, "mlflow.note.content", tuned.conclusion)
+    note = "\n\n".join(filter(None, [tuned.conclusion, run.note]))
+    run.client.set_tag(run.run_id, NOTE_TAG, note)
     run.client.log_text(run.run_id, tuned.table.to_csv(index=False), "trials.csv")
     run.client.log_dict(run.run_id, tuned.config.to_dict(), "best.json")
     with tempfile.TemporaryDirectory(prefix="luna-study-") as folder:

@@ -29,7 +29,7 @@ class TuningRequest:
         trains_winner: Whether the winner is retrained and compared with the unchanged recipe.
         num_bootstraps: Bootstrap samples of scans for that comparison.
         report: Called with each line of progress.
-        tags: Tags of the study's MLflow run.
+        tags: Further tags of the MLflow runs of the study and of its winner.
     """
 
     study: StudyConfig

@@ -20,11 +20,11 @@ from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import CheckpointStore
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.launchers.evaluation.scoring import prediction_rows
-from luna_pipeline.launchers.installation import EXPERIMENT, cutout_store, read_index, read_table
+from luna_pipeline.launchers.installation import cutout_store, open_mlflow_run, read_index, read_table
 from luna_pipeline.launchers.training.classifier import LunaClassificationLauncher
 from luna_pipeline.launchers.training.run import RunOptions
 from luna_pipeline.settings import Settings
-from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
+from luna_pipeline.tracking.mlflow_run import MlflowRun
 from luna_pipeline.tracking.outbox import UndeliveredMessagesError
 from luna_pipeline.tuning.mlflow_runs import PARENT_TAG, STUDY_TAG, TRIAL_TAG, run_of_trial
 from luna_pipeline.tuning.records import EpochScore, TrialProgress, TrialRecords
@@ -125,10 +125,9 @@ class TrialTask:
             uri, location = self.settings.mlflow_tracking_uri, self.settings.artifact_location
             tags = {STUDY_TAG: str(self.mlflow_run_id), TRIAL_TAG: str(variant.trial)}
             known = run_id or run_of_trial(uri, tags, artifact_location=location)
-            return mlflow_run(
-                uri,
-                experiment=EXPERIMENT,
-                artifact_location=location,
+            return open_mlflow_run(
+                self.settings,
+                source=f"trial {variant.trial} of {self.place.title}",
                 run_id=known,
                 system_metrics_seconds=None,
                 run_name=f"{self.place.title} {variant.version}",

@@ -170,7 +170,7 @@ def _finished(
         store=cutout_store(settings),
         test_fold=split.test_fold,
         report=request.report,
-        open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
+        open_mlflow_run=mlflow_opener(settings, tags=request.tags) if request.uses_mlflow else None,
     )
     return _with_winner(tuned, request, training, best_epoch=best_epoch, reference=reference)
 

@@ -133,10 +133,7 @@ def test_all_handlers_of_the_project_are_built_by_their_names(tmp_path):
             context(tmp_path / "logs", mlflow_run=run, first_step=41, tags={"config_digest": "abc"}),
             services,
         )
-        assert services.get_service(MlflowHandlers).tags == {
-            "config_digest": "abc",
-            "luna.checkpoint": "nodule_classifier 0.0.1",
-        }
+        assert services.get_service(MlflowHandlers).tags == {"config_digest": "abc"}
         assert services.get_service(TensorBoardHandlers).first_step == 41
         assert services.get_service(MlflowHandlers).first_step == 41
         assert services.get_service(TensorBoardHandlers).folder == tmp_path / "logs"

@@ -1,5 +1,6 @@
 """MLflow stores the messages of a run."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.recipes import demo
 from luna_pipeline.tracking.handlers import handlers_by_message
 from luna_pipeline.tracking.mlflow_handlers import MlflowHandlers
+from luna_pipeline.tracking.mlflow_inputs import DataInput
 from luna_pipeline.tracking.mlflow_model import model_summary
 from luna_pipeline.tracking.mlflow_requests import is_outage
 from luna_pipeline.tracking.mlflow_run import MlflowRun, mlflow_run
@@ -143,7 +145,32 @@ def test_the_run_says_what_it_is_for(run):
     tags = run.client.get_run(run.run_id).data.tags
     assert tags["intended_use"] == "research use only"
     assert tags["config_digest"] == "abc"
-    assert tags["mlflow.note.content"] == "Nodule or not"
+    assert tags["mlflow.note.content"] == "Nodule or not\n\nResearch use only."
+
+
+def test_the_description_ends_with_the_note_of_the_run(run):
+    send(replace(run, note="[Run in Dagster](http://a/runs/1)"), LogStart(description="Nodule or not"))
+    note = run.client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert note.split("\n\n") == ["Nodule or not", "Research use only.", "[Run in Dagster](http://a/runs/1)"]
+
+
+def test_data_sets_are_inputs_of_the_run_once_with_their_roles_and_without_contents(run):
+    inputs = [
+        DataInput(role=role, name="cutouts", digest=letter * 64, source=f"{place}/cutouts", num_rows=rows)
+        for role, letter, place, rows in (("training", "a", "/home", 119), ("validation", "b", "s3://bucket", 59))
+    ]
+    # A resumed run sends its start again.
+    send(run, LogStart(description=""), LogStart(description=""), inputs=inputs)
+
+    kept = run.client.get_run(run.run_id).inputs.dataset_inputs
+    found = {each.tags[0].value: each.dataset for each in kept}
+    assert len(kept) == 2
+    assert {role: (it.name, it.digest, it.source_type) for role, it in found.items()} == {
+        "training": ("cutouts", "a" * 12, "local"),
+        "validation": ("cutouts", "b" * 12, "s3"),
+    }
+    assert json.loads(found["validation"].source) == {"uri": "s3://bucket/cutouts"}
+    assert json.loads(found["training"].profile) == {"num_rows": 119}
 
 
 def test_what_is_undefined_is_kept_as_nan(run):

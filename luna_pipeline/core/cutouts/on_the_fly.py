@@ -22,6 +22,9 @@ class UncutSeries:
     CTs must be raw MetaImages (int16), which are mapped: only the voxels of a chunk are read. The content digest of
     each CT is part of its fingerprint. Where no cutting has computed it, the CT is hashed once and the digest is
     recorded in the store's folder.
+
+    Attributes:
+        origin: Folder of the CTs.
     """
 
     def __init__(self, service: CtCutoutService) -> None:
@@ -31,6 +34,7 @@ class UncutSeries:
             service: Catalogue, candidates and parameters.
         """
         self._service: CtCutoutService | None = service
+        self.origin = str(service.data_root)
         self._jobs: dict[str, SeriesJob] = {}
 
     def read(self, series_instance_uid: str) -> SeriesCutouts:

@@ -111,6 +111,10 @@ def _shown(value: object) -> str:
 class CutoutSource(Protocol):
     """Provides the cutouts of each series: a ``CutoutStore``, or ``UncutSeries``."""
 
+    @property
+    def origin(self) -> str:
+        """Folder or address that the voxels are read from."""
+
     def read(self, series_instance_uid: str, /) -> SeriesCutouts:
         """Return the cutouts of a series."""
 

@@ -82,6 +82,11 @@ class CutoutStore:
     is_synced: bool = True
     verified: VerifiedFiles | None = field(default_factory=VerifiedFiles, compare=False)
 
+    @property
+    def origin(self) -> str:
+        """The folder, or its address."""
+        return str(self.root)
+
     def path(self, series_instance_uid: str) -> AnyPath:
         """Return the path of the file of a series.
 

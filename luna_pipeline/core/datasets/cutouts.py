@@ -98,6 +98,11 @@ class CutoutsDataset(Dataset[CutoutBatch]):
         return groups.astype(np.int64)
 
     @property
+    def origin(self) -> str:
+        """Folder or address that the voxels are read from."""
+        return self._store.origin
+
+    @property
     def sample_bytes(self) -> int:
         """Bytes of a sample in a batch."""
         return 4 * math.prod(self.chunk_shape_irc)

@@ -128,6 +128,11 @@ class NoduleMasksDataset(Dataset[MaskBatch]):
         self._scan_share = (self.index["scan_share"] / len(self.series)).to_numpy(dtype=np.float32)
         self._is_drawn = (self.index["source"] == "body").to_numpy(dtype=bool)
 
+    @property
+    def origin(self) -> str:
+        """Folder of the CTs."""
+        return str(self._store.volumes.data_root)
+
     @classmethod
     def usable(cls, index: pd.DataFrame) -> pd.DataFrame:
         """Return all rows."""

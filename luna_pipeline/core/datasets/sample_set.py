@@ -30,6 +30,10 @@ class SampleSet(Protocol):
     chunk_shape_irc: tuple[int, int, int]
 
     @property
+    def origin(self) -> str:
+        """Folder or address that the voxels are read from."""
+
+    @property
     def group_names(self) -> tuple[str, ...]:
         """Groups of rows in sampling."""
 

@@ -100,7 +100,7 @@ def _registered(checkpoint: Checkpoint, settings: Settings, *, source: str) -> t
     run_name = f"{checkpoint.name} {checkpoint.version}"
     with open_mlflow_run(settings, run_name=run_name, system_metrics_seconds=None) as run:
         checkpoint = replace(checkpoint, mlflow_run_id=run.run_id)
-        handlers = MlflowHandlers(run, tags={"source_sha256": source, "luna.checkpoint": run_name})
+        handlers = MlflowHandlers(run, tags={"source_sha256": source})
         handlers.log_start(LogStart(description=checkpoint.notes))
         params = {name: value for name, value in checkpoint.config.flat().items() if name.startswith("network.")}
         handlers.log_params(LogParams(params=params))

@@ -26,6 +26,7 @@ from luna_pipeline.core.training.recipes import recipe_by_name
 from luna_pipeline.core.training.services import ServiceContainer
 from luna_pipeline.launchers.training.attempts import Attempt, end_killed, read_attempt, write_attempt
 from luna_pipeline.launchers.training.initial_weights import check_unseen, continued, full_name, load_source
+from luna_pipeline.launchers.training.inputs import data_inputs
 from luna_pipeline.launchers.training.listeners import History, register_listeners
 from luna_pipeline.launchers.training.run import RunOptions, TrainedClassifier, released_on_error
 from luna_pipeline.tracking.handlers import HandlerContext
@@ -317,6 +318,7 @@ class LunaClassificationLauncher:
                 "luna.validation_fold": str(split.validation_fold),
             },
             registers_model=self._options.registers_model,
+            inputs=() if run is None else tuple(data_inputs(data, name=config.dataset)),
         )
 
 

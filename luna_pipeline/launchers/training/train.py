@@ -47,6 +47,7 @@ class TrainingRequest:
         resume: Whether to resume an unfinished run of the same configuration and data.
         resume_version: Version of the run to resume; None for the newest that matches.
         uses_mlflow: Whether to log to MLflow.
+        tags: Further tags of the MLflow run that `train` opens.
         options: Options that do not affect the result.
     """
 
@@ -58,6 +59,7 @@ class TrainingRequest:
     resume: bool = True
     resume_version: str | None = None
     uses_mlflow: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
 
 
@@ -95,7 +97,7 @@ def train(settings: Settings, request: TrainingRequest) -> TrainedClassifier:
             request,
             index=index,
             store=store,
-            open_mlflow_run=mlflow_opener(settings) if request.uses_mlflow else None,
+            open_mlflow_run=mlflow_opener(settings, tags=request.tags) if request.uses_mlflow else None,
             processes=processes,
         )
 
