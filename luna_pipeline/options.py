@@ -4,9 +4,9 @@
 click nor Dagster is imported before it is needed: ``luna --help`` takes 0.1 s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 Declared = TypeVar("Declared")
 
@@ -51,27 +51,41 @@ def click_options(declared: type, *names: str) -> list[Any]:
     return made
 
 
-def config_class(declared: type) -> Any:
-    """Return a Dagster config class with the fields of a dataclass."""
+def config_class(declared: type, describe: Callable[[str, str], str] = lambda name, description: description) -> Any:
+    """Return a Dagster config class with the fields of a dataclass.
+
+    Args:
+        declared: The dataclass.
+        describe: Returns the description of a field, given its name and its description on the command line.
+    """
     import dagster as dg
     import pydantic
 
-    made = {each.name: (_config_kind(each), pydantic.Field(**_config_field(each))) for each in fields(declared)}
+    made = {
+        each.name: (
+            _config_kind(each),
+            pydantic.Field(description=describe(each.name, each.metadata["help"]), **_config_field(each)),
+        )
+        for each in fields(declared)
+    }
     return pydantic.create_model(declared.__name__, __base__=dg.Config, **made)  # type: ignore[call-overload]
 
 
 def _config_kind(declared: Field[Any]) -> Any:
     """Return the type of a field in Dagster's config: words to choose from become its enum."""
+    from luna_pipeline.choices import one_of
+
     choices = declared.metadata["choices"]
-    # Dagster has no enum that may be left out.
-    return Literal[tuple(choices)] if choices and declared.default is not None else declared.type
+    if not choices:
+        return declared.type
+    return one_of(choices) if declared.default is not None else one_of(choices) | None
 
 
 def _config_field(declared: Field[Any]) -> dict[str, Any]:
-    """Return the arguments of a field in Dagster's config."""
+    """Return default and limit of a field in Dagster's config."""
     bounds = declared.metadata["bounds"]
     limit = {} if bounds["min"] is None else {"gt" if bounds["min_open"] else "ge": bounds["min"]}
-    return {"default": declared.default, "description": declared.metadata["help"], **limit}
+    return {"default": declared.default, **limit}
 
 
 def options_of(declared: type[Declared], values: Mapping[str, Any]) -> Declared:

@@ -43,21 +43,36 @@ class CutoutCutting(dg.ConfigurableResource[None]):
     """Cutting parameters, and the store of the cutouts."""
 
     paths: LunaPaths
-    chunk_shape_irc: list[int] = Field(default=[32, 48, 48], description="Voxels along index, row, col.")
-    hu_window: list[int] = Field(default=[-1000, 1000], description="HU are clipped to this range.")
+    chunk_shape_irc: list[int] = Field(
+        default=[32, 48, 48], description="Size of a cutout in voxels: slices, rows, columns."
+    )
+    hu_window: list[int] = Field(
+        default=[-1000, 1000], description="Smallest and largest HU; values outside are clipped."
+    )
     edge_rule: Literal["pad", "shift"] = Field(
         default="pad", description="`pad` centres every cutout, with air outside the CT; `shift` is the book's rule."
     )
-    resampled_spacing_mm: list[float] | None = Field(default=None, description="x, y, z. Default: the CT's spacing.")
-    training_length: int | None = Field(default=None, ge=1, description="Maximum number of candidates per series.")
-    max_negatives_per_series: int | None = Field(default=None, ge=0, description="Maximum of class 0 per series.")
-    sample_seed: int = Field(default=0, ge=0, description="Seed of the sample.")
+    resampled_spacing_mm: list[float] | None = Field(
+        default=None,
+        description="Spacing in mm along x, y, z to which each CT is resampled. Default: its own spacing.",
+    )
+    training_length: int | None = Field(
+        default=None, ge=1, description="Largest number of candidates per series. Default: all."
+    )
+    max_negatives_per_series: int | None = Field(
+        default=None, ge=0, description="Largest number of candidates of class 0 (no nodule) per series. Default: all."
+    )
+    sample_seed: int = Field(
+        default=0, ge=0, description="Seed of the sample of candidates, where their number is limited."
+    )
     cutouts: Literal["stored", "on_the_fly"] = Field(
         default="stored",
         description="Source of the chunks for training, prediction and reports: `stored` files, or cut `on_the_fly` "
         "from the raw CTs, also for `cutout_index`. Both give the same results on one machine.",
     )
-    workers: int | None = Field(default=None, ge=1, description="Processes of a run. Default: 1; on Ray all CPUs.")
+    workers: int | None = Field(
+        default=None, ge=1, description="Number of processes of a run. Default: 1; on Ray all CPUs."
+    )
     on_ray: bool = Field(default=False, description="Cut on the Ray cluster at RAY_ADDRESS, else on a local Ray.")
 
     def check_values(self) -> None:
@@ -134,7 +149,7 @@ class MlflowRuns(dg.ConfigurableResource[None]):
     """MLflow runs of assets: one for each asset and test fold of a requested Dagster run."""
 
     paths: LunaPaths
-    experiment: str = EXPERIMENT
+    experiment: str = Field(default=EXPERIMENT, description="MLflow experiment that the runs belong to.")
 
     def opener(self, context: dg.AssetExecutionContext) -> "OpenMlflowRun":
         """Return a function that opens the MLflow run of the asset; a retry continues the first attempt's run.

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from luna_pipeline.cli import cli
 from luna_pipeline.core.datasets.config import DATASETS
 from luna_pipeline.core.networks.config import LOSSES, NETWORKS
-from luna_pipeline.core.sources.source import DATA_SOURCES
+from luna_pipeline.core.sources.registry import DATA_SOURCES
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.core.training.config import MODELS, TRAINERS
 from luna_pipeline.extensions import load_extensions

@@ -6,17 +6,26 @@ from pydantic import Field
 
 from luna_pipeline.assets.draws import DrawsConfig
 from luna_pipeline.assets.training_config import Fold, check_folds
+from luna_pipeline.choices import names_of
+from luna_pipeline.core.diagnosis.recipes import DIAGNOSIS_RECIPES
 
 if TYPE_CHECKING:
     from luna_pipeline.core.diagnosis.recipes import DiagnosisRecipe
+
+DiagnosisRecipeName: Any = names_of(DIAGNOSIS_RECIPES)
 
 
 class DetectionConfig(DrawsConfig):
     """How the scans are searched, and the intervals of the score."""
 
-    recipe: str = Field(default="default", description="A function of core/diagnosis/recipes.py.")
+    recipe: DiagnosisRecipeName = Field(
+        default="default", description="How CTs are searched, by name: core/diagnosis/recipes.py, or of your extension."
+    )
     changes: dict[str, Any] = Field(default={}, description="Changes to the recipe, such as `merge_mm: 4.0`.")
-    device: str | None = Field(default=None, description="`cpu`, `cuda` or `cuda:1`. Default: CUDA where there is one.")
+    device: str | None = Field(
+        default=None,
+        description="Where the networks compute: `cpu`, `cuda` or `cuda:1`. Default: a GPU where there is one.",
+    )
 
     def diagnosis_recipe(self) -> "DiagnosisRecipe":
         """Return the recipe with the changes."""
@@ -34,7 +43,10 @@ class DetectionConfig(DrawsConfig):
 class DetectionFolds(DetectionConfig):
     """Test folds whose scans are searched."""
 
-    folds: list[Fold] = Field(default=[], description="Test folds. Default: those with a segmenter.")
+    folds: list[Fold] = Field(
+        default=[],
+        description="Test folds whose scans are searched, such as `[0]`. Default: all that have a segmenter.",
+    )
 
     def check_values(self) -> None:
         """Raise a ValueError or TypeError if the recipe, a change or a fold is not allowed."""

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from luna_pipeline.choices import names_of
+from luna_pipeline.core.diagnosis.recipes import DIAGNOSIS_RECIPES
+
 if TYPE_CHECKING:
     from luna_pipeline.launchers.diagnosis.incoming_diagnosis import ModelChoice
 
+DiagnosisRecipeName: Any = names_of(DIAGNOSIS_RECIPES)
 _ADDRESS = "`NAME`, `NAME VERSION`, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a `.pt` file"
 _DEFAULT = "Default: MLflow's champion, else the newest trained one, else the book's imported one."
 
@@ -15,7 +19,9 @@ _DEFAULT = "Default: MLflow's champion, else the newest trained one, else the bo
 class DiagnosisConfig(dg.Config):
     """How CTs are searched, by which models, and which series."""
 
-    recipe: str = Field(default="default", description="A function of core/diagnosis/recipes.py: `default`, `book`.")
+    recipe: DiagnosisRecipeName = Field(
+        default="default", description="How CTs are searched, by name: core/diagnosis/recipes.py, or of your extension."
+    )
     changes: dict[str, Any] = Field(default={}, description="Changes to the recipe, such as `merge_mm: 4.0`.")
     segmenter: str | None = Field(default=None, description=f"The segmenter: {_ADDRESS}. {_DEFAULT}")
     classifier: str | None = Field(default=None, description=f"The nodule classifier, as `segmenter`. {_DEFAULT}")

@@ -13,13 +13,13 @@ LUNA16_SUBSETS = dg.StaticPartitionsDefinition([f"subset{number}" for number in 
 class DownloadConfig(dg.Config):
     """Server and form of the download."""
 
-    base: str = Field(default="https://zenodo.org/api", description="Server with Zenodo's interface.")
+    base: str = Field(default="https://zenodo.org/api", description="Address of a server with Zenodo's interface.")
     checksums: str | None = Field(
         default=None, description="File with lines `MD5 BYTES NAME` of another edition. Default: the published ones."
     )
     keep_archives: bool = Field(default=False, description="Keep the archive in the folder after it was unpacked.")
     tables: bool = Field(default=True, description="Download the tables that are missing, too.")
-    connections: int = Field(default=4, ge=1, le=16, description="Requests at the same time.")
+    connections: int = Field(default=4, ge=1, le=16, description="Number of requests at the same time.")
 
 
 @dg.asset(

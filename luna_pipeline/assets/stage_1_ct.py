@@ -7,20 +7,23 @@ import dagster as dg
 from pydantic import Field
 
 from luna_pipeline.assets.data_versions import versioned
+from luna_pipeline.choices import names_of
+from luna_pipeline.core.sources.registry import DATA_SOURCES
 from luna_pipeline.partitions import gone_series, register_series
 from luna_pipeline.resources import LunaPaths
 
 GROUP = "stage_1_ct"
 OWNERS = ["team:pipeline"]
+SourceName: Any = names_of(DATA_SOURCES)
 
 
 class CatalogueConfig(dg.Config):
     """What is catalogued."""
 
-    sources: list[str] = Field(
+    sources: list[SourceName] = Field(
         default=[],
-        description="Data sources by name, such as luna16 or lidc_idri; `luna list_sources` lists them. Default: those "
-        "of LUNA_SOURCE, else those that lie in the data root.",
+        description="Data sources that are read; `luna list_sources` describes each. Default: those of LUNA_SOURCE, "
+        "else those that lie in the data root.",
     )
 
 

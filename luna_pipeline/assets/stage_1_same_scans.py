@@ -16,9 +16,14 @@ class SameScansConfig(dg.Config):
     """When scans are compared; reading a data set of LUNA16's size once takes about an hour."""
 
     search: Literal["auto", "always", "never"] = Field(
-        default="auto", description="`auto`: with several data sources, or where scans were searched before."
+        default="auto",
+        description="Whether scans are compared. `auto`: with several data sources, or where it was done before.",
     )
-    workers: int = Field(default=2, ge=1, description="Processes, each with up to four CTs in memory.")
+    workers: int = Field(
+        default=2,
+        ge=1,
+        description="Number of processes, each with up to four CTs in memory (2 GB for 512 x 512 x 500 voxels).",
+    )
 
 
 @dg.asset(

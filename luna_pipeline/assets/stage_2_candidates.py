@@ -13,6 +13,8 @@ from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.sources import CANDIDATE_SOURCES, SOURCE_TABLES
 from luna_pipeline.assets.stage_1_ct import OWNERS
+from luna_pipeline.choices import names_of
+from luna_pipeline.core.candidates.malignancy_policies import MALIGNANCY_POLICIES
 from luna_pipeline.partitions import forget_folds, gone_folds, register_folds
 from luna_pipeline.resources import LunaPaths
 
@@ -42,13 +44,17 @@ def source_tables(paths: LunaPaths) -> Iterator[dg.ObserveResult]:
         yield dg.ObserveResult(asset_key=name, data_version=version, metadata={"file": file})
 
 
+PolicyName: Any = names_of(MALIGNANCY_POLICIES)
+
+
 class CandidatesConfig(dg.Config):
     """How labels are made."""
 
-    malignancy_policy: str | None = Field(
+    malignancy_policy: PolicyName | None = Field(
         default=None,
-        description="Rule that makes a label of the readers' malignancy ratings: `book` (two ratings of 4 or 5), "
-        "`mean` or `median` (3 is dropped). Default: LUNA_MALIGNANCY_POLICY, else `book`.",
+        description="Rule that makes a label of the readers' malignancy ratings, 1 to 5. `book`: malignant with two "
+        "ratings of 4 or 5; `mean` and `median`: above 3, and exactly 3 is dropped. Default: "
+        "LUNA_MALIGNANCY_POLICY, else `book`.",
     )
 
 
@@ -127,8 +133,8 @@ def as_list(notes: Iterable[str]) -> str:
 class FoldsConfig(dg.Config):
     """Folds of a data set that defines none."""
 
-    num_folds: int = Field(default=10, ge=1)
-    seed: int = Field(default=0, ge=0)
+    num_folds: int = Field(default=10, ge=1, description="Number of folds, if the data set defines none.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split into folds, if the data set defines none.")
 
 
 @dg.asset(

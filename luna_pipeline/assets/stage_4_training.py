@@ -9,7 +9,12 @@ import dagster as dg
 
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.assets.training_config import HeldOutFolds, MalignancyTrainingConfig, NoduleTrainingConfig
+from luna_pipeline.assets.training_config import (
+    HeldOutFolds,
+    MalignancyTrainingConfig,
+    NoduleTrainingConfig,
+    WeightsConfig,
+)
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, dagster_tags
 
@@ -95,7 +100,7 @@ def zero_rule_baseline(context: dg.AssetExecutionContext, config: HeldOutFolds, 
 
 def _trained(
     context: dg.AssetExecutionContext,
-    config: NoduleTrainingConfig,
+    config: WeightsConfig,
     *,
     cutting: CutoutCutting,
     mlflow_runs: MlflowRuns,
@@ -122,7 +127,7 @@ def _trained(
 
 
 def training_request(
-    context: dg.AssetExecutionContext, config: NoduleTrainingConfig, settings: Any, *, folds: Any, **options: Any
+    context: dg.AssetExecutionContext, config: WeightsConfig, settings: Any, *, folds: Any, **options: Any
 ) -> "TrainingRequest":
     """Return the training of the asset's test fold.
 

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.options import TrainingOptions, config_class, options_of
+from luna_pipeline.assets.recipe_fields import OF_RECIPE, PARTS, recipe_config
+from luna_pipeline.choices import names_of
+from luna_pipeline.core.baselines.config import ESTIMATORS
+from luna_pipeline.options import TrainingOptions, options_of
 
 if TYPE_CHECKING:
     from luna_pipeline.core.datasets.splits import TrainingSplit
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 
 Fold = Annotated[int, Field(ge=0)]
+Estimator: Any = names_of(ESTIMATORS)
 
 
 def check_folds(folds: list[int]) -> None:
@@ -37,7 +41,7 @@ class HeldOutFolds(dg.Config):
     validation_fold: int | None = Field(
         default=None,
         ge=0,
-        description="Fold that selects epoch and threshold. Default: the fold after the test fold; none of two folds.",
+        description="Fold that selects epoch and threshold. Default: the one after the test fold; none of two.",
     )
 
     def split_of(self, index: Any, *, test_fold: int) -> "TrainingSplit":
@@ -55,7 +59,7 @@ class HeldOutFolds(dg.Config):
 class RecipeConfig(HeldOutFolds):
     """A recipe and changes to it, or a complete configuration."""
 
-    recipe: str = Field(default="nodule_baseline", description="A function of core/training/recipes.py.")
+    recipe: str
     version: str | None = Field(
         default=None,
         description="Version of the run; the test fold is appended: `0.0.1-fold3`. An existing version is not "
@@ -91,20 +95,32 @@ class RecipeConfig(HeldOutFolds):
         return {}
 
 
-class NoduleTrainingConfig(config_class(TrainingOptions), RecipeConfig):  # type: ignore[misc]  # made of a dataclass
+class WeightsConfig(RecipeConfig):
     """A recipe, changes to it, and the weights to start from."""
 
-    start_loader: Literal["file", "mlflow"] = Field(default="file", description="Source of the initial weights.")
-    start_name: str | None = Field(default=None, description="Run whose weights are loaded. Default: random weights.")
+    profile: bool
+    start_loader: Literal["file", "mlflow"] = Field(
+        default="file", description="Where the initial weights are: a checkpoint file, or a model in MLflow."
+    )
+    start_name: str | None = Field(
+        default=None,
+        description="Model whose weights are loaded, such as `nodule_classifier`. Default: random weights.",
+    )
     start_version: str | None = Field(
         default=None, description="Version of that run. From a file: its version for the same test fold is preferred."
     )
-    head_only: bool | None = Field(default=None, description="Train only the last layer. Default: for a new task only.")
-    processes: int = Field(default=1, ge=1, description="Number of processes. More than one are started by torchrun.")
+    head_only: bool | None = Field(
+        default=None, description="Train only the last layer. Default: only if the initial weights are of another task."
+    )
+    processes: int = Field(
+        default=1, ge=1, description="Number of training processes; several, as one per GPU, are started by torchrun."
+    )
 
     def own_changes(self) -> dict[str, Any]:
-        """Return epochs, batch size and seed."""
-        return options_of(TrainingOptions, self.model_dump()).changes
+        """Return epochs, batch size, seed and the parts that are chosen by name."""
+        chosen = {place: getattr(self, name) for name, (place, *_) in PARTS.items()}
+        parts = {place: name for place, name in chosen.items() if name != OF_RECIPE}
+        return {**options_of(TrainingOptions, self.model_dump()).changes, **parts}
 
     def start(self, settings: "Settings", *, test_fold: int) -> "StartConfig | None":
         """Return the run to start from; None for random weights or if ``configuration`` names it."""
@@ -120,16 +136,22 @@ class NoduleTrainingConfig(config_class(TrainingOptions), RecipeConfig):  # type
         return StartConfig(loader=self.start_loader, name=name, version=version)
 
 
-class MalignancyTrainingConfig(NoduleTrainingConfig):
+# Made of a dataclass, the registries and the recipes.
+_Nodule: Any = recipe_config(TrainingOptions, asset="nodule_classifier", recipe="nodule_baseline")
+_Malignancy: Any = recipe_config(TrainingOptions, asset="malignancy_classifier", recipe="malignancy_baseline")
+_Segmenter: Any = recipe_config(TrainingOptions, asset="nodule_segmenter", recipe="segmenter_baseline")
+
+
+class NoduleTrainingConfig(_Nodule, WeightsConfig):  # type: ignore[misc]
+    """A recipe of the nodule classifier, changes to it, and the weights to start from."""
+
+
+class MalignancyTrainingConfig(_Malignancy, WeightsConfig):  # type: ignore[misc]
     """A recipe of the malignancy classifier, changes to it, and the weights to start from."""
 
-    recipe: str = Field(default="malignancy_baseline", description="A function of core/training/recipes.py.")
 
-
-class SegmenterTrainingConfig(NoduleTrainingConfig):
+class SegmenterTrainingConfig(_Segmenter, WeightsConfig):  # type: ignore[misc]
     """A recipe of the segmenter, changes to it, and the weights to start from."""
-
-    recipe: str = Field(default="segmenter_baseline", description="A function of core/training/recipes.py.")
 
 
 class ChosenFolds(dg.Config):
@@ -181,16 +203,15 @@ class SegmenterFolds(ChosenFolds, SegmenterTrainingConfig):
 class BaselineConfig(HeldOutFolds):
     """Feature classifiers to fit, and their held-out folds."""
 
-    estimators: list[str] = Field(
+    estimators: list[Estimator] = Field(
         default=["logistic_regression", "gradient_boosting"],
         min_length=1,
-        description="Names of registered estimators.",
+        description="Feature classifiers to fit, one model each.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the classifiers.")
+    seed: int = Field(default=0, ge=0, description="Seed of the classifiers: the same seed gives the same scores.")
 
     def check_values(self) -> None:
         """Raise a ValueError if an estimator or a fold does not exist."""
-        from luna_pipeline.core.baselines.feature_model import ESTIMATORS
         from luna_pipeline.extensions import load_extensions
 
         super().check_values()

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from luna_pipeline.assets.recipe_fields import recipe_config
 from luna_pipeline.assets.training_config import ChosenFolds, RecipeConfig
-from luna_pipeline.options import config_class, options_of
+from luna_pipeline.options import options_of
 from luna_pipeline.tuning.options import TuningOptions
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from luna_pipeline.tuning.study import StudyConfig
 
 
-class TuningConfig(config_class(TuningOptions), RecipeConfig):  # type: ignore[misc]  # its fields come from a dataclass
+_Options: Any = recipe_config(TuningOptions, asset="nodule_classifier", recipe="nodule_baseline", has_parts=False)
+
+
+class TuningConfig(_Options, RecipeConfig):  # type: ignore[misc]
     """A recipe, the search for a better one, and the resources of its trials."""
 
     places: dict[str, Any] = Field(

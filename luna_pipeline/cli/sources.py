@@ -13,7 +13,7 @@ def list_sources_command(*, is_all: bool) -> None:
 
     Those that lie in LUNA_DATA_DIR are marked as in use.
     """
-    from luna_pipeline.core.sources.source import DATA_SOURCES
+    from luna_pipeline.core.sources.registry import DATA_SOURCES
     from luna_pipeline.launchers.data_sources import sources_of
 
     settings = Settings.from_environment()

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.runs.executor import interruptible_executor
+from luna_pipeline.core.training.recipes import demo as demo_recipe
+from luna_pipeline.core.training.recipes import demo_segmenter
+from luna_pipeline.jobs.definition import job
 from luna_pipeline.runs.nested import run_nested_job
 from luna_pipeline.settings import Settings, demo_environment
 
@@ -27,13 +29,21 @@ def demo_folders() -> Any:
 class DemoConfig(dg.Config):
     """Size of the demo; with the defaults it takes four minutes on two cores."""
 
-    num_series: int = Field(default=36, ge=1)
-    num_subsets: int = Field(default=5, ge=1)
-    seed: int = Field(default=0, ge=0)
+    num_series: int = Field(default=36, ge=1, description="Number of synthetic CT series.")
+    num_subsets: int = Field(default=5, ge=1, description="Number of subset folders, which are the folds.")
+    seed: int = Field(default=0, ge=0, description="Seed of the synthetic data and of the training.")
     size_irc: list[Annotated[int, Field(ge=1)]] = Field(
-        default=[64, 160, 160], min_length=3, max_length=3, description="Voxels of each CT."
+        default=[64, 160, 160],
+        min_length=3,
+        max_length=3,
+        description="Size of each CT in voxels: slices, rows, columns.",
     )
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"Number of epochs. Default: the recipe's (demo {demo_recipe().num_epochs}, demo_segmenter "
+        f"{demo_segmenter().num_epochs}).",
+    )
 
 
 @dg.op
@@ -84,7 +94,7 @@ def summarize(context: dg.OpExecutionContext, changes: dict[str, Any]) -> None:
         context.log.info("The demo is done. What it made:\n%s", summary_of(context.instance, settings))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def demo() -> None:
     """Everything on the synthetic phantom, from raw CT to the scored test fold."""
     changes = make_phantom_data()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from luna_pipeline.jobs.definition import job
 from luna_pipeline.jobs.demo import demo_folders, make_phantom_data, run_stage
-from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def summarize_detection(context: dg.OpExecutionContext, changes: dict[str, Any])
     context.log.info("The demo of the detector is done (seed %s):\n%s", changes["seed"], "\n".join(lines))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def demo_diagnosis() -> None:
     """Segmenter, official score of the detector and one diagnosis on the synthetic phantom's untouched fold."""
     summarize_detection(

@@ -22,9 +22,9 @@ from luna_pipeline.assets.training_config import (
     SegmenterFolds,
 )
 from luna_pipeline.assets.tuning_config import TuningFolds
+from luna_pipeline.jobs.definition import job
 from luna_pipeline.jobs.score_line import score_line
 from luna_pipeline.partitions import register_folds
-from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.nested import materialize_nested, run_nested_job
 from luna_pipeline.settings import Settings
 
@@ -178,31 +178,31 @@ def _evaluated(**after: Any) -> None:
     report_pooled.alias("nodule_report")(after=predict_malignancy(after=predict_nodules(**after)))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def train_nodule_classifier() -> None:
     """Index the cutouts; for each chosen test fold, train on all folds except it and the validation fold."""
     _baselines(train_nodules(after=nested_index()))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def train_malignancy_classifier() -> None:
     """Index the cutouts; for each chosen test fold, train on the rated nodules of all but the held-out folds."""
     fit_malignancy_features(train_malignancy(after=nested_index()))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def train_nodule_segmenter() -> None:
     """For each chosen test fold, train a segmenter of nodules on the CTs of all folds but the held-out ones."""
     train_segmenters()
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def evaluate_detection() -> None:
     """Search every scan of the test folds with the segmenter and the classifier of the fold, and score the findings."""
     detect_folds.alias("detection_froc")()
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def evaluate() -> None:
     """Score the test folds of the newest classifier's recipe and cutouts, and report on all of them.
 
@@ -211,13 +211,13 @@ def evaluate() -> None:
     _evaluated()
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def cross_validate() -> None:
     """Train for every test fold, score each with the classifier that has not seen it, and report on all of them."""
     _evaluated(after=_baselines(train_all(after=nested_index())))
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def tune() -> None:
     """Index the cutouts; for each chosen test fold, search for a better configuration of the nodule classifier.
 

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from luna_pipeline.alerts.records import unreported_runs
-from luna_pipeline.runs.executor import interruptible_executor
+from luna_pipeline.jobs.definition import job
 from luna_pipeline.runs.retention import prune_old_runs
 
 DAYS = "LUNA_KEEP_RUNS_DAYS"
@@ -16,7 +16,7 @@ DAYS = "LUNA_KEEP_RUNS_DAYS"
 class RunsToKeep(dg.Config):
     """Age of the runs that are removed."""
 
-    days: int = Field(default=90, ge=1, description="Runs that ended longer ago are removed.")
+    days: int = Field(default=90, ge=1, description="Runs that ended more than this number of days ago are removed.")
 
 
 @dg.op
@@ -32,7 +32,7 @@ def remove_old_runs(context: dg.OpExecutionContext, config: RunsToKeep) -> None:
     context.add_output_metadata({"num_removed": len(found.removable), "num_kept": len(found.kept)})
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def prune_runs() -> None:
     """Remove Dagster's old runs, as `luna prune --runs-older-than 90d --yes` does."""
     remove_old_runs()

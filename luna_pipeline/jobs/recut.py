@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from luna_pipeline.runs.executor import interruptible_executor
+from luna_pipeline.jobs.definition import job
 from luna_pipeline.runs.nested import run_nested_job
 
 
@@ -24,7 +24,7 @@ def recut(context: dg.OpExecutionContext) -> None:
     run_nested_job(context, "index")
 
 
-@dg.job(executor_def=interruptible_executor)
+@job
 def recut_changed() -> None:
     """After an edit of tables or CTs: make new tables, and cut exactly the changed cutouts."""
     recut(refresh_tables())

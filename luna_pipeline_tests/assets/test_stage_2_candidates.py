@@ -90,5 +90,5 @@ def test_the_policy_of_malignancy_is_chosen_and_stored_with_the_table(root):
     assert list(mean.value["is_malignant"]) == [False]
     assert (book.value.attrs["malignancy_policy"], mean.value.attrs["malignancy_policy"]) == ("book", "mean")
     assert "policy book: 1 malignant, 0 benign, 0 dropped" in book.metadata["malignancy_policies"].value
-    with pytest.raises(ValueError, match="malignancy policy must be one of book, mean, median"):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="one of book, mean, median got mode"):
         candidates_of(root, malignancy_policy="mode")

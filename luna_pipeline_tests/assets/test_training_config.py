@@ -31,6 +31,12 @@ def test_what_is_given_is_changed_and_nothing_else():
     assert config.training_config(test_fold=1) == expected
 
 
+def test_parts_that_are_chosen_by_name_are_changed():
+    config = NoduleTrainingConfig(recipe="demo", loss="focal", scheduler="cosine")
+    expected = demo().with_changes({"loss.name": "focal", "scheduler.name": "cosine"}, version="0.0.1-fold1")
+    assert config.training_config(test_fold=1) == expected
+
+
 def test_a_whole_configuration_takes_the_recipes_place():
     whole = demo().with_changes({"loss.name": "focal", "optimizer.betas": [0.8, 0.9]}, version="3-fold1")
     config = NoduleTrainingConfig(configuration=whole.to_dict(), version=None)

@@ -6,7 +6,7 @@ import pytest
 
 from luna_pipeline.core.phantom.dataset import make_phantom
 from luna_pipeline.core.phantom.form import PHANTOM_FORMS
-from luna_pipeline.core.sources.source import DATA_SOURCES
+from luna_pipeline.core.sources.registry import DATA_SOURCES
 from luna_pipeline_tests.installation import Luna
 
 SIZE_IRC = (48, 64, 64)

@@ -5,7 +5,6 @@ A fit is deterministic and takes minutes at most, so it is repeated instead of r
 
 import contextlib
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import ThreadpoolController
 
+from luna_pipeline.core.baselines.config import ESTIMATORS
 from luna_pipeline.core.baselines.features import FEATURE_NAMES
-from luna_pipeline.core.config.registry import Registry
 
 Features = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-ESTIMATORS: Registry[Callable[[int], Any]] = Registry(
-    "estimator",
-    {name: f"{__name__}:{name}" for name in ("logistic_regression", "gradient_boosting")},
-)
-"""Functions that make an unfitted scikit-learn classifier from a seed, by name; the classifiers must accept nan."""
 
 
 def logistic_regression(seed: int) -> Any:

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from luna_pipeline.core.candidates.candidate_ids import candidate_ids
 from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 from luna_pipeline.core.candidates.malignancy import (
-    DEFAULT_POLICY,
-    MALIGNANCY_POLICIES,
     count_labels,
     describe_counts,
     label_malignancy,
     parse_ratings,
 )
+from luna_pipeline.core.candidates.malignancy_policies import DEFAULT_POLICY, MALIGNANCY_POLICIES
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS, nearest_in_series
 from luna_pipeline.core.candidates.series_codes import order_by_series, series_codes
 from luna_pipeline.core.candidates.table_notes import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers
+from luna_pipeline.core.candidates.malignancy_policies import is_malignant_by_readers
 from luna_pipeline.core.phantom.findings import Findings
 from luna_pipeline.core.phantom.shapes import Point
 

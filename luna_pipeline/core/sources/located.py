@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from luna_pipeline.core.sources.source import DATA_SOURCES, DataSource
+from luna_pipeline.core.sources.registry import DATA_SOURCES
+from luna_pipeline.core.sources.source import DataSource
 
 DEFAULT_SOURCE = "luna16"
 

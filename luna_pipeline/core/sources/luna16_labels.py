@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.candidates.malignancy import (
-    MALIGNANCY_POLICIES,
     count_labels,
     describe_counts,
     label_malignancy,
     parse_ratings,
 )
+from luna_pipeline.core.candidates.malignancy_policies import MALIGNANCY_POLICIES
 from luna_pipeline.core.sources.luna16_key_check import as_numbers
 
 # The book's table rounds positions otherwise.

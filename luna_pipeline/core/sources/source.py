@@ -9,25 +9,12 @@ from typing import ClassVar
 import pandas as pd
 
 from luna_pipeline.core.candidates.usable_rows import REJECTED_COLUMNS
-from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.sources.card import SourceCard
 from luna_pipeline.core.sources.checked_tables import CheckedTable
 from luna_pipeline.core.sources.faults import Fault
+from luna_pipeline.core.sources.registry import DATA_SOURCES  # noqa: F401  # where extensions look for it
 from luna_pipeline.core.sources.table_forms import TableForm
-
-_HERE = "luna_pipeline.core.sources"
-DATA_SOURCES: Registry[type["DataSource"]] = Registry(
-    "data source",
-    {
-        "luna16": f"{_HERE}.luna16:Luna16",
-        "lndb": f"{_HERE}.lndb:Lndb",
-        "nodulemnist3d": f"{_HERE}.nodulemnist3d:NoduleMnist3d",
-        "csv_and_folder": f"{_HERE}.csv_and_folder:CsvAndFolder",
-        "luna25": f"{_HERE}.luna25:Luna25",
-        "lidc_idri": f"{_HERE}.lidc_idri:LidcIdri",
-    },
-)
 
 POINT = ("series_instance_uid", "x_mm", "y_mm", "z_mm")
 NODULE_COLUMNS = (*POINT, "diameter_mm")

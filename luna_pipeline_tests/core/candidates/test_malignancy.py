@@ -3,13 +3,12 @@ import pandas as pd
 import pytest
 
 from luna_pipeline.core.candidates.malignancy import (
-    MALIGNANCY_POLICIES,
     count_labels,
     describe_counts,
-    is_malignant_by_readers,
     label_malignancy,
     parse_ratings,
 )
+from luna_pipeline.core.candidates.malignancy_policies import MALIGNANCY_POLICIES, is_malignant_by_readers
 
 
 @pytest.mark.seed_defect(20)

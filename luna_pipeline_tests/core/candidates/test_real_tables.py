@@ -6,7 +6,8 @@ import pytest
 
 from luna_pipeline.core.candidates.csv_tables import parse_numbers, read_table
 from luna_pipeline.core.candidates.folds import assign_folds, check_folds
-from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers, parse_ratings
+from luna_pipeline.core.candidates.malignancy import parse_ratings
+from luna_pipeline.core.candidates.malignancy_policies import is_malignant_by_readers
 from luna_pipeline.core.candidates.tables import build_candidates
 from luna_pipeline.core.ct.catalogue import catalogue_series
 from luna_pipeline.core.storage.tables import write_table

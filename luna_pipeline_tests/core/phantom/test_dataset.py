@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from luna_pipeline.core.candidates.malignancy import is_malignant_by_readers
+from luna_pipeline.core.candidates.malignancy_policies import is_malignant_by_readers
 from luna_pipeline.core.phantom.dataset import ensure_phantom, make_phantom
 from luna_pipeline.core.phantom.dicom import decimal_string
 from luna_pipeline.core.phantom.luna16 import subset_of

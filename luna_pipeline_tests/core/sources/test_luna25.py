@@ -15,7 +15,7 @@ from luna_pipeline.core.phantom.luna25 import CSV_COLUMNS
 from luna_pipeline.core.sources.combined import left_out_rows
 from luna_pipeline.core.sources.luna25 import CT_FOLDER, TABLE, Luna25
 from luna_pipeline.core.sources.luna25_table import find_annotations, read_annotations
-from luna_pipeline.core.sources.source import DATA_SOURCES
+from luna_pipeline.core.sources.registry import DATA_SOURCES
 from luna_pipeline_tests.core.sources.luna25_tables import annotation, write_table
 from luna_pipeline_tests.phantoms import random_hounsfield, write_ct
 
