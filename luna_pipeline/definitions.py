@@ -4,6 +4,7 @@ import dagster as dg
 
 from luna_pipeline import assets, automation, checks, jobs, quality_checks
 from luna_pipeline.alerts.sensor import run_failed
+from luna_pipeline.asset_links import linked
 from luna_pipeline.incoming import incoming_changed
 from luna_pipeline.io_managers import CheckpointIOManager, ScoredFoldsIOManager, TablesIOManager
 from luna_pipeline.jobs.maintenance import prune_runs_weekly
@@ -12,7 +13,7 @@ from luna_pipeline.runs.executor import interruptible_executor
 from luna_pipeline.runs.launch_checks import check_at_launch
 
 PATHS = LunaPaths()
-ASSETS = dg.load_assets_from_package_module(assets, include_specs=True)
+ASSETS = linked(dg.load_assets_from_package_module(assets, include_specs=True))
 RESOURCES = {
     "paths": PATHS,
     "cutting": CutoutCutting(paths=PATHS),

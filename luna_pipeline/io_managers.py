@@ -12,6 +12,7 @@ from luna_pipeline.core.storage.table_files import read_table_file
 from luna_pipeline.extensions import load_extensions
 from luna_pipeline.launchers.installation import MODELS_TABLES
 from luna_pipeline.settings import Settings
+from luna_pipeline.table_columns import column_lineage, column_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,13 @@ class ParquetIOManager(dg.UPathIOManager):
         return read_table_file(path, advice="Materialize the asset again.")
 
     def get_metadata(self, context: dg.OutputContext, obj: "pd.DataFrame") -> dict[str, Any]:
-        """Return row count and schema for Dagster's catalogue."""
-        columns = [dg.TableColumn(str(name), str(dtype)) for name, dtype in obj.dtypes.items()]
+        """Return row count, columns and their sources for Dagster's catalogue."""
+        name = context.asset_key.path[-1]
+        lineage = column_lineage(name, map(str, obj.columns))
         return {
             "dagster/row_count": len(obj),
-            "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+            "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(name, obj)),
+            **({"dagster/column_lineage": dg.MetadataValue.column_lineage(lineage)} if lineage else {}),
         }
 
 
@@ -74,7 +77,7 @@ class ScoresIOManager(ParquetIOManager):
 
 
 class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
-    """Creates the table IO manager for the current LUNA_HOME."""
+    """Tables as parquet files below `LUNA_HOME/tables`, checked against their schemas when they are written."""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:
         """Read the folder from the environment when a run starts."""
@@ -82,7 +85,7 @@ class TablesIOManager(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
 
 
 class ScoredFoldsIOManager(dg.ConfigurableIOManagerFactory[ScoresIOManager]):
-    """Creates the IO manager of scored test folds for the current LUNA_HOME."""
+    """Scores of a test fold and the table of the models that gave them, as parquet files below `LUNA_HOME/tables`."""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> ScoresIOManager:
         """Read the folder from the environment when a run starts."""

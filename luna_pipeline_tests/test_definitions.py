@@ -10,7 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from luna_pipeline.asset_links import JOB_OF, linked
 from luna_pipeline.definitions import defs
+from luna_pipeline.jobs.asset_jobs import ASSET_JOBS
 from luna_pipeline.partitions import INCOMING_SERIES, TEST_FOLDS
 
 HEAVY = ["torch", "mlflow", "ray", "monai", "SimpleITK", "tensorboard", "pandas", "pyarrow"]
@@ -133,14 +135,46 @@ def test_diagnoses_have_a_partition_per_incoming_series_and_nothing_makes_them_b
     assert (sensor.default_status, sensor.job_name) == (dg.DefaultSensorStatus.STOPPED, "diagnose")
 
 
-def test_every_made_asset_says_what_it_is_and_who_owns_it():
+def test_everything_says_what_it_is_and_assets_who_owns_them():
     graph = defs.resolve_asset_graph()
-    for key in graph.materializable_asset_keys:
+    for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
-        assert node.code_version, key
+        assert node.code_version or key not in graph.materializable_asset_keys, key
+    assert all(graph.get_check_spec(key).description for key in graph.asset_check_keys)
+    for job in defs.resolve_all_job_defs():
+        assert job.name.startswith("__") or (job.description and all(node.description for node in job.all_node_defs))
+    assert all(each.description for each in (*defs.sensors, *defs.schedules))
+    for name, resource in defs.resources.items():
+        assert len(type(resource).__doc__.split()) > 5, name
+
+
+def test_an_asset_links_to_the_job_that_makes_it_and_to_its_source():
+    graph = defs.resolve_asset_graph()
+    jobs = {job.name for job in defs.resolve_all_job_defs()}
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == set(JOB_OF)
+    assert {job for job, _ in JOB_OF.values()} <= jobs
+    for name, (job, started_by) in JOB_OF.items():
+        metadata = graph.get(dg.AssetKey(name)).metadata
+        assert metadata["made_by_job"].value.job_name == job
+        assert ("a person" in metadata["automation"].value) != bool(started_by)
+        (source,) = metadata["dagster/code_references"].code_references
+        assert Path(source.file_path).parent.name == "assets"
+        assert source.line_number > 1
+    cut = next(job for job in ASSET_JOBS if job.name == "cut")
+    assert {key.to_user_string() for key in cut.selection.resolve(graph)} == {"cutouts"}
+
+
+def test_the_source_is_linked_to_a_repository_only_where_one_is_named(monkeypatch):
+    from luna_pipeline.assets.stage_1_ct import ct_series
+
+    monkeypatch.setenv("LUNA_REPOSITORY_URL", "https://github.com/someone/something")
+    (asset,) = linked([ct_series])
+    (source,) = asset.metadata_by_key[dg.AssetKey("ct_series")]["dagster/code_references"].code_references
+    place = "https://github.com/someone/something/tree/main/luna_pipeline/assets/stage_1_ct.py#L"
+    assert source.url.startswith(place)
 
 
 def test_jobs_and_automation_have_the_names_that_hold():

@@ -10,6 +10,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from luna_pipeline.assets import markdown
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.core.diagnosis.result import Diagnosis
@@ -48,18 +49,20 @@ def diagnosis_metadata(settings: "Settings", uid: str, diagnosis: "Diagnosis") -
         for name in ("montage", "lungs")
         if (path := folder / f"{name}.png").exists()
     }
+    num_more = len(diagnosis.nodules) - NUM_SHOWN
+    more = [f"{num_more} more findings are in nodules.csv."] if num_more > 0 else []
     synthetic = ["Synthetic data: a phantom."] if diagnosis.is_synthetic else []
     return {
         "num_findings": len(diagnosis.nodules),
         "num_nodules": sum(nodule.probability >= diagnosis.threshold for nodule in diagnosis.nodules),
         "threshold": diagnosis.threshold,
-        "nodules": dg.MetadataValue.md(_nodules_table(diagnosis)),
+        "nodules": _nodules_table(diagnosis),
         **pictures,
         "report": dg.MetadataValue.path(str(folder / "report.html")),
         "recipe": diagnosis.recipe.name,
-        "models": dg.MetadataValue.md(_models_table(diagnosis)),
+        "models": _models_table(diagnosis),
         "seconds": ", ".join(f"{stage} {value:.1f}" for stage, value in diagnosis.seconds.items()),
-        "notes": " ".join([*diagnosis.notes, *synthetic, RESEARCH_USE]),
+        "notes": " ".join([*more, *diagnosis.notes, *synthetic, RESEARCH_USE]),
     }
 
 
@@ -154,28 +157,24 @@ def complete_result(failed: Mapping[str, str], waiting: list[str]) -> dg.AssetCh
     )
 
 
-def _nodules_table(diagnosis: "Diagnosis") -> str:
+def _nodules_table(diagnosis: "Diagnosis") -> dg.TableMetadataValue:
     import pandas as pd
 
-    shown = diagnosis.nodules[:NUM_SHOWN]
-    if not shown:
-        return "no findings"
     rows = [
         {
             "no.": number,
             "probability": f"{nodule.probability:.3f}",
-            "malignancy": "-" if nodule.malignancy is None else f"{nodule.malignancy:.3f}",
+            "malignancy probability": "-" if nodule.malignancy is None else f"{nodule.malignancy:.3f}",
             "diameter mm": f"{nodule.diameter_mm:.1f}",
             "x, y, z mm": ", ".join(f"{value:.1f}" for value in nodule.center_xyz),
             "index, row, col": ", ".join(map(str, nodule.center_irc)),
         }
-        for number, nodule in enumerate(shown, start=1)
+        for number, nodule in enumerate(diagnosis.nodules[:NUM_SHOWN], start=1)
     ]
-    more = len(diagnosis.nodules) - len(shown)
-    return markdown.table(pd.DataFrame(rows)) + (f"\n\nand {more} more in nodules.csv" if more else "")
+    return shown_table(pd.DataFrame(rows))
 
 
-def _models_table(diagnosis: "Diagnosis") -> str:
+def _models_table(diagnosis: "Diagnosis") -> dg.TableMetadataValue:
     import pandas as pd
 
     rows = [
@@ -188,7 +187,7 @@ def _models_table(diagnosis: "Diagnosis") -> str:
         }
         for model in diagnosis.models
     ]
-    return markdown.table(pd.DataFrame(rows))
+    return shown_table(pd.DataFrame(rows))
 
 
 def series_left(

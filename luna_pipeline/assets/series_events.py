@@ -1,11 +1,12 @@
 """Events of the series that a run cuts: one for each partition of `cutouts`."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags
+from luna_pipeline.assets.series_facts import BYTES_PER_MB, SeriesFacts
 from luna_pipeline.partitions import FAILED, failed_series, versions_by_series
 from luna_pipeline.runs.event_batches import EventBatch
 
@@ -27,12 +28,16 @@ class SeriesEvents:
     Args:
         context: Of the asset.
         batch: Stores the events and log lines.
+        facts: What is shown of a series that was cut.
         is_news_only: Log only outcomes that differ from Dagster's latest event.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, batch: EventBatch, *, is_news_only: bool) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext, batch: EventBatch, facts: SeriesFacts, *, is_news_only: bool
+    ) -> None:
         self._context = context
         self._batch = batch
+        self._facts = facts
         self._is_news_only = is_news_only
         self._tags = provenance_tags(context.instance, ["ct_series", "candidates"], code_version=CUTTING_CODE)
         self._known: dict[str, str] = {}
@@ -60,9 +65,13 @@ class SeriesEvents:
         """Log a series that was cut, or is current but not recorded in Dagster."""
         uid, is_cut = outcome.series_instance_uid, outcome.outcome == "cut"
         if is_cut or self._known.get(uid) != outcome.fingerprint:
-            counts = {"num_candidates": outcome.num_candidates, "num_bytes": outcome.num_bytes}
-            seconds = round(outcome.seconds, 3)
-            self._materialized(uid, outcome.fingerprint, outcome.outcome, **counts, seconds=seconds)
+            shown = {
+                "num_candidates": outcome.num_candidates,
+                "megabytes": round(outcome.num_bytes / BYTES_PER_MB, 2),
+                "seconds": round(outcome.seconds, 3),
+                **(self._facts.of(uid) if is_cut else {}),
+            }
+            self._materialized(uid, outcome.fingerprint, outcome.outcome, **shown)
         if is_cut:
             line = f"cut {uid}: {outcome.num_candidates} candidates in {outcome.seconds:.2f} s"
             self._batch.log(logging.INFO, line)
@@ -73,7 +82,7 @@ class SeriesEvents:
         log_failed_series(self._batch, CUTOUTS, uid, reason, is_planned=self._is_news_only)
         self._batch.flush_if_due()
 
-    def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: float) -> None:
+    def _materialized(self, uid: str, fingerprint: str, outcome: str, **metadata: Any) -> None:
         self._batch.materialize(
             dg.AssetMaterialization(
                 CUTOUTS,

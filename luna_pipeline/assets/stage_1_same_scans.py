@@ -6,10 +6,10 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.stage_1_ct import GROUP, OWNERS
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 
 class SameScansConfig(dg.Config):
@@ -58,6 +58,6 @@ def same_scans(
         "num_not_compared": len(result.failed),
         "kinds": dg.MetadataValue.json({str(kind): int(n) for kind, n in result.table["kind"].value_counts().items()}),
         "seconds": round(time.perf_counter() - started, 2),
-        "preview": dg.MetadataValue.md(markdown.table(result.table.head(20))),
+        "preview": shown_table(result.table.head(20)),
     }
     return versioned(result.stored, metadata)

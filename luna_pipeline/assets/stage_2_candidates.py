@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.sources import CANDIDATE_SOURCES, SOURCE_TABLES
 from luna_pipeline.assets.stage_1_ct import OWNERS
@@ -17,6 +16,7 @@ from luna_pipeline.choices import names_of
 from luna_pipeline.core.candidates.malignancy_policies import MALIGNANCY_POLICIES
 from luna_pipeline.partitions import forget_folds, gone_folds, register_folds
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 GROUP = "stage_2_candidates"
 # Tables and cutouts are made or checked every night: a warning after one missed night, failure after two.
@@ -26,7 +26,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn
 @dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
     group_name=GROUP,
     specs=[
-        dg.AssetSpec(name, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
+        dg.AssetSpec(name, owners=OWNERS, kinds={"csv"}, description=f"External file `{files[0]}`. {description}")
         for name, (files, description) in SOURCE_TABLES.items()
     ],
 )
@@ -111,7 +111,7 @@ def candidates(
         "seconds": round(time.perf_counter() - started, 2),
         "inputs_digest": inputs,
         "notes": dg.MetadataValue.md(as_list(tables.notes)),
-        "preview": dg.MetadataValue.md(markdown.table(tables.candidates.head(5))),
+        "preview": shown_table(tables.candidates.head(5)),
     }
     reasons = {str(reason): int(n) for reason, n in tables.rejected["reason"].value_counts().items()}
     yield versioned(tables.candidates, metadata, output_name="candidates")

@@ -11,6 +11,7 @@ from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_2_candidates import GROUP
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.core.quality.description import Description
@@ -75,8 +76,8 @@ def _metadata(description: "Description") -> dict[str, Any]:
     findings = tables["findings"][["level", "text"]].head(_MAX_FINDINGS)
     return {
         **description.counts,
-        "findings": dg.MetadataValue.md(markdown.table(findings) if len(findings) else "none"),
-        **{name: dg.MetadataValue.md(markdown.table(table)) for name, table in shown.items()},
+        "findings": shown_table(findings),
+        **{name: shown_table(table) for name, table in shown.items()},
         **{
             f"plot_{name}": dg.MetadataValue.md(markdown.picture(png, f"{name}, research use only"))
             for name, png in plots_of(description).items()

@@ -10,8 +10,10 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.data_versions import versioned
 from luna_pipeline.assets.series_events import CUTOUTS, CUTTING_CODE, SeriesEvents
+from luna_pipeline.assets.series_facts import SeriesFacts
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_2_candidates import FRESHNESS
+from luna_pipeline.core.storage.files import exists
 from luna_pipeline.partitions import (
     CT_SERIES,
     CT_SERIES_NAME,
@@ -22,6 +24,7 @@ from luna_pipeline.partitions import (
 )
 from luna_pipeline.resources import CutoutCutting
 from luna_pipeline.runs.event_batches import EventBatch
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +104,7 @@ def cutout_index(
         "num_series": int(index["series_instance_uid"].nunique()),
         "left_out": dg.MetadataValue.json(left_out),
         "seconds": round(time.perf_counter() - started, 2),
-        "candidates_per_fold_and_class": dg.MetadataValue.md(markdown.table(counted)),
+        "candidates_per_fold_and_class": shown_table(counted),
         "three_cutouts": dg.MetadataValue.md(_sheet(source, index)),
     }
     yield versioned(index, metadata)
@@ -130,9 +133,12 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     asked = sorted(context.partition_keys) if context.has_partition_key_range or context.has_partition_key else None
     gone = gone_series(context.instance, service.catalogue, service.store)
     # A registered CT that became unreadable must fail, not only be missing.
+    has_folds = exists(cutting.paths.settings.tables_dir / "folds.parquet")
+    folds = cutting.paths.read_table("folds") if has_folds else None
+    facts = SeriesFacts(service, folds, data=cutting.paths.settings.kind_of_data)
     every = [*service.uids, *broken_series(context.instance, service.catalogue)]
     with EventBatch(context) as batch:
-        events = SeriesEvents(context, batch, is_news_only=asked is None)
+        events = SeriesEvents(context, batch, facts, is_news_only=asked is None)
         kept = events.keep({uid: service.store.digest(uid) for uid in gone}, asked)
         summary = service.cut_many(
             every if asked is None else [uid for uid in asked if uid not in kept],

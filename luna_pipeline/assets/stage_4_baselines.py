@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from luna_pipeline.assets import markdown
 from luna_pipeline.assets.leak_check import leak_result, no_leak, stop_at_leak
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_4_training import GROUP
@@ -14,6 +13,7 @@ from luna_pipeline.assets.training_config import BaselineConfig
 from luna_pipeline.launchers.installation import MODELS_TABLES
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import CutoutCutting, LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.core.evaluation.leaks import LeakReport
@@ -127,7 +127,7 @@ def _fitted(
 
 def models_metadata(scores: "FoldPredictions") -> dict[str, Any]:
     """Return the models that scored a fold, for Dagster's page."""
-    return {"models_table": dg.MetadataValue.md(markdown.table(scores.models))}
+    return {"models_table": shown_table(scores.models)}
 
 
 def _leaks(fitted: "FittedBaselines", paths: LunaPaths) -> list["LeakReport"]:
@@ -148,16 +148,18 @@ def _metadata(fitted: "FittedBaselines") -> dict[str, Any]:
         **thresholds,
         "candidates_per_second": round(fitted.candidates_per_second),
         "candidates_without_a_feature": undefined or "none",
-        "importances": dg.MetadataValue.md(_most_important(fitted)),
+        "importances": _most_important(fitted),
         "notes": "Importances on the validation fold; research use only.",
     }
 
 
-def _most_important(fitted: "FittedBaselines") -> str:
+def _most_important(fitted: "FittedBaselines") -> dg.TableMetadataValue:
     """Return a table of the most important features of each classifier."""
+    import pandas as pd
+
     tables = []
-    for name, rows in fitted.importances.groupby("model", sort=False):
+    for _, rows in fitted.importances.groupby("model", sort=False):
         by = "permutation_importance" if rows["permutation_importance"].notna().any() else "standardised_coefficient"
         order = rows[by].abs().sort_values(ascending=False, kind="stable").index
-        tables.append(f"**{name}**\n\n{markdown.table(rows.loc[order[:NUM_FEATURES_SHOWN]])}")
-    return "\n\n".join(tables)
+        tables.append(rows.loc[order[:NUM_FEATURES_SHOWN]])
+    return shown_table(pd.concat(tables))

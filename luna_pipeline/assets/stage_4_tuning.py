@@ -12,6 +12,7 @@ from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
 from luna_pipeline.assets.tuning_config import TuningConfig
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import LunaPaths, RayCluster, dagster_tags
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.settings import Settings
@@ -96,7 +97,7 @@ def _metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
     return {
         "conclusion": tuned.conclusion,
         "data": settings.kind_of_data,
-        "trials": dg.MetadataValue.md(markdown.table(shown.head(20))),
+        "trials": shown_table(shown.head(20)),
         **pictures,
         "best_configuration": dg.MetadataValue.json(tuned.config.to_dict()),
         "folder": dg.MetadataValue.path(str(tuned.place.folder)),

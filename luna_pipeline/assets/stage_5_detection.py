@@ -14,6 +14,7 @@ from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_5_evaluation import GROUP
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.diagnosis.detected_fold import DetectedFold
@@ -78,8 +79,8 @@ def _metadata(detected: "DetectedFold", started: float) -> dict[str, Any]:
         "segmenter": detected.segmenter,
         "classifier": detected.classifier,
         "recipe": dg.MetadataValue.json(detected.recipe.to_dict()),
-        "scores": dg.MetadataValue.md(markdown.table(scores.table[SHOWN])),
-        "seconds_by_stage": dg.MetadataValue.md(markdown.table(detected.seconds)),
+        "scores": shown_table(scores.table[SHOWN]),
+        "seconds_by_stage": shown_table(detected.seconds),
         "notes": " ".join([*scores.notes, "Research use only."]),
         "seconds": round(time.perf_counter() - started, 2),
     }

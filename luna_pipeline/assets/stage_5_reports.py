@@ -13,6 +13,7 @@ from luna_pipeline.assets.draws import DrawsConfig
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_5_evaluation import GROUP, pooled_deps
 from luna_pipeline.resources import CutoutCutting, LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
         "auc": float(own["auc"]),
         "average_precision": float(own["average_precision"]),
         "left_out": dg.MetadataValue.json(left_out),
-        "report": dg.MetadataValue.md(markdown.table(table[SHOWN])),
+        "report": shown_table(table[SHOWN]),
         "curves": dg.MetadataValue.md(markdown.picture(png, "ROC and PR, research use only")),
         "notes": notes,
     }
@@ -129,7 +130,7 @@ def _subgroups(task: Task, settings: "Settings", pooled: "PooledPredictions") ->
 
     table = subgroups_of(settings, pooled)
     own = task.own(table).drop(columns=["model", "classifier_versions"])
-    return table, {"subgroups": dg.MetadataValue.md(markdown.table(own))}
+    return table, {"subgroups": shown_table(own)}
 
 
 def _errors(task: Task, settings: "Settings", pooled: "PooledPredictions", cutting: CutoutCutting) -> Reported:

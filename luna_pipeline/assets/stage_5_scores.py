@@ -13,6 +13,7 @@ from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_5_evaluation import GROUP, pooled_deps
 from luna_pipeline.resources import LunaPaths
+from luna_pipeline.table_columns import shown_table
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.evaluation.champion import Outcome
@@ -52,7 +53,7 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "data": "synthetic phantom" if synthetic else "CT",
-        "scores": dg.MetadataValue.md(markdown.table(official.table.drop(columns="cpm_draws"))),
+        "scores": shown_table(official.table.drop(columns="cpm_draws")),
         "submission": dg.MetadataValue.path(str(submission)),
         "notes": " ".join([*pooled.notes, *official.notes, "Research use only."]),
     }
@@ -83,7 +84,7 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "best": str(board["model"].iloc[0]),
-        "leaderboard": dg.MetadataValue.md(markdown.table(board[SHOWN])),
+        "leaderboard": shown_table(board[SHOWN]),
         "notes": " ".join([*pooled.notes, "Research use only."]),
         "seconds": round(time.perf_counter() - started, 2),
     }

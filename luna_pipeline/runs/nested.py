@@ -126,6 +126,12 @@ def run_nested_job(
         EngineEventData(link),
         step_key=str(context.op_handle),
     )
+    # The same back: a nested run is found in the list of runs, or by its asset.
+    context.instance.report_engine_event(
+        f"Makes {shown} for run {context.run_id} of `{context.job_name}`. Terminating either ends both.",
+        run,
+        EngineEventData({"outer_run": dg.MetadataValue.dagster_run(context.run_id)}),
+    )
     result = execute_run(job, run, context.instance)
     named = f"Run {run.run_id} of {shown}"
     ended = context.instance.get_run_by_id(run.run_id)

@@ -60,10 +60,11 @@ def test_the_asset_scores_the_test_fold_and_says_what_it_goes_by(asset, inputs):
     assert set(predictions["fold"]) == {2}
     assert set(predictions["model"]) == {"logistic_regression", "gradient_boosting"}
     metadata = output.metadata
-    assert "| gradient_boosting |" in metadata["models_table"].value
+    assert metadata["models_table"].records[1].data["model"] == "gradient_boosting"
     assert [metadata[f"num_{part}_candidates"].value for part in ("training", "validation", "test")] == [12, 12, 12]
     assert metadata["threshold_logistic_regression"].value == predictions["threshold"].iloc[0]
-    assert "**gradient_boosting**" in metadata["importances"].value
+    important = {record.data["model"] for record in metadata["importances"].records}
+    assert important == {"logistic_regression", "gradient_boosting"}
     assert "profile_12.5_to_15_mm 36" in metadata["candidates_without_a_feature"].value
     assert "research use only" in metadata["notes"].value
 

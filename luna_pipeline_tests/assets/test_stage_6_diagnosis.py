@@ -57,11 +57,14 @@ def test_a_run_over_all_diagnoses_each_series_and_fails_only_the_broken_one(clin
 def test_page_of_a_diagnosis_has_table_pictures_models_and_seconds(clinic: Clinic):
     shown = _metadata(clinic, "diagnosis", DICOM)
     assert shown["num_findings"] > 3
-    assert shown["nodules"].startswith("| no. | probability | malignancy | diameter mm | x, y, z mm |")
+    columns = [column.name for column in shown["nodules"].schema.columns]
+    assert columns[:5] == ["no.", "probability", "malignancy probability", "diameter mm", "x, y, z mm"]
     for name in ("montage", "lungs"):
         assert shown[name].startswith(f"![{name}, research use only](data:image/png;base64,")
         assert len(shown[name]) < 99_000
-    assert "segmenter | nodule_segmenter 0.0.1 | - | known | no" in shown["models"]
+    segmenter = dict(shown["models"].records[0].data)
+    assert segmenter["model"] == "nodule_segmenter 0.0.1"
+    assert (segmenter["role"], segmenter["origin"], segmenter["has seen this CT"]) == ("segmenter", "known", "no")
     assert re.match(r"reading [\d.]+, models [\d.]+, lungs [\d.]+, segmentation [\d.]+, ", shown["seconds"])
     assert "Research use only" in shown["notes"]
     assert Path(shown["report"]).is_file()

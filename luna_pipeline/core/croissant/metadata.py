@@ -13,29 +13,19 @@ import pandas as pd
 
 from luna_pipeline.core.croissant.files import MANIFEST_COLUMNS, DescribedFile
 from luna_pipeline.core.sources.card import SourceCard
+from luna_pipeline.core.storage.columns import COLUMNS
 
 if TYPE_CHECKING:
     from mlcroissant import Context, Field, FileObject, FileSet, Metadata, RecordSet
 
 INTENDED_USE = "Research use only; not a medical device."
 _SYNTHETIC = "Synthetic data: computed phantoms in the form of this source, not patients."
-_COLUMNS = {
-    "candidate_id": "Number of the candidate, unique.",
-    "series_instance_uid": "DICOM (0020,000E) of the CT.",
-    "x_mm": "World position, LPS, in mm: towards the patient's left.",
-    "y_mm": "World position, LPS, in mm: towards the patient's back.",
-    "z_mm": "World position, LPS, in mm: towards the patient's head.",
-    "class": "1 = nodule, 0 = not.",
-    "diameter_mm": "Diameter in mm of the annotated nodule that the candidate lies in; null outside.",
-    "malignancy": "Mean of the readers' malignancy ratings, 1 to 5; null without ratings.",
-    "is_malignant": "Label by the stated policy of ratings; null without one.",
-    "source": "candidate (of a detector) or annotation (of readers).",
-    "fold": "Fold of the CT: test part of one split.",
-    "rule": "How the fold was assigned.",
-    "file": "Cutouts of the CT, a NumPy .npz file.",
-    "num_bytes": "Size of the file.",
-    "sha256": "SHA-256 of the file.",
-}
+_NAMES = (
+    *("candidate_id", "series_instance_uid", "x_mm", "y_mm", "z_mm", "class", "diameter_mm", "malignancy"),
+    *("is_malignant", "source", "fold", "rule", "num_bytes", "sha256"),
+)
+# Keyed hashes of patients are left out.
+_COLUMNS = {name: COLUMNS[name] for name in _NAMES} | {"file": "Cutouts of the CT, a NumPy .npz file."}
 CANDIDATES, FOLDS, SPLITS, CUTOUT_FILES = "candidates", "folds", "splits", "cutout_files"
 _CUTOUT_SET = "cutouts"
 _CROISSANT = "http://mlcommons.org/croissant/1.1"

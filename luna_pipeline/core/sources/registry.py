@@ -1,14 +1,12 @@
 """Names of the data sources; their code is imported on first use, and pandas not before."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from luna_pipeline.core.config.registry import Registry
 
-if TYPE_CHECKING:
-    from luna_pipeline.core.sources.source import DataSource
-
 _HERE = "luna_pipeline.core.sources"
-DATA_SOURCES: "Registry[type[DataSource]]" = Registry(
+# Each is a class, a DataSource.
+DATA_SOURCES: Registry[Any] = Registry(
     "data source",
     {
         "luna16": f"{_HERE}.luna16:Luna16",

@@ -1,0 +1,79 @@
+"""What Dagster's page of an asset links to: the job that makes it, what starts that job, and its source code."""
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from luna_pipeline.runs.origins import LOCATION
+
+REPOSITORY_URL, REPOSITORY_BRANCH = "LUNA_REPOSITORY_URL", "LUNA_REPOSITORY_BRANCH"
+# Job, its assets, what starts it without a person.
+_RECUT = "sensor `inputs_changed` and schedule `recut_nightly` (job `recut_changed`)"
+_INCOMING = "sensor `incoming_changed`"
+_MADE_BY: Sequence[tuple[str, Sequence[str], str]] = (
+    ("download_luna16", ["luna16_archives"], ""),
+    ("ingest", ["ct_series", "same_scans", "candidates", "rejected", "reader_nodules", "folds"], _RECUT),
+    ("describe_data", ["data_quality"], ""),
+    ("cut", ["cutouts"], _RECUT),
+    ("index", ["cutout_index"], _RECUT),
+    ("train_nodule_classifier", ["nodule_classifier", "zero_rule_baseline", "feature_baseline"], ""),
+    ("train_malignancy_classifier", ["malignancy_classifier", "malignancy_feature_baseline"], ""),
+    ("train_nodule_segmenter", ["nodule_segmenter"], ""),
+    ("tune", ["tuning_study", "tuned_nodule_classifier"], ""),
+    ("evaluate_detection", ["detection_froc"], ""),
+    ("evaluate", ["nodule_predictions", "malignancy_predictions", "nodule_froc", "leaderboard"], ""),
+    (
+        "evaluate",
+        [
+            f"{task}_{kind}"
+            for task in ("nodule", "malignancy")
+            for kind in ("report", "calibration", "subgroups", "errors", "model_cards")
+        ],
+        "",
+    ),
+    ("promote", ["champion"], ""),
+    ("diagnose", ["lungs", "diagnosis"], _INCOMING),
+)
+JOB_OF = {asset: (job, started_by) for job, assets, started_by in _MADE_BY for asset in assets}
+"""Asset: the job that makes it, and what starts that job without a person."""
+
+
+def linked(assets: Iterable[Any]) -> list[Any]:
+    """Return the assets with their job, its automation, and code references as metadata.
+
+    A code reference is a file and line on this machine; with LUNA_REPOSITORY_URL the same in a repository.
+    """
+    with warnings.catch_warnings():
+        # Code references are beta in Dagster 1.13.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        found: Any = dg.with_source_code_references(list(assets))
+        if url := os.environ.get(REPOSITORY_URL):
+            found = dg.link_code_references_to_git(
+                found,
+                git_url=url,
+                git_branch=os.environ.get(REPOSITORY_BRANCH, "main"),
+                file_path_mapping=dg.AnchorBasedFilePathMapping(
+                    local_file_anchor=Path(__file__), file_anchor_path_in_repository="luna_pipeline/asset_links.py"
+                ),
+            )
+    return list(dg.map_asset_specs(_with_job, found))
+
+
+def _with_job(spec: dg.AssetSpec) -> dg.AssetSpec:
+    name = spec.key.to_user_string()
+    if name not in JOB_OF:
+        return spec
+    job, started_by = JOB_OF[name]
+    # Dagster's page says "No automations found" even where a sensor starts the asset's job.
+    automation = f"Started by the {started_by}." if started_by else f"Started by a person: job `{job}`."
+    return spec.merge_attributes(
+        metadata={
+            "made_by_job": dg.MetadataValue.job(job, LOCATION, repository_name="__repository__"),
+            "automation": dg.MetadataValue.md(automation),
+        },
+        tags={"luna/job": job},
+    )
