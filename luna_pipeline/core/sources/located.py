@@ -90,4 +90,4 @@ def _root_of(data_root: Path, name: str, *, is_named: bool) -> Path:
 
 
 def _is_at(name: str, folder: Path) -> bool:
-    return DATA_SOURCES.get(name)().is_at(folder)
+    return bool(DATA_SOURCES.get(name)().is_at(folder))
