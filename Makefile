@@ -28,7 +28,9 @@ export PYTHONDONTWRITEBYTECODE :=
 # matplotlib's font cache is in the repository, too.
 export MPLCONFIGDIR ?= $(CURDIR)/.luna/matplotlib
 export PATH := $(BIN):$(PATH)
-EXECUTE = dg launch --job
+# Shows the stages of the jobs, and keeps their log in a file; `dg launch --job demo` prints the log itself.
+SHOW = python -m luna_pipeline.terminal
+SHOWN = $(if $(FORCE),--force) $(if $(SEED),--seed $(SEED)) $(if $(CONFIG),--config $(CONFIG))
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42
@@ -53,16 +55,16 @@ endef
 demo: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 demo: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 demo: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
-demo: setup ## run everything on a synthetic phantom, from raw CT to a scored test fold (about four minutes)
+demo: setup ## run everything on a synthetic phantom, from raw CT to a scored test fold (four minutes; SEED=0 FORCE=1)
 	$(dagster_home)
-	@$(EXECUTE) demo
+	@$(SHOW) demo $(SHOWN)
 
 demo-diagnosis: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 demo-diagnosis: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 demo-diagnosis: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
 demo-diagnosis: setup ## train a segmenter on the phantom, score the whole detector, diagnose a scan (SEED=0; under ten minutes)
 	$(dagster_home)
-	@$(EXECUTE) demo_diagnosis --config-json '{"ops": {"make_phantom_data": {"config": {"seed": $(or $(SEED),0)}}}}'
+	@$(SHOW) demo-diagnosis $(SHOWN)
 
 real: export LUNA_DATA_DIR = $(CURDIR)/.luna/real/data
 real: export LUNA_HOME = $(CURDIR)/.luna/real/home
@@ -70,20 +72,14 @@ real: export DAGSTER_HOME = $(CURDIR)/.luna/real/dagster
 real: setup ## run the same jobs on two LIDC-IDRI scans of LUNA16 (LUNA_TEST_DATA names their folder)
 	@test -n "$(LUNA_TEST_DATA)" || { echo "Real scans must be named, got no LUNA_TEST_DATA (a folder with lidc/, luna16/ and book/). Set it and try again." >&2; exit 2; }
 	$(dagster_home)
-	@python -m luna_pipeline_tests.real_data "$(LUNA_TEST_DATA)" "$(LUNA_DATA_DIR)"
-	@luna import_book_weights "$(LUNA_TEST_DATA)"/book/*.state
-	@$(EXECUTE) ingest
-	@$(EXECUTE) cut
-	@$(EXECUTE) train_nodule_classifier -c config/real_training.yaml
-	@$(EXECUTE) evaluate -c config/real_evaluation.yaml
-	@python -m luna_pipeline.jobs.demo_summary
+	@$(SHOW) real --real "$(LUNA_TEST_DATA)" $(SHOWN)
 
 study: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 study: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 study: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
 study: setup ## run a search of eight trials on the demo's phantom, after `make demo` (about four minutes)
 	$(dagster_home)
-	@$(EXECUTE) tune -c config/tuning.yaml
+	@$(SHOW) study $(SHOWN)
 
 ui: setup ## start Dagster's webserver and daemon at http://127.0.0.1:3000 (ROOT=.luna/demo for the demo)
 	$(dagster_home)

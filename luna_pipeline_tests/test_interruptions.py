@@ -2,7 +2,6 @@
 
 import re
 import signal
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -117,14 +116,28 @@ def test_interrupted_demo_cancels_the_run_inside_it_as_well(folders):
     assert status["cut"] == dg.DagsterRunStatus.SUCCESS
 
 
-def test_demo_runs_on_an_empty_dagster_home_and_exits_0(folders):
+def test_demo_shows_its_stages_on_an_empty_dagster_home_and_the_second_time_has_nothing_to_do(folders):
     config = folders.write_config("ops: {make_phantom_data: {config: {epochs: 1}}}\n")
-    started_at = time.monotonic()
-    assert run_to_end(folders, "demo", "-c", config) == 0
-    text = re.sub(r"\x1b\[[0-9;]*m", "", folders.log.read_text())
-    for line in ("nodule_classifier", "AUC", "Checkpoint", "MLflow run", "TensorBoard", "make ui ROOT="):
-        assert line in text
-    assert time.monotonic() - started_at < 240
+    command = ["python", "-m", "luna_pipeline.terminal", "demo", "--config", config]
+    for limit_seconds in (240, 20):
+        with started(command, environment=folders.environment, log=folders.log) as process:
+            wait_for(lambda: process.poll() is not None, limit_seconds=limit_seconds, what="The end of the demo")
+            assert process.returncode == 0
+    first, second = folders.log.read_text().split("Nothing to do: ")
+    assert "\x1b" not in first + second
+    stages = re.findall(r"^\[(\d)/6\] \w+(?: CTs)? +(.*) \(\d+\.\d s\)$", first, re.MULTILINE)
+    assert [number for number, _ in stages] == list("123456")
+    results = [result for _, result in stages]
+    assert results[0] == f"{folders.num_series} synthetic CTs"
+    assert results[2] == f"{folders.num_series} CTs cut, 0 unchanged, 0 failed"
+    assert re.fullmatch(r"validation AUC 0\.\d+ after 1 epochs", results[3])
+    assert "CPM" in results[5]
+    for text in (first, second):
+        assert "nodule_classifier" in text.partition("Untouched test folds: ")[2]
+        assert "make ui ROOT=.luna/demo" in text
+    (log,) = (folders.home / "logs").iterdir()
+    for line in ("AUC", "Checkpoint", "MLflow run", "TensorBoard", "make ui ROOT="):
+        assert line in log.read_text()
     with dg.DagsterInstance.from_config(str(folders.dagster)) as instance:
         jobs = {run.job_name for run in instance.get_runs() if run.status == dg.DagsterRunStatus.SUCCESS}
     assert jobs == {"demo", "ingest", "cut", "index", "train_nodule_classifier", "evaluate", ALL_ASSETS}

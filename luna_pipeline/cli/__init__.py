@@ -14,10 +14,12 @@ from luna_pipeline.cli import (
     data,
     describe_data,
     diagnosis,
+    doctor,
     downloads,
     evaluation,
     export,
     lidc,
+    listing,
     luna25,
     receiving,
     same_scans,
@@ -65,7 +67,13 @@ def cli(context: click.Context, *, debug: bool) -> None:
 
 
 _SECTIONS: dict[str, list[click.Command]] = {
-    "Start and check": [start.make_phantom_command, data.check_data_command, start.get_recommended_num_workers],
+    "Start and check": [
+        doctor.doctor_command,
+        listing.list_command,
+        start.make_phantom_command,
+        data.check_data_command,
+        start.get_recommended_num_workers,
+    ],
     "Data": [
         downloads.download_luna16_command,
         sources.list_sources_command,

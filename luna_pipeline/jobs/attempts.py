@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from luna_pipeline.partitions import FAILED, IS_TRANSIENT
-from luna_pipeline.runs.nested import root_message
+from luna_pipeline.runs.nested import failure_line, root_class
 
 MAX_REQUESTS = 3
 """Runs for the same files if they fail for another reason than these files; no more are requested afterwards."""
@@ -69,7 +69,7 @@ def failure_by_files(
     if not all(map(_is_of_files, steps)):
         return None
     series = {uid for event in steps for uid in _metadata(event, FAILED) or ()}
-    return LastingFailure(" ".join(map(_text, steps)), frozenset(series))
+    return LastingFailure(" ".join(map(failure_line, steps)), frozenset(series))
 
 
 def why_no_retry(
@@ -103,20 +103,7 @@ def _failed_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.D
 
 def _is_of_files(event: dg.DagsterEvent) -> bool:
     is_transient = _metadata(event, IS_TRANSIENT)
-    return _root_class(event) in _OF_FILES if is_transient is None else not is_transient
-
-
-def _root_class(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.cls_name or "" if error is not None else ""
-
-
-def _text(event: dg.DagsterEvent) -> str:
-    """Return the message in one line, without the name of its class."""
-    line, name = " ".join(root_message(event).split()), f"{_root_class(event)}: "
-    return line.partition(name)[2] if line.partition(": ")[0].endswith(name[:-2]) else line
+    return root_class(event) in _OF_FILES if is_transient is None else not is_transient
 
 
 def _metadata(event: dg.DagsterEvent, key: str) -> Any:

@@ -10,12 +10,18 @@ from luna_pipeline.settings import Settings
 if TYPE_CHECKING:
     from luna_pipeline.core.training.config import TrainingConfig
 
-_FOLD_AND_BUILD = re.compile(r"-fold\d+(\+\d+)?$")
+_FOLD_AND_BUILD = re.compile(r"-fold(\d+)(\+\d+)?$")
 
 
 def fold_version(version: str, fold: int) -> str:
     """Return the version for a test fold: ``0.0.1-fold3`` for ``0.0.1``, and for the version of another fold."""
     return f"{_FOLD_AND_BUILD.sub('', version)}-fold{fold}"
+
+
+def fold_of_version(version: str) -> int | None:
+    """Return the test fold of a version; None of a version without one."""
+    found = _FOLD_AND_BUILD.search(version)
+    return int(found[1]) if found else None
 
 
 def own_version(settings: Settings, name: str, version: str, *, fold: int) -> str:

@@ -199,7 +199,24 @@ def materialize_nested(
 
 def root_message(event: dg.DagsterEvent) -> str:
     """Return the message of the first cause of a step failure."""
+    error = _root_error(event)
+    return error.message.strip() if error else "unknown"
+
+
+def root_class(event: dg.DagsterEvent) -> str:
+    """Return the name of the class of the first cause of a step failure."""
+    error = _root_error(event)
+    return error.cls_name or "" if error else ""
+
+
+def failure_line(event: dg.DagsterEvent) -> str:
+    """Return the message of the first cause of a step failure in one line, without the name of its class."""
+    line, name = " ".join(root_message(event).split()), f"{root_class(event)}: "
+    return line.partition(name)[2] if line.partition(": ")[0].endswith(name[:-2]) else line
+
+
+def _root_error(event: dg.DagsterEvent) -> Any:
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error else "unknown"
+    return error

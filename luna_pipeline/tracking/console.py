@@ -167,5 +167,5 @@ class ConsoleHandlers:
 
 
 def console_handlers(context: HandlerContext) -> ConsoleHandlers:
-    """Return the handler ``console``."""
+    """Return the handler that shows a run as lines, or with progress bars on a terminal."""
     return ConsoleHandlers(write_line=context.write_line)

@@ -167,7 +167,7 @@ class MlflowHandlers:
 
 
 def mlflow_handlers(context: HandlerContext) -> MlflowHandlers:
-    """Return the handler ``mlflow``.
+    """Return the handler that records parameters, metrics and the model in MLflow.
 
     Raises:
         ValueError: If there is no MLflow run.

@@ -104,5 +104,5 @@ class TensorBoardHandlers:
 
 
 def tensorboard_handlers(context: HandlerContext) -> TensorBoardHandlers:
-    """Return the handler ``tensorboard``."""
+    """Return the handler that writes curves and histograms for TensorBoard."""
     return TensorBoardHandlers(context.folder, first_step=context.first_step)

@@ -66,6 +66,10 @@ class Registry(Generic[T]):
         part: Any = getattr(import_module(module), attribute)
         return part  # type: ignore[no-any-return]
 
+    def place_of(self, name: str) -> str | None:
+        """Return ``package.module:attribute`` of a part of the project, None of an extension's."""
+        return self._places.get(name)
+
     def is_own(self, name: str) -> bool:
         """Return whether a user's extension registered the part of a name."""
         return name in self._parts

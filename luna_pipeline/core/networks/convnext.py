@@ -71,7 +71,7 @@ class LastFeatures(nn.Module):
 
 
 def convnext(config: NetworkConfig) -> ScaledNetwork:
-    """Build the network.
+    """Build a ConvNeXt in three dimensions: depthwise convolutions of wide kernels and layer norm.
 
     Args:
         config: The first level has twice ``conv_channels``, because depthwise convolutions are cheap.

@@ -49,7 +49,7 @@ def middle_of(chunks: torch.Tensor) -> torch.Tensor:
 
 
 def multiscale(config: NetworkConfig) -> ScaledNetwork:
-    """Build the network.
+    """Build a network that sees each cutout at two scales: its centre in full detail, and the whole of it, halved.
 
     Args:
         config: ``block``, ``conv_channels`` and ``dropout_rate`` as for ``luna``; each view has half the size and
