@@ -36,14 +36,14 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 42
 
 # The stamp is newer than the lock: a second run installs nothing, a changed lock is installed again.
-# pip compiles bytecode on one core, compileall on all; both skip files that are no Python of this version.
+# compileall compiles bytecode on all cores, but none of the tests of others, and skips what is no Python of this version.
 setup: $(VENV)/.installed ## create the virtual environment from the lock
-$(VENV)/.installed: requirements.lock pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
+$(VENV)/.installed: requirements.lock deploy/install_locked.py pyproject.toml setup.py luna_pipeline/core/cutouts/_gather.c luna_pipeline/core/datasets/_augment.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) (a few minutes, once) ..."
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -r requirements.lock
+	@$(BIN)/python deploy/install_locked.py
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing)/' $(VENV)/lib || true
 	@touch $@
 
 # DAGSTER_HOME holds a copy of dagster.yaml and Dagster's run history.
