@@ -96,13 +96,15 @@ check: setup ## ruff, mypy, import-linter, definitions validate
 WORKERS ?= 2
 REPORTS ?= .luna/tests
 
+# MARKS=... takes others, PART=... some of them.
 test: setup ## the tests that are not slow, on two cores (WORKERS=2), and the coverage of core
 	@coverage erase
-	@pytest -m "not slow and not containers" -n $(WORKERS) --junitxml=$(REPORTS)/test.xml --cov --cov-report=
+	@pytest -m "$(or $(MARKS),not slow and not containers)" -n $(WORKERS) --junitxml=$(REPORTS)/test.xml $(PART) \
+	  --cov --cov-report=
 	@coverage report --include='luna_pipeline/core/*' --fail-under=95
 
 test-slow: setup ## tests with daemons, servers, browsers and killed processes (PART=... for some of them)
-	@pytest -m slow -n $(WORKERS) --junitxml=$(REPORTS)/$(or $(REPORT),slow).xml $(PART)
+	@pytest -m "$(or $(MARKS),slow)" -n $(WORKERS) --junitxml=$(REPORTS)/$(or $(REPORT),slow).xml $(PART)
 
 test-times: setup ## the slowest files and tests of the last `make test` and `make test-slow`
 	@python -m luna_pipeline_tests.durations $(wildcard $(REPORTS)/*.xml)

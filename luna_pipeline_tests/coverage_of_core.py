@@ -1,4 +1,4 @@
-"""Coverage (``--cov``) by the tests of ``core`` and of the launchers only.
+"""Coverage (``--cov``) by the tests of ``core`` and of the launchers only, without the slow ones.
 
 What is reported is the coverage of ``core``. Tests of the other packages run mostly Dagster, Ray and MLflow, and
 tracing makes them half as slow again.
@@ -23,7 +23,7 @@ class CoverageOfCore:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         """Stop or start tracing for a test with its fixtures."""
-        is_traced = file_of(item.nodeid).startswith(TRACED)
+        is_traced = file_of(item.nodeid).startswith(TRACED) and item.get_closest_marker("slow") is None
         if is_traced != self._is_tracing:
             (self._controller.resume if is_traced else self._controller.pause)()
             self._is_tracing = is_traced

@@ -19,12 +19,20 @@ def test_a_file_is_a_unit_unless_its_tests_share_nothing():
     assert one != other
 
 
-def test_long_files_start_first_and_the_rest_keeps_its_order():
+def test_long_files_start_first_then_those_with_slow_tests_and_the_rest_keeps_its_order():
     names = ["core/a.py::1", f"{LONGEST_FIRST[1]}::1", "core/b.py::1", f"{LONGEST_FIRST[0]}::2", "core/a.py::2"]
-    ordered = longest_first([SimpleNamespace(nodeid=f"luna_pipeline_tests/{name}") for name in names])
+    slow = {"core/c.py::2"}
+
+    def item(name: str) -> SimpleNamespace:
+        marker = "slow" if name in slow else None
+        return SimpleNamespace(nodeid=f"luna_pipeline_tests/{name}", get_closest_marker=lambda _: marker)
+
+    ordered = longest_first([item(name) for name in [*names, "core/c.py::1", *slow]])
     assert [item.nodeid.removeprefix("luna_pipeline_tests/") for item in ordered] == [
         f"{LONGEST_FIRST[0]}::2",
         f"{LONGEST_FIRST[1]}::1",
+        "core/c.py::1",
+        "core/c.py::2",
         "core/a.py::1",
         "core/b.py::1",
         "core/a.py::2",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FOLDER = "luna_pipeline_tests/"
 SPLIT = (
     "jobs/test_asset_jobs.py",
+    "jobs/test_data_source_jobs.py",
     "test_interruptions.py",
     "test_readme.py",
     "test_recutting.py",
@@ -23,24 +24,26 @@ SPLIT = (
     "test_tuning_interruptions.py",
 )
 LONGEST_FIRST = (
-    # Slow tests.
-    "stack/test_kills.py",
-    "stack/test_backup.py",
+    # Most of these are slow.
+    "test_readme.py",
     "tracking/test_mlflow_server.py",
     "core/diagnosis/test_real_scans.py",
-    "test_readme.py",
+    "jobs/test_data_source_jobs.py",
+    "tuning/test_tune.py",
     "test_s3.py",
     "test_tuning_interruptions.py",
     "test_interruptions.py",
     "launchers/training/test_torchrun.py",
-    "core/cutouts/test_crash_safety.py",
-    "test_ui.py",
-    "core/training/test_kill.py",
-    # The others.
     "jobs/test_asset_jobs.py",
-    "tuning/test_tune.py",
-    "test_cli_tuning.py",
     "test_evaluation_jobs.py",
+    "test_ui.py",
+    "tuning/test_tune_s3.py",
+    "test_tuning_job.py",
+    "core/cutouts/test_crash_safety.py",
+    "core/training/test_kill.py",
+    "jobs/test_demo_diagnosis.py",
+    # The others.
+    "test_cli_tuning.py",
     "core/training/test_ddp.py",
     "benchmarks/test_bench_training.py",
     "test_recutting.py",
@@ -67,9 +70,15 @@ def unit_of(nodeid: str) -> str:
 
 
 def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """The same tests with those of ``LONGEST_FIRST`` at the beginning; the order is kept otherwise."""
+    """The same tests: files of ``LONGEST_FIRST``, others with slow tests, all others; the order is kept otherwise."""
     places = {file: place for place, file in enumerate(LONGEST_FIRST)}
-    return sorted(items, key=lambda item: places.get(file_of(item.nodeid), len(places)))
+    slow = {file_of(item.nodeid) for item in items if item.get_closest_marker("slow") is not None}
+
+    def place_of(item: pytest.Item) -> int:
+        file = file_of(item.nodeid)
+        return places.get(file, len(places) + (file not in slow))
+
+    return sorted(items, key=place_of)
 
 
 def scheduler(config: pytest.Config, log: Callable[..., None]) -> "LoadScopeScheduling":
