@@ -226,8 +226,9 @@ def luna_after(luna, prepared_homes, record, request: pytest.FixtureRequest):
 
     On local storage the home is copied from one in which they have run; otherwise they run in ``luna`` itself.
     """
+    from luna_pipeline_tests.empty_storage import local_instance
     from luna_pipeline_tests.installation import Luna
-    from luna_pipeline_tests.prepared import local_instance, run_job
+    from luna_pipeline_tests.prepared import run_job
 
     with contextlib.ExitStack() as stack:
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 import pytest
 
+from luna_pipeline_tests.empty_storage import local_instance
+
 if TYPE_CHECKING:
     from luna_pipeline_tests.conftest import Folders
 
@@ -85,11 +87,6 @@ class PreparedHomes:
                 run_job(jobs[-1], instance)
         (root / "whole").touch()
         return root
-
-
-def local_instance(folder: Path) -> contextlib.AbstractContextManager[dg.DagsterInstance]:
-    """Instance of Dagster on SQLite below a folder, as an empty ``dagster.yaml`` gives it."""
-    return dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}})
 
 
 def _move_artifacts(home: Path, *, old: Path) -> None:

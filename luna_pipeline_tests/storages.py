@@ -64,7 +64,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 def _local_instances(folder: Path) -> NewInstance:
     @contextlib.contextmanager
     def new_instance() -> "Iterator[dg.DagsterInstance]":
-        from luna_pipeline_tests.prepared import local_instance
+        from luna_pipeline_tests.empty_storage import local_instance
 
         with local_instance(_new_folder(folder)) as instance:
             yield instance

@@ -12,6 +12,7 @@ import pytest
 from luna_pipeline.cli import cli
 from luna_pipeline.definitions import defs
 from luna_pipeline.tuning.space import SPACES, SearchSpace
+from luna_pipeline_tests.command_line import run_page
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,16 +69,8 @@ def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: P
     page = (ROOT / "docs/how_to/cut.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 4
-    bin_folder = Path(sys.executable).parent
-    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = run_page("\n".join(blocks), cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "Imported 4 series" in done.stdout
     assert set(re.findall(r"luna ([a-z_]+)", "\n".join(blocks))) <= set(cli.commands)
@@ -89,14 +82,7 @@ def test_the_commands_of_the_page_on_tuning_run_as_they_stand_there(tmp_path: Pa
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
-    done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_page("\n".join(blocks), cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "home/checkpoints/nodule_classifier/0.1.0/best.pt").exists(), done.stderr
     (space,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
@@ -119,14 +105,7 @@ def test_the_commands_of_the_page_on_training_run_as_they_stand_there(tmp_path: 
         "OMP_NUM_THREADS": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
     }
-    done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join([*blocks, "python program.py"])],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_page("\n".join([*blocks, "python program.py"]), cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert set(re.findall(r"^luna ([a-z_]+)", "\n".join(blocks), re.MULTILINE)) <= set(cli.commands)
     checkpoints = tmp_path / "home/checkpoints"
@@ -185,9 +164,7 @@ def test_the_commands_of_the_page_on_diagnosis_run_as_they_stand_there(tmp_path:
     (block,) = re.findall(r"```sh\n(.*?)```", DIAGNOSIS, re.DOTALL)
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "user")}
     environment["OMP_NUM_THREADS"] = "1"
-    done = subprocess.run(
-        ["bash", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_page(block, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     for name in ("nodules.json", "diagnosis.json"):
         Draft202012Validator(schema_of(name)).validate(json.loads((tmp_path / "result" / name).read_text()))
