@@ -66,8 +66,8 @@ plt.show()
 # %% [markdown]
 # ## A window decides what you see
 # A screen has 256 grey levels, a CT has thousands of HU. A *window* is the range that is spread from black to white.
-# The lung window shows vessels and nodules in the lung; in the soft-tissue window the lung is black and the heart has
-# detail.
+# The lung window shows vessels and nodules in the lung; in the soft-tissue window the lung is black, and fat,
+# muscle and vessels differ.
 
 # %%
 from luna_pipeline.core.ct.pictures import LUNG_WINDOW_HU, SOFT_TISSUE_WINDOW_HU
@@ -123,11 +123,11 @@ from luna_pipeline.core.diagnosis.pictures import plane_pictures
 candidates = read_table(settings, "candidates")
 here = candidates[candidates["series_instance_uid"] == scan["series_instance_uid"]]
 nodule = here[here["source"] == "annotation"].sort_values("diameter_mm").iloc[-1]
-vessel = here[(here["source"] == "candidate") & (here["class"] == 0)].iloc[0]
+vessel = here[(here["source"] == "candidate") & (here["class"] == 0)].iloc[-1]
 figure, grid = plt.subplots(2, 3, figsize=(9, 6.4), layout="constrained")
-rows = {f"nodule, {nodule['diameter_mm']:.1f} mm": nodule, "no nodule": vessel}
+rows = {f"nodule, {nodule['diameter_mm']:.1f} mm": nodule, "vessel": vessel}
 for row, (name, place) in zip(grid, rows.items()):
-    pictures = plane_pictures((place["x_mm"], place["y_mm"], place["z_mm"]), ct.hounsfield, ct.grid)
+    pictures = plane_pictures((place["x_mm"], place["y_mm"], place["z_mm"]), ct.hounsfield, ct.grid, field_mm=30)
     for axes, (plane, picture) in zip(row, pictures.items()):
         axes.imshow(picture)
         axes.set_title(f"{name}: {plane}", fontsize=10)

@@ -110,11 +110,12 @@ for axes, center, diameter in zip(grid[0], centers, real["diameter_mm"]):
     axes.imshow(mm[0], cmap="gray", vmin=-1350, vmax=150, extent=mm[1])
     place = (np.array([col, row]) + 0.5) * ct.grid.spacing_irc[:0:-1]
     axes.add_patch(plt.Circle(place, diameter / 2 + 2, fill=False, color="#FFD600", linewidth=1.5))
-    for nodule, voxel in zip(diagnosis.nodules, ct.grid.world_to_voxel(findings)):
+    for number, (nodule, voxel) in enumerate(zip(diagnosis.nodules, ct.grid.world_to_voxel(findings))):
         if abs(voxel[0] - index) * ct.grid.spacing_irc[0] < 5:
             x, y = (voxel[:0:-1] + 0.5) * ct.grid.spacing_irc[:0:-1]
             axes.plot(x, y, "+", color="#56B4E9", markersize=10, markeredgewidth=2)
-            axes.text(x + 2, y, f"{nodule.probability:.2f}", color="#56B4E9", va="center", clip_on=True)
+            label = {"color": "black", "backgroundcolor": "#56B4E9", "fontsize": 8, "ha": "center", "va": "center"}
+            axes.text(x, y + (5 if number % 2 else -5), f"{nodule.probability:.2f}", **label, clip_on=True)
     axes.set(title=f"nodule of {diameter:.0f} mm", xlabel="col (mm)", ylabel="row (mm)")
     axes.set(xlim=(place[0] - 25, place[0] + 25), ylim=(place[1] + 25, place[1] - 25))
 plt.show()
