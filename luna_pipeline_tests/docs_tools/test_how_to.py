@@ -27,7 +27,7 @@ def test_the_asset_of_the_page_is_made_from_the_candidates(luna_after, monkeypat
     assert dg.materialize([names["large_nodules"]]).success
     candidates = pd.read_parquet(luna.home / "tables/candidates.parquet")
     made = pd.read_parquet(luna.home / "tables/large_nodules.parquet")
-    assert len(made) == ((candidates["class"] == 1) & (candidates["diameter_mm"] >= 10)).sum() > 0
+    assert len(made) == ((candidates["class"] == 1) & (candidates["diameter_mm"] >= 6)).sum() > 0
     assert names["defs"].resolve_asset_graph().get(dg.AssetKey("large_nodules")).parent_keys == {
         dg.AssetKey("candidates")
     }
