@@ -13,6 +13,7 @@ import click
 
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
+from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
 
@@ -141,36 +142,29 @@ def _on_ray(address: str | None) -> "RunJobs":
     return partial(run_jobs_on_ray, address=address)
 
 
-class _Terminal(contextlib.ExitStack):
+class _Terminal(Bars):
     """Reports the progress of cutting with lines and a progress bar."""
 
     def report(self, line: str) -> None:
-        click.echo(line)
+        self.line(line)
 
     def on_plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         states = ", ".join(f"{count} {state}" for state, count in plan["state"].value_counts().items())
         free = f", {free_bytes / 1e9:.2f} GB free" if math.isfinite(free_bytes) else ""
-        click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
-        columns = (
-            TextColumn("cutting"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("series"),
-            TimeRemainingColumn(),
-        )
-        self._bar = self.enter_context(Progress(*columns))
-        self._task = self._bar.add_task("cutting", total=len(plan))
+        self.line(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
+        self._num_done, self._num_series = -1, len(plan)
+        self._advance()
 
     def on_outcome(self, outcome: "CutOutcome") -> None:
-        self._bar.advance(self._task)
+        self._advance()
 
     def on_failure(self, series_instance_uid: str, reason: str) -> None:
-        self._bar.advance(self._task)
-        line = f"Series {series_instance_uid} failed: {reason}"
-        # One line, whatever the width of the terminal or log.
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._advance()
+        self.line(f"Series {series_instance_uid} failed: {reason}")
+
+    def _advance(self) -> None:
+        self._num_done += 1
+        self.show("cutting series", self._num_done, self._num_series)
 
 
 @command("verify_cutouts", "luna verify_cutouts", "luna verify_cutouts --repair")

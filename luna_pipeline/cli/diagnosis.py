@@ -1,7 +1,5 @@
 """The command that diagnoses a CT."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +7,7 @@ import click
 
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, usage_errors
+from luna_pipeline.cli.terminal import Bars
 
 if TYPE_CHECKING:
     from luna_pipeline.core.diagnosis.result import Diagnosis
@@ -77,11 +76,11 @@ def diagnose_command(**options: Any) -> None:
     key = settings.patient_key() if options.pop("deidentify") else None
     request = DiagnosisRequest(recipe=recipe, writes_dicom=not options.pop("no_dicom"), patient_key=key, **options)
     stages = []
-    with _progress() as show:
+    with Bars() as bars:
 
         def on_progress(stage: str, done: int, total: int) -> None:
             stages.append(stage)
-            show(stage, done, total)
+            bars.show(stage, done, total)
 
         diagnosis = diagnose_ct(settings, request, on_progress=on_progress)
     if UNCHANGED in stages:
@@ -109,23 +108,3 @@ def _lines(diagnosis: "Diagnosis") -> list[str]:
         lines.append("Synthetic data: a phantom.")
     models = ", ".join(f"{model.role} {model.name} {model.version}" for model in diagnosis.models)
     return [*lines, *(f"Note: {note}" for note in diagnosis.notes), f"Models: {models}.", f"Seconds: {seconds}."]
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a line for each stage on standard error if it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # Elsewhere a transient bar leaves an empty line.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show

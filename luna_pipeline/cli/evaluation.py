@@ -1,8 +1,7 @@
 """Commands that evaluate a submission officially, and that write the submission of a classifier."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, source_or_folder
 from luna_pipeline.cli.results import write_result
+from luna_pipeline.cli.terminal import Bars
 
 TABLE = click.Path(path_type=Path, dir_okay=False)
 
@@ -203,8 +203,10 @@ def predict_command(**options: Any) -> None:
         msg = "A fold must be one of LUNA_HOME's candidates, got --fold with --cutouts FOLDER. Leave one out."
         raise click.UsageError(msg)
     load_extensions()
-    with _progress("scoring") as on_batch:
-        made = predict(Settings.from_environment(), PredictionRequest(**options), on_batch=on_batch)
+    with Bars() as bars:
+        made = predict(
+            Settings.from_environment(), PredictionRequest(**options), on_batch=partial(bars.show, "scoring")
+        )
     for reason in made.left_out.values():
         click.echo(f"Left out: {reason}", err=True)
     if made.checkpoint.has_unknown_origin:
@@ -222,16 +224,3 @@ def predict_command(**options: Any) -> None:
         f"Wrote {options['out']}: {made.num_candidates} candidates of {made.num_series} series by "
         f"{made.checkpoint.name} {made.checkpoint.version}. {RESEARCH_USE}"
     )
-
-
-@contextlib.contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error if it is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    # Elsewhere a transient bar leaves an empty line.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
