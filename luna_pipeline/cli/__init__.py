@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from luna_pipeline.cli import (
+    completion,
     croissant,
     cutouts,
     data,
@@ -70,6 +71,7 @@ _SECTIONS: dict[str, list[click.Command]] = {
         start.make_phantom_command,
         data.check_data_command,
         start.get_recommended_num_workers,
+        completion.completion_command,
     ],
     "Data": [
         downloads.download_luna16_command,

@@ -1,11 +1,11 @@
 """The command that describes the data."""
 
-import json
 from pathlib import Path
 
 import click
 
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.results import print_json
 from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.settings import Settings
 
@@ -42,7 +42,7 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
             report=lambda line: click.echo(line, err=True),
         )
     if is_json:
-        click.echo(json.dumps(as_json(description), indent=1, allow_nan=False))
+        print_json(as_json(description))
     else:
         for line in lines_of(description.findings, description.scans):
             click.echo(line)

@@ -16,11 +16,12 @@ class Bars(contextlib.ExitStack):
 
     Args:
         has_bytes: The numbers are bytes.
+        lines_to_errors: Lines go to standard error, as standard output holds a result for a program.
     """
 
-    def __init__(self, *, has_bytes: bool = False) -> None:
+    def __init__(self, *, has_bytes: bool = False, lines_to_errors: bool = False) -> None:
         super().__init__()
-        self._has_bytes = has_bytes
+        self._has_bytes, self._lines_to_errors = has_bytes, lines_to_errors
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         # A terminal without cursor movement would show each state of a bar on a new line.
@@ -44,9 +45,9 @@ class Bars(contextlib.ExitStack):
         self._progress.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
     def line(self, text: str) -> None:
-        """Print a line on standard output, above bars that are drawn on the same terminal."""
-        if self._progress is None or not sys.stdout.isatty():
-            click.echo(text)
+        """Print a line, above bars that are drawn on the same terminal."""
+        if self._progress is None or not (self._lines_to_errors or sys.stdout.isatty()):
+            click.echo(text, err=self._lines_to_errors)
         else:
             # One line, whatever the width of the terminal.
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
