@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,13 @@ from luna_pipeline.cli.grouped import command
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 SHELLS = ("bash", "zsh", "fish")
-RECIPES = "luna_pipeline.core.training.recipes:RECIPES"
-DIAGNOSIS_RECIPES = "luna_pipeline.core.diagnosis.recipes:DIAGNOSIS_RECIPES"
-DATA_SOURCES = "luna_pipeline.core.sources.source:DATA_SOURCES"
-SPACES = "luna_pipeline.tuning.space:SPACES"
-HANDLERS = "luna_pipeline.tracking.handlers:HANDLERS"
-POLICIES = "luna_pipeline.core.candidates.malignancy:MALIGNANCY_POLICIES"
+# In no configuration, and so of no kind of `luna list`.
 GROUP_RULES = "luna_pipeline.core.sources.reader_groups:GROUP_RULES"
 _PLACES = {
-    "network.name": "luna_pipeline.core.networks.config:NETWORKS",
-    "loss.name": "luna_pipeline.core.networks.config:LOSSES",
-    "optimizer.name": "luna_pipeline.core.training.parts:OPTIMIZERS",
-    "scheduler.name": "luna_pipeline.core.training.parts:SCHEDULERS",
+    "network.name": "networks",
+    "loss.name": "losses",
+    "optimizer.name": "optimizers",
+    "scheduler.name": "schedulers",
 }
 _TUTORIAL_NAME = "classification"
 
@@ -67,21 +61,21 @@ def completion_command(context: click.Context, *, shell: str | None) -> None:
     click.echo(of_shell(context.find_root().command, {}, "luna", "_LUNA_COMPLETE").source())
 
 
-def registered(registry: str) -> Completer:
-    """Return a completer of the names in a registry, those of your extensions too.
+def registered(kind: str) -> Completer:
+    """Return a completer of registered names, those of your extensions too.
 
     Args:
-        registry: Its place, ``module:NAME``; the module is imported at the first completion.
+        kind: A kind of ``luna list``, or the place of a registry, ``module:NAME``; imported at the first completion.
     """
-    return lambda _context, _parameter, incomplete: _items(_names(registry), incomplete)
+    return lambda _context, _parameter, incomplete: _items(_names(kind), incomplete)
 
 
 def changes(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Complete PLACE=VALUE for the places of a configuration whose values are names."""
-    places = {place: registry for place, registry in _PLACES.items() if f"{place}=".startswith(incomplete)}
+    places = {place: kind for place, kind in _PLACES.items() if f"{place}=".startswith(incomplete)}
     # Which place is meant is known: only then its names are needed.
-    places = places or {place: registry for place, registry in _PLACES.items() if incomplete.startswith(f"{place}=")}
-    return _items((f"{place}={name}" for place, registry in places.items() for name in _names(registry)), incomplete)
+    places = places or {place: kind for place, kind in _PLACES.items() if incomplete.startswith(f"{place}=")}
+    return _items((f"{place}={name}" for place, kind in places.items() for name in _names(kind)), incomplete)
 
 
 def checkpoints(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -106,14 +100,12 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def _names(registry: str) -> list[str]:
-    from luna_pipeline.extensions import load_extensions
+def _names(kind: str) -> list[str]:
+    from luna_pipeline.overview.registries import registry_of
 
     # A shell that completes a word must not show errors: the command itself explains them.
     try:
-        load_extensions()
-        module, _, name = registry.partition(":")
-        return list(getattr(import_module(module), name).names())
+        return list(registry_of(kind).names())
     except (ImportError, OSError):
         return []
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.completion import POLICIES, registered
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
 from luna_pipeline.cli.results import json_option, print_json
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 @click.option(
     "--malignancy-policy",
     metavar="NAME",
-    shell_complete=registered(POLICIES),
+    shell_complete=registered("malignancy_policies"),
     help="Rule that makes a label of the readers' ratings: book, mean or median. Default: LUNA_MALIGNANCY_POLICY.",
 )
 @click.option(

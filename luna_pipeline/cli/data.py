@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from luna_pipeline.cli.completion import DATA_SOURCES, registered
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 from luna_pipeline.cli.results import json_option, print_json
@@ -23,7 +23,7 @@ from luna_pipeline.settings import Settings
     "sources",
     multiple=True,
     metavar="NAME",
-    shell_complete=registered(DATA_SOURCES),
+    shell_complete=registered("sources"),
     help="Data source, as `luna list_sources` names it; can be repeated. Default: what lies in DIR.",
 )
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.completion import DIAGNOSIS_RECIPES, checkpoints, registered
+from luna_pipeline.cli.completion import checkpoints, registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, usage_errors
 from luna_pipeline.cli.results import json_option, print_json
@@ -31,7 +31,7 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
     default="default",
     show_default=True,
     metavar="NAME",
-    shell_complete=registered(DIAGNOSIS_RECIPES),
+    shell_complete=registered("diagnosis_recipes"),
     help="How the CT is searched: default, or book for the book's procedure.",
 )
 @click.option(

@@ -32,7 +32,8 @@ def run_command(run: Callable[..., Any]) -> None:
                 # Those of your own extensions stay.
                 warnings.filterwarnings("default", module="luna_extension_", append=True)
                 warnings.simplefilter("ignore", append=True)
-            run(standalone_mode=False)
+            # See no-color.org; without it, colours depend on the terminal.
+            run(standalone_mode=False, color=False if os.environ.get("NO_COLOR") else None)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

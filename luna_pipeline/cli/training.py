@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luna_pipeline.cli.completion import HANDLERS, RECIPES, checkpoints, registered, versions_of
 from luna_pipeline.cli.completion import changes as complete_changes
+from luna_pipeline.cli.completion import checkpoints, registered, versions_of
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, cutouts_option, usage_errors
 from luna_pipeline.cli.results import write_result
@@ -37,7 +37,7 @@ RUN_OPTIONS = [
         "--handler",
         "handlers",
         multiple=True,
-        shell_complete=registered(HANDLERS),
+        shell_complete=registered("handlers"),
         metavar="NAME",
         help="Registered message handler, which also receives the values of the run. Can be repeated.",
     ),
@@ -61,7 +61,7 @@ CONFIGURATION_OPTIONS = [
     click.option(
         "--recipe",
         metavar="NAME",
-        shell_complete=registered(RECIPES),
+        shell_complete=registered("recipes"),
         help="Complete configuration to start from, by name. Default: the baseline of the command.",
     ),
     click.option(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from luna_pipeline.cli.ending import run_command
@@ -107,3 +108,18 @@ def test_a_reader_that_has_ended_is_no_error(tmp_path: Path):
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(("value", "is_coloured"), [("1", False), ("", True)])
+def test_no_color_is_followed_on_a_terminal(monkeypatch, capsys, value: str, is_coloured: bool):
+    @click.command()
+    def coloured() -> None:
+        click.secho("ok", fg="green")
+
+    monkeypatch.setattr(sys, "argv", ["luna"])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", value)
+    handler = signal.getsignal(signal.SIGTERM)
+    run_command(coloured)
+    signal.signal(signal.SIGTERM, handler)
+    assert ("\x1b" in capsys.readouterr().out) is is_coloured
