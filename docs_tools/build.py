@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs_tools.generated import PAGES
+from docs_tools.generated import FILES, PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -31,7 +31,7 @@ def assemble(folder: Path) -> None:
     sources = {str(path.relative_to(DOCS)): f"docs/{path.relative_to(DOCS)}" for path in DOCS.rglob("*.md")}
     for page, source in {**sources, **PAGES_OF_FILES}.items():
         _write(folder / page, _with_links(page, source, (ROOT / source).read_text(), folder))
-    for page, text_of in PAGES.items():
+    for page, text_of in {**PAGES, **FILES}.items():
         _write(folder / page, text_of())
 
 

@@ -1,5 +1,14 @@
 """Pages of the site that are made from the code, by their place in the site."""
 
 from collections.abc import Callable
+from functools import partial
 
-PAGES: dict[str, Callable[[], str]] = {}
+from docs_tools.errors import areas
+from docs_tools.errors import pages as errors
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/errors/index.md": errors.index_page,
+    **{f"reference/errors/{area}.md": partial(errors.area_page, area) for area in areas.AREAS},
+}
+# Other files of the site.
+FILES: dict[str, Callable[[], str]] = {"reference/errors/messages.js": errors.messages_script}

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from luna_pipeline.cli.completion import checkpoints
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 
@@ -54,7 +53,6 @@ def evaluate_luna25_command(truth: Path, predictions: Path, json_file: Path | No
 @click.option(
     "--model",
     metavar="ADDRESS",
-    shell_complete=checkpoints,
     help="The malignancy classifier: a .pt file, NAME, 'NAME VERSION', models:/NAME@ALIAS or models:/NAME/VERSION. "
     "Default: MLflow's champion, else the newest trained one.",
 )

@@ -5,7 +5,6 @@ import time
 import click
 
 from luna_pipeline.cli.grouped import Group
-from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.security.tokens import Tokens
 from luna_pipeline.settings import Settings
@@ -31,15 +30,10 @@ def add_command(name: str) -> None:
 
 
 @token_command.command("list", examples=["luna token list"])
-@json_option
-def list_command(*, is_json: bool) -> None:
+def list_command() -> None:
     """Print name and day of creation (UTC) of each token."""
-    days = {token.name: time.strftime("%Y-%m-%d", time.gmtime(token.created_at)) for token in _tokens().list()}
-    if is_json:
-        print_json([{"name": name, "created_on": day} for name, day in days.items()])
-        return
-    for name, day in days.items():
-        click.echo(f"{name}  {day}")
+    for token in _tokens().list():
+        click.echo(f"{token.name}  {time.strftime('%Y-%m-%d', time.gmtime(token.created_at))}")
 
 
 @token_command.command("revoke", examples=["luna token revoke radiology"])

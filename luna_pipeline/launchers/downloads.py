@@ -77,7 +77,7 @@ def download_partition(
     summary = download_luna16(request, _Lines(report))
     if summary.failures:
         msg = f"The subset and its tables must arrive, got {len(summary.failures)} failures: {summary.failures[0]}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"{msg} | Materialize it again: it continues where this one ended.")
     return summary.archives[f"{key}.zip"]
 
 

@@ -143,7 +143,7 @@ def run_nested_job(
         raise dg.Failure(f"{named} failed: {'; '.join(reasons) or 'see its log'}")
     skipped = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SKIPPED"]
     if skipped:
-        raise dg.Failure(f"{named} must make all its assets, got {skipped} skipped.")
+        raise dg.Failure(f"{named} must make all its assets, got {skipped} skipped. See its log.")
     context.log.info("%s: %s", shown, result_of(context.instance, run.run_id))
 
 

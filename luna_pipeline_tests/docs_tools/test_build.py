@@ -15,11 +15,6 @@ from docs_tools.build import DOCS, ROOT
 from docs_tools.generated import PAGES
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build.build(tmp_path_factory.mktemp("documentation"))
-
-
 class Links(HTMLParser):
     """Links and pictures of a page, and its anchors."""
 

@@ -74,7 +74,7 @@ def _limit() -> int:
 def _mapped(descriptor: int, num_bytes: int, name: object) -> Any:
     """Return a map as an array of bytes, which unmaps the file with its last user."""
     if not num_bytes:
-        msg = f"A file must have content to be mapped, got an empty one ({name})."
+        msg = f"A file must have content to be mapped, got an empty one ({name}). Copy it again."
         raise ValueError(msg)
     address = _new_map(num_bytes, descriptor) if len(_ADDRESSES) < _limit() else errno.ENOMEM
     if address < mmap.PAGESIZE:

@@ -55,13 +55,13 @@ def read_luna25_rows(truth: Path, predictions: Path) -> Luna25Rows:
             raise FileNotFoundError(f"The file must be there, got none of this name ({path}). Check the path.")
     labels, scores = read_annotations(truth).set_index("annotation"), _read_scores(predictions)
     is_twice, is_unknown = scores["annotation"].duplicated(), ~scores["annotation"].isin(labels.index)
-    for is_wrong, rule, cure in (
-        (is_twice, "An annotation must have one prediction", "Remove the others."),
-        (is_unknown, "A prediction must be of an annotation with a label", "Give the table of these annotations."),
-    ):
-        if is_wrong.any():
-            got = f"{int(is_wrong.sum())} that break this"
-            raise ValueError(f"{rule}, got {got} ({scores.loc[is_wrong, 'place'].iloc[0]} is the first). {cure}")
+    if is_twice.any():
+        got = f"{int(is_twice.sum())} others ({scores.loc[is_twice, 'place'].iloc[0]} is the first)"
+        raise ValueError(f"An annotation must have one prediction, got {got}. Remove the others.")
+    if is_unknown.any():
+        got = f"{int(is_unknown.sum())} without ({scores.loc[is_unknown, 'place'].iloc[0]} is the first)"
+        msg = f"A prediction must be of an annotation with a label, got {got}."
+        raise ValueError(f"{msg} Give the table of these annotations.")
     known = labels.loc[scores["annotation"]]
     return Luna25Rows(
         labels=known["is_malignant"].to_numpy(dtype=np.int64),

@@ -187,7 +187,7 @@ def clear_errors(path: "UPath") -> Iterator[None]:
         raise RemoteStoreError(msg) from error
     except Exception as error:
         if isinstance(error, FileNotFoundError) and _code_of(error) != "NoSuchBucket":
-            msg = f"An object must be there to be read, got none ({path})."
+            msg = f"An object must be there to be read, got none ({path}). Make it again."
             raise FileNotFoundError(msg) from error
         if not isinstance(error, OSError) and not type(error).__module__.startswith(("botocore", "aiobotocore")):
             raise

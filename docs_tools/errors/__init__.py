@@ -1,0 +1,1 @@
+"""Messages of errors, read from the source code of the package."""
