@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 BUILD = ROOT / ".luna/documentation"
 # Files of the repository that are pages of the site, by their page.
 PAGES_OF_FILES = {"changelog.md": "CHANGELOG.md", "how_to/deploy.md": "deploy/README.md"}
+THEIR_WORKER = "https://unpkg.com/iframe-worker/shim"
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
@@ -77,7 +78,15 @@ def build(folder: Path = BUILD) -> Path:
     if done.returncode:
         said = (done.stdout + done.stderr).partition("Traceback")[0].strip()
         raise ValueError(f"The site must build without a warning, got\n{said}\n({folder}). Fix these pages.")
+    _search_without_network(folder / "site")
     return folder / "site"
+
+
+def _search_without_network(site: Path) -> None:
+    """Let pages that are opened from a folder load ``worker.js`` instead of the same from the network."""
+    for page in site.rglob("*.html"):
+        ours = os.path.relpath(site / "worker.js", page.parent)
+        page.write_text(page.read_text().replace(THEIR_WORKER, ours))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from docs_tools import build
 from docs_tools.build import DOCS, ROOT
 from docs_tools.generated import PAGES
+from luna_pipeline_tests.browsers import opened_browser
 
 
 class Links(HTMLParser):
@@ -66,6 +67,36 @@ def test_the_search_of_the_site_knows_every_page(site: Path):
     places = {item["location"].partition("#")[0] for item in json.loads((site / "search.json").read_text())["items"]}
     pages = {str(page.relative_to(site)) for page in site.rglob("*.html")} - {"404.html"}
     assert pages <= places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "page"), [("edge_rule", "Cutting"), ("vertical step", "FROC")])
+def test_a_site_in_a_folder_is_searched_without_a_network(site: Path, tmp_path: Path, words: str, page: str):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, opened_browser(playwright, "chromium", tmp_path) as browser:
+        tab = browser.new_page(viewport={"width": 1440, "height": 2000})
+        requests: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto((site / "explanation/geometry.html").as_uri())
+        tab.keyboard.press("Control+k")
+        tab.get_by_placeholder("Search").last.fill(words)
+        tab.get_by_role("link").filter(has_text=page).first.wait_for(timeout=30_000)
+        assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
+
+
+@pytest.mark.slow
+def test_no_page_is_wider_than_its_window(site: Path, tmp_path: Path):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, opened_browser(playwright, "chromium", tmp_path) as browser:
+        tab = browser.new_page()
+        for width in (1440, 390):
+            tab.set_viewport_size({"width": width, "height": 900})
+            for page in site.rglob("*.html"):
+                tab.goto(page.as_uri())
+                root = "document.documentElement"
+                assert tab.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), f"{page.relative_to(site)} at {width}"
 
 
 def test_a_broken_link_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
