@@ -94,29 +94,25 @@ def _run(kernel: "KernelManager", source: Path, target: Path) -> None:
             client.execute()
     finally:
         client.kc.stop_channels()
-        _describe_pictures(notebook)
         target.write_text(nbformat.writes(notebook), encoding="utf-8")
     target.with_suffix(".html").write_text(_page(notebook, target.stem), encoding="utf-8")
 
 
-def _describe_pictures(notebook: Any) -> None:
-    """Give each picture the heading above it as its text for screen readers."""
-    heading = ""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            heading = next((line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.metadata.setdefault("image/png", {})["alt"] = heading
-
-
 def _page(notebook: Any, title: str) -> str:
-    """Return a notebook as one web page that loads nothing from elsewhere."""
+    """Return a notebook as one web page that loads nothing from elsewhere.
+
+    Screen readers read the heading above a picture.
+    """
+    from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="")
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return str(body)
+    page = BeautifulSoup(body, features="html.parser")
+    for picture in page.find_all("img"):
+        heading: Any = picture.find_previous(["h1", "h2"])
+        picture["alt"] = heading.get_text().rstrip("¶")
+    return str(page)
 
 
 def main() -> None:
