@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BUILD = ROOT / ".luna/documentation"
 # Files of the repository that are pages of the site, by their page.
-PAGES_OF_FILES = {"changelog.md": "CHANGELOG.md", "how_to/deploy.md": "deploy/README.md"}
+PAGES_OF_FILES = {
+    "changelog.md": "CHANGELOG.md",
+    "how_to/deploy.md": "deploy/README.md",
+    "notebooks.md": "notebooks/README.md",
+}
 THEIR_WORKER = "https://unpkg.com/iframe-worker/shim"
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
