@@ -1,19 +1,18 @@
 """Re-cutting when tables or CTs change: a frequent, cheap sensor and a thorough nightly schedule."""
 
 import contextlib
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from luna_pipeline.core.storage.files import exists, folder_digest, folder_stat_digest, status_of
+from luna_pipeline.core.storage.files import folder_stat_digest
 from luna_pipeline.jobs.attempts import why_no_retry
 from luna_pipeline.jobs.cursor import JsonCursor
 from luna_pipeline.jobs.recut import recut_changed
 from luna_pipeline.jobs.recut_failures import failed_attempts, lasting_failure, request_for
-from luna_pipeline.launchers.data_sources import outdated_tables
+from luna_pipeline.outdated import inputs_digest, recorded_digests, work_left
 from luna_pipeline.resources import CutoutCutting, LunaPaths
 
 if TYPE_CHECKING:
@@ -34,38 +33,6 @@ class Seen(JsonCursor):
 
     stat_digest: str = ""
     digest: str = ""
-
-
-def inputs_digest(paths: LunaPaths) -> str:
-    """Return the digest of the inputs, as ``ct_series`` and ``candidates`` record it."""
-    return folder_digest(paths.settings.data_dir, by_content=".csv")
-
-
-def recorded_digests(instance: dg.DagsterInstance) -> set[str | None]:
-    """Return the recorded digests of catalogue and candidate table; a single one if their inputs were the same."""
-    events = [instance.get_latest_materialization_event(dg.AssetKey(name)) for name in ("ct_series", "candidates")]
-    made = [event.asset_materialization if event is not None else None for event in events]
-    entries = [one.metadata.get("inputs_digest") if one is not None else None for one in made]
-    return {str(entry.value) if entry is not None else None for entry in entries}
-
-
-def work_left(cutting: CutoutCutting, paths: LunaPaths, *, except_for: Collection[str] = ()) -> str | None:
-    """Return why cutouts must be cut although no input changed (lost or damaged files, other parameters); else None.
-
-    Series in ``except_for`` are not compared.
-    """
-    if not exists(paths.settings.tables_dir / "candidates.parquet"):
-        return "the candidate table was never made"
-    if reason := outdated_tables(paths.settings):
-        return reason
-    plan = cutting.service().plan()
-    stale = plan[(plan["state"] != "current") & ~plan["series_instance_uid"].isin(list(except_for))]
-    if not stale.empty:
-        return f"{len(stale)} series are {', '.join(sorted(set(stale['state'])))}"
-    newest = max((status.modified_seconds for status in cutting.store.listing().values()), default=0.0)
-    index = paths.settings.tables_dir / "cutout_index.parquet"
-    is_indexed = exists(index) and status_of(index).modified_seconds >= newest
-    return None if is_indexed else "the cutouts are newer than their index"
 
 
 def _not_now(instance: dg.DagsterInstance, paths: LunaPaths) -> dg.SkipReason | None:

@@ -26,6 +26,7 @@ from luna_pipeline.cli import (
     serving,
     sources,
     start,
+    status,
     tokens,
     training,
     tuning,
@@ -69,6 +70,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
 _SECTIONS: dict[str, list[click.Command]] = {
     "Start and check": [
         doctor.doctor_command,
+        status.status_command,
         listing.list_command,
         start.make_phantom_command,
         data.check_data_command,
