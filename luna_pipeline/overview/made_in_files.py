@@ -11,7 +11,7 @@ from luna_pipeline.partitions import TEST_FOLD_NAME
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from luna_pipeline.core.storage.files import FileStatus
+    from luna_pipeline.core.storage.s3 import FileStatus
 
 
 def asset_states(settings: Settings) -> list[AssetState]:
