@@ -12,8 +12,8 @@ from luna_pipeline.runs.origins import LOCATION
 
 REPOSITORY_URL, REPOSITORY_BRANCH = "LUNA_REPOSITORY_URL", "LUNA_REPOSITORY_BRANCH"
 # Job, its assets, what starts it without a person.
-_RECUT = "sensor `inputs_changed` and schedule `recut_nightly` (job `recut_changed`)"
-_INCOMING = "sensor `incoming_changed`"
+_RECUT = "sensor inputs_changed and the schedule recut_nightly (job recut_changed)"
+_INCOMING = "sensor incoming_changed"
 _MADE_BY: Sequence[tuple[str, Sequence[str], str]] = (
     ("download_luna16", ["luna16_archives"], ""),
     ("ingest", ["ct_series", "same_scans", "candidates", "rejected", "reader_nodules", "folds"], _RECUT),
@@ -69,11 +69,12 @@ def _with_job(spec: dg.AssetSpec) -> dg.AssetSpec:
         return spec
     job, started_by = JOB_OF[name]
     # Dagster's page says "No automations found" even where a sensor starts the asset's job.
-    automation = f"Started by the {started_by}." if started_by else f"Started by a person: job `{job}`."
+    start = f"job {job}, started by a person"
+    automation = f"{start}, or by the {started_by}, if these are on." if started_by else f"{start}."
     return spec.merge_attributes(
         metadata={
             "made_by_job": dg.MetadataValue.job(job, LOCATION, repository_name="__repository__"),
-            "automation": dg.MetadataValue.md(automation),
+            "automation": automation,
         },
         tags={"luna/job": job},
     )

@@ -34,8 +34,14 @@ def option(
     return field(default=default, metadata={"help": description, "flag": flag, "choices": choices, "bounds": bounds})
 
 
-def click_options(declared: type, *names: str) -> list[Any]:
-    """Return the decorators that give a command the options of a dataclass, or those of these names."""
+def click_options(declared: type, *names: str, shell_complete: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return the decorators that give a command the options of a dataclass, or those of these names.
+
+    Args:
+        declared: The dataclass.
+        names: Fields; none for all.
+        shell_complete: Completes values in a shell, by field.
+    """
     import click
 
     made = []
@@ -46,7 +52,10 @@ def click_options(declared: type, *names: str) -> list[Any]:
         if kind in numbers:
             limited = numbers[kind](**each.metadata["bounds"])
         name = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
-        how = {"is_flag": True} if kind is bool else {"type": limited, "show_default": each.default is not None}
+        how: dict[str, Any] = {"is_flag": True}
+        if kind is not bool:
+            how = {"type": limited, "show_default": each.default is not None}
+        how["shell_complete"] = (shell_complete or {}).get(each.name)
         made.append(click.option(name, each.name, default=each.default, help=each.metadata["help"], **how))
     return made
 

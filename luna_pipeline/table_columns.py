@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TYPES = {"category": "string", "str": "string", "boolean": "bool"}
 _DIGITS = 4
+_RULES = {"greater_than": "more than", "greater_than_or_equal_to": "at least", "isin": "one of", "in_range": "from"}
+_BETWEEN = {"in_range": " to "}
 _POINT = ("x_mm", "y_mm", "z_mm")
 _KEYS = ("candidate_id", "series_instance_uid", *_POINT, "class")
 _SCORES = ("model", "probability", "threshold", "threshold_f1", "threshold_sensitivity", "calibrated")
@@ -112,9 +114,15 @@ def column_schema(name: str, table: "pd.DataFrame") -> dg.TableSchema:
 def _column(name: str, values: "pd.Series", rule: Any) -> dg.TableColumn:
     constraints = None
     if rule is not None:
-        rules = [str(check.error or check.name) for check in rule.checks]
+        rules = [_in_words(str(check.error or check.name)) for check in rule.checks]
         constraints = dg.TableColumnConstraints(nullable=rule.nullable, unique=rule.unique, other=rules)
     return dg.TableColumn(name, _type_of(values), describe_column(name), constraints)
+
+
+def _in_words(rule: str) -> str:
+    """Return a rule in words: pandera's own names a function with its arguments."""
+    name, _, arguments = rule.partition("(")
+    return f"{_RULES[name]} {arguments[:-1]}".replace(", ", _BETWEEN.get(name, ", ")) if name in _RULES else rule
 
 
 def _type_of(values: "pd.Series") -> str:

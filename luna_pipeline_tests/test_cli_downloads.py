@@ -66,19 +66,20 @@ def test_what_is_no_subset_is_an_error_of_usage(subsets, tmp_path):
 
 
 def test_a_terminal_shows_a_bar_with_the_seconds_left(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with rich.progress.Progress(disable=False), downloads._Terminal() as terminal:
         terminal.report("subset0.zip: [a line] as it is")
         terminal.on_progress(Progress(50, 100, 10.0, 5.0))
         terminal.on_progress(Progress(50, 100, 0.0, None))
-    shown = capsys.readouterr().out
-    assert "subset0.zip: [a line] as it is" in shown
+    captured = capsys.readouterr()
+    assert captured.out.strip() == "subset0.zip: [a line] as it is"
+    shown = captured.err
     assert "50/100 bytes" in shown
 
 
 def test_a_terminal_that_cannot_draw_shows_lines(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(downloads, "_LINE_EVERY_SECONDS", 0.0)
     with downloads._Terminal() as terminal:

@@ -159,7 +159,8 @@ def test_an_asset_links_to_the_job_that_makes_it_and_to_its_source():
     for name, (job, started_by) in JOB_OF.items():
         metadata = graph.get(dg.AssetKey(name)).metadata
         assert metadata["made_by_job"].value.job_name == job
-        assert ("a person" in metadata["automation"].value) != bool(started_by)
+        started = f", or by the {started_by}, if these are on" if started_by else ""
+        assert metadata["automation"].value == f"job {job}, started by a person{started}."
         (source,) = metadata["dagster/code_references"].code_references
         assert Path(source.file_path).parent.name == "assets"
         assert source.line_number > 1

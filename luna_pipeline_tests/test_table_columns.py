@@ -40,7 +40,7 @@ def test_a_schema_has_types_for_people_and_the_rules_of_the_table():
         "rule": "string",
         "size_irc": "list",
     }
-    assert by_name["fold"].constraints.other == ["greater_than_or_equal_to(0)"]
+    assert by_name["fold"].constraints.other == ["at least 0"]
     assert not by_name["fold"].constraints.nullable
     assert by_name["size_irc"].description == "Size in voxels: slices, rows, columns."
 

@@ -1,14 +1,13 @@
 """The command line ``luna``: one function per command, which imports heavy modules when it runs."""
 
 import platform
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from luna_pipeline.cli import (
+    completion,
     croissant,
     cutouts,
     data,
@@ -31,10 +30,9 @@ from luna_pipeline.cli import (
     training,
     tuning,
 )
+from luna_pipeline.cli.ending import run_command
 from luna_pipeline.cli.grouped import Group
 from luna_pipeline.cli.options import RESEARCH_USE
-from luna_pipeline.core.config.environment import environment_variables
-from luna_pipeline.core.events.lost_interrupts import redelivered_interrupts
 
 
 def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
@@ -75,6 +73,7 @@ _SECTIONS: dict[str, list[click.Command]] = {
         start.make_phantom_command,
         data.check_data_command,
         start.get_recommended_num_workers,
+        completion.completion_command,
     ],
     "Data": [
         downloads.download_luna16_command,
@@ -115,26 +114,6 @@ for title, commands in _SECTIONS.items():
     cli.add_section(title, commands)
 
 
-def _terminate(_signal: int, _frame: Any) -> None:
-    """Handle SIGTERM like Ctrl-C, so that runs are ended properly."""
-    raise KeyboardInterrupt
-
-
 def main(run: Callable[..., Any] = cli) -> None:
     """Run the command line. Exit code: 0 success, 1 failure, 2 wrong usage."""
-    signal.signal(signal.SIGTERM, _terminate)
-    debug = "--debug" in sys.argv
-    try:
-        with environment_variables({"LUNA_DEBUG": "1"} if debug else {}), redelivered_interrupts():
-            run(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; what was finished is kept.", err=True)
-        sys.exit(1)
-    except Exception as error:
-        if debug:
-            raise
-        click.echo(f"{' '.join(str(error).split()) or type(error).__name__}", err=True)
-        sys.exit(1)
+    run_command(run)

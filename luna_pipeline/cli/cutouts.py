@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
+from luna_pipeline.cli.results import json_option, print_json
+from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.core.config.environment import environment_variables
 from luna_pipeline.settings import Settings
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from luna_pipeline.core.cutouts.job import CutOutcome
+    from luna_pipeline.core.cutouts.service import CutSummary
     from luna_pipeline.core.cutouts.workers import RunJobs
 
 
@@ -81,6 +85,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--malignancy-policy",
+    metavar="NAME",
+    shell_complete=registered("malignancy_policies"),
     help="Rule that makes a label of the readers' ratings: book, mean or median. Default: LUNA_MALIGNANCY_POLICY.",
 )
 @click.option(
@@ -88,6 +94,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not flush files to disk: faster, but a power cut may lose files (verify_cutouts finds them).",
 )
+@json_option
 def create_cutouts_command(**options: Any) -> None:
     """Cut a box around each candidate of the CTs in LUNA_DATA_DIR.
 
@@ -108,7 +115,7 @@ def create_cutouts_command(**options: Any) -> None:
     )
     # Worker processes inherit it.
     assumed = {"LUNA_ASSUME_HU": "1"} if options["assume_hu"] else {}
-    with environment_variables(assumed), _Terminal() as terminal:
+    with environment_variables(assumed), _Terminal(lines_to_errors=options["is_json"]) as terminal:
         summary = create_cutouts(
             settings,
             CuttingRequest(parameters, selection),
@@ -118,21 +125,33 @@ def create_cutouts_command(**options: Any) -> None:
             is_synced=not options["no_sync"],
             is_index_only=options["index_only"],
         )
-    if summary is None:
-        click.echo(f"Nothing to do: the cutouts in {settings.cutouts_dir} are those of {settings.data_dir}.")
-        return
-    if options["index_only"]:
-        for uid, reason in summary.failed.items():
-            click.echo(f"Series {uid} failed: {reason}")
-        click.echo(f"{summary.num_current} series indexed without files, {len(summary.failed)} failed.")
-    else:
-        click.echo(
-            f"{summary.num_cut} series cut, {summary.num_current} were there and right, {len(summary.failed)} failed "
-            f"({settings.cutouts_dir})."
-        )
-    if summary.failed:
+    for line in _lines(summary, settings, is_index_only=options["index_only"]):
+        click.echo(line, err=options["is_json"])
+    if options["is_json"]:
+        print_json(_values(summary))
+    if summary is not None and summary.failed:
         msg = f"Every series must be cut, got {len(summary.failed)} failures, named above. Fix or remove them."
         raise click.ClickException(msg)
+
+
+def _lines(summary: "CutSummary | None", settings: Settings, *, is_index_only: bool) -> list[str]:
+    """Return the result of cutting as lines of text."""
+    if summary is None:
+        return [f"Nothing to do: the cutouts in {settings.cutouts_dir} are those of {settings.data_dir}."]
+    num_failed = len(summary.failed)
+    if is_index_only:
+        failures = [f"Series {uid} failed: {reason}" for uid, reason in summary.failed.items()]
+        return [*failures, f"{summary.num_current} series indexed without files, {num_failed} failed."]
+    counts = f"{summary.num_cut} series cut, {summary.num_current} were there and right, {num_failed} failed"
+    return [f"{counts} ({settings.cutouts_dir})."]
+
+
+def _values(summary: "CutSummary | None") -> dict[str, Any]:
+    """Return the result of cutting for a program; nothing is known of series if all were up to date."""
+    if summary is None:
+        return {"is_up_to_date": True, "num_cut": 0, "num_current": None, "failed": {}}
+    counts = {"num_cut": summary.num_cut, "num_current": summary.num_current}
+    return {"is_up_to_date": False, **counts, "failed": dict(summary.failed)}
 
 
 def _on_ray(address: str | None) -> "RunJobs":
@@ -141,48 +160,44 @@ def _on_ray(address: str | None) -> "RunJobs":
     return partial(run_jobs_on_ray, address=address)
 
 
-class _Terminal(contextlib.ExitStack):
+class _Terminal(Bars):
     """Reports the progress of cutting with lines and a progress bar."""
 
     def report(self, line: str) -> None:
-        click.echo(line)
+        self.line(line)
 
     def on_plan(self, plan: "pd.DataFrame", needed_bytes: int, free_bytes: float) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         states = ", ".join(f"{count} {state}" for state, count in plan["state"].value_counts().items())
         free = f", {free_bytes / 1e9:.2f} GB free" if math.isfinite(free_bytes) else ""
-        click.echo(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
-        columns = (
-            TextColumn("cutting"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("series"),
-            TimeRemainingColumn(),
-        )
-        self._bar = self.enter_context(Progress(*columns))
-        self._task = self._bar.add_task("cutting", total=len(plan))
+        self.line(f"{len(plan)} series: {states}; {needed_bytes / 1e9:.2f} GB needed{free}.")
+        self._num_done, self._num_series = -1, len(plan)
+        self._advance()
 
     def on_outcome(self, outcome: "CutOutcome") -> None:
-        self._bar.advance(self._task)
+        self._advance()
 
     def on_failure(self, series_instance_uid: str, reason: str) -> None:
-        self._bar.advance(self._task)
-        line = f"Series {series_instance_uid} failed: {reason}"
-        # One line, whatever the width of the terminal or log.
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._advance()
+        self.line(f"Series {series_instance_uid} failed: {reason}")
+
+    def _advance(self) -> None:
+        self._num_done += 1
+        self.show("cutting series", self._num_done, self._num_series)
 
 
 @command("verify_cutouts", "luna verify_cutouts", "luna verify_cutouts --repair")
 @click.option("--repair", is_flag=True, help="Remove damaged files; the next `create_cutouts` cuts them again.")
-def verify_cutouts_command(*, repair: bool) -> None:
+@json_option
+def verify_cutouts_command(*, repair: bool, is_json: bool) -> None:
     """Compare every byte of all cutout files with its checksum.
 
     The command fails if a file is damaged or nothing is there to verify.
     """
     from luna_pipeline.launchers.cutout_maintenance import verify_cutouts
 
-    damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=click.echo)
+    damaged = verify_cutouts(Settings.from_environment(), repair=repair, report=partial(click.echo, err=is_json))
+    if is_json:
+        print_json({"damaged": damaged, "is_repaired": repair})
     # Not removed by --repair: what is no cutout file, by its name in the folder.
     left = [name for name in damaged if not repair or name.lower().endswith(".npz")]
     if left:

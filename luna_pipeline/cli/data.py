@@ -1,12 +1,13 @@
 """Commands that check data before any work."""
 
-import json
 from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.settings import Settings
 
 
@@ -22,6 +23,7 @@ from luna_pipeline.settings import Settings
     "sources",
     multiple=True,
     metavar="NAME",
+    shell_complete=registered("sources"),
     help="Data source, as `luna list_sources` names it; can be repeated. Default: what lies in DIR.",
 )
 @click.option(
@@ -29,7 +31,7 @@ from luna_pipeline.settings import Settings
     is_flag=True,
     help="Also read the voxels of all CTs, which finds damaged files and values that are not HU.",
 )
-@click.option("--json", "is_json", is_flag=True, help="Print the report as JSON.")
+@json_option
 @click.option("--template", is_flag=True, help="Write scans.csv and nodules.csv for the CTs in DIR; check nothing.")
 def check_data_command(
     folder: Path | None, sources: tuple[str, ...], *, voxels: bool, is_json: bool, template: bool
@@ -49,7 +51,7 @@ def check_data_command(
         return
     report = check_data(settings, root, sources, reads_voxels=voxels)
     if is_json:
-        click.echo(json.dumps(report.as_dict(), indent=2))
+        print_json(report.as_dict())
     else:
         for line in report.lines():
             click.echo(line)

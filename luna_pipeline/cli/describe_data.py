@@ -1,11 +1,12 @@
 """The command that describes the data."""
 
-import json
 from pathlib import Path
 
 import click
 
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.results import print_json
+from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.settings import Settings
 
 
@@ -32,14 +33,16 @@ def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -
     settings = Settings.from_environment()
     catalogue, _ = catalogue_of(settings)
 
-    def on_scan(uid: str, number: int, total: int) -> None:
-        click.echo(f"{number}/{total} {uid}", err=True)
-
-    description = describe_data(
-        settings, catalogue, has_voxels=not no_voxels, on_scan=on_scan, report=lambda line: click.echo(line, err=True)
-    )
+    with Bars() as bars:
+        description = describe_data(
+            settings,
+            catalogue,
+            has_voxels=not no_voxels,
+            on_scan=lambda _uid, number, total: bars.show("reading scans", number, total),
+            report=lambda line: click.echo(line, err=True),
+        )
     if is_json:
-        click.echo(json.dumps(as_json(description), indent=1, allow_nan=False))
+        print_json(as_json(description))
     else:
         for line in lines_of(description.findings, description.scans):
             click.echo(line)

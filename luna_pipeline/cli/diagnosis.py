@@ -1,14 +1,16 @@
 """The command that diagnoses a CT."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.completion import checkpoints, registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, usage_errors
+from luna_pipeline.cli.results import json_option, print_json
+from luna_pipeline.cli.terminal import Bars
 
 if TYPE_CHECKING:
     from luna_pipeline.core.diagnosis.result import Diagnosis
@@ -29,6 +31,7 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
     default="default",
     show_default=True,
     metavar="NAME",
+    shell_complete=registered("diagnosis_recipes"),
     help="How the CT is searched: default, or book for the book's procedure.",
 )
 @click.option(
@@ -39,10 +42,23 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
     metavar="PLACE=VALUE",
     help="Change one value of the recipe, such as a threshold. Can be repeated.",
 )
-@click.option("--segmenter", metavar="ADDRESS", help=f"The segmenter: {_ADDRESS}. {_OURS}")
-@click.option("--classifier", metavar="ADDRESS", help=f"The nodule classifier, as --segmenter. {_OURS}")
 @click.option(
-    "--malignancy", metavar="ADDRESS", help="The malignancy classifier, as --segmenter. Default: ours, if there is one."
+    "--segmenter",
+    metavar="ADDRESS",
+    shell_complete=checkpoints,
+    help=f"The segmenter: {_ADDRESS}. {_OURS}",
+)
+@click.option(
+    "--classifier",
+    metavar="ADDRESS",
+    shell_complete=checkpoints,
+    help=f"The nodule classifier, as --segmenter. {_OURS}",
+)
+@click.option(
+    "--malignancy",
+    metavar="ADDRESS",
+    shell_complete=checkpoints,
+    help="The malignancy classifier, as --segmenter. Default: ours, if there is one.",
 )
 @click.option("--series", metavar="UID", help="SeriesInstanceUID, where CT is a folder with several series.")
 @click.option(
@@ -52,6 +68,7 @@ _OURS = "Default: MLflow's champion, else the newest trained one, else the book'
 @click.option("--deidentify", is_flag=True, help="Write seg.dcm and sr.dcm without patient and study; UIDs are kept.")
 @click.option("--assume-hu", "assumes_hu", is_flag=True, help="Accept a CT without air near -1000 or tissue near 0 HU.")
 @click.option("--again", is_flag=True, help="Diagnose again, even if the same diagnosis is there.")
+@json_option
 def diagnose_command(**options: Any) -> None:
     """Find the lung nodules in a CT.
 
@@ -59,6 +76,7 @@ def diagnose_command(**options: Any) -> None:
     pictures, a report, for DICOM input a segmentation and a structured report, and last diagnosis.json. The same input,
     models and recipe are not diagnosed again.
     """
+    from luna_pipeline.core.diagnosis.manifest import MANIFEST
     from luna_pipeline.core.diagnosis.recipes import DIAGNOSIS_RECIPES, diagnosis_recipe
     from luna_pipeline.core.malloc import keep_freed_memory
     from luna_pipeline.extensions import load_extensions
@@ -73,20 +91,24 @@ def diagnose_command(**options: Any) -> None:
     from luna_pipeline.settings import Settings
 
     keep_freed_memory()
+    is_json = options.pop("is_json")
     settings = Settings.from_environment()
     key = settings.patient_key() if options.pop("deidentify") else None
     request = DiagnosisRequest(recipe=recipe, writes_dicom=not options.pop("no_dicom"), patient_key=key, **options)
     stages = []
-    with _progress() as show:
+    with Bars() as bars:
 
         def on_progress(stage: str, done: int, total: int) -> None:
             stages.append(stage)
-            show(stage, done, total)
+            bars.show(stage, done, total)
 
         diagnosis = diagnose_ct(settings, request, on_progress=on_progress)
     if UNCHANGED in stages:
-        click.echo("Unchanged: the same input, models and recipe were diagnosed before. Add --again to do it again.")
-    click.echo("\n".join([*_lines(diagnosis), f"Wrote {request.out}. {RESEARCH_USE}"]))
+        unchanged = "Unchanged: the same input, models and recipe were diagnosed before. Add --again to do it again."
+        click.echo(unchanged, err=is_json)
+    click.echo("\n".join([*_lines(diagnosis), f"Wrote {request.out}. {RESEARCH_USE}"]), err=is_json)
+    if is_json:
+        print_json(json.loads((request.out / MANIFEST).read_bytes()))
 
 
 def _lines(diagnosis: "Diagnosis") -> list[str]:
@@ -109,23 +131,3 @@ def _lines(diagnosis: "Diagnosis") -> list[str]:
         lines.append("Synthetic data: a phantom.")
     models = ", ".join(f"{model.role} {model.name} {model.version}" for model in diagnosis.models)
     return [*lines, *(f"Note: {note}" for note in diagnosis.notes), f"Models: {models}.", f"Seconds: {seconds}."]
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a line for each stage on standard error if it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # Elsewhere a transient bar leaves an empty line.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show

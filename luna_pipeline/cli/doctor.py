@@ -1,6 +1,5 @@
 """The command that says what is set up and what is missing."""
 
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.results import print_json
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.doctor.findings import Finding
@@ -33,7 +33,7 @@ def doctor_command(*, is_json: bool) -> None:
             _show(finding)
     num = {state: sum(finding.state == state for finding in found) for state in _COLORS}
     if is_json:
-        click.echo(json.dumps({"counts": num, "findings": [asdict(finding) for finding in found]}, indent=2))
+        print_json({"counts": num, "findings": [asdict(finding) for finding in found]})
     else:
         click.echo(f"{_count(num['problem'], 'problem')}, {_count(num['note'], 'note')}, {num['ok']} ok.")
     if num["problem"]:

@@ -1,8 +1,5 @@
 """Command that downloads LUNA16."""
 
-import contextlib
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,35 +82,20 @@ def download_luna16_command(**options: Any) -> None:
     click.echo(f"LUNA16 is in {request.folder}: cite Setio et al. 2017 and LIDC-IDRI. Research use only.")
 
 
-class _Terminal(contextlib.ExitStack):
+class _Terminal(Bars):
     """Reports lines, and the progress as a bar or, without a terminal that can draw it, as a line now and then."""
 
-    def __enter__(self) -> "_Terminal":
-        self._bar: Any = None
+    def __init__(self) -> None:
+        super().__init__(has_bytes=True)
         self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
-        # A terminal without cursor movement would show no bar.
-        if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-            # On rich's shared console a bar within another, unfinished one is not drawn.
-            columns = (BarColumn(), DownloadColumn(), TextColumn("{task.description}"))
-            self._bar = self.enter_context(Progress(*columns, console=Console(), transient=True))
-            self._task = self._bar.add_task("", total=None)
-        return self
 
     def report(self, line: str) -> None:
-        if self._bar is None:
-            click.echo(line)
-        else:
-            # One line, whatever the width of the terminal.
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.line(line)
 
     def on_progress(self, progress: "Progress") -> None:
         left = "" if progress.seconds_left is None else f"{progress.seconds_left:.0f} s left"
-        if self._bar is not None:
-            rate = f"{progress.bytes_per_second / 1e6:.1f} MB/s {left}"
-            self._bar.update(self._task, completed=progress.done_bytes, total=progress.total_bytes, description=rate)
-        elif time.monotonic() >= self._next_line:
+        rate = f"{progress.bytes_per_second / 1e6:.1f} MB/s {left}"
+        self.show("downloading", progress.done_bytes, progress.total_bytes, rate)
+        if not self.are_drawn and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
             click.echo(progress.as_line())

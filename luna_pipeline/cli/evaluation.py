@@ -1,16 +1,20 @@
 """Commands that evaluate a submission officially, and that write the submission of a classifier."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.completion import checkpoints, versions_of
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, source_or_folder
-from luna_pipeline.cli.results import write_result
+from luna_pipeline.cli.results import json_option, print_json, write_result
+from luna_pipeline.cli.terminal import Bars
+
+if TYPE_CHECKING:
+    from luna_pipeline.launchers.evaluation.predict import Prediction
 
 TABLE = click.Path(path_type=Path, dir_okay=False)
 
@@ -154,8 +158,8 @@ def _interval(bounds: Any) -> str:
     "luna predict classification 0.0.1 --fold 0 --out submission.csv",
     "luna predict best.pt --cutouts on_the_fly --out submission.csv",
 )
-@click.argument("name")
-@click.argument("version", required=False)
+@click.argument("name", shell_complete=checkpoints)
+@click.argument("version", required=False, shell_complete=versions_of("name"))
 @click.option("--out", required=True, type=TABLE, help="Output file of the submission, as CSV.")
 @click.option(
     "--from",
@@ -189,6 +193,7 @@ def _interval(bounds: Any) -> str:
     show_default=True,
     help="Compare each cutout file with its checksums before it is first read; done once for each file and content.",
 )
+@json_option
 def predict_command(**options: Any) -> None:
     """Score cutouts with a classifier and write a submission for LUNA16.
 
@@ -202,9 +207,12 @@ def predict_command(**options: Any) -> None:
     if isinstance(options["cutouts"], Path) and options["fold"] is not None:
         msg = "A fold must be one of LUNA_HOME's candidates, got --fold with --cutouts FOLDER. Leave one out."
         raise click.UsageError(msg)
+    is_json = options.pop("is_json")
     load_extensions()
-    with _progress("scoring") as on_batch:
-        made = predict(Settings.from_environment(), PredictionRequest(**options), on_batch=on_batch)
+    with Bars() as bars:
+        made = predict(
+            Settings.from_environment(), PredictionRequest(**options), on_batch=partial(bars.show, "scoring")
+        )
     for reason in made.left_out.values():
         click.echo(f"Left out: {reason}", err=True)
     if made.checkpoint.has_unknown_origin:
@@ -220,18 +228,22 @@ def predict_command(**options: Any) -> None:
         )
     click.echo(
         f"Wrote {options['out']}: {made.num_candidates} candidates of {made.num_series} series by "
-        f"{made.checkpoint.name} {made.checkpoint.version}. {RESEARCH_USE}"
+        f"{made.checkpoint.name} {made.checkpoint.version}. {RESEARCH_USE}",
+        err=is_json,
     )
+    if is_json:
+        print_json(_prediction_values(made, options["out"]))
 
 
-@contextlib.contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error if it is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    # Elsewhere a transient bar leaves an empty line.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _prediction_values(made: "Prediction", out: Path) -> dict[str, Any]:
+    """Return a written submission for a program."""
+    return {
+        "path": str(out),
+        "name": made.checkpoint.name,
+        "version": made.checkpoint.version,
+        "num_candidates": made.num_candidates,
+        "num_series": made.num_series,
+        "num_seen_series": made.num_seen_series,
+        "has_unknown_origin": made.checkpoint.has_unknown_origin,
+        "left_out": dict(made.left_out),
+    }

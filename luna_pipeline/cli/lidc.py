@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.completion import GROUP_RULES, registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.settings import Settings
 
@@ -56,6 +57,7 @@ def import_lidc_annotations_command(source: Path | None, to: Path | None) -> Non
     default="luna16",
     show_default=True,
     metavar="NAME",
+    shell_complete=registered(GROUP_RULES),
     help="Rule that groups the readers' marks into nodules.",
 )
 @click.option(

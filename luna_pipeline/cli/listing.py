@@ -1,6 +1,5 @@
 """The command that lists runs, versions, and the names that a configuration can hold."""
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.results import print_json
 from luna_pipeline.settings import Settings
 
 Rows = list[dict[str, Any]]
@@ -37,7 +37,7 @@ def list_command(kind: str, *, limit: int, is_all: bool, is_json: bool) -> None:
     """
     rows = _rows_of(kind, limit=limit, is_all=is_all)
     if is_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     is_own = all(row.get("origin") == "project" for row in rows)
     shown = [{name: value for name, value in row.items() if name != "origin"} for row in rows] if is_own else rows

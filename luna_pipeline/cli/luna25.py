@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.completion import checkpoints
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
 
@@ -53,6 +54,7 @@ def evaluate_luna25_command(truth: Path, predictions: Path, json_file: Path | No
 @click.option(
     "--model",
     metavar="ADDRESS",
+    shell_complete=checkpoints,
     help="The malignancy classifier: a .pt file, NAME, 'NAME VERSION', models:/NAME@ALIAS or models:/NAME/VERSION. "
     "Default: MLflow's champion, else the newest trained one.",
 )

@@ -1,6 +1,8 @@
 """Command that finds the same scan by content."""
 
+import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import click
 
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE
+from luna_pipeline.cli.results import json_option, print_json
 
 
 @command(
@@ -22,7 +25,8 @@ from luna_pipeline.cli.options import RESEARCH_USE
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file of the pairs, as CSV. Default: none."
 )
-def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Path | None) -> None:
+@json_option
+def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Path | None, is_json: bool) -> None:
     """Find copies of a scan, in any format and orientation, and blocks of it.
 
     Voxels are compared. With FOLDERs, their CTs, .npz and .npy blocks are compared. Without, the CTs of LUNA_DATA_DIR
@@ -33,21 +37,24 @@ def find_same_scans_command(folders: tuple[Path, ...], *, workers: int, out: Pat
     from luna_pipeline.launchers.cutting import catalogue_of
     from luna_pipeline.settings import Settings
 
-    settings = Settings.from_environment()
+    settings, say = Settings.from_environment(), partial(click.echo, err=is_json)
     if folders:
-        result = same_scans.find_same_scans_below(settings, folders, workers=workers, report=click.echo)
+        result = same_scans.find_same_scans_below(settings, folders, workers=workers, report=say)
     else:
         catalogue, _ = catalogue_of(settings)
-        result = same_scans.find_same_scans(settings, catalogue, workers=workers, report=click.echo)
+        result = same_scans.find_same_scans(settings, catalogue, workers=workers, report=say)
         same_scans.write_same_scans(settings, result.stored)
     for name, reason in result.failed.items():
         click.echo(f"Left out {name}: {reason}", err=True)
     for row in result.table.to_dict("records"):
-        click.echo(_line(row))
+        say(_line(row))
     if out is not None:
         write_bytes(out, result.table.to_csv(index=False, lineterminator="\n").encode())
     num_pairs = len(result.table)
-    click.echo(f"{num_pairs} pairs of the same scan among {result.num_scans} scans. {RESEARCH_USE}")
+    say(f"{num_pairs} pairs of the same scan among {result.num_scans} scans. {RESEARCH_USE}")
+    if is_json:
+        pairs = json.loads(result.table.to_json(orient="records"))
+        print_json({"pairs": pairs, "num_scans": result.num_scans, "left_out": dict(result.failed)})
 
 
 def _line(row: Mapping[Any, Any]) -> str:

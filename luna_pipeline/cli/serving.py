@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from luna_pipeline.cli.completion import checkpoints
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
 
@@ -16,7 +17,12 @@ from luna_pipeline.cli.options import usage_errors
     type=click.Path(path_type=Path, dir_okay=False),
     help="Configuration of the service as YAML; config/serving.yaml shows all keys. Default: built-in values.",
 )
-@click.option("--model", metavar="ADDRESS", help="The nodule classifier, as for luna diagnose. Default: the champion.")
+@click.option(
+    "--model",
+    metavar="ADDRESS",
+    shell_complete=checkpoints,
+    help="The nodule classifier, as for luna diagnose. Default: the champion.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",

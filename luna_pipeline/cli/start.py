@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, voxel_numbers
 from luna_pipeline.settings import Settings
@@ -44,6 +45,7 @@ from luna_pipeline.settings import Settings
     default="luna16",
     show_default=True,
     metavar="NAME",
+    shell_complete=registered("sources"),
     help="Data source whose files and tables are imitated.",
 )
 def make_phantom_command(**options: Any) -> None:

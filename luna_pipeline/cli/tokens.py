@@ -5,6 +5,7 @@ import time
 import click
 
 from luna_pipeline.cli.grouped import Group
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.serving.folders import ServiceFolders
 from luna_pipeline.serving.security.tokens import Tokens
 from luna_pipeline.settings import Settings
@@ -30,10 +31,15 @@ def add_command(name: str) -> None:
 
 
 @token_command.command("list", examples=["luna token list"])
-def list_command() -> None:
+@json_option
+def list_command(*, is_json: bool) -> None:
     """Print name and day of creation (UTC) of each token."""
-    for token in _tokens().list():
-        click.echo(f"{token.name}  {time.strftime('%Y-%m-%d', time.gmtime(token.created_at))}")
+    days = {token.name: time.strftime("%Y-%m-%d", time.gmtime(token.created_at)) for token in _tokens().list()}
+    if is_json:
+        print_json([{"name": name, "created_on": day} for name, day in days.items()])
+        return
+    for name, day in days.items():
+        click.echo(f"{name}  {day}")
 
 
 @token_command.command("revoke", examples=["luna token revoke radiology"])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from luna_pipeline.cli.completion import changes as complete_changes
+from luna_pipeline.cli.completion import checkpoints, registered, versions_of
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import RESEARCH_USE, changed_values, cutouts_option, usage_errors
 from luna_pipeline.cli.results import write_result
@@ -35,6 +37,7 @@ RUN_OPTIONS = [
         "--handler",
         "handlers",
         multiple=True,
+        shell_complete=registered("handlers"),
         metavar="NAME",
         help="Registered message handler, which also receives the values of the run. Can be repeated.",
     ),
@@ -58,6 +61,7 @@ CONFIGURATION_OPTIONS = [
     click.option(
         "--recipe",
         metavar="NAME",
+        shell_complete=registered("recipes"),
         help="Complete configuration to start from, by name. Default: the baseline of the command.",
     ),
     click.option(
@@ -71,6 +75,7 @@ CONFIGURATION_OPTIONS = [
         "changes",
         multiple=True,
         callback=changed_values,
+        shell_complete=complete_changes,
         metavar="PLACE=VALUE",
         help="Change one value of the configuration, such as network.dropout_rate=0.4. Can be repeated.",
     ),
@@ -93,8 +98,8 @@ TRAINING_OPTIONS = [
 SOURCE_OPTIONS = [
     click.argument("version"),
     click.argument("loader", type=click.Choice(["file", "mlflow"])),
-    click.argument("from_name"),
-    click.argument("from_version"),
+    click.argument("from_name", shell_complete=checkpoints),
+    click.argument("from_version", shell_complete=versions_of("from_name")),
     click.option(
         "--learn",
         type=click.Choice(["head", "all"]),
@@ -200,8 +205,8 @@ def load_train_luna_malignant_classification(**options: Any) -> None:
 
 
 @command("resume", "luna resume nodule_classifier 0.0.1")
-@click.argument("name")
-@click.argument("version")
+@click.argument("name", shell_complete=checkpoints)
+@click.argument("version", shell_complete=versions_of("name"))
 @with_options(RUN_OPTIONS)
 def resume(name: str, version: str, **options: Any) -> None:
     """Resume the interrupted run NAME VERSION from its last checkpoint."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from luna_pipeline.cli.completion import registered
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
 from luna_pipeline.cli.results import write_result
@@ -22,6 +23,7 @@ from luna_pipeline.options import click_options, options_of
 from luna_pipeline.settings import Settings
 from luna_pipeline.tuning.options import TuningOptions
 
+SEARCH_OPTIONS = click_options(TuningOptions, shell_complete={"space": registered("search_spaces")})
 STUDY_OPTIONS = [
     click.option("--ray-address", help="Head of a cluster, HOST:PORT. Default: RAY_ADDRESS, else this machine."),
     click.option("--dashboard", is_flag=True, help="Start Ray's dashboard on 127.0.0.1."),
@@ -39,7 +41,14 @@ def _tuning_command(name: str, recipe: str, what: str) -> click.Command:
         help=f"Search for a better configuration of the {what}.",
     )
     @click.option("--version", help="Version of the study and its classifiers. Default: the recipe's.")
-    @with_options([*click_options(TuningOptions), *CONFIGURATION_OPTIONS, *FOLD_OPTIONS, *STUDY_OPTIONS])
+    @with_options(
+        [
+            *SEARCH_OPTIONS,
+            *CONFIGURATION_OPTIONS,
+            *FOLD_OPTIONS,
+            *STUDY_OPTIONS,
+        ]
+    )
     def tune(**options: Any) -> None:
         _tune(recipe, options)
 

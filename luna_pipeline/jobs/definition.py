@@ -41,5 +41,5 @@ def _metadata(job_name: str) -> dict[str, Any]:
         return {"configuration": "none"}
     return {
         "example": dg.MetadataValue.path(example),
-        "command": dg.MetadataValue.md(f"`dg launch --job {job_name} -c {example}`"),
+        "command": f"dg launch --job {job_name} -c {example}",
     }

@@ -32,15 +32,20 @@ _VERB = re.compile(r"^(Return|Build) ")
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
     """Return name, description and origin of each part of a kind; those of LUNA_EXTENSIONS are loaded first."""
-    from luna_pipeline.extensions import load_extensions
-
-    load_extensions()
-    module, _, attribute = REGISTRIES[kind].partition(":")
-    registry: Registry[Any] = getattr(import_module(module), attribute)
+    registry = registry_of(kind)
     return [
         {"name": name, "description": description_of(registry, name), "origin": _origin_of(registry, name)}
         for name in registry.names()
     ]
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """Return the registry of a kind, or of ``module:NAME``; the parts of LUNA_EXTENSIONS are loaded first."""
+    from luna_pipeline.extensions import load_extensions
+
+    load_extensions()
+    module, _, attribute = REGISTRIES.get(kind, kind).partition(":")
+    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
 
 
 def description_of(registry: Registry[Any], name: str) -> str:

@@ -27,7 +27,7 @@ EXAMPLES = [(name, line) for name, each in COMMANDS.items() for line in getattr(
 
 def parsed(line: str, patch: pytest.MonkeyPatch) -> click.Context:
     """Return the context of the command of a line, as if the files that it names were there."""
-    program, *words = shlex.split(line.split(" > ", maxsplit=1)[0])
+    program, *words = shlex.split(line.split(" >", maxsplit=1)[0])
     assert program == "luna"
     context = cli.make_context("luna", words)
     while isinstance(context.command, click.Group):

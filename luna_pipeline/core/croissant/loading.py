@@ -1,5 +1,6 @@
 """Reads a Croissant description back with mlcroissant, which compares each file that it reads with its SHA-256."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def read_records(path: Path, record_set: str) -> pd.DataFrame:
 def _loaded(path: Path) -> Any:
     import mlcroissant as mlc
 
+    # It also logs the warnings that it returns.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return mlc.Dataset(jsonld=path)
     # For JSON of another kind mlcroissant raises AssertionError, KeyError and others.

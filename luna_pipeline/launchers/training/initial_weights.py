@@ -1,8 +1,12 @@
 """Initial weights of a run, from a checkpoint file or from MLflow's registry."""
 
-from luna_pipeline.core.datasets.splits import TrainingSplit
-from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore, load_checkpoint
+from typing import TYPE_CHECKING
+
 from luna_pipeline.core.training.config import StartConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from luna_pipeline.core.datasets.splits import TrainingSplit
+    from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 
 NODULE_CLASSIFIER, MALIGNANCY_CLASSIFIER = "nodule_classifier", "malignancy_classifier"
 # The tutorial's names of the two classifiers.
@@ -14,7 +18,7 @@ def full_name(name: str) -> str:
     return ALIASES.get(name.lower().replace("_", " "), name)
 
 
-def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_uri: str | None) -> Checkpoint:
+def load_source(start: StartConfig, *, checkpoints: "CheckpointStore", tracking_uri: str | None) -> "Checkpoint":
     """Load the run with the initial weights, from a checkpoint file or from MLflow at ``tracking_uri``.
 
     Raises:
@@ -24,6 +28,9 @@ def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_ur
     """
     name, version = str(start.name), str(start.version)
     if start.loader == "file":
+        # A shell that completes names must not wait for torch.
+        from luna_pipeline.core.training.checkpoints import load_checkpoint
+
         return load_checkpoint(checkpoints.path(name, version))
     from luna_pipeline.tracking.mlflow_registry import load_registered_checkpoint
 
@@ -33,7 +40,7 @@ def load_source(start: StartConfig, *, checkpoints: CheckpointStore, tracking_ur
     return load_registered_checkpoint(tracking_uri, name, version)
 
 
-def continued(config: TrainingConfig, source: Checkpoint, *, loader: str, head_only: bool | None) -> TrainingConfig:
+def continued(config: TrainingConfig, source: "Checkpoint", *, loader: str, head_only: bool | None) -> TrainingConfig:
     """Return the configuration of a run with another run's weights.
 
     For another task, with other labels, the last layer is re-initialized.
@@ -55,7 +62,7 @@ def continued(config: TrainingConfig, source: Checkpoint, *, loader: str, head_o
     return config.with_changes(network=source.config.network, start=start, frozen=frozen)
 
 
-def check_unseen(source: Checkpoint, *, held_out: dict[str, set[str]], split: TrainingSplit) -> None:
+def check_unseen(source: "Checkpoint", *, held_out: dict[str, set[str]], split: "TrainingSplit") -> None:
     """Reject initial weights that were trained on held-out series: every score would be too high.
 
     Args:
