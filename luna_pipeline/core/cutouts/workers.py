@@ -82,7 +82,7 @@ def _run_with_helpers(jobs: Iterator[SeriesJob], helpers: int) -> Generator[tupl
     """
     handed_out: dict[Future[_Result], SeriesJob] = {}
     with _pool(helpers) as pool:
-        with _without_main():
+        with _new_workers():
             starts = [pool.submit(os.getpid) for _ in range(helpers)]
         try:
             for mine in jobs:
@@ -125,7 +125,7 @@ def _pool(num_processes: int) -> ProcessPoolExecutor:
 def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
     """Submit a job; the future of a broken pool fails with its error."""
     try:
-        with _without_main():
+        with _new_workers():
             return pool.submit(attempt, job)
     except BrokenProcessPool as error:
         lost: Future[_Result] = Future()
@@ -134,19 +134,26 @@ def _submitted(pool: ProcessPoolExecutor, job: SeriesJob) -> Future[_Result]:
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep a new worker from importing the main module, as ``spawn`` does: importing Dagster takes a second."""
+def _new_workers() -> Iterator[None]:
+    """Keep new workers from importing the main module, as ``spawn`` does, and from a Ctrl-C until they ignore it.
+
+    Importing Dagster takes a second; an import that Ctrl-C interrupts ends with a traceback.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    # A new process inherits what is blocked.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.modules["__main__"] = main
 
 
 def _end_with(parent: int) -> None:
     """Ignore Ctrl-C in a worker, and end it when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def watch() -> None:
         while os.getppid() == parent:

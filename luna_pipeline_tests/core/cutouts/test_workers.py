@@ -9,6 +9,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from luna_pipeline.core.cutouts import workers
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.cutouts.workers import run_jobs
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
@@ -22,9 +23,9 @@ def shared(tmp_path_factory):
 
 def test_two_workers_write_the_files_that_one_writes(shared, tmp_path):
     stores = [CutoutStore(tmp_path / name) for name in ("one", "two")]
-    for workers, store in enumerate(stores, start=1):
+    for num_workers, store in enumerate(stores, start=1):
         outcomes = []
-        summary = make_service(*shared, store=store).cut_many(workers=workers, on_outcome=outcomes.append)
+        summary = make_service(*shared, store=store).cut_many(workers=num_workers, on_outcome=outcomes.append)
         assert sorted(summary.cut) == sorted(outcome.series_instance_uid for outcome in outcomes) == UIDS
     for uid in UIDS:
         assert stores[0].path(uid).read_bytes() == stores[1].path(uid).read_bytes()
@@ -94,6 +95,7 @@ MAIN = """
 import sys
 from pathlib import Path
 print("imported", flush=True)
+from luna_pipeline.core.cutouts import workers
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import make_service, write_data_root
 if __name__ == "__main__":
@@ -137,3 +139,16 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.1)
+
+
+def test_a_ctrl_c_while_a_worker_starts_leaves_it_alone_and_is_ignored_later_too():
+    with workers._pool(1) as pool:
+        with workers._new_workers():
+            start = pool.submit(os.getpid)
+        (pid,) = pool._processes
+        os.kill(pid, signal.SIGINT)
+        assert start.result() == pid
+        os.kill(pid, signal.SIGINT)
+        # Its mask is as before: a program that a worker starts can be interrupted.
+        assert pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result() == set()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
