@@ -1,10 +1,15 @@
-"""Logs a training run to TensorBoard: scalars, precision-recall curves, histograms of the scores, pictures."""
+"""Logs a training run to TensorBoard: scalars, precision-recall curves, histograms, pictures, hyperparameters.
+
+TensorBoard draws curves of one name in one chart, one curve per folder. So the epochs of training and validation are in
+the folders ``training`` and ``validation`` below the run's, under the same names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +17,7 @@ from luna_pipeline.core.events.messages import (
     Handler,
     LogBatch,
     LogMetrics,
+    LogModel,
     LogParams,
     LogPicture,
     LogResult,
@@ -30,7 +36,8 @@ class TensorBoardHandlers:
     """Logs a training run to one folder; the step is the number of training samples seen.
 
     Attributes:
-        folder: Folder of the run, ``<home>/tensorboard/<name>/<version>``.
+        folder: Folder of the run, ``<home>/tensorboard/<name>/<version>``: configuration and batches. The epochs are in
+            its folders ``training`` and ``validation``.
         first_step: First step of a resumed run; events of the earlier attempt from there on are discarded.
         every_nth_batch: Log the first and then each n-th training batch of an epoch.
     """
@@ -38,7 +45,7 @@ class TensorBoardHandlers:
     folder: Path
     first_step: int | None = None
     every_nth_batch: int = 10
-    _writer: SummaryWriter | None = field(default=None, init=False, repr=False)
+    _writers: dict[str, SummaryWriter] = field(default_factory=dict, init=False, repr=False)
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return the handlers by message type."""
@@ -48,59 +55,79 @@ class TensorBoardHandlers:
             LogBatch: self.log_batch,
             LogResult: self.log_result,
             LogPicture: self.log_picture,
+            LogModel: self.log_model,
         }
 
     def log_params(self, message: LogParams) -> None:
-        """Log the configuration as a table."""
+        """Log the configuration as a table, and as the hyperparameters of the run."""
         rows = [f"| {name} | {value} |" for name, value in message.params.items()]
-        self.writer.add_text("configuration", "\n".join(["| parameter | value |", "|---|---|", *rows]))
+        writer = self.writer()
+        writer.add_text("configuration", "\n".join(["| parameter | value |", "|---|---|", *rows]))
+        writer.file_writer.add_summary(_session(message.params)[0])
+        writer.flush()
 
     def log_metrics(self, message: LogMetrics) -> None:
-        """Log the values of an epoch as ``<mode>/<name>``."""
+        """Log the values of an epoch as ``epoch/<name>`` of the mode."""
         for name, value in message.values.items():
-            self._add_value(f"{message.mode}/{name}", value, message)
+            self._add_value(self.writer(message.mode), f"epoch/{name}", value, message)
         # Make the epoch visible at once.
-        self.writer.flush()
+        for writer in self._writers.values():
+            writer.flush()
 
     def log_batch(self, message: LogBatch) -> None:
         """Log the values of every n-th training batch, such as loss and gradient norm."""
         for key, value in batch_values(message, every_nth_batch=self.every_nth_batch).items():
-            self._add_value(key, value, message)
+            self._add_value(self.writer(), key, value, message)
 
     def log_result(self, message: LogResult) -> None:
-        """Log the precision-recall curve and, per class, the histogram of the scores."""
+        """Log the precision-recall curve and, per class, the histogram of the scores of the mode."""
         step = message.num_samples_seen
         if not np.isfinite(message.scores).all():
             # The trainer ends such a run with its reason; a histogram would fail with another.
             return
-        self.writer.add_pr_curve(f"{message.mode}/precision_recall", message.labels, message.scores, step)
+        writer = self.writer(message.mode)
+        writer.add_pr_curve("precision_recall", message.labels, message.scores, step)
         for label, word in enumerate(message.label_names):
             scores = message.scores[message.labels == label]
             if scores.size:
-                self.writer.add_histogram(f"{message.mode}/scores_of_{word}", scores, step)
+                writer.add_histogram(f"scores_of_{word}", scores, step)
 
     def log_picture(self, message: LogPicture) -> None:
-        """Log a picture as ``<mode>/<name>``."""
-        tag = f"{message.mode}/{message.name}"
-        self.writer.add_image(tag, message.pixels, message.num_samples_seen, dataformats="HWC")
+        """Log a picture of the mode."""
+        self.writer(message.mode).add_image(message.name, message.pixels, message.num_samples_seen, dataformats="HWC")
+
+    def log_model(self, _message: LogModel) -> None:
+        """Mark the run as complete among the hyperparameters."""
+        self.writer().file_writer.add_summary(_session({})[1])
 
     def close(self) -> None:
         """Flush and close the files."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        while self._writers:
+            self._writers.popitem()[1].close()
 
-    @property
-    def writer(self) -> SummaryWriter:
-        """The writer, opened on first use: a run without messages leaves no folder."""
-        if self._writer is None:
+    def writer(self, mode: str = "") -> SummaryWriter:
+        """Return the writer of the run or of a mode, opened on first use: a run without messages leaves no folder."""
+        if mode not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder), purge_step=self.first_step)
-        return self._writer
+            self._writers[mode] = SummaryWriter(str(self.folder / mode), purge_step=self.first_step)
+        return self._writers[mode]
 
-    def _add_value(self, key: str, value: float, message: LogMetrics | LogBatch) -> None:
-        self.writer.add_scalar(key, value, message.num_samples_seen, walltime=message.created_at)
+    @staticmethod
+    def _add_value(writer: SummaryWriter, key: str, value: float, message: LogMetrics | LogBatch) -> None:
+        writer.add_scalar(key, value, message.num_samples_seen, walltime=message.created_at)
+
+
+def _session(params: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the summaries that begin and end a run in TensorBoard's table of hyperparameters.
+
+    Without a list of metrics, TensorBoard offers all curves of all runs.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {name: value if type(value) in (int, float) else str(value) for name, value in params.items()}
+    _, start, end = hparams(plain, {})
+    return start, end
 
 
 def tensorboard_handlers(context: HandlerContext) -> TensorBoardHandlers:

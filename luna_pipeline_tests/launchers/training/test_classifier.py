@@ -55,8 +55,8 @@ def test_a_run_without_mlflow_leaves_checkpoint_history_and_tensorboard(home, sm
     assert load_checkpoint(trained.path).config == small_config
     assert list(trained.history["epoch"]) == [1, 2]
     assert trained.history[["training/loss", "validation/loss", "validation/auc"]].notna().all(axis=None)
-    events = EventAccumulator(str(trained.tensorboard_dir)).Reload()
-    steps = [event.step for event in events.Scalars("validation/auc")]
+    events = EventAccumulator(str(trained.tensorboard_dir / "validation")).Reload()
+    steps = [event.step for event in events.Scalars("epoch/auc")]
     assert steps == list(trained.history["num_samples_seen"]) == [20, 40]
     assert (trained.model_uri, trained.checkpoint.mlflow_run_id) == (None, None)
 
@@ -91,8 +91,8 @@ def test_an_interrupted_run_is_continued_and_ends_as_if_nothing_had_happened(hom
     assert (continued.version, undisturbed.version) == ("0.0.1", "0.0.1+1")
     for name, weights in undisturbed.checkpoint.model_state.items():
         assert torch.equal(continued.checkpoint.model_state[name], weights), name
-    events = EventAccumulator(str(continued.tensorboard_dir)).Reload()
-    assert [event.step for event in events.Scalars("training/loss")] == [20, 40]
+    events = EventAccumulator(str(continued.tensorboard_dir / "training")).Reload()
+    assert [event.step for event in events.Scalars("epoch/loss")] == [20, 40]
 
 
 def kill_before_the_checkpoint(home, config, monkeypatch, opener):

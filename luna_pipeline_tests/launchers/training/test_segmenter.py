@@ -87,11 +87,11 @@ def test_a_run_leaves_checkpoint_history_picture_and_tensorboard(trained):
     names = ("loss", "dice", "crop_dice", "lesion_recall", "false_candidates_per_scan")
     assert result.history[[f"validation/{name}" for name in names]].notna().all(axis=None)
     assert result.picture.shape == (48, 100, 3)
-    events = EventAccumulator(str(result.tensorboard_dir)).Reload()
-    assert [event.value for event in events.Scalars("validation/dice")] == pytest.approx(
+    events = EventAccumulator(str(result.tensorboard_dir / "validation")).Reload()
+    assert [event.value for event in events.Scalars("epoch/dice")] == pytest.approx(
         result.history["validation/dice"].tolist()
     )
-    assert [event.step for event in events.Images("validation/slices")] == list(result.history["num_samples_seen"])
+    assert [event.step for event in events.Images("slices")] == list(result.history["num_samples_seen"])
     assert not (settings.cache_dir).exists()
 
 
