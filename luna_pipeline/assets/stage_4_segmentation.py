@@ -38,13 +38,12 @@ def nodule_segmenter(
         keep_freed_memory()
         request = training_request(context, config, settings, folds=folds)
         trained = train_segmenter(settings, request, open_mlflow_run=mlflow_runs.opener(context))
-    return dg.Output(trained, metadata=_metadata(trained, settings) | _picture(trained))
+    return dg.Output(trained, metadata=_metadata(context, trained, settings) | _picture(trained))
 
 
-def _metadata(trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
-    curves = _curves(trained, is_synthetic=settings.is_synthetic)
+def _metadata(context: dg.AssetExecutionContext, trained: "TrainedClassifier", settings: Any) -> dict[str, Any]:
     return {
-        **training_metadata(trained, settings, scores=_chosen_epoch(trained), curves=curves),
+        **training_metadata(context, trained, settings, scores=_chosen_epoch(trained), curve="dice"),
         "data": settings.kind_of_data,
         "notes": f"{trained.checkpoint.notes or ''} Research use only.".strip(),
     }
@@ -73,12 +72,3 @@ def _picture(trained: "TrainedClassifier") -> dict[str, Any]:
     png = png_bytes(Image.fromarray(trained.picture).quantize(NUM_COLOURS, dither=Image.Dither.NONE))
     words = "true outlines green, predicted ones orange, research use only"
     return {"slices": dg.MetadataValue.md(markdown.picture(png, words))}
-
-
-def _curves(trained: "TrainedClassifier", *, is_synthetic: bool) -> str:
-    from luna_pipeline.core.evaluation.plots import training_curves_png
-
-    if trained.history.empty:
-        return "The run was complete before this process started; see MLflow and TensorBoard for its curves."
-    png = training_curves_png(trained.history, score="dice", is_synthetic=is_synthetic)
-    return markdown.picture(png, "training curves, research use only")

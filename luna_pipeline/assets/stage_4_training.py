@@ -21,6 +21,7 @@ from luna_pipeline.resources import CutoutCutting, LunaPaths, MlflowRuns, dagste
 if TYPE_CHECKING:
     from luna_pipeline.launchers.training.run import TrainedClassifier
     from luna_pipeline.launchers.training.train import TrainingRequest
+    from luna_pipeline.settings import Settings
 
 GROUP = "stage_4_training"
 KINDS = {"python", "pytorch", "mlflow"}
@@ -123,7 +124,7 @@ def _trained(
             settings, request, index=index, store=cutting.source, open_mlflow_run=mlflow_runs.opener(context)
         )
     scores = {"best_validation_auc": trained.checkpoint.best_score, "threshold": trained.checkpoint.threshold}
-    return dg.Output(trained, metadata=training_metadata(trained, settings, scores=scores, curves=_curves(trained)))
+    return dg.Output(trained, metadata=training_metadata(context, trained, settings, scores=scores))
 
 
 def training_request(
@@ -162,9 +163,14 @@ def training_request(
 
 
 def training_metadata(
-    trained: "TrainedClassifier", settings: Any, *, scores: Mapping[str, float], curves: str
+    context: dg.AssetExecutionContext,
+    trained: "TrainedClassifier",
+    settings: "Settings",
+    *,
+    scores: Mapping[str, float],
+    curve: str = "auc",
 ) -> dict[str, Any]:
-    """Return the metadata of a training: ``scores`` of the chosen epoch, ``curves`` in Markdown."""
+    """Return the metadata of a training: ``scores`` of the chosen epoch; ``curve`` is drawn against the epoch."""
     checkpoint, run_id = trained.checkpoint, str(trained.mlflow_run_id)
     return {
         "version": trained.version,
@@ -178,7 +184,7 @@ def training_metadata(
         "mlflow_run_id": run_id,
         "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
         "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
-        "curves": dg.MetadataValue.md(curves),
+        "curves": dg.MetadataValue.md(_curves(context, trained, settings, curve)),
         "notes": checkpoint.notes or "",
     }
 
@@ -193,9 +199,20 @@ def mlflow_link(settings: Any, run_id: str) -> dg.UrlMetadataValue:
     return dg.MetadataValue.url(mlflow_page(settings.mlflow_ui_url, "experiments", experiment_id, "runs", run_id))
 
 
-def _curves(trained: "TrainedClassifier") -> str:
+def _curves(context: dg.AssetExecutionContext, trained: "TrainedClassifier", settings: "Settings", score: str) -> str:
+    """Draw the training curves for Dagster's page and MLflow's run."""
     from luna_pipeline.core.evaluation.plots import training_curves_png
+    from luna_pipeline.tracking.mlflow_figures import log_png
+    from luna_pipeline.tracking.mlflow_run import MlflowRun
+    from luna_pipeline.tracking.outbox import TrackerUnavailableError
 
     if trained.history.empty:
         return "The run was complete before this process started; see MLflow and TensorBoard for its curves."
-    return markdown.picture(training_curves_png(trained.history), "training curves, research use only")
+    png = training_curves_png(trained.history, score=score, is_synthetic=settings.is_synthetic)
+    try:
+        run = MlflowRun.at(settings.mlflow_tracking_uri, str(trained.mlflow_run_id))
+        log_png(run, png, "pictures/training_curves.png")
+    except TrackerUnavailableError as outage:
+        # The trained model counts; the picture is on Dagster's page too.
+        context.log.warning("The training curves are not in MLflow, which is unavailable: %s", outage)
+    return markdown.picture(png, "training curves, research use only")

@@ -87,7 +87,7 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
     from luna_pipeline.core.evaluation.plots import roc_and_pr_png
     from luna_pipeline.core.evaluation.report import binary_report
     from luna_pipeline.core.evaluation.resampling import patient_groups
-    from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_metrics
+    from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_figures, log_fold_metrics
     from luna_pipeline.launchers.installation import read_table
 
     left_out = {str(fold): reason for fold, reason in pooled.folds.left_out.items()} | pooled.left_out
@@ -103,6 +103,7 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
     notes = log_fold_metrics(settings, pooled)
     marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote}
     png = roc_and_pr_png(pooled.predictions, report=table, **marks)
+    log_fold_figures(settings, pooled, "roc_and_pr", whole=png, draw=partial(roc_and_pr_png, **marks))
     own = task.own(table).iloc[0]
     return table, {
         "auc": float(own["auc"]),
@@ -116,11 +117,17 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
 
 def _calibration(task: Task, settings: "Settings", pooled: "PooledPredictions") -> Reported:
     from luna_pipeline.core.evaluation.calibration_plot import reliability_png
+    from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_figures
     from luna_pipeline.launchers.evaluation.reports import reliability_of
 
     # The diagrams of all models would exceed the size of one event.
     marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote_of(task.classifier)}
-    png = reliability_png(task.own(pooled.predictions), **marks)
+
+    def draw(rows: "pd.DataFrame") -> bytes:
+        return reliability_png(task.own(rows), **marks)
+
+    png = draw(pooled.predictions)
+    log_fold_figures(settings, pooled, "reliability", whole=png, draw=draw)
     diagram = dg.MetadataValue.md(markdown.picture(png, "reliability, research use only"))
     return reliability_of(pooled.predictions), {"diagram": diagram}
 

@@ -48,17 +48,17 @@ def nodule_froc(context: dg.AssetExecutionContext, config: DrawsConfig, paths: L
     for note in [*pooled.folds.left_out.values(), *pooled.notes, *official.notes]:
         context.log.warning(note)
     submission = official_scores.write_pooled_submission(settings, pooled, "nodule_classifier")
-    mlflow_metrics.log_fold_scores(settings, pooled, "nodule_classifier")
     synthetic = settings.is_synthetic
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
-        "data": "synthetic phantom" if synthetic else "CT",
+        "data": settings.kind_of_data,
         "scores": shown_table(official.table.drop(columns="cpm_draws")),
         "submission": dg.MetadataValue.path(str(submission)),
         "notes": " ".join([*pooled.notes, *official.notes, "Research use only."]),
     }
     if official.results:
         png = froc_png(official.results, title=pooled.folds.title, is_synthetic=synthetic, footnote=pooled.footnote)
+        mlflow_metrics.log_fold_scores(settings, pooled, "nodule_classifier", whole=png)
         metadata["froc"] = dg.MetadataValue.md(markdown.picture(png, "FROC, research use only"))
         metadata["cpm"] = official.results["nodule_classifier"].curve.cpm
     return dg.Output(official.table, metadata={**metadata, "seconds": round(time.perf_counter() - started, 2)})

@@ -63,7 +63,7 @@ class TensorBoardHandlers:
         rows = [f"| {name} | {value} |" for name, value in message.params.items()]
         writer = self.writer()
         writer.add_text("configuration", "\n".join(["| parameter | value |", "|---|---|", *rows]))
-        writer.file_writer.add_summary(_session(message.params)[0])
+        _add_session(writer, message.params)
         writer.flush()
 
     def log_metrics(self, message: LogMetrics) -> None:
@@ -98,7 +98,7 @@ class TensorBoardHandlers:
 
     def log_model(self, _message: LogModel) -> None:
         """Mark the run as complete among the hyperparameters."""
-        self.writer().file_writer.add_summary(_session({})[1])
+        _add_session(self.writer())
 
     def close(self) -> None:
         """Flush and close the files."""
@@ -118,16 +118,19 @@ class TensorBoardHandlers:
         writer.add_scalar(key, value, message.num_samples_seen, walltime=message.created_at)
 
 
-def _session(params: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the summaries that begin and end a run in TensorBoard's table of hyperparameters.
+def _add_session(writer: SummaryWriter, params: Mapping[str, Any] | None = None) -> None:
+    """Begin a run with these values in TensorBoard's table of hyperparameters; without values, end it.
 
-    Without a list of metrics, TensorBoard offers all curves of all runs.
+    Without a list of metrics, TensorBoard offers the last values of all curves.
     """
-    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard import summary
 
-    plain = {name: value if type(value) in (int, float) else str(value) for name, value in params.items()}
+    # Neither is typed. SummaryWriter.add_hparams would make a run of its own.
+    hparams: Any = summary.hparams
+    file_writer: Any = writer.file_writer
+    plain = {name: value if type(value) in (int, float) else str(value) for name, value in (params or {}).items()}
     _, start, end = hparams(plain, {})
-    return start, end
+    file_writer.add_summary(end if params is None else start)
 
 
 def tensorboard_handlers(context: HandlerContext) -> TensorBoardHandlers:

@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luna_pipeline.launchers.installation import EXPERIMENT, open_mlflow_run
 from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_figures import log_png
 from luna_pipeline.tracking.mlflow_handlers import INTENDED_USE
 from luna_pipeline.tracking.mlflow_run import (
     FAILED,
@@ -76,10 +75,8 @@ def log_study(run: MlflowRun, study: StudyConfig, tuned: "TunedParameters") -> N
     run.client.set_tag(run.run_id, NOTE_TAG, note)
     run.client.log_text(run.run_id, tuned.table.to_csv(index=False), "trials.csv")
     run.client.log_dict(run.run_id, tuned.config.to_dict(), "best.json")
-    with tempfile.TemporaryDirectory(prefix="luna-study-") as folder:
-        for name, png in tuned.pictures.items():
-            (Path(folder) / name).write_bytes(png)
-        run.client.log_artifacts(run.run_id, folder)
+    for name, png in tuned.pictures.items():
+        log_png(run, png, name)
 
 
 def run_of_trial(tracking_uri: str, tags: Mapping[str, str], *, artifact_location: str | None) -> str | None:

@@ -1,23 +1,29 @@
-"""Metrics of the test folds in the MLflow runs of the classifiers."""
+"""Metrics, figures and data of the test folds in the MLflow runs of the classifiers."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
+from luna_pipeline.core.evaluation.fold_names import folds_in_words
+from luna_pipeline.core.evaluation.froc_plot import froc_png
 from luna_pipeline.core.evaluation.froc_table import evaluate_models
 from luna_pipeline.core.evaluation.report import binary_report
+from luna_pipeline.core.events.messages import Mode
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints, reference_of
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.settings import Settings
+from luna_pipeline.tracking.mlflow_figures import log_png
+from luna_pipeline.tracking.mlflow_inputs import DataInput, log_inputs
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
 TEST_METRICS = ("auc", "average_precision", "sensitivity", "specificity", "threshold")
 
 
 def log_fold_metrics(settings: Settings, pooled: PooledPredictions) -> str:
-    """Log each pooled classifier's metrics on its own test fold, see ``log_test_metrics``.
+    """Log each pooled classifier's metrics on its own test fold, see ``log_test_metrics``, and name the fold's data.
 
     Returns:
         The notes of the classifiers, each once; empty if there are none.
@@ -26,6 +32,7 @@ def log_fold_metrics(settings: Settings, pooled: PooledPredictions) -> str:
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
         report = binary_report(pooled.predictions[pooled.predictions["fold"] == fold], num_bootstraps=0)
         log_test_metrics(checkpoint, report, tracking_uri=settings.mlflow_tracking_uri)
+        _log_test_data(settings, pooled, checkpoint, report, fold=fold)
         notes[checkpoint.notes] = None
     return " ".join(note for note in notes if note)
 
@@ -43,19 +50,81 @@ def log_test_metrics(checkpoint: Checkpoint, report: pd.DataFrame, *, tracking_u
         run.client.log_text(run.run_id, report.to_csv(index=False), "test/report.csv")
 
 
-def log_fold_scores(settings: Settings, pooled: PooledPredictions, model: str) -> None:
+def log_fold_figures(
+    settings: Settings,
+    pooled: PooledPredictions,
+    name: str,
+    *,
+    whole: bytes,
+    draw: Callable[[pd.DataFrame], bytes],
+) -> None:
+    """Log a figure of each fold to the MLflow run of its classifier, as ``test/<name>.png``.
+
+    Args:
+        settings: The installation.
+        pooled: Predictions of the folds.
+        name: Name of the figure.
+        whole: The figure of all folds, a PNG file.
+        draw: Draws it of the rows of one fold.
+    """
+    for fold, checkpoint in pooled_checkpoints(settings, pooled):
+        is_whole = pooled.folds.folds == [fold]
+        png = whole if is_whole else draw(pooled.predictions[pooled.predictions["fold"] == fold])
+        log_test_figure(settings, checkpoint, name, png)
+
+
+def log_test_figure(settings: Settings, checkpoint: Checkpoint, name: str, png: bytes) -> None:
+    """Log a PNG file to a classifier's run as ``test/<name>.png``; without a run nothing is logged."""
+    if checkpoint.mlflow_run_id is not None:
+        log_png(MlflowRun.at(settings.mlflow_tracking_uri, checkpoint.mlflow_run_id), png, f"test/{name}.png")
+
+
+def log_fold_scores(settings: Settings, pooled: PooledPredictions, model: str, *, whole: bytes | None = None) -> None:
     """Log LUNA16's score of each fold to the MLflow run of its classifier: ``test/cpm``, ``test/sensitivity_at_1_fp``.
 
     Folds without a scan in the reference are skipped.
+
+    Args:
+        settings: The installation.
+        pooled: Predictions of the folds.
+        model: The classifier.
+        whole: FROC curves of all folds, a PNG file: those of each fold are logged as ``test/froc.png``. None for none.
     """
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
         reference = reference_of(settings, [fold])
         if reference is None or not reference.scans or checkpoint.mlflow_run_id is None:
             continue
-        rows = pooled.predictions.query("fold == @fold and model == @model")
-        curve = evaluate_models(rows, reference, num_bootstraps=0, seed=0)[model].curve
+        rows = pooled.predictions[pooled.predictions["fold"] == fold]
+        results = evaluate_models(rows, reference, num_bootstraps=0, seed=0)
+        curve = results[model].curve
         values = {"cpm": curve.cpm, "sensitivity_at_1_fp": float(curve.sens_at_points[3])}
         _log_metrics(checkpoint, values, settings.mlflow_tracking_uri)
+        if whole is not None:
+            title = folds_in_words([fold], pooled.folds.num_folds)
+            marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote}
+            is_whole = pooled.folds.folds == [fold]
+            log_test_figure(
+                settings, checkpoint, "froc", whole if is_whole else froc_png(results, title=title, **marks)
+            )
+
+
+def _log_test_data(
+    settings: Settings, pooled: PooledPredictions, checkpoint: Checkpoint, report: pd.DataFrame, *, fold: int
+) -> None:
+    """Name a test fold as an input of its classifier's run."""
+    if checkpoint.mlflow_run_id is None:
+        return
+    is_own = (pooled.models["fold"] == fold) & (pooled.models["model"] == checkpoint.name)
+    row = report[report["model"] == checkpoint.name].iloc[0]
+    data = DataInput(
+        role=str(Mode.TEST),
+        name=checkpoint.config.dataset,
+        digest=str(pooled.models.loc[is_own, "fold_digest"].iloc[0]),
+        source=str(settings.tables_dir / "cutout_index.parquet"),
+        num_rows=int(row["num_candidates"]),
+        numbers={"num_series": int(row["num_series"]), "num_positive": int(row["num_nodules"]), "folds": [fold]},
+    )
+    log_inputs(MlflowRun.at(settings.mlflow_tracking_uri, checkpoint.mlflow_run_id), [data])
 
 
 def _log_metrics(checkpoint: Checkpoint, values: Mapping[str, float], tracking_uri: str) -> MlflowRun | None:

@@ -15,6 +15,7 @@ from luna_pipeline.core.evaluation.subgroups import subgroup_report
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.training.checkpoints import Checkpoint
 from luna_pipeline.launchers.evaluation.fold_predictions import num_parameters
+from luna_pipeline.launchers.evaluation.mlflow_metrics import log_test_figure
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
 from luna_pipeline.launchers.evaluation.pooling import PooledPredictions
 from luna_pipeline.launchers.evaluation.scoring import labelled
@@ -77,7 +78,7 @@ def reliability_of(predictions: pd.DataFrame) -> pd.DataFrame:
 def errors_of(
     settings: Settings, pooled: PooledPredictions, model: str, store: CutoutSource, *, positives: str
 ) -> bytes:
-    """Draw a model's worst errors over all pooled folds; each fold's are added to its classifier's TensorBoard log.
+    """Draw a model's worst errors over all pooled folds; each fold's are added to TensorBoard's log and MLflow's run.
 
     Args:
         settings: The installation.
@@ -92,11 +93,14 @@ def errors_of(
     index = read_table(settings, "cutout_index")
     options: dict[str, Any] = {"positives": positives, "is_synthetic": settings.is_synthetic}
     rows = pooled.predictions[pooled.predictions["model"] == model]
+    whole = error_sheet(rows, index, store, **options)
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
-        png = error_sheet(rows[rows["fold"] == fold], index, store, **options)
+        is_whole = pooled.folds.folds == [fold]
+        png = whole if is_whole else error_sheet(rows[rows["fold"] == fold], index, store, **options)
         folder = settings.local_home / "tensorboard" / checkpoint.name / checkpoint.version
         add_picture(folder, png, tag="test/errors", step=checkpoint.num_samples_seen)
-    return error_sheet(rows, index, store, **options)
+        log_test_figure(settings, checkpoint, "errors", png)
+    return whole
 
 
 def model_cards(

@@ -1,6 +1,8 @@
 """LUNA16's score of pooled folds: scans, models and MLflow metrics."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from mlflow import MlflowClient
 from luna_pipeline.core.evaluation.report import binary_report
 from luna_pipeline.core.training.checkpoints import load_checkpoint, save_checkpoint
 from luna_pipeline.launchers.cross_validation import read_current
-from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_metrics, log_fold_scores
+from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_figures, log_fold_metrics, log_fold_scores
 from luna_pipeline.launchers.evaluation.official_scores import (
     official_scores,
     pooled_checkpoints,
@@ -97,6 +99,48 @@ def test_each_run_is_noted_the_score_of_its_own_fold(evaluated):
     assert [run.data.metrics["test/sensitivity_at_1_fp"] for run in runs] == [1.0, 1.0]
 
 
+def inputs_of(client: MlflowClient, run_id: str) -> list[tuple[str, str, int, list[int]]]:
+    """Role, name, rows and folds of a run's data sets."""
+    inputs = client.get_run(run_id).inputs.dataset_inputs
+    profiles = [json.loads(each.dataset.profile) for each in inputs]
+    return [
+        (each.tags[0].value, each.dataset.name, profile["num_rows"], profile["folds"])
+        for each, profile in zip(inputs, profiles, strict=True)
+    ]
+
+
+def test_each_run_has_the_figures_of_its_own_fold(evaluated):
+    client, whole = MlflowClient(evaluated.settings.mlflow_tracking_uri), b"all folds"
+    log_fold_scores(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER, whole=whole)
+    drawn = []
+    log_fold_figures(
+        evaluated.settings,
+        evaluated.pooled,
+        "roc",
+        whole=whole,
+        draw=lambda rows: drawn.append(sorted(set(rows["fold"]))) or f"fold {drawn[-1][0]}".encode(),
+    )
+    assert drawn == [[0], [1]]
+    for fold, checkpoint in pooled_checkpoints(evaluated.settings, evaluated.pooled):
+        run_id = checkpoint.mlflow_run_id
+        files = {
+            name: Path(client.download_artifacts(run_id, f"test/{name}.png")).read_bytes() for name in ("roc", "froc")
+        }
+        assert files["roc"] == f"fold {fold}".encode()
+        assert files["froc"].startswith(b"\x89PNG")
+
+
+def test_a_fold_alone_is_not_drawn_again(evaluated):
+    folds = evaluated.pooled.folds
+    alone = replace(evaluated.pooled, folds=replace(folds, classifiers=folds.classifiers[1:]))
+    log_fold_scores(evaluated.settings, alone, NODULE_CLASSIFIER, whole=b"froc")
+    log_fold_figures(evaluated.settings, alone, "roc", whole=b"roc", draw=None)
+    client, (classifier,) = MlflowClient(evaluated.settings.mlflow_tracking_uri), alone.folds.classifiers
+    run_id = load_checkpoint(evaluated.settings.home / classifier.path).mlflow_run_id
+    found = {name: Path(client.download_artifacts(run_id, f"test/{name}.png")).read_bytes() for name in ("roc", "froc")}
+    assert found == {"roc": b"roc", "froc": b"froc"}
+
+
 def test_each_run_has_the_metrics_of_its_own_fold_and_notes_are_reported_once(evaluated):
     for fold in FOLDS:
         path = evaluated.settings.home / read_current(evaluated.settings, NODULE_CLASSIFIER, fold).path
@@ -106,6 +150,7 @@ def test_each_run_has_the_metrics_of_its_own_fold_and_notes_are_reported_once(ev
     for fold, checkpoint in pooled_checkpoints(evaluated.settings, evaluated.pooled):
         own = binary_report(report[report["fold"] == fold], num_bootstraps=0).set_index("model").loc[NODULE_CLASSIFIER]
         assert client.get_run(checkpoint.mlflow_run_id).data.metrics["test/auc"] == pytest.approx(own["auc"])
+        assert ("test", "cutouts", 10, [fold]) in inputs_of(client, checkpoint.mlflow_run_id)
 
 
 def test_a_folds_sensitivity_at_one_false_positive_is_read_off_its_curve(evaluated):

@@ -8,7 +8,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from luna_pipeline.core.evaluation.report import binary_report
-from luna_pipeline.launchers.evaluation.official_scores import official_scores
+from luna_pipeline.launchers.evaluation.official_scores import official_scores, pooled_checkpoints
 from luna_pipeline.launchers.evaluation.reports import (
     CARD_COLUMNS,
     errors_of,
@@ -58,9 +58,12 @@ def test_errors_are_drawn_and_stand_in_the_log_of_each_folds_training(evaluated)
     png = errors_of(evaluated.settings, evaluated.pooled, NODULE_CLASSIFIER, evaluated.home.store, positives="nodules")
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.width > 100
-    for fold in (0, 1):
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    for fold, checkpoint in pooled_checkpoints(evaluated.settings, evaluated.pooled):
         log = EventAccumulator(str(evaluated.settings.home / f"tensorboard/nodule_classifier/0.0.1-fold{fold}"))
-        assert log.Reload().Tags()["images"] == ["test/errors"]
+        (shown,) = log.Reload().Images("test/errors")
+        with Image.open(client.download_artifacts(checkpoint.mlflow_run_id, "test/errors.png")) as picture:
+            assert picture.size == (shown.width, shown.height)
 
 
 def test_each_version_has_a_card_in_its_run_and_in_the_registry(evaluated):
