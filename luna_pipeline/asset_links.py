@@ -1,4 +1,4 @@
-"""What Dagster's page of an asset links to: the job that makes it, what starts that job, and its source code."""
+"""What Dagster's page of an asset links to: the job that makes it, what starts that job, documentation, source code."""
 
 import os
 import warnings
@@ -40,6 +40,28 @@ _MADE_BY: Sequence[tuple[str, Sequence[str], str]] = (
 )
 JOB_OF = {asset: (job, started_by) for job, assets, started_by in _MADE_BY for asset in assets}
 """Asset: the job that makes it, and what starts that job without a person."""
+_PAGE_OF_JOB = {
+    "download_luna16": "how_to/sources/luna16.md",
+    "ingest": "how_to/sources/index.md",
+    "describe_data": "how_to/describe_data.md",
+    "cut": "how_to/cut.md",
+    "index": "how_to/cut.md",
+    "train_nodule_classifier": "how_to/train.md",
+    "train_malignancy_classifier": "how_to/train.md",
+    "train_nodule_segmenter": "how_to/train.md",
+    "tune": "how_to/tune.md",
+    "evaluate_detection": "how_to/evaluate.md",
+    "evaluate": "how_to/evaluate.md",
+    "promote": "how_to/evaluate.md",
+    "diagnose": "how_to/diagnose.md",
+}
+
+
+def documentation_of(asset: str) -> str:
+    """Return an asset's page of the documentation: its path, or with LUNA_REPOSITORY_URL its address."""
+    page = "explanation/baselines.md" if asset.endswith("baseline") else _PAGE_OF_JOB[JOB_OF[asset][0]]
+    url = os.environ.get(REPOSITORY_URL)
+    return f"{url.rstrip('/')}/blob/{os.environ.get(REPOSITORY_BRANCH, 'main')}/docs/{page}" if url else f"docs/{page}"
 
 
 def linked(assets: Iterable[Any]) -> list[Any]:
@@ -67,7 +89,7 @@ def _with_job(spec: dg.AssetSpec) -> dg.AssetSpec:
     name = spec.key.to_user_string()
     if name not in JOB_OF:
         return spec
-    job, started_by = JOB_OF[name]
+    (job, started_by), page = JOB_OF[name], documentation_of(name)
     # Dagster's page says "No automations found" even where a sensor starts the asset's job.
     start = f"job {job}, started by a person"
     automation = f"{start}, or by the {started_by}, if these are on." if started_by else f"{start}."
@@ -75,6 +97,7 @@ def _with_job(spec: dg.AssetSpec) -> dg.AssetSpec:
         metadata={
             "made_by_job": dg.MetadataValue.job(job, LOCATION, repository_name="__repository__"),
             "automation": automation,
+            "documentation": dg.MetadataValue.url(page) if "://" in page else page,
         },
         tags={"luna/job": job},
     )

@@ -161,6 +161,7 @@ def test_an_asset_links_to_the_job_that_makes_it_and_to_its_source():
         assert metadata["made_by_job"].value.job_name == job
         started = f", or by the {started_by}, if these are on" if started_by else ""
         assert metadata["automation"].value == f"job {job}, started by a person{started}."
+        assert (Path(__file__).parents[1] / metadata["documentation"].value).is_file(), name
         (source,) = metadata["dagster/code_references"].code_references
         assert Path(source.file_path).parent.name == "assets"
         assert source.line_number > 1
@@ -176,6 +177,8 @@ def test_the_source_is_linked_to_a_repository_only_where_one_is_named(monkeypatc
     (source,) = asset.metadata_by_key[dg.AssetKey("ct_series")]["dagster/code_references"].code_references
     place = "https://github.com/someone/something/tree/main/luna_pipeline/assets/stage_1_ct.py#L"
     assert source.url.startswith(place)
+    page = asset.metadata_by_key[dg.AssetKey("ct_series")]["documentation"]
+    assert page.value == "https://github.com/someone/something/blob/main/docs/how_to/sources/index.md"
 
 
 def test_jobs_and_automation_have_the_names_that_hold():

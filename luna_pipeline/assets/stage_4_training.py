@@ -180,13 +180,26 @@ def training_metadata(
         "num_validation_series": len(checkpoint.validation_series),
         **scores,
         "seconds": round(trained.seconds, 1),
-        "mlflow_run": mlflow_link(settings, run_id),
         "mlflow_run_id": run_id,
         "tensorboard": dg.MetadataValue.path(str(trained.tensorboard_dir)),
+        **training_links(trained, settings),
         "configuration": dg.MetadataValue.json(checkpoint.config.to_dict()),
         "curves": dg.MetadataValue.md(_curves(context, trained, settings, curve)),
         "notes": checkpoint.notes or "",
     }
+
+
+def training_links(trained: "TrainedClassifier", settings: "Settings") -> dict[str, Any]:
+    """Return the pages of a training: MLflow's run and registered model, TensorBoard's curves."""
+    from luna_pipeline.tracking.pages import mlflow_page, tensorboard_page
+
+    links = {"mlflow_run": mlflow_link(settings, str(trained.mlflow_run_id))}
+    if trained.model_uri:
+        name, number = trained.model_uri.removeprefix("models:/").split("/")
+        page = mlflow_page(settings.mlflow_ui_url, "models", name, "versions", number)
+        links["mlflow_model"] = dg.MetadataValue.url(page)
+    page = tensorboard_page(settings.tensorboard_ui_url, trained.version)
+    return {**links, "tensorboard_page": dg.MetadataValue.url(page)}
 
 
 def mlflow_link(settings: Any, run_id: str) -> dg.UrlMetadataValue:

@@ -8,7 +8,7 @@ import dagster as dg
 from luna_pipeline.assets import markdown
 from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.assets.stage_1_ct import OWNERS
-from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link
+from luna_pipeline.assets.stage_4_training import GROUP, mlflow_link, training_links
 from luna_pipeline.assets.tuning_config import TuningConfig
 from luna_pipeline.partitions import TEST_FOLDS, fold_of_partition
 from luna_pipeline.resources import LunaPaths, RayCluster, dagster_tags
@@ -101,19 +101,20 @@ def _metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
         **pictures,
         "best_configuration": dg.MetadataValue.json(tuned.config.to_dict()),
         "folder": dg.MetadataValue.path(str(tuned.place.folder)),
+        "tensorboard": dg.MetadataValue.path(str(tuned.place.local_folder / "tensorboard")),
         "mlflow_run": mlflow_link(settings, str(tuned.mlflow_run_id)),
     }
 
 
 def _classifier_metadata(tuned: "TunedParameters", settings: "Settings") -> dict[str, Any]:
-    checkpoint = tuned.classifier.checkpoint if tuned.classifier else None
-    if checkpoint is None:
+    if tuned.classifier is None:
         return {}
+    checkpoint = tuned.classifier.checkpoint
     return {
         "version": checkpoint.version,
         "epochs": checkpoint.config.num_epochs,
         "winner": str(tuned.winner),
         "num_training_series": len(checkpoint.training_series),
-        "mlflow_run": mlflow_link(settings, str(checkpoint.mlflow_run_id)),
+        **training_links(tuned.classifier, settings),
         "notes": checkpoint.notes,
     }

@@ -2,6 +2,7 @@
 
 import dagster as dg
 import pytest
+from mlflow import MlflowClient
 
 from luna_pipeline_tests.prepared import INGEST
 
@@ -35,7 +36,15 @@ def test_a_segmenter_is_trained_without_cutouts_and_shows_how_good_it_is(luna):
         assert "data:image/png;base64," in shown[name], name
     # Dagster's pages cut texts that are longer.
     assert len(shown["slices"]) < 100_000
-    assert "experiments" in shown["mlflow_run"]
+    run_id, training = checkpoint.mlflow_run_id, "workflowType=machine_learning"
+    assert shown["mlflow_run"] == f"http://127.0.0.1:8080/#/experiments/1/runs/{run_id}?{training}"
+    assert shown["mlflow_model"] == f"http://127.0.0.1:8080/#/models/nodule_segmenter/versions/1?{training}"
+    assert shown["tensorboard_page"].startswith("http://127.0.0.1:6006/?runFilter=")
+    client = MlflowClient(luna.settings.mlflow_tracking_uri)
+    pictures = {it.path for it in client.list_artifacts(run_id, "pictures")}
+    slices = {f"pictures/validation_slices_epoch_00{epoch}.png" for epoch in (1, 2)}
+    assert pictures == {"pictures/training_curves.png", *slices}
+    assert client.get_run(run_id).data.tags["dagster_job"] == "train_nodule_segmenter"
     assert luna.read_json("checkpoints/nodule_segmenter/current_0.json")["version"] == "0.0.1-fold0"
 
 
