@@ -160,8 +160,8 @@ def test_an_asset_links_to_the_job_that_makes_it_and_to_its_source():
         metadata = graph.get(dg.AssetKey(name)).metadata
         assert metadata["made_by_job"].value.job_name == job
         started = f", or by the {started_by}, if these are on" if started_by else ""
-        assert metadata["automation"].value == f"job {job}, started by a person{started}."
-        assert (Path(__file__).parents[1] / metadata["documentation"].value).is_file(), name
+        assert metadata["automation"] == f"job {job}, started by a person{started}."
+        assert (Path(__file__).parents[1] / metadata["documentation"]).is_file(), name
         (source,) = metadata["dagster/code_references"].code_references
         assert Path(source.file_path).parent.name == "assets"
         assert source.line_number > 1
