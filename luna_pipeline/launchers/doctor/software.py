@@ -22,6 +22,7 @@ EXTRAS = {
     "s3": "LUNA_HOME in S3",
     "postgres": "Dagster's storage in PostgreSQL",
     "dashboard": "Ray's dashboard",
+    "notebooks": "`make notebooks`",
 }
 """What each extra is needed for; ``dev`` is for the tests."""
 _COMPILED = {
