@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from luna_pipeline.assets.sources import REFERENCE_SOURCES
 from luna_pipeline.cli import cli
+from luna_pipeline.core.storage.columns import describe_column
 from luna_pipeline.jobs.demo_summary import summary_of
 from luna_pipeline.jobs.fold_jobs import NODULE_REPORTS
 from luna_pipeline.settings import Settings
@@ -60,6 +61,8 @@ def test_pooled_folds_are_scored_reported_ranked_and_may_become_champion(evaluat
         pictures = re.findall(r"base64,([^)]*)", str(metadata_of(evaluated, asset)))
         assert [len(picture) < 100_000 for picture in pictures] == [True], asset
         assert metadata_of(evaluated, asset)["data"] == "synthetic phantom"
+    for path in evaluated.settings.tables_dir.rglob("*.parquet"):
+        assert [name for name in pd.read_parquet(path).columns if describe_column(name) is None] == [], path
     told = summary_of(evaluated.instance, Settings.from_environment()).splitlines()
     first = told.index(f"Untouched test folds: {TITLE} (a synthetic phantom; research use only; 95 % intervals):") + 1
     assert [line.split()[1] for line in told[first : first + 5]] == list(board["model"])

@@ -158,6 +158,8 @@ def test_recut_marks_what_depends_on_the_index_stale_and_an_unchanged_run_does_n
 
     luna.edit("candidates_V2.csv", move_first_row)
     assert len(luna.last_cut(luna.run("recut_changed"))) == 1
+    # The others are as current as the one that was cut.
+    assert {luna.stale("cutouts", uid) for uid in luna.uids} == {"FRESH"}
     assert luna.stale("cutout_index") == "FRESH"
     assert luna.stale("zero_rule_baseline", "0") == "STALE"
 

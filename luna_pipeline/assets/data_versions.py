@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 DATA_VERSION = "dagster/data_version"
+_NUM_READ = 50
 
 
 def table_digest(table: Any) -> str:
@@ -42,3 +43,22 @@ def provenance_tags(instance: dg.DagsterInstance, dependencies: Sequence[str], *
             version = (event.asset_materialization.tags or {}).get(DATA_VERSION, "")
             tags |= {f"dagster/input_data_version/{name}": version, f"dagster/input_event_pointer/{name}": "NULL"}
     return tags
+
+
+def inputs_since(instance: dg.DagsterInstance, names: Sequence[str]) -> int:
+    """Return the id of the event with which the newest of the assets' present data versions came; 0 if it is old."""
+    return max((_version_since(instance, name) for name in names), default=0)
+
+
+def _version_since(instance: dg.DagsterInstance, name: str) -> int:
+    records = instance.fetch_materializations(dg.AssetKey(name), limit=_NUM_READ).records
+    versions = [(made.tags or {}).get(DATA_VERSION) for each in records if (made := each.asset_materialization)]
+    num_same = next((number for number, version in enumerate(versions) if version != versions[0]), len(versions))
+    return records[num_same - 1].storage_id if 0 < num_same < _NUM_READ else 0
+
+
+def made_before(instance: dg.DagsterInstance, asset: str, *, since: int) -> set[str]:
+    """Return the partitions whose newest materialization is older than an event, given its id."""
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(dg.AssetKey(asset), kind)
+    return {key for key, storage_id in ids.items() if storage_id < since}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from luna_pipeline.assets.data_versions import DATA_VERSION, provenance_tags
+from luna_pipeline.assets.data_versions import DATA_VERSION, inputs_since, made_before, provenance_tags
 from luna_pipeline.assets.series_facts import BYTES_PER_MB, SeriesFacts
 from luna_pipeline.partitions import FAILED, failed_series, versions_by_series
 from luna_pipeline.runs.event_batches import EventBatch
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from luna_pipeline.core.cutouts.job import CutOutcome
 
 CUTOUTS = "cutouts"
+INPUTS = ("ct_series", "candidates")
 CUTTING_CODE = "1"
 """Same as the core's ``CUTTING_CODE_VERSION``, whose import would slow down loading the definitions."""
 
@@ -39,7 +40,7 @@ class SeriesEvents:
         self._batch = batch
         self._facts = facts
         self._is_news_only = is_news_only
-        self._tags = provenance_tags(context.instance, ["ct_series", "candidates"], code_version=CUTTING_CODE)
+        self._tags = provenance_tags(context.instance, INPUTS, code_version=CUTTING_CODE)
         self._known: dict[str, str] = {}
 
     def keep(self, digests: dict[str, str | None], asked: list[str] | None) -> set[str]:
@@ -59,17 +60,20 @@ class SeriesEvents:
         if self._is_news_only:
             uids = set(plan["series_instance_uid"])
             failed = failed_series(self._context.instance, CUTOUTS, uids)
-            self._known = versions_by_series(self._context.instance, CUTOUTS, uids - failed)
+            # An event from before its inputs changed would show a current series as unsynced.
+            unsynced = made_before(self._context.instance, CUTOUTS, since=inputs_since(self._context.instance, INPUTS))
+            self._known = versions_by_series(self._context.instance, CUTOUTS, uids - failed - unsynced)
 
     def record(self, outcome: "CutOutcome") -> None:
-        """Log a series that was cut, or is current but not recorded in Dagster."""
+        """Log a series that was cut, or is current but not recorded in Dagster with its present inputs."""
         uid, is_cut = outcome.series_instance_uid, outcome.outcome == "cut"
         if is_cut or self._known.get(uid) != outcome.fingerprint:
             shown = {
                 "num_candidates": outcome.num_candidates,
                 "megabytes": round(outcome.num_bytes / BYTES_PER_MB, 2),
                 "seconds": round(outcome.seconds, 3),
-                **(self._facts.of(uid) if is_cut else {}),
+                # Pictures of current series would read all files after each edit of a table.
+                **self._facts.of(uid, has_picture=is_cut),
             }
             self._materialized(uid, outcome.fingerprint, outcome.outcome, **shown)
         if is_cut:

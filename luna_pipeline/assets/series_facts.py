@@ -1,6 +1,5 @@
-"""What Dagster's page shows of the cutouts of one series: file, class counts, fold, and a picture of six cutouts."""
+"""What Dagster's page shows of the cutouts of one series: file, class counts, subset, and a picture of six cutouts."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ import numpy as np
 from luna_pipeline.assets import markdown
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from luna_pipeline.core.cutouts.service import CtCutoutService
 
 NUM_SHOWN = 6
@@ -23,30 +20,27 @@ class SeriesFacts:
     """Metadata of a series that was just cut.
 
     Args:
-        service: Has the store and the candidates of all series.
-        folds: The table of folds, None before there is one.
+        service: Has the store, the catalogue and the candidates of all series.
         data: What the CTs are, in words.
     """
 
-    def __init__(self, service: "CtCutoutService", folds: "pd.DataFrame | None", *, data: str) -> None:
+    def __init__(self, service: "CtCutoutService", *, data: str) -> None:
         self._service, self._data = service, data
-        self._folds: Mapping[str, int] = (
-            {} if folds is None else dict(zip(folds["series_instance_uid"], folds["fold"], strict=True))
-        )
 
-    def of(self, uid: str) -> dict[str, Any]:
-        """Return file, number of candidates of each class, fold, and a picture; nodules come first."""
+    def of(self, uid: str, *, has_picture: bool = True) -> dict[str, Any]:
+        """Return file, number of candidates of each class, subset, and a picture; nodules come first."""
         path = self._service.store.path(uid)
         counts = self._counts.get(uid, {})
-        fold = {"fold": int(self._folds[uid])} if uid in self._folds else {}
+        # LUNA16's subset is its fold. The table of folds is not upstream: other folds would make cutouts outdated.
+        subset = {"subset": self._subsets[uid]} if uid in self._subsets else {}
         facts = {
             "file": dg.MetadataValue.path(str(path)),
             "num_class_1": int(counts.get(1, 0)),
             "num_class_0": int(counts.get(0, 0)),
-            **fold,
+            **subset,
         }
         # A file elsewhere would be fetched for the picture.
-        return facts | self._picture(uid) if isinstance(path, Path) else facts
+        return facts | self._picture(uid) if has_picture and isinstance(path, Path) else facts
 
     def _picture(self, uid: str) -> dict[str, Any]:
         from luna_pipeline.core.cutouts.sheet import cutout_strip
@@ -68,6 +62,13 @@ class SeriesFacts:
         for row in counted.itertuples(index=False):
             found.setdefault(str(row[0]), {})[int(row[1])] = int(row[2])
         return found
+
+    @cached_property
+    def _subsets(self) -> dict[str, int]:
+        known = self._service.catalogue.dropna(subset="subset")
+        return {
+            str(uid): int(subset) for uid, subset in zip(known["series_instance_uid"], known["subset"], strict=True)
+        }
 
     @cached_property
     def _nodules(self) -> Any:

@@ -13,7 +13,6 @@ from luna_pipeline.assets.series_events import CUTOUTS, CUTTING_CODE, SeriesEven
 from luna_pipeline.assets.series_facts import SeriesFacts
 from luna_pipeline.assets.stage_1_ct import OWNERS
 from luna_pipeline.assets.stage_2_candidates import FRESHNESS
-from luna_pipeline.core.storage.files import exists
 from luna_pipeline.partitions import (
     CT_SERIES,
     CT_SERIES_NAME,
@@ -133,10 +132,8 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
     asked = sorted(context.partition_keys) if context.has_partition_key_range or context.has_partition_key else None
     gone = gone_series(context.instance, service.catalogue, service.store)
     # A registered CT that became unreadable must fail, not only be missing.
-    has_folds = exists(cutting.paths.settings.tables_dir / "folds.parquet")
-    folds = cutting.paths.read_table("folds") if has_folds else None
-    facts = SeriesFacts(service, folds, data=cutting.paths.settings.kind_of_data)
     every = [*service.uids, *broken_series(context.instance, service.catalogue)]
+    facts = SeriesFacts(service, data=cutting.paths.settings.kind_of_data)
     with EventBatch(context) as batch:
         events = SeriesEvents(context, batch, facts, is_news_only=asked is None)
         kept = events.keep({uid: service.store.digest(uid) for uid in gone}, asked)

@@ -20,15 +20,15 @@ def facts(path, *, classes: list[int]) -> dict:
     cut = SimpleNamespace(ct_chunks=chunks, candidate_id=np.arange(number))
     store = SimpleNamespace(path=lambda uid: path, read=lambda uid: cut)
     table = pd.DataFrame({"candidate_id": range(number), "series_instance_uid": "1.2", "class": classes})
-    service = SimpleNamespace(store=store, candidates=table)
-    folds = pd.DataFrame({"series_instance_uid": ["1.2"], "fold": [3]})
-    return SeriesFacts(service, folds, data="synthetic phantom").of("1.2")
+    catalogue = pd.DataFrame({"series_instance_uid": ["1.1", "1.2"], "subset": [pd.NA, 3]})
+    service = SimpleNamespace(store=store, candidates=table, catalogue=catalogue)
+    return SeriesFacts(service, data="synthetic phantom").of("1.2")
 
 
-def test_it_has_the_file_the_number_of_each_class_and_the_fold(tmp_path):
+def test_it_has_the_file_the_number_of_each_class_and_the_subset(tmp_path):
     shown = facts(tmp_path / "1.2.npz", classes=[0, 0, 1])
     assert shown["file"].value == str(tmp_path / "1.2.npz")
-    assert (shown["num_class_1"], shown["num_class_0"], shown["fold"]) == (1, 2, 3)
+    assert (shown["num_class_1"], shown["num_class_0"], shown["subset"]) == (1, 2, 3)
 
 
 def test_it_has_a_small_picture_of_six_cutouts_nodules_first(tmp_path):

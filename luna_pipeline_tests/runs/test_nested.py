@@ -144,6 +144,9 @@ def test_outer_run_links_its_nested_run_and_says_its_result_and_both_are_of_one_
     entries = luna.instance.all_logs(result.run_id)
     links = [entry.dagster_event.engine_event_data for entry in entries if "Started run" in entry.message]
     assert [data.metadata["run"] for data in links] == [dg.MetadataValue.dagster_run(inner.run_id)]
+    events = [entry.dagster_event for entry in luna.instance.all_logs(inner.run_id) if entry.dagster_event]
+    (back,) = [event for event in events if (event.message or "").startswith("Makes `ingest` for run")]
+    assert back.engine_event_data.metadata["outer_run"] == dg.MetadataValue.dagster_run(result.run_id)
     (said,) = [entry.user_message for entry in entries if entry.dagster_event is None]
     title, _, result = said.partition(": ")
     assert title == "`ingest`"
