@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-diagnosis real study ui check test test-slow test-times test-containers test-gpu test-kills test-serving-kills test-numerics fuzz format mlflow-migrate mlflow-server \
         image image-luna25 up down logs demo-stack backup backup-check restore upgrade \
-        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-serving bench-gpu docs notebooks architecture clean
+        tensorboard-classification tensorboard-malignant-classification bench-cutting bench-training bench-froc bench-diagnosis bench-download bench-same-scans bench-scaling bench-serving bench-gpu docs screenshots notebooks architecture clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -221,6 +221,9 @@ docs: setup ## build the documentation as a site in .luna/documentation/site; a 
 
 notebooks: setup ## run the notebooks on a synthetic data set, into .luna/notebooks (CHAPTERS="1 3"; about two minutes)
 	@python notebooks/build.py --out .luna/notebooks $(CHAPTERS)
+
+screenshots: setup ## take the screenshots in docs/pictures again, on a demo of its own (Chromium; about ten minutes)
+	@python -m docs_tools.screenshots
 
 architecture: setup ## draw docs/pictures/architecture.svg from the imports of the code
 	@python -m docs_tools.draw_architecture

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.spatial import cKDTree
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/diagnosis.png"
 SIZE_PX = (1040, 1200)
-NUM_GREYS, MIN_SATURATION = 160, 24
+NUM_GREYS, MIN_SATURATION = 96, 8
 SYNTHETIC = 'class="synthetic"'
 
 
@@ -43,13 +44,18 @@ def main(report: Path) -> None:
 
 def small_of(picture: Image.Image) -> Image.Image:
     """Return a picture with a palette of greys and its most frequent colours; Pillow's choice loses thin lines."""
-    pixels = np.asarray(picture).reshape(-1, 3)
-    coloured = pixels[np.ptp(pixels.astype(int), axis=1) > MIN_SATURATION]
-    colours, counts = np.unique(coloured, axis=0, return_counts=True)
-    greys = np.rint(np.linspace(0, 255, NUM_GREYS)).astype(int).repeat(3)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*greys.tolist(), *colours[np.argsort(-counts)[: 256 - NUM_GREYS]].ravel().tolist()])
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    colours, places, counts = np.unique(
+        np.asarray(picture).reshape(-1, 3).astype(int), axis=0, return_inverse=True, return_counts=True
+    )
+    by_count = np.argsort(-counts)
+    coloured = by_count[np.ptp(colours[by_count], axis=1) > MIN_SATURATION]
+    greys = np.rint(np.linspace(0, 255, NUM_GREYS)).astype(int)[:, None].repeat(3, axis=1)
+    palette = np.concatenate([greys, colours[coloured[: 256 - NUM_GREYS]]])
+    # Pillow's own search for the nearest colour is not exact: white becomes grey.
+    _, nearest = cKDTree(palette).query(colours)
+    small = Image.fromarray(nearest[places].reshape(picture.height, picture.width).astype(np.uint8), "P")
+    small.putpalette(palette.ravel().tolist())
+    return small
 
 
 if __name__ == "__main__":

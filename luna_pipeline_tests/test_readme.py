@@ -16,8 +16,10 @@ from luna_pipeline_tests.command_line import run_page
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+YOUR_DATA = (ROOT / "docs/how_to/your_data.md").read_text()
+STAGES = (ROOT / "docs/reference/stages.md").read_text().split("| stage | asset |")[1].split("\n\n")[0]
 TARGETS = sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)))
-JOBS = sorted(set(re.findall(r"--job ([a-z_]+)", README)))
+JOBS = sorted(set(re.findall(r"--job ([a-z_]+)", YOUR_DATA)))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -28,7 +30,7 @@ def test_make_targets_of_the_readme_exist(target: str):
 
 @pytest.mark.seed_defect(70)
 def test_jobs_commands_assets_and_functions_of_the_readme_exist():
-    assert {"demo", "test", "ui", "real"} <= set(TARGETS)
+    assert {"demo", "test", "ui", "docs"} <= set(TARGETS)
     assert set(JOBS) == {
         "ingest",
         "cut",
@@ -40,17 +42,15 @@ def test_jobs_commands_assets_and_functions_of_the_readme_exist():
         "tune",
     }
     assert set(JOBS) <= {job.name for job in defs.resolve_all_job_defs()}
-    assert set(re.findall(r"`luna ([a-z0-9_]+)", README)) <= set(cli.commands)
+    assert set(re.findall(r"`luna ([a-z0-9_]+)", README + YOUR_DATA)) <= set(cli.commands)
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-    table = README.split("| stage | asset |")[1].split("\n\n")[0]
-    assert set(re.findall(r"\| `([a-z_]+)`", table)) <= known
+    assert set(re.findall(r"\| `([a-z_]+)`", STAGES)) <= known
 
 
 def test_functions_of_the_stage_table_can_be_imported():
     import importlib
 
-    table = README.split("| stage | asset |")[1].split("\n\n")[0]
-    names = [row.rsplit("| `", 1)[1].strip("` |") for row in table.splitlines()[2:]]
+    names = [row.rsplit("| `", 1)[1].strip("` |") for row in STAGES.splitlines()[2:]]
     assert len(names) == 26
     for name in names:
         parts = name.split(".")
@@ -58,6 +58,26 @@ def test_functions_of_the_stage_table_can_be_imported():
         found = importlib.import_module(".".join(["luna_pipeline", *parts[:split]]))
         for part in parts[split:]:
             found = getattr(found, part)
+
+
+def test_pages_that_the_readme_names_are_there():
+    links = re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", README)
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_sentences_of_the_readme_and_of_the_first_pages_are_short():
+    pages = [ROOT / "README.md", ROOT / "docs/index.md", *(ROOT / "docs").glob("start/*.md")]
+    for page in [*pages, *(ROOT / "docs").glob("tutorial/*.md")]:
+        assert mean_words(page.read_text()) < 20, page.name
+
+
+def mean_words(text: str) -> float:
+    """Return the mean number of words of a page's sentences; tables, code and pictures are left out."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    paragraphs = [part for part in re.split(r"\n\s*\n|\n *(?:-|\d\.) ", text) if not re.match(r"\s*[#|!<]", part)]
+    sentences = [words.split() for part in paragraphs for words in re.split(r"(?<=[.?])\s+", part.strip()) if words]
+    return sum(map(len, sentences)) / len(sentences)
 
 
 def test_pictures_of_the_readme_are_there():

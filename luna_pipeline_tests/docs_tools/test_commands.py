@@ -1,5 +1,6 @@
 """Every command line in the documentation is one that the programs accept: command, options, target, job, config."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -24,20 +25,31 @@ SEPARATORS = {"&&", "||", ";", "|", "&"}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a page's ``sh`` blocks; continued ones and those within quotation marks are one."""
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+        whole = ""
+        for line in block.replace("\\\n", " ").splitlines():
+            whole += f"{line}\n"
+            with contextlib.suppress(ValueError):  # No closing quotation mark yet.
+                shlex.split(whole, comments=True)
+                yield whole
+                whole = ""
+
+
 def commands_of(text: str) -> Iterator[list[str]]:
     """Yield the commands of a page's ``sh`` blocks as words, without variables set in front of them."""
-    for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            while words:
-                end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
-                command, words = words[:end], words[end + 1 :]
-                redirected = next((place for place, word in enumerate(command) if re.match(r"\d?[<>]$", word)), None)
-                command = command[:redirected]
-                while command and re.match(r"[A-Z_]+=", command[0]):
-                    command = command[1:]
-                if command:
-                    yield command
+    for line in lines_of(text):
+        words = shlex.split(line, comments=True)
+        while words:
+            end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
+            command, words = words[:end], words[end + 1 :]
+            redirected = next((place for place, word in enumerate(command) if re.match(r"\d?[<>]$", word)), None)
+            command = command[:redirected]
+            while command and re.match(r"[A-Z_]+=", command[0]):
+                command = command[1:]
+            if command:
+                yield command
 
 
 def problem_of_luna(words: list[str]) -> str:
