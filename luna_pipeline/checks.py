@@ -12,7 +12,10 @@ MAX_REJECTED_SHARE = 0.01
 
 @dg.asset_check(asset="ct_series")
 def every_ct_is_readable(ct_series: Any) -> dg.AssetCheckResult:
-    """Every CT below the data root can be read, and there is one or more. A copy of a readable CT does not count."""
+    """Every CT below the data root can be read, and there is one or more. A copy of a readable CT does not count.
+
+    If it fails: repair or remove the CTs that are named, and run `ingest` again.
+    """
     from luna_pipeline.core.ct.catalogue import unreadable_series
     from luna_pipeline.core.ct.errors import name_series
 
@@ -33,7 +36,10 @@ def every_ct_is_readable(ct_series: Any) -> dg.AssetCheckResult:
 def no_ct_is_gone(
     context: dg.AssetCheckExecutionContext, ct_series: Any, cutting: CutoutCutting
 ) -> dg.AssetCheckResult:
-    """Every registered or cut series still has its CT; a removed CT's cutouts are kept until `luna prune --yes`."""
+    """Every registered or cut series still has its CT; a removed CT's cutouts are kept until `luna prune --yes`.
+
+    If it fails: restore the CTs, or remove their cutouts and partitions with `luna prune --yes`.
+    """
     from luna_pipeline.core.ct.errors import name_series
 
     gone = gone_series(context.instance, ct_series, cutting.store)
@@ -51,6 +57,8 @@ def rejected_rows_are_few(candidates: Any, rejected: Any) -> dg.AssetCheckResult
     """Fewer than 1 % of the rows of readable series were rejected, and one or more is left.
 
     Rows of unreadable CTs are not counted.
+
+    If it fails: correct the rows in the tables; `rejected.parquet` has the reason of each.
     """
     from luna_pipeline.core.candidates.usable_rows import UNREADABLE_CT
 
@@ -75,6 +83,8 @@ def folds_hold_series_and_patients_apart(folds: Any, paths: LunaPaths) -> dg.Ass
     """No series, no patient and no scan lies in two folds, and there is one or more series.
 
     The same scan under two uids is known where `same_scans` was searched.
+
+    If it fails: put what is named into one fold (subset folder or `luna16_subsets.csv`), or remove one of the CTs.
     """
     from luna_pipeline.core.candidates.folds import check_folds, describe_folds
     from luna_pipeline.core.same_scans.groups import same_scans_in_two_folds
@@ -93,7 +103,10 @@ def folds_hold_series_and_patients_apart(folds: Any, paths: LunaPaths) -> dg.Ass
 
 @dg.asset_check(asset="folds")
 def no_fold_is_gone(context: dg.AssetCheckExecutionContext, folds: Any) -> dg.AssetCheckResult:
-    """Every registered test fold is a fold of the data; a trained fold that is gone is kept until `luna prune`."""
+    """Every registered test fold is a fold of the data; a trained fold that is gone is kept until `luna prune`.
+
+    If it fails: restore the folds, or remove their partitions with `luna prune --yes`.
+    """
     gone = gone_folds(context.instance, folds["fold"])
     return _gone_result(
         gone,
@@ -108,6 +121,8 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
     """Every CT is in the index, and every candidate has a cutout of the configured shape.
 
     A missing series is a warning, because the other series can be used for training.
+
+    If it fails: fix the series that are named, and run `cut` again.
     """
     shape = tuple(cutting.chunk_shape_irc)
     wrong = _of_another_shape(cutout_index, cutting, shape)
@@ -132,7 +147,10 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
 
 @dg.asset_check(asset="champion")
 def champion_origin(paths: LunaPaths) -> dg.AssetCheckResult:
-    """The training scans of each champion in MLflow's registry are known: an imported model may have seen any scan."""
+    """The training scans of each champion in MLflow's registry are known: an imported model may have seen any scan.
+
+    If it fails: move MLflow's alias `champion` to a model that was trained here.
+    """
     from luna_pipeline.launchers.diagnosis.champion_origin import champions
     from luna_pipeline.tracking.outbox import TrackerUnavailableError
 

@@ -12,6 +12,7 @@ import dagster as dg
 from luna_pipeline.core.quality.limits import LIMITS, OF_VOXELS, PROBLEM
 
 ASSET = "data_quality"
+IF_IT_FAILS = "If it fails: look at the scans that are named; correct or remove them, or report it with the results."
 _MAX_NAMED = 50
 
 
@@ -19,7 +20,9 @@ _MAX_NAMED = 50
     name="data_quality_limits",
     specs=[
         dg.AssetCheckSpec(
-            limit.name, asset=ASSET, description=f"{limit.rule}. Reason: {limit.reason}. Source: {limit.source}."
+            limit.name,
+            asset=ASSET,
+            description=f"{limit.rule}. Reason: {limit.reason}. Source: {limit.source}. {IF_IT_FAILS}",
         )
         for limit in LIMITS
     ],

@@ -24,7 +24,8 @@ def no_leak(asset: str) -> dg.AssetCheckSpec:
             asset=asset,
             blocking=True,
             partitions_def=TEST_FOLDS,
-            description="No series, patient, scan or candidate of the test fold was used to train the models.",
+            description="No series, patient, scan or candidate of the test fold was used to train the models. "
+            "If it fails: leave the model that is named out, or train it again without the test fold.",
         )
 
 

@@ -75,7 +75,8 @@ def cutouts(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> Iterat
             NO_DUPLICATES,
             asset="cutout_index",
             blocking=True,
-            description="No cutout occurs in two folds: the same CT may be there under two names.",
+            description="No cutout occurs in two folds: the same CT may be there under two names. "
+            "If it fails: remove one of the CTs that are named, or put them into one fold.",
         )
     ],
 )

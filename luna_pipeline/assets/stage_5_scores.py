@@ -116,7 +116,8 @@ class ChampionConfig(DrawsConfig):
             asset="champion",
             blocking=True,
             description="The best network of the leaderboard is the champion: better on the same folds, calibrated, no "
-            "leak. A network that is not good enough gives a warning; a leak fails the run.",
+            "leak. A network that is not good enough gives a warning; a leak fails the run. If it fails: the result "
+            "names the condition; train more folds or another recipe, or remove the leak, and run `promote` again.",
         )
     ],
 )

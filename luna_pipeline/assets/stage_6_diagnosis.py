@@ -47,9 +47,12 @@ if TYPE_CHECKING:
 GROUP = "stage_6_diagnosis"
 CODE_VERSION = "1"
 CHECKS = {
-    READABLE: "Everything in LUNA_INCOMING_DIR can be diagnosed.",
-    GONE: "Every registered series is in LUNA_INCOMING_DIR.",
-    COMPLETE: "No diagnosis failed; else the reason of each.",
+    READABLE: "Everything in LUNA_INCOMING_DIR can be diagnosed. If it fails: repair or remove the files that are "
+    "named.",
+    GONE: "Every registered series is in LUNA_INCOMING_DIR. If it fails: restore the CTs, or delete their partitions "
+    "on Dagster's page.",
+    COMPLETE: "No diagnosis failed; else the reason of each. If it fails: fix or remove the CTs that are named, and "
+    "run `diagnose` again.",
 }
 
 # Events are logged for each series, so that a broken series fails alone: the assets are skippable.

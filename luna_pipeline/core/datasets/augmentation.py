@@ -35,14 +35,23 @@ class _Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Flip(_Change):
-    """Mirror a cutout; ``probability`` is that of each of the three axes."""
+    """Mirror a cutout.
+
+    Attributes:
+        probability: Probability for each of the three axes.
+    """
 
     probability: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offset(_Change):
-    """Shift a cutout along each axis, by up to ``share`` of half the cutout: 0.1 shifts 48 voxels by up to 2.4."""
+    """Shift a cutout along each axis.
+
+    Attributes:
+        probability: Probability for a cutout.
+        share: Largest shift, as a share of half the cutout: 0.1 shifts 48 voxels by up to 2.4.
+    """
 
     probability: float = 0.0
     share: float = 0.1
@@ -50,7 +59,12 @@ class Offset(_Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(_Change):
-    """Scale the voxel distance along each axis, by up to ``share``: 0.2 gives factors from 0.8 to 1.2."""
+    """Scale the voxel distance along each axis.
+
+    Attributes:
+        probability: Probability for a cutout.
+        share: Largest change: 0.2 gives factors from 0.8 to 1.2.
+    """
 
     probability: float = 0.0
     share: float = 0.2
@@ -58,7 +72,12 @@ class Scale(_Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Rotate(_Change):
-    """Rotate all slices of a cutout by one angle of up to ``degrees`` in either direction."""
+    """Rotate all slices of a cutout by one angle.
+
+    Attributes:
+        probability: Probability for a cutout.
+        degrees: Largest angle in either direction, in degrees.
+    """
 
     probability: float = 0.0
     degrees: float = 180.0
@@ -66,7 +85,12 @@ class Rotate(_Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(_Change):
-    """Add Gaussian noise of mean 0 and standard deviation ``std_hu`` in HU to each voxel."""
+    """Add Gaussian noise of mean 0 to each voxel.
+
+    Attributes:
+        probability: Probability for a cutout.
+        std_hu: Standard deviation of the noise in HU.
+    """
 
     probability: float = 0.0
     std_hu: float = 25.0

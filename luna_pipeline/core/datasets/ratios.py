@@ -28,7 +28,12 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class NoduleRatio(Ratio):
-    """Ratio of nodules and other candidates."""
+    """Ratio of nodules and other candidates.
+
+    Attributes:
+        nodule: Number of nodules.
+        non_nodule: Number of other candidates.
+    """
 
     nodule: int = 1
     non_nodule: int = 5
@@ -36,7 +41,13 @@ class NoduleRatio(Ratio):
 
 @dataclass(frozen=True, kw_only=True)
 class MalignantRatio(Ratio):
-    """Ratio of malignant nodules, benign nodules and other candidates."""
+    """Ratio of malignant nodules, benign nodules and other candidates.
+
+    Attributes:
+        malignant: Number of malignant nodules.
+        benign: Number of benign nodules.
+        non_nodule: Number of other candidates.
+    """
 
     malignant: int = 1
     benign: int = 5
@@ -45,7 +56,13 @@ class MalignantRatio(Ratio):
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceRatio(Ratio):
-    """Ratio of the crops that segmentation is trained on: around nodules, around look-alikes, anywhere in the body."""
+    """Ratio of the crops that segmentation is trained on.
+
+    Attributes:
+        nodule: Number of crops around nodules.
+        look_alike: Number of crops around candidates that are none.
+        background: Number of crops anywhere in the body.
+    """
 
     nodule: int = 2
     look_alike: int = 1

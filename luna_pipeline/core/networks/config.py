@@ -63,8 +63,8 @@ class NetworkConfig:
     """Parts and sizes of a classification network; docs/reference/models.md describes their meaning for each network.
 
     Attributes:
-        name: ``luna``, ``resnet``, ``densenet``, ``se_resnet``, ``convnext``, ``multiscale``, or a registered one
-            (``NETWORKS``).
+        name: ``luna``, ``resnet``, ``densenet``, ``se_resnet``, ``convnext``, ``multiscale``, for segmentation
+            ``unet3d`` or ``book_unet``, or a registered one (``NETWORKS``).
         block: Kind of the convolution blocks of ``luna`` and ``multiscale`` (see ``LunaBlock``).
         n_blocks: Number of levels; each halves the three axes and doubles the channels.
         conv_channels: Channels of the first level.
