@@ -49,9 +49,5 @@ def test_a_segmenter_is_trained_without_cutouts_and_shows_how_good_it_is(luna):
 
 
 def test_a_recipe_of_another_model_is_refused(luna):
-    result = luna.run(
-        "train_nodule_segmenter", run_config={"ops": {"nodule_segmenter": {"config": {"recipe": "demo"}}}}
-    )
-    assert not result.success
-    errors = [event.step_failure_data.error_display_string for event in result.all_events if event.is_step_failure]
-    assert "must be of the asset's own name, got nodule_classifier" in "".join(errors)
+    with pytest.raises(dg.DagsterInvalidConfigError, match="recipe not in enum type one of segmenter_baseline"):
+        luna.run("train_nodule_segmenter", run_config=of_segmenter(recipe="demo"))
