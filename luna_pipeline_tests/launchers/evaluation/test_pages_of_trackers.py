@@ -102,7 +102,7 @@ def test_mlflow_has_curves_data_sets_figures_and_a_model_with_signature_and_card
     assert files == {"test/report.csv", "test/roc_and_pr.png", "test/errors.png"}
     (version,) = client.search_model_versions(f"run_id = '{run_id}'")
     assert version.description.startswith("# Model card: nodule_classifier 0.0.1-fold0")
-    signature = Model.load(version.source).signature
+    signature = Model.load(version.source.removeprefix("file://")).signature
     assert [len(schema.inputs) for schema in (signature.inputs, signature.outputs)] == [1, 1]
     assert "Research use only" in client.get_registered_model(NODULE_CLASSIFIER).description
 
