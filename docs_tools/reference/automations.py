@@ -34,10 +34,10 @@ def page() -> str:
         "## Sensors",
         "",
     ]
-    header = ("sensor", "looks at", "every", "at first", "what it does", "starts")
+    header = ("sensor", "what it does", "looks at", "every", "at first", "starts")
     lines += table(header, map(_sensor, sensors))
     lines += ["## Schedules", ""]
-    lines += table(("schedule", "when", "at first", "what it does", "starts"), map(_schedule, schedules))
+    lines += table(("schedule", "what it does", "when", "at first", "starts"), map(_schedule, schedules))
     lines += [
         "Times of schedules are in UTC (cron: minute, hour, day of the month, month, day of the week). A run that "
         "failed for a lasting reason, such as a damaged CT, is not started again until files or settings change. "
@@ -62,12 +62,12 @@ def _jobs(repository: Any) -> list[Any]:
 def _sensor(sensor: Any) -> tuple[str, ...]:
     is_on = "on" if sensor.default_status is dg.DefaultSensorStatus.RUNNING else "off"
     every = f"{sensor.minimum_interval_seconds} s"
-    return f"`{sensor.name}`", WAKES[sensor.name], every, is_on, plain(sensor.description), _started(sensor)
+    return f"`{sensor.name}`", plain(sensor.description), WAKES[sensor.name], every, is_on, _started(sensor)
 
 
 def _schedule(schedule: Any) -> tuple[str, ...]:
     is_on = "on" if schedule.default_status is dg.DefaultScheduleStatus.RUNNING else "off"
-    return f"`{schedule.name}`", f"`{schedule.cron_schedule}`", is_on, plain(schedule.description), _started(schedule)
+    return f"`{schedule.name}`", plain(schedule.description), f"`{schedule.cron_schedule}`", is_on, _started(schedule)
 
 
 def _started(automation: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from docs_tools.markdown import cell, code, plain, table
+from docs_tools.markdown import code, plain, table
 from luna_pipeline.cli import cli
 
 
@@ -53,7 +53,7 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
 
 def _options(command: click.Command) -> list[str]:
     options = [it for it in command.params if isinstance(it, click.Option) and not it.hidden]
-    return table(("option", "values", "default", "meaning"), map(_row, options)) if options else []
+    return table(("option", "meaning", "values", "default"), map(_row, options)) if options else []
 
 
 def _row(option: click.Option) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def _row(option: click.Option) -> tuple[str, ...]:
     default = option.default if isinstance(option.default, str | int | float) else ""
     shown = "" if option.is_flag or default == "" else code(default)
     required = "required" if option.required else shown
-    return names, _values(option), required, cell(plain(option.help))
+    return names, plain(option.help), _values(option), required
 
 
 def _values(option: click.Option) -> str:

@@ -18,7 +18,7 @@ from luna_pipeline.core.training.recipes import RECIPES, recipe_by_name
 from luna_pipeline.definitions import RESOURCES, defs
 from luna_pipeline.serving.config import Peer, ServiceConfig
 
-HEADER = ("key", "type", "default", "allowed", "meaning")
+HEADER = ("key", "meaning", "default", "allowed", "type")
 _REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": DATASETS,
     "model": MODELS,
@@ -187,7 +187,7 @@ def _dagster() -> Iterator[str]:
         if own:
             yield from (f"### {name}", "")
             rows = (
-                (code(key), _annotation(it), code(shown(it.default)), "", plain(it.description))
+                (code(key), plain(it.description), code(shown(it.default)), "", _annotation(it))
                 for key, it in own.items()
             )
             yield from table(HEADER, rows)
@@ -217,7 +217,7 @@ def _field_row(item: tuple[str, Any]) -> tuple[str, ...]:
     name, field = item
     kind = _inner(field)
     words = [it.config_value for it in getattr(kind, "enum_values", [])]
-    return code(name), _kind(field), _default(field), ", ".join(map(code, words)), plain(field.description)
+    return code(name), plain(field.description), _default(field), ", ".join(map(code, words)), _kind(field)
 
 
 def _inner(field: Any) -> Any:

@@ -36,7 +36,7 @@ class Value:
 
     def row(self) -> tuple[str, ...]:
         """Return the row of a table."""
-        return code(self.place), self.kind, code(shown(self.default)), self.allowed, self.meaning
+        return code(self.place), self.meaning, code(shown(self.default)), self.allowed, self.kind
 
 
 def meanings(kind: type) -> dict[str, str]:

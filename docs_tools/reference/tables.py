@@ -81,14 +81,14 @@ def _table_section(name: str) -> Iterator[str]:
         yield ""
         return
     columns = TABLES[name].columns.items()
-    yield from table(("column", "type", "rule", "meaning"), (_column(each, column) for each, column in columns))
+    yield from table(("column", "meaning", "type", "rule"), (_column(each, column) for each, column in columns))
 
 
 def _column(name: str, column: Any) -> tuple[str, ...]:
     rules = [_rule(check) for check in column.checks]
     rules += ["unique"] * column.unique + ["may be null"] * column.nullable
     kind = str(column.dtype or "text")
-    return code(name), _KINDS.get(kind, kind.lower()), ", ".join(rules), describe_column(name) or ""
+    return code(name), describe_column(name) or "", _KINDS.get(kind, kind.lower()), ", ".join(rules)
 
 
 def _rule(check: Any) -> str:

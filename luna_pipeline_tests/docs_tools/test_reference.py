@@ -26,7 +26,7 @@ def test_every_command_and_option_stands_on_the_page():
         assert f"### luna {name}\n" in page
         shown = [it for it in command.params if not getattr(it, "hidden", False)]
         assert all(option in page for it in shown for option in it.opts if option.startswith("-"))
-    assert "| `--size` | D,H,W |" in page
+    assert "Default: varied, as in LUNA16. | D,H,W |" in page
 
 
 def test_every_key_of_a_configuration_has_a_meaning():
@@ -46,10 +46,10 @@ def test_ranges_are_those_of_the_checks():
     assert values["clipping.norm"].allowed == "> 0"
     assert values["num_epochs"].row() == (
         "`num_epochs`",
-        "integer",
+        "Epochs; each draws as many samples as training has candidates.",
         "`10`",
         "≥ 1",
-        "Epochs; each draws as many samples as training has candidates.",
+        "integer",
     )
     # Every place is a key that can be changed.
     flat = TrainingConfig().flat()
@@ -88,15 +88,15 @@ def test_every_automation_and_job_stands_on_the_page():
     assert {it.name for it in repository.sensor_defs} == set(automations.WAKES)
     names = [it.name for it in [*repository.sensor_defs, *repository.schedule_defs]]
     assert all(f"| `{name}` |" in page for name in [*names, "cut", "evaluate"])
-    assert "| off | Every night: re-cuts everything outdated. | job `recut_changed` |" in page
+    assert "| Every night: re-cuts everything outdated. | `0 3 * * *` | off | job `recut_changed` |" in page
 
 
 def test_every_column_and_member_has_a_meaning():
     page = tables.page()
     columns = [(name, column) for name, schema in TABLES.items() for column in schema.columns]
     assert [it for it in columns if not describe_column(it[1])] == []
-    assert "| `probability` | float64 | 0 to 1 |" in page
-    assert "| `class` | int8 | one of `0`, `1` |" in page
+    assert "| `probability` | Score of the candidate, 0 to 1. | float64 | 0 to 1 |" in page
+    assert "| int8 | one of `0`, `1` |" in page
     for name in ("nodules", "diagnosis"):
         schema = json.loads((tables._SCHEMAS / f"{name}.schema.json").read_text())
         parts = [part.get("properties", {}) for part in [schema, *schema["$defs"].values()]]
