@@ -222,7 +222,7 @@ docs: setup ## build the documentation as a site in .luna/documentation/site; a 
 notebooks: setup ## run the notebooks on a synthetic data set, into .luna/notebooks (CHAPTERS="1 3"; about two minutes)
 	@python notebooks/build.py --out .luna/notebooks $(CHAPTERS)
 
-screenshots: setup ## take the screenshots in docs/pictures again, on a demo of its own (Chromium; about ten minutes)
+screenshots: setup ## take the screenshots in docs/pictures again, on a demo of its own (Chromium; the time of two demos)
 	@python -m docs_tools.screenshots
 
 architecture: setup ## draw docs/pictures/architecture.svg from the imports of the code

@@ -1,7 +1,8 @@
-"""Take the screenshots of the documentation: ``make screenshots``, from nothing, about ten minutes on two idle cores.
+"""Take the screenshots of the documentation: ``make screenshots``, from nothing.
 
 Runs the steps of docs/start/tour.md on a demo of its own in ``.luna/screenshots``, and takes pictures of Dagster,
-MLflow and TensorBoard on the way. A training whose result is there is not repeated. Needs Chromium and Playwright.
+MLflow and TensorBoard on the way. A training whose result is there is not repeated; most of
+the time is the demo and the training of a second fold. Needs Chromium and Playwright.
 """
 
 import io
