@@ -56,7 +56,7 @@ def test_the_job_tune_searches_for_a_fold_and_its_winner_is_scored_like_any_othe
 
 def test_a_study_of_malignancy_is_no_partition_of_this_asset(luna):
     config = {"ops": {"tuning_study": {"config": {**STUDY, "recipe": "demo_malignancy", "metric": "auc"}}}}
-    with pytest.raises(dg.DagsterInvalidConfigError, match="recipe not in enum type one of .*nodule_baseline"):
+    with pytest.raises(dg.DagsterInvalidConfigError, match=r"recipe not in enum type one of .*nodule_baseline"):
         luna.run("tune", run_config=config)
 
 
