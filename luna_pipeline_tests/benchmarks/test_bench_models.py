@@ -55,5 +55,5 @@ def test_the_default_network_costs_what_performance_was_measured_with():
 def test_a_table_stands_between_its_marks_and_is_refused_without():
     text = DOCS.read_text()
     assert with_table(text, table_of(text)) == text
-    with pytest.raises(ValueError, match=r"must have the marks .*, got a page without them\. Put them back\."):
+    with pytest.raises(ValueError, match=r"must have the marks .*, got a page without\. Put them back\."):
         with_table("no marks", [])

@@ -193,7 +193,9 @@ def test_a_dashboard_that_is_not_installed_is_said_before_ray_starts(monkeypatch
 
 
 def test_workers_get_every_variable_of_the_project_that_the_core_reads():
-    texts = [path.read_text() for path in Path(core.__file__).parent.rglob("*.py")]
+    # variables.py describes all variables, and reads none.
+    paths = [path for path in Path(core.__file__).parent.rglob("*.py") if path.name != "variables.py"]
+    texts = [path.read_text() for path in paths]
     read = {name for text in texts for name in re.findall(r'"(LUNA_[A-Z_]+)"', text)}
     assert {"LUNA_ASSUME_HU", "LUNA_MAX_CT_GIB"} <= read
     assert read <= set(WORKER_VARIABLES)
