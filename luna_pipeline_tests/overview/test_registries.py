@@ -16,8 +16,10 @@ def test_every_name_has_a_sentence(kind: str):
     module, _, attribute = REGISTRIES[kind].partition(":")
     rows = rows_of(kind)
     assert [row["name"] for row in rows] == list(getattr(import_module(module), attribute).names())
-    for row in rows:
-        assert row["origin"] == "project"
+    # Other tests of this process may have registered parts of their own.
+    own = [row for row in rows if row["origin"] == "project"]
+    assert own
+    for row in own:
         assert len(row["description"]) > 10, row
         assert not row["description"][0].islower()
         assert not row["description"].startswith(("Return", "Build"))
