@@ -143,5 +143,5 @@ def test_several_series_are_listed_and_one_is_chosen(root: Path):
 
 def test_the_help_names_the_recipes_and_the_outputs(root: Path):
     text = " ".join(diagnose(root, "--help").stdout.split())
-    for part in ("default, book", "diagnosis.json", "models:/NAME@ALIAS", "--assume-hu", "--no-dicom"):
+    for part in ("default, or book", "diagnosis.json", "models:/NAME@ALIAS", "--assume-hu", "--no-dicom"):
         assert part in text
