@@ -13,7 +13,7 @@ class AssetState:
         num_made: Number of its partitions that are made; 1 or 0 without partitions.
         num_partitions: Number of its partitions; None without partitions, or if it is not known.
         made_at: Time of the last one, local, to the minute; empty if none was made.
-        stale: Why it would be made anew.
+        stale: Why it has to be made again.
         failed: Why its last attempt failed, by partition; the empty name stands for the whole asset.
     """
 

@@ -33,18 +33,27 @@ def _read(code: str) -> list[tuple[str, tuple[str, ...]]]:
     ("code", "expected"),
     [
         ("def f(n):\n raise ValueError(f'Size must be 1, got {n}. Take 1.')", "Size must be 1, got …. Take 1."),
-        ("A = 'Take '\ndef f(n):\n m = 'Must be '\n m += f'1, got {n}. '\n raise ValueError(m + A + 'it.')",
-         "Must be 1, got …. Take it."),
+        (
+            "A = 'Take '\ndef f(n):\n m = 'Must be '\n m += f'1, got {n}. '\n raise ValueError(m + A + 'it.')",
+            "Must be 1, got …. Take it.",
+        ),
         ("def f():\n m = 'another text'\n m = 'the last text'\n raise ValueError(m)", "the last text"),
-        ("def e(rule):\n return OSError(3, f'{rule}, got none.')\ndef f():\n raise e('It must be')",
-         "It must be, got none."),
+        (
+            "def e(rule):\n return OSError(3, f'{rule}, got none.')\ndef f():\n raise e('It must be')",
+            "It must be, got none.",
+        ),
         ("def f(m):\n raise KeyError(m)\ndef g():\n f('the text of the caller')", "the text of the caller"),
-        ("class E(Exception):\n def __init__(self, n):\n  super().__init__(f'the class says {n}')\n"
-         "def f():\n raise E(3)", "the class says …"),
-        ("class P:\n def e(self, t):\n  return ValueError(f'of the method: {t}')\n"
-         "def f(p: P):\n raise p.e('yes')", "of the method: yes"),
+        (
+            "class E(Exception):\n def __init__(self, n):\n  super().__init__(f'the class says {n}')\n"
+            "def f():\n raise E(3)",
+            "the class says …",
+        ),
+        (
+            "class P:\n def e(self, t):\n  return ValueError(f'of the method: {t}')\ndef f(p: P):\n raise p.e('yes')",
+            "of the method: yes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_text_of_an_error_is_read_from_the_code(code: str, expected: str):
     assert [texts for _, texts in _read(code)] == [(expected,)]
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from luna_pipeline.core.events.messages import LogMetrics, Mode
+from luna_pipeline.core.events.messages import LogMetrics, LogParams, Mode
 from luna_pipeline.tracking.tensorboard_pictures import add_picture
 from luna_pipeline.tracking.tensorboard_tracking import TensorBoardHandlers
 
@@ -36,10 +36,13 @@ def test_a_picture_comes_back_pixel_by_pixel_at_its_step(tmp_path, pixels):
 
 def test_what_the_training_wrote_stays(tmp_path):
     handlers = TensorBoardHandlers(tmp_path)
+    handlers.log_params(LogParams(params={"seed": 1}))
     handlers.log_metrics(LogMetrics(epoch=1, mode=Mode.TRAINING, num_samples_seen=640, values={"loss": 0.5}))
     handlers.close()
     for tag in ("test/errors", "test/froc"):
         add_picture(tmp_path, png_of(NOISE[..., 0]), tag=tag, step=640)
 
     tags = read_back(tmp_path).Tags()
-    assert (tags["scalars"], sorted(tags["images"])) == (["training/loss"], ["test/errors", "test/froc"])
+    assert sorted(tags["images"]) == ["test/errors", "test/froc"]
+    assert "configuration/text_summary" in tags["tensors"]
+    assert read_back(tmp_path / "training").Tags()["scalars"] == ["epoch/loss"]
