@@ -7,7 +7,7 @@ trained network says of these cutouts, and the FROC of the test fold.
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/pictures/chain.png"
 MODEL = "nodule_classifier"
 NODULE, OTHER, DARK = "#D55E00", "#0072B2", "#333333"
-WINDOW_HU = {"cmap": "gray", "vmin": -1000, "vmax": 400}
+WINDOW_HU: dict[str, Any] = {"cmap": "gray", "vmin": -1000, "vmax": 400}
 # At 390 px the picture is a third as large, and this text is still 10 px high.
 TITLE_PT, TEXT_PT = 23, 19
 SIZE_INCHES, DOTS_PER_INCH = (12.0, 9.2), 100
@@ -49,7 +49,7 @@ def main(home: Path) -> None:
     _draw_froc(drawn[4], pd.read_parquet(home / "tables/nodule_froc.parquet"))
     arrows = [((0.315, 0.73), (0.35, 0.73)), ((0.65, 0.73), (0.685, 0.73)), ((0.835, 0.525), (0.40, 0.467))]
     for start, end in [*arrows, ((0.475, 0.28), (0.525, 0.28))]:
-        style = {"arrowstyle": "simple,head_width=18,head_length=14,tail_width=6", "color": DARK}
+        style: dict[str, Any] = {"arrowstyle": "simple,head_width=18,head_length=14,tail_width=6", "color": DARK}
         figure.add_artist(FancyArrowPatch(start, end, transform=figure.transFigure, linewidth=0, **style))
     figure.text(0.99, 0.008, "Synthetic phantom. Research use only.", fontsize=15, color=DARK, ha="right")
     png = io.BytesIO()
@@ -74,7 +74,7 @@ def _draw_ct(axes: "Axes", title: str, home: Path, series: str, candidates: pd.D
     table = pd.read_parquet(home / "tables/candidates.parquet")
     table = table[(table["series_instance_uid"] == series) & (table["source"] == "candidate")]
     catalogue = pd.read_parquet(home / "tables/ct_series.parquet").set_index("series_instance_uid")
-    ct = read_ct(home.parent / "data" / catalogue.loc[series, "path"], series_instance_uid=series)
+    ct = read_ct(home.parent / "data" / str(catalogue.loc[series, "path"]), series_instance_uid=series)
     center_irc = ct.grid.world_to_voxel(table[["x_mm", "y_mm", "z_mm"]].to_numpy())
     is_nodule = table["class"].to_numpy() == 1
     # The slice with most nodules around it.

@@ -53,7 +53,8 @@ def small_of(picture: Image.Image) -> Image.Image:
     palette = np.concatenate([greys, colours[coloured[: 256 - NUM_GREYS]]])
     # Pillow's own search for the nearest colour is not exact: white becomes grey.
     _, nearest = cKDTree(palette).query(colours)
-    small = Image.fromarray(nearest[places].reshape(picture.height, picture.width).astype(np.uint8), "P")
+    indices = np.asarray(nearest)[places]
+    small = Image.fromarray(indices.reshape(picture.height, picture.width).astype(np.uint8), "P")
     small.putpalette(palette.ravel().tolist())
     return small
 

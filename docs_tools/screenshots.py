@@ -117,7 +117,7 @@ class Studio:
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.wait_for_timeout(2000)
         self.page.evaluate(WITHOUT_PATHS, str(REPOSITORY))
-        clip = {"x": left, "y": top, "width": width - left, "height": height - top}
+        clip: Any = {"x": left, "y": top, "width": width - left, "height": height - top}
         path = PICTURES / f"{name}.png"
         with Image.open(io.BytesIO(self.page.screenshot(animations="disabled", clip=clip))) as picture:
             small_of(picture.convert("RGB")).save(path, "PNG", optimize=True)
