@@ -81,6 +81,14 @@ _AUC = (r"epoch (\d+)/\d+ validation: .*\bauc ([\d.]+)", "validation AUC {1} aft
 _EPOCHS = (r"epoch (\d+)/\d+ (?:training|validation): (.*)", "{1} after {0} epochs")
 _CPM = (r"(CPM \S+ \[[^]]*\]) of (\S+), (.*?) \(", "{0}, {1}, {2}")
 
+
+def _tables(op: str) -> Stage:
+    ends = rf"{op}: `ingest`"
+    return Stage(
+        "Tables", "catalogues the CTs, matches candidates with nodules, assigns folds", ends=ends, result=_TABLES
+    )
+
+
 DEMO = Plan(
     target="demo",
     about="Everything on a synthetic phantom: from raw CTs to the score of a fold that the network has not seen.",
@@ -95,12 +103,7 @@ DEMO = Plan(
                     ends=r"make_phantom_data: (Synthetic series (\d+) of \2:|The synthetic phantom is there)",
                     result=(r"make_phantom_data: .*?(\d+) (?:series|of \d+:)", "{0} synthetic CTs"),
                 ),
-                Stage(
-                    "Tables",
-                    "catalogues the CTs, matches candidates with nodules, assigns folds",
-                    ends=r"ingest_phantom: `ingest`",
-                    result=_TABLES,
-                ),
+                _tables("ingest_phantom"),
                 Stage(
                     "Cutouts",
                     "cuts 32 slices of 48 by 48 voxels around each candidate",
@@ -133,12 +136,7 @@ DEMO_DIAGNOSIS = Plan(
         Command(
             ("dg", "launch", "--job", "demo_diagnosis", "--config-json", PHANTOM_CONFIG),
             (
-                Stage(
-                    "Tables",
-                    "catalogues the CTs, matches candidates with nodules, assigns folds",
-                    ends=r"prepare_phantom: `ingest`",
-                    result=_TABLES,
-                ),
+                _tables("prepare_phantom"),
                 Stage(
                     "Cutouts",
                     "cuts what is missing or outdated",
