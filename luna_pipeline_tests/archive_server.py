@@ -92,9 +92,10 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, name: str, body: bytes) -> None:
         for place in range(0, len(body), BLOCK_BYTES):
             block = body[place : place + BLOCK_BYTES]
-            self.wfile.write(block)
+            # Counted first: what a client has read is always counted.
             with self.server.lock:
                 self.server.sent[name] += len(block)
+            self.wfile.write(block)
             self.server.on_sent(name)
 
     def break_off(self) -> None:

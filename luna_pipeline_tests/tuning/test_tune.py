@@ -191,8 +191,8 @@ def test_a_budget_of_seconds_ends_a_study(searched, small_config):
         num_epochs=100_000,
         metric="auc",
     )
-    for seconds in (15.0, 30.0, 90.0):
-        # A busy machine needs longer to load torch and to train the first epoch.
+    for seconds in (15.0, 60.0, 300.0):
+        # A busy machine needs minutes to load torch and to train the first epoch.
         study = replace(endless, total_seconds=seconds)
         with contextlib.suppress(ValueError):
             tuned = tune_parameters(settings, request_of(study, [], trains_winner=False, resources=ONE_BY_ONE))
