@@ -50,9 +50,9 @@ _PAGE_OF_JOB = {
     "train_malignancy_classifier": "how_to/train.md",
     "train_nodule_segmenter": "how_to/train.md",
     "tune": "how_to/tune.md",
-    "evaluate_detection": "how_to/evaluate.md",
-    "evaluate": "how_to/evaluate.md",
-    "promote": "how_to/evaluate.md",
+    "evaluate_detection": "how_to/evaluate_detection.md",
+    "evaluate": "how_to/compare.md",
+    "promote": "how_to/compare.md",
     "diagnose": "how_to/diagnose.md",
 }
 

@@ -88,7 +88,7 @@ def test_pictures_of_the_readme_are_there():
 def test_the_commands_of_the_page_on_cutting_run_as_they_stand_there(tmp_path: Path):
     page = (ROOT / "docs/how_to/cut.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     done = run_page("\n".join(blocks), cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 
 Runs on the machine of the stack with Python alone; databases and store are reached through their containers. All data
 flow through this process into files with their SHA-256, so no container needs the folder, and no other user can read
-them on the way. docs/how_to/operate.md lists the contents of a backup.
+them on the way. docs/how_to/backup.md lists the contents of a backup.
 """
 
 from __future__ import annotations

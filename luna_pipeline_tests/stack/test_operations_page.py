@@ -1,4 +1,4 @@
-"""docs/how_to/operate.md: its make targets exist, its other command runs, its names exist."""
+"""The pages on the stack in containers: their make targets exist, their other commands run, their names exist."""
 
 import os
 import re
@@ -12,7 +12,8 @@ from luna_pipeline_tests.postgres_server import POSTGRES_BIN, postgres_running
 from luna_pipeline_tests.processes import REPOSITORY
 from luna_pipeline_tests.stack.as_processes import BIN, composed
 
-PAGE = (REPOSITORY / "docs/how_to/operate.md").read_text()
+PAGES = ("operate.md", "backup.md", "upgrade.md", "disk_space.md")
+PAGE = "\n".join((REPOSITORY / "docs/how_to" / name).read_text() for name in PAGES)
 COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).splitlines()
 TARGETS = sorted({*re.findall(r"`make ([a-z-]+)", PAGE), *(line.split()[1] for line in COMMANDS if line[:4] == "make")})
 OTHERS = [line for line in COMMANDS if line and not line.startswith("make ")]
