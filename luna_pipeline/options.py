@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
+NOT_COMPARABLE = "Scores of a sample are too good (too few false positives), and are marked as not comparable."
 Declared = TypeVar("Declared")
 
 

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from luna_pipeline.launchers.installation import DAGSTER_PAGE_TAG, EXPERIMENT
+from luna_pipeline.options import NOT_COMPARABLE
 from luna_pipeline.runs.nested import name_of_job, outermost_run_id, run_page
 from luna_pipeline.settings import Settings
 
@@ -57,10 +58,12 @@ class CutoutCutting(dg.ConfigurableResource[None]):
         description="Spacing in mm along x, y, z to which each CT is resampled. Default: its own spacing.",
     )
     training_length: int | None = Field(
-        default=None, ge=1, description="Largest number of candidates per series. Default: all."
+        default=None, ge=1, description=f"Largest number of candidates per series. {NOT_COMPARABLE} Default: all."
     )
     max_negatives_per_series: int | None = Field(
-        default=None, ge=0, description="Largest number of candidates of class 0 (no nodule) per series. Default: all."
+        default=None,
+        ge=0,
+        description=f"Largest number of candidates of class 0 (no nodule) per series. {NOT_COMPARABLE} Default: all.",
     )
     sample_seed: int = Field(
         default=0, ge=0, description="Seed of the sample of candidates, where their number is limited."

@@ -177,6 +177,9 @@ def trained(tmp_path_factory):
     (root / "home/tables").mkdir()
     (root / "empty").mkdir()
     index.to_parquet(root / "home/tables/cutout_index.parquet")
+    # Of fold 1 a candidate was not cut.
+    others = index[index["fold"] == 1].head(1).assign(candidate_id=-1, source="candidate")
+    pd.concat([index, others]).to_parquet(root / "home/tables/candidates.parquet")
     (root / "nodule.json").write_text(json.dumps(configuration("nodule", SMALL["ratios"]["nodule"])))
     done = luna(
         "train_luna_classification", "0.0.1", "--config", "nodule.json", "--epochs", "1", "--no-mlflow", cwd=root
@@ -195,6 +198,13 @@ def test_a_fold_is_scored_as_a_submission(trained):
     expected = score(weights_of(trained, "nodule_classifier", "0.0.1"), rows, CutoutStore(trained / "home/cutouts"))
     np.testing.assert_array_equal(submission["probability"], expected)
     assert "12 candidates of 1 series by nodule_classifier 0.0.1. Research use only" in done.stdout
+
+
+def test_a_submission_of_sampled_candidates_is_called_so(trained):
+    done = luna("predict", "classification", "0.0.1", "--fold", "1", "--out", "p.csv", "--json", cwd=trained)
+    sample = json.loads(done.stdout)["sample"]
+    assert sample.startswith("Sampled candidates, not comparable: 12 of 13 candidates of these scans.")
+    assert f"Warning: {sample}\n" in done.stderr
 
 
 def test_files_of_cutouts_and_a_checkpoint_are_enough(trained):

@@ -33,8 +33,9 @@ FOR_MALIGNANCY = {
     "malignancy_feature_baseline",
     "folds",
 }
-OF_NODULES = {"nodule_predictions", "nodule_classifier", "tuned_nodule_classifier", "cutout_index", "folds"}
-OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", "cutout_index", "folds"}
+OF_POOLED = {"candidates", "cutout_index", "folds"}
+OF_NODULES = {"nodule_predictions", "nodule_classifier", "tuned_nodule_classifier", *OF_POOLED}
+OF_MALIGNANCY = {"malignancy_predictions", "malignancy_classifier", *OF_POOLED}
 REFERENCE = {"annotations", "annotations_excluded", "seriesuids"}
 CANDIDATE_SOURCES = {"annotations", "annotations_excluded", "candidates_v2", "malignancy_ratings"}
 # Asset: (group, what it is made from). A renamed asset or a lost edge is a visible change of this table.

@@ -107,6 +107,7 @@ def test_every_table_and_checkpoint_that_an_asset_reads_is_upstream_of_it(evalua
     # What was not recorded would never be missing.
     assert reads["nodule_froc"] == {
         *REFERENCE_SOURCES,
+        "candidates",
         "cutout_index",
         "folds",
         "nodule_classifier",

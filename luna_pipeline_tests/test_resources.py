@@ -102,6 +102,6 @@ def test_folds_of_one_outer_run_have_a_run_each_that_a_second_attempt_finds_agai
     own = client.get_run(opened[3]).data.tags
     assert (own["dagster_run_id"], own["dagster_run_url"]) == (again, f"http://dagster:3000/runs/{again}")
     # Dagster's name of the implicit job says nothing.
-    assert own["dagster_job"] == "assets materialized from the page"
+    assert own["dagster_job"] == "assets"
     assert own["mlflow.source.name"] == "Dagster asset trains"
     assert "dagster_run_url" not in client.get_run(opened[0]).data.tags

@@ -87,7 +87,7 @@ def cutout_index(
 
     Form: candidate id, series uid, row, class, malignancy, diameter_mm, source, fold, fingerprint of the file.
     """
-    from luna_pipeline.core.cutouts.index import LEFT_OUT, PARAMETERS, build_cutout_index, lost_series
+    from luna_pipeline.core.cutouts.index import LEFT_OUT, PARAMETERS, build_cutout_index, describe_sample, lost_series
 
     started, source = time.perf_counter(), cutting.unindexed_source
     left_out: dict[str, str] = {}
@@ -98,11 +98,14 @@ def cutout_index(
     if left_out:
         # One message: each is a transaction.
         context.log.warning("%s", "\n".join(f"Left out: {reason}" for reason in left_out.values()))
+    if sample := describe_sample(index, candidates):
+        context.log.warning(sample)
     yield from _without_duplicates(index, source)
     counted = index[index["source"] == "candidate"].groupby(["fold", "class"]).size().rename("rows").reset_index()
     metadata: dict[str, Any] = {
         "num_series": int(index["series_instance_uid"].nunique()),
         "left_out": dg.MetadataValue.json(left_out),
+        "notes": sample,
         "seconds": round(time.perf_counter() - started, 2),
         "candidates_per_fold_and_class": shown_table(counted),
         "three_cutouts": dg.MetadataValue.md(_sheet(source, index)),

@@ -30,7 +30,7 @@ def pooled_deps(task: str) -> list[str]:
         task: `nodule` or `malignancy`.
     """
     tuned = ["tuned_nodule_classifier"] if task == "nodule" else []
-    return [f"{task}_predictions", f"{task}_classifier", *tuned, "cutout_index", "folds"]
+    return [f"{task}_predictions", f"{task}_classifier", *tuned, "candidates", "cutout_index", "folds"]
 
 
 FORM = (
@@ -145,13 +145,16 @@ def _leaks(settings: "Settings", classifiers: Iterable["Checkpoint"], index: Any
 
 
 def _notes(context: dg.AssetExecutionContext, settings: "Settings", classifier: str, index: Any) -> dict[str, str]:
-    """Warn if the fold's classifier is older than the cutouts, and return that as metadata."""
+    """Warn of candidates that are a sample, and of a classifier that is older than the cutouts; return the metadata."""
     from luna_pipeline.launchers.cross_validation import describe_older, read_current
+    from luna_pipeline.launchers.installation import sample_of
 
-    older = describe_older(read_current(settings, classifier, fold_of_partition(context)), index)
-    if older:
-        context.log.warning(older)
-    return {"notes": f"{older} Research use only.".strip()}
+    fold = fold_of_partition(context)
+    older = describe_older(read_current(settings, classifier, fold), index)
+    notes = list(filter(None, [sample_of(settings, index[index["fold"] == fold]), older]))
+    for note in notes:
+        context.log.warning(note)
+    return {"notes": " ".join([*notes, "Research use only."])}
 
 
 def _baselines(paths: LunaPaths, asset: str, fold: int, predictions: Any) -> "FoldPredictions":

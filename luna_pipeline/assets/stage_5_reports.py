@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RESEARCH_USE = "Research use only."
 SHOWN = ["model", "num_candidates", "num_nodules", "num_series", "auc", "auc_lower", "auc_upper", "average_precision"]
-SHOWN += ["sensitivity_at_specificity_95", "threshold", "sensitivity", "specificity", "ece", "ece_calibrated"]
+SHOWN += ["sensitivity_at_specificity_95", "threshold", "sensitivity", "specificity", "ece", "ece_calibrated", "notes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def _report(task: Task, settings: "Settings", pooled: "PooledPredictions", log: 
     draws: dict[str, Any] = {"num_bootstraps": config.num_bootstraps, "seed": config.seed}
     table = binary_report(pooled.predictions, groups=patient_groups(read_table(settings, "folds")), **draws)
     table.insert(1, "folds", pooled.folds.title)
-    table["classifier_versions"] = pooled.folds.versions
+    table = pooled.noted(table)
     notes = log_fold_metrics(settings, pooled)
     marks: dict[str, Any] = {"is_synthetic": settings.is_synthetic, "footnote": pooled.footnote}
     png = roc_and_pr_png(pooled.predictions, report=table, **marks)

@@ -70,7 +70,7 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
 
     Form: one row per model: CPM and AUC with 95 % intervals, sensitivity at 1 false positive per scan, whether it is
     better than the next model (paired bootstrap), parameters, training seconds, candidates per second, MLflow runs,
-    notes, such as that a model was trained on older cutouts.
+    notes, such as that a model was trained on older cutouts, or that the candidates are a sample.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
     from luna_pipeline.launchers.evaluation import pooling
@@ -79,7 +79,8 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     pooled = pooling.pooled_predictions(paths.settings, "nodule_classifier")
     for name, table in (("nodule_froc", nodule_froc), ("nodule_report", nodule_report)):
         pooling.check_of_these_folds(table, pooled.folds, name)
-    board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title, older=pooled.older)
+    notes = {model: pooled.note_of(model) for model in pooled.models["model"]}
+    board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title, notes=notes)
     board["classifier_versions"] = pooled.folds.versions
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
@@ -116,8 +117,9 @@ class ChampionConfig(DrawsConfig):
             asset="champion",
             blocking=True,
             description="The best network of the leaderboard is the champion: better on the same folds, calibrated, no "
-            "leak. A network that is not good enough gives a warning; a leak fails the run. If it fails: the result "
-            "names the condition; train more folds or another recipe, or remove the leak, and run `promote` again.",
+            "leak, all candidates scored. A network that is not good enough gives a warning; a leak fails the run. If "
+            "it fails: the result names the condition; train more folds or another recipe, or remove the leak, and run "
+            "`promote` again.",
         )
     ],
 )

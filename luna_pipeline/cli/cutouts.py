@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from luna_pipeline.cli.options import days_or_weeks, spacing_mm, voxel_numbers
 from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.core.config.environment import environment_variables
+from luna_pipeline.options import NOT_COMPARABLE
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     "--training-length",
     type=click.IntRange(1),
     metavar="N",
-    help="Sample at most N candidates per series, with the classes in proportion. Default: all.",
+    help=f"Sample at most N candidates per series, with the classes in proportion. {NOT_COMPARABLE} Default: all.",
 )
 @click.option(
     "--max-negatives-per-series",
     type=click.IntRange(0),
     metavar="N",
-    help="At most N candidates of class 0 per series; all nodules are kept. Default: all.",
+    help=f"At most N candidates of class 0 per series; all nodules are kept. {NOT_COMPARABLE} Default: all.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sample.")
 @click.option(
@@ -215,7 +216,8 @@ def verify_cutouts_command(*, repair: bool, is_json: bool) -> None:
     metavar="AGE",
     help="Instead of cutouts: Dagster's runs that ended before this time, such as 90d or 12w, with events and logs.",
 )
-def prune_command(*, yes: bool, age: timedelta | None) -> None:
+@json_option
+def prune_command(*, yes: bool, age: timedelta | None, is_json: bool) -> None:
     """List or remove cutouts of series that are no longer in LUNA_DATA_DIR.
 
     Temporary files of killed processes are listed or removed, too. With DAGSTER_HOME set, also Dagster's partitions of
@@ -225,17 +227,21 @@ def prune_command(*, yes: bool, age: timedelta | None) -> None:
     if age is not None and not has_dagster:
         msg = "DAGSTER_HOME must be set to remove runs, got none. Set it to the folder of Dagster's dagster.yaml."
         raise click.UsageError(msg)
+    report = partial(click.echo, err=is_json)
     with contextlib.ExitStack() as stack:
         instance = stack.enter_context(_dagster()) if has_dagster else None
         if age is not None and instance is not None:
             from luna_pipeline.alerts.records import unreported_runs
             from luna_pipeline.runs.retention import prune_old_runs
 
-            prune_old_runs(instance, age, is_removed=yes, report=click.echo, unreported=unreported_runs(instance))
+            old = prune_old_runs(instance, age, is_removed=yes, report=report, unreported=unreported_runs(instance))
+            found = {"runs": {run.run_id: run.job_name for run in old.removable}, "kept": old.kept}
         else:
             from luna_pipeline.launchers.pruning import prune
 
-            prune(Settings.from_environment(), is_removed=yes, report=click.echo, instance=instance)
+            found = asdict(prune(Settings.from_environment(), is_removed=yes, report=report, instance=instance))
+    if is_json:
+        print_json({"is_removed": yes, **found})
 
 
 def _dagster() -> "DagsterInstance":

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from luna_pipeline.cli.grouped import command
-from luna_pipeline.cli.results import print_json
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.cli.terminal import Bars
 from luna_pipeline.settings import Settings
 
@@ -17,12 +17,13 @@ from luna_pipeline.settings import Settings
     help="Folder of the tables, plots and the page. Default: data_quality in LUNA_HOME.",
 )
 @click.option("--no-voxels", is_flag=True, help="Read headers and tables only, no voxels.")
-@click.option("--json", "is_json", is_flag=True, help="Print all tables as JSON; write no files without --out.")
+@json_option
 def describe_data_command(out: Path | None, *, no_voxels: bool, is_json: bool) -> None:
     """Describe the scans and nodules in LUNA_DATA_DIR, with problems and warnings.
 
-    Tables and plots show geometry, technique, HU, nodules and readers. Voxels of unchanged scans are read once. Exit
-    code 1 if a problem makes results wrong. Research use only.
+    Tables and plots show geometry, technique, HU, nodules and readers. Voxels of unchanged scans are read once. With
+    --json, files are written only to a folder that --out names. Exit code 1 if a problem makes results wrong. Research
+    use only.
     """
     from luna_pipeline.core.quality.description import as_json
     from luna_pipeline.core.quality.files import write_description

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from luna_pipeline.cli.grouped import command
-from luna_pipeline.cli.results import print_json
+from luna_pipeline.cli.results import json_option, print_json
 
 if TYPE_CHECKING:
     from luna_pipeline.launchers.doctor.findings import Finding
@@ -16,7 +16,7 @@ _COLORS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @command("doctor", "luna doctor", "luna doctor --json")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON: name, state, value and fix of each finding.")
+@json_option
 def doctor_command(*, is_json: bool) -> None:
     """Report what is set up and what is missing, with the command that fixes each problem.
 

@@ -1,10 +1,13 @@
 """How a command runs and ends: its exit code, errors in one line, no noise of libraries."""
 
+import atexit
+import contextlib
+import gc
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -49,6 +52,21 @@ def run_command(run: Callable[..., Any]) -> None:
             raise
         click.echo(_line(error), err=True)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Collect no garbage in a short command.
+
+    Dagster's modules are a million objects, none of which is garbage: to look through them again and again, and once
+    more when the process ends, takes 0.9 s.
+    """
+    atexit.register(gc.freeze)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _variables(*, debug: bool) -> dict[str, str]:

@@ -215,6 +215,8 @@ def predict_command(**options: Any) -> None:
         )
     for reason in made.left_out.values():
         click.echo(f"Left out: {reason}", err=True)
+    if made.sample:
+        click.echo(f"Warning: {made.sample}", err=True)
     if made.checkpoint.has_unknown_origin:
         click.echo(
             f"Warning: what the weights of {made.checkpoint.name} have seen is not known: scores may test nothing.",
@@ -246,4 +248,5 @@ def _prediction_values(made: "Prediction", out: Path) -> dict[str, Any]:
         "num_seen_series": made.num_seen_series,
         "has_unknown_origin": made.checkpoint.has_unknown_origin,
         "left_out": dict(made.left_out),
+        "sample": made.sample,
     }

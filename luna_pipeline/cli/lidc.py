@@ -6,6 +6,7 @@ import click
 
 from luna_pipeline.cli.completion import GROUP_RULES, registered
 from luna_pipeline.cli.grouped import command
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.settings import Settings
 
 
@@ -65,8 +66,9 @@ def import_lidc_annotations_command(source: Path | None, to: Path | None) -> Non
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to which both tables are also written as CSV. Default: none.",
 )
+@json_option
 def rebuild_luna16_key_command(
-    tables: Path | None, database: Path | None, scans: Path | None, rule: str, to: Path | None
+    tables: Path | None, database: Path | None, scans: Path | None, rule: str, to: Path | None, *, is_json: bool
 ) -> None:
     """Rebuild LUNA16's nodules from LIDC-IDRI's readers and compare the tables."""
     from luna_pipeline.core.sources.luna16_key_check import summary_of
@@ -77,12 +79,11 @@ def rebuild_luna16_key_command(
     key, check, labels = rebuild_luna16_key(
         folder, database=database, scans=scans or folder, rule=rule, patient_key=settings.patient_key()
     )
-    for line in [*summary_of(check), *labels]:
-        click.echo(line)
-    if to is not None:
-        for path in write_key(to, key, check):
-            click.echo(f"Wrote {path}.")
-    click.echo("Research use only.")
+    paths = [] if to is None else list(write_key(to, key, check))
+    for line in [*summary_of(check), *labels, *(f"Wrote {path}." for path in paths), "Research use only."]:
+        click.echo(line, err=is_json)
+    if is_json:
+        print_json({**check.as_dict(), "policies": labels, "paths": [str(path) for path in paths]})
 
 
 @command(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from luna_pipeline.cli.grouped import command
-from luna_pipeline.cli.results import print_json
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.settings import Settings
 
 Rows = list[dict[str, Any]]
@@ -27,7 +27,7 @@ _MADE = ("versions", "runs", "mlflow_runs", "jobs")
 @click.argument("kind", type=click.Choice([*_MADE, *_PARTS]), metavar="KIND")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Number of versions or runs.")
 @click.option("--all", "is_all", is_flag=True, help="Include the runs inside other runs.")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON: a list with an object for each row.")
+@json_option
 def list_command(kind: str, *, limit: int, is_all: bool, is_json: bool) -> None:
     """List versions, runs, jobs, or the names that a configuration can hold, each with a sentence.
 

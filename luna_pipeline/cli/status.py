@@ -1,6 +1,5 @@
 """The command that says what is made, what is stale, and what failed and why."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luna_pipeline.cli.ending import without_garbage_collection
 from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.listing import table_lines
+from luna_pipeline.cli.results import json_option, print_json
 from luna_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _MAX_NAMED = 10
 
 
 @command("status", "luna status", "luna status --json")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON: assets, checks, runs and automations.")
+@json_option
 def status_command(*, is_json: bool) -> None:
     """Report what is made, what is stale, and what failed and why, without a browser.
 
@@ -31,9 +32,10 @@ def status_command(*, is_json: bool) -> None:
 
     home = os.environ.get("DAGSTER_HOME")
     has_history = bool(home) and (Path(str(home)) / "dagster.yaml").exists()
-    found = status_of(Settings.from_environment(), Path(str(home)) if has_history else None)
+    with without_garbage_collection():
+        found = status_of(Settings.from_environment(), Path(str(home)) if has_history else None)
     if is_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found))
         return
     for line in status_lines(found):
         click.echo(line)

@@ -108,7 +108,7 @@ def create_cutouts(
     service = CtCutoutService(
         data_root=settings.data_dir,
         catalogue=catalogue,
-        candidates=_selected(request.selection, candidates),
+        candidates=_selected(request.selection, candidates, report),
         store=cutout_store(settings, is_synced=is_synced),
         parameters=request.parameters,
     )
@@ -127,11 +127,17 @@ def create_cutouts(
     return summary
 
 
-def _selected(selection: CandidateSelection, candidates: "pd.DataFrame") -> "pd.DataFrame":
+def _selected(
+    selection: CandidateSelection, candidates: "pd.DataFrame", report: Callable[[str], Any]
+) -> "pd.DataFrame":
+    from luna_pipeline.core.cutouts.index import describe_sample
+
     selected = selection.of(candidates)
     if selected.empty:
         msg = f"One candidate or more must be selected, got none of {len(candidates)} ({asdict(selection)})."
         raise ValueError(f"{msg} Allow more negatives or a longer sample.")
+    if sample := describe_sample(selected, candidates):
+        report(f"Warning: {sample}")
     return selected
 
 

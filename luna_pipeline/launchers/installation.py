@@ -62,6 +62,14 @@ def read_table(
     return read_table_file(path, columns=columns, advice=f"Materialize `{asset}` again.")
 
 
+def sample_of(settings: Settings, index: pd.DataFrame) -> str:
+    """Return how many of the candidates of its series an index holds, in words; empty for all (`describe_sample`)."""
+    from luna_pipeline.core.cutouts.index import describe_sample
+
+    columns = ["candidate_id", "series_instance_uid", "source"]
+    return describe_sample(index, read_table(settings, "candidates", columns=columns))
+
+
 def cutout_store(settings: Settings, *, is_synced: bool = True) -> CutoutStore:
     """Return the store of the cutout files; ``is_synced`` flushes each file to the disk."""
     from luna_pipeline.core.storage.cache import LocalCopies

@@ -31,13 +31,16 @@ def mlflow_run_rows(settings: Settings, *, limit: int) -> list[dict[str, Any]]:
 
 def _row(run: Any) -> dict[str, Any]:
     info, tags = run.info, run.data.tags
-    ended = info.end_time
+    ended, job = info.end_time, tags.get("dagster_job")
+    if job is not None and job.startswith("__"):
+        # Runs of earlier versions name Dagster's implicit job, which has no meaning.
+        job = tags.get("luna.asset")
     return {
         "name": info.run_name,
         "status": info.status.lower(),
         "started_at": f"{datetime.fromtimestamp(info.start_time / 1000):%Y-%m-%d %H:%M}",
         "seconds": round((ended - info.start_time) / 1000, 1) if ended else None,
-        "job": tags.get("dagster_job"),
+        "job": job,
         "fold": tags.get("luna.test_fold"),
         "run_id": info.run_id,
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from luna_pipeline.runs.nested import PARTITION_TAG, failure_line, outermost_run_id
+from luna_pipeline.runs.nested import PARTITION_TAG, failure_line, name_of_job, outermost_run_id
 
 _MAX_REASON = 300
 
@@ -42,7 +42,7 @@ def _row(instance: dg.DagsterInstance, record: dg.RunRecord) -> dict[str, Any]:
     started = record.start_time or record.create_timestamp.astimezone(UTC).timestamp()
     is_over = record.end_time is not None and record.start_time is not None
     return {
-        "job": _job_in_words(run),
+        "job": name_of_job(run),
         "status": run.status.value.lower(),
         "started_at": f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}",
         "seconds": round(record.end_time - started, 1) if is_over and record.end_time else None,
@@ -50,14 +50,6 @@ def _row(instance: dg.DagsterInstance, record: dg.RunRecord) -> dict[str, Any]:
         "reason": reason_of(instance, run) if run.is_failure else "",
         "run_id": run.run_id,
     }
-
-
-def _job_in_words(run: dg.DagsterRun) -> str:
-    """Return the job's name; of a run of some assets their names, because Dagster's own job has no meaning."""
-    if not run.job_name.startswith("__"):
-        return run.job_name
-    names = sorted(key.to_user_string() for key in run.asset_selection or ())
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def reason_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

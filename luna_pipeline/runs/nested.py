@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import EngineEventData
 from dagster._core.execution.api import execute_run
-from dagster._core.storage.tags import SENSOR_NAME_TAG, USER_TAG
+from dagster._core.storage.tags import USER_TAG
 from dagster._core.utils import make_new_run_id
 
 from luna_pipeline.runs.origins import DEFINITIONS, belongs_here, repository_origin_of, set_origin
@@ -41,11 +41,11 @@ def outermost_run_id(run: dg.DagsterRun) -> str | None:
 
 
 def name_of_job(run: dg.DagsterRun) -> str:
-    """Return the name of a run's job; for one of Dagster's implicit jobs, what started the run."""
+    """Return the name of a run's job; of a run of some assets their names, because Dagster's own job has no meaning."""
     if not run.job_name.startswith("__"):
         return run.job_name
-    sensor = run.tags.get(SENSOR_NAME_TAG)
-    return f"assets of the sensor {sensor}" if sensor else "assets materialized from the page"
+    names = sorted(key.to_user_string() for key in run.asset_selection or ())
+    return (", ".join(names[:3]) or "assets") + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def run_page(dagster_url: str, run_id: str) -> str:

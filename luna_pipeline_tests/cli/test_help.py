@@ -25,6 +25,18 @@ COMMANDS = dict(every_command(cli))
 EXAMPLES = [(name, line) for name, each in COMMANDS.items() for line in getattr(each, "examples", ())]
 
 
+def test_json_is_one_option_of_all_commands_that_print_it():
+    found = {name: [one for one in each.params if "--json" in one.opts] for name, each in COMMANDS.items()}
+    options = {name: one for name, (one,) in ((name, many) for name, many in found.items() if many)}
+    of_flags = {name: (one.name, one.help) for name, one in options.items() if one.is_flag}
+    assert set(of_flags.values()) == {
+        ("is_json", "Print the result as one JSON document; other lines go to standard error.")
+    }
+    assert {"status", "prune", "rebuild_luna16_key", "list", "doctor", "predict"} <= set(of_flags)
+    # The official evaluations have a file, as the challenges' own programs.
+    assert set(options) - set(of_flags) == {"evaluate_froc", "evaluate_luna25"}
+
+
 def parsed(line: str, patch: pytest.MonkeyPatch) -> click.Context:
     """Return the context of the command of a line, as if the files that it names were there."""
     program, *words = shlex.split(line.split(" >", maxsplit=1)[0])

@@ -13,10 +13,10 @@ COLUMNS = ["model", "folds", "cpm", "cpm_lower", "cpm_upper"]
 BASELINE = ("zero_rule_baseline", "folds 0, 1 of 3", 0.1, 0.0, 0.2)
 
 
-def _line(tmp_path: Path, *rows: tuple, is_synthetic: bool = False) -> tuple[str, dict]:
+def _line(tmp_path: Path, *rows: tuple, is_synthetic: bool = False, **more: str) -> tuple[str, dict]:
     settings = Settings.from_environment({"LUNA_HOME": str(tmp_path), "LUNA_DATA_DIR": str(tmp_path)})
     (tmp_path / "tables").mkdir()
-    pd.DataFrame(list(rows), columns=COLUMNS).to_parquet(tmp_path / "tables/nodule_froc.parquet")
+    pd.DataFrame(list(rows), columns=COLUMNS).assign(**more).to_parquet(tmp_path / "tables/nodule_froc.parquet")
     if is_synthetic:
         (tmp_path / MARKER).write_text("{}")
     return score_line(settings)
@@ -27,6 +27,13 @@ def test_score_names_interval_folds_and_that_the_data_are_synthetic(tmp_path):
     assert line == ("CPM 0.746 [0.690, 1.000] of nodule_classifier, fold 0 of 3 (synthetic phantom; research use only)")
     assert (metadata["cpm"], metadata["cpm_upper"], metadata["folds"]) == (0.7461, 1.0, "fold 0 of 3")
     assert (metadata["data"], metadata["notes"]) == ("synthetic phantom", "Research use only.")
+
+
+def test_score_of_sampled_candidates_is_called_so(tmp_path):
+    mark = "sampled candidates, not comparable"
+    line, metadata = _line(tmp_path, ("nodule_classifier", "fold 0 of 3", 0.9, NAN, NAN), notes=mark)
+    assert line == f"CPM 0.900 of nodule_classifier, fold 0 of 3 (CT; {mark}; research use only)"
+    assert metadata["notes"] == "Sampled candidates, not comparable. Research use only."
 
 
 def test_score_without_an_interval_has_none(tmp_path):

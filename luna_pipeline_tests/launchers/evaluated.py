@@ -42,6 +42,12 @@ class Evaluated:
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path)
 
+    def sample_candidates(self) -> None:
+        """Add a candidate that was not cut to each series: the cutouts are a sample of 5 of 6 candidates a series."""
+        table = pd.read_parquet(self.settings.tables_dir / "candidates.parquet")
+        more = table.drop_duplicates("series_instance_uid").assign(source="candidate")
+        self.write_table("candidates", pd.concat([table, more.assign(candidate_id=-more["candidate_id"])]))
+
     def change_predictions(self, change) -> None:
         """Replace each fold's table of predictions by ``change`` of it."""
         for fold in FOLDS:
@@ -83,6 +89,7 @@ def _write_luna16(made: Evaluated) -> None:
     uids = sorted(rows["series_instance_uid"].unique())
     folds = rows.groupby("series_instance_uid")["fold"].first()
     made.write_table("cutout_index", home.index.assign(diameter_mm=DIAMETER_MM))
+    made.write_table("candidates", home.index[["candidate_id", "series_instance_uid", "source"]])
     patients = [f"p{uid}" for uid in uids]
     of_series = {"series_instance_uid": uids, "fold": folds[uids].to_numpy(), "patient_hash": patients}
     made.write_table("folds", pd.DataFrame(of_series).assign(rule="series"))

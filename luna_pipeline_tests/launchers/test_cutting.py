@@ -114,7 +114,9 @@ def test_a_sample_keeps_to_itself_when_a_series_is_added(settings, source):
     hidden = sorted(settings.data_dir.glob("subset1/*"))[:2]
     for path in hidden:
         path.unlink()
-    assert run(settings, request)[0].num_cut == 3
+    summary, listener = run(settings, request)
+    assert summary.num_cut == 3
+    assert any(line.startswith("Warning: Sampled candidates, not comparable: ") for line in listener.lines)
     counts = (
         pd.read_parquet(settings.tables_dir / "cutout_index.parquet")
         .groupby("series_instance_uid", observed=True)

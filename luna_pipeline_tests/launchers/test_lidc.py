@@ -1,12 +1,15 @@
 """Import of the readers' database: what is refused, that nothing wrong is left, and the whole published file."""
 
+import json
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from luna_pipeline.cli import cli
 from luna_pipeline.core.sources.lidc_database import DATABASE_FILE
 from luna_pipeline.core.sources.luna16 import Luna16
 from luna_pipeline.launchers import lidc
@@ -126,6 +129,11 @@ def test_the_key_is_rebuilt_from_a_folder_and_written(small: Path, tmp_path: Pat
     assert pd.read_csv(key_file)[["num_marks", "ratings", "marks"]].to_numpy().tolist() == [[3, "3 3 3", "3 2 1"]]
     assert pd.read_csv(check_file)["is_within"].tolist() == [True]
     assert "P1" not in key_file.read_text() + check_file.read_text()
+    done = CliRunner().invoke(cli, ["rebuild_luna16_key", "--tables", str(root), "--json"], catch_exceptions=False)
+    report = json.loads(done.stdout)
+    assert (report["num_nodules_by_readers"], report["differences"]) == ({"1": 1, "2": 1, "3": 1, "4": 0}, [])
+    assert (report["num_within"], report["policies"][0], report["paths"]) == (1, lines[0], [])
+    assert "1 of 1 rows of annotations.csv" in done.stderr
 
 
 @pytest.mark.real

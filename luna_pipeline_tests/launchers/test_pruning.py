@@ -1,5 +1,6 @@
 """Cutouts and partitions of what is no longer in the data root: listed, removed, or kept while they are in use."""
 
+import json
 import time
 
 import dagster as dg
@@ -105,7 +106,10 @@ def test_the_command_takes_the_instance_of_dagster_home(settings, instance, monk
     assert f"Removed the partition of series {NEVER_CUT}" in done.output
     assert keys(instance)[0] == [PRESENT]
     monkeypatch.delenv("DAGSTER_HOME")
-    assert "DAGSTER_HOME is not set" in CliRunner().invoke(cli, ["prune"], catch_exceptions=False).output
+    done = CliRunner().invoke(cli, ["prune", "--json"], catch_exceptions=False)
+    assert "DAGSTER_HOME is not set" in done.stderr
+    nothing = {name: [] for name in ("cutouts", "series", "folds", "incoming")}
+    assert json.loads(done.stdout) == {"is_removed": False, **nothing, "kept": {}}
 
 
 def test_without_a_table_of_folds_no_fold_is_removed(settings, instance):

@@ -21,4 +21,9 @@ def test_runs_of_the_experiment_are_listed_and_none_before_the_first(tmp_path, t
     client.set_terminated(run.info.run_id, "FAILED", end_time=3500)
     (row,) = mlflow_run_rows(settings, limit=5)
     assert (row["name"], row["status"], row["seconds"]) == ("nodule_classifier 0.0.1", "failed", 2.5)
-    assert (row["fold"], row["run_id"]) == ("3", run.info.run_id)
+    assert (row["fold"], row["run_id"], row["job"]) == ("3", run.info.run_id, None)
+    # Dagster's name of its implicit job says nothing.
+    for number, (job, shown) in enumerate((("evaluate", "evaluate"), ("__ASSET_JOB", "nodule_classifier"))):
+        tags = {"dagster_job": job, "luna.asset": "nodule_classifier"}
+        client.create_run(experiment, tags=tags, start_time=5000 + number)
+        assert mlflow_run_rows(settings, limit=1)[0]["job"] == shown

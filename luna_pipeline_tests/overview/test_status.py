@@ -1,5 +1,6 @@
 """`luna status`: what is made, stale and failed, on small states with a fault of each kind."""
 
+import gc
 import json
 import re
 import shutil
@@ -128,6 +129,7 @@ def test_the_command_prints_lines_or_json_and_changes_nothing(tmp_path: Path):
     shutil.copyfile(Path(__file__).resolve().parents[2] / "dagster.yaml", tmp_path / "dagster/dagster.yaml")
     environment = {"LUNA_HOME": str(tmp_path / "home"), "DAGSTER_HOME": str(tmp_path / "dagster")}
     done = run_here("status", "--json", cwd=tmp_path, environment=environment)
+    assert gc.isenabled()
     report = json.loads(done.stdout)
     assert report["dagster_home"] == str(tmp_path / "dagster")
     assert {one["name"]: one["is_on"] for one in report["automations"]}["run_failed"]

@@ -1,5 +1,6 @@
 """Which old runs are removed, what is removed with them, and that the page shows the same state as before."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
@@ -239,6 +240,10 @@ def test_the_command_needs_dagster_home_and_takes_its_instance(instance, monkeyp
     ids = [add(instance) for _ in range(3)]
     with instance.run_storage.connect() as connection:
         connection.exec_driver_sql("UPDATE runs SET update_timestamp = datetime('now', '-85 days')")
+    done = CliRunner().invoke(cli, ["prune", "--runs-older-than", "12w", "--json"], catch_exceptions=False)
+    kept = {ids[-1]: "with the newest event of an asset, partition or check"}
+    expected = {"is_removed": False, "runs": dict.fromkeys(ids[:2], "make_whole"), "kept": kept}
+    assert json.loads(done.stdout) == expected
     for age, num_left in (("90d", 3), ("13w", 3), ("12w", 1), ("0d", 1)):
         done = CliRunner().invoke(cli, ["prune", "--yes", "--runs-older-than", age], catch_exceptions=False)
         assert len(instance.get_runs()) == num_left, done.output

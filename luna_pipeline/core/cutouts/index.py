@@ -28,6 +28,8 @@ INDEX_DTYPES = {
 
 PARAMETERS = "cutting_parameters"
 """Key of ``DataFrame.attrs``, which parquet keeps: the index names the parameters that its chunks are cut with."""
+SAMPLED = "sampled candidates, not comparable"
+"""What `describe_sample` finds, in a few words, for tables and pictures."""
 LEFT_OUT = "left_out"
 """Key of ``DataFrame.attrs``: the reason by uid of each series that should be in the index and is not."""
 
@@ -100,6 +102,26 @@ def lost_series(
     reasons |= {uid: f"{rule} (series {uid}). Restore it, or run `luna prune --yes`." for uid in gone}
     there = {*index["series_instance_uid"].unique(), *candidates["series_instance_uid"].unique()}
     return {uid: reasons[uid] for uid in sorted(set(reasons).difference(there))}
+
+
+def describe_sample(index: pd.DataFrame, candidates: pd.DataFrame) -> str:
+    """Return how many of the detector's candidates of its series an index holds, in words; empty if it holds all.
+
+    Fewer false candidates give fewer false positives per scan: scores of a sample are too good.
+
+    Args:
+        index: The cutout index, or a selection of candidates. Series without a row in it, such as those that could not
+            be cut, do not count.
+        candidates: The whole candidate table: ``candidate_id``, ``series_instance_uid``, ``source``.
+    """
+    series = index["series_instance_uid"].unique()
+    is_asked = (candidates["source"] == "candidate") & candidates["series_instance_uid"].isin(series)
+    asked = candidates.loc[is_asked, "candidate_id"]
+    num_there = int(asked.isin(index["candidate_id"]).sum())
+    if num_there == len(asked):
+        return ""
+    counts = f"{num_there:,} of {len(asked):,} candidates of these scans"
+    return f"Sampled candidates, not comparable: {counts}. False-positive rates are too low, CPM is too high."
 
 
 def index_of_files(store: CutoutSource, uids: Sequence[str]) -> pd.DataFrame:

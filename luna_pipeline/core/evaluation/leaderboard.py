@@ -1,13 +1,12 @@
 """Ranking of models and baselines on the same folds and candidates."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from luna_pipeline.core.evaluation.comparison import PairedDifference
 
-OLDER = "trained on older cutouts"
 LEADERBOARD_COLUMNS = (
     *("rank", "model", "folds"),
     *("cpm", "cpm_lower", "cpm_upper", "sensitivity_at_1_fp", "auc", "auc_lower", "auc_upper"),
@@ -18,7 +17,12 @@ LEADERBOARD_COLUMNS = (
 
 
 def leaderboard(
-    froc: pd.DataFrame, report: pd.DataFrame, models: pd.DataFrame, *, folds: str, older: Collection[str] = ()
+    froc: pd.DataFrame,
+    report: pd.DataFrame,
+    models: pd.DataFrame,
+    *,
+    folds: str,
+    notes: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Rank models by CPM, then by AUC where the CPM is equal or undefined.
 
@@ -28,23 +32,23 @@ def leaderboard(
         models: One row per model and fold: ``model``, ``version``, ``num_parameters``, ``training_seconds``,
             ``scoring_seconds``, ``num_candidates``, ``mlflow_run_id``, ``is_origin_known``.
         folds: Name of the folds.
-        older: Models that were trained on other cutouts than those that they have scored.
+        notes: What must stand beside a model's scores, by model; None for nothing.
 
     Returns:
         One row per model, best first, with ``LEADERBOARD_COLUMNS``. ``cpm_gain`` is the CPM minus that of the next
         model, with its 95 % interval over draws of scans. ``better_than_next`` is whether the interval lies above 0;
         null for the last model. Rows whose ``is_origin_known`` is false cannot be compared fairly: the training data of
-        the weights are unknown; ``notes`` says which are of ``older``. ``training_seconds`` is the sum over folds,
-        ``candidates_per_second`` the mean speed.
+        the weights are unknown. ``training_seconds`` is the sum over folds, ``candidates_per_second`` the mean speed.
     """
     facts = pd.DataFrame([_facts(str(model), rows) for model, rows in models.groupby("model", sort=False)])
-    scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"}).drop(columns="folds")
+    scores = froc.rename(columns={"sensitivity_at_1": "sensitivity_at_1_fp"})
+    scores = scores.drop(columns=["folds", "notes"], errors="ignore")
     table = report[["model", "auc", "auc_lower", "auc_upper"]].merge(scores, on="model", how="left")
     # Ties in the order of the names, so that the result is deterministic.
     table = table.merge(facts, on="model", how="left").sort_values("model")
     table = table.sort_values(["cpm", "auc"], ascending=False, kind="stable", na_position="last")
     table = table.reset_index(drop=True).assign(rank=np.arange(1, len(table) + 1), folds=folds)
-    table["notes"] = np.where(table["model"].isin(list(older)), OLDER, "")
+    table["notes"] = table["model"].map(notes or {}).fillna("")
     gains = [_gain(table.iloc[place : place + 2]) for place in range(len(table))]
     return pd.concat([table, pd.DataFrame(gains)], axis=1)[list(LEADERBOARD_COLUMNS)]
 

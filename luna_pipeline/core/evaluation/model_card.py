@@ -90,6 +90,7 @@ class ModelCard:
         leaks: Result of the leak check, see ``LeakReport``.
         subgroups: Rows of ``subgroup_report``; columns in the order of the first row.
         notes: Further information for users, in sentences.
+        sample: How many of the test candidates were scored, in words; empty for all of them.
     """
 
     name: str
@@ -111,6 +112,7 @@ class ModelCard:
     leaks: str = "not looked for."
     subgroups: Sequence[Mapping[str, Any]] = ()
     notes: str = ""
+    sample: str = ""
 
     def to_markdown(self) -> str:
         """Return the card as Markdown; undefined values are written as ``undefined``.
@@ -131,7 +133,8 @@ class ModelCard:
 
     def _head(self) -> list[str]:
         synthetic = " **Synthetic data: the figures say nothing about patients.**" if self.is_synthetic else ""
-        return [f"**{_OUT_OF_SCOPE}**{synthetic}"]
+        sample = f" **{self.sample}**" if self.sample else ""
+        return [f"**{_OUT_OF_SCOPE}**{synthetic}{sample}"]
 
     def _details(self) -> list[str]:
         details = {

@@ -16,9 +16,9 @@ RULE = (
     "than the champion's (without one: than the zero rule's) with a 95 % interval of the paired difference over draws "
     "of scans above 0; where its scores, calibrated on validation alone, have an expected calibration error on the "
     "test folds of at most {max_ece:g} more than chance gives a perfectly calibrated model with as many candidates; "
-    "where it has seen nothing of what it was tested on; and where its network, exported to ONNX, gives the same "
-    "probabilities. The default limit, 0.05, is half a bin of the reliability "
-    "diagram: a probability is then read from the right bin."
+    "where it has seen nothing of what it was tested on; where all candidates of these scans were scored; and where "
+    "its network, exported to ONNX, gives the same probabilities. The default limit, 0.05, is half a bin of the "
+    "reliability diagram: a probability is then read from the right bin."
 )
 CHALLENGER, RIVAL = "challenger", "rival"
 
@@ -28,7 +28,7 @@ class Condition:
     """One condition of the rule and its result.
 
     Attributes:
-        name: ``better``, ``calibrated``, ``no_leak``, ``exported`` or ``registered``.
+        name: ``better``, ``calibrated``, ``no_leak``, ``all_candidates``, ``exported`` or ``registered``.
         is_met: Whether the condition holds.
         is_blocking: Whether an unmet condition is an error of the data or the model, which fails the run.
         finding: Explanation of the result.
@@ -97,6 +97,16 @@ def evaluate_promotion(
     no_leak = Condition(name="no_leak", is_met=not leaks, is_blocking=True, finding=" ".join(leaks) or "Nothing seen.")
     calibrated = _calibrated(calibration, max_ece)
     return Promotion(rule=RULE.format(max_ece=max_ece), conditions=(no_leak, calibrated, better))
+
+
+def all_candidates(sample: str) -> Condition:
+    """Return the condition that all candidates were scored: neither CPM nor calibration of a sample is that of scans.
+
+    Args:
+        sample: How many of the candidates were scored, in words; empty for all of them.
+    """
+    finding = f"{sample} Cut all candidates, and score them." if sample else "All were scored."
+    return Condition(name="all_candidates", is_met=not sample, is_blocking=False, finding=finding)
 
 
 def unregistered(finding: str, *, max_ece: float) -> Promotion:

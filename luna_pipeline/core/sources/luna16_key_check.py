@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,19 @@ class KeyCheck:
     def num_published(self) -> int:
         """Rows of ``annotations.csv``."""
         return int(self.rows["diameter_mm"].notna().sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers and the differences for a program."""
+        different = self.rows[self.rows["reason"] != ""]
+        return {
+            "num_nodules_by_readers": dict(zip("1234", self.counts, strict=True)),
+            "num_within": self.num_within,
+            "num_published": self.num_published,
+            "num_diameters_equal": self.num_rows_equal[0],
+            "num_diameters": self.num_rows_equal[1],
+            "missing_marks": dict(self.missing_marks),
+            "differences": different[["series_instance_uid", "reason"]].to_dict("records"),
+        }
 
 
 def as_numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from luna_pipeline.core.candidates.matching import POINT_COLUMNS
 from luna_pipeline.core.evaluation.calibration import CalibrationError
-from luna_pipeline.core.evaluation.promotion import Promotion, evaluate_promotion, unregistered
+from luna_pipeline.core.evaluation.promotion import Promotion, all_candidates, evaluate_promotion, unregistered
 from luna_pipeline.core.storage.files import exists
 from luna_pipeline.core.storage.limited_disks import locked
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
@@ -143,6 +143,7 @@ def challenge(
         num_bootstraps=num_bootstraps,
         seed=seed,
     )
+    promotion = replace(promotion, conditions=(*promotion.conditions, all_candidates(pooled.sample)))
     outcome = Outcome(promotion=promotion, is_fine=True, text="", predictions=champion)
     if outcome.champion == challenger.title and not promotion.is_error:
         return replace(outcome, text=f"{challenger.title} is the champion already.")

@@ -19,6 +19,7 @@ from luna_pipeline.tracking.mlflow_figures import log_png
 from luna_pipeline.tracking.mlflow_inputs import DataInput, log_inputs
 from luna_pipeline.tracking.mlflow_run import MlflowRun
 
+TEST_CANDIDATES_TAG = "luna.test_candidates"
 TEST_METRICS = ("auc", "average_precision", "sensitivity", "specificity", "threshold")
 
 
@@ -32,6 +33,7 @@ def log_fold_metrics(settings: Settings, pooled: PooledPredictions) -> str:
     for fold, checkpoint in pooled_checkpoints(settings, pooled):
         report = binary_report(pooled.predictions[pooled.predictions["fold"] == fold], num_bootstraps=0)
         log_test_metrics(checkpoint, report, tracking_uri=settings.mlflow_tracking_uri)
+        _tag_sample(settings, checkpoint, pooled)
         _log_test_data(settings, pooled, checkpoint, report, fold=fold)
         notes[checkpoint.notes] = None
     return " ".join(note for note in notes if note)
@@ -106,6 +108,13 @@ def log_fold_scores(settings: Settings, pooled: PooledPredictions, model: str, *
             log_test_figure(
                 settings, checkpoint, "froc", whole if is_whole else froc_png(results, title=title, **marks)
             )
+
+
+def _tag_sample(settings: Settings, checkpoint: Checkpoint, pooled: PooledPredictions) -> None:
+    """Tag a classifier's run with the number of test candidates that its scores are of."""
+    if checkpoint.mlflow_run_id is not None:
+        run = MlflowRun.at(settings.mlflow_tracking_uri, checkpoint.mlflow_run_id)
+        run.client.set_tag(run.run_id, TEST_CANDIDATES_TAG, pooled.sample or "all")
 
 
 def _log_test_data(

@@ -23,7 +23,7 @@ class OfficialScores:
 
     Attributes:
         results: FROC by model; empty without annotations.
-        table: One row per model, see ``froc_table``, with ``classifier_versions``.
+        table: One row per model, see ``froc_table`` and ``PooledPredictions.noted``.
         notes: Limitations of the scores, one sentence each.
     """
 
@@ -73,4 +73,4 @@ def pooled_checkpoints(settings: Settings, pooled: PooledPredictions) -> Iterato
 
 
 def _table(results: dict[str, FrocResult], pooled: PooledPredictions) -> pd.DataFrame:
-    return froc_table(results, folds=pooled.folds.title).assign(classifier_versions=pooled.folds.versions)
+    return pooled.noted(froc_table(results, folds=pooled.folds.title))

@@ -5,15 +5,17 @@ from typing import Any
 
 import pandas as pd
 
+from luna_pipeline.core.cutouts.index import SAMPLED
 from luna_pipeline.core.datasets.splits import fold_fingerprint, index_fingerprint
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.launchers.cross_validation import OLDER, CurrentClassifier, PooledFolds, pooled_folds, read_current
 from luna_pipeline.launchers.evaluation.missing_inputs import missing_predictions
-from luna_pipeline.launchers.installation import MODELS_TABLES, read_table
+from luna_pipeline.launchers.installation import MODELS_TABLES, read_table, sample_of
 from luna_pipeline.launchers.same_scans import read_same_scans
 from luna_pipeline.launchers.seen_data import leaks_of_checkpoint
 from luna_pipeline.settings import Settings
 
+TRAINED_ON_OLDER = "trained on older cutouts"
 PREDICTIONS_OF = {"nodule_classifier": "nodule_predictions", "malignancy_classifier": "malignancy_predictions"}
 
 
@@ -27,6 +29,7 @@ class PooledPredictions:
         models: The folds' tables of models, concatenated.
         left_out: Reason for each model that is left out.
         older: Models that were trained on other cutouts than the current ones, which they have scored.
+        sample: How many of the folds' candidates were scored, in words; empty for all of them.
     """
 
     folds: PooledFolds
@@ -34,11 +37,12 @@ class PooledPredictions:
     models: pd.DataFrame
     left_out: dict[str, str]
     older: tuple[str, ...] = ()
+    sample: str = ""
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on the models that were trained on other cutouts than those that they have scored."""
-        return [f"{model} {OLDER}" for model in self.older]
+        """Sentences that must stand beside the scores: of sampled candidates, or of models of other cutouts."""
+        return [*filter(None, [self.sample]), *(f"{model} {OLDER}" for model in self.older)]
 
     @property
     def footnote(self) -> str:
@@ -48,7 +52,23 @@ class PooledPredictions:
     def footnote_of(self, *models: str) -> str:
         """The same for a picture of these models only."""
         older = [model for model in models if model in self.older]
-        return f"{', '.join(older)} trained on older cutouts" if older else ""
+        return self._in_words(f"{', '.join(older)} {TRAINED_ON_OLDER}" if older else "")
+
+    def note_of(self, model: str) -> str:
+        """The same for a model's row of a table."""
+        return self._in_words(TRAINED_ON_OLDER if model in self.older else "")
+
+    def noted(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a table of these folds with the columns ``classifier_versions`` and ``notes``.
+
+        Args:
+            table: One row per model, or several: ``model``.
+        """
+        notes = table["model"].astype(str).map(self.note_of).astype(object)
+        return table.assign(classifier_versions=self.folds.versions, notes=notes)
+
+    def _in_words(self, older: str) -> str:
+        return "; ".join(filter(None, [SAMPLED if self.sample else "", older]))
 
 
 def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
@@ -82,6 +102,7 @@ def pooled_predictions(settings: Settings, asset: str) -> PooledPredictions:
         models=models,
         left_out=left_out,
         older=tuple(_older_models(settings, models, index_fingerprint(index))),
+        sample=sample_of(settings, index[index["fold"].isin(pooled.folds)]),
     )
 
 

@@ -12,7 +12,7 @@ from luna_pipeline.core.cutouts.store import CutoutSource
 from luna_pipeline.core.training.checkpoints import Checkpoint, load_checkpoint
 from luna_pipeline.core.training.config import StartConfig
 from luna_pipeline.launchers.evaluation.scoring import score
-from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, cutouts_in, read_index
+from luna_pipeline.launchers.installation import checkpoint_store, cutout_source, cutouts_in, read_index, sample_of
 from luna_pipeline.launchers.seen_data import seen_data
 from luna_pipeline.launchers.training.initial_weights import full_name, load_source
 from luna_pipeline.settings import Settings
@@ -54,6 +54,7 @@ class Prediction:
         num_series: Series of the submission.
         num_seen_series: Series that the classifier has seen in training or validation, as far as is known.
         left_out: Reason by name of each entry of a folder of cutouts that is no cutout file.
+        sample: How many of the installation's candidates were scored, in words; empty for all, or for a folder.
     """
 
     checkpoint: Checkpoint
@@ -61,6 +62,7 @@ class Prediction:
     num_series: int
     num_seen_series: int
     left_out: dict[str, str] = field(default_factory=dict)
+    sample: str = ""
 
 
 def predict(
@@ -79,11 +81,13 @@ def predict(
     """
     settings = replace(settings, verifies_reads=settings.verifies_reads and request.verify)
     left_out: dict[str, str] = {}
+    sample = ""
     checkpoint = find_checkpoint(settings, request.name, request.version, loader=request.loader)
     store: CutoutSource
     if isinstance(request.cutouts, str):
         store = cutout_source(settings, request.cutouts)
         index = _candidates(settings, request.fold)
+        sample = sample_of(settings, index)
     else:
         files = store = cutouts_in(settings, request.cutouts)
         uids, left_out = files.uids(), files.odd_entries()
@@ -101,6 +105,7 @@ def predict(
         num_series=len(series),
         num_seen_series=len(series & seen_data(checkpoint).series),
         left_out=left_out,
+        sample=sample,
     )
 
 

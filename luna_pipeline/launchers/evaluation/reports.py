@@ -179,6 +179,7 @@ def _card(
         training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id,
         notes=" ".join(filter(None, [checkpoint.notes, *pooled.notes])),
+        sample=pooled.sample,
     )
 
 

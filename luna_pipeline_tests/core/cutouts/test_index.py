@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luna_pipeline.core.cutouts.index import INDEX_DTYPES, build_cutout_index, centers_xyz, index_of_files, lost_series
+from luna_pipeline.core.cutouts.index import (
+    INDEX_DTYPES,
+    build_cutout_index,
+    centers_xyz,
+    describe_sample,
+    index_of_files,
+    lost_series,
+)
 from luna_pipeline.core.cutouts.store import CutoutStore, DamagedCutoutsError
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
@@ -41,6 +48,23 @@ def test_labels_folds_and_fingerprints_are_joined(made):
     fold_of = dict(zip(index["series_instance_uid"], index["fold"], strict=True))
     assert fold_of == {UIDS[0]: 2, UIDS[1]: 0, UIDS[2]: 1}
     assert index["fingerprint"].tolist() == [store.digest(uid) for uid in index["series_instance_uid"]]
+
+
+def test_candidates_that_are_not_in_the_index_make_it_a_sample_of_the_series_that_are_there(made):
+    candidates, store = made
+    candidates = candidates.assign(source="candidate")
+    index = build_cutout_index(candidates, FOLDS, store)
+    assert describe_sample(index, candidates) == ""
+    # A series without a row could not be cut, and annotated centres are not scored.
+    assert describe_sample(index[index["series_instance_uid"] != UIDS[0]], candidates) == ""
+    first = index["candidate_id"].iloc[0]
+    is_first = candidates["candidate_id"] == first
+    annotated = candidates.assign(source=candidates["source"].mask(is_first, "annotation"))
+    assert describe_sample(index.iloc[1:], annotated) == ""
+    assert describe_sample(index.iloc[1:], candidates) == (
+        "Sampled candidates, not comparable: 11 of 12 candidates of these scans. False-positive rates are too low, CPM "
+        "is too high."
+    )
 
 
 def test_the_index_is_sorted_whatever_the_tables_order(made):

@@ -112,9 +112,10 @@ def test_a_row_says_where_nobody_knows_what_the_weights_have_seen(parts):
     assert board["is_origin_known"].to_dict() == {"good": False, "fair": True, "poor": True}
 
 
-def test_a_row_says_that_its_model_was_trained_on_older_cutouts(parts):
-    board = leaderboard(*parts[1], folds=FOLDS, older=["fair"]).set_index("model")
-    assert board["notes"].to_dict() == {"good": "", "fair": "trained on older cutouts", "poor": ""}
+def test_a_row_has_the_note_of_its_model(parts):
+    froc, *others = parts[1]
+    board = leaderboard(froc.assign(notes="old"), *others, folds=FOLDS, notes={"fair": "a note"}).set_index("model")
+    assert board["notes"].to_dict() == {"good": "", "fair": "a note", "poor": ""}
 
 
 def test_who_finds_nothing_at_all_is_worse_than_who_finds_something(parts):

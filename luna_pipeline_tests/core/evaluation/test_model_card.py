@@ -64,6 +64,11 @@ def test_headings_come_in_their_order_and_use_is_said_before_all_else():
     assert "Tells nodules from other candidates in chest CT. Research use only." in section(CARD, "Intended use")
 
 
+def test_a_score_of_sampled_candidates_is_called_so_before_all_else():
+    sampled = replace(CARD, sample="Sampled candidates, not comparable: 20 of 40.")
+    assert sampled.to_markdown().splitlines()[2].endswith(" **Sampled candidates, not comparable: 20 of 40.**")
+
+
 def test_details_name_what_the_version_is_made_of():
     details = section(CARD, "Model details")
     for row in (

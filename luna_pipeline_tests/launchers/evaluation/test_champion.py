@@ -164,6 +164,15 @@ def test_without_a_calibration_there_is_no_champion(evaluated):
     assert "there is no calibration" in outcome.text
 
 
+def test_a_score_of_sampled_candidates_makes_no_champion(evaluated):
+    evaluated.change_predictions(ranked_perfectly)
+    evaluated.sample_candidates()
+    outcome = challenged(evaluated)
+    assert (outcome.is_fine, failing(outcome), outcome.promotion.is_error) == (False, ["all_candidates"], False)
+    assert "20 of 24 candidates of these scans" in outcome.text
+    assert alias_of(evaluated) is None
+
+
 def test_a_champion_needs_an_mlflow_run(evaluated):
     for fold in FOLDS:
         change_checkpoint(evaluated, fold, mlflow_run_id=None)

@@ -153,6 +153,20 @@ def test_each_run_has_the_metrics_of_its_own_fold_and_notes_are_reported_once(ev
         assert ("test", "cutouts", 10, [fold]) in inputs_of(client, checkpoint.mlflow_run_id)
 
 
+def test_table_and_runs_say_that_the_candidates_are_a_sample(evaluated):
+    client = MlflowClient(evaluated.settings.mlflow_tracking_uri)
+    run_ids = [checkpoint.mlflow_run_id for _, checkpoint in pooled_checkpoints(evaluated.settings, evaluated.pooled)]
+
+    def tags():
+        log_fold_metrics(evaluated.settings, evaluated.pooled)
+        return {client.get_run(run_id).data.tags["luna.test_candidates"] for run_id in run_ids}
+
+    assert (tags(), set(scores_of(evaluated, num_bootstraps=0).table["notes"])) == ({"all"}, {""})
+    evaluated.sample_candidates()
+    assert tags() == {evaluated.pooled.sample} != {""}
+    assert set(scores_of(evaluated, num_bootstraps=0).table["notes"]) == {"sampled candidates, not comparable"}
+
+
 def test_a_folds_sensitivity_at_one_false_positive_is_read_off_its_curve(evaluated):
     log_fold_scores(evaluated.settings, evaluated.pooled, "zero_rule_baseline")
     client = MlflowClient(evaluated.settings.mlflow_tracking_uri)

@@ -102,6 +102,22 @@ def test_models_that_are_older_than_the_cutouts_they_are_scored_on_are_named(eva
     )
 
 
+def test_scores_of_sampled_candidates_are_marked_wherever_they_are_shown(evaluated):
+    assert evaluated.pooled.sample == evaluated.pooled.note_of(NODULE_CLASSIFIER) == ""
+    evaluated.sample_candidates()
+    for fold in (0, 1):
+        current = read_current(evaluated.settings, NODULE_CLASSIFIER, fold)
+        replace(current, index_digest="older").write(evaluated.settings)
+    pooled, mark = evaluated.pooled, "sampled candidates, not comparable"
+    # Of two of the four folds, with two series each.
+    assert pooled.notes[0].startswith("Sampled candidates, not comparable: 20 of 24 candidates of these scans. False")
+    assert pooled.footnote == f"{mark}; {NODULE_CLASSIFIER} trained on older cutouts"
+    assert pooled.footnote_of("middle_hu") == mark
+    noted = pooled.noted(pd.DataFrame({"model": [NODULE_CLASSIFIER, "middle_hu"]}))
+    assert noted["notes"].tolist() == [f"{mark}; trained on older cutouts", mark]
+    assert set(noted["classifier_versions"]) == {"0.0.1-fold0, 0.0.1-fold1"}
+
+
 def test_tables_of_models_of_earlier_versions_record_no_index(evaluated):
     models = read_table(evaluated.settings, "nodule_models", 0)
     evaluated.write_table("nodule_models/0", models.drop(columns="index_digest"))
