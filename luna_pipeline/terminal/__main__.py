@@ -33,6 +33,10 @@ def main(target: str, *, force: bool, seed: int, config: str | None, real: str) 
     Exit code: 0 success, 1 failure or interruption.
     """
     plan = PLANS[target]
+    for name, value in (("seed", seed), ("config", config)):
+        if value and not plan.uses(name):
+            msg = f"`make {target}` must be given only what it uses, got {name.upper()}={value}. Leave it out."
+            raise click.UsageError(msg)
     if plan.on_phantom:
         os.environ.update(demo_environment(os.environ))
     settings = Settings.from_environment()
@@ -121,7 +125,8 @@ class Work:
                 self._say_failed(display, follower, log, code)
                 return 1
             follower.end_through(command.stages[-1])
-        shown = scores_in(log.read_text(errors="replace"))
+        # A study has no table of scores: its winner is shown.
+        shown = scores_in(log.read_text(errors="replace")) or [result for result in follower.results if result][-1:]
         state = replace(
             self._state(),
             seconds=time.monotonic() - started,

@@ -61,6 +61,11 @@ class Plan:
     on_phantom: bool = True
     default_config: str = ""
 
+    def uses(self, name: str) -> bool:
+        """Whether a value of this name, ``seed`` or ``config``, changes a command."""
+        words = [word for command in self.commands for word in command.arguments]
+        return any(f"{{{name}}}" in word for word in words) or (name == "config" and "--config-json" in words)
+
     @property
     def stages(self) -> list[Stage]:
         """Stages of all commands."""
@@ -79,7 +84,8 @@ _TABLES = (r"`ingest`: .*ct_series (\d+) rows.*candidates (\d+) rows", "{0} CTs,
 _CUT = (r"cutouts: (\d+) series cut, (\d+) current, (\d+) failed", "{0} CTs cut, {1} unchanged, {2} failed")
 _AUC = (r"epoch (\d+)/\d+ validation: .*\bauc ([\d.]+)", "validation AUC {1} after {0} epochs")
 _EPOCHS = (r"epoch (\d+)/\d+ (?:training|validation): (.*)", "{1} after {0} epochs")
-_CPM = (r"(CPM \S+ \[[^]]*\]) of (\S+), (.*?) \(", "{0}, {1}, {2}")
+# Of a single scan there is no interval.
+_CPM = (r"(CPM [\d.]+(?: \[[^]]*\])?) of (\S+), (.*?) \(", "{0}, {1}, {2}")
 
 
 def _tables(op: str) -> Stage:

@@ -131,6 +131,14 @@ def test_the_study():
     }
 
 
+def test_a_score_of_a_single_scan_has_no_interval():
+    lines = [
+        "demo train_on_phantom `train_nodule_classifier`: ...",
+        "evaluate nodule_report CPM 0.286 of nodule_classifier, fold 1 of 2 (CT; research use only)",
+    ]
+    assert followed("demo", lines).ended["Evaluation"] == "CPM 0.286, nodule_classifier, fold 1 of 2"
+
+
 def test_warnings_are_shown_at_once():
     shown = Shown()
     follower = StageFollower(PLANS["demo"].stages, shown)

@@ -110,6 +110,23 @@ def test_a_failure_says_why_and_where_the_log_is_and_the_next_call_runs_again(ta
     assert "Nothing to do" not in capsys.readouterr().out
 
 
+def test_a_value_that_changes_nothing_is_refused(target: Path, capsys):
+    config = target / "demo.yaml"
+    config.write_text("ops: {}\n")
+    assert run("--config", str(config)) == 2
+    assert "`make demo` must be given only what it uses, got CONFIG=" in capsys.readouterr().err
+    used = {name: [value for value in ("seed", "config") if plan.uses(value)] for name, plan in PLANS.items()}
+    del used["demo"]
+    assert used == {"demo-diagnosis": ["seed", "config"], "study": ["config"], "real": []}
+
+
+def test_without_a_table_of_scores_the_last_result_is_shown(target: Path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "scores_in", lambda _log: [])
+    for _ in range(2):
+        assert run() == 0
+        assert capsys.readouterr().out.splitlines()[-4:] == ["3 tables", "", "Look at it:", "  make ui  Dagster"]
+
+
 def test_a_file_of_configuration_replaces_the_seeds(target: Path):
     config = target / "demo.yaml"
     config.write_text("ops: {}\n")
