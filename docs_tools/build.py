@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from docs_tools import search
 from docs_tools.generated import FILES, PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +25,7 @@ PAGES_OF_FILES = {
     "how_to/deploy.md": "deploy/README.md",
     "notebooks.md": "notebooks/README.md",
 }
-THEIR_WORKER = "https://unpkg.com/iframe-worker/shim"
+PICTURE = re.compile(r"^(!\[.*\]\((.+)\))$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
@@ -46,14 +47,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def _with_links(page: str, source: str, text: str, folder: Path) -> str:
-    """Return the text of a page whose links lead to pages and files of the site."""
+    """Return the text of a page whose links lead to pages and files of the site; a picture opens in full size."""
 
     def site_link(match: re.Match[str]) -> str:
         target = os.path.normpath(os.path.join(os.path.dirname(source), match["path"]))
         return os.path.relpath(_site_path(target, folder), os.path.dirname(page) or ".")
 
     parts = FENCE.split(text)
-    return "".join(part if number % 2 else LINK.sub(site_link, part) for number, part in enumerate(parts))
+    for number in range(0, len(parts), 2):
+        parts[number] = LINK.sub(site_link, PICTURE.sub(r"[\1](\2)", parts[number]))
+    return "".join(parts)
 
 
 def _site_path(target: str, folder: Path) -> str:
@@ -82,15 +85,8 @@ def build(folder: Path = BUILD) -> Path:
     if done.returncode:
         said = (done.stdout + done.stderr).partition("Traceback")[0].strip()
         raise ValueError(f"The site must build without a warning, got\n{said}\n({folder}). Fix these pages.")
-    _search_without_network(folder / "site")
+    search.complete(folder / "site")
     return folder / "site"
-
-
-def _search_without_network(site: Path) -> None:
-    """Let pages that are opened from a folder load ``worker.js`` instead of the same from the network."""
-    for page in site.rglob("*.html"):
-        ours = os.path.relpath(site / "worker.js", page.parent)
-        page.write_text(page.read_text().replace(THEIR_WORKER, ours))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Take the screenshots of the documentation: ``make screenshots``, from nothing.
 
 Runs the steps of docs/start/tour.md on a demo of its own in ``.luna/screenshots``, and takes pictures of Dagster,
-MLflow and TensorBoard on the way. A training whose result is there is not repeated; most of
-the time is the demo and the training of a second fold. Needs Chromium and Playwright.
+MLflow and TensorBoard on the way. The folder is emptied first: all pictures show one demo, with one version of each
+fold. Most of the time is the demo and the training of a second fold. Needs Chromium and Playwright.
 """
 
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,13 +33,19 @@ PICTURES = REPOSITORY / "docs/pictures"
 ROOT = REPOSITORY / ".luna/screenshots"
 # Of the browser's window; a picture has 1.3 times as many, so that its text is large enough on the page.
 SIZE_PX, WIDE_PX, SCALE = (1000, 620), (1250, 700), 1.3
-GRAPH_PX, LEFT_OF_GRAPH_PX = (1400, 640), (380, 110)
+# Of the graph's window: so wide that the height decides the scale, and the buttons at the right cover nothing.
+GRAPH_PX, GRAPH_MARGIN_PX = (3000, 1250), 12
 MAX_BYTES = 150_000
-# Assets of the picture of the graph: the way from a CT to a champion.
+# Assets of the pictures of the graph: the way from a CT to a champion.
 CHAIN = (
     *("ct_series", "candidates", "folds", "cutouts", "cutout_index", "nodule_classifier"),
     *("nodule_predictions", "nodule_froc", "leaderboard", "champion"),
 )
+# Each picture shows some stages, so that their names can be read on a page.
+GRAPHS = {
+    "dagster_graph": ("stage_1_ct", "stage_2_candidates", "stage_3_cutouts"),
+    "dagster_graph_models": ("stage_4_training", "stage_5_evaluation"),
+}
 # Machine paths in a page, such as those of checkpoints, are shown relative to the repository.
 WITHOUT_PATHS = """folder => {
   const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -102,22 +109,20 @@ class Studio:
             process.send_signal(signal.SIGTERM)
             wait_for(lambda: process.poll() is not None, limit_seconds=300, what=f"The end of {words[0]}")
 
-    def take(self, name: str, *, size_px: tuple[int, int] = SIZE_PX, cut_px: tuple[int, int] = (0, 0)) -> None:
+    def take(self, name: str, *, size_px: tuple[int, int] = SIZE_PX, clip: Any = None) -> None:
         """Write a picture of the page as it is now; movements have ended.
 
         Args:
             name: Name of the file, without its suffix.
             size_px: Width and height of the window.
-            cut_px: What is left out at the left and at the top.
+            clip: Part of the window, as Playwright has it; all of it without one.
 
         Raises:
             ValueError: If the picture is too large for the documentation.
         """
-        (width, height), (left, top) = size_px, cut_px
-        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.set_viewport_size({"width": size_px[0], "height": size_px[1]})
         self.page.wait_for_timeout(2000)
         self.page.evaluate(WITHOUT_PATHS, str(REPOSITORY))
-        clip: Any = {"x": left, "y": top, "width": width - left, "height": height - top}
         path = PICTURES / f"{name}.png"
         with Image.open(io.BytesIO(self.page.screenshot(animations="disabled", clip=clip))) as picture:
             small_of(picture.convert("RGB")).save(path, "PNG", optimize=True)
@@ -135,7 +140,8 @@ def main(root: Path) -> None:
     """Run the tour, and take all pictures."""
     from playwright.sync_api import sync_playwright
 
-    root.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         sync_playwright() as playwright,
@@ -146,8 +152,7 @@ def main(root: Path) -> None:
         page.set_default_timeout(120_000)
         page.add_init_script(QUIET)
         studio = Studio(root, page)
-        if not (studio.home / "tables/leaderboard.parquet").exists():
-            studio.launch("demo")
+        studio.launch("demo")
         draw_chain.main(studio.home)
         draw_ct.main(root / "data")
         _dagster_pages(studio)
@@ -166,8 +171,7 @@ def _dagster_pages(studio: Studio) -> None:
             studio.launch("recut_changed", may_fail=True)
             _failed_partition(studio, address, broken.stem)
         studio.launch("recut_changed")
-        if not (studio.home / "checkpoints/nodule_classifier/0.0.1-fold1/best.pt").exists():
-            studio.launch("train_nodule_classifier", SECOND_FOLD)
+        studio.launch("train_nodule_classifier", SECOND_FOLD)
         studio.launch("evaluate")
         studio.launch("promote")
         studio.open(f"{address}/assets/champion?view=events", "Metadata")
@@ -189,7 +193,18 @@ def _graph(studio: Studio, address: str) -> None:
     page.reload()  # Fits the graph into the window.
     page.get_by_text("leaderboard", exact=True).first.wait_for()
     page.wait_for_timeout(10_000)  # The colours of the boxes arrive later, and nothing else shows that they did.
-    studio.take("dagster_graph", size_px=GRAPH_PX, cut_px=LEFT_OF_GRAPH_PX)
+    for name, stages in GRAPHS.items():
+        studio.take(name, size_px=GRAPH_PX, clip=_around(page, stages))
+
+
+def _around(page: "Page", stages: tuple[str, ...]) -> dict[str, float]:
+    """Return the part of the window with the boxes of some stages of the graph, as Playwright has it."""
+    boxes = [page.locator("foreignObject", has_text=stage).first.bounding_box() for stage in stages]
+    found = [it for it in boxes if it is not None]
+    left, top = (min(it[axis] for it in found) - GRAPH_MARGIN_PX for axis in ("x", "y"))
+    right = max(it["x"] + it["width"] for it in found) + GRAPH_MARGIN_PX
+    bottom = max(it["y"] + it["height"] for it in found) + GRAPH_MARGIN_PX
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 def _asset(studio: Studio, address: str) -> None:
@@ -269,4 +284,4 @@ def _answers(address: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT)
+    main(ROOT)

@@ -47,7 +47,7 @@ def index_page() -> str:
     lines = [
         "# Error messages",
         "",
-        "Every message of an error that the package raises, with its cause and what to do. "
+        "Every message of an error that the package raises, with what to do. "
         "**Paste a message into the search**: your file names and numbers are left out by themselves. If you type it, "
         "type its constant words. A `…` stands for a value, such as a name or a number.",
         "",
@@ -76,8 +76,8 @@ def area_page(area: str) -> str:
     lines = [
         f"# Error messages: {title}",
         "",
-        "Each heading is a message; `…` stands for a value. Below it are what to do, and the part of the code that "
-        "raises it, which says when it happens.",
+        "Each heading is a message: the rule that did not hold, and what was got instead; `…` stands for a value. "
+        "Below it are what to do, and the part of the code that raises it, which says when it happens.",
         "",
     ]
     ids: set[str] = set()
@@ -105,21 +105,16 @@ def _entry(texts: tuple[str, ...], found: list[Raised], identifier: str) -> Iter
     shown = texts[0].removesuffix(own_cure).rstrip(" |") if len(texts) == 1 else texts[0]
     yield f"##### {_code(shown)} {{#{identifier}}}"
     yield ""
-    rules = dict.fromkeys(rule for text in texts if (rule := parts_of(text).rule))
     cures = dict.fromkeys(cure_of(text, found[0].place) for text in texts)
-    if rules:
-        yield f"**Cause:** a value breaks the rule “{'” or “'.join(map(_escaped, rules))}”."
-        yield ""
-    yield f"**What to do:** {' Or: '.join(map(_escaped, cures))}"
+    kinds = ", ".join(f"`{kind}`" for kind in dict.fromkeys(it.kind for it in found))
+    yield f"**What to do:** {' Or: '.join(map(_escaped, cures))}<br>"
+    yield f"**Where:** {kinds} in {'; '.join(dict.fromkeys(map(_where, found)))}."
     yield ""
     if len(texts) > 1:
         yield "Other forms:"
         yield ""
         yield from (f"- {_code(text)}" for text in texts[1:])
         yield ""
-    kinds = ", ".join(f"`{kind}`" for kind in dict.fromkeys(it.kind for it in found))
-    yield f"**Where:** {kinds} in {'; '.join(dict.fromkeys(map(_where, found)))}."
-    yield ""
 
 
 def _where(raised: Raised) -> str:

@@ -102,8 +102,9 @@ class Texts:
             if function is frame.function and node.id in frame.given:
                 return frame.given[node.id]
             if node.id in _annotations(function):
-                default = defaults_of(function).get(node.id)
-                return self.of(default, frame.inner(frame.module, None, {})) if default is not None else (UNKNOWN,)
+                default = self.of(defaults_of(function).get(node.id), frame.inner(frame.module, None, {}))
+                # A sentence is a part of the message; any other default is one of the argument's values.
+                return default if words_of(default[0]) > 2 else (UNKNOWN,)
         meant = self.source.meaning(node.id, frame.module)
         return self.of(meant[1], frame.inner(meant[0], None, {})) if meant else (UNKNOWN,)
 
@@ -133,7 +134,7 @@ class Texts:
         if isinstance(node.func, ast.Name) and node.func.id in ("str", "shorten") and node.args:
             return self.of(node.args[0], frame)
         if isinstance(node.func, ast.Name) and node.func.id == "next" and len(node.args) == 2:
-            return self.of(node.args[1], frame)
+            return (*self.of(node.args[1], frame), UNKNOWN)
         texts: list[str] = []
         for inner in self.called(node, frame):
             for result in returned(inner.function):
@@ -152,7 +153,9 @@ class Texts:
         holder = self.class_around(frame)
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls") and holder is not None:
             for each in holder.body:
-                for target, value in assignments(each):
+                # A field's default is one of its values.
+                pairs = () if isinstance(each, ast.AnnAssign) else assignments(each)
+                for target, value in pairs:
                     if isinstance(target, ast.Name) and target.id == node.attr:
                         return self.of(value, frame.inner(frame.module, None, {}))
                 if isinstance(each, FUNCTIONS) and each.name == node.attr:

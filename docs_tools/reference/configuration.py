@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from docs_tools.markdown import cell, code, plain, table
-from docs_tools.reference.configured import Value, kind_of, ranges_of, shown, values_of
+from docs_tools.reference.configured import Value, allowed_of, kind_of, ranges_of, shown, values_of
 from luna_pipeline.core.config.registry import Registry
 from luna_pipeline.core.cutouts.cutting import EDGE_RULES, CuttingParameters
 from luna_pipeline.core.cutouts.selection import CandidateSelection
@@ -18,7 +18,7 @@ from luna_pipeline.core.training.recipes import RECIPES, recipe_by_name
 from luna_pipeline.definitions import RESOURCES, defs
 from luna_pipeline.serving.config import Peer, ServiceConfig
 
-HEADER = ("key", "meaning", "default", "allowed", "type")
+HEADER = ("key", "meaning", "default", "allowed")
 _REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": DATASETS,
     "model": MODELS,
@@ -42,7 +42,7 @@ def _head() -> list[str]:
     return [
         "# Configuration",
         "",
-        "Every key that changes what a run does, with its type, default, allowed values and meaning. A key with a "
+        "Every key that changes what a run does, with its meaning, default and allowed values. A key with a "
         "dot is inside a part: `network.dropout_rate` is the value `dropout_rate` of the part `network`.",
         "",
         "You set keys of a training with `--set KEY=VALUE` on the command line, as `changes` in Dagster's "
@@ -82,30 +82,20 @@ def _training() -> Iterator[str]:
     for values in ratio_values().values():
         yield from table(HEADER, (it.row() for it in values))
     yield from ("### Recipes", "")
-    yield (
-        "Complete configurations by name. The table has the values in which they differ from the defaults or from each "
-        "other; an empty cell is the default."
-    )
-    yield ""
-    yield from _recipes()
-
-
-def _recipes() -> list[str]:
-    flat = {name: recipe_by_name(name).flat() for name in RECIPES.names() if not RECIPES.is_own(name)}
+    yield from ("Complete configurations by name. Each table has the values that are not the defaults.", "")
     default = TrainingConfig().flat()
-    places = list(dict.fromkeys(place for values in flat.values() for place in values))
-    differing = [
-        it for it in places if any(values.get(it) != default.get(it) for values in flat.values() if it in values)
-    ]
-    rows = []
-    for place in differing:
-        cells = [values.get(place, default.get(place)) for values in flat.values()]
-        own = [
-            code(shown(it)) if place in values and it != default.get(place) else ""
-            for it, values in zip(cells, flat.values(), strict=True)
-        ]
-        rows.append((code(place), *own))
-    return table(("key", *map(code, flat)), rows)
+    for name in RECIPES.names():
+        if RECIPES.is_own(name):
+            continue
+        purpose = plain(RECIPES.get(name).__doc__).partition("\n")[0].removeprefix("Return the ")
+        yield from (f"#### {name}", "", purpose[0].upper() + purpose[1:], "")
+        own = {place: value for place, value in recipe_by_name(name).flat().items() if value != default.get(place)}
+        rows = [(code(place), code(shown(value)), _of_defaults(default, place)) for place, value in own.items()]
+        yield from table(("key", "value", "default"), rows)
+
+
+def _of_defaults(default: dict[str, Any], place: str) -> str:
+    return code(shown(default[place])) if place in default else ""
 
 
 def _cutting() -> Iterator[str]:
@@ -187,8 +177,7 @@ def _dagster() -> Iterator[str]:
         if own:
             yield from (f"### {name}", "")
             rows = (
-                (code(key), plain(it.description), code(shown(it.default)), "", _annotation(it))
-                for key, it in own.items()
+                (code(key), plain(it.description), code(shown(it.default)), _annotation(it)) for key, it in own.items()
             )
             yield from table(HEADER, rows)
 
@@ -217,7 +206,8 @@ def _field_row(item: tuple[str, Any]) -> tuple[str, ...]:
     name, field = item
     kind = _inner(field)
     words = [it.config_value for it in getattr(kind, "enum_values", [])]
-    return code(name), plain(field.description), _default(field), ", ".join(map(code, words)), _kind(field)
+    allowed = allowed_of(_kind(field), ", ".join(map(code, words)))
+    return code(name), plain(field.description), _default(field), allowed
 
 
 def _inner(field: Any) -> Any:

@@ -36,7 +36,12 @@ class Value:
 
     def row(self) -> tuple[str, ...]:
         """Return the row of a table."""
-        return code(self.place), self.meaning, code(shown(self.default)), self.allowed, self.kind
+        return code(self.place), self.meaning, code(shown(self.default)), allowed_of(self.kind, self.allowed)
+
+
+def allowed_of(kind: str, allowed: str) -> str:
+    """Return what a value may be: its words, or its type with the range."""
+    return f"one of {allowed}" if allowed.startswith("`") else ", ".join(filter(None, (kind, allowed)))
 
 
 def meanings(kind: type) -> dict[str, str]:

@@ -69,10 +69,28 @@ def test_the_search_of_the_site_knows_every_page(site: Path):
     assert pages <= places
 
 
+# What is asked, and where the first result leads.
+ASKED = {
+    "CPM": "reference/glossary.html#the-fields-words.cpm",
+    "champion": "reference/glossary.html#the-projects-words.champion",
+    "edge_rule": "reference/configuration.html#cutting.edge_rule",
+    "what does edge_rule do": "reference/configuration.html#cutting.edge_rule",
+    "batch_size": "reference/configuration.html#training.batch_size",
+    "LUNA_HOME S3": "reference/environment.html#of-the-package.luna_home",
+    "train on folds 2 and 3": "how_to/train.html",
+    "score my submission": "how_to/evaluate.html",
+    "which series failed": "how_to/failed_series.html",
+    "free disk space": "how_to/disk_space.html",
+    "upgrade": "how_to/upgrade.html",
+    "continue training": "how_to/continue_training.html",
+    "own network": "how_to/extend.html",
+    "vertical step": "explanation/froc.html",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "page"), [("edge_rule", "Cutting"), ("vertical step", "FROC")])
-def test_a_site_in_a_folder_is_searched_without_a_network(site: Path, tmp_path: Path, words: str, page: str):
-    from playwright.sync_api import sync_playwright
+def test_a_site_in_a_folder_is_searched_without_a_network_and_definitions_come_first(site: Path, tmp_path: Path):
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright, opened_browser(playwright, "chromium", tmp_path) as browser:
         tab = browser.new_page(viewport={"width": 1440, "height": 2000})
@@ -80,8 +98,11 @@ def test_a_site_in_a_folder_is_searched_without_a_network(site: Path, tmp_path: 
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto((site / "explanation/geometry.html").as_uri())
         tab.keyboard.press("Control+k")
-        tab.get_by_placeholder("Search").last.fill(words)
-        tab.get_by_role("link").filter(has_text=page).first.wait_for(timeout=30_000)
+        for words, place in ASKED.items():
+            tab.get_by_placeholder("Search").last.fill(words)
+            page, _, anchor = place.partition("#")
+            address = re.compile(rf"/{re.escape(page)}\?h=[^#]*{f'#{re.escape(anchor)}$' if anchor else ''}")
+            expect(tab.locator("a[href*='?h=']").first).to_have_attribute("href", address, timeout=30_000)
         assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
 
 
@@ -117,5 +138,7 @@ def test_links_to_files_of_the_repository_lead_to_copies_of_them(tmp_path: Path)
     )
     assert text == "[a](../files/config/tuning.yaml) [b](cut.md#s3)"
     assert (tmp_path / "files/config/tuning.yaml").read_text() == (ROOT / "config/tuning.yaml").read_text()
+    picture = build._with_links("start/tour.md", "docs/start/tour.md", "A\n\n![b c](../pictures/chain.png)\n", tmp_path)
+    assert picture == "A\n\n[![b c](../pictures/chain.png)](../pictures/chain.png)\n"
     fenced = "```md\n[a](../../config/tuning.yaml)\n```"
     assert build._with_links("how_to/x.md", "docs/how_to/x.md", fenced, tmp_path) == fenced

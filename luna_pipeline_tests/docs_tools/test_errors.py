@@ -52,6 +52,18 @@ def _read(code: str) -> list[tuple[str, tuple[str, ...]]]:
             "class P:\n def e(self, t):\n  return ValueError(f'of the method: {t}')\ndef f(p: P):\n raise p.e('yes')",
             "of the method: yes",
         ),
+        (
+            "def f(rule='pad'):\n raise ValueError(f'A rule must be one of 2, got {rule}.')",
+            "A rule must be one of 2, got ….",
+        ),
+        (
+            "class C:\n rule: str = 'a'\n def f(self):\n  raise ValueError(f'Rule must be a or b, got {self.rule}.')",
+            "Rule must be a or b, got ….",
+        ),
+        (
+            "def f(n, cure='Do the next thing.'):\n raise ValueError(f'Must be 1, got {n}. {cure}')",
+            "Must be 1, got …. Do the next thing.",
+        ),
     ],
 )
 def test_the_text_of_an_error_is_read_from_the_code(code: str, expected: str):

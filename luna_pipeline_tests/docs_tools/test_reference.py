@@ -48,8 +48,7 @@ def test_ranges_are_those_of_the_checks():
         "`num_epochs`",
         "Epochs; each draws as many samples as training has candidates.",
         "`10`",
-        "≥ 1",
-        "integer",
+        "integer, ≥ 1",
     )
     # Every place is a key that can be changed.
     flat = TrainingConfig().flat()
@@ -60,7 +59,11 @@ def test_ranges_are_those_of_the_checks():
 
 
 def test_recipes_show_where_they_differ():
-    assert "| `num_epochs` |  |  | `5` | `5` | `20` | `8` |" in configuration.page()
+    page = configuration.page()
+    demo = page[page.index("#### demo\n") : page.index("#### demo_malignancy")]
+    assert "| `num_epochs` | `5` | `10` |" in demo
+    assert "| `num_epochs` |" not in page[page.index("#### nodule_baseline") : page.index("#### malignancy_baseline")]
+    assert "| `ratio.malignant` | `1` |  |" in page
 
 
 @pytest.mark.parametrize(
