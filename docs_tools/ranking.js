@@ -1,6 +1,7 @@
 // The order of the search's results. docs_tools/search.py adds this script to Zensical's worker, which finds the
-// results and calls `ranked`. What counts, in this order: an error message comes last unless its words were asked for;
-// words of the question in the title, half as much in the titles above it; a title of nothing else; the kind of the page.
+// results and calls `ranked`. What counts, in this order: an error message comes last, or first if most of its words
+// were asked for; words of the question in the title, half as much in the titles above it; a title of nothing else;
+// the kind of the page.
 (() => {
   const COMMON = new Set(
     "a an and are can do does for how i in is it me my of on or the to what when where which why with".split(" "),
@@ -30,14 +31,15 @@
   // What decides about a result, the most important first; larger is better.
   function worthOf(page) {
     const shared = page.title.filter((word) => asked.includes(word)).length;
-    const isMessage = shared > 3 && (2 * shared > page.title.length || asked.every((word) => starts(page.title, word)));
+    const share = shared / page.title.length;
+    const isAsked = shared > 3 && (share > 0.5 || asked.every((word) => starts(page.title, word)));
     const important = asked.filter((word) => !COMMON.has(word));
     const isAll = important.every((word) => starts(page.title, word));
     const points = important.map((word) => (starts(page.title, word) ? 2 : starts(page.above, word) ? 1 : 0));
     return [
-      page.isError && !isMessage ? 0 : 1,
+      page.isError ? (isAsked ? 1 + share : 0) : 1,
       points.reduce((sum, each) => sum + each, 0),
-      isAll || isMessage ? shared / page.title.length : 0,
+      isAll ? share : 0,
       -page.kind,
     ];
   }
