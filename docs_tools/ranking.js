@@ -15,6 +15,7 @@
   const plain = (text) => text.replace(/<[^>]*>/g, "").toLowerCase();
   const wordsOf = (text) => plain(text).match(/[\p{L}\p{N}]+/gu) ?? [];
   const starts = (titles, word) => titles.some((title) => title.startsWith(word));
+  const isCommon = (word) => COMMON.has(word);
   let pages = [];
   let asked = [];
 
@@ -30,10 +31,10 @@
 
   // What decides about a result, the most important first; larger is better.
   function worthOf(page) {
-    const shared = page.title.filter((word) => asked.includes(word)).length;
-    const share = shared / page.title.length;
-    const isAsked = shared > 3 && (share > 0.5 || asked.every((word) => starts(page.title, word)));
-    const important = asked.filter((word) => !COMMON.has(word));
+    const share = page.title.filter((word) => asked.includes(word)).length / (page.title.length || 1);
+    const numFound = asked.filter((word) => page.title.includes(word)).length;
+    const isAsked = numFound > 3 && (share > 0.5 || asked.every((word) => starts(page.title, word)));
+    const important = asked.filter((word) => !isCommon(word));
     const isAll = important.every((word) => starts(page.title, word));
     const points = important.map((word) => (starts(page.title, word) ? 2 : starts(page.above, word) ? 1 : 0));
     return [
@@ -57,9 +58,9 @@
   self.onmessage = ({ data }) => {
     if (data.data?.items) pages = data.data.items.map(pageOf);
     if (typeof data.data?.input === "string") {
-      asked = wordsOf(data.data.input);
+      asked = [...new Set(wordsOf(data.data.input))];
       // Every word must be found: common ones are not looked for.
-      const important = data.data.input.split(/\s+/).filter((word) => !COMMON.has(word.toLowerCase()));
+      const important = data.data.input.split(/\s+/).filter((each) => !wordsOf(each).every(isCommon));
       if (important.join("")) data.data.input = important.join(" ");
     }
     answer({ data });

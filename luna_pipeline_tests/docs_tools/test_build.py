@@ -74,7 +74,7 @@ ASKED = {
     "CPM": "reference/glossary.html#the-fields-words.cpm",
     "champion": "reference/glossary.html#the-projects-words.champion",
     "edge_rule": "reference/configuration.html#cutting.edge_rule",
-    "what does edge_rule do": "reference/configuration.html#cutting.edge_rule",
+    "What does edge_rule do?": "reference/configuration.html#cutting.edge_rule",
     "batch_size": "reference/configuration.html#training.batch_size",
     "LUNA_HOME S3": "reference/environment.html#of-the-package.luna_home",
     "train on folds 2 and 3": "how_to/train.html",

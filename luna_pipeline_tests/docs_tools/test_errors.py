@@ -122,7 +122,7 @@ def address(site: Path) -> Iterator[str]:
 PASTED = (
     (
         "ValueError: A held-out fold must exist, got 7 of folds [0, 1, 2]. Choose one of them.",
-        "evaluation|dagster|diagnosis",
+        "training|evaluation|dagster|diagnosis",
         "A held-out fold must exist",
     ),
     (
