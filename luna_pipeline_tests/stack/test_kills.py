@@ -28,7 +28,7 @@ from luna_pipeline_tests.stack.asking import attempts, has_ended, launch, reason
 
 pytestmark = pytest.mark.slow
 
-NUM_KILLS = int(os.environ.get("LUNA_TEST_KILLS", "5"))
+NUM_KILLS = int(os.environ.get("LUNA_TEST_KILLS", "3"))
 PHANTOM = {"num_series": 6, "num_subsets": 3, "size_irc": [48, 64, 64]}
 DATABASE_IS_DOWN = (DagsterPostgresException, SQLAlchemyError)
 KILLED = ("postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard", "run worker")
