@@ -53,7 +53,8 @@ NO_DUPLICATES = "no_cutout_in_two_folds"
             description="Cutouts of one CT series: `cutouts/<series uid>.npz`, int16 HU, (N, 32, 48, 48) in I, R, C. "
             "Cut again only if the CT, the candidates' ids or centres, the cutting parameters or the cutting code "
             "changed. Without a partition, all readable series are cut. The file of a removed CT is kept until it is "
-            "pruned.",
+            "pruned. `subset` in the metadata of a partition is LUNA16's subset folder of the CT, which is its fold: "
+            "the partition of the assets that are tested on it. CTs without one get their fold in the table `folds`.",
         )
     ],
 )

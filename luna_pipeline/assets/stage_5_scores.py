@@ -73,6 +73,7 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     notes, such as that a model was trained on older cutouts, or that the candidates are a sample.
     """
     from luna_pipeline.core.evaluation.leaderboard import leaderboard as ranked
+    from luna_pipeline.core.evaluation.leaderboard_plot import leaderboard_png
     from luna_pipeline.launchers.evaluation import pooling
 
     started = time.perf_counter()
@@ -82,9 +83,11 @@ def leaderboard(paths: LunaPaths, nodule_froc: Any, nodule_report: Any) -> dg.Ou
     notes = {model: pooled.note_of(model) for model in pooled.models["model"]}
     board = ranked(nodule_froc, nodule_report, pooled.models, folds=pooled.folds.title, notes=notes)
     board["classifier_versions"] = pooled.folds.versions
+    png = leaderboard_png(board, is_synthetic=paths.settings.is_synthetic, footnote=pooled.footnote)
     metadata: dict[str, Any] = {
         "folds": pooled.folds.title,
         "best": str(board["model"].iloc[0]),
+        "picture": dg.MetadataValue.md(markdown.picture(png, "leaderboard, research use only")),
         "leaderboard": shown_table(board[SHOWN]),
         "notes": " ".join([*pooled.notes, "Research use only."]),
         "seconds": round(time.perf_counter() - started, 2),
