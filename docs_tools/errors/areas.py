@@ -4,7 +4,7 @@
 AREAS = {
     "command_line": (
         "Command line and settings",
-        ("cli", "settings", "options", "choices", "extensions", "launchers.__"),
+        ("cli", "terminal", "settings", "options", "choices", "extensions", "launchers.__"),
     ),
     "downloads": (
         "Downloads and archives",
