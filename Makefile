@@ -95,15 +95,19 @@ check: setup ## ruff, mypy, import-linter, definitions validate
 # Two processes of one thread each. WORKERS=0 runs the tests in pytest's own process, as a debugger needs.
 WORKERS ?= 2
 REPORTS ?= .luna/tests
+# Browser tests keep pictures of the pages here.
+test test-slow: export LUNA_TEST_PICTURES ?= $(abspath $(REPORTS))/screenshots
 
 # MARKS=... takes others, PART=... some of them.
 test: setup ## the tests that are not slow, on two cores (WORKERS=2), and the coverage of core
 	@coverage erase
+	@mkdir -p "$(LUNA_TEST_PICTURES)"
 	@pytest -m "$(or $(MARKS),not slow and not containers)" -n $(WORKERS) --junitxml=$(REPORTS)/test.xml $(PART) \
 	  --cov --cov-report=
 	@coverage report --include='luna_pipeline/core/*' --fail-under=95
 
 test-slow: setup ## tests with daemons, servers, browsers and killed processes (PART=... for some of them)
+	@mkdir -p "$(LUNA_TEST_PICTURES)"
 	@pytest -m "$(or $(MARKS),slow)" -n $(WORKERS) --junitxml=$(REPORTS)/$(or $(REPORT),slow).xml $(PART)
 
 test-times: setup ## the slowest files and tests of the last `make test` and `make test-slow`

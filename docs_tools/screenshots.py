@@ -23,7 +23,7 @@ from PIL import Image
 
 from docs_tools import draw_chain, draw_ct
 from docs_tools.draw_report import small_of
-from luna_pipeline_tests.browsers import opened_browser
+from luna_pipeline_tests.browsers import QUIET, opened_browser
 from luna_pipeline_tests.processes import REPOSITORY, free_port, started, wait_for
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ WITHOUT_PATHS = """folder => {
   const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (nodes.nextNode()) nodes.currentNode.data = nodes.currentNode.data.replaceAll(folder + "/", "");
 }"""
-# Dagster's page does not ask for a mail address, MLflow's does not open a chat.
-QUIET = """localStorage.setItem("communityNux", '"1"');
-localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");"""
 SECOND_FOLD = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "folds": [1]}}}}
 
 

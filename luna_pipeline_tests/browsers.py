@@ -1,6 +1,7 @@
 """Debian's browsers, driven by Playwright."""
 
 import contextlib
+import os
 import shutil
 import stat
 import sys
@@ -21,6 +22,9 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+# Script for new pages: Dagster's does not ask for a mail address, MLflow's does not open a chat.
+QUIET = """localStorage.setItem("communityNux", '"1"');
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");"""
 _RELAY = Path(__file__).with_name("firefox_for_playwright.py")
 
 
@@ -50,3 +54,8 @@ def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False
         yield browser
     finally:
         browser.close()
+
+
+def keep_picture(page, name: str, folder: Path) -> None:
+    """Write the page as it is shown to a folder; all go to that of LUNA_TEST_PICTURES if it is set."""
+    page.screenshot(path=Path(os.environ.get("LUNA_TEST_PICTURES") or folder) / f"{name}.png")

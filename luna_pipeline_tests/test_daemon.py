@@ -1,8 +1,8 @@
 """Dagster's daemon on this project: what it cuts again, what it leaves as it is, which failures it reports."""
 
+import contextlib
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,14 +13,13 @@ import pytest
 
 from luna_pipeline_tests.alerts.receivers import Webhook
 from luna_pipeline_tests.conftest import Folders, laid_out
+from luna_pipeline_tests.dagster_site import LOCATION, Site, served
 from luna_pipeline_tests.prepared import CUT, run_on
-from luna_pipeline_tests.processes import free_port, started, wait_for
+from luna_pipeline_tests.processes import wait_for
 from luna_pipeline_tests.test_interruptions import run_to_end
-from luna_pipeline_tests.test_ui import Site, answers
 
 pytestmark = pytest.mark.slow
 
-LOCATION = {"repositoryLocationName": "luna_pipeline", "repositoryName": "__repository__"}
 RECUT = ("recut_changed", {})
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 1, "batch_size": 8}}}}
 ASSET = """query($k: AssetKeyInput!, $p: String){assetNodeOrError(assetKey: $k){... on AssetNode{
@@ -93,19 +92,10 @@ def site(phantom_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         shutil.move(path, root / path.name)
     run_on(folders, RECUT)
     run_on(folders, ("train_nodule_classifier", TRAINING))
-    webhook, port = Webhook(), free_port()
-    command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    environment = {**folders.environment, "LUNA_ALERT_WEBHOOK": webhook.address}
-    try:
-        with started(command, environment=environment, log=folders.log) as process:
-            site = Watched(f"http://127.0.0.1:{port}", folders)
-            site.webhook = webhook
-            wait_for(lambda: answers(f"{site.address}/server_info"), limit_seconds=120, what="The webserver's answer")
-            yield site
-            process.send_signal(signal.SIGTERM)
-            wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The webserver's end")
-    finally:
-        webhook.close()
+    with contextlib.closing(Webhook()) as webhook, served(folders, {"LUNA_ALERT_WEBHOOK": webhook.address}) as address:
+        site = Watched(address, folders)
+        site.webhook = webhook
+        yield site
 
 
 def _late(folders: Folders) -> str:

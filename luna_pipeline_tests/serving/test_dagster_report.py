@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import http.server
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -20,13 +19,13 @@ from luna_pipeline.core.diagnosis.result import Diagnosis
 from luna_pipeline.definitions import defs
 from luna_pipeline.partitions import INCOMING_SERIES, INCOMING_SERIES_NAME
 from luna_pipeline.serving.dagster_report import DagsterReportError, materialization, report_diagnosis
-from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS
+from luna_pipeline_tests.browsers import CHROMIUM, CHROMIUM_FLAGS, keep_picture
 from luna_pipeline_tests.core.diagnosis.examples import UID, diagnosis, nodule
+from luna_pipeline_tests.dagster_site import answers
 from luna_pipeline_tests.diagnosed import CONFIG, Clinic
 from luna_pipeline_tests.processes import REPOSITORY, free_port, started, wait_for
 from luna_pipeline_tests.serving.services import UID as PHANTOM_UID
 from luna_pipeline_tests.serving.services import Service, wait_until_ended
-from luna_pipeline_tests.test_ui import answers
 
 JOB = "0123456789abcdef" * 2
 OTHER_UID = "1.2.840.77"
@@ -265,5 +264,5 @@ def test_dagsters_page_shows_the_event_with_partition_job_and_nodules(site: Site
         page.goto(f"{site.address}/assets/diagnosis?view=events")
         page.get_by_text("1.2.840.99", exact=True).first.wait_for()
         page.get_by_text(JOB).first.wait_for()
-        page.screenshot(path=Path(os.environ.get("LUNA_TEST_PICTURES", tmp_path)) / "dagster_diagnosis.png")
+        keep_picture(page, "dagster_diagnosis", tmp_path)
         browser.close()

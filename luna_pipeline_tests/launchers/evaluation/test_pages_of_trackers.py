@@ -1,11 +1,9 @@
 """What a person sees of two evaluated trainings in MLflow and TensorBoard: their servers' answers, and their pages."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import requests
@@ -18,7 +16,7 @@ from luna_pipeline.launchers.evaluation.mlflow_metrics import log_fold_figures, 
 from luna_pipeline.launchers.evaluation.official_scores import pooled_checkpoints
 from luna_pipeline.launchers.evaluation.reports import errors_of, model_cards, subgroups_of
 from luna_pipeline.tracking.pages import mlflow_page, tensorboard_page
-from luna_pipeline_tests.browsers import opened_browser
+from luna_pipeline_tests.browsers import QUIET, keep_picture, opened_browser
 from luna_pipeline_tests.launchers.evaluated import NODULE_CLASSIFIER, evaluated_source
 from luna_pipeline_tests.processes import free_port, started, wait_for
 from luna_pipeline_tests.tracking.test_mlflow_server import Server
@@ -110,11 +108,10 @@ def test_mlflow_has_curves_data_sets_figures_and_a_model_with_signature_and_card
 def test_their_pages_show_it_in_a_browser(mlflow, tensorboard, run_id, evaluated_source, tmp_path):
     from playwright.sync_api import sync_playwright
 
-    pictures = Path(os.environ.get("LUNA_TEST_PICTURES", tmp_path))
     experiment = MlflowClient(mlflow).get_run(run_id).info.experiment_id
     run = ("experiments", experiment, "runs", run_id)
     pages = {
-        "mlflow_runs": (mlflow_page(mlflow, "experiments", experiment, "runs"), ["2 matching runs"]),
+        "mlflow_runs": (mlflow_page(mlflow, "experiments", experiment, "runs"), ["2 matching runs", "0\\.0\\.1-fold1"]),
         "mlflow_run": (mlflow_page(mlflow, *run), ["cutouts \\(", "Research use only"]),
         "mlflow_artifact": (mlflow_page(mlflow, *run, "artifacts", "test", "roc_and_pr.png"), ["errors\\.png"]),
         "mlflow_model": (
@@ -125,17 +122,28 @@ def test_their_pages_show_it_in_a_browser(mlflow, tensorboard, run_id, evaluated
             tensorboard_page(tensorboard, "0.0.1-fold0"),
             ["epoch/auc", "0\\.0\\.1-fold0/validation"],
         ),
+        "tensorboard_pr_curves": (f"{tensorboard}/#pr_curves", ["precision_recall", "fold0/validation is at"]),
+        "tensorboard_histograms": (f"{tensorboard}/#histograms", ["^scores_of_nodule$", "fold0/validation"]),
+        "tensorboard_errors": (f"{tensorboard}/#images", ["test/errors"]),
+    }
+    shown = {
+        "mlflow_artifact": "img[alt*='roc_and_pr'], img[src^='blob:'], img[src*='roc_and_pr']",
+        "tensorboard_errors": "tf-image-loader img",
     }
     with sync_playwright() as playwright, opened_browser(playwright, "chromium", tmp_path) as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(300_000)
+        page.add_init_script(QUIET)
         for name, (address, texts) in pages.items():
             page.goto("about:blank")
             page.goto(address)
             for text in texts:
                 page.get_by_text(re.compile(text)).first.wait_for()
-            if name == "mlflow_artifact":
-                shown = page.locator("img[alt*='roc_and_pr'], img[src^='blob:'], img[src*='roc_and_pr']").first
-                shown.wait_for()
-                assert shown.evaluate("it => it.naturalWidth") > 500
-            page.screenshot(path=pictures / f"{name}.png")
+            if name in shown:
+                picture = page.locator(shown[name]).first
+                wait_for(
+                    lambda picture=picture: picture.evaluate("it => it.naturalWidth") > 100,
+                    limit_seconds=300,
+                    what=f"The picture of {name}",
+                )
+            keep_picture(page, name, tmp_path)
