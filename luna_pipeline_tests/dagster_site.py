@@ -54,7 +54,7 @@ def served(folders: Folders, environment: Mapping[str, str] | None = None) -> It
         wait_for(lambda: answers(f"{address}/server_info"), limit_seconds=300, what="The webserver's answer")
         yield address
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: process.poll() is not None, limit_seconds=60, what="The webserver's end")
+        wait_for(lambda: process.poll() is not None, limit_seconds=300, what="The webserver's end")
 
 
 def answers(address: str) -> bool:
