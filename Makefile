@@ -62,7 +62,7 @@ demo: setup ## run everything on a synthetic phantom, from raw CT to a scored te
 demo-diagnosis: export LUNA_DATA_DIR = $(CURDIR)/.luna/demo/data
 demo-diagnosis: export LUNA_HOME = $(CURDIR)/.luna/demo/home
 demo-diagnosis: export DAGSTER_HOME = $(CURDIR)/.luna/demo/dagster
-demo-diagnosis: setup ## train a segmenter on the phantom, score the whole detector, diagnose a scan (SEED=0; under ten minutes)
+demo-diagnosis: setup ## train a segmenter on the phantom, score the whole detector, diagnose a scan, after `make demo` (SEED=0; three minutes)
 	$(dagster_home)
 	@$(SHOW) demo-diagnosis $(SHOWN)
 

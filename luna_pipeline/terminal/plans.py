@@ -137,7 +137,7 @@ DEMO = Plan(
 DEMO_DIAGNOSIS = Plan(
     target="demo-diagnosis",
     about="The whole detector on the synthetic phantom: segmenter, official score, and the diagnosis of one CT.",
-    duration="under ten minutes on two cores after `make demo`",
+    duration="two to three minutes on two cores after `make demo`",
     commands=(
         Command(
             ("dg", "launch", "--job", "demo_diagnosis", "--config-json", PHANTOM_CONFIG),
