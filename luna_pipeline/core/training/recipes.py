@@ -28,7 +28,7 @@ def nodule_baseline() -> TrainingConfig:
     """Return the recipe of the nodule classifier on all of LUNA16, with one nodule to five other candidates.
 
     With one to one, an epoch over 750,000 candidates would contain each of the thousand nodules hundreds of times and
-    half of the others never. With one to five, nearly every other candidate occurs once, and a batch of 64 still
+    half of the others never. With one to five, five of six of the others occur once, and a batch of 64 still
     contains ten nodules.
     """
     return TrainingConfig(
