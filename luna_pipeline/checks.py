@@ -122,7 +122,7 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
 
     A missing series is a warning, because the other series can be used for training.
 
-    If it fails: fix the series that are named, and run `cut` again.
+    If it fails: fix the series that are named, and run `recut_changed`.
     """
     shape = tuple(cutting.chunk_shape_irc)
     wrong = _of_another_shape(cutout_index, cutting, shape)
@@ -141,7 +141,7 @@ def cutouts_are_whole(cutout_index: Any, cutting: CutoutCutting, paths: LunaPath
         description=f"Each of {total} candidates has a cutout of {shape}, and no series is left out."
         if passed
         else f"Each candidate must have a cutout of {shape}, got {missing} without one of {total}, {len(wrong)} files "
-        f"of another shape, {_named(left_out)}. Fix what is named, and run `cut` again.",
+        f"of another shape, {_named(left_out)}. Fix what is named, and run `recut_changed`.",
     )
 
 

@@ -109,7 +109,7 @@ class TrainingOptions:
 
     epochs: int | None = option(None, "Number of epochs. Default: the recipe's.", at_least=1)
     batch_size: int | None = option(
-        None, "Samples of an optimizer step, over all processes together. Default: the recipe's.", at_least=1
+        None, "Samples of a batch, over all processes together. Default: the recipe's.", at_least=1
     )
     seed: int | None = option(None, "Seed of weights, sampling and augmentation. Default: the recipe's.", at_least=0)
     profile: bool = option(False, "Trace some training steps and print the ten most expensive operators.")

@@ -41,6 +41,7 @@ TOPICS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
             "launchers.cutting.CuttingRequest",
             "launchers.cutting.create_cutouts",
             "core.cutouts.store.CutoutStore",
+            "core.cutouts.series_cutouts.SeriesCutouts",
         ),
     ),
     (
@@ -124,6 +125,20 @@ TOPICS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+EXAMPLE = (
+    "For example, the cutouts of a series, int16 HU (N, I, R, C), from the files of this installation:",
+    "",
+    "```python",
+    "from luna_pipeline.launchers.installation import cutout_store",
+    "from luna_pipeline.settings import Settings",
+    "",
+    'cutouts = cutout_store(Settings.from_environment()).read("SERIES_UID")',
+    "print(cutouts.ct_chunks.shape, cutouts.candidate_id)",
+    "```",
+    "",
+)
+
+
 def page() -> str:
     """Return the page; mkdocstrings fills in signatures and docstrings."""
     lines = [
@@ -136,6 +151,7 @@ def page() -> str:
         "Shapes: N samples, I slices, R rows, C columns. World positions (`_xyz`) are LPS millimetres. What is not "
         "listed here may change without notice.",
         "",
+        *EXAMPLE,
     ]
     for title, sentence, names in TOPICS:
         lines += [f"## {title}", "", sentence, ""]

@@ -158,7 +158,7 @@ def _cut(context: dg.AssetExecutionContext, cutting: CutoutCutting) -> None:
         msg = (
             f"Every series must be cut, got {len(summary.failed)} of {total} that failed: {name_series(summary.failed)}"
         )
-        msg += " | Fix or remove them, and run `cut` again."
+        msg += " | Fix or remove them, and run `recut_changed`."
         is_transient = any(isinstance(reason, TransientFailure) for reason in summary.failed.values())
         metadata = {FAILED: dg.MetadataValue.json(summary.failed), IS_TRANSIENT: dg.MetadataValue.bool(is_transient)}
         raise dg.Failure(msg, metadata=metadata, allow_retries=False)

@@ -10,7 +10,7 @@ from luna_pipeline.cli.grouped import command
 from luna_pipeline.cli.options import usage_errors
 
 
-@command("serve", "luna serve", "luna serve --config config/serving.yaml --host 0.0.0.0 --port 8443")
+@command("serve", "luna serve", "luna serve --config config/serving.yaml --port 8001")
 @click.option(
     "--config",
     "config_path",

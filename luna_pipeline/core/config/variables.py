@@ -20,7 +20,11 @@ class Variable(NamedTuple):
 
 _OFF, _OF_STACK, _OF_SCRIPT = "none: off", "set by the stack", "none: must be set"
 VARIABLES = {
-    "LUNA_DATA_DIR": Variable("Folder of raw CTs and tables; only read.", "`.luna/data`"),
+    "LUNA_DATA_DIR": Variable(
+        "Folder of raw CTs and tables. Only `luna download_luna16`, `luna import_lidc_annotations` and "
+        "`luna check_data --template` write there.",
+        "`.luna/data`",
+    ),
     "LUNA_HOME": Variable("Everything that is produced: a folder, or an address `s3://bucket/prefix`.", "`.luna/home`"),
     "LUNA_CACHE": Variable("Folder of local copies of objects in S3; may be removed at any time.", "`.luna/cache`"),
     "LUNA_SOURCE": Variable("Data sources by name, separated by commas.", "those that lie in the data root"),

@@ -96,7 +96,7 @@ def has_both_classes(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> 
 def checked_samples(
     labels: NDArray[np.integer], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return labels (N,) as int64 and scores (N,) as float64.
+    """Check labels and scores of a report, a calibration or LUNA25's score; return int64 and float64 (N,).
 
     Raises:
         ValueError: If the lengths differ or a label is neither 0 nor 1.
@@ -106,7 +106,8 @@ def checked_samples(
         msg = f"Labels and scores must be two rows of one length, got {labels.shape} and {values.shape}."
         raise ValueError(f"{msg} Give a score for every sample.")
     if not np.isin(labels, (0, 1)).all():
-        msg = f"Labels must be 0 or 1, got {np.unique(labels).tolist()}. Give 1 for nodules, 0 for others."
+        msg = f"Labels must be 0 or 1, got {np.unique(labels).tolist()}. Give 1 for nodules and 0 for "
+        msg += "others in the column `class` of your table, or in the array that your program passes."
         raise ValueError(msg)
     return labels.astype(np.int64), values
 

@@ -30,7 +30,8 @@ COLUMNS = {
     "y_mm": "World position, LPS, in mm: towards the patient's back.",
     "z_mm": "World position, LPS, in mm: towards the patient's head.",
     "class": "1 = nodule, 0 = not.",
-    "diameter_mm": "Diameter in mm of the annotated nodule that the candidate lies in; null outside.",
+    "diameter_mm": "Diameter in mm of the nodule; of a candidate: of the annotated nodule that it lies in, null "
+    "outside; of a reader's nodule: of the ball of equal volume.",
     "malignancy": "Mean of the readers' malignancy ratings, 1 to 5; null without ratings.",
     "is_malignant": "Label by the stated policy of ratings; null without one.",
     "source": "candidate (of a detector) or annotation (of readers).",

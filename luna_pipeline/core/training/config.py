@@ -75,8 +75,8 @@ class TrainingConfig:
         augmentation: Random changes of training cutouts.
         ratio: Ratio of the classes in training; validation and test keep theirs.
         num_epochs: Epochs; each draws as many samples as training has candidates.
-        batch_size: Samples of a batch, of all processes together.
-        accumulated_batches: Batches of a training step.
+        batch_size: Samples of a batch, over all processes together.
+        accumulated_batches: Batches of an optimizer step: it uses this number times ``batch_size`` samples.
         validation_cadence: Validate every n-th epoch, besides the first and the last.
         seed: Seed of weights, order, augmentation and dropout.
         use_annotations: Whether the annotated centres are extra training nodules besides the candidates.
