@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     type=click.Choice(["pad", "shift"]),
     default="pad",
     show_default=True,
-    help="If a box exceeds the CT: pad with air, or shift the box as in the tutorial.",
+    help="If a box exceeds the CT: pad with air, or shift the box as the original project does.",
 )
 @click.option(
     "--spacing",
@@ -254,7 +254,7 @@ def _dagster() -> "DagsterInstance":
 @command("import_tutorial_cutouts", "luna import_tutorial_cutouts data/cache")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def import_tutorial_cutouts_command(folder: Path) -> None:
-    """Import the tutorial's cache of cutouts, one .npz per candidate, from FOLDER.
+    """Import the original project's cache of cutouts, one .npz per candidate, from FOLDER.
 
     Its candidates and CTs must be in LUNA_DATA_DIR.
     """
@@ -266,7 +266,7 @@ def import_tutorial_cutouts_command(folder: Path) -> None:
 @command("export_tutorial_cutouts", "luna export_tutorial_cutouts data/cache")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export_tutorial_cutouts_command(folder: Path) -> None:
-    """Export all cutouts in the tutorial's format, one float32 .npz per candidate, to FOLDER."""
+    """Export all cutouts in the original project's form, one float32 .npz each, to FOLDER."""
     from luna_pipeline.launchers.cutout_maintenance import export_tutorial_cutouts
 
     export_tutorial_cutouts(Settings.from_environment(), folder, report=click.echo)

@@ -45,8 +45,8 @@ def nodule_baseline() -> TrainingConfig:
 def malignancy_baseline() -> TrainingConfig:
     """Return the recipe of the malignancy classifier on all of LUNA16 with the readers' ratings.
 
-    One malignant nodule to five benign ones and ten other candidates, as in the tutorial: without the others the
-    network would classify every dense region as malignant.
+    One malignant nodule to five benign ones and ten other candidates, as in the original project: without the others
+    the network would classify every dense region as malignant.
     """
     return nodule_baseline().with_changes(
         name="malignancy_classifier",
