@@ -31,7 +31,7 @@ WINDOW_HU: dict[str, Any] = {"cmap": "gray", "vmin": -1000, "vmax": 400}
 TITLE_PT, TEXT_PT = 23, 19
 SIZE_INCHES, DOTS_PER_INCH = (12.0, 9.2), 100
 # Slices around the drawn one whose candidates are shown.
-NEAR_SLICES = 8
+NEAR_SLICES = 4
 RADIUS_VOXELS = 9
 
 
