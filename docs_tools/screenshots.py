@@ -144,8 +144,9 @@ def main(root: Path) -> None:
         sync_playwright() as playwright,
         opened_browser(playwright, "chromium", Path(folder)) as browser,
     ):
-        window = {"width": SIZE_PX[0], "height": SIZE_PX[1]}
-        page = browser.new_page(viewport=window, device_scale_factor=SCALE, color_scheme="light")
+        page = browser.new_page(
+            viewport={"width": SIZE_PX[0], "height": SIZE_PX[1]}, device_scale_factor=SCALE, color_scheme="light"
+        )
         page.set_default_timeout(120_000)
         page.add_init_script(QUIET)
         studio = Studio(root, page)

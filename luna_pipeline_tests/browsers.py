@@ -7,8 +7,12 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Playwright
 
 CHROMIUM = shutil.which("chromium")
 FIREFOX = shutil.which("firefox-esr")
@@ -29,7 +33,7 @@ _RELAY = Path(__file__).with_name("firefox_for_playwright.py")
 
 
 @contextlib.contextmanager
-def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False) -> Iterator:
+def opened_browser(playwright: "Playwright", name: str, folder: Path, *, is_dark: bool = False) -> Iterator["Browser"]:
     """A running browser: ``chromium`` or ``firefox``; ``folder`` is for Firefox's downloads and start file."""
     if name == "chromium":
         if CHROMIUM is None:
@@ -42,7 +46,8 @@ def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False
         start.write_text(f'#!/bin/sh\nLUNA_TEST_FIREFOX={FIREFOX} exec "{sys.executable}" "{_RELAY}" "$@"\n')
         start.chmod(start.stat().st_mode | stat.S_IXUSR)
         # 0 is dark, 1 is light.
-        preferences = {"layout.css.prefers-color-scheme.content-override": 0 if is_dark else 1}
+        override = "layout.css.prefers-color-scheme.content-override"
+        preferences: dict[str, str | float | bool] = {override: 0 if is_dark else 1}
         browser = playwright.firefox.launch(
             executable_path=start,
             channel="moz-firefox",
@@ -56,6 +61,6 @@ def opened_browser(playwright, name: str, folder: Path, *, is_dark: bool = False
         browser.close()
 
 
-def keep_picture(page, name: str, folder: Path) -> None:
+def keep_picture(page: "Page", name: str, folder: Path) -> None:
     """Write the page as it is shown to a folder; all go to that of LUNA_TEST_PICTURES if it is set."""
     page.screenshot(path=Path(os.environ.get("LUNA_TEST_PICTURES") or folder) / f"{name}.png")

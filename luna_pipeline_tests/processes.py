@@ -40,7 +40,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def in_four_processes(call: Callable[..., object], arguments: Iterable[tuple]) -> list:
+def in_four_processes(call: Callable[..., object], arguments: Iterable[tuple[object, ...]]) -> list[object]:
     """Return what the calls return, each made in one of four forked processes.
 
     The processes end without a signal: Dagster, once it has run in this process, handles SIGTERM, and a forked process
