@@ -240,9 +240,8 @@ def _mlflow_pages(studio: Studio) -> None:
             f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&workflowType=machine_learning",
             "Comparing 2 Runs",
         )
-        for part in ("Visualizations", "Run details"):  # Folded, so that the scores come into view.
-            studio.page.get_by_text(part).click()
-        studio.page.get_by_text("test/sensitivity").last.scroll_into_view_if_needed()
+        for part in ("Visualizations", "Run details"):  # Folded. Once scrolled, names and values are not in one line.
+            studio.page.get_by_role("button", name=part, exact=True).click()
         studio.take("mlflow_compare")
 
 
@@ -260,7 +259,7 @@ def _tensorboard_page(studio: Studio) -> None:
     logs = (studio.home / "tensorboard/nodule_classifier").relative_to(REPOSITORY)
     command = ("tensorboard", "--host", "127.0.0.1", "--port", "{port}", "--logdir", str(logs))
     with studio.server(*command) as address:
-        studio.open(f"{address}/#scalars", "training/loss")
+        studio.open(f"{address}/#scalars", "epoch/loss")
         studio.take("tensorboard")
 
 
