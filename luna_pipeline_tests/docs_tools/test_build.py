@@ -81,6 +81,7 @@ ASKED = {
     "score my submission": "how_to/evaluate.html",
     "which series failed": "how_to/failed_series.html",
     "free disk space": "how_to/disk_space.html",
+    "training fold": "how_to/train.html#for-some-test-folds",
     "upgrade": "how_to/upgrade.html",
     "continue training": "how_to/continue_training.html",
     "own network": "how_to/extend.html",
