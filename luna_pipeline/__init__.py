@@ -3,6 +3,7 @@
 Research use only: nothing here is a medical device.
 """
 
-from luna_pipeline.core import uninterrupted_imports
+from luna_pipeline.core import garbage, uninterrupted_imports
 
+garbage.collect_rarely()
 uninterrupted_imports.install()

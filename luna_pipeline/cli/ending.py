@@ -1,6 +1,5 @@
 """How a command runs and ends: its exit code, errors in one line, no noise of libraries."""
 
-import atexit
 import contextlib
 import gc
 import os
@@ -58,10 +57,8 @@ def run_command(run: Callable[..., Any]) -> None:
 def without_garbage_collection() -> Iterator[None]:
     """Collect no garbage in a short command.
 
-    Dagster's modules are a million objects, none of which is garbage: to look through them again and again, and once
-    more when the process ends, takes 0.9 s.
+    Dagster's modules are many objects, none of which is garbage: to look through them takes 0.2 s.
     """
-    atexit.register(gc.freeze)
     gc.disable()
     try:
         yield
