@@ -23,9 +23,10 @@ def luna(*arguments: str, home: Path, **environment: str) -> subprocess.Complete
     return run_process(*arguments, cwd=home, environment={**own, **environment})
 
 
-def luna_here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def luna_here(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in this process."""
-    return run_here(*arguments, cwd=home, environment={"HOME": str(home), "LUNA_HOME": str(home / "luna")})
+    own = {"HOME": str(home), "LUNA_HOME": str(home / "luna")}
+    return run_here(*arguments, cwd=home, environment={**own, **environment})
 
 
 def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
@@ -57,7 +58,7 @@ def test_help_explains_each_command_and_says_research_use(tmp_path: Path):
         "receive",
     ):
         assert command in top.stdout
-        assert luna(command, "--help", home=tmp_path).returncode == 0
+        assert luna_here(command, "--help", home=tmp_path).returncode == 0
 
 
 def test_help_starts_without_heavy_imports(tmp_path: Path):
@@ -89,7 +90,7 @@ def test_the_version_is_told_without_importing_torch(tmp_path: Path):
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data root that was made by hand, and its cutouts."""
     home = tmp_path_factory.mktemp("home")
-    done = luna("make_phantom", "data", "--series", "3", "--subsets", "3", "--size", "40,64,64", home=home)
+    done = luna_here("make_phantom", "data", "--series", "3", "--subsets", "3", "--size", "40,64,64", home=home)
     assert done.returncode == 0, done.stderr
     return home
 
@@ -100,18 +101,18 @@ def test_cutting_says_what_it_needs_and_the_second_time_that_there_is_nothing_to
     assert first.returncode == 0, first.stderr
     assert "3 series: 3 missing; 0.01 GB needed" in first.stdout
     assert "3 series cut, 0 were there and right, 0 failed" in first.stdout
-    again = luna("create_cutouts", **where)
+    again = luna_here("create_cutouts", **where)
     assert again.stdout.startswith("Nothing to do")
-    assert luna("verify_cutouts", **where).returncode == 0
-    assert "0 series without a CT" in luna("prune", **where).stdout
-    sample = luna("create_cutouts", "--training-length", "4", "--spacing", "1,1,2", **where)
+    assert luna_here("verify_cutouts", **where).returncode == 0
+    assert "0 series without a CT" in luna_here("prune", **where).stdout
+    sample = luna_here("create_cutouts", "--training-length", "4", "--spacing", "1,1,2", **where)
     assert "3 series: 3 changed" in sample.stdout
-    assert luna("create_cutouts", **where).returncode == 0
+    assert luna_here("create_cutouts", **where).returncode == 0
 
 
 def test_an_up_to_date_cutting_loads_neither_pandas_nor_itk(phantom: Path):
     where = {"home": phantom, "LUNA_DATA_DIR": str(phantom / "data")}
-    assert luna("create_cutouts", **where).returncode == 0
+    assert luna_here("create_cutouts", **where).returncode == 0
     code = (
         "import sys; sys.argv = ['luna', 'create_cutouts']\n"
         "from luna_pipeline.cli import main\n"
@@ -132,7 +133,7 @@ def test_an_up_to_date_cutting_loads_neither_pandas_nor_itk(phantom: Path):
 def test_a_series_that_cannot_be_cut_makes_the_command_fail_by_name(phantom: Path, tmp_path: Path):
     shutil.copytree(phantom / "data", tmp_path / "data")
     where = {"home": tmp_path, "LUNA_DATA_DIR": str(tmp_path / "data")}
-    done = luna("create_cutouts", "--edge-rule", "shift", "--chunk-shape", "64,8,8", **where)
+    done = luna_here("create_cutouts", "--edge-rule", "shift", "--chunk-shape", "64,8,8", **where)
     assert done.returncode == 1
     assert "at least (64, 8, 8) voxels" in done.stdout
     assert "Every series must be cut, got 3 failures" in done.stderr
@@ -140,35 +141,35 @@ def test_a_series_that_cannot_be_cut_makes_the_command_fail_by_name(phantom: Pat
 
 def test_damaged_cutouts_make_verifying_fail_until_they_are_repaired(phantom: Path):
     where = {"home": phantom, "LUNA_DATA_DIR": str(phantom / "data")}
-    assert luna("create_cutouts", **where).returncode == 0
+    assert luna_here("create_cutouts", **where).returncode == 0
     path = next((phantom / "luna/cutouts").glob("*.npz"))
     path.write_bytes(path.read_bytes()[:1000])
-    failed = luna("verify_cutouts", **where)
+    failed = luna_here("verify_cutouts", **where)
     assert failed.returncode == 1
     assert path.name in failed.stdout
-    assert luna("verify_cutouts", "--repair", **where).returncode == 0
+    assert luna_here("verify_cutouts", "--repair", **where).returncode == 0
     assert not path.exists()
-    assert "1 series cut, 2 were there and right" in luna("create_cutouts", **where).stdout
+    assert "1 series cut, 2 were there and right" in luna_here("create_cutouts", **where).stdout
 
 
 def test_pruned_series_leave_dagsters_partitions_too(phantom: Path, tmp_path: Path):
     shutil.copytree(phantom / "data", tmp_path / "data")
     where = {"home": tmp_path, "LUNA_DATA_DIR": str(tmp_path / "data"), "DAGSTER_HOME": str(tmp_path / "dagster")}
     (tmp_path / "dagster").mkdir()
-    assert luna("create_cutouts", **where).returncode == 0
+    assert luna_here("create_cutouts", **where).returncode == 0
     uids = sorted(path.stem for path in (tmp_path / "luna/cutouts").glob("*.npz"))
     with DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         instance.add_dynamic_partitions(CT_SERIES_NAME, uids)
         for path in (tmp_path / "data").rglob(f"{uids[0]}.*"):
             path.unlink()
-        assert luna("prune", **where).returncode == 0
+        assert luna_here("prune", **where).returncode == 0
         assert sorted(instance.get_dynamic_partitions(CT_SERIES_NAME)) == uids
-        assert luna("prune", "--yes", **where).returncode == 0
+        assert luna_here("prune", "--yes", **where).returncode == 0
         assert sorted(instance.get_dynamic_partitions(CT_SERIES_NAME)) == uids[1:]
 
 
 def test_phantom_is_written_and_said(tmp_path: Path):
-    done = luna("make_phantom", "out", "--series", "2", "--subsets", "2", "--size", "32,48,48", home=tmp_path)
+    done = luna_here("make_phantom", "out", "--series", "2", "--subsets", "2", "--size", "32,48,48", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").rglob("*.mhd"))) == 2
     assert {"annotations.csv", "candidates_V2.csv", "annotations_excluded.csv", "seriesuids.csv"} <= {
@@ -229,7 +230,7 @@ def test_the_user_may_say_that_a_ct_is_in_hu_for_one_command(tmp_path: Path):
 
 
 def test_recommended_workers_are_those_this_process_may_use(tmp_path: Path):
-    done = luna("get_recommended_num_workers", home=tmp_path)
+    done = luna_here("get_recommended_num_workers", home=tmp_path)
     assert done.stdout.strip().endswith(str(min(32, len(os.sched_getaffinity(0)))))
 
 

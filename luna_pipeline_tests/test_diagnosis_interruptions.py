@@ -8,13 +8,14 @@ import pytest
 
 from luna_pipeline.core.metrics.decision import Decision
 from luna_pipeline.core.phantom.series import PhantomConfig, make_series
+from luna_pipeline_tests.command_line import run_here
 from luna_pipeline_tests.diagnosis_models import EXTENSION, save_models
 from luna_pipeline_tests.phantoms import write_dicom_series
-from luna_pipeline_tests.processes import REPOSITORY, started, wait_for
+from luna_pipeline_tests.processes import started, wait_for
 
 UID = "1.2.840.5"
 # Outputs in the order in which they are written; the last comes just before the manifest.
-KILLED_AFTER = ("seg.dcm", "nodules.json", "montage.png", "report.html")
+KILLED_AFTER = ("seg.dcm", "nodules.json", "report.html")
 
 
 @pytest.fixture
@@ -28,21 +29,22 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def diagnosing(root: Path, out: Path):
-    environment = {
+def arguments(root: Path, out: Path) -> list[str]:
+    return ["diagnose", str(root / "ct"), "--out", str(out)]
+
+
+def environment(root: Path) -> dict[str, str]:
+    return {
         "LUNA_HOME": str(root / "home"),
         "LUNA_DATA_DIR": str(root),
         "LUNA_EXTENSIONS": str(root / "extension.py"),
-        "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "luna_pipeline.cli", "diagnose", str(root / "ct"), "--out", str(out)]
-    return started(command, environment=environment, log=root / "log.txt")
 
 
 def finished(root: Path, out: Path) -> dict[str, bytes]:
-    with diagnosing(root, out) as process:
-        assert process.wait(timeout=120) == 0, (root / "log.txt").read_text()
+    done = run_here(*arguments(root, out), cwd=root, environment=environment(root))
+    assert done.returncode == 0, done.stderr
     return visible(out)
 
 
@@ -57,13 +59,13 @@ def test_a_killed_diagnosis_leaves_whole_files_and_the_next_one_gives_equal_byte
     manifest = expected.pop("diagnosis.json")
     assert set(KILLED_AFTER) < set(expected)
     out = root / "out"
-    for name in (None, *KILLED_AFTER):
-        with diagnosing(root, out) as process:
-            if name is not None:
-                wait_for((out / name).exists, limit_seconds=120, what=f"writing {name}", every_seconds=0.0005)
+    command = [sys.executable, "-m", "luna_pipeline.cli", *arguments(root, out)]
+    for name in KILLED_AFTER:
+        with started(command, environment=environment(root), log=root / "log.txt") as process:
+            wait_for((out / name).exists, limit_seconds=120, what=f"writing {name}", every_seconds=0.0005)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        left = visible(out) if out.exists() else {}
+        left = visible(out)
         is_complete = left.pop("diagnosis.json", None) is not None
         assert all(expected[file] == content for file, content in left.items())
         assert not is_complete or set(left) == set(expected)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -191,15 +190,14 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, temporary, number):
+def test_an_interrupt_ends_everything_that_was_started(installed, study, tracking_uri, temporary):
     log = installed / "log.txt"
     with started(command(installed), environment={"TMPDIR": str(temporary)}, log=log) as driver:
         wait_for(lambda: is_in_the_middle(study), limit_seconds=240, what="the middle of the study")
         assert list(temporary.glob("luna-ray-*"))
         with all_ended_below(driver.pid) as below:
             assert len(trainers_below(driver.pid)) == 2
-            os.kill(driver.pid, number)
+            driver.send_signal(signal.SIGINT)
             assert driver.wait(timeout=60) == 1, log.read_text()
             _, alive = psutil.wait_procs(below, timeout=20)
             assert alive == []

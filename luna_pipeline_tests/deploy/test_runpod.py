@@ -224,7 +224,7 @@ def test_without_a_ledger_nothing_goes_on(pod):
 
 @pytest.mark.slow
 def test_training_that_is_preempted_goes_on_when_the_pod_is_started_again(pod):
-    made = pod.start("bash", "-c", "luna make_phantom $LUNA_DATA_DIR --series 8 --subsets 4 --size 40,80,80")
+    made = pod.start("bash", "-c", "luna make_phantom $LUNA_DATA_DIR --series 4 --subsets 4 --size 40,80,80")
     assert made.returncode == 0, made.stderr
     assert pod.start("luna", "create_cutouts").returncode == 0
     last = pod.luna / "home/checkpoints/nodule_classifier/0.0.1/last.pt"

@@ -1,15 +1,15 @@
 """Killed and competing writers leave whole files only."""
 
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pandas as pd
@@ -21,25 +21,20 @@ from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline_tests.core.cutouts.data_root import UIDS, make_service, write_data_root
 
 NUM_ROWS = 300
-# A process that prints when it is ready, waits for a line, and then cuts all series.
-WORKER = textwrap.dedent(
-    """
-    import sys
-    from pathlib import Path
-    import pandas as pd
-    from luna_pipeline.core.cutouts.cutting import CuttingParameters
-    from luna_pipeline.core.cutouts.store import CutoutStore
-    from luna_pipeline_tests.core.cutouts.data_root import make_service
-    root, target = Path(sys.argv[1]), Path(sys.argv[2])
+# Forks of one process that has imported all this already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__, "SimpleITK"])
+
+
+def cut_all(root: Path, target: Path, tests: Connection) -> None:
+    """Send when it is ready, wait for an answer, then cut all series and send each outcome."""
     catalogue, candidates = (pd.read_pickle(root / name) for name in ("catalogue.pkl", "candidates.pkl"))
     store = CutoutStore(target)
     service = make_service(root, catalogue, candidates, store=store, parameters=CuttingParameters())
-    print("ready", flush=True)
-    sys.stdin.readline()
-    summary = service.cut_many(on_outcome=lambda outcome: print(outcome.outcome, flush=True))
+    tests.send("ready")
+    tests.recv()
+    summary = service.cut_many(on_outcome=lambda outcome: tests.send(outcome.outcome))
     sys.exit(bool(summary.failed))
-    """
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +47,26 @@ def root(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def started(root: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
-    """A worker that waits for ``go``; it does not outlive the block."""
-    command = [sys.executable, "-c", WORKER, str(root), str(target)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
-        try:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-            yield worker
-        finally:
-            worker.kill()
-
-
-def go(worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin is not None
-    worker.stdin.write("\n")
-    worker.stdin.flush()
+def started(root: Path, target: Path) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
+    """A process that is ready to cut, and the connection to it; it does not outlive the block."""
+    ours, theirs = PROCESSES.Pipe()
+    worker = PROCESSES.Process(target=cut_all, args=(root, target, theirs))
+    worker.start()
+    theirs.close()
+    try:
+        assert ours.recv() == "ready"
+        yield worker, ours
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def seconds_of_a_whole_run(root: Path, target: Path) -> float:
-    with started(root, target) as worker:
+    with started(root, target) as (worker, connection):
         start = time.perf_counter()
-        go(worker)
-        assert worker.wait(timeout=120) == 0
+        connection.send("go")
+        worker.join(120)
+        assert worker.exitcode == 0
         return time.perf_counter() - start
 
 
@@ -84,11 +76,9 @@ def test_twenty_random_kills_leave_whole_files_and_the_next_run_finishes(root, t
     duration = seconds_of_a_whole_run(root, reference.root)
     rng, store, whole_after = random.Random(0), CutoutStore(tmp_path / "cutouts"), []
     for _ in range(20):
-        with started(root, store.root) as worker:
-            go(worker)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=rng.uniform(0.05, 0.95) * duration)
-            worker.send_signal(signal.SIGKILL)
+        with started(root, store.root) as (worker, connection):
+            connection.send("go")
+            worker.join(rng.uniform(0.05, 0.95) * duration)
         whole_after.append(len(store.uids()))
         assert [store.check(uid) for uid in store.uids()] == [None] * whole_after[-1]
         if whole_after[-1] == len(UIDS):
@@ -112,11 +102,12 @@ def test_twenty_random_kills_leave_whole_files_and_the_next_run_finishes(root, t
 def test_two_processes_that_cut_the_same_series_leave_whole_files(root, tmp_path):
     store = CutoutStore(tmp_path / "cutouts")
     with started(root, store.root) as first, started(root, store.root) as second:
-        go(first)
-        go(second)
-        outcomes = [worker.communicate(timeout=120)[0].split() for worker in (first, second)]
-        assert [worker.returncode for worker in (first, second)] == [0, 0]
-    assert [len(outcome) for outcome in outcomes] == [3, 3]
+        for _, connection in (first, second):
+            connection.send("go")
+        for worker, connection in (first, second):
+            assert all([connection.recv() for _ in UIDS])
+            worker.join(120)
+            assert worker.exitcode == 0
     assert sorted(os.listdir(store.root)) == [f"{uid}.npz" for uid in UIDS]
     assert [store.check(uid) for uid in UIDS] == [None, None, None]
 

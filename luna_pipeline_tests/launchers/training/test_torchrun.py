@@ -23,7 +23,13 @@ from luna_pipeline_tests.processes import started, wait_for
 from luna_pipeline_tests.small_installation import assert_equal, installed, weights_of
 
 __all__ = ["installed"]
+NUM_EPOCHS = 20
 ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def config(installed) -> TrainingConfig:
+    return TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
 
 
 def torchrun(installed, version: str, *, epochs: int) -> list[str]:
@@ -46,7 +52,7 @@ def torchrun(installed, version: str, *, epochs: int) -> list[str]:
         "--batch-size=4",
         "--checkpoint-seconds=0",
         f"--config={installed / 'nodule.json'}",
-        "--no-resume" if version == "unbroken" else "--workers=0",
+        "--workers=0",
     ]
 
 
@@ -58,24 +64,34 @@ def ranks(process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_is_started_again_with_the_others_and_goes_on_to_the_same_weights(installed):
+def test_a_rank_that_is_killed_is_started_again_and_goes_on_to_the_weights_of_an_unbroken_run_of_a_program(
+    installed, config
+):
     last = installed / "home/checkpoints/nodule_classifier/killed/last.pt"
-    with started(torchrun(installed, "killed", epochs=40), environment=ENVIRONMENT, log=installed / "log") as process:
+    command = torchrun(installed, "killed", epochs=NUM_EPOCHS)
+    with started(command, environment=ENVIRONMENT, log=installed / "log") as process:
         wait_for(lambda: last.exists() and load_checkpoint(last).epoch > 1, limit_seconds=120, what="Two epochs")
         ranks(process)[1].send_signal(signal.SIGKILL)
         epoch = load_checkpoint(last).epoch
         wait_for(lambda: process.poll() is not None, limit_seconds=180, what="The end of the run")
         assert process.returncode == 0, (installed / "log").read_text()
-    assert epoch < 40
-    with started(
-        torchrun(installed, "unbroken", epochs=40), environment=ENVIRONMENT, log=installed / "log2"
-    ) as process:
-        wait_for(lambda: process.poll() is not None, limit_seconds=180, what="The end of the unbroken run")
-        assert process.returncode == 0, (installed / "log2").read_text()
+    assert epoch < NUM_EPOCHS
+
+    lines: list[str] = []
+    request = TrainingRequest(
+        config=config.with_changes(num_epochs=NUM_EPOCHS, batch_size=4, version="unbroken"),
+        options=RunOptions(show_progress=lines.append),
+    )
+    trained = train_together(Settings.from_environment(), request, num_processes=2)
     assert_equal(
         weights_of(installed, "nodule_classifier", "killed", "last"),
         weights_of(installed, "nodule_classifier", "unbroken", "last"),
     )
+    assert trained.version == "unbroken"
+    assert list(trained.history["epoch"]) == list(range(1, NUM_EPOCHS + 1))
+    assert trained.checkpoint.mlflow_run_id == trained.mlflow_run_id
+    assert any(line.startswith(f"epoch 2/{NUM_EPOCHS} training") for line in lines)
+    assert sum(line.startswith("Wrote ") for line in lines) == 1
 
 
 @pytest.mark.slow
@@ -95,26 +111,9 @@ def test_torchrun_that_is_asked_to_end_leaves_a_checkpoint_a_killed_mlflow_run_a
 
 
 @pytest.mark.slow
-def test_a_program_gets_what_its_processes_have_trained(installed):
-    lines: list[str] = []
-    config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
-    request = TrainingRequest(
-        config=config.with_changes(num_epochs=2),
-        test_fold=0,
-        validation_fold=1,
-        options=RunOptions(show_progress=lines.append),
-    )
-    trained = train_together(Settings.from_environment(), request, num_processes=2)
-    assert trained.version == "0.0.1"
-    assert list(trained.history["epoch"]) == [1, 2]
-    assert trained.checkpoint.mlflow_run_id == trained.mlflow_run_id
-    assert any(line.startswith("epoch 2/2 training") for line in lines)
-    assert sum(line.startswith("Wrote ") for line in lines) == 1
-
-
-@pytest.mark.slow
-def test_what_fails_in_a_process_is_told(installed):
-    config = TrainingConfig.from_dict(json.loads((installed / "nodule.json").read_text()))
+def test_what_fails_in_a_process_is_told(config, monkeypatch):
+    # Each restart would fail alike.
+    monkeypatch.setattr(torchrun_module, "MAX_RESTARTS", 0)
     request = TrainingRequest(config=config, test_fold=7, options=RunOptions(show_progress=False))
     with pytest.raises(RuntimeError, match="A held-out fold must exist, got 7"):
         train_together(Settings.from_environment(), request, num_processes=2)
