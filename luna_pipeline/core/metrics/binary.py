@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, confusion_matrix, roc_curve
+
+from luna_pipeline.core.metrics.curves import score_curve
 
 DEFAULT_THRESHOLD = 0.5
 RATE_NAMES = ("sensitivity", "specificity", "precision", "f1", "accuracy")
@@ -36,7 +36,7 @@ def binary_metrics(
     decided = decision_metrics(labels, scores >= threshold)
     return {
         "auc": area_under_curve(labels, scores),
-        "average_precision": float(average_precision_score(labels, scores)) if labels.any() else math.nan,
+        "average_precision": score_curve(labels, scores).average_precision if labels.any() else math.nan,
         **{name: decided[name] for name in RATE_NAMES},
     }
 
@@ -51,8 +51,8 @@ def decision_metrics(labels: NDArray[np.integer], is_called: NDArray[np.bool_]) 
     Returns:
         A value for each of ``DECISION_METRIC_NAMES``. Undefined values are nan.
     """
-    matrix = confusion_matrix(labels, is_called, labels=[0, 1]) if len(labels) else np.zeros((2, 2))
-    true_negatives, false_positives, false_negatives, true_positives = (int(count) for count in matrix.ravel())
+    counts = np.bincount(2 * np.asarray(labels, dtype=np.int64) + is_called, minlength=4)
+    true_negatives, false_positives, false_negatives, true_positives = (int(count) for count in counts)
     return {
         "true_positives": true_positives,
         "false_positives": false_positives,
@@ -72,16 +72,10 @@ def area_under_curve(labels: NDArray[np.integer], scores: NDArray[np.floating]) 
     Labels and scores are those of `binary_metrics`; nan where a class is missing or a score is nan.
 
     Source:
-        Hanley and McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747. By ranks, because the importances of
-        the feature baselines need a thousand of them.
+        Hanley and McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747.
     """
     labels, scores = checked_samples(labels, scores)
-    if not has_both_classes(labels, scores):
-        return math.nan
-    num_positives = int(labels.sum())
-    num_pairs = num_positives * (len(labels) - num_positives)
-    # Each positive's rank, less its rank among the positives, is the number of negatives below it.
-    return float((rankdata(scores)[labels == 1].sum() - num_positives * (num_positives + 1) / 2) / num_pairs)
+    return score_curve(labels, scores).area if has_both_classes(labels, scores) else math.nan
 
 
 def sensitivity_at_specificity(
@@ -94,8 +88,9 @@ def sensitivity_at_specificity(
     labels, scores = checked_samples(labels, scores)
     if not has_both_classes(labels, scores):
         return math.nan
-    false_positive_rates, true_positive_rates, _ = roc_curve(labels, scores, drop_intermediate=False)
-    return float(true_positive_rates[1.0 - false_positive_rates >= specificity].max())
+    curve = score_curve(labels, scores)
+    # Above all scores nothing is found.
+    return float(curve.sensitivities[1.0 - curve.false_positive_rates >= specificity].max(initial=0.0))
 
 
 def has_both_classes(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> bool:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from luna_pipeline.core.config.checks import check_number
 from luna_pipeline.core.metrics.binary import checked_samples, has_both_classes
@@ -56,6 +54,8 @@ class TemperatureCalibration:
         if not has_both_classes(labels, scores):
             return None
         log_odds, targets = _log_odds(scores), platt_targets(labels)
+        from scipy.optimize import minimize_scalar
+
         optimum = minimize_scalar(
             lambda log_temperature: _log_loss(targets, log_odds / math.exp(log_temperature)),
             bounds=(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])),
@@ -107,6 +107,8 @@ class PlattCalibration:
             return _log_loss(targets, fitted), np.array([(residuals * log_odds).mean(), residuals.mean()])
 
         bounds = [(LEAST_SLOPE, None), (None, None)]
+        from scipy.optimize import minimize
+
         optimum = minimize(loss_and_gradient, [1.0, 0.0], jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-10)
         return cls(float(optimum.x[0]), float(optimum.x[1]))
 
@@ -148,6 +150,9 @@ class IsotonicCalibration:
         if not has_both_classes(labels, scores):
             return None
         targets = platt_targets(labels)
+        # Importing sklearn takes a second, and few recipes need it.
+        from sklearn.isotonic import IsotonicRegression
+
         regression = IsotonicRegression(y_min=targets.min(), y_max=targets.max(), out_of_bounds="clip")
         fitted = regression.fit(scores, labels)
         return cls(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))

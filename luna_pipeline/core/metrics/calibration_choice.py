@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from luna_pipeline.core.metrics.binary import checked_samples
 from luna_pipeline.core.metrics.calibration import (
@@ -77,6 +76,8 @@ def _parts(labels: NDArray[np.int64], groups: NDArray[Any] | None) -> list[tuple
     num_parts = min(NUM_FOLDS, *(len(np.unique(units[labels == label])) for label in (0, 1)))
     if num_parts < 2:
         return []
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(num_parts, shuffle=True, random_state=SEED)
     return list(splitter.split(labels, labels, groups))

@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from luna_pipeline.core.config.checks import check_number
 from luna_pipeline.core.metrics.binary import checked_samples, has_both_classes
+from luna_pipeline.core.metrics.curves import score_curve
 
 FIXED_SENSITIVITY = 0.95
 
@@ -26,9 +26,8 @@ def youden_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) 
     labels, scores = checked_samples(labels, scores)
     if not has_both_classes(labels, scores):
         return math.nan
-    false_positive_rates, true_positive_rates, thresholds = roc_curve(labels, scores, drop_intermediate=False)
-    # The first threshold of the curve is infinite.
-    return _highest_of_best(thresholds[1:], (true_positive_rates - false_positive_rates)[1:])
+    curve = score_curve(labels, scores)
+    return _highest_of_best(curve.thresholds, curve.sensitivities - curve.false_positive_rates)
 
 
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
@@ -36,11 +35,9 @@ def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> f
     labels, scores = checked_samples(labels, scores)
     if not has_both_classes(labels, scores):
         return math.nan
-    # Thresholds increase; the last point of the curve has none.
-    precision, recall, thresholds = precision_recall_curve(labels, scores)
-    both = precision + recall
-    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
-    return _highest_of_best(thresholds[::-1], f1[:-1][::-1])
+    curve = score_curve(labels, scores)
+    num_called = curve.true_positives + curve.false_positives
+    return _highest_of_best(curve.thresholds, 2 * curve.true_positives / (num_called + curve.true_positives[-1]))
 
 
 def sensitivity_threshold(
@@ -51,8 +48,8 @@ def sensitivity_threshold(
     labels, scores = checked_samples(labels, scores)
     if not has_both_classes(labels, scores):
         return math.nan
-    _, true_positive_rates, thresholds = roc_curve(labels, scores, drop_intermediate=False)
-    return float(thresholds[np.argmax(true_positive_rates >= sensitivity)])
+    curve = score_curve(labels, scores)
+    return float(curve.thresholds[np.argmax(curve.sensitivities >= sensitivity)])
 
 
 def _highest_of_best(falling_thresholds: NDArray[np.float64], values: NDArray[np.float64]) -> float:

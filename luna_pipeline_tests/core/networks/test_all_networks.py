@@ -159,12 +159,13 @@ def test_a_network_without_a_head_is_refused_when_it_is_built():
         NETWORKS.forget("headless")
 
 
-def test_monai_is_imported_only_where_a_network_of_it_is_built():
+def test_training_imports_monai_only_where_a_network_of_it_is_built_and_sklearn_not_at_all():
     code = (
-        "import sys; from luna_pipeline.core.networks import monai, losses; "
+        "import sys; from luna_pipeline.core.training import building; "
+        "from luna_pipeline.core.networks import monai, losses; "
         "from luna_pipeline.core.networks.luna import build_network; "
         "from luna_pipeline.core.networks.config import NetworkConfig; "
-        "build_network(NetworkConfig()); sys.exit('monai' in sys.modules)"
+        "build_network(NetworkConfig()); sys.exit(bool({'monai', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
