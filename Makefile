@@ -193,10 +193,10 @@ upgrade: ## stop, back up, migrate both databases and start; after a new version
 	@$(KEEP) upgrade
 	@$(STACK) up --detach --wait --no-build
 
-bench-cutting: setup ## compare cutting and tables with the tutorial, the book and the disk (idle machine, ~10 minutes)
+bench-cutting: setup ## compare cutting and tables with the original project, the book and the disk (idle machine, ~10 minutes)
 	@python -m benchmarks.bench_cutting --out benchmarks/results
 
-bench-training: setup ## compare loading, training and evaluation with the tutorial (idle machine, ~10 minutes)
+bench-training: setup ## compare loading, training and evaluation with the original project (idle machine, ~10 minutes)
 	@python -m benchmarks.bench_training --out benchmarks/results
 
 bench-froc: setup ## compare LUNA16's evaluation at its full size with the official procedure, on one core (~1 minute)

@@ -5,7 +5,10 @@ import re
 from dataclasses import dataclass, field
 
 # Pages whose rows are entries of the search: each row defines the word in its first cell.
-DEFINITIONS = ("reference/glossary.html", "reference/configuration.html", "reference/environment.html")
+DEFINITIONS = (
+    *("reference/glossary.html", "reference/configuration.html", "reference/environment.html"),
+    "reference/errors/index.html",
+)
 _PART = re.compile(r'<h[1-6] id="(?P<section>[^"]*)"|<table>\s*<thead>.*?</table>', re.DOTALL)
 _ROW = re.compile(r"<tr>\s*(<td.*?)</tr>", re.DOTALL)
 _CELL = re.compile(r"<td(?P<style>[^>]*)>(?P<content>.*?)</td>", re.DOTALL)
@@ -56,7 +59,7 @@ class Rows:
     def _row(self, row: str, columns: list[str]) -> str:
         cells = list(zip(columns, _CELL.finditer(row), strict=True))
         labelled = [_labelled(name, cell, is_first=cell is cells[0][1]) for name, cell in cells]
-        defines = self.page in DEFINITIONS and "meaning" in columns
+        defines = self.page in DEFINITIONS and not {"meaning", "what to do"}.isdisjoint(columns)
         anchor = self._define([(name, cell["content"]) for name, cell in cells]) if defines else ""
         return f"<tr{anchor}>\n" + "\n".join(labelled) + "\n</tr>"
 

@@ -1,6 +1,5 @@
 """What to do about messages that do not say it, and places that raise the text of another error."""
 
-_WHOLE_MESSAGE = "The text is a part of a longer message, after `got`. Do what the end of that message says."
 _DICOM = "The text is a part of a longer message, which names the file. Copy the file again from its source, or export \
 the series again; leave objects without an image out of the folder."
 _RETRIED = (
@@ -27,8 +26,53 @@ CURES = {
     "runs.nested": "Open the run of that name in Dagster: its log names the step that failed and why.",
     "runs.storage_faults": "Dagster's storage was upgraded or removed while a run was going on. Launch the run again.",
     "launchers.__getattr__": "Import one of the names that `luna_pipeline.launchers` lists.",
-    "": _WHOLE_MESSAGE,
+    "alerts.channels._sender.send": "Try the address in `LUNA_ALERT_URLS`: its user, password and receiver.",
+    "core.config.json_files._unique": "Remove one of the two keys from the file.",
+    "core.cutouts.aligned_npz._refuse_constant": "The file is damaged. Cut the series again.",
+    "core.diagnosis.manifest._unpacked": "The file is damaged. Diagnose the CT again.",
+    "core.same_scans.scan_files._arrays": "The file is damaged. Run `luna find_same_scans` again.",
+    "core.storage.files._refuse_way_up": "Remove the link from the folder.",
+    "serving.security.tokens._tokens_in": "Remove the file of tokens and add the tokens again.",
+    "tuning.records._as_progress": "Remove the file of the trial, or begin a new study.",
 }
+
+# What the rule of a message says already: "A must be one of B and C, got D."
+REPEATS = frozenset(("Choose one of them.", "Correct it.", "Give an int.", "Give a float.", "Give such a value."))
+
+# Messages of other programs that come up often, and what to do.
+OTHER_SOFTWARE = (
+    (
+        "`CUDA out of memory` (PyTorch, GPU)",
+        "Lower `--batch-size` (in Dagster `batch_size`) and end other programs on the GPU, see `nvidia-smi`. For a "
+        "diagnosis, `--device cpu` uses the machine's memory instead. A training resumes from its last checkpoint.",
+    ),
+    (
+        "`Killed`, exit code 137 or -9 (the operating system: out of memory)",
+        "Use fewer `--workers`, a smaller `--batch-size`, or a machine with more memory; `luna doctor` shows how much "
+        "there is. Run the same command again: it resumes.",
+    ),
+    (
+        "`No space left on device`, `disk is full`",
+        "[Free disk space](../../how_to/disk_space.md), then run the same command again.",
+    ),
+    (
+        "`CUDA driver version is insufficient`, `Torch not compiled with CUDA enabled`",
+        "Update the driver, or install [the build of torch for your GPU](../../start/install.md#with-a-gpu).",
+    ),
+    (
+        "`Address already in use`",
+        "Another program has the port: end it, or name another port with `--port`.",
+    ),
+    (
+        "`database is locked` (SQLite)",
+        "Several machines, or many runs at once, use one file. Use a server: `MLFLOW_TRACKING_URI` for MLflow, "
+        "PostgreSQL for Dagster, as in [the stack](../../how_to/operate.md).",
+    ),
+    (
+        "`Can't locate revision`, `out-of-date database schema` (Dagster, MLflow)",
+        "The database is of another version: [upgrade](../../how_to/upgrade.md).",
+    ),
+)
 
 # Places whose text is made elsewhere, by ``module.function``.
 PASSED_ON = {

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 
 from docs_tools.errors.areas import AREAS
-from docs_tools.errors.cures import CURES
+from docs_tools.errors.cures import CURES, OTHER_SOFTWARE, REPEATS
 from docs_tools.errors.raised import Raised, Reader
 from docs_tools.errors.sentences import parts_of
 from docs_tools.errors.source import Source
+from docs_tools.markdown import table
 
 
 @cache
@@ -58,8 +59,11 @@ def index_page() -> str:
         "|---|---:|",
         *(f"| [{title}]({area}.md) | {counts[area]} |" for area, (title, _) in AREAS.items()),
         "",
-        "Messages of other software, such as PyTorch, MLflow or the operating system, are not listed here.",
+        "## Messages of other software",
         "",
+        "Of PyTorch, MLflow, the operating system and so on only these are listed.",
+        "",
+        *table(("message", "what to do"), OTHER_SOFTWARE),
     ]
     return "\n".join(lines)
 
@@ -77,7 +81,8 @@ def area_page(area: str) -> str:
         f"# Error messages: {title}",
         "",
         "Each heading is a message: the rule that did not hold, and what was got instead; `…` stands for a value. "
-        "Below it are what to do, and the part of the code that raises it, which says when it happens.",
+        "Below it are what to do, unless the message says it, and the part of the code that raises it, which says when "
+        "it happens.",
         "",
     ]
     ids: set[str] = set()
@@ -101,19 +106,21 @@ def _groups(area: str) -> dict[tuple[str, tuple[str, ...]], list[Raised]]:
 
 
 def _entry(texts: tuple[str, ...], found: list[Raised], identifier: str) -> Iterator[str]:
-    own_cure = parts_of(texts[0]).cure
-    shown = texts[0].removesuffix(own_cure).rstrip(" |") if len(texts) == 1 else texts[0]
-    yield f"##### {_code(shown)} {{#{identifier}}}"
-    yield ""
     cures = dict.fromkeys(cure_of(text, found[0].place) for text in texts)
+    says_it = REPEATS.issuperset(cures) or (len(cures) > 1 and all(parts_of(text).cure for text in texts))
+    shown = [text if says_it or len(cures) > 1 else text.removesuffix(*cures).rstrip(" |") for text in texts]
+    first, *others = dict.fromkeys(shown)
+    yield f"##### {_code(first)} {{#{identifier}}}"
+    yield ""
     kinds = ", ".join(f"`{kind}`" for kind in dict.fromkeys(it.kind for it in found))
-    yield f"**What to do:** {' Or: '.join(map(_escaped, cures))}<br>"
+    if not says_it:
+        yield f"**What to do:** {' Or: '.join(map(_escaped, cures))}<br>"
     yield f"**Where:** {kinds} in {'; '.join(dict.fromkeys(map(_where, found)))}."
     yield ""
-    if len(texts) > 1:
+    if others:
         yield "Other forms:"
         yield ""
-        yield from (f"- {_code(text)}" for text in texts[1:])
+        yield from (f"- {_code(text)}" for text in others)
         yield ""
 
 

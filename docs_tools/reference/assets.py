@@ -31,6 +31,12 @@ def page() -> str:
         "from and which job makes it. Below each are its checks: what they judge, and what to do when one fails. A "
         "check that *blocks* stops everything downstream in the same run; others only warn.",
         "",
+        "A check has one result an asset: Dagster's page shows the newest, also of an asset with partitions. Only "
+        "`no_leak` has one result a test fold: it is a partitioned check, a preview feature of Dagster. `cutouts` has "
+        "no check of its own: a series that cannot be cut is a failed partition with its reason. The check "
+        "`cutouts_are_whole` of `cutout_index` judges the cutouts of each series, in one result for all, because the "
+        "events of many series are stored together, and without results of checks.",
+        "",
         "Paths are relative to `LUNA_HOME`. The columns of tables are listed in [tables and files](tables.md). "
         "Scores are for research use only.",
         "",

@@ -1,4 +1,4 @@
-"""Maintenance of the cutouts: verify, import from the tutorial's cache and export to it."""
+"""Maintenance of the cutouts: verify, import from the original project's cache and export to it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def _damage(store: CutoutStore, series_instance_uid: str) -> str | None:
 
 
 def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> int:
-    """Write all cutouts in the format of the tutorial's cache and return the number of files.
+    """Write all cutouts in the format of the original project's cache and return the number of files.
 
     Raises:
         ValueError: If files were left out because they are damaged; the others are written.
@@ -87,7 +87,7 @@ def export_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report)
 
 
 def import_tutorial_cutouts(settings: Settings, folder: Path, *, report: Report) -> list[str]:
-    """Import each series of which the tutorial's cache has all candidates, and return those series."""
+    """Import each series of which the original project's cache has all candidates, and return those series."""
     from luna_pipeline.core.ct.catalogue import grid_of_row
     from luna_pipeline.core.cutouts.service import CtCutoutService
     from luna_pipeline.core.cutouts.tutorial_cache import read_tutorial_series

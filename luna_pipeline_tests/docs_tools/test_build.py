@@ -86,6 +86,9 @@ ASKED = {
     "continue training": "how_to/continue_training.html",
     "own network": "how_to/extend.html",
     "vertical step": "explanation/froc.html",
+    # Not all words stand in one section.
+    "resume a training that the power cut ended": "how_to/continue_training.html",
+    "CUDA out of memory. Tried to allocate 2 GiB": "reference/errors/index.html",
 }
 
 

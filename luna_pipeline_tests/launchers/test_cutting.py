@@ -320,7 +320,7 @@ def test_one_damaged_file_costs_the_others_neither_export_nor_import(settings, t
         store.remove(uid)
     next(cache.glob(f"{uids[1]}_*")).write_bytes(b"odd")
     assert sorted(import_tutorial_cutouts(settings, cache, report=lines.append)) == [uids[0], *uids[2:]]
-    assert any(f"Left out {uids[1]}: A cutout of the tutorial must" in line for line in lines)
+    assert any(f"Left out {uids[1]}: A cutout of the original project must" in line for line in lines)
 
 
 def test_the_cache_does_not_replace_what_was_cut(settings, tmp_path):

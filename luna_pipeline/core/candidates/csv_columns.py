@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 Spellings = Mapping[str, Sequence[str]]
 
-# Our name -> the spellings of LUNA16, the book and the tutorial; messages use the first.
+# Our name -> the spellings of LUNA16, the book and the original project; messages use the first.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "series_instance_uid": ("seriesuid", "series_instance_uid"),
     "x": ("coordX", "coord_x"),

@@ -1,4 +1,4 @@
-"""The tutorial's cutouts: one ``<uid>_<index>:<row>:<col>.npz`` per candidate."""
+"""The original project's cutouts: one ``<uid>_<index>:<row>:<col>.npz`` per candidate."""
 
 import io
 import re
@@ -17,12 +17,12 @@ from luna_pipeline.core.storage.zip_limits import zip_problem
 
 _INT16 = np.iinfo(np.int16)
 _SHAPE_IRC = (32, 48, 48)
-# A file of the tutorial has 295,500 bytes.
+# A file of the original project has 295,500 bytes.
 _MAX_BYTES = 4 << 20
 
 
 class TutorialCutout(NamedTuple):
-    """A cutout of the tutorial's cache.
+    """A cutout of the original project's cache.
 
     Attributes:
         ct_chunk: HU, int16 (32, 48, 48), axes index, row, col; cut by the ``shift`` rule.
@@ -36,7 +36,7 @@ class TutorialCutout(NamedTuple):
 
 
 def read_tutorial_cutout(path: Path) -> TutorialCutout:
-    """Return a cutout of the tutorial.
+    """Return a cutout of the original project.
 
     Args:
         path: ``<uid>_<index>:<row>:<col>.npz`` with ``ct_chunk`` (float32, HU) and ``center_irc``.
@@ -44,8 +44,8 @@ def read_tutorial_cutout(path: Path) -> TutorialCutout:
     Raises:
         FileNotFoundError: If there is none.
         OSError: If it cannot be read.
-        ValueError: If it is no regular file, or its name, members, values or voxel are not those of the tutorial's
-            files.
+        ValueError: If it is no regular file, or its name, members, values or voxel are not those of the original
+            project's files.
 
     Source:
         tomas-janicek/luna16, data_processing/cutouts.py.
@@ -87,18 +87,18 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
-    """Write the cutouts of a series in the tutorial's format and return the number of files.
+    """Write the cutouts of a series in the original project's format and return the number of files.
 
     Args:
         folder: Folder of the files; created if it is missing.
-        cutouts: Chunks of 32 x 48 x 48 voxels; with the edge rule ``shift`` they equal the tutorial's.
+        cutouts: Chunks of 32 x 48 x 48 voxels; with the edge rule ``shift`` they equal the original project's.
 
     Raises:
         ValueError: If the chunks have another shape.
     """
     uid, shape = cutouts.header["series_instance_uid"], cutouts.ct_chunks.shape[1:]
     if shape != _SHAPE_IRC:
-        msg = f"The tutorial's cutouts must be {_SHAPE_IRC} voxels, got {shape} (series {uid})."
+        msg = f"The original project's cutouts must be {_SHAPE_IRC} voxels, got {shape} (series {uid})."
         raise ValueError(f"{msg} Cut with its chunk shape first.")
     voxels, rows = np.unique(cutouts.center_irc, axis=0, return_index=True)
     for (index, row, col), number in zip(voxels.tolist(), rows.tolist(), strict=True):
@@ -109,11 +109,11 @@ def write_tutorial_cutouts(folder: Path, cutouts: SeriesCutouts) -> int:
 
 
 def read_tutorial_series(folder: Path, job: SeriesJob, grid: VoxelGrid) -> SeriesCutouts | None:
-    """Return the cutouts of a series from the tutorial's cache, None if it lacks a candidate.
+    """Return the cutouts of a series from the original project's cache, None if it lacks a candidate.
 
     Args:
         folder: The cache.
-        job: Candidates of the series; its parameters must be the tutorial's (edge rule ``shift``).
+        job: Candidates of the series; its parameters must be the original project's (edge rule ``shift``).
         grid: Grid of the CT.
     """
     center_irc = grid.nearest_voxel(job.center_xyz)
@@ -134,4 +134,4 @@ def read_tutorial_series(folder: Path, job: SeriesJob, grid: VoxelGrid) -> Serie
 
 
 def _refusal(path: Path, rule: str, got: str) -> str:
-    return f"A cutout of the tutorial must {rule}, got {got} ({path}). Hand over a file of its cache."
+    return f"A cutout of the original project must {rule}, got {got} ({path}). Hand over a file of its cache."

@@ -111,7 +111,7 @@ class AugmentationConfig:
 
     @classmethod
     def all_five(cls) -> "AugmentationConfig":
-        """Return every change at the tutorial's strengths, on every cutout; each axis is mirrored half of the time."""
+        """Return every change as strong as the original project's, on every cutout; axes are mirrored half the time."""
         return cls(
             offset=Offset(probability=1.0),
             scale=Scale(probability=1.0),
@@ -166,8 +166,8 @@ class AugmentationDraws:
             I, R, C. Mirroring alone gives whole numbers without any rounding.
 
         Source:
-            The product of matrices of the tutorial, which uses units of half a cutout and so shears slices that are
-            not square.
+            The product of matrices of the original project, which uses units of half a cutout and so shears slices that
+            are not square.
         """
         size = np.asarray(shape_irc, dtype=np.float64)
         center = (size - 1) / 2

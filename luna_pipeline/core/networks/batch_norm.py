@@ -1,7 +1,7 @@
 """Batch norm for training on a CPU in channels-last layout, for exactness: not measurably faster (1.24 vs 1.27 s).
 
 torch's kernel for this layout sums in float32: the variance of 2.4 million values is off by 3e-4. Here partial sums are
-added in float64: 1e-7. benchmarks.bench_training requires losses within 0.0001 of the tutorial's.
+added in float64: 1e-7. benchmarks.bench_training requires losses within 0.0001 of the original project's.
 
 Shapes: N cutouts, C channels, D, H, W voxels along index, row, col; K = W * C.
 """

@@ -1,4 +1,4 @@
-"""Networks by name, and the tutorial's own: blocks that halve the cutout and double the channels, then a linear head.
+"""Networks by name, and the original project's: blocks that halve the cutout and double the channels, a linear head.
 
 Shapes: N cutouts, C channels, D, H, W voxels along index, row, col.
 """
@@ -61,8 +61,8 @@ class LunaHead(nn.Module):
 class LunaNetwork(nn.Module):
     """Cutouts in HU to logits.
 
-    Names of parts and parameters are those of the tutorial's network, so that its weights fit. ``head_name`` and
-    ``is_traceable``: see ``ScaledNetwork``.
+    Names of parts and parameters are those of the original project's network, so that its weights fit. ``head_name``
+    and ``is_traceable``: see ``ScaledNetwork``.
 
     Source:
         Stevens, Antiga, Viehmann: Deep Learning with PyTorch, chapter 11 (blocks ``biased``).

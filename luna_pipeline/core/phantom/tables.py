@@ -16,9 +16,9 @@ MALIGNANCY_COLUMNS = (
     *("seriesuid", "coord_x", "coord_y", "coord_z", "diameter_mm", "is_malignant", "malignant_details"),
     *("bboxLowX", "bboxLowY", "bboxLowZ", "bboxHighX", "bboxHighY", "bboxHighZ", "len_mal_details"),
 )
-# LUNA16's own tables have DOS line ends, the tutorial's malignancy table does not.
+# LUNA16's own tables have DOS line ends, the original project's malignancy table does not.
 DOS, UNIX = "\r\n", "\n"
-# The tutorial's table lacks a few of LUNA16's nodules, as does the phantom's.
+# The original project's table lacks a few of LUNA16's nodules, as does the phantom's.
 UNRATED_EVERY = 97
 
 

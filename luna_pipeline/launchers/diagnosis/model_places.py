@@ -97,7 +97,7 @@ def _addressed(settings: Settings, address: str) -> ModelPlace:
         path = Path(address).expanduser()
         return _file(path, shown_name(path))
     store, name, version = checkpoint_store(settings), full_name(address.strip()), ""
-    # The tutorial's names have blanks.
+    # The original project's names have blanks.
     if name == address.strip():
         name, _, version = name.partition(" ")
     version = version.strip() or store.latest(name)

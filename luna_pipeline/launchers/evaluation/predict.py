@@ -114,7 +114,7 @@ def find_checkpoint(settings: Settings, name: str, version: str | None, *, loade
 
     Args:
         settings: Paths of checkpoints and MLflow.
-        name: Name of a run (the tutorial's names too) or a registered model, or path of a checkpoint.
+        name: Name of a run (the original project's names too) or a registered model, or path of a checkpoint.
         version: The classifier's version; None for the newest finished one.
         loader: ``file`` or ``mlflow``.
 

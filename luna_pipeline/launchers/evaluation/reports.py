@@ -178,7 +178,8 @@ def _card(
         num_parameters=num_parameters(checkpoint),
         training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id,
-        notes=" ".join(filter(None, [checkpoint.notes, *pooled.notes])),
+        # The head of the card has the sample.
+        notes=" ".join(filter(None, [checkpoint.notes, *pooled.notes[bool(pooled.sample) :]])),
         sample=pooled.sample,
     )
 

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from luna_pipeline.core.training.checkpoints import Checkpoint, CheckpointStore
 
 NODULE_CLASSIFIER, MALIGNANCY_CLASSIFIER = "nodule_classifier", "malignancy_classifier"
-# The tutorial's names of the two classifiers.
+# The original project's names of the two classifiers.
 ALIASES = {"classification": NODULE_CLASSIFIER, "malignant classification": MALIGNANCY_CLASSIFIER}
 
 
 def full_name(name: str) -> str:
-    """Return the project's name of a classifier for the tutorial's name; other names are unchanged."""
+    """Return the project's name of a classifier for the original project's name; other names are unchanged."""
     return ALIASES.get(name.lower().replace("_", " "), name)
 
 

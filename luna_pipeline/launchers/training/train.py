@@ -175,7 +175,7 @@ def _launcher(settings: Settings, request: TrainingRequest, **options: Any) -> L
 
 
 def unfinished_request(settings: Settings, name: str, version: str, options: RunOptions) -> TrainingRequest:
-    """Return the request that resumes the interrupted run ``name`` (the tutorial's names are accepted) ``version``.
+    """Return the request that resumes the interrupted run ``name`` (also the original project's) and ``version``.
 
     Raises:
         FileNotFoundError: If there is no such run.

@@ -107,7 +107,7 @@ def odd_file(path, kind):
 def test_what_cannot_be_a_cutout_is_refused_in_one_line_before_it_is_unpacked(tmp_path, kind):
     path = tmp_path / f"{UID}_257:262:128.npz"
     reason = odd_file(path, kind)
-    with pytest.raises(ValueError, match="A cutout of the tutorial must") as caught:
+    with pytest.raises(ValueError, match="A cutout of the original project must") as caught:
         read_tutorial_cutout(path)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -66,6 +66,14 @@ def test_errors_are_drawn_and_stand_in_the_log_of_each_folds_training(evaluated)
             assert picture.size == (shown.width, shown.height)
 
 
+def test_a_card_says_once_that_the_candidates_are_a_sample(evaluated):
+    evaluated.sample_candidates()
+    pooled = evaluated.pooled
+    report, subgroups = binary_report(pooled.predictions, num_bootstraps=0), subgroups_of(evaluated.settings, pooled)
+    cards = model_cards(evaluated.settings, pooled, report=report, subgroups=subgroups, store=evaluated.home.store)
+    assert [card.count("Sampled candidates, not comparable") for card in cards["card"]] == [1, 1]
+
+
 def test_each_version_has_a_card_in_its_run_and_in_the_registry(evaluated):
     pooled = evaluated.pooled
     froc = official_scores(evaluated.settings, pooled, num_bootstraps=20, seed=0).table
