@@ -18,7 +18,7 @@
   const plain = (text) => text.replace(/<[^>]*>/g, "").toLowerCase();
   const wordsOf = (text) => plain(text).match(/[\p{L}\p{N}]+/gu) ?? [];
   const starts = (titles, word) => titles.some((title) => title.startsWith(word));
-  const isCommon = (word) => COMMON.has(word) || /^\d$/.test(word);
+  const isCommon = (word) => COMMON.has(word);
   // Without a plural's or verb's s: Zensical finds words by their beginning.
   const stemOf = (word) => word.replace(/^(\p{L}{3,}[^\Ws])s$/u, "$1");
   let pages = [];
@@ -42,7 +42,8 @@
     const share = page.title.filter((word) => asked.includes(word)).length / (page.title.length || 1);
     const numFound = asked.filter((word) => page.title.includes(word)).length;
     const isAsked = numFound > 3 && (share > 0.5 || asked.every((word) => starts(page.title, word)));
-    const important = asked.filter((word) => !isCommon(word)).map(stemOf);
+    // A digit in a title is its number.
+    const important = asked.filter((word) => !isCommon(word) && !/^\d$/.test(word)).map(stemOf);
     const isAll = important.every((word) => starts(page.title, word));
     const points = important.map((word) => (starts(page.title, word) ? 2 : starts(page.above, word) ? 1 : 0));
     return [
