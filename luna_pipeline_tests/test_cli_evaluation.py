@@ -14,7 +14,7 @@ from PIL import Image
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.launchers.evaluation.scoring import score
-from luna_pipeline_tests.command_line import run_here, run_process
+from luna_pipeline_tests.command_line import run_here, run_page, run_process
 from luna_pipeline_tests.core.cutout_examples import write_examples
 from luna_pipeline_tests.small_installation import FOLDS, SMALL, configuration, weights_of
 
@@ -241,9 +241,7 @@ def test_commands_of_the_page_on_evaluation_run_as_they_stand_there(tmp_path):
         "HOME": str(tmp_path),
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(
-        ["bash", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_page(block, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "froc.json").read_text())["n_scans"] == 2
     assert (tmp_path / "froc.png").stat().st_size > 5_000

@@ -150,7 +150,7 @@ class IsotonicCalibration:
         if not has_both_classes(labels, scores):
             return None
         targets = platt_targets(labels)
-        # Importing sklearn takes a second, and few recipes need it.
+        # Importing sklearn takes a second, and only a calibration needs it.
         from sklearn.isotonic import IsotonicRegression
 
         regression = IsotonicRegression(y_min=targets.min(), y_max=targets.max(), out_of_bounds="clip")

@@ -1,6 +1,6 @@
 """Counts of true and false positives at each threshold: the points of the ROC and the precision-recall curve.
 
-Equal to sklearn's curves, whose import with SciPy takes more than a second in each process that trains.
+Equal to sklearn's curves, whose import takes more than a second in each process that loads a network.
 """
 
 from dataclasses import dataclass

@@ -159,7 +159,7 @@ def test_a_network_without_a_head_is_refused_when_it_is_built():
         NETWORKS.forget("headless")
 
 
-def test_training_imports_monai_only_where_a_network_of_it_is_built_and_sklearn_not_at_all():
+def test_monai_is_imported_only_where_a_network_of_it_is_built_and_sklearn_only_where_scores_are_calibrated():
     code = (
         "import sys; from luna_pipeline.core.training import building; "
         "from luna_pipeline.core.networks import monai, losses; "
