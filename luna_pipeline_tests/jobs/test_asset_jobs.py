@@ -19,6 +19,9 @@ from luna_pipeline_tests.reads import not_upstream, record_reads
 
 SIZE_IRC = (48, 64, 64)
 SHORT = {"epochs": 1, "batch_size": 8}
+# Few draws for the intervals; what they are is tested where they are made.
+DRAWS = {"nodule_report": {"config": {"num_bootstraps": 20}}}
+EVALUATION = {"ops": DRAWS}
 TRAINING = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", **SHORT}}}}
 
 
@@ -41,7 +44,7 @@ def expected_candidates(luna: Luna, fold: int) -> list[int]:
 
 
 def test_chain_makes_every_asset_and_scores_the_untouched_fold(luna: Luna):
-    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", TRAINING), ("evaluate", {})]:
+    for job, config in [("ingest", {}), ("cut", {}), ("train_nodule_classifier", TRAINING), ("evaluate", EVALUATION)]:
         result = luna.run(job, run_config=config)
         assert result.success, job
         assert "STEP_SKIPPED" not in {event.event_type_value for event in result.all_events}, job
@@ -74,7 +77,7 @@ def test_two_of_three_folds_are_pooled_and_predictions_of_another_version_are_re
     luna = luna_after(INGEST, CUT)
     for job, config in [
         ("train_nodule_classifier", of_nodules(folds=[1, 0])),
-        ("evaluate", {}),
+        ("evaluate", EVALUATION),
     ]:
         assert luna.run(job, run_config=config).success, job
     for asset in ("nodule_classifier", "zero_rule_baseline", "feature_baseline", "nodule_predictions"):
@@ -99,7 +102,7 @@ def test_two_of_three_folds_are_pooled_and_predictions_of_another_version_are_re
     assert "0.0.1-fold0+1, got those of 0.0.1-fold0 (nodule_predictions). Materialize" in failure.cause.message
     # A fold of another recipe is left out.
     assert luna.run("train_nodule_classifier", run_config=of_nodules(folds=[1], seed=7)).success
-    assert luna.run("evaluate").success
+    assert luna.run("evaluate", run_config=EVALUATION).success
     assert set(luna.table("nodule_report")["folds"]) == {"fold 1 of 3"}
 
 
@@ -114,7 +117,7 @@ def test_cross_validation_trains_every_fold_and_takes_malignancy_along(luna: Lun
         "cut": {},
         "train_nodule_classifier": of_nodules(),
         "train_malignancy_classifier": of_malignancy(),
-        "cross_validate": of_nodules(),
+        "cross_validate": {"ops": {**of_nodules()["ops"], **DRAWS}},
     }
     for job, config in steps.items():
         assert luna.run(job, run_config=config).success, job
@@ -161,7 +164,7 @@ def test_configuration_of_resources_and_baselines_reaches_the_runs_inside(luna: 
 def test_training_and_evaluation_need_no_cutout_files_on_the_fly(luna_after):
     luna = luna_after(INGEST)
     cutting = {"training_length": 12, "cutouts": "on_the_fly"}
-    for job, config in [("train_nodule_classifier", of_nodules()), ("evaluate", {})]:
+    for job, config in [("train_nodule_classifier", of_nodules()), ("evaluate", EVALUATION)]:
         assert luna.run(job, run_config={**config, "resources": {"cutting": {"config": cutting}}}).success, job
     assert luna.cutout_files == []
     computed = luna.table("cutout_index")
