@@ -170,7 +170,8 @@ def _each_receiver(name: str, address: str) -> list["apprise.NotifyBase"]:
     is_wrong_port = re.search(r"^mailtos?://[^/?]*:(?!\d+/)[^/?@]*/\?", address)
     if service is None or is_mail_to_none or is_wrong_port:
         parts = " with LUNA_SMTP_HOST and LUNA_SMTP_PORT" if name.startswith(MAIL_TO) else ""
-        msg = f"{name}{parts} must be an address that apprise understands, got another. Set it again (README)."
+        msg = f"{name}{parts} must be an address that apprise understands, got another. Correct it, "
+        msg += "see docs/how_to/unattended.md."
         raise ValueError(msg)
     if not isinstance(targets, list) or len(targets) < 2:
         return [service]

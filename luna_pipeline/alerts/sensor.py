@@ -72,7 +72,7 @@ def tick(instance: dg.DagsterInstance, channels: Channels, *, now: float, dagste
     url = os.environ.get("LUNA_DAGSTER_URL", "") if dagster_url is None else dagster_url
     failures = _Sending(instance, records, runs, url.rstrip("/")).send(channels)
     if failures:
-        msg = f"An alert must reach every channel, got {'; '.join(failures)}. It is sent again; are the settings right?"
+        msg = f"An alert must reach every channel, got {'; '.join(failures)}. It is sent again: check the settings."
         raise RuntimeError(msg)
     num_due = sum(entry.is_due for entry in records.open.values())
     return (

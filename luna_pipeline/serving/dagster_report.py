@@ -138,4 +138,4 @@ def _reason(error: Exception) -> str:
     import httpx
 
     found = f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
-    return f"Dagster's webserver must accept a report, got {found} (dagster_url). Is it there, and its address right?"
+    return f"Dagster's webserver must accept a report, got {found} (dagster_url). Start it, or correct its address."
