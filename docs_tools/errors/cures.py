@@ -43,13 +43,14 @@ REPEATS = frozenset(("Choose one of them.", "Correct it.", "Give an int.", "Give
 OTHER_SOFTWARE = (
     (
         "`CUDA out of memory` (PyTorch, GPU)",
-        "Lower `--batch-size` (in Dagster `batch_size`) and end other programs on the GPU, see `nvidia-smi`. For a "
-        "diagnosis, `--device cpu` uses the machine's memory instead. A training resumes from its last checkpoint.",
+        "Lower `--batch-size` (in Dagster `batch_size`), or end other programs on the GPU. With another "
+        "batch size a training starts from scratch; `--set accumulated_batches=2` keeps the samples of a step. For a "
+        "diagnosis, `--device cpu` uses the machine's memory instead.",
     ),
     (
         "`Killed`, exit code 137 or -9 (the operating system: out of memory)",
-        "Use fewer `--workers`, a smaller `--batch-size`, or a machine with more memory; `luna doctor` shows how much "
-        "there is. Run the same command again: it resumes.",
+        "Use fewer `--workers` or a machine with more memory, and run the same command again: it resumes. "
+        "A smaller `--batch-size` needs less, but starts a training from scratch.",
     ),
     (
         "`No space left on device`, `disk is full`",
