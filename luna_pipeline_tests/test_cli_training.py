@@ -103,7 +103,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(installed, monkeypatch, caps
     assert line in said
 
 
-LONG = ["train_luna_classification", "0.0.1", "--epochs=40", "--batch-size=4", "--checkpoint-seconds=0"]
+LONG = ["train_luna_classification", "0.0.1", "--epochs=20", "--batch-size=4", "--checkpoint-seconds=0"]
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_an_interrupt_leaves_a_checkpoint_a_killed_mlflow_run_and_no_process_and
     assert run.info.status == "KILLED"
     assert "Interrupted; what was finished is kept." in (installed / "log").read_text()
 
-    assert stopped.epoch < 40
+    assert stopped.epoch < 20
     resumed = CliRunner().invoke(cli, ["resume", "classification", "0.0.1"], catch_exceptions=False)
     assert resumed.exit_code == 0
     luna(installed, *LONG, "--no-resume", "--no-mlflow")
