@@ -16,6 +16,7 @@ from luna_pipeline.core.ct.geometry import VoxelGrid
 Floats: TypeAlias = NDArray[np.float32]
 Point: TypeAlias = tuple[float, float, float]
 
+CORNERS = np.stack(np.meshgrid((-1, 1), (-1, 1), (-1, 1)), axis=-1).reshape(8, 3)
 # Temporary arrays of this many voxels fit the cache and bound the memory of a whole CT.
 VOXELS_PER_SLAB = 1 << 20
 
@@ -157,7 +158,7 @@ class Canvas:
     def _slabs(self, shape: Shape) -> Iterator[tuple[slice, slice, slice]]:
         """Yield the shape's bounding box, cut by the CT, in slabs of bounded size."""
         center, reach = np.asarray(shape.center_xyz), np.asarray(shape.reach_mm) + self.edge_mm
-        corners = center + reach * np.stack(np.meshgrid((-1, 1), (-1, 1), (-1, 1)), axis=-1).reshape(8, 3)
+        corners = center + reach * CORNERS
         voxels = self.grid.world_to_voxel(corners)
         start = np.maximum(np.floor(voxels.min(axis=0)), 0).astype(int)
         stop = np.minimum(np.ceil(voxels.max(axis=0)) + 1, self.grid.size_irc).astype(int)
@@ -201,7 +202,8 @@ def _outer_sum(parts: list[Floats], coordinate: int) -> Floats:
     total = np.zeros((1, 1, 1), np.float32)
     for axis in range(3):
         values = parts[axis][coordinate]
-        if values.size and np.ptp(values) == 0:
+        # Positions on an axis rise, fall or stay.
+        if values.size and values[0] == values[-1]:
             values = values[:1]
-        total = total + np.expand_dims(values, [other for other in range(3) if other != axis])
+        total = total + values.reshape([-1 if other == axis else 1 for other in range(3)])
     return total
