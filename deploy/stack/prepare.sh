@@ -4,6 +4,4 @@ set -euo pipefail
 
 python "$(dirname "$0")/buckets.py" make luna mlflow
 # Makes the tables where there are none. It changes no tables of an older version, and ends here: `make upgrade`.
-python "$(dirname "$0")/schema.py"
-dagster instance concurrency set gpu "${GPU_RUNS:-1}"
-dagster instance concurrency set disk "${DISK_RUNS:-2}"
+python "$(dirname "$0")/schema.py" "gpu=${GPU_RUNS:-1}" "disk=${DISK_RUNS:-2}"

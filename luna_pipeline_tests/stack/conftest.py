@@ -1,4 +1,4 @@
-"""A stack for the tests of a module, and its instance."""
+"""The stack that the tests share, and its instance."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,21 @@ import dagster as dg
 import pytest
 
 from luna_pipeline_tests.s3_server import forget_connections
-from luna_pipeline_tests.stack.as_processes import StackOfProcesses, stack_of_processes
+from luna_pipeline_tests.stack.as_processes import StackOfProcesses
 from luna_pipeline_tests.stack.asking import instance_of
+from luna_pipeline_tests.stack.worked import Worked, stack_that_worked
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOfProcesses]:
-    with stack_of_processes(tmp_path_factory.mktemp("stack"), without=()) as stack:
-        yield stack
+@pytest.fixture(scope="package")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worked]:
+    """One stack for all tests: to start it and to run the demo takes minutes of a processor."""
+    with stack_that_worked(tmp_path_factory.mktemp("stack")) as worked:
+        yield worked
+
+
+@pytest.fixture(scope="package")
+def stack(worked: Worked) -> StackOfProcesses:
+    return worked.stack
 
 
 @pytest.fixture

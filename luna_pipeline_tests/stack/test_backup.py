@@ -7,176 +7,29 @@ import contextlib
 import hashlib
 import io
 import json
-import shlex
 import shutil
 import stat
 import time
-import types
 from collections.abc import Sequence
 from pathlib import Path
 
 import backup
 import dagster as dg
-import mlflow
 import pandas as pd
 import pytest
-import requests
 
-from luna_pipeline.core.storage.files import listing, read_bytes
+from luna_pipeline.core.storage.files import read_bytes
 from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline_tests.processes import REPOSITORY
 from luna_pipeline_tests.records import LEFT_OUT_COLUMNS
 from luna_pipeline_tests.s3_server import forget_connections
-from luna_pipeline_tests.serving.services import phantom_ct
-from luna_pipeline_tests.stack.as_processes import BIN, StackOfProcesses, composed, stack_of_processes, until
+from luna_pipeline_tests.stack.as_processes import BIN, StackOfProcesses, composed, until
 from luna_pipeline_tests.stack.asking import attempts, has_ended, instance_of, launch, reasons
+from luna_pipeline_tests.stack.backing_up import StackProcesses, new_stack, run, secrets_of, start
+from luna_pipeline_tests.stack.worked import artifact_of, input_of, job_of, what_is_there
 
-DEMO = {"num_series": 8, "num_subsets": 4, "size_irc": [40, 80, 80], "epochs": 2}
 # What the training writes that is backed up in its midst.
 OF_THE_TRAINING = {"cutout_index", "malignancy_classifier"}
-
-
-class StackProcesses:
-    """What Compose does for the script, for a stack of processes."""
-
-    def __init__(self, stack: StackOfProcesses) -> None:
-        self.stack = stack
-
-    def inside(self, service: str, *words: str) -> list[str]:
-        """A script has the environment, as a container would: arguments are seen by others. Input is a pipe there."""
-        script = self.stack.folder / f"inside_{service}.sh"
-        environment = {**self.stack.environment(service), "PGPORT": str(self.stack.ports["postgres"])}
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if name.isidentifier()]
-        script.write_text("\n".join([*lines, 'cat | "$@"\n']))
-        return ["bash", str(script), *self.stack.at_home(list(words))]
-
-    beside = inside
-
-    def running(self) -> set[str]:
-        processes = {name: service.process for name, service in self.stack.services.items()}
-        return {name for name, process in processes.items() if process is not None and process.poll() is None}
-
-    def image(self) -> str:
-        return str(self.stack.config["services"]["code"]["image"])
-
-    def stop(self, names: Sequence[str]) -> None:
-        for name in names:
-            service = self.stack.services[name]
-            service.config["restart"] = "no"
-            service.end()
-
-    def start_storages(self) -> None:
-        for name in backup.STORAGES:
-            if name not in self.running():
-                start(self.stack, name)
-            self.stack.services[name].wait()
-
-
-def new_stack(folder: Path) -> StackOfProcesses:
-    """A stack of which nothing is started yet."""
-    folder.mkdir()
-    return StackOfProcesses(folder, without=("tensorboard", "receive"))
-
-
-def start(stack: StackOfProcesses, *names: str) -> None:
-    """Start services, each after what it depends on."""
-    for name in names:
-        stack._start(stack.services[name])
-
-
-def run(stack: StackOfProcesses, *arguments: str) -> int:
-    return int(backup.main(arguments, StackProcesses(stack)))
-
-
-def secrets_of(stack: StackOfProcesses) -> list[str]:
-    return [row.split("=")[1] for row in (stack.folder / "env").read_text().splitlines() if "=" in row]
-
-
-def what_is_there(stack: StackOfProcesses) -> dict:
-    """What users see in a stack: runs, assets, MLflow's runs, models and files, objects."""
-    with instance_of(stack.environment()) as instance:
-        forget_connections()
-        client = mlflow.MlflowClient(stack.address("mlflow"))
-        (experiment,) = [e for e in client.search_experiments() if e.name == "luna_pipeline"]
-        runs = client.search_runs([experiment.experiment_id])
-        home = remote_path("s3://luna/home")
-        found = {
-            "runs": {run.run_id: run.status for run in instance.get_runs() if run.is_finished},
-            "assets": {
-                key.to_user_string(): event.run_id
-                for key in instance.all_asset_keys()
-                if (event := instance.get_latest_materialization_event(key))
-            },
-            "mlflow": {run.info.run_id: (run.data.metrics, run.data.params) for run in runs if run.info.end_time},
-            "models": {(v.name, v.version, v.run_id, *v.aliases) for v in client.search_model_versions()},
-            "objects": {name: read_bytes(home / name) for name in listing(home)},
-            "key": (stack.folder / "luna/cache/local/patient_key").read_bytes(),
-        }
-    forget_connections()
-    return found
-
-
-def artifact_of(stack: StackOfProcesses, folder: Path) -> dict[str, bytes]:
-    """The files of the newest registered model, as a user downloads them."""
-    client = mlflow.MlflowClient(stack.address("mlflow"))
-    newest = max(client.search_model_versions(), key=lambda version: int(version.version))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(stack.address("mlflow"))
-    try:
-        place = mlflow.artifacts.download_artifacts(f"models:/{newest.name}/{newest.version}", dst_path=str(folder))
-    finally:
-        mlflow.set_tracking_uri(before)
-    return {path.name: path.read_bytes() for path in Path(place).rglob("*") if path.is_file()}
-
-
-def send_ct(stack: StackOfProcesses, folder: Path) -> str:
-    """Send a CT to the service; without a segmenter its job waits for one. Return the job's id."""
-    allowed = {"Authorization": f"Bearer {stack.tokens[0]}"}
-    files = [("files", (path.name, path.read_bytes())) for path in phantom_ct(folder, 5).iterdir()]
-    answer = requests.post(f"{stack.address('serve')}/v1/diagnoses", files=files, headers=allowed, timeout=60)
-    job_id = answer.json()["id"]
-    until(
-        lambda: job_of(stack, stack.tokens[0], job_id)["stage"] == "models",
-        limit_seconds=120,
-        what="A job that waits for models",
-        stack=stack,
-    )
-    return job_id
-
-
-def job_of(stack: StackOfProcesses, token: str, job_id: str) -> dict:
-    """What the service says of a job, without the time at which a worker took it up."""
-    place = f"{stack.address('serve')}/v1/diagnoses/{job_id}"
-    job = requests.get(place, headers={"Authorization": f"Bearer {token}"}, timeout=60).json()
-    return {name: value for name, value in job.items() if name != "started_at"}
-
-
-@pytest.fixture(scope="module")
-def worked(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
-    """A stack that did the demo and trains something else while it is backed up; it is gone afterwards."""
-    folder = tmp_path_factory.mktemp("worked")
-    with stack_of_processes(folder, without=("tensorboard", "receive")) as stack:
-        address = stack.address("webserver")
-        with instance_of(stack.environment()) as instance:
-            demo_id = launch(address, "demo", config={"ops": {"make_phantom_data": {"config": DEMO}}})
-            until(lambda: has_ended(instance, demo_id), limit_seconds=600, what="The demo's end", stack=stack)
-            assert instance.get_run_by_id(demo_id).status == dg.DagsterRunStatus.SUCCESS
-        job_id = send_ct(stack, folder)
-        there, files = what_is_there(stack), artifact_of(stack, folder / "downloaded")
-        there["job"] = job_of(stack, stack.tokens[0], job_id)
-        with instance_of(stack.environment()):
-            config = {"ops": {"malignancy_classifier": {"config": {"recipe": "demo_malignancy", "epochs": 4}}}}
-            training_id = launch(address, "train_malignancy_classifier", config=config)
-            last = remote_path("s3://luna/home/checkpoints/malignancy_classifier/0.0.1-fold0/last.pt")
-            until(last.exists, limit_seconds=300, what="The first epoch", stack=stack)
-        began = time.monotonic()
-        assert run(stack, "--backups", str(folder / "backups"), "backup") == 0
-        print(f"backup: {time.monotonic() - began:.1f} s")
-        stack.services["code"].kill()
-    (made,) = (folder / "backups").glob("2*")
-    return types.SimpleNamespace(
-        stack=stack, training_id=training_id, backup=made, there=there, files=files, job_id=job_id
-    )
 
 
 @pytest.mark.slow
@@ -218,8 +71,7 @@ def test_what_is_backed_up_is_there_again_in_a_new_stack_and_work_goes_on(worked
             what="The job of before, which waits again",
             stack=stack,
         )
-        places = [each.folder / "luna/service/jobs" / worked.job_id / "input" for each in (worked.stack, stack)]
-        assert len({tuple(sorted(path.read_bytes() for path in place.iterdir())) for place in places}) == 1
+        assert input_of(stack, worked.job_id) == worked.ct
         assert artifact_of(stack, tmp_path / "downloaded") == worked.files
         with instance_of(stack.environment()) as instance:
             forget_connections()

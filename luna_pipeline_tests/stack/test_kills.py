@@ -19,23 +19,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from luna_pipeline.core.cutouts.store import CutoutStore
 from luna_pipeline.core.storage.cache import LocalCopies
-from luna_pipeline.core.storage.files import content_of, listing
+from luna_pipeline.core.storage.files import AnyPath, content_of, listing, remove
 from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline.runs.nested import MAX_RETRIES_TAG, PARENT_TAG
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
 from luna_pipeline_tests.stack.asking import attempts, has_ended, launch, reasons
+from luna_pipeline_tests.stack.worked import demo_config
 
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = int(os.environ.get("LUNA_TEST_KILLS", "3"))
-PHANTOM = {"num_series": 6, "num_subsets": 3, "size_irc": [48, 64, 64]}
 DATABASE_IS_DOWN = (DagsterPostgresException, SQLAlchemyError)
 KILLED = ("postgres", "store", "mlflow", "code", "webserver", "daemon", "serve", "tensorboard", "run worker")
-
-
-def demo(epochs: int) -> dict:
-    return {"ops": {"make_phantom_data": {"config": {**PHANTOM, "epochs": epochs}}}}
 
 
 def run_workers(stack: StackOfProcesses) -> list[psutil.Process]:
@@ -63,6 +59,11 @@ def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     return [run for run in instance.get_runs() if not run.is_finished]
 
 
+def last_checkpoints(home: AnyPath) -> set[str]:
+    """Checkpoints of the newest epochs, of all trainings."""
+    return {name for name in listing(home / "checkpoints") if name.endswith("/last.pt")}
+
+
 def assert_whole(stack: StackOfProcesses, tmp_path: Path) -> None:
     """Every object under a final name can be read whole."""
     home = remote_path("s3://luna/home")
@@ -78,7 +79,11 @@ def assert_whole(stack: StackOfProcesses, tmp_path: Path) -> None:
 
 
 def test_lost_worker_and_lost_code_location_are_noticed_and_the_demo_is_done(stack, instance, tmp_path):
-    run_id = launch(stack.address("webserver"), "demo", config=demo(epochs=12))
+    home = remote_path("s3://luna/home")
+    for name in listing(home / "cutouts"):
+        remove(home / "cutouts" / name)
+    before = last_checkpoints(home)
+    run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=12))
     cutting = dg.RunsFilter(job_name="cut", statuses=[dg.DagsterRunStatus.STARTED])
     until(lambda: instance.get_runs(cutting), limit_seconds=120, what="Cutting", stack=stack)
     worker = run_workers(stack)[0]
@@ -89,8 +94,7 @@ def test_lost_worker_and_lost_code_location_are_noticed_and_the_demo_is_done(sta
     until(lambda: len(attempts(instance, run_id)) == 2, limit_seconds=90, what="The first retry", stack=stack)
     training = dg.RunsFilter(job_name="train_nodule_classifier", statuses=[dg.DagsterRunStatus.STARTED])
     until(lambda: instance.get_runs(training), limit_seconds=120, what="Training", stack=stack)
-    last = remote_path("s3://luna/home/checkpoints/nodule_classifier/0.0.1-fold0/last.pt")
-    until(last.exists, limit_seconds=120, what="The first epoch", stack=stack)
+    until(lambda: last_checkpoints(home) - before, limit_seconds=120, what="The first epoch", stack=stack)
     stack.services["code"].kill()
     until(lambda: has_ended(instance, run_id), limit_seconds=400, what="The demo's end", stack=stack)
 
@@ -123,7 +127,7 @@ def test_random_kills_end_done_or_failed_with_a_reason_and_the_next_run_finishes
     outcomes: list[str] = []
     while len(kills) < NUM_KILLS:
         stack.wait()
-        run_id = launch(stack.address("webserver"), "demo", config=demo(epochs=4 + len(outcomes)))
+        run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=4 + len(outcomes)))
         while not ended(instance, run_id):
             time.sleep(chance.uniform(1, 10))
             # The rest of the time is waiting until a loss is noticed.
@@ -139,10 +143,12 @@ def test_random_kills_end_done_or_failed_with_a_reason_and_the_next_run_finishes
         assert_whole(stack, tmp_path)
     print(f"seed {seed}: {len(kills)} kills ({', '.join(kills)}): {'; '.join(outcomes)}")
     assert run_workers(stack) == []
-    run_id = launch(stack.address("webserver"), "demo", config=demo(epochs=2))
+    run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=3))
     until(lambda: has_ended(instance, run_id), limit_seconds=300, what="The next demo's end", stack=stack)
     assert [run.status.value for run in attempts(instance, run_id)] == ["SUCCESS"]
     assert_whole(stack, tmp_path)
+    made = instance.get_latest_materialization_event(dg.AssetKey("nodule_report"))
+    assert instance.get_run_by_id(made.run_id).tags[PARENT_TAG] == run_id
     scores = pd.read_parquet(content_of(remote_path("s3://luna/home/tables/nodule_report.parquet")))
     assert np.isfinite(scores.select_dtypes("number").to_numpy()).any()
 

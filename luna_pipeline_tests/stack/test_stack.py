@@ -4,12 +4,10 @@ import dataclasses
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import dagster as dg
-import mlflow
+import health
 import pandas as pd
 import psutil
 import pydicom
@@ -18,22 +16,19 @@ import requests
 import torch
 
 from luna_pipeline.core.storage.files import AnyPath, content_of, listing, read_bytes
-from luna_pipeline.core.storage.s3 import remote_path
 from luna_pipeline.core.training.checkpoints import load_checkpoint
 from luna_pipeline_tests.conftest import Folders
 from luna_pipeline_tests.processes import REPOSITORY, session_of
-from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, LEFT_OUT_METRICS, TIME_OF_TRAINING
+from luna_pipeline_tests.records import LEFT_OUT_COLUMNS, TIME_OF_TRAINING
 from luna_pipeline_tests.serving.dicom.pushing import push
 from luna_pipeline_tests.serving.services import phantom_ct
-from luna_pipeline_tests.stack.as_processes import StackOfProcesses, until
+from luna_pipeline_tests.stack.as_processes import until
 from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended, launch
+from luna_pipeline_tests.stack.worked import DEMO, by_the_queue, metrics_of
 from luna_pipeline_tests.test_interruptions import run_to_end
 
 pytestmark = pytest.mark.slow
 
-DEMO = """
-ops: {make_phantom_data: {config: {num_series: 6, num_subsets: 3, size_irc: [48, 64, 64], epochs: 2}}}
-"""
 RUN_IDS = ("mlflow_run_id", "mlflow_runs")
 RUN_OF_A_CARD = re.compile(r"(?<=\| MLflow run \| )[0-9a-f]{32}")
 
@@ -49,38 +44,19 @@ class SameData(Folders):
         return self.cts
 
 
-def by_the_queue(stack: StackOfProcesses, job: str, *config: str) -> subprocess.CompletedProcess[str]:
-    """What `make demo-stack` calls inside the code location's container."""
-    command = [sys.executable, str(stack.folder / "stack/launch.py"), job, *config]
-    return subprocess.run(command, env=stack.environment(), capture_output=True, text=True, check=False, timeout=500)
-
-
-@pytest.fixture(scope="module")
-def demo(stack: StackOfProcesses) -> str:
-    """The demo, done once by the queue; what it said."""
-    config = stack.folder / "demo.yaml"
-    config.write_text(DEMO)
-    done = by_the_queue(stack, "demo", str(config))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tmp_path):
-    local = SameData(tmp_path, num_series=6, cts=stack.folder / "luna/data")
+def test_demo_by_the_queue_gives_what_local_files_give(stack, worked, tmp_path):
+    local = SameData(tmp_path, num_series=8, cts=stack.folder / "luna/data")
     local.dagster.mkdir()
     (local.dagster / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
     local.home.mkdir()
     shutil.copy(stack.folder / "luna/cache/local/patient_key", local.home)
-    with pytest.MonkeyPatch.context() as patch:
-        # The local one knows nothing of the stack.
-        for name in [name for name in os.environ if name.startswith(("AWS_", "DAGSTER_POSTGRES", "LUNA_"))]:
-            patch.delenv(name)
-        assert run_to_end(local, "demo", "-c", local.write_config(DEMO), limit_seconds=400) == 0
-    one, other = remote_path("s3://luna/home"), local.home
+    assert run_to_end(local, "demo", "-c", local.write_config(DEMO), limit_seconds=400) == 0
+    one, other = tmp_path / "of_the_stack", local.home
+    for name, content in worked.there["objects"].items():
+        (one / name).parent.mkdir(parents=True, exist_ok=True)
+        (one / name).write_bytes(content)
     for kind in (".parquet", ".npz", ".pt"):
-        # Another test may have trained in the stack before.
-        assert set(_names(other, kind)) <= set(_names(one, kind))
-        assert _names(other, kind)
+        assert _names(other, kind) == _names(one, kind) != []
     for name in _names(other, ".npz"):
         assert read_bytes(one / name) == read_bytes(other / name), name
     for name in _names(other, ".parquet"):
@@ -91,9 +67,8 @@ def test_demo_by_the_queue_gives_what_local_files_give(stack, demo, instance, tm
         checkpoints = [load_checkpoint(home / name) for home in (one, other)]
         states = [checkpoint.model_state for checkpoint in checkpoints]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[1]), name
-    stack_metrics, metrics = _metrics(stack.address("mlflow")), _metrics(f"sqlite:///{other}/mlflow.db")
-    assert {name: stack_metrics[name] for name in metrics} == metrics
-    assert any(key == "validation/auc" for found in metrics.values() for key, *_ in found)
+    assert worked.metrics == metrics_of(f"sqlite:///{other}/mlflow.db")
+    assert any(key == "validation/auc" for found in worked.metrics.values() for key, *_ in found)
 
 
 def _of_any_run(table: pd.DataFrame) -> pd.DataFrame:
@@ -108,24 +83,13 @@ def _names(home: AnyPath, kind: str) -> list[str]:
     return sorted(name for name in listing(home) if name.startswith(kept) and name.endswith(kind))
 
 
-def _metrics(address: str) -> dict[str, list[tuple[str, int, str]]]:
-    """All values of each run by its name, as text: a precision of nothing is no number, and equal to none."""
-    client = mlflow.MlflowClient(address)
-    left_out, found = tuple(LEFT_OUT_METRICS), {}
-    for run in client.search_runs([client.get_experiment_by_name("luna_pipeline").experiment_id]):
-        keys = [key for key in run.data.metrics if not key.startswith(left_out)]
-        values = [metric for key in keys for metric in client.get_metric_history(run.info.run_id, key)]
-        found[run.info.run_name] = sorted((metric.key, metric.step, repr(metric.value)) for metric in values)
-    return found
-
-
-def test_two_users_at_once_respect_the_pools(stack, demo, instance):
+def test_two_users_at_once_respect_the_pools(stack, instance):
     address = stack.address("webserver")
     config = {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 12}}}
     by_hand = launch(address, "__ASSET_JOB", assets=("nodule_classifier",), partition="0", config={"ops": config})
     config["nodule_classifier"]["config"] |= {"folds": [1], "epochs": 2}
     by_job = launch(address, "train_nodule_classifier", config={"ops": config})
-    catalogues = [launch(address, "__ASSET_JOB", assets=("ct_series",)) for _ in range(4)]
+    catalogues = [launch(address, "__ASSET_JOB", assets=("ct_series",)) for _ in range(3)]
     every = [by_hand, by_job, *catalogues]
     until(lambda: all(has_ended(instance, run_id) for run_id in every), limit_seconds=400, what="All ends", stack=stack)
     for run_id in every:
@@ -153,7 +117,7 @@ def _most_at_once(instance: dg.DagsterInstance, run_ids: list[str], step: str) -
     return most
 
 
-def test_ending_a_run_inside_another_ends_the_one_that_was_asked_for(stack, demo, instance):
+def test_ending_a_run_inside_another_ends_the_one_that_was_asked_for(stack, instance):
     config = {"ops": {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 400}}}}
     run_id = launch(stack.address("webserver"), "train_nodule_classifier", config=config)
     trains = dg.RunsFilter(tags={"luna/parent_run_id": run_id}, job_name="__ASSET_JOB", statuses=[_STARTED])
@@ -166,6 +130,17 @@ def test_ending_a_run_inside_another_ends_the_one_that_was_asked_for(stack, demo
 
 
 _STARTED = dg.DagsterRunStatus.STARTED
+
+
+def test_daemon_is_well_while_each_of_its_parts_gives_signs(stack, instance, monkeypatch):
+    assert set(instance.get_required_daemon_types()) == health.DAEMONS
+    assert health.main("daemon") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(health, "DAEMONS", {*health.DAEMONS, "ANOTHER"})
+        assert health.main("daemon") == 1
+    # Signs of an hour ago.
+    monkeypatch.setattr(health, "TOLERANCE_SECONDS", -3600)
+    assert health.main("daemon") == 1
 
 
 def test_mlflow_answers_only_its_hosts(stack):
@@ -259,7 +234,7 @@ def test_unknown_job_is_refused_in_one_line(stack):
     assert "no_such_job" in done.stderr
 
 
-def test_no_secret_stands_in_a_log(stack, demo):
+def test_no_secret_stands_in_a_log(stack):
     secrets = [line.split("=")[1] for line in (stack.folder / "env").read_text().splitlines() if "=" in line]
     assert len(secrets) == 6
     for service in stack.services.values():

@@ -7,6 +7,7 @@ materialised the asset `thing`, and a run with a parameter, three steps of a met
 import subprocess
 from pathlib import Path
 
+import backup
 import dagster as dg
 import mlflow
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from luna_pipeline_tests.s3_server import forget_connections
 from luna_pipeline_tests.stack.as_processes import StackOfProcesses
 from luna_pipeline_tests.stack.asking import instance_of, runs_of
-from luna_pipeline_tests.stack.test_backup import StackProcesses, backup, new_stack, run, start
+from luna_pipeline_tests.stack.backing_up import StackProcesses, new_stack, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
