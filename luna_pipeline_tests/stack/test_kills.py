@@ -78,6 +78,8 @@ def assert_whole(stack: StackOfProcesses, tmp_path: Path) -> None:
             assert len(pd.read_parquet(content_of(home / "tables" / name)).columns)
 
 
+# Also for the start of the stack, where this file is tested alone.
+@pytest.mark.timeout(1200)
 def test_lost_worker_and_lost_code_location_are_noticed_and_the_demo_is_done(stack, instance, tmp_path):
     home = remote_path("s3://luna/home")
     for name in listing(home / "cutouts"):

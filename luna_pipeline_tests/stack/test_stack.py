@@ -27,7 +27,8 @@ from luna_pipeline_tests.stack.asking import TERMINATE, ask, attempts, has_ended
 from luna_pipeline_tests.stack.worked import DEMO, by_the_queue, metrics_of
 from luna_pipeline_tests.test_interruptions import run_to_end
 
-pytestmark = pytest.mark.slow
+# Also for the start of the stack, where this file is tested alone.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RUN_IDS = ("mlflow_run_id", "mlflow_runs")
 RUN_OF_A_CARD = re.compile(r"(?<=\| MLflow run \| )[0-9a-f]{32}")
