@@ -85,7 +85,7 @@ def test_lost_worker_and_lost_code_location_are_noticed_and_the_demo_is_done(sta
     for name in listing(home / "cutouts"):
         remove(home / "cutouts" / name)
     before = last_checkpoints(home)
-    run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=12))
+    run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=4))
     cutting = dg.RunsFilter(job_name="cut", statuses=[dg.DagsterRunStatus.STARTED])
     until(lambda: instance.get_runs(cutting), limit_seconds=120, what="Cutting", stack=stack)
     worker = run_workers(stack)[0]
@@ -129,7 +129,7 @@ def test_random_kills_end_done_or_failed_with_a_reason_and_the_next_run_finishes
     outcomes: list[str] = []
     while len(kills) < NUM_KILLS:
         stack.wait()
-        run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=4 + len(outcomes)))
+        run_id = launch(stack.address("webserver"), "demo", config=demo_config(epochs=5 + len(outcomes)))
         while not ended(instance, run_id):
             time.sleep(chance.uniform(1, 10))
             # The rest of the time is waiting until a loss is noticed.

@@ -86,7 +86,7 @@ def _names(home: AnyPath, kind: str) -> list[str]:
 
 def test_two_users_at_once_respect_the_pools(stack, instance):
     address = stack.address("webserver")
-    config = {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 12}}}
+    config = {"nodule_classifier": {"config": {"recipe": "demo", "epochs": 5}}}
     by_hand = launch(address, "__ASSET_JOB", assets=("nodule_classifier",), partition="0", config={"ops": config})
     config["nodule_classifier"]["config"] |= {"folds": [1], "epochs": 2}
     by_job = launch(address, "train_nodule_classifier", config={"ops": config})
