@@ -1,7 +1,7 @@
 // The words that the search looks for, and the order of its results. docs_tools/search.py adds this script to Zensical's
-// worker, which finds the sections with every word and calls `ranked`. What counts in the order: an error message comes last, or first if most of its words
-// were asked for; words of the question in the title, half as much in the titles above it; a title of nothing else;
-// the kind of the page.
+// worker, which finds the sections with every word and calls `ranked`. What counts in the order: an error message comes
+// last, or first if most of its words were asked for; words of the question in the title, half as much in the titles
+// above it; a title of nothing else; the kind of the page.
 (() => {
   const COMMON = new Set(
     (

@@ -44,7 +44,7 @@ def test_a_report_is_given_up_after_the_hours_of_a_delivery(folders, config, cap
     with caplog.at_level(logging.WARNING, "luna_pipeline"):
         assert attempt(folders, config, JOB, 0, now=1000 + 2 * HOUR - 5) == 5
         assert attempt(folders, config, JOB, 0, now=1000 + 2 * HOUR - 4) is None
-    assert [record.message.rsplit("right? ")[-1] for record in caplog.records] == [
+    assert [record.message.rsplit("address. ")[-1] for record in caplog.records] == [
         "It is tried again.",
         "No further attempt is made.",
     ]
