@@ -14,6 +14,7 @@ import pydicom
 import pytest
 import requests
 import torch
+from dagster._daemon import controller
 
 from luna_pipeline.core.storage.files import AnyPath, content_of, listing, read_bytes
 from luna_pipeline.core.training.checkpoints import load_checkpoint
@@ -135,6 +136,8 @@ _STARTED = dg.DagsterRunStatus.STARTED
 
 def test_daemon_is_well_while_each_of_its_parts_gives_signs(stack, instance, monkeypatch):
     assert set(instance.get_required_daemon_types()) == health.DAEMONS
+    tolerance = controller.DEFAULT_DAEMON_HEARTBEAT_TOLERANCE_SECONDS + controller.DEFAULT_HEARTBEAT_INTERVAL_SECONDS
+    assert tolerance == health.TOLERANCE_SECONDS
     assert health.main("daemon") == 0
     with monkeypatch.context() as patch:
         patch.setattr(health, "DAEMONS", {*health.DAEMONS, "ANOTHER"})

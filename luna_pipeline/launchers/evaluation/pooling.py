@@ -42,7 +42,12 @@ class PooledPredictions:
     @property
     def notes(self) -> list[str]:
         """Sentences that must stand beside the scores: of sampled candidates, or of models of other cutouts."""
-        return [*filter(None, [self.sample]), *(f"{model} {OLDER}" for model in self.older)]
+        return [*filter(None, [self.sample]), *self.older_notes]
+
+    @property
+    def older_notes(self) -> list[str]:
+        """The same of models of other cutouts alone."""
+        return [f"{model} {OLDER}" for model in self.older]
 
     @property
     def footnote(self) -> str:

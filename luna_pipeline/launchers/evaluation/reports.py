@@ -179,7 +179,7 @@ def _card(
         training_seconds=checkpoint.training_seconds,
         mlflow_run_id=checkpoint.mlflow_run_id,
         # The head of the card has the sample.
-        notes=" ".join(filter(None, [checkpoint.notes, *pooled.notes[bool(pooled.sample) :]])),
+        notes=" ".join(filter(None, [checkpoint.notes, *pooled.older_notes])),
         sample=pooled.sample,
     )
 
